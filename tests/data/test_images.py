@@ -1,0 +1,322 @@
+"""Evaluation pixels: what decode makes of each kind of file, what fit does to geometry and values, what load raises."""
+
+import io
+import struct
+import threading
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from tl_keras.data import images
+from tl_keras.errors import BadImageError
+
+FLOWERS = Path(__file__).parents[2] / "../shared/data/flowers"
+RESIZES = ("crop", "letterbox", "stretch")
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+ALPHA = np.random.default_rng(1).integers(0, 256, (6, 9, 1), np.uint8)
+
+
+def encode(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def png(rows, depth, colour_type, transparent=b""):
+    """A PNG of whole bytes a sample, as Pillow cannot write it."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    height, width = rows.shape[:2]
+    samples = rows.reshape(height, -1).astype(">u2" if depth == 16 else "u1")
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    body = zlib.compress(b"".join(b"\0" + row.tobytes() for row in samples))
+    chunks = [(b"IHDR", header), *([(b"tRNS", transparent)] if transparent else []), (b"IDAT", body), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*parts) for parts in chunks)
+
+
+def on_white(colour, alpha):
+    return np.rint(colour * (alpha / 255.0) + 255 * (1 - alpha / 255.0))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_decode_returns_the_pixels_of_a_lossless_file(kind):
+    data = encode(Image.fromarray(PIXELS), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    decoded = images.decode(data, "a")
+    assert decoded.dtype == np.uint8
+    np.testing.assert_array_equal(decoded, PIXELS)
+
+
+def test_decode_repeats_grey():
+    grey = PIXELS[..., 0]
+    np.testing.assert_array_equal(images.decode(encode(Image.fromarray(grey), "PNG"), "a"), np.stack([grey] * 3, -1))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP"])
+def test_decode_looks_up_a_palette(kind):
+    palette = Image.fromarray(PIXELS).quantize(16)
+    np.testing.assert_array_equal(images.decode(encode(palette, kind), "a"), np.asarray(palette.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_decode_puts_alpha_on_white(kind):
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    data = encode(Image.fromarray(np.concatenate([PIXELS, ALPHA], -1)), kind, **options)
+    np.testing.assert_array_equal(images.decode(data, "a"), on_white(PIXELS, ALPHA))
+
+
+def test_decode_puts_grey_with_alpha_on_white():
+    data = encode(Image.fromarray(np.concatenate([PIXELS[..., :1], ALPHA], -1), "LA"), "PNG")
+    np.testing.assert_array_equal(images.decode(data, "a"), np.repeat(on_white(PIXELS[..., :1], ALPHA), 3, -1))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF"])
+def test_decode_makes_the_transparent_palette_entry_white(kind):
+    palette = Image.fromarray(PIXELS).quantize(16)
+    expected = np.asarray(palette.convert("RGB")).copy()
+    expected[np.asarray(palette) == 3] = 255
+    np.testing.assert_array_equal(images.decode(encode(palette, kind, transparency=3), "a"), expected)
+
+
+def test_decode_mixes_half_transparent_palette_entries_with_white():
+    palette = Image.fromarray(PIXELS).quantize(4)
+    alpha = np.array([0, 100, 200, 255])[np.asarray(palette)][..., np.newaxis]
+    data = encode(palette, "PNG", transparency=bytes([0, 100, 200, 255]))
+    np.testing.assert_array_equal(images.decode(data, "a"), on_white(np.asarray(palette.convert("RGB")), alpha))
+
+
+def test_decode_makes_the_transparent_grey_of_16_bits_white():
+    grey = np.array([[0x1234, 0x1235], [0xFF00, 0x00FF]])
+    data = png(grey, 16, 0, transparent=struct.pack(">H", 0x1234))
+    np.testing.assert_array_equal(images.decode(data, "a")[..., 0], [[255, 0x12], [0xFF, 0x00]])
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3)])
+def test_decode_keeps_the_upper_byte_of_16_bits(colour_type, channels):
+    rows = np.random.default_rng(2).integers(0, 65536, (5, 4, channels))
+    np.testing.assert_array_equal(images.decode(png(rows, 16, colour_type), "a"), np.broadcast_to(rows >> 8, (5, 4, 3)))
+
+
+def test_decode_keeps_the_upper_byte_of_a_16_bit_tiff():
+    grey = np.array([[0x1234, 0xFFFF]], np.uint16)
+    np.testing.assert_array_equal(images.decode(encode(Image.fromarray(grey), "TIFF"), "a")[..., 0], [[0x12, 0xFF]])
+
+
+def test_decode_refuses_32_bit_pixels():
+    data = encode(Image.fromarray(np.ones((2, 2), np.float32)), "TIFF")
+    with pytest.raises(BadImageError, match=r"^a: .*TIFF.*32-bit pixels of mode 'F'"):
+        images.decode(data, "a")
+
+
+@pytest.mark.parametrize("colour", [(255, 0, 0), (10, 200, 90), (255, 255, 255), (0, 0, 0)])
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_decode_brings_cmyk_to_rgb(kind, colour):
+    data = encode(Image.new("RGB", (16, 16), colour).convert("CMYK"), kind)
+    np.testing.assert_allclose(images.decode(data, "a")[8, 8], colour, atol=2)
+
+
+def test_decode_takes_the_first_frame():
+    frames = [Image.fromarray(PIXELS).quantize(8), Image.new("P", (9, 6))]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(images.decode(data, "a"), np.asarray(frames[0].convert("RGB")))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_decode_turns_an_image_upright(kind, orientation):
+    upright = np.zeros((16, 24, 3), np.uint8)
+    upright[:8, :8], upright[:8, 16:], upright[8:, :8] = (250, 0, 0), (0, 250, 0), (0, 0, 250)  # three different corners
+    undo = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)
+    stored = images._upright(upright, undo)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    decoded = images.decode(encode(Image.fromarray(stored), kind, exif=exif), "a")
+    assert decoded.shape == upright.shape
+    np.testing.assert_allclose(decoded[4::8, 4::8], upright[4::8, 4::8], atol=60)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_upright_agrees_with_pillow(orientation):
+    image = Image.fromarray(PIXELS)
+    image.getexif()[0x0112] = orientation
+    np.testing.assert_array_equal(images._upright(PIXELS, orientation), np.asarray(ImageOps.exif_transpose(image)))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", r"is empty \(0 bytes\)"),
+        (b"hello", r"is not an image \(first bytes b'hello'\)"),
+        (b"<html><body>Not found", r"is not an image \(first bytes b'<html><body>'\)"),
+        (b"BM is how this text begins", "is a truncated or damaged BMP"),
+        (b"\xff\xd8\xff", "is a truncated or damaged JPEG"),
+    ],
+)
+def test_decode_names_what_is_no_image(data, reason):
+    with pytest.raises(BadImageError, match=rf"^roses/1\.jpg: {reason}") as caught:
+        images.decode(data, "roses/1.jpg")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_decode_refuses_a_truncated_file(kind):
+    data = encode(Image.fromarray(np.repeat(np.repeat(PIXELS, 8, 0), 8, 1)), kind)
+    with pytest.raises(BadImageError, match=f"^a: is a truncated or damaged {kind} "):
+        images.decode(data[: len(data) * 3 // 4], "a")
+
+
+@pytest.mark.parametrize("side", [12_000, 60_000])  # over Pillow's warning, over its error
+def test_decode_refuses_a_decompression_bomb(side):
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    with pytest.raises(BadImageError, match=r"^a: is (too large|a truncated or damaged PNG) "):
+        images.decode(data + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT")), "a")
+
+
+def test_decode_does_not_warn_of_damaged_metadata():
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x1a\x01\x05\0\x01\0\0\0\xff\xff\0\0"  # a resolution that lies beyond the end
+    data = encode(Image.fromarray(PIXELS), "JPEG", exif=exif)
+    data = data.replace(b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00", b"\xff\xe0\x00\x10XXXX\x00\x01\x01\x00")  # so that Pillow looks for it
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="Truncated File Read"):
+            Image.open(io.BytesIO(data)).load()
+        assert images.decode(data, "a").shape == (6, 9, 3)
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 300), (300, 7), (37, 53), (8, 16), (2, 1000)])
+def test_fit_keeps_a_constant_image_constant(resize, shape):
+    fitted = images.fit(np.full((*shape, 3), (17, 128, 255), np.uint8), (8, 16), resize).numpy()
+    assert fitted.shape == (8, 16, 3)
+    assert fitted.dtype == np.uint8
+    content = fitted if resize != "letterbox" else fitted[(fitted != images.LETTERBOX_COLOUR).any(-1)]
+    assert content.size > 0
+    np.testing.assert_array_equal(content, np.broadcast_to([17, 128, 255], content.shape))
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_fit_leaves_an_image_of_that_size_alone(resize):
+    np.testing.assert_array_equal(images.fit(PIXELS, (6, 9), resize), PIXELS)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((50, 90), (16, 16)), ((90, 50), (20, 12)), ((9, 14), (32, 32)), ((61, 61), (7, 30))])
+@pytest.mark.parametrize("resize", ["crop", "stretch"])
+def test_fit_agrees_with_pillow(resize, shape, size):
+    pixels = np.random.default_rng(3).integers(0, 256, (*shape, 3), np.uint8)
+    height, width = shape
+    box = (0.0, 0.0, width, height)
+    if resize == "crop":
+        scale = max(size[0] / height, size[1] / width)
+        left, top = (width - size[1] / scale) / 2, (height - size[0] / scale) / 2
+        box = (left, top, left + size[1] / scale, top + size[0] / scale)
+    expected = Image.fromarray(pixels).resize(size[::-1], Image.Resampling.BILINEAR, box=box)
+    np.testing.assert_allclose(images.fit(pixels, size, resize), np.asarray(expected, np.int32), atol=1)
+
+
+def test_fit_shrinks_by_a_triangle_filter():
+    row = np.array([0, 0, 0, 0, 240, 0, 0, 0, 0, 0, 0, 0], np.uint8)
+    fitted = images.fit(np.repeat(row[np.newaxis, :, np.newaxis], 3, -1), (1, 3), "stretch").numpy()[0, :, 0]
+    weights = np.array([[max(0.0, 1 - abs((x + 0.5) / 4 - (out + 0.5))) for x in range(12)] for out in range(3)])
+    np.testing.assert_array_equal(fitted, np.rint(weights / weights.sum(1, keepdims=True) @ row))
+
+
+def test_fit_keeps_a_ramp_linear():
+    ramp = np.repeat(np.repeat(np.arange(0, 256, dtype=np.uint8)[np.newaxis, :, np.newaxis], 64, 0), 3, -1)
+    fitted = images.fit(ramp, (16, 64), "stretch").numpy()[8, 1:-1, 0]
+    np.testing.assert_allclose(fitted, np.arange(64)[1:-1] * 4 + 1.5, atol=0.5)
+
+
+@pytest.mark.parametrize("shape", [(20, 60), (60, 20)])
+def test_crop_keeps_the_centre(shape):
+    pixels = np.zeros((*shape, 3), np.uint8)
+    pixels[shape[0] // 2 - 10 : shape[0] // 2 + 10, shape[1] // 2 - 10 : shape[1] // 2 + 10] = 200
+    np.testing.assert_array_equal(images.fit(pixels, (20, 20), "crop"), np.full((20, 20, 3), 200))
+
+
+@pytest.mark.parametrize(("shape", "size"), [((30, 90), (32, 32)), ((90, 31), (32, 48)), ((1, 1000), (32, 32)), ((1000, 1), (15, 15))])
+def test_letterbox_keeps_all_of_the_image_in_the_middle(shape, size):
+    fitted = images.fit(np.zeros((*shape, 3), np.uint8), size, "letterbox").numpy()
+    margin = (fitted == images.LETTERBOX_COLOUR).all(-1)
+    assert ((fitted == 0).all(-1) | margin).all()
+    for axis in (0, 1):
+        inside = np.flatnonzero(~margin.all(1 - axis))
+        scale = min(size[0] / shape[0], size[1] / shape[1])
+        assert len(inside) == inside[-1] - inside[0] + 1 >= 1
+        assert abs(len(inside) - shape[axis] * scale) < 1
+        assert 0 <= (size[axis] - 1 - inside[-1]) - inside[0] <= 1
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_fit_does_not_distort_a_disc(resize):
+    row, column = np.mgrid[:120, :200]
+    disc = np.where((row - 59.5) ** 2 + (column - 99.5) ** 2 < 40**2, 255, 0).astype(np.uint8)
+    light = images.fit(np.repeat(disc[..., np.newaxis], 3, -1), (48, 48), resize).numpy()[..., 0] > 191
+    height, width = light.any(1).sum(), light.any(0).sum()
+    assert (abs(int(height) - int(width)) <= 1) == (resize != "stretch")
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_fit_in_a_graph_equals_fit_eager_and_a_batch_its_images(resize):
+    pixels = np.random.default_rng(4).integers(0, 256, (3, 33, 47, 3), np.uint8)
+    single = np.stack([images.fit(one, (16, 12), resize) for one in pixels])
+    in_graph = tf.function(lambda x: images.fit(x, (16, 12), resize), input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+    assert in_graph.get_concrete_function().output_shapes.as_list() == [None, 16, 12, 3]
+    np.testing.assert_array_equal(images.fit(pixels, (16, 12), resize), single)
+    np.testing.assert_array_equal(in_graph(pixels), single)
+
+
+def test_fit_refuses_an_unknown_policy():
+    with pytest.raises(ValueError, match=r"resize='squash' is unknown; expected one of 'crop', 'letterbox', 'stretch'"):
+        images.fit(PIXELS, (4, 4), "squash")
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_load_is_fit_of_decode(tmp_path, resize):
+    (tmp_path / "a.jpg").write_bytes(encode(Image.fromarray(PIXELS), "JPEG"))
+    loaded = images.load(tmp_path / "a.jpg", (5, 5), resize)
+    assert isinstance(loaded, np.ndarray)
+    np.testing.assert_array_equal(loaded, images.fit(images.decode((tmp_path / "a.jpg").read_bytes(), "a"), (5, 5), resize))
+
+
+def test_load_names_the_file(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"")
+    with pytest.raises(BadImageError, match=r"a\.jpg: is empty"):
+        images.load(tmp_path / "a.jpg", (5, 5), "crop")
+    with pytest.raises(BadImageError, match=r"b\.jpg: cannot be read \(No such file"):
+        images.load(tmp_path / "b.jpg", (5, 5), "crop")
+
+
+def test_load_in_threads_traces_once_and_mixes_nothing_up(tmp_path):
+    paths = [tmp_path / f"{value}.png" for value in range(40)]
+    for value, path in enumerate(paths):
+        path.write_bytes(encode(Image.new("RGB", (10 + value, 60 - value), (value,) * 3), "PNG"))
+    together = threading.Barrier(4, timeout=20)
+
+    def load(path):
+        if int(path.stem) < 4:
+            together.wait()
+        return images.load(path, (11, 13), "crop")
+
+    with ThreadPoolExecutor(4) as pool:
+        for value, loaded in enumerate(pool.map(load, paths)):
+            np.testing.assert_array_equal(loaded, np.full((11, 13, 3), value))
+    assert images._compiled_fit((11, 13), "crop") is images._compiled_fit((11, 13), "crop")
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not FLOWERS.is_dir(), reason="no ../shared/data/flowers")
+def test_photos_decode_and_fit_as_pillow_has_them():
+    for path in sorted(FLOWERS.rglob("*.jpg"))[::100]:
+        photo = np.asarray(Image.open(path).convert("RGB"))
+        np.testing.assert_array_equal(images.decode(path.read_bytes(), "a"), photo)
+        np.testing.assert_array_equal(images.decode_graph(path.read_bytes()), photo)
+        expected = np.asarray(Image.fromarray(photo).resize((96, 96), Image.Resampling.BILINEAR), np.int32)
+        np.testing.assert_allclose(images.load(path, (96, 96), "stretch"), expected, atol=1)

@@ -1,0 +1,146 @@
+"""Metrics against double loops and scikit-learn, at the edges, and as JSON."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn import metrics as sklearn_metrics
+
+from tl_keras.evaluate.metrics import classification_metrics, softmax
+
+CLASSES = ["ant", "bee", "cat", "dog"]
+
+
+def guesses(num: int = 60, *, num_labels: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (num, 4) that are right more often than not, and labels below `num_labels`."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, num_labels, num)
+    return softmax(rng.normal(size=(num, 4)) + 1.5 * np.eye(4)[labels]), labels
+
+
+def certain(predicted: list[int], num_classes: int) -> np.ndarray:
+    return np.eye(num_classes)[predicted]
+
+
+def test_softmax_is_the_double_loop() -> None:
+    logits = np.random.default_rng(0).normal(0, 3, (5, 4)).astype("float32")
+    expected = [[math.exp(x) / sum(math.exp(other) for other in row) for x in row] for row in logits.tolist()]
+    probabilities = softmax(logits)
+    assert probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-12)
+
+
+def test_softmax_of_huge_logits_is_finite() -> None:
+    np.testing.assert_allclose(softmax([[1e4, 1e4, -1e4]]), [[0.5, 0.5, 0.0]], atol=1e-12)
+    np.testing.assert_allclose(softmax(np.array([6e4, -6e4], np.float16)), [1.0, 0.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("num_labels", [4, 3], ids=["every class", "a class without images"])
+def test_metrics_are_those_of_double_loops(num_labels: int) -> None:
+    probabilities, labels = guesses(num_labels=num_labels)
+    result = classification_metrics(probabilities, labels, CLASSES)
+    predicted = [max(range(4), key=row.__getitem__) for row in probabilities.tolist()]
+    matrix = [[0] * 4 for _ in CLASSES]
+    for true, guess in zip(labels, predicted, strict=True):
+        matrix[true][guess] += 1
+    present = []
+    for i, name in enumerate(CLASSES):
+        support, guessed, right = sum(matrix[i]), sum(row[i] for row in matrix), matrix[i][i]
+        precision, recall = right / guessed if guessed else 0.0, right / support if support else 0.0
+        f1 = 2 * precision * recall / (precision + recall) if right else 0.0
+        expected = {"precision": precision, "recall": recall, "f1": f1, "support": support}
+        assert result["per_class"][name] == pytest.approx(expected)
+        present += [(precision, recall, f1)] if support else []
+    macro = [sum(column) / num_labels for column in zip(*present, strict=True)]
+    assert [result[key] for key in ("macro_precision", "macro_recall", "macro_f1")] == pytest.approx(macro)
+    assert result["confusion_matrix"] == matrix
+    assert result["accuracy"] == sum(matrix[i][i] for i in range(4)) / len(labels)
+    log_loss = -sum(math.log(row[true]) for row, true in zip(probabilities, labels, strict=True)) / len(labels)
+    assert result["log_loss"] == pytest.approx(log_loss, rel=1e-12)
+
+
+def test_metrics_are_those_of_scikit_learn() -> None:
+    probabilities, labels = guesses()
+    result = classification_metrics(probabilities, labels, CLASSES)
+    predicted = probabilities.argmax(axis=1)
+    report = sklearn_metrics.classification_report(labels, predicted, target_names=CLASSES, output_dict=True)
+    for name in CLASSES:
+        assert result["per_class"][name]["f1"] == pytest.approx(report[name]["f1-score"])
+        assert result["per_class"][name]["support"] == report[name]["support"]
+    assert result["accuracy"] == pytest.approx(report["accuracy"])
+    assert result["macro_precision"] == pytest.approx(report["macro avg"]["precision"])
+    assert result["macro_f1"] == pytest.approx(report["macro avg"]["f1-score"])
+    assert result["macro_recall"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(labels, predicted))
+    assert result["log_loss"] == pytest.approx(sklearn_metrics.log_loss(labels, probabilities), rel=1e-12)
+
+
+@pytest.mark.parametrize(("correct", "num"), [(0, 5), (1, 2), (87, 100), (7, 7)])
+def test_interval_is_wilsons_formula(correct: int, num: int) -> None:
+    labels = np.zeros(num, int)
+    result = classification_metrics(certain([0] * correct + [1] * (num - correct), 2), labels, ["a", "b"])
+    z, rate = 1.959963984540054, correct / num
+    centre = (rate + z * z / (2 * num)) / (1 + z * z / num)
+    half = z / (1 + z * z / num) * math.sqrt(rate * (1 - rate) / num + z * z / (4 * num * num))
+    assert result["accuracy_ci95"] == pytest.approx([centre - half, centre + half], abs=1e-12)
+
+
+def test_a_class_never_seen_and_never_predicted_scores_zero_and_leaves_the_mean_alone() -> None:
+    result = classification_metrics(certain([0, 1, 1], 3), np.array([0, 1, 1]), ["a", "b", "c"])
+    assert result["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    assert (result["macro_precision"], result["macro_recall"], result["macro_f1"]) == (1.0, 1.0, 1.0)
+    assert result["confusion_matrix"] == [[1, 0, 0], [0, 2, 0], [0, 0, 0]]
+
+
+def test_log_loss_of_a_certain_mistake_is_finite() -> None:
+    result = classification_metrics(certain([1], 2), np.array([0]), ["a", "b"])
+    assert result["log_loss"] == pytest.approx(52 * math.log(2))
+    assert classification_metrics(certain([0], 2), np.array([0]), ["a", "b"])["log_loss"] == 0.0
+
+
+def test_of_equal_probabilities_the_first_class_is_predicted() -> None:
+    assert classification_metrics([[0.5, 0.5]], [0], ["a", "b"])["confusion_matrix"] == [[1, 0], [0, 0]]
+
+
+def test_result_survives_json() -> None:
+    probabilities, labels = guesses()
+    result = classification_metrics(probabilities.astype("float32"), labels.astype("int32"), CLASSES)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert list(result) == [
+        "accuracy",
+        "accuracy_ci95",
+        "macro_precision",
+        "macro_recall",
+        "macro_f1",
+        "log_loss",
+        "per_class",
+        "confusion_matrix",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "message"),
+    [
+        (np.zeros((0, 2)), np.zeros(0, int), "Received no images"),
+        ([[0.5, 0.5]], [0, 1], r"\(1, 2\), labels of shape \(2,\) and 2 classes do not fit together"),
+        ([[0.2, 0.3, 0.5]], [0], r"expected \(n, 2\) and \(n,\)"),
+        ([0.5, 0.5], [0, 1], r"probabilities of shape \(2,\)"),
+        ([[0.5, 0.5]], [[0]], r"labels of shape \(1, 1\)"),
+        ([[0.5, 0.5]], [2], r"labels lie in 2..2, expected 0..1"),
+        ([[0.5, 0.5]], [-1], r"labels lie in -1..-1, expected 0..1"),
+        ([[0.5, 0.5]], [0.0], "labels are float64, expected integers"),
+        ([[2.0, -1.0]], [0], "Call softmax"),
+        ([[3.0, 1.0]], [0], "Call softmax"),
+        ([[np.nan, 1.0]], [0], "each row must sum to 1"),
+    ],
+)
+def test_wrong_arguments_are_named(probabilities: object, labels: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        classification_metrics(probabilities, labels, ["a", "b"])
+
+
+def test_tensorflow_is_not_imported() -> None:
+    script = "import sys, tl_keras.evaluate.metrics; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

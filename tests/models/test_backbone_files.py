@@ -1,0 +1,195 @@
+"""Users' own `.keras` files as backbones."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from tl_keras.errors import BackboneError
+from tl_keras.models.backbone_loading import build_backbone, native_image_size
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
+
+
+def save(model: keras.Model, folder: Path, name: str = "own") -> str:
+    model.save(folder / f"{name}.keras")
+    return str(folder / f"{name}.keras")
+
+
+def mobilenet(**options: Any) -> keras.Model:
+    options = {"include_top": False, "input_shape": (64, 64, 3), **options}
+    return keras.applications.MobileNet(alpha=0.25, weights=None, **options)
+
+
+def small_network(*first: Any) -> keras.Sequential:
+    """Three convolutions at 64, 32 and 16 pixels, and a classifier."""
+    stack = [layers.Conv2D(4, 3, padding="same"), layers.MaxPooling2D(), layers.Conv2D(6, 3, padding="same"), layers.BatchNormalization()]
+    stack += [layers.MaxPooling2D(), layers.Conv2D(8, 3, padding="same", name="last"), layers.Flatten(), layers.Dense(3)]
+    return keras.Sequential([keras.Input((64, 64, 3)), *first, *stack])
+
+
+def features(model: keras.Model, layer: str) -> keras.Model:
+    return keras.Model(model.inputs[0], model.get_layer(layer).output)
+
+
+def test_bare_network_of_the_table_gets_its_preprocessing_and_stages(tmp_path: Path) -> None:
+    model = mobilenet()
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert built.row is not None
+    assert (built.row.name, built.preprocessing, list(built.stages)[-1]) == ("mobilenet_025", "minus_one_to_one", "stage5")
+    np.testing.assert_allclose(built.model(PIXELS), model(PIXELS / 127.5 - 1), atol=1e-5)
+
+
+def test_fixed_image_size_is_rebuilt(tmp_path: Path) -> None:
+    model, path = mobilenet(), save(mobilenet_saved := mobilenet(), tmp_path)
+    built = build_backbone(path, image_size=(96, 80))
+    wide = mobilenet(input_shape=(96, 80, 3))
+    wide.set_weights(mobilenet_saved.get_weights())
+    pixels = np.random.default_rng(1).uniform(0, 255, (1, 96, 80, 3)).astype("float32")
+    assert built.model.output_shape == (None, 3, 2, 256)
+    assert len(built.model.layers) == len(model.layers) + 1  # flat: only the preprocessing is new
+    np.testing.assert_allclose(built.model(pixels), wide(pixels / 127.5 - 1), atol=1e-5)
+
+
+def test_classifier_is_cut_off(tmp_path: Path) -> None:
+    model = mobilenet(include_top=True, classes=5)
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert built.model.output_shape == (None, 2, 2, 256)
+    np.testing.assert_allclose(built.model(PIXELS), features(model, "conv_pw_13_relu")(PIXELS / 127.5 - 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("preprocessing", ["auto", "caffe", "none"])
+def test_backbone_of_this_package_is_not_preprocessed_twice(preprocessing: str, tmp_path: Path) -> None:
+    first = build_backbone("mobilenet_025", image_size=(64, 64), weights="none", preprocessing=preprocessing)
+    second = build_backbone(save(first.model, tmp_path), image_size=(64, 64))
+    assert second.row == first.row
+    assert second.stages.keys() == first.stages.keys()
+    assert second.preprocessing == "none"
+    np.testing.assert_array_equal(second.model(PIXELS), first.model(PIXELS))
+
+
+def test_adapted_normalization_and_nested_blocks_come_back(tmp_path: Path) -> None:
+    """EfficientNet begins with a Normalization that has weights; ConvNeXt's stem is a Sequential of fixed image size."""
+    normalization = layers.Normalization()
+    normalization.adapt(PIXELS)
+    stem = keras.Sequential([layers.Conv2D(4, 3, padding="same"), layers.LayerNormalization()], name="stem")
+    pixels = keras.Input((64, 64, 3))
+    model = keras.Model(pixels, layers.ReLU()(stem(normalization(pixels))))
+    path = save(model, tmp_path)
+    np.testing.assert_allclose(build_backbone(path, image_size=(64, 64)).model(PIXELS), model(PIXELS), atol=1e-5)
+    smaller = build_backbone(path, image_size=(32, 48)).model(PIXELS[:, :32, :48])
+    np.testing.assert_allclose(smaller[:, :31, :47], model(PIXELS)[:, :31, :47], atol=1e-5)
+
+
+def test_frozen_layers_of_a_file_are_thawed(tmp_path: Path) -> None:
+    model = mobilenet()
+    model.trainable = False
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert len(built.model.trainable_weights) == 27 + 2 * 27
+
+
+def test_unknown_network_with_its_own_rescaling(tmp_path: Path) -> None:
+    model = small_network(layers.Rescaling(1 / 255))
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert (built.row, built.preprocessing, built.model.name) == (None, "none", "own")
+    np.testing.assert_allclose(built.model(PIXELS), features(model, "last")(PIXELS), atol=1e-6)
+    assert [tensor.shape[1:] for tensor in built.boundaries.values()] == [(64, 64, 4), (32, 32, 6), (16, 16, 8)]
+    assert [len(names) for names in built.stages.values()] == [3, 3, 2]
+
+
+def test_unknown_network_needs_to_be_told_its_preprocessing(tmp_path: Path) -> None:
+    model = small_network()
+    path = save(model, tmp_path)
+    with pytest.raises(BackboneError) as caught:
+        build_backbone(path, image_size=(64, 64))
+    assert str(caught.value) == (
+        f"{path} has no Rescaling or Normalization before its first convolution, so nothing says what range of pixels it was "
+        "trained on. Expected model.preprocessing to be one of 'none', 'zero_to_one', 'minus_one_to_one', 'torch', 'caffe'."
+    )
+    built = build_backbone(path, image_size=(64, 64), preprocessing="zero_to_one")
+    np.testing.assert_allclose(built.model(PIXELS), features(model, "last")(PIXELS / 255), atol=1e-6)
+
+
+def test_preprocessing_found_in_the_file_is_not_added_again(tmp_path: Path) -> None:
+    path = save(small_network(layers.Rescaling(1 / 255, name="scale")), tmp_path)
+    with pytest.raises(BackboneError, match=r"begins with the layer 'scale', and pixels would be preprocessed twice\. Expected"):
+        build_backbone(path, image_size=(64, 64), preprocessing="torch")
+
+
+def test_weights_of_a_file_can_be_replaced(tmp_path: Path) -> None:
+    model, other = small_network(layers.Rescaling(1 / 255)), small_network(layers.Rescaling(1 / 255))
+    path = save(model, tmp_path)
+    other.save_weights(tmp_path / "other.weights.h5")
+    own = build_backbone(path, image_size=(64, 64)).model.get_weights()
+    random = build_backbone(path, image_size=(64, 64), weights="none").model.get_weights()
+    given = build_backbone(path, image_size=(64, 64), weights=str(tmp_path / "other.weights.h5")).model.get_weights()
+    np.testing.assert_array_equal(own[0], model.get_weights()[0])
+    assert not np.array_equal(random[0], own[0])
+    np.testing.assert_array_equal(given[0], other.get_weights()[0])
+    with pytest.raises(BackboneError, match="backbone 'own' has no published weights"):
+        build_backbone(path, image_size=(64, 64), weights="imagenet")
+
+
+def test_native_image_size_is_that_of_the_file(tmp_path: Path) -> None:
+    assert native_image_size(save(small_network(), tmp_path)) == 64
+    assert native_image_size(save(mobilenet(input_shape=(None, None, 3)), tmp_path, "any")) == 224
+
+
+def nested() -> keras.Model:
+    return keras.Sequential([mobilenet(), layers.GlobalAveragePooling2D(), layers.Dense(3)])
+
+
+def fixed_inside() -> keras.Model:
+    return keras.Sequential([keras.Input((64, 64, 3)), layers.Rescaling(1.0), layers.Reshape((32, 128, 3)), layers.Conv2D(2, 3)])
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (nested, "{path} cannot be a backbone: it holds the model 'mobilenet_0.25_64' as one layer; save that model itself, "),
+        (lambda: keras.Sequential([keras.Input((64,)), layers.Dense(3)]), "{path} cannot be a backbone: its input has the shape "),
+        (lambda: keras.Sequential([keras.Input((64, 64, 3)), layers.Flatten()]), "{path} cannot be a backbone: it has no convol"),
+        (lambda: keras.Sequential([keras.Input((64, 64, 1)), layers.Conv2D(2, 3)]), "{path} cannot be a backbone: its input has"),
+        (fixed_inside, "backbone 'own' cannot be rebuilt for image_size=(48, 48): "),
+    ],
+)
+def test_file_that_is_no_backbone_is_refused(model: Any, text: str, tmp_path: Path) -> None:
+    path = save(model(), tmp_path)
+    with pytest.raises(BackboneError) as caught:
+        build_backbone(path, image_size=(48, 48))
+    assert str(caught.value).startswith(text.format(path=path))
+    assert "\n" not in str(caught.value)
+
+
+def test_image_too_small_for_an_unknown_network_is_refused(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((64, 64, 3)), layers.Rescaling(1.0), layers.Conv2D(2, 9)])
+    with pytest.raises(BackboneError, match=r"cannot be rebuilt for image_size=\(8, 8\).* was saved for \(64, 64\)"):
+        build_backbone(save(model, tmp_path), image_size=(8, 8))
+
+
+def test_image_too_small_for_a_recognised_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BackboneError, match=r"too small for backbone 'mobilenet_025': it needs at least 32 pixels"):
+        build_backbone(save(mobilenet(), tmp_path), image_size=(24, 24))
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04 cut short"])
+def test_file_that_is_not_of_keras_is_refused(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.keras"
+    path.write_bytes(content)
+    with pytest.raises(BackboneError, match=r"cannot be a backbone: it is no \.keras file, or is cut short"):
+        build_backbone(str(path), image_size=(64, 64))
+    with pytest.raises(BackboneError, match=r"cannot be a backbone: it is no \.keras file of a functional or sequential model"):
+        native_image_size(str(path))
+
+
+def test_file_with_a_layer_of_the_users_own_is_refused(tmp_path: Path) -> None:
+    class Own(layers.Layer):
+        def call(self, inputs: Any) -> Any:
+            return inputs
+
+    path = save(small_network(Own()), tmp_path)
+    with pytest.raises(BackboneError, match=r"cannot be a backbone: .*Own"):
+        build_backbone(path, image_size=(64, 64))

@@ -1,0 +1,359 @@
+"""Every field round-trips, and every mistake is one line that says how to mend it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tl_keras.config import MODES, Config, TrainConfig, fields, from_yaml, load_config, to_yaml
+from tl_keras.errors import ConfigError
+
+# A value other than the default for every setting, and what it needs beside it to be of use.
+OTHER: dict[str, Any] = {
+    "mode": "export",
+    "data.source": "a: 'b' # ü",
+    "data.val_fraction": 1e-05,
+    "data.test_fraction": 0.1,
+    "data.split_seed": 7,
+    "data.image_size": (48, 64),
+    "data.resize": "letterbox",
+    "data.on_bad_image": "error",
+    "data.max_bad_fraction": 1.0,
+    "data.download": True,
+    "data.download_timeout_s": 1e20,
+    "data.cache_gb": 0.0,
+    "data.augment.horizontal_flip": True,
+    "data.augment.vertical_flip": True,
+    "data.augment.rotation_range": 15.0,
+    "data.augment.width_shift_range": 0.1,
+    "data.augment.height_shift_range": 0.1,
+    "data.augment.zoom_range": (0.8, 1.2),
+    "data.augment.shear_range": 0.1 + 0.2,
+    "data.augment.brightness_range": (0.0, 1.2),
+    "data.augment.contrast_range": (0.8, 0.8),
+    "data.augment.saturation_range": (0.8, 1.2),
+    "data.augment.hue_range": 0.5,
+    "data.augment.random_resized_crop": (0.08, 1.0),
+    "data.augment.crop_ratio": (1.0, 1.0),
+    "data.augment.fill_mode": "wrap",
+    "data.augment.cval": 128.0,
+    "model.backbone": "no",
+    "model.weights": "null",
+    "model.preprocessing": "caffe",
+    "model.pooling": "flatten",
+    "model.hidden": (1024, 64),
+    "model.dropout": 0.0,
+    "model.freeze_batchnorm": False,
+    "train.epochs": 3,
+    "train.batch_size": 1,
+    "train.head_epochs": 2,
+    "train.head_learning_rate": 0.001,
+    "train.head_weight_decay": 0.0,
+    "train.unfreeze_from": "stage4",
+    "train.learning_rate": 1e-05,
+    "train.layer_decay": 1.0,
+    "train.optimizer": "sgd",
+    "train.momentum": 0.0,
+    "train.weight_decay": 0.0,
+    "train.schedule": "onecycle",
+    "train.warmup_fraction": 0.0,
+    "train.step_epochs": 1,
+    "train.step_factor": 0.5,
+    "train.loss": "mse",
+    "train.focal_gamma": 0.5,
+    "train.label_smoothing": 0.0,
+    "train.clip_norm": None,
+    "train.class_weights": {"0": 2.0, "yes": 1e-05, "größer": 1.0},
+    "train.ema": 0.999,
+    "train.patience": 1,
+    "train.monitor": "val_accuracy",
+    "export.parity_images": 1,
+    "runtime.seed": 2**31 - 1,
+    "runtime.precision": "bfloat16",
+    "runtime.deterministic": False,
+    "runtime.threads": 2,
+}
+NEEDS: dict[str, dict[str, Any]] = {
+    "data.augment.crop_ratio": {"data.augment.random_resized_crop": (0.5, 1.0)},
+    "data.augment.cval": {"data.augment.fill_mode": "constant"},
+    "train.momentum": {"train.optimizer": "sgd"},
+    "train.step_epochs": {"train.schedule": "step"},
+    "train.step_factor": {"train.schedule": "step"},
+    "train.focal_gamma": {"train.loss": "focal"},
+}
+
+
+def value_of(config: Config, path: str) -> Any:
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def build(values: dict[str, Any]) -> Config:
+    tree: dict[str, Any] = {"mode": "finetune"}
+    for path, value in values.items():
+        *sections, key = path.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+        branch[key] = value
+    return Config.model_validate(tree)
+
+
+def mistakes(*sets: str, text: str = "", folder: Path | None = None, mode: str = "finetune") -> list[str]:
+    """The lines of the error, with the file called FILE."""
+    file = folder / "flowers.yaml" if folder else None
+    if file is not None:
+        file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_config(mode, file=file, flags={}, sets=sets)
+    return [line.replace(str(file), "FILE") if file else line for line in str(caught.value).split("\n")]
+
+
+def test_table_of_other_values_is_complete() -> None:
+    assert list(OTHER) == list(fields())
+
+
+@pytest.mark.parametrize("path", OTHER)
+def test_field_round_trips(path: str) -> None:
+    config = build({path: OTHER[path], **NEEDS.get(path, {})})
+    assert value_of(config, path) == OTHER[path] != value_of(build({}), path)
+    again = from_yaml(to_yaml(config), "config.yaml")
+    assert again == config
+    assert type(value_of(again, path)) is type(OTHER[path])
+
+
+def test_none_round_trips() -> None:
+    empty = [path for path in OTHER if value_of(build({}), path) is None]
+    assert "train.learning_rate" in empty
+    assert all(value_of(from_yaml(to_yaml(build({})), "config.yaml"), path) is None for path in empty)
+
+
+@pytest.mark.parametrize("path", fields())
+def test_field_is_described(path: str) -> None:
+    assert fields()[path].description
+
+
+def test_names_of_fields_are_unique() -> None:
+    names = [path.rpartition(".")[2] for path in fields()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_loads_with_the_defaults(mode: str) -> None:
+    assert load_config(mode, file=None, flags={}, sets=[]) == Config.model_validate({"mode": mode})
+
+
+def test_later_sources_win(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("mode: predict\nmodel: {backbone: vgg16, dropout: 0.5}\ntrain: {batch_size: 8, epochs: 9}\ndata:\n")
+    flags = {"--backbone": ("model.backbone", "resnet50"), "--batch-size": ("train.batch_size", "16")}
+    sets = ["train.batch_size=64", "train.learning_rate=1e-4", "train.batch_size=128", "data.augment={cval: 0}"]
+    config = load_config("extract", file=file, flags=flags, sets=sets)
+    assert (config.mode, config.model.backbone, config.model.dropout) == ("extract", "resnet50", 0.5)
+    assert (config.train.batch_size, config.train.epochs, config.train.learning_rate) == (128, 9, 1e-4)
+
+
+def test_a_run_folders_config_is_a_config_file(tmp_path: Path) -> None:
+    config = build({"train.epochs": 3})
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_config("finetune", file=tmp_path / "config.yaml", flags={}, sets=[]) == config
+
+
+def test_a_file_of_comments_changes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("# nothing\n")
+    assert load_config("extract", file=tmp_path / "a.yaml", flags={}, sets=[]) == Config(mode="extract")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "path", "value"),
+    [
+        ("train.learning_rate=1e-4", "train.learning_rate", 1e-4),
+        ("train.learning_rate=", "train.learning_rate", None),
+        ("train.clip_norm=null", "train.clip_norm", None),
+        ("data.image_size=64", "data.image_size", 64),
+        ("data.image_size=[64, 48]", "data.image_size", (64, 48)),
+        ("data.augment.zoom_range=1e-1", "data.augment.zoom_range", 0.1),
+        ("data.source=a=b", "data.source", "a=b"),
+        ("train.class_weights={7: 2, rose: 1e-1}", "train.class_weights", {"7": 2.0, "rose": 0.1}),
+        ("model.hidden=[]", "model.hidden", ()),
+    ],
+)
+def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
+    assert value_of(load_config("finetune", file=None, flags={}, sets=[assignment]), path) == value
+
+
+@pytest.mark.parametrize(
+    ("assignment", "line"),
+    [
+        ("train.batch_size=many", "train.batch_size: got 'many', expected an integer >= 1."),
+        ("train.batch_size=3.5", "train.batch_size: got 3.5, expected an integer >= 1."),
+        ("train.batch_size=true", "train.batch_size: got True, expected an integer >= 1."),
+        ("train.batch_size=0", "train.batch_size: got 0, expected an integer >= 1."),
+        ("train.batch_size=", "train.batch_size: got None, expected an integer >= 1."),
+        ("train.epochs=true", "train.epochs: got True, expected an integer >= 1, or null."),
+        ("train.learning_rate=false", "train.learning_rate: got False, expected a number > 0, or null."),
+        ("train.learning_rate=.nan", "train.learning_rate: got nan, expected a number > 0, or null."),
+        ("train.clip_norm=.inf", "train.clip_norm: got inf, expected a number > 0, or null."),
+        ("data.val_fraction=0.5", "data.val_fraction: got 0.5, expected a number > 0 and < 0.5."),
+        ("data.download=perhaps", "data.download: got 'perhaps', expected true or false."),
+        ("data.source=3", "data.source: got 3, expected text (in quotes, where it looks like a number)."),
+        (
+            "data.resize=corp",
+            "data.resize: got 'corp', expected one of 'crop', 'letterbox', 'stretch'. Did you mean 'crop'?",
+        ),
+        (
+            "data.image_size=[64]",
+            "data.image_size: got [64], expected an integer >= 1 or a pair [height, width] of them, or null.",
+        ),
+        (
+            "data.augment.zoom_range=1.5",
+            "data.augment.zoom_range: got 1.5, expected a number >= 0 and < 1 or a pair [low, high] with "
+            "0 < low <= high.",
+        ),
+        (
+            "data.augment.contrast_range=[2, 1]",
+            "data.augment.contrast_range: got [2, 1], expected a pair [low, high] with 0 <= low <= high, or null.",
+        ),
+        (
+            "data.augment.random_resized_crop=[0.5, 2]",
+            "data.augment.random_resized_crop: got [0.5, 2], expected a pair [low, high] with "
+            "0 < low <= high <= 1, or null.",
+        ),
+        ("model.hidden=[0]", "model.hidden: got [0], expected a list of integers >= 1."),
+        (
+            "train.unfreeze_from=block3",
+            "train.unfreeze_from: got 'block3', expected 'all' or the name of a stage, such as 'stage3', or null.",
+        ),
+        (
+            "train.class_weights=balancd",
+            "train.class_weights: got 'balancd', expected 'none', 'balanced' or a mapping of class name to a "
+            "weight > 0. Did you mean 'balanced'?",
+        ),
+        (
+            "train.class_weights={rose: -1, tulip: 0}",
+            "train.class_weights: got {'rose': -1, 'tulip': 0}, expected 'none', 'balanced' or a mapping of class "
+            "name to a weight > 0.",
+        ),
+        ("runtime.seed=2147483648", "runtime.seed: got 2147483648, expected an integer >= 0 and <= 2147483647."),
+        ("train.learning_rte=1", "unknown key 'train.learning_rte'. Did you mean 'train.learning_rate'?"),
+        ("data.batch_size=1", "unknown key 'data.batch_size'. 'batch_size' belongs in 'train.batch_size'."),
+        ("batch_size=1", "unknown key 'batch_size'. 'batch_size' belongs in 'train.batch_size'."),
+        ("data.zoom=1", "unknown key 'data.zoom'. Did you mean 'data.augment.zoom_range'?"),
+        ("data.augmnt={}", "unknown key 'data.augmnt'. Did you mean 'data.augment'?"),
+        ("trian={epochs: 3}", "unknown key 'trian'. Did you mean 'train'?"),
+        ("xyz=1", "unknown key 'xyz'. Keys: 'mode', 'data', 'model', 'train', 'export', 'runtime'."),
+        ("export.qqq=1", "unknown key 'export.qqq'. Keys of 'export': 'parity_images'."),
+        (
+            "train.class_weights.rose=2",
+            "unknown key 'train.class_weights.rose'. Did you mean 'train.class_weights'?",
+        ),
+        ("export=3", "export: got 3, expected a mapping with keys 'parity_images'."),
+        ("novalue", "got 'novalue', expected path=value, e.g. train.learning_rate=1e-3."),
+        (
+            "model.hidden=[1",
+            "model.hidden: is not valid YAML: line 1: expected ',' or ']', but got '<stream end>'.",
+        ),
+        ("data.source=2024-13-45", "data.source: is not valid YAML: month must be in 1..12."),
+        ("train.focal_gamma=3", "train.focal_gamma: got 3.0, which does nothing without loss: focal."),
+        ("train.momentum=0.5", "train.momentum: got 0.5, which does nothing without optimizer: sgd."),
+        ("train.step_epochs=5", "train.step_epochs: got 5, which does nothing without schedule: step."),
+        ("data.augment.cval=9", "data.augment.cval: got 9.0, which does nothing without fill_mode: constant."),
+    ],
+)
+def test_mistake_is_one_line(assignment: str, line: str) -> None:
+    assert mistakes(assignment) == [f"--set: {line}"]
+
+
+def test_contradictions_are_all_told() -> None:
+    lines = mistakes("train.schedule=onecycle", "train.warmup_fraction=0.2", "train.step_factor=0.5")
+    assert lines == [
+        "--set: train.warmup_fraction: got 0.2, which does nothing without a schedule other than onecycle.",
+        "--set: train.step_factor: got 0.5, which does nothing without schedule: step.",
+    ]
+
+
+def test_fractions_must_leave_something_to_train_on() -> None:
+    assert mistakes("data.val_fraction=0.41", "data.test_fraction=0.4") == [
+        "--set: data.test_fraction: got 0.4 beside val_fraction 0.41, expected a sum <= 0.8: "
+        "the rest is what there is to train on."
+    ]
+
+
+def test_unknown_mode_names_the_nearest() -> None:
+    modes = "'extract', 'finetune', 'pretrain', 'evaluate', 'predict', 'export'"
+    line = f"--mode: mode: got 'finetun', expected one of {modes}. Did you mean 'finetune'?"
+    assert mistakes(mode="finetun") == [line]
+
+
+def test_all_mistakes_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(
+        "train:\n  batch_size: many\n  epochs: 3\n  epochs: 4\n  learning_rte: 1\nmodel: 3\ndata: {resize: x}\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config("fly", file=file, flags={"--seed": ("runtime.seed", "x")}, sets=["novalue", "train.ema=2", "q=1"])
+    lines = str(caught.value).replace(str(file), "FILE").split("\n")
+    starts = [
+        "FILE: line 4: key 'epochs' was given on line 3 already.",
+        "FILE: unknown key 'train.learning_rte'.",
+        "FILE: model: got 3, expected a mapping",
+        "--set: got 'novalue'",
+        "--set: unknown key 'q'",
+        "--mode: mode: got 'fly'",
+        "FILE: data.resize: got 'x'",
+        "FILE: train.batch_size: got 'many'",
+        "--set: train.ema: got 2",
+        "--seed: runtime.seed: got 'x', expected an integer >= 0 and <= 2147483647.",
+    ]
+    assert len(lines) == len(starts)
+    assert sorted(starts) == sorted(start for start in starts for line in lines if line.startswith(start))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("train: {epochs: 1, epochs: 2}", "FILE: line 1: key 'epochs' was given on line 1 already. Keep one."),
+        ("train:\n  epochs: 1\n bad", "FILE: is not valid YAML: line 3: expected <block end>, but found '<scalar>'."),
+        ("- 1", "FILE: got [1], expected a mapping with keys 'mode', 'data', 'model', 'train', 'export', 'runtime'."),
+        ("train: [1]\n", "FILE: train: got [1], expected a mapping with keys 'epochs', 'batch_size', "),
+        ("train:\n  batch_size: ok\n", "FILE: train.batch_size: got 'ok', expected an integer >= 1."),
+        ("a\x01b", "FILE: is not valid YAML: unacceptable character #x0001: special characters are not allowed."),
+    ],
+)
+def test_file_that_is_wrong(tmp_path: Path, text: str, line: str) -> None:
+    (only,) = mistakes(text=text, folder=tmp_path)
+    assert only.startswith(line)
+
+
+def test_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes(b"data: {source: \xfc}")
+    for name, problem in [
+        ("none.yaml", "cannot be read: No such file or directory."),
+        ("", "cannot be read: Is a directory."),
+        ("latin.yaml", "is not UTF-8 text."),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            load_config("extract", file=tmp_path / name, flags={}, sets=[])
+        assert str(caught.value) == f"{tmp_path / name}: {problem} --config expects a YAML file."
+
+
+def test_from_yaml_needs_a_mode() -> None:
+    with pytest.raises(ConfigError, match=r"^run/config.yaml: mode is missing, expected one of 'extract', "):
+        from_yaml("train: {epochs: 3}", "run/config.yaml")
+
+
+def test_config_is_frozen_and_closed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        TrainConfig().epochs = 3  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="Extra inputs"):
+        TrainConfig.model_validate({"epoch": 3})
+
+
+def test_import_is_free_of_tensorflow() -> None:
+    code = "import sys, tl_keras.config; sys.exit(bool({'tensorflow', 'keras', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,464 @@
+"""What a run is told to do: typed, frozen sections, whose defaults live here and nowhere else.
+
+`load_config` merges the defaults, a YAML file, the flags and every `--set`, in this order, and reports all mistakes
+of all of them at once. It knows nothing of TensorFlow, of images or of backbones: what only the data or the weights
+can tell (does this stage exist?) is checked where they are read. The `Config` goes to the mode that runs it, and
+`to_yaml` writes it, resolved, to the run folder. `None` means: chosen later, from the number of images.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from tl_keras.errors import ConfigError
+
+Mode = Literal["extract", "finetune", "pretrain", "evaluate", "predict", "export"]
+MODES: tuple[str, ...] = get_args(Mode)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The words for a type that its bounds alone do not describe."""
+
+    phrase: str
+
+
+def _refuse_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected, not true or false")
+    return value
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if not pair[0] <= pair[1]:
+        raise ValueError("the lower bound comes first")
+    return pair
+
+
+Whole = Annotated[int, BeforeValidator(_refuse_bool)]
+Number = Annotated[float, BeforeValidator(_refuse_bool)]
+Positive = Annotated[Number, Field(gt=0)]
+Name = Annotated[str, Field(min_length=1), Expected("text (in quotes, where it looks like a number)")]
+Side = Annotated[Whole, Field(ge=1)]
+ImageSize = Annotated[Side | tuple[Side, Side], Expected("an integer >= 1 or a pair [height, width] of them")]
+Factors = Annotated[
+    tuple[Annotated[Number, Field(ge=0)], Annotated[Number, Field(ge=0)]],
+    AfterValidator(_ascending),
+    Expected("a pair [low, high] with 0 <= low <= high"),
+]
+Ratios = Annotated[
+    tuple[Positive, Positive], AfterValidator(_ascending), Expected("a pair [low, high] with 0 < low <= high")
+]
+Area = Annotated[Positive, Field(le=1)]
+Areas = Annotated[
+    tuple[Area, Area], AfterValidator(_ascending), Expected("a pair [low, high] with 0 < low <= high <= 1")
+]
+Zoom = Annotated[
+    Annotated[Number, Field(ge=0, lt=1)] | Ratios,
+    Expected("a number >= 0 and < 1 or a pair [low, high] with 0 < low <= high"),
+]
+Stage = Annotated[str, Field(pattern=r"^(all|stage\d+)$"), Expected("'all' or the name of a stage, such as 'stage3'")]
+Units = Annotated[tuple[Side, ...], Expected("a list of integers >= 1")]
+ClassName = Annotated[str, Field(coerce_numbers_to_str=True, min_length=1)]
+ClassWeights = Annotated[
+    Literal["none", "balanced"] | dict[ClassName, Positive],
+    Expected("'none', 'balanced' or a mapping of class name to a weight > 0"),
+]
+
+
+class Section(BaseModel):
+    """A group of settings that belong together; immutable, and closed to names that it does not have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> Self:
+        found = list(self._contradictions())
+        if found:
+            text = "; ".join(f"{field}: {reason}" for field, reason in found)
+            raise PydanticCustomError("contradiction", "{text}", {"text": text, "found": found})
+        return self
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        """Settings that are right alone and wrong together: the name of one, and why."""
+        yield from ()
+
+    def _idle(self, name: str, used: bool, needs: str) -> Iterator[tuple[str, str]]:
+        """A contradiction where `name` was changed from its default and nothing uses it."""
+        value = getattr(self, name)
+        if not used and value != type(self).model_fields[name].default:
+            yield name, f"got {value!r}, which does nothing without {needs}."
+
+
+class AugmentConfig(Section):
+    """Random changes of training images, drawn anew each epoch, under the names and units of ImageDataGenerator."""
+
+    horizontal_flip: bool = Field(default=False, description="mirror left to right with probability 1/2")
+    vertical_flip: bool = Field(default=False, description="mirror top to bottom with probability 1/2")
+    rotation_range: Number = Field(default=0.0, ge=0, le=180, description="degrees to either side")
+    width_shift_range: Number = Field(default=0.0, ge=0, le=1, description="fraction of the width to either side")
+    height_shift_range: Number = Field(default=0.0, ge=0, le=1, description="fraction of the height to either side")
+    zoom_range: Zoom = Field(default=0.0, description="z for factors in [1 - z, 1 + z], or [low, high]; 1 is no zoom")
+    shear_range: Number = Field(default=0.0, ge=0, lt=90, description="degrees to either side")
+    brightness_range: Factors | None = Field(default=None, description="[low, high] of a factor; 1 is no change")
+    contrast_range: Factors | None = Field(default=None, description="[low, high] of a factor; 1 is no change")
+    saturation_range: Factors | None = Field(default=None, description="[low, high] of a factor; 0 is grey")
+    hue_range: Number = Field(default=0.0, ge=0, le=0.5, description="fraction of the colour circle to either side")
+    random_resized_crop: Areas | None = Field(default=None, description="[low, high] of the fraction of area kept")
+    crop_ratio: Ratios = Field(default=(0.75, 1.3333), description="[low, high] of a random crop's width / height")
+    fill_mode: Literal["constant", "nearest", "reflect", "wrap"] = Field(
+        default="nearest", description="what lies outside of the image"
+    )
+    cval: Number = Field(default=0.0, ge=0, le=255, description="pixel value outside, where fill_mode is constant")
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self._idle("cval", self.fill_mode == "constant", "fill_mode: constant")
+        yield from self._idle("crop_ratio", self.random_resized_crop is not None, "random_resized_crop")
+
+
+class DataConfig(Section):
+    """Where the images come from and how they become pixels."""
+
+    source: Name = Field(default="digits", description="folder of class folders, 'digits', or a TFDS name or folder")
+    val_fraction: Number = Field(default=0.15, gt=0, lt=0.5, description="fraction of images, where val is not given")
+    test_fraction: Number = Field(default=0.15, gt=0, lt=0.5, description="fraction of images, where test is not given")
+    split_seed: Whole = Field(default=0, ge=0, description="seed of the split, apart from runtime.seed")
+    image_size: ImageSize | None = Field(default=None, description="pixels a side or [height, width]; null: backbone's")
+    resize: Literal["crop", "letterbox", "stretch"] = Field(default="crop", description="how an image gets its size")
+    on_bad_image: Literal["skip", "error"] = Field(default="skip", description="what a file that does not decode does")
+    max_bad_fraction: Number = Field(default=0.05, ge=0, le=1, description="fraction of skipped files that is an error")
+    download: bool = Field(default=False, description="may fetch a TFDS data set that is not on disk")
+    download_timeout_s: Positive = Field(default=600.0, description="seconds until a download is given up")
+    cache_gb: Number = Field(default=4.0, ge=0, description="GB on disk for resized uint8 pixels while a run lasts")
+    augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of training images")
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.val_fraction + self.test_fraction > 0.8:
+            got = f"got {self.test_fraction!r} beside val_fraction {self.val_fraction!r}"
+            yield "test_fraction", f"{got}, expected a sum <= 0.8: the rest is what there is to train on."
+
+
+class ModelConfig(Section):
+    """The network from pixels to logits."""
+
+    backbone: Name = Field(default="small_resnet", description="a row of the table of backbones, or a .keras file")
+    weights: Name = Field(default="pretrained", description="'pretrained', 'imagenet', 'none' (random) or a file")
+    preprocessing: Literal["auto", "none", "zero_to_one", "minus_one_to_one", "torch", "caffe"] = Field(
+        default="auto", description="what the backbone's first layer wants of pixels 0..255; auto: the table's row"
+    )
+    pooling: Literal["avg", "max", "flatten"] = Field(default="avg", description="from feature map to vector")
+    hidden: Units = Field(default=(), description="units of each relu layer before the logits")
+    dropout: Number = Field(default=0.2, ge=0, lt=1, description="fraction of pooled features dropped in training")
+    freeze_batchnorm: bool = Field(default=True, description="hold BatchNorm still also where its stage trains")
+
+
+class TrainConfig(Section):
+    """The phases of training: the head first, then, where the mode says so, the backbone's upper stages."""
+
+    epochs: Side | None = Field(default=None, description="passes of finetuning or pretraining")
+    batch_size: Side = Field(default=32, description="images per step")
+    head_epochs: Side = Field(default=100, description="passes over the stored features while the head trains")
+    head_learning_rate: Positive | None = Field(default=None, description="peak rate of the head's own phase")
+    head_weight_decay: Number | None = Field(default=None, ge=0, description="decoupled decay in the head's own phase")
+    unfreeze_from: Stage | None = Field(default=None, description="lowest stage that finetuning trains")
+    learning_rate: Positive | None = Field(default=None, description="peak rate of finetuning or pretraining")
+    layer_decay: Area | None = Field(default=None, description="rate of a stage relative to the stage above it")
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="the rule of the updates")
+    momentum: Number = Field(default=0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: Number = Field(default=0.01, ge=0, description="decoupled: times rate, off each kernel every step")
+    schedule: Literal["cosine", "onecycle", "step", "constant"] = Field(
+        default="cosine",
+        description="rate over steps; onecycle has its own warm-up of 30 % in place of warmup_fraction",
+    )
+    warmup_fraction: Number = Field(default=0.1, ge=0, lt=1, description="fraction of all steps with a rising rate")
+    step_epochs: Side = Field(default=10, description="epochs between two drops, where schedule is step")
+    step_factor: Area = Field(default=0.1, description="what a drop multiplies the rate by, where schedule is step")
+    loss: Literal["cross_entropy", "focal", "mse"] = Field(default="cross_entropy", description="what training lowers")
+    focal_gamma: Number = Field(default=2.0, ge=0, description="how little easy images count, where loss is focal")
+    label_smoothing: Number = Field(default=0.1, ge=0, lt=1, description="probability spread evenly over all classes")
+    clip_norm: Positive | None = Field(default=1.0, description="largest global norm of the gradients; null: any")
+    class_weights: ClassWeights = Field(default="none", description="how much an image of each class counts")
+    ema: Number = Field(default=0.0, ge=0, lt=1, description="momentum of the averaged weights per step; 0: no average")
+    patience: Side | None = Field(default=None, description="epochs without improvement before a stop; null: no stop")
+    monitor: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="what makes an epoch the best")
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self._idle("focal_gamma", self.loss == "focal", "loss: focal")
+        yield from self._idle("momentum", self.optimizer == "sgd", "optimizer: sgd")
+        yield from self._idle("warmup_fraction", self.schedule != "onecycle", "a schedule other than onecycle")
+        yield from self._idle("step_epochs", self.schedule == "step", "schedule: step")
+        yield from self._idle("step_factor", self.schedule == "step", "schedule: step")
+
+
+class ExportConfig(Section):
+    """How an artifact is written and checked."""
+
+    parity_images: Side = Field(default=16, description="test images on which model and artifact are compared")
+
+
+class RuntimeConfig(Section):
+    """The machine's side of a run."""
+
+    seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="of weights, order, dropout and augmentation")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the computation")
+    deterministic: bool = Field(default=True, description="the same numbers from the same seed, on the same machine")
+    threads: Side | None = Field(default=None, description="CPU threads; null: one per core")
+
+
+class Config(Section):
+    """All that a run is told."""
+
+    mode: Mode = Field(description="what the run does")
+    data: DataConfig = Field(default_factory=DataConfig, description="images")
+    model: ModelConfig = Field(default_factory=ModelConfig, description="network")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="training")
+    export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
+    runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
+
+
+def _section(field: FieldInfo) -> type[Section] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None
+
+
+def fields(section: type[Section] = Config, prefix: str = "") -> dict[str, FieldInfo]:
+    """Every setting by its path, such as 'data.augment.rotation_range', in the order of the sections."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in section.model_fields.items():
+        inner = _section(field)
+        found |= fields(inner, f"{prefix}{name}.") if inner else {f"{prefix}{name}": field}
+    return found
+
+
+def load_config(mode: str, *, file: Path | None, flags: Mapping[str, tuple[str, str]], sets: Sequence[str]) -> Config:
+    """Merge defaults < `file` < `flags` < `sets`; of two `--set` of one path the later counts.
+
+    Args:
+        mode: one of `MODES`; a file's own `mode` gives way to it.
+        file: a YAML file of sections, with only what differs from the defaults; a run folder's `config.yaml` will do.
+        flags: name of a flag -> (path of the setting, its text), e.g. `{"--backbone": ("model.backbone", "vgg16")}`.
+        sets: `path=value` each, with the value in YAML, e.g. `data.augment.zoom_range=[0.8, 1.2]`.
+
+    Raises:
+        ConfigError: anything is wrong; one line per mistake, with the file or flag, the path, what was got, what is
+            allowed and the nearest name.
+    """
+    draft = _Draft()
+    if file is not None:
+        draft.add_file(file)
+    for flag, (path, text) in flags.items():
+        draft.add_path(flag, path, text)
+    for assignment in sets:
+        draft.add_assignment(assignment)
+    draft.add_path("--mode", "mode", mode)
+    return draft.config()
+
+
+def to_yaml(config: Config) -> str:
+    """Every setting, resolved; `from_yaml` gives back an equal `Config`."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def from_yaml(text: str, name: str) -> Config:
+    """Read what `to_yaml` wrote; `name` is what messages call the text.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    draft = _Draft()
+    draft.add_text(name, text)
+    return draft.config(name)
+
+
+class _Draft:
+    """Values gathered by path, each with where it came from, and the mistakes met so far."""
+
+    def __init__(self) -> None:
+        self._fields = fields()
+        self._sections = {""} | {path.rpartition(".")[0] for path in self._fields}
+        self._values: dict[str, Any] = {}
+        self._origins: dict[str, str] = {}
+        self._mistakes: list[str] = []
+
+    def add_file(self, file: Path) -> None:
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            self._mistakes.append(f"{file}: cannot be read: {error.strerror}. --config expects a YAML file.")
+        except UnicodeDecodeError:
+            self._mistakes.append(f"{file}: is not UTF-8 text. --config expects a YAML file.")
+        else:
+            self.add_text(str(file), text)
+
+    def add_text(self, name: str, text: str) -> None:
+        tree = self._parse(name, text)
+        if tree is not None:  # a file of comments only changes nothing
+            self._add_tree(name, "", tree)
+
+    def add_assignment(self, assignment: str) -> None:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            self._mistakes.append(f"--set: got {assignment!r}, expected path=value, e.g. train.learning_rate=1e-3.")
+            return
+        before = len(self._mistakes)
+        value = self._parse(f"--set: {path.strip()}", text)
+        if len(self._mistakes) == before:
+            self.add_path("--set", path.strip(), value)
+
+    def add_path(self, origin: str, path: str, value: object) -> None:
+        if path in self._fields:
+            self._values[path], self._origins[path] = value, origin
+        elif path and path in self._sections:
+            self._add_tree(origin, path, value)
+        else:
+            self._mistakes.append(f"{origin}: unknown key {path!r}. {self._nearest_key(path)}")
+
+    def _add_tree(self, origin: str, path: str, tree: object) -> None:
+        if isinstance(tree, dict):
+            for key, value in tree.items():
+                self.add_path(origin, f"{path}.{key}" if path else str(key), value)
+        elif tree is not None:  # `train:` with nothing below it
+            where = f"{origin}: {path}" if path else origin
+            self._mistakes.append(f"{where}: got {tree!r}, expected a mapping with keys {self._keys(path)}.")
+
+    def _parse(self, name: str, text: str) -> object:
+        try:
+            loader = _Loader(text)
+            tree: object = loader.get_single_data()
+        except (yaml.YAMLError, ValueError) as error:
+            self._mistakes.append(f"{name}: is not valid YAML: {_yaml_problem(error)}.")
+            return None
+        self._mistakes += [f"{name}: {twice}" for twice in loader.repeated]
+        return tree
+
+    def _keys(self, section: str) -> str:
+        """The names in a section, quoted."""
+        prefix = f"{section}." if section else ""
+        inside = [path.removeprefix(prefix) for path in self._fields if path.startswith(prefix)]
+        return ", ".join(dict.fromkeys(repr(path.partition(".")[0]) for path in inside))
+
+    def _nearest_key(self, path: str) -> str:
+        """What to write in place of an unknown path: the same name elsewhere, a like name, or the names there are."""
+        section, _, name = path.rpartition(".")
+        by_name = {setting.rpartition(".")[2]: setting for setting in self._fields}
+        if name in by_name:
+            return f"{name!r} belongs in {by_name[name]!r}."
+        known = [*self._fields, *(self._sections - {section})] if section else self._sections
+        near = get_close_matches(path, known, n=1, cutoff=0.7)
+        near = near or [by_name[like] for like in get_close_matches(name, by_name, n=1, cutoff=0.55)]
+        if near:
+            return f"Did you mean {near[0]!r}?"
+        if section in self._sections:
+            return f"Keys of {section!r}: {self._keys(section)}." if section else f"Keys: {self._keys('')}."
+        return self._nearest_key(section)
+
+    def config(self, name: str = "") -> Config:
+        """Check the values together with what was noted before.
+
+        Raises:
+            ConfigError: with all mistakes, a line each.
+        """
+        try:
+            config = Config.model_validate(self._tree())
+        except ValidationError as error:
+            lines = [line for one in error.errors() for line in self._describe(dict(one), name)]
+            raise ConfigError("\n".join([*self._mistakes, *dict.fromkeys(lines)])) from None
+        if self._mistakes:
+            raise ConfigError("\n".join(self._mistakes))
+        return config
+
+    def _tree(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {}
+        for path, value in self._values.items():
+            *sections, key = path.split(".")
+            branch = tree
+            for section in sections:
+                branch = branch.setdefault(section, {})
+            branch[key] = value
+        return tree
+
+    def _describe(self, error: dict[str, Any], name: str) -> list[str]:
+        """The lines for one of pydantic's errors; the branches of a union all give the same line."""
+        places = [str(part) for part in error["loc"]]
+        if error["type"] == "contradiction":
+            paths = {".".join([*places, field]): reason for field, reason in error["ctx"]["found"]}
+            return [f"{self._origin(path)}: {path}: {reason}" for path, reason in paths.items()]
+        path = next(p for n in range(1, len(places) + 1) if (p := ".".join(places[:n])) in self._fields)
+        field = self._fields[path]
+        expected = f"expected {_expected(field.annotation, field.metadata)}."
+        if path not in self._values:
+            return [f"{name}: {path} is missing, {expected}"]
+        value = self._values[path]
+        near = get_close_matches(str(value), _choices(field.annotation), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return [f"{self._origins[path]}: {path}: got {value!r}, {expected}{hint}"]
+
+    def _origin(self, path: str) -> str:
+        """Where a path's value came from, or, where it is the default, the last other value of its section."""
+        section = path.rpartition(".")[0]
+        near = [origin for known, origin in self._origins.items() if known.rpartition(".")[0] == section]
+        return self._origins.get(path, near[-1])
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that notes keys given twice, of which PyYAML would silently keep the last."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                first = lines[key.value]
+                self.repeated.append(f"line {line}: key {key.value!r} was given on line {first} already. Keep one.")
+            lines.setdefault(key.value, line)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return f"line {mark.line + 1}: {problem}" if mark else problem
+
+
+_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+def _expected(annotation: Any, metadata: Sequence[object] = ()) -> str:
+    """A type and its bounds in words, e.g. 'an integer >= 1, or null'."""
+    for mark in metadata:
+        if isinstance(mark, Expected):
+            return mark.phrase
+    args = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _expected(args[0], [*_unfold(args[1:]), *metadata])
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(repr, args))
+    if get_origin(annotation) in (Union, UnionType):
+        return ", or ".join(_expected(arg, metadata) for arg in args)
+    signs = [f"{sign} {getattr(mark, at)}" for mark in metadata for at, sign in _BOUNDS.items() if hasattr(mark, at)]
+    return " ".join([_KINDS[annotation], " and ".join(signs if annotation in (int, float) else [])]).strip()
+
+
+def _unfold(metadata: Sequence[object]) -> list[object]:
+    """`Field(ge=1)` inside an `Annotated` holds its bounds as metadata of its own."""
+    return [inner for mark in metadata for inner in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words that a setting may be."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for arg in get_args(annotation) for word in _choices(arg)]

@@ -1,0 +1,64 @@
+"""The terminal side of `progress`: rich lines and bars on standard output, plain where it is no terminal."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+from rich.table import Table
+
+from tl_keras.progress import Progress
+
+MOST_CLASSES = 30  # rows of the table per class; metrics.json has them all
+
+
+class ConsoleProgress(Progress):
+    """Lines that stay and bars that go away when they are done."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with RichProgress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
+            task = bars.add_task(title, total=total)
+            yield lambda done: bars.advance(task, done)
+
+
+def metrics_table(scores: Mapping[str, Any], title: str) -> Table:
+    """Precision, recall, F1 and number of images of each class."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("class")
+    for name in ("precision", "recall", "F1", "images"):
+        table.add_column(name, justify="right")
+    per_class = list(scores["per_class"].items())
+    for name, row in per_class[:MOST_CLASSES]:
+        table.add_row(name, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")), str(row["support"]))
+    if len(per_class) > MOST_CLASSES:
+        table.add_row(f"and {len(per_class) - MOST_CLASSES} more", "", "", "", "")
+    return table
+
+
+def accuracy_line(split: str, scores: Mapping[str, Any]) -> str:
+    """One line: accuracy with its interval, macro F1, log loss."""
+    low, high = scores["accuracy_ci95"]
+    return (
+        f"{split} accuracy {scores['accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})"
+        f"  macro F1 {scores['macro_f1']:.4f}  log loss {scores['log_loss']:.4f}"
+    )
+
+
+def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> Table:
+    """A table of texts, numbers to the right from the second column on."""
+    table = Table(title=title, title_justify="left")
+    for number, name in enumerate(header):
+        table.add_column(name, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table

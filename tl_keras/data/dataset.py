@@ -1,0 +1,97 @@
+"""A data set made ready: every file found, decoded once, and assigned to a split.
+
+The last room of `data`: what comes out is all that training and evaluation know about images.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.config import DataConfig
+from tl_keras.data import splits
+from tl_keras.data.pipeline import Pixels, check_bad, fits
+from tl_keras.data.sources import Index
+from tl_keras.progress import Progress
+from tl_keras.run_folder import BAD_IMAGES, SCRATCH, SPLITS, RunFolder, write_csv
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Labelled images with their pixels and splits.
+
+    Attributes:
+        index: the n files; `index.labels` is int32 (n,).
+        pixels: their evaluation pixels.
+        split: (n,) of 'train', 'val', 'test', or '' for a file that does not decode.
+    """
+
+    index: Index
+    pixels: Pixels
+    split: NDArray[np.str_]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a label is a position in them."""
+        return self.index.classes
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Positions of the images of one split, ascending."""
+        return np.flatnonzero(self.split == split)
+
+    def labels(self, split: str) -> NDArray[np.int32]:
+        """Labels of the images of one split, in the order of `rows`."""
+        return self.index.labels[self.rows(split)]
+
+    def counts(self) -> dict[str, int]:
+        """Images in each split, and the number of classes, as `metrics.json` holds them."""
+        return {name: len(self.rows(name)) for name in ("train", "val", "test")} | {"classes": len(self.classes)}
+
+
+def open_pixels(
+    index: Index, config: DataConfig, image_size: tuple[int, int], scratch: Path | None, progress: Progress
+) -> Pixels:
+    """Decode every image of an index once, into `scratch` where they fit.
+
+    Raises:
+        DataError: files that do not decode, where `data.on_bad_image` or `data.max_bad_fraction` forbid them.
+    """
+    cache_file = None
+    if scratch is not None and fits(len(index.paths), image_size, scratch, config.cache_gb):
+        cache_file = scratch / "pixels.npy"
+    pixels = Pixels([index.root / path for path in index.paths], image_size, config.resize, cache_file)
+    with progress.bar("decode images", len(index.paths)) as advance:
+        pixels.decode_all(advance)
+    check_bad(pixels.bad, len(index.paths), on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
+    return pixels
+
+
+def prepare(index: Index, config: DataConfig, image_size: tuple[int, int], run: RunFolder, progress: Progress) -> ImageData:
+    """Decode a source's images and cut its splits; both are written to the run folder.
+
+    Args:
+        index: from `sources.open_source`, or from the splits.csv of a run that is continued: given splits are kept.
+        image_size: (height, width) in pixels.
+
+    Raises:
+        DataError: see `open_pixels` and `splits.cut`.
+    """
+    (run / SCRATCH).mkdir(exist_ok=True)
+    pixels = open_pixels(index, config, image_size, run / SCRATCH, progress)
+    usable = np.ones(len(index.paths), bool)
+    usable[list(pixels.bad)] = False
+    split = splits.cut(
+        index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed
+    )
+    if pixels.bad:
+        progress.line(f"skipped {len(pixels.bad)} of {len(index.paths)} files that do not decode; {BAD_IMAGES} names them")
+        write_csv(run / BAD_IMAGES, ("path", "reason"), bad_rows(pixels.bad, index))
+    splits.write_splits(run / SPLITS, index, split)
+    return ImageData(index, pixels, split)
+
+
+def bad_rows(bad: dict[int, str], index: Index) -> Iterable[tuple[str, str]]:
+    """The lines of bad_images.csv: path and reason, in the order of the index."""
+    return ((index.paths[row], bad[row]) for row in sorted(bad))

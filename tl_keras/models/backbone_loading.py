@@ -1,0 +1,178 @@
+"""From a name of the table, or a `.keras` file, to a backbone: one flat graph from raw pixels to a feature map.
+
+Every backbone takes RGB pixels 0..255; what its weights want (Caffe's BGR, [-1, 1], ...) is a layer of Keras inside
+the graph, so that nobody can forget it or apply it twice and a saved model loads without this package. Knows neither
+heads nor training: `classifier` goes on from here.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tl_keras.errors import BackboneError
+from tl_keras.models.backbone_files import (
+    file_image_size,
+    find_convolution,
+    find_preprocessing,
+    keras_file,
+    read_backbone,
+    rebuild,
+)
+from tl_keras.models.backbone_weights import copy_weights, find_weights, import_builder, load_weights
+from tl_keras.models.backbones import BACKBONES, Backbone
+from tl_keras.models.stages import boundaries_by_resolution, find_operation, layers_by_stage
+
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+# preprocessing -> scale and offset of a Rescaling of pixels 0..255: one value, or one for each channel
+_RESCALING: dict[str, tuple[Any, Any]] = {
+    "none": (1.0, 0.0),
+    "zero_to_one": (1 / 255, 0.0),
+    "minus_one_to_one": (1 / 127.5, -1.0),
+    "torch": (
+        [1 / (255 * deviation) for deviation in _IMAGENET_DEVIATION],
+        [-mean / deviation for mean, deviation in zip(_IMAGENET_MEAN, _IMAGENET_DEVIATION, strict=True)],
+    ),
+    "caffe": (1.0, [-mean for mean in _CAFFE_MEAN_BGR]),  # after RGB -> BGR
+}
+
+
+@dataclass(frozen=True)
+class BuiltBackbone:
+    """A backbone ready for a head.
+
+    Attributes:
+        model: float32 pixels (b, h, w, 3) in 0..255 -> the last stage's feature map (b, h', w', c). Flat: every
+            layer is a layer of this model.
+        stages: "stage1", "stage2", ... from input to output -> the names of all layers of that stage. Each layer is
+            in exactly one; the input and the preprocessing are in "stage1".
+        boundaries: the same stages -> the symbolic tensor (b, h', w', c) that the stage puts out.
+        row: the row of the table that the backbone is known as, or None.
+        preprocessing: what was put in front; "none" where the network itself begins with its preprocessing.
+    """
+
+    model: keras.Model
+    stages: dict[str, tuple[str, ...]]
+    boundaries: dict[str, Any]
+    row: Backbone | None
+    preprocessing: str
+
+
+def native_image_size(backbone: str) -> int:
+    """Say at how many pixels a side a backbone was trained: by its row, or by the input of its `.keras` file."""
+    return BACKBONES[backbone].image_size if backbone in BACKBONES else file_image_size(keras_file(backbone))
+
+
+def build_backbone(
+    backbone: str, *, image_size: tuple[int, int], weights: str = "pretrained", preprocessing: str = "auto"
+) -> BuiltBackbone:
+    """Build a backbone with its preprocessing inside and load its weights.
+
+    Args:
+        backbone: A name of `BACKBONES`, or the path of a `.keras` file; a classifier in the file is cut off.
+        image_size: Height and width of the images in pixels.
+        weights: "pretrained" (published, or those in the `.keras` file), "imagenet", "none" (random) or the path of
+            a weights file.
+        preprocessing: What the weights want, or "auto": known from the table or found in the file.
+
+    Raises:
+        BackboneError: An unknown name, an image too small, a file that is missing, foreign or of another architecture,
+            or a preprocessing that is unknown or would be applied twice.
+    """
+    if preprocessing not in ("auto", *_RESCALING):
+        raise BackboneError(f"model.preprocessing={preprocessing!r} is unknown. Expected {_kinds(('auto', *_RESCALING))}.")
+    if backbone in BACKBONES:
+        return _build_row(BACKBONES[backbone], image_size, weights, preprocessing)
+    return _build_file(keras_file(backbone), image_size, weights, preprocessing)
+
+
+def _build_row(row: Backbone, image_size: tuple[int, int], weights: str, preprocessing: str) -> BuiltBackbone:
+    _check_image_size(row, image_size)
+    kind = row.preprocessing if preprocessing == "auto" else preprocessing
+    if row.preprocessing == "none" != kind:
+        raise _twice(row.name, "with its own preprocessing", preprocessing)
+    weights_file = find_weights(row.name, row, weights)
+    pixels = _pixels(image_size)
+    tensor = pixels if row.preprocessing == "none" else _preprocess(pixels, kind)
+    network = import_builder(row)(include_top=False, weights=None, input_tensor=tensor, **row.arguments)
+    model = keras.Model(pixels, network.output, name=row.name)
+    if weights_file:
+        load_weights(model, row, weights_file)
+    return _built(model, row, kind)
+
+
+def _build_file(path: Path, image_size: tuple[int, int], weights: str, preprocessing: str) -> BuiltBackbone:
+    saved, row = read_backbone(path)
+    if row is not None:
+        _check_image_size(row, image_size)
+    inside = find_preprocessing(saved)
+    kind = _file_preprocessing(path, row, inside, preprocessing)
+    model = rebuild(saved, _pixels(image_size), lambda pixels: pixels if inside else _preprocess(pixels, kind))
+    if weights == "pretrained":
+        copy_weights(saved, model)
+    elif weights_file := find_weights(model.name, None, weights):
+        load_weights(model, None, weights_file)
+    return _built(model, row, kind)
+
+
+def _file_preprocessing(path: Path, row: Backbone | None, inside: Any | None, asked: str) -> str:
+    if inside is not None:
+        if asked not in ("auto", "none"):
+            raise _twice(str(path), f"with the layer {inside.name!r}", asked)
+        return "none"
+    if asked != "auto":
+        return asked
+    if row is None:
+        raise BackboneError(
+            f"{path} has no Rescaling or Normalization before its first convolution, so nothing says what range of pixels "
+            f"it was trained on. Expected model.preprocessing to be one of {_kinds(_RESCALING)}."
+        )
+    return row.preprocessing
+
+
+def _built(model: keras.Model, row: Backbone | None, preprocessing: str) -> BuiltBackbone:
+    if row is None:
+        operations = boundaries_by_resolution(model, find_convolution(model))
+    else:
+        operations = [find_operation(model, name) for name in row.stages]
+    boundaries = {f"stage{number}": operation.output for number, operation in enumerate(operations, start=1)}
+    return BuiltBackbone(model, layers_by_stage(model, operations), boundaries, row, preprocessing)
+
+
+def _pixels(image_size: tuple[int, int]) -> Any:
+    return keras.Input((*image_size, 3), dtype="float32", name="pixels")
+
+
+def _preprocess(pixels: Any, kind: str) -> Any:
+    """Turn pixels 0..255 into what the weights want, in float32 whatever the precision of the network.
+
+    "none" is a layer too: it says in a saved file that raw pixels were meant.
+    """
+    if kind == "caffe":
+        pixels = keras.ops.flip(pixels, axis=-1)
+    scale, offset = _RESCALING[kind]
+    return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(pixels)
+
+
+def _check_image_size(row: Backbone, image_size: tuple[int, int]) -> None:
+    if min(image_size) < row.min_size:
+        raise BackboneError(
+            f"image_size={tuple(image_size)} is too small for backbone {row.name!r}: it needs at least {row.min_size} "
+            f"pixels a side; it was trained at {(row.image_size, row.image_size)}."
+        )
+
+
+def _twice(backbone: str, beginning: str, asked: str) -> BackboneError:
+    return BackboneError(
+        f"model.preprocessing={asked!r}: backbone {backbone} begins {beginning}, and pixels would be preprocessed twice. "
+        f"Expected 'auto' or 'none'."
+    )
+
+
+def _kinds(kinds: Iterable[str]) -> str:
+    return ", ".join(repr(kind) for kind in kinds)

@@ -1,0 +1,117 @@
+"""From pixels to logits: backbone, pooling and head in one flat graph, and which of its layers train.
+
+`trunk` (pixels -> pooled features) and `head` (features -> logits) are views of the same layers, so that a head
+trained on stored features is, without a copy, the head of the whole model. How any of it is trained is for `transfer`.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+
+from tl_keras.config import ModelConfig
+from tl_keras.errors import ConfigError
+from tl_keras.models.backbone_loading import BuiltBackbone
+
+POOLINGS = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D, "flatten": layers.Flatten}
+ALL_STAGES = "all"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier and the views of it that training needs.
+
+    Attributes:
+        model: float32 pixels (b, h, w, 3) in 0..255 -> logits float32 (b, k).
+        trunk: the same pixels -> pooled features (b, d).
+        head: features (b, d) -> logits; its layers are those of `model`.
+        stages: 'stage1' ... -> names of the backbone's layers, from the input up.
+    """
+
+    model: keras.Model
+    trunk: keras.Model
+    head: keras.Model
+    stages: dict[str, tuple[str, ...]]
+
+
+def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: int, seed: int) -> Classifier:
+    """Put pooling and a head on a backbone.
+
+    Args:
+        config: `pooling`, `hidden` and `dropout` are used; `pooling=flatten, hidden=[1024]` is VGG's classic head.
+        num_classes: k, at least 2.
+        seed: of the head's weights and of dropout.
+    """
+    features = POOLINGS[config.pooling](name="pool")(backbone.model.output)
+    head_layers = _head_layers(config, num_classes, seed)
+    pooled = keras.Input(features.shape[1:], name="features", dtype=features.dtype)
+    return Classifier(
+        model=keras.Model(backbone.model.input, _chain(head_layers, features), name=backbone.model.name),
+        trunk=keras.Model(backbone.model.input, features, name="trunk"),
+        head=keras.Model(pooled, _chain(head_layers, pooled), name="head"),
+        stages=backbone.stages,
+    )
+
+
+def _head_layers(config: ModelConfig, num_classes: int, seed: int) -> list[Any]:
+    found: list[Any] = []
+    for number, units in enumerate(config.hidden, start=1):
+        init = keras.initializers.HeNormal(seed=seed + number)
+        found.append(layers.Dense(units, activation="relu", kernel_initializer=init, name=f"hidden{number}"))
+    if config.dropout:
+        found.append(layers.Dropout(config.dropout, seed=seed, name="dropout"))
+    init = keras.initializers.GlorotUniform(seed=seed)
+    return [*found, layers.Dense(num_classes, dtype="float32", kernel_initializer=init, name="logits")]
+
+
+def _chain(chain: list[Any], x: Any) -> Any:
+    for layer in chain:
+        x = layer(x)
+    return x
+
+
+def unfreeze(classifier: Classifier, lowest: str | None, *, freeze_batchnorm: bool) -> None:
+    """Choose what trains: the head always, and the backbone from one stage up.
+
+    `base_model(x, training=False)` does not hold BatchNorm's moving statistics once the base is unfrozen; setting
+    `trainable = False` on each BatchNormalization layer does, so that is what happens here.
+
+    Args:
+        lowest: the lowest stage that trains, 'all' for the whole backbone, None for none of it.
+        freeze_batchnorm: hold BatchNorm still in stages that train.
+
+    Raises:
+        ConfigError: the backbone has no such stage.
+    """
+    names = list(classifier.stages)
+    if lowest is not None and lowest != ALL_STAGES and lowest not in names:
+        raise ConfigError(f"train.unfreeze_from: got '{lowest}', expected 'all' or one of {', '.join(names)}, the backbone's stages.")
+    first = len(names) if lowest is None else 0 if lowest == ALL_STAGES else names.index(lowest)
+    for position, name in enumerate(names):
+        for layer_name in classifier.stages[name]:
+            layer = classifier.model.get_layer(layer_name)
+            still = freeze_batchnorm and isinstance(layer, layers.BatchNormalization)
+            layer.trainable = position >= first and not still
+
+
+def update_scales(classifier: Classifier, layer_decay: float) -> dict[str, float]:
+    """The factor on the update of each variable: 1 in the head, `layer_decay` once more per stage towards the input.
+
+    Reference: ULMFiT's discriminative fine-tuning (Howard & Ruder 2018, arXiv:1801.06146, sec. 3.2), per stage.
+    """
+    scales: dict[str, float] = {}
+    for depth, name in enumerate(reversed(classifier.stages), start=1):
+        for layer_name in classifier.stages[name]:
+            for variable in classifier.model.get_layer(layer_name).variables:
+                scales[variable.path] = layer_decay**depth
+    return scales
+
+
+def count_parameters(model: keras.Model) -> dict[str, int]:
+    """Numbers of weights: 'total' and 'trainable', as `metrics.json` holds them."""
+    return {
+        "total": sum(math.prod(weight.shape) for weight in model.weights),
+        "trainable": sum(math.prod(weight.shape) for weight in model.trainable_weights),
+    }

@@ -1,0 +1,19 @@
+"""How long work tells that it goes on, without knowing who listens.
+
+`run` listens with a terminal; a caller from Python hears nothing unless it passes its own.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Progress:
+    """A listener that hears and says nothing: the base of those that do."""
+
+    def line(self, text: str) -> None:
+        """Take a line of text that is worth keeping."""
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Follow a loop of `total` items: yields a function that is told how many were just done."""
+        yield lambda _: None

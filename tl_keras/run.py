@@ -1,0 +1,269 @@
+"""`python -m tl_keras.run --mode ...`: arguments -> Config -> a mode -> exit status. The only place that prints.
+
+Exit status: 0 when done, 2 for a mistake that the user can mend (one line on standard error), 130 after Ctrl-C, 1 with
+a traceback for a defect of this package. TensorFlow is imported only once a mode needs it.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tl_keras import __version__
+from tl_keras.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from tl_keras.config import Config
+    from tl_keras.console import ConsoleProgress
+
+RUNS = Path("saved_models")
+DESCRIPTION = "Transfer learning for images: from a folder of labelled images to a verified classifier."
+EXAMPLES = """\
+examples:
+  python -m tl_keras.run --mode finetune                                       the bundled digits, no network needed
+  python -m tl_keras.run --mode finetune --data photos/ --backbone mobilenet_v2
+  python -m tl_keras.run --mode extract --data photos/ --dry-run               what would be done, and how long it takes
+  python -m tl_keras.run --mode evaluate --run-dir saved_models/RUN            the test figures again
+  python -m tl_keras.run --mode predict --run-dir saved_models/RUN new/*.jpg   classes and probabilities as CSV
+  python -m tl_keras.run --mode export --run-dir saved_models/RUN              a SavedModel, checked against the model
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are ConfigErrors: one line, and the nearest name."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message[0].lower() + message[1:] + self._near(message) + ". See --help.")
+
+    def _near(self, message: str) -> str:
+        flags = [flag for action in self._actions for flag in action.option_strings]
+        wrong = [word for word in message.split() if word.startswith("--")]
+        near = get_close_matches(wrong[0].partition("=")[0], flags, n=1) if "unrecognized" in message and wrong else []
+        return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(
+        prog="python -m tl_keras.run",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--mode", metavar="MODE", help="extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
+                      "pretrain: a backbone from scratch; evaluate, predict, export: use a run")  # fmt: skip
+    made.add_argument("--config", metavar="FILE", type=Path, help="a YAML file with what differs from the defaults")
+    made.add_argument("--data", metavar="SOURCE", help="a folder of class folders, 'digits', or a TFDS name or folder")
+    made.add_argument("--backbone", metavar="NAME", help="a keras.applications name such as resnet50, small_resnet, or a .keras file")
+    made.add_argument("--run-dir", metavar="DIR", type=Path, help=f"the run's folder (default: a new one below {RUNS}/)")
+    made.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="sets", help="any setting, such as train.epochs=5; repeatable")
+    made.add_argument("--resume", action="store_true", help="go on with the interrupted run in --run-dir")
+    made.add_argument("--dry-run", action="store_true", help="say what would be done, how long and how large; train nothing")
+    made.add_argument("--output", metavar="FILE", type=Path, help="predict: write here, .csv or .jsonl (default: CSV to standard output)")
+    made.add_argument("--version", action="version", version=f"tl_keras {__version__}")
+    made.add_argument("paths", metavar="PATH", nargs="*", help="predict: files, folders or globs")
+    return made
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        options = parser().parse_intermixed_args(arguments)
+        check_options(options)
+        MODES[options.mode](options)
+    except UserError as error:
+        for line in str(error).splitlines():
+            print(f"{type(error).__name__}: {line}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted. {interrupt}" if str(interrupt) else "interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+USES: dict[str, tuple[str, ...]] = {  # which options a mode takes, beside --mode
+    "extract": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
+    "finetune": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
+    "pretrain": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
+    "evaluate": ("run_dir", "data"),
+    "predict": ("run_dir", "output", "paths"),
+    "export": ("run_dir",),
+}
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse a mode that there is not, and options that the mode would ignore."""
+    if options.mode not in USES:
+        near = get_close_matches(str(options.mode), USES, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        got = "nothing" if options.mode is None else f"'{options.mode}'"
+        raise ConfigError(f"--mode: got {got}, expected one of {', '.join(USES)}.{hint}")
+    given = [name for name, value in vars(options).items() if value not in (None, False, []) and name != "mode"]
+    idle = [name for name in given if name not in USES[options.mode]]
+    if options.resume:
+        idle += [name for name in given if name not in ("run_dir", "resume")]
+    if idle:
+        flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(idle[0], f"--{idle[0].replace('_', '-')}")
+        why = "--resume goes on with the run's own settings" if options.resume else f"--mode {options.mode} does not use it"
+        raise ConfigError(f"{flag}: {why}. Take it away.")
+    if options.run_dir is None and ("run_dir" in USES[options.mode]) and (options.mode not in TRAININGS or options.resume):
+        raise ConfigError("--run-dir: expected the folder of a run, such as saved_models/NAME.")
+
+
+def configure(options: argparse.Namespace) -> "Config":
+    """Build the configuration of a training mode from the options."""
+    from tl_keras.config import load_config
+
+    flags = {"--data": ("data.source", options.data), "--backbone": ("model.backbone", options.backbone)}
+    given = {flag: (path, text) for flag, (path, text) in flags.items() if text is not None}
+    return load_config(options.mode, file=options.config, flags=given, sets=options.sets)
+
+
+def train(options: argparse.Namespace) -> None:
+    """--mode extract, finetune, pretrain."""
+    config = configure(options)
+    if options.dry_run:
+        return dry_run(config)
+    run_dir = options.run_dir or default_run_dir(config)
+    workflows, progress = start()
+    progress.line(f"run folder {run_dir}")
+    try:
+        metrics = workflows.train(config, run_dir, resume=options.resume, progress=progress)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(left_behind(config.mode, run_dir)) from interrupt
+    show_metrics(metrics, progress, run_dir)
+    return None
+
+
+def left_behind(mode: str, run_dir: Path) -> str:
+    """What an interrupt leaves, and how to go on."""
+    if not (run_dir / "config.yaml").exists():
+        return "Nothing was trained yet, nothing is left."
+    kept = f"The best so far is {run_dir / 'model.keras'}. " if (run_dir / "model.keras").exists() else ""
+    return f"{kept}Go on with: python -m tl_keras.run --mode {mode} --resume --run-dir {run_dir}"
+
+
+def default_run_dir(config: "Config") -> Path:
+    """A new folder below saved_models/, named after mode, backbone, data and time."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return RUNS / "-".join([config.mode, Path(config.model.backbone).stem, Path(config.data.source).name or "data", stamp])
+
+
+def dry_run(config: "Config") -> None:
+    """Say what a training would do."""
+    from tl_keras.config import to_yaml
+
+    from tl_keras.console import plain_table
+
+    workflows, progress = start()
+    plan = workflows.make_plan(config, progress)
+    progress.line(to_yaml(plan.config).rstrip())
+    progress.console.print(plain_table(("class", "train", "val", "test"), plan.splits, "images per split"))
+    progress.console.print(plain_table(("phase", "trainable", "total", "epochs", "steps", "estimate"), plan.phases, "phases"))
+    progress.line(f"about {plan.seconds:.0f} s of training on this machine, {plan.memory_gb:.1f} GB memory, {plan.disk_gb:.2f} GB disk")
+    progress.line("dry run: nothing was trained and nothing was written")
+
+
+def show_metrics(metrics: Mapping[str, Any], progress: "ConsoleProgress", run_dir: Path) -> None:
+    """Print the result of a training or evaluation."""
+    from tl_keras.console import accuracy_line, metrics_table
+
+    progress.console.print(metrics_table(metrics["test"], f"test: {metrics['data']['test']} images"))
+    for split in ("val", "test"):
+        if split in metrics:
+            progress.line(accuracy_line(split, metrics[split]))
+    progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {run_dir}")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """--mode evaluate."""
+    workflows, progress = start()
+    show_metrics(workflows.evaluate(options.run_dir, source=options.data, progress=progress), progress, options.run_dir)
+
+
+def predict(options: argparse.Namespace) -> None:
+    """--mode predict."""
+    check_output(options.output)
+    workflows, progress = start(to_stderr=options.output is None)
+    predictions = workflows.predict(options.run_dir, options.paths, progress=progress)
+    counts = workflows.write_predictions(options.output or sys.stdout, predictions)
+    if counts["bad"]:
+        print(f"{counts['bad']} of {counts['all']} files could not be read; their lines say why", file=sys.stderr)
+    if counts["bad"] == counts["all"]:
+        raise UserError(f"none of {counts['all']} files could be read.")
+
+
+def check_output(output: Path | None) -> None:
+    """Refuse an --output that is neither CSV nor JSON lines, before anything is computed."""
+    if output is not None and output.suffix not in (".csv", ".jsonl"):
+        raise ConfigError(f"--output: got '{output}', expected a file ending in .csv or .jsonl.")
+    if output is not None and not output.parent.is_dir():
+        raise ConfigError(f"--output: there is no folder '{output.parent}'.")
+
+
+def export(options: argparse.Namespace) -> None:
+    """--mode export."""
+    workflows, progress = start()
+    result = workflows.export(options.run_dir, progress=progress)
+    worst = max(result["largest_difference"].values())
+    progress.line(f"{result['saved_model']} agrees with the model on {len(result['images'])} images (largest difference {worst:.1e})")
+
+
+TRAININGS = ("extract", "finetune", "pretrain")
+MODES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "extract": train,
+    "finetune": train,
+    "pretrain": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "export": export,
+}
+
+
+def start(*, to_stderr: bool = False) -> "tuple[Any, ConsoleProgress]":
+    """Import TensorFlow, without its noise, and open the console."""
+    from rich.console import Console
+
+    from tl_keras.console import ConsoleProgress
+
+    with quiet_import():
+        import tensorflow as tf
+
+        from tl_keras import workflows
+
+        tf.config.list_physical_devices()  # looks for GPU drivers, which is noisy too
+    return workflows, ConsoleProgress(Console(stderr=to_stderr))
+
+
+@contextmanager
+def quiet_import() -> Iterator[None]:
+    """Keep what TensorFlow's libraries write to standard error while they load; show it only if loading fails."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as noise:
+        os.dup2(noise.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            noise.seek(0)
+            os.write(kept, noise.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""The names of a run's files, and how they are written: whole or not at all.
+
+A run folder is the interface between modes: a later mode takes `--run-dir` and needs nothing else. This module knows
+names and bytes; it must not know what a model, a split or a metric is.
+"""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tl_keras.errors import RunFolderError
+
+CONFIG = "config.yaml"
+SPLITS = "splits.csv"
+BAD_IMAGES = "bad_images.csv"
+HISTORY = "history.csv"
+METRICS = "metrics.json"
+EVALUATION = "evaluation.json"
+PREDICTIONS = "predictions.csv"
+MODEL = "model.keras"
+BACKBONE = "backbone.keras"
+ENVIRONMENT = "environment.json"
+CHECKPOINTS = "checkpoints"
+EXPORT = "export"
+SCRATCH = "scratch"  # pixels and features of the run in progress; removed when it stops
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file or folder beside `path`, then rename it to `path` in one step.
+
+    Args:
+        path: the final name. A file of that name is replaced; so is a folder.
+        write: called with the temporary name, which keeps the suffixes of `path`.
+
+    Raises:
+        OSError: whatever `write` or the rename met; the temporary file is gone and `path` is as it was.
+    """
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        write(temporary)
+        if temporary.is_dir():
+            _replace_folder(temporary, path)
+        else:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    finally:
+        _remove(temporary)
+
+
+def _replace_folder(temporary: Path, path: Path) -> None:
+    old = path.with_name(f".{os.getpid()}.old.{path.name}")
+    if path.exists():
+        path.rename(old)
+    temporary.rename(path)
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text, whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON document, indented, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file with a header line, whole or not at all; `rows` may be a generator."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+
+    write_whole(path, write)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder. `path / NAME` for the names above is the whole interface."""
+
+    path: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training came to its end here: the metrics are written last."""
+        return (self / METRICS).is_file() and (self / MODEL).is_file()
+
+    def start(self) -> bool:
+        """Make the folder for a new run.
+
+        Returns:
+            True when the folder did not exist before, so that a failed start may remove it.
+
+        Raises:
+            RunFolderError: it holds something already, or cannot be written.
+        """
+        try:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise RunFolderError(
+                    f"{self.path}: holds {'another run' if (self / CONFIG).exists() else 'other files'} already. "
+                    "Give another --run-dir, or add --resume to continue a run that was interrupted."
+                )
+            new = not self.path.exists()
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(self / ".writable", "")
+            (self / ".writable").unlink()
+        except OSError as error:
+            raise RunFolderError(
+                f"{self.path}: cannot write a run folder here ({error.strerror}). Give a --run-dir that you may write to."
+            ) from error
+        return new
+
+    def require_model(self) -> "RunFolder":
+        """Return this folder, or raise RunFolderError when it holds no trained model."""
+        if not self.path.is_dir():
+            raise RunFolderError(f"{self.path}: no such run folder. Give the folder that --mode extract or finetune wrote.")
+        missing = [name for name in (MODEL, CONFIG, SPLITS) if not (self / name).is_file()]
+        if missing:
+            mend = "Continue it with --resume." if (self / CONFIG).exists() else "Give the folder that a training wrote."
+            raise RunFolderError(f"{self.path}: holds no trained model ({missing[0]} is missing). {mend}")
+        return self
+
+    def require_resumable(self) -> "RunFolder":
+        """Return this folder, or raise RunFolderError when no interrupted run lies in it."""
+        if not (self / CONFIG).is_file() or not (self / SPLITS).is_file():
+            raise RunFolderError(f"{self.path}: holds no interrupted run to resume. Start one without --resume.")
+        if self.is_finished:
+            raise RunFolderError(f"{self.path}: this run is finished; there is nothing to resume. Give another --run-dir.")
+        return self
+
+    def clear_scratch(self) -> None:
+        """Remove what only a run in progress needs."""
+        _remove(self / SCRATCH)
+
+    def undo(self, *, keep_folder: bool) -> None:
+        """Remove what a run that failed to start has left; the folder too, unless it was there before."""
+        for entry in self.path.iterdir():
+            _remove(entry)
+        if not keep_folder:
+            self.path.rmdir()

@@ -1,0 +1,168 @@
+"""What a phase leaves behind as it goes: its state for --resume, its best weights, its history.
+
+Every epoch ends in this order: the state's weights, the best weights, and last `<phase>.json`, which names them both.
+A run killed in between goes on from the epoch before.
+"""
+
+import csv
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tl_keras.errors import TrainingError
+from tl_keras.progress import Progress
+from tl_keras.run_folder import write_json, write_whole
+
+HISTORY_HEADER = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+
+
+@dataclass
+class PhaseState:
+    """How far a phase has come: epochs done, the best of them (1-based) and its monitored value."""
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best: float | None = None
+    waited: int = 0
+    done: bool = False
+
+
+class PhaseFiles:
+    """The checkpoint files of one phase in a run's `checkpoints/` folder."""
+
+    def __init__(self, folder: Path, phase: str) -> None:
+        self.folder, self.phase = folder, phase
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best epoch, without the optimiser's."""
+        return self.folder / f"{self.phase}.best.weights.h5"
+
+    def state(self, epoch: int) -> Path:
+        """The weights and the optimiser's state after some epoch."""
+        return self.folder / f"{self.phase}.epoch{epoch}.weights.h5"
+
+    def read(self) -> PhaseState:
+        """The state as far as it was written; a fresh one where none was."""
+        file = self.folder / f"{self.phase}.json"
+        return PhaseState(**json.loads(file.read_text())) if file.is_file() else PhaseState()
+
+    def write(self, state: PhaseState) -> None:
+        """Commit a state: from here on it is what --resume goes on from."""
+        write_json(self.folder / f"{self.phase}.json", asdict(state))
+        for old in self.folder.glob(f"{self.phase}.epoch*.weights.h5"):
+            if old != self.state(state.epoch):
+                old.unlink()
+
+
+def weights_view(model: keras.Model) -> keras.Model:
+    """The same layers without the optimiser, so that saving it saves weights only."""
+    return keras.Model(model.input, model.output, name=model.name)
+
+
+class SaveState(keras.callbacks.Callback):
+    """Write the weights and the optimiser's state after each epoch; comes before EMA weights are swapped in."""
+
+    def __init__(self, files: PhaseFiles) -> None:
+        super().__init__()
+        self.files = files
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        write_whole(self.files.state(epoch + 1), self.model.save_weights)
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Write the weights of the best epoch, stop when none gets better, and commit the epoch."""
+
+    def __init__(self, files: PhaseFiles, state: PhaseState, monitor: str, patience: int | None) -> None:
+        super().__init__()
+        self.files, self.state, self.monitor, self.patience = files, state, monitor, patience
+        self.sign = -1.0 if monitor == "val_accuracy" else 1.0
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        value = float((logs or {})[self.monitor])
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"{self.files.phase} epoch {epoch + 1}: {self.monitor} is {value}. Lower train.learning_rate, or set train.clip_norm."
+            )
+        self.state.epoch = epoch + 1
+        if self.state.best is None or self.sign * value < self.sign * self.state.best:
+            self.state.best, self.state.best_epoch, self.state.waited = value, epoch + 1, 0
+            write_whole(self.files.best, weights_view(self.model).save_weights)
+        else:
+            self.state.waited += 1
+        if self.patience is not None and self.state.waited >= self.patience:
+            self.model.stop_training = True
+        self.files.write(self.state)
+
+
+class History(keras.callbacks.Callback):
+    """Append a line to history.csv and tell one line after each epoch."""
+
+    def __init__(self, file: Path, phase: str, epochs: int, first_epoch: int, progress: Progress) -> None:
+        super().__init__()
+        self.file, self.phase, self.epochs, self.progress = file, phase, epochs, progress
+        self.started = 0.0
+        _keep_lines_before(file, phase, first_epoch)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs, seconds = logs or {}, time.perf_counter() - self.started
+        values = [float(logs[name]) for name in HISTORY_HEADER[2:6]]
+        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        with self.file.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerow(
+                [self.phase, epoch + 1, *(f"{value:.6g}" for value in values), f"{rate:.6g}", f"{seconds:.2f}"]
+            )
+        loss, accuracy, val_loss, val_accuracy = values
+        self.progress.line(
+            f"{self.phase} {epoch + 1:>3}/{self.epochs}  train loss {loss:.4f} accuracy {accuracy:.4f}"
+            f"  val loss {val_loss:.4f} accuracy {val_accuracy:.4f}  {seconds:.1f} s"
+        )
+
+
+def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
+    """Start history.csv, or drop the lines of epochs that a continued run does again."""
+    lines = [list(HISTORY_HEADER)]
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8") as old:
+            lines += [line for line in list(csv.reader(old))[1:] if line[0] != phase or int(line[1]) <= first_epoch]
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", newline="", encoding="utf-8") as new:
+            csv.writer(new, lineterminator="\n").writerows(lines)
+
+    write_whole(file, write)
+
+
+class Bar(keras.callbacks.Callback):
+    """Move a progress bar one step a batch; the bar of an epoch ends with it."""
+
+    def __init__(self, phase: str, steps: int, progress: Progress) -> None:
+        super().__init__()
+        self.phase, self.steps, self.progress = phase, steps, progress
+        self.bar: Any = None
+        self.advance: Any = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.bar = self.progress.bar(f"{self.phase} epoch {epoch + 1}", self.steps)
+        self.advance = self.bar.__enter__()
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.advance(1)
+
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the bar, also after an interrupt."""
+        if self.bar is not None:
+            self.bar.__exit__(None, None, None)
+            self.bar = None

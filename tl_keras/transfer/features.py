@@ -1,0 +1,59 @@
+"""What a frozen trunk makes of images, computed once.
+
+The features lie in a file, read by memory map, so that their number is bounded by the disk. Their next stop is
+`probe`; what the trunk is, `models` says.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tl_keras.data.pipeline import Advance, Pixels, eval_batches
+
+
+def compute_features(
+    trunk: keras.Model,
+    pixels: Pixels,
+    rows: NDArray[np.int64],
+    file: Path,
+    *,
+    batch_size: int,
+    advance: Advance | None = None,
+) -> NDArray[np.float32]:
+    """Run a trunk once over some images, in inference mode.
+
+    Args:
+        trunk: pixels -> pooled features (b, d).
+        rows: positions in `pixels`, (n,).
+        file: the .npy file to hold the features.
+
+    Returns:
+        float32 (n, d), a memory map of `file`, in the order of `rows`.
+    """
+    batches = eval_batches(pixels, rows, np.zeros(len(pixels.paths), np.int32), 1, batch_size=batch_size)
+    return run_model(trunk, batches, len(rows), file, advance)
+
+
+def run_model(model: keras.Model, batches: Any, num: int, file: Path | None = None, advance: Advance | None = None) -> NDArray[np.float32]:
+    """Run a model in inference mode over (images, targets) batches.
+
+    Returns:
+        float32 (num, d): a memory map of `file`, or an array where `file` is None.
+    """
+    call = tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+    shape = (num, *model.output.shape[1:])
+    found: NDArray[np.float32] = (
+        np.empty(shape, np.float32) if file is None else np.lib.format.open_memmap(file, "w+", np.float32, shape)
+    )
+    done = 0
+    for images, _ in batches:
+        part = call(images).numpy()
+        found[done : done + len(part)] = part
+        done += len(part)
+        if advance is not None:
+            advance(len(part))
+    return found

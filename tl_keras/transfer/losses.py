@@ -1,0 +1,135 @@
+"""What training lowers, and how much each image counts in it.
+
+Every loss takes logits and targets that may be soft (smoothed or mixed labels). Nothing here knows models, data files
+or epochs: `make_loss` goes to `compile`, and `sample_weights` goes, batch by batch, into the stream that feeds `fit`.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tl_keras.config import TrainConfig
+from tl_keras.errors import ConfigError, DataError
+
+
+def make_loss(train: TrainConfig) -> keras.losses.Loss:
+    """The loss that `train.loss` names, with its focal gamma and its label smoothing."""
+    match train.loss:
+        case "cross_entropy":
+            return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=train.label_smoothing)
+        case "focal":
+            return FocalLoss(train.focal_gamma, train.label_smoothing)
+        case "mse":
+            return SquaredError(train.label_smoothing)
+
+
+class _SmoothedLoss(keras.losses.Loss):
+    """A loss whose targets give up `label_smoothing` of their probability, spread evenly over the k classes.
+
+    Keras casts targets and logits to float32 before `call`, also under mixed precision.
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = label_smoothing
+
+    def smooth(self, targets: Any) -> Any:
+        return targets * (1.0 - self.label_smoothing) + self.label_smoothing / targets.shape[-1]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable(package="tl_keras")
+class FocalLoss(_SmoothedLoss):
+    """Cross-entropy in which an image counts less the surer the model is: -sum_c y_c (1 - p_c)^gamma log p_c.
+
+    For rare classes among many easy images. Takes targets and logits of shape (b, k) float32; gives (b,) >= 0, and
+    for gamma = 0 the cross-entropy.
+
+    Reference: Lin et al. 2017, arXiv:1708.02002, eq. 4, summed over the classes of a soft target.
+    """
+
+    def __init__(self, gamma: float = 2.0, label_smoothing: float = 0.0, name: str = "focal", **kwargs: Any) -> None:
+        super().__init__(label_smoothing, name=name, **kwargs)
+        self.gamma = gamma
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        log_p = ops.log_softmax(y_pred)
+        # 1 - p from log p, kept above 0: the gradient of x ** gamma has no limit at 0 for gamma < 1.
+        doubt = ops.maximum(-ops.expm1(log_p), keras.config.epsilon())
+        return -ops.sum(self.smooth(y_true) * doubt**self.gamma * log_p, axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"gamma": self.gamma}
+
+
+@keras.saving.register_keras_serializable(package="tl_keras")
+class SquaredError(_SmoothedLoss):
+    """Mean over the classes of (p_c - y_c)^2, with p the softmax of the logits: the Brier score over k.
+
+    Bounded, so a mislabelled image cannot dominate. Takes targets and logits (b, k) float32; gives (b,) in [0, 2 / k].
+    """
+
+    def __init__(self, label_smoothing: float = 0.0, name: str = "mse", **kwargs: Any) -> None:
+        super().__init__(label_smoothing, name=name, **kwargs)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return ops.mean(ops.square(ops.softmax(y_pred) - self.smooth(y_true)), axis=-1)
+
+
+def class_weight_vector(
+    class_weights: str | Mapping[str, float], labels: np.ndarray, classes: Sequence[str]
+) -> np.ndarray:
+    """How much an image of each class counts.
+
+    Args:
+        class_weights: 'none'; 'balanced', n / (k n_c), by which all classes count alike and an image counts 1 in the
+            mean; or weights by class name, 1 where a class is not named.
+        labels: class numbers of the n training images, integers (n,) in 0..k-1.
+        classes: the k names.
+
+    Returns:
+        float32 (k,), above 0.
+
+    Raises:
+        ConfigError: a weight is given to a class that there is not.
+        DataError: 'balanced', and a class has no image.
+    """
+    if isinstance(class_weights, Mapping):
+        for name in class_weights:
+            _require_class(name, classes)
+        return np.array([class_weights.get(name, 1.0) for name in classes], np.float32)
+    if class_weights == "none":
+        return np.ones(len(classes), np.float32)
+    counts = np.bincount(labels, minlength=len(classes))
+    empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
+    if empty:
+        raise DataError(f"class {empty[0]!r} has no training image, so train.class_weights cannot be 'balanced'.")
+    return (len(labels) / (len(classes) * counts)).astype(np.float32)
+
+
+def _require_class(name: str, classes: Sequence[str]) -> None:
+    if name not in classes:
+        near = get_close_matches(name, classes, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"The classes are {', '.join(map(repr, classes))}."
+        raise ConfigError(f"train.class_weights: unknown class {name!r}. {hint}")
+
+
+def sample_weights(targets: Any, vector: Any) -> Any:
+    """The weight of each image: its target's average of the class weights, so that a mixed label gets a mixed weight.
+
+    Keras' own `class_weight` takes the argmax of a soft label instead.
+
+    Args:
+        targets: (b, k) float32, rows that sum to 1.
+        vector: (k,) float32, from `class_weight_vector`.
+
+    Returns:
+        float32 (b,).
+    """
+    return ops.matmul(targets, vector)

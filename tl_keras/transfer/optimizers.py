@@ -1,0 +1,86 @@
+"""AdamW and SGD whose updates are scaled variable by variable, which Keras does not offer.
+
+Finetuning moves the early stages of a backbone less than the late ones. Scaling a gradient would do nothing under
+Adam, which divides it out again, so the learning rate of each variable is scaled, and its decay with it. Which
+variable gets which scale is decided elsewhere; the optimizer goes to `compile`, which wraps it in Keras'
+LossScaleOptimizer under float16.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from tl_keras.config import TrainConfig
+
+
+def make_optimizer(
+    train: TrainConfig, schedule: keras.optimizers.schedules.LearningRateSchedule | float, scales: Mapping[str, float]
+) -> keras.optimizers.Optimizer:
+    """The optimizer that `train` describes, with its weight decay, clipping and averaged weights.
+
+    Args:
+        train: `optimizer`, `momentum`, `weight_decay`, `clip_norm` and `ema` are read.
+        schedule: the learning rate, by step or constant.
+        scales: what the update of a variable is multiplied by, >= 0, by `variable.path`; 1 where a path is missing.
+
+    Returns:
+        A fresh optimizer. With `train.ema` it averages the trainable weights after every step, and Keras' `fit` puts
+        the averages in their place at its end; validation between epochs sees them through `SwapEMAWeights`.
+
+    Raises:
+        ValueError: a scale is negative or not finite.
+    """
+    settings: dict[str, Any] = {
+        "learning_rate": schedule,
+        "scales": scales,
+        "decay": train.weight_decay,
+        "global_clipnorm": train.clip_norm,
+    }
+    if train.ema:
+        settings |= {"use_ema": True, "ema_momentum": train.ema}
+    if train.optimizer == "sgd":
+        return ScaledSGD(momentum=train.momentum, **settings)
+    return ScaledAdamW(**settings)
+
+
+class _Scaled(keras.optimizers.Optimizer):
+    """Goes before a Keras optimizer whose update is proportional to the learning rate that `update_step` gets.
+
+    Adds to its arguments `scales`, as in `make_optimizer`, and `decay`, the decoupled weight decay: a step takes
+    decay * learning rate * scale of each kernel off it. Keras' own `weight_decay` stays unset: it would be neither
+    scaled nor kept from norms and biases, the variables of rank 0 and 1.
+    """
+
+    def __init__(self, *, scales: Mapping[str, float], decay: float, **kwargs: Any) -> None:
+        for path, scale in scales.items():
+            if not (math.isfinite(scale) and scale >= 0):
+                raise ValueError(f"scales must be finite and >= 0. Received: {scale} for {path!r}")
+        super().__init__(**kwargs)
+        self.scales = dict(scales)
+        self.decay = decay
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        # TensorFlow's backend hands over the tf.Variable inside the Keras variable, which does not know its path.
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        rate = learning_rate * self.scales.get(path, 1.0)
+        if self.decay and len(variable.shape) > 1:
+            self.assign_sub(variable, variable * (self.decay * rate))
+        super().update_step(gradient, variable, rate)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"scales": self.scales, "decay": self.decay}
+
+
+@keras.saving.register_keras_serializable(package="tl_keras")
+class ScaledAdamW(_Scaled, keras.optimizers.Adam):
+    """Adam with decoupled weight decay. Reference: Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2."""
+
+
+@keras.saving.register_keras_serializable(package="tl_keras")
+class ScaledSGD(_Scaled, keras.optimizers.SGD):
+    """SGD with momentum and decoupled weight decay. Reference: arXiv:1711.05101, algorithm 1.
+
+    The momentum collects updates that already bear their learning rate, as Keras and TensorFlow define it.
+    """

@@ -1,0 +1,126 @@
+"""One phase: a period of training with one set of trainable weights, on batches that somebody else makes.
+
+The head's own phase, finetuning and pretraining are all this: an optimiser, a loss, `fit`, checkpoints, the best
+epoch restored.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from tl_keras.config import TrainConfig
+from tl_keras.progress import Progress
+from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
+from tl_keras.transfer.checkpoints import Bar, History, KeepBest, PhaseFiles, PhaseState, SaveState, weights_view
+from tl_keras.transfer.losses import make_loss
+from tl_keras.transfer.optimizers import make_optimizer
+from tl_keras.transfer.schedules import make_schedule
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one phase is told.
+
+    Attributes:
+        name: 'head', 'finetune' or 'pretrain': of checkpoints and history lines.
+        epochs: passes at most.
+        num_images: training images, from which the steps of an epoch follow.
+        learning_rate: peak rate of the head.
+        scales: factor on the update of a variable, by its path; 1 where it is not named.
+        patience: epochs without a better one before it stops; None never stops early.
+    """
+
+    name: str
+    epochs: int
+    num_images: int
+    learning_rate: float
+    scales: Mapping[str, float]
+    patience: int | None
+
+    def steps(self, batch_size: int) -> int:
+        """Batches of one epoch, the last, smaller one included."""
+        return math.ceil(self.num_images / batch_size)
+
+
+def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None:
+    """Give a model the optimiser, schedule and loss of a phase; its trainable weights are fixed from here on."""
+    steps = phase.steps(config.batch_size)
+    schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
+    optimizer = make_optimizer(config, schedule, phase.scales)
+    model.compile(optimizer=optimizer, loss=make_loss(config), metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
+    model.optimizer.build(model.trainable_variables)
+
+
+def run_phase(
+    model: keras.Model, train: Any, val: Any, phase: Phase, config: TrainConfig, run: RunFolder, progress: Progress
+) -> PhaseState:
+    """Train a model through one phase, or what is left of it, and leave the best epoch's weights in it.
+
+    Args:
+        train: a function of the first epoch (0-based) that returns endless (images, targets, weights) batches.
+        val: (images, targets) batches, once through.
+        run: where checkpoints and history go; a phase that was interrupted there is continued.
+
+    Returns:
+        How the phase ended.
+
+    Raises:
+        KeyboardInterrupt: by Ctrl-C, once the best weights so far are in the model again.
+    """
+    folder = run / CHECKPOINTS
+    folder.mkdir(exist_ok=True)
+    files = PhaseFiles(folder, phase.name)
+    state = files.read()
+    if not state.done:
+        compile_model(model, phase, config)
+        if state.epoch:
+            model.load_weights(files.state(state.epoch))
+        _fit(model, train(state.epoch), val, phase, config, files, state, run, progress)
+    if files.best.is_file():
+        weights_view(model).load_weights(files.best)
+    return state
+
+
+def _fit(
+    model: keras.Model,
+    train: Any,
+    val: Any,
+    phase: Phase,
+    config: TrainConfig,
+    files: PhaseFiles,
+    state: PhaseState,
+    run: RunFolder,
+    progress: Progress,
+) -> None:
+    steps = phase.steps(config.batch_size)
+    bar = Bar(phase.name, steps, progress)
+    swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
+    callbacks = [
+        bar,
+        SaveState(files),
+        *swap,
+        History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress),
+        KeepBest(files, state, config.monitor, phase.patience),
+    ]
+    try:
+        model.fit(
+            train,
+            validation_data=val,
+            epochs=phase.epochs,
+            initial_epoch=state.epoch,
+            steps_per_epoch=steps,
+            callbacks=callbacks,
+            verbose=0,
+            shuffle=False,
+        )
+    except KeyboardInterrupt:
+        if files.best.is_file():
+            weights_view(model).load_weights(files.best)
+        raise
+    finally:
+        bar.close()
+    state.done = True
+    files.write(state)

@@ -1,0 +1,26 @@
+"""A source task: a backbone and its head trained together, and the backbone saved for `--backbone PATH`.
+
+Nothing is frozen and BatchNorm learns its statistics; with `model.weights=none` the start is random.
+"""
+
+import keras
+
+from tl_keras.run_folder import BACKBONE, write_whole
+from tl_keras.transfer.finetune import train_backbone
+from tl_keras.transfer.task import Task
+
+
+def pretrain(task: Task) -> None:
+    """Train every layer on the source task."""
+    train_backbone(task, "pretrain", freeze_batchnorm=False)
+
+
+def save_backbone(task: Task, model: keras.Model) -> None:
+    """Write backbone.keras: pixels 0..255 -> feature map, preprocessing inside, without pooling and head.
+
+    Args:
+        model: the trained classifier, in float32.
+    """
+    feature_map = model.get_layer("pool").input
+    backbone = keras.Model(model.input, feature_map, name=model.name)
+    write_whole(task.run / BACKBONE, backbone.save)

@@ -1,0 +1,72 @@
+"""Measuring a run's model again, on its own test split or on other labelled images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tl_keras import run_folder as names
+from tl_keras.data import dataset, splits
+from tl_keras.data.dataset import ImageData
+from tl_keras.data.sources import Index, open_source
+from tl_keras.errors import DataError
+from tl_keras.models.classifier import count_parameters
+from tl_keras.progress import Progress
+from tl_keras.workflows.scoring import Clock, measure, score
+from tl_keras.workflows.trained import Trained, open_run
+
+
+def evaluate(run_dir: Path, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Measure a run's model again: on its own test split, or on other labelled images.
+
+    Args:
+        source: a folder of class folders. The run's own data in another place is recognised by its files and the test
+            split alone is read; of other data every image is read (only test/, where it has splits).
+
+    Returns:
+        What `evaluation.json` in the run folder holds: the fields of `metrics.json` that apply.
+
+    Raises:
+        DataError: images are missing, do not decode, or belong to classes that the model does not know.
+    """
+    clock, progress = Clock(), progress or Progress()
+    trained = open_run(run_dir)
+    data, where = _evaluation_data(trained, source, progress)
+    probabilities = score(trained.model, data, "test", trained.config.train.batch_size, progress)
+    result = {
+        "mode": "evaluate",
+        "backbone": trained.config.model.backbone,
+        "seed": trained.config.runtime.seed,
+        "source": where,
+        "data": {"test": len(data.rows("test")), "classes": len(data.classes), "skipped": len(data.pixels.bad)},
+        "parameters": count_parameters(trained.model),
+        "test": measure(data, "test", probabilities),
+        "timing": clock.timing(),
+    }
+    names.write_json(trained.run / names.EVALUATION, result)
+    return result
+
+
+def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -> tuple[ImageData, str]:
+    config = trained.config.data if source is None else trained.config.data.model_copy(update={"source": source})
+    found = open_source(config)
+    wanted = trained.split == "test"
+    own = [path for path, is_test in zip(trained.index.paths, wanted, strict=True) if is_test]
+    if source is None or all((found.root / path).is_file() for path in own):
+        index = Index(found.root, trained.index.classes, tuple(own), trained.index.labels[wanted], None, {})
+    else:
+        index = _relabel(found, trained.index.classes)
+    pixels = dataset.open_pixels(index, config, trained.image_size, None, progress)
+    split = np.full(len(index.paths), "test", dtype="<U5")
+    split[list(pixels.bad)] = splits.UNUSED
+    return ImageData(index, pixels, split), str(found.root)
+
+
+def _relabel(found: Index, classes: tuple[str, ...]) -> Index:
+    """Other labelled images under the labels of a model: classes are matched by name, never by position."""
+    unknown = sorted(set(found.classes) - set(classes))
+    if unknown:
+        raise DataError(f"{found.root}: has a class '{unknown[0]}', which the model does not know. It knows {', '.join(classes)}.")
+    keep = [row for row in range(len(found.paths)) if found.given is None or "test" not in found.given or found.given[row] == "test"]
+    labels = np.asarray([classes.index(found.classes[found.labels[row]]) for row in keep], np.int32)
+    return Index(found.root, classes, tuple(found.paths[row] for row in keep), labels, None, found.ignored)

@@ -1,0 +1,34 @@
+"""Exporting a run's model, with proof that the artifact agrees with it."""
+
+from pathlib import Path
+from typing import Any
+
+from tl_keras import run_folder as names
+from tl_keras.deploy import export as exporting
+from tl_keras.errors import ExportError
+from tl_keras.progress import Progress
+from tl_keras.workflows.trained import data_root, open_run
+
+
+def export(run_dir: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Write `export/saved_model` in a run folder and prove that it agrees with the model on images of the test split.
+
+    Returns:
+        What `export/parity.json` holds: the files compared and the largest difference per signature.
+
+    Raises:
+        ExportError: no image to compare on, or the artifact differs.
+    """
+    progress = progress or Progress()
+    trained = open_run(run_dir)
+    root = data_root(trained.config)
+    test = [root / path for path, split in zip(trained.index.paths, trained.split, strict=True) if split == "test"]
+    files = exporting.parity_choice([file for file in test if file.is_file()], trained.config.export.parity_images)
+    if not files:
+        raise ExportError(f"{root}: none of the run's test images is there to compare the export with. Put the data back in place.")
+    folder = trained.run / names.EXPORT / exporting.SAVED_MODEL
+    progress.line(f"writing {folder} and comparing it with the model on {len(files)} test images")
+    differences = exporting.export_saved_model(trained.model, trained.index.classes, trained.config.data.resize, folder, files)
+    result = {"saved_model": str(folder), "images": [str(file) for file in files], "largest_difference": differences}
+    names.write_json(trained.run / names.EXPORT / "parity.json", result)
+    return result

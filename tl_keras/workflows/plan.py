@@ -1,0 +1,114 @@
+"""What a training would do: its settings, splits and phases, and an estimate of time and memory, measured here.
+
+The estimate runs one batch of random pixels through each phase on a network that is thrown away; nothing is written.
+"""
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tl_keras.config import Config
+from tl_keras.data import images, splits
+from tl_keras.data.sources import Index, open_source
+from tl_keras.models.classifier import Classifier, count_parameters, unfreeze, update_scales
+from tl_keras.progress import Progress
+from tl_keras.transfer.phases import Phase, compile_model
+from tl_keras.transfer.task import chosen
+from tl_keras.workflows.train import build, image_size_of, resolve, set_up
+
+DECODED_FOR_ESTIMATE = 32
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training before it happens; `splits` and `phases` are rows of texts."""
+
+    config: Config
+    splits: list[tuple[str, ...]]
+    phases: list[tuple[str, ...]]
+    seconds: float
+    memory_gb: float
+    disk_gb: float
+
+
+def make_plan(config: Config, progress: Progress) -> Plan:
+    """Resolve a configuration, cut its splits (taking every file for readable) and time one batch of each phase."""
+    set_up(config.runtime)
+    index = open_source(config.data)
+    split = splits.cut(
+        index,
+        np.ones(len(index.paths), bool),
+        val_fraction=config.data.val_fraction,
+        test_fraction=config.data.test_fraction,
+        seed=config.data.split_seed,
+    )
+    classifier = build(config, len(index.classes), config.model.weights)
+    num_train = int((split == "train").sum())
+    config = resolve(config, classifier, num_train)
+    with progress.bar("timing one batch of each phase", 2) as advance:
+        decode = decode_seconds(index, config)
+        advance(1)
+        phases = list(phase_rows(config, classifier, num_train, len(index.paths)))
+    seconds = decode + sum(estimate for _, estimate in phases)
+    table = [(name, *(str(int((index.labels[split == part] == label).sum())) for part in ("train", "val", "test"))) for label, name in enumerate(index.classes)]
+    pixels_gb = len(index.paths) * np.prod(image_size_of(config)) * 3 / 1e9
+    disk = float(pixels_gb) if pixels_gb <= config.data.cache_gb else 0.0
+    return Plan(config, table, [row for row, _ in phases], seconds, peak_memory_gb(), disk)
+
+
+def decode_seconds(index: Index, config: Config) -> float:
+    """Estimate the seconds to decode and resize every file, from a few."""
+    rows = np.linspace(0, len(index.paths) - 1, min(DECODED_FOR_ESTIMATE, len(index.paths))).astype(int)
+    images.load(index.root / index.paths[rows[0]], image_size_of(config), config.data.resize)
+    started = time.perf_counter()
+    for row in rows:
+        images.load(index.root / index.paths[row], image_size_of(config), config.data.resize)
+    return (time.perf_counter() - started) / len(rows) * len(index.paths)
+
+
+def phase_rows(config: Config, classifier: Classifier, num_train: int, num_images: int) -> Any:
+    """Yield (row of texts, seconds) for each phase of a mode."""
+    train = config.train
+    batches = -(-num_images // train.batch_size)
+    forward = timed(lambda pixels: classifier.trunk(pixels, training=False), config)
+    if config.mode in ("extract", "finetune"):
+        unfreeze(classifier, None, freeze_batchnorm=True)
+        yield phase_row("head", classifier, 1, batches, forward * batches)
+    if config.mode in ("finetune", "pretrain"):
+        still = config.mode == "finetune" and config.model.freeze_batchnorm
+        unfreeze(classifier, train.unfreeze_from, freeze_batchnorm=still)
+        scales = update_scales(classifier, chosen(train.layer_decay))
+        phase = Phase(config.mode, chosen(train.epochs), num_train, chosen(train.learning_rate), scales, None)
+        compile_model(classifier.model, phase, train)
+        targets = np.eye(classifier.model.output.shape[-1], dtype=np.float32)[np.zeros(train.batch_size, int)]
+        step = timed(lambda pixels: classifier.model.train_on_batch(pixels, targets), config, compiled=True)
+        steps = phase.steps(train.batch_size) * phase.epochs
+        yield phase_row(config.mode, classifier, phase.epochs, steps, step * steps)
+
+
+def timed(call: Callable[[Any], Any], config: Config, *, compiled: bool = False) -> float:
+    """Seconds of a call on a batch of random pixels, once it is warm."""
+    pixels = np.random.default_rng(0).integers(0, 256, (config.train.batch_size, *image_size_of(config), 3)).astype(np.float32)
+    function = call if compiled else tf.function(call)
+    function(pixels)
+    started = time.perf_counter()
+    function(pixels)
+    return time.perf_counter() - started
+
+
+def phase_row(name: str, classifier: Classifier, epochs: int, steps: int, seconds: float) -> tuple[tuple[str, ...], float]:
+    """The texts of one phase, and its seconds."""
+    count = count_parameters(classifier.model)
+    return (name, f"{count['trainable']:,}", f"{count['total']:,}", str(epochs), f"{steps:,}", f"{seconds:.0f} s"), seconds
+
+
+def peak_memory_gb() -> float:
+    """Peak resident memory of this process so far, in GB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)

@@ -1,0 +1,63 @@
+"""A run read back: its model and what is needed to use it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras import run_folder as names
+from tl_keras.config import Config, from_yaml
+from tl_keras.data import splits
+from tl_keras.data.sources import Index, open_source
+from tl_keras.errors import RunFolderError
+from tl_keras.run_folder import RunFolder
+
+
+def read_config(run: RunFolder) -> Config:
+    """The resolved configuration of a run."""
+    path = run / names.CONFIG
+    try:
+        return from_yaml(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be read ({error.strerror}). Give the folder of a whole run.") from error
+
+
+def data_root(config: Config) -> Path:
+    """The folder that the paths of a run's splits.csv are relative to."""
+    return open_source(config.data).root
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run read back: its model and what is needed to use it."""
+
+    run: RunFolder
+    config: Config
+    model: keras.Model
+    index: Index
+    split: NDArray[np.str_]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width = self.model.input.shape[1:3]
+        return int(height), int(width)
+
+
+def open_run(run_dir: Path, root: Path | None = None) -> Trained:
+    """Read a run folder back.
+
+    Args:
+        root: where its images lie now; None is the placeholder '.', for uses that do not read them.
+
+    Raises:
+        RunFolderError: no run, or one that has not come to a model yet.
+    """
+    run = RunFolder(run_dir).require_model()
+    config = read_config(run)
+    keras.config.set_dtype_policy("float32")
+    model = keras.models.load_model(run / names.MODEL, compile=False)
+    index, split = splits.read_splits(run / names.SPLITS, root or Path())
+    return Trained(run, config, model, index, split)
