@@ -50,8 +50,8 @@ OTHER: dict[str, Any] = {
     "train.epochs": 3,
     "train.batch_size": 1,
     "train.head_epochs": 2,
-    "train.head_learning_rate": 0.001,
-    "train.head_weight_decay": 0.0,
+    "train.head_learning_rate": 0.003,
+    "train.head_views": 0,
     "train.unfreeze_from": "stage4",
     "train.learning_rate": 1e-05,
     "train.layer_decay": 1.0,
@@ -212,8 +212,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ),
         (
             "data.augment.zoom_range=1.5",
-            "data.augment.zoom_range: got 1.5, expected a number >= 0 and < 1 or a pair [low, high] with "
-            "0 < low <= high.",
+            "data.augment.zoom_range: got 1.5, expected a number >= 0 and < 1 or a pair [low, high] with 0 < low <= high.",
         ),
         (
             "data.augment.contrast_range=[2, 1]",
@@ -221,8 +220,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ),
         (
             "data.augment.random_resized_crop=[0.5, 2]",
-            "data.augment.random_resized_crop: got [0.5, 2], expected a pair [low, high] with "
-            "0 < low <= high <= 1, or null.",
+            "data.augment.random_resized_crop: got [0.5, 2], expected a pair [low, high] with 0 < low <= high <= 1, or null.",
         ),
         ("model.hidden=[0]", "model.hidden: got [0], expected a list of integers >= 1."),
         (
@@ -236,8 +234,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ),
         (
             "train.class_weights={rose: -1, tulip: 0}",
-            "train.class_weights: got {'rose': -1, 'tulip': 0}, expected 'none', 'balanced' or a mapping of class "
-            "name to a weight > 0.",
+            "train.class_weights: got {'rose': -1, 'tulip': 0}, expected 'none', 'balanced' or a mapping of class name to a weight > 0.",
         ),
         ("runtime.seed=2147483648", "runtime.seed: got 2147483648, expected an integer >= 0 and <= 2147483647."),
         ("train.learning_rte=1", "unknown key 'train.learning_rte'. Did you mean 'train.learning_rate'?"),
@@ -279,8 +276,7 @@ def test_contradictions_are_all_told() -> None:
 
 def test_fractions_must_leave_something_to_train_on() -> None:
     assert mistakes("data.val_fraction=0.41", "data.test_fraction=0.4") == [
-        "--set: data.test_fraction: got 0.4 beside val_fraction 0.41, expected a sum <= 0.8: "
-        "the rest is what there is to train on."
+        "--set: data.test_fraction: got 0.4 beside val_fraction 0.41, expected a sum <= 0.8: the rest is what there is to train on."
     ]
 
 
@@ -292,9 +288,7 @@ def test_unknown_mode_names_the_nearest() -> None:
 
 def test_all_mistakes_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
-    file.write_text(
-        "train:\n  batch_size: many\n  epochs: 3\n  epochs: 4\n  learning_rte: 1\nmodel: 3\ndata: {resize: x}\n"
-    )
+    file.write_text("train:\n  batch_size: many\n  epochs: 3\n  epochs: 4\n  learning_rte: 1\nmodel: 3\ndata: {resize: x}\n")
     with pytest.raises(ConfigError) as caught:
         load_config("fly", file=file, flags={"--seed": ("runtime.seed", "x")}, sets=["novalue", "train.ema=2", "q=1"])
     lines = str(caught.value).replace(str(file), "FILE").split("\n")

@@ -54,13 +54,9 @@ Factors = Annotated[
     AfterValidator(_ascending),
     Expected("a pair [low, high] with 0 <= low <= high"),
 ]
-Ratios = Annotated[
-    tuple[Positive, Positive], AfterValidator(_ascending), Expected("a pair [low, high] with 0 < low <= high")
-]
+Ratios = Annotated[tuple[Positive, Positive], AfterValidator(_ascending), Expected("a pair [low, high] with 0 < low <= high")]
 Area = Annotated[Positive, Field(le=1)]
-Areas = Annotated[
-    tuple[Area, Area], AfterValidator(_ascending), Expected("a pair [low, high] with 0 < low <= high <= 1")
-]
+Areas = Annotated[tuple[Area, Area], AfterValidator(_ascending), Expected("a pair [low, high] with 0 < low <= high <= 1")]
 Zoom = Annotated[
     Annotated[Number, Field(ge=0, lt=1)] | Ratios,
     Expected("a number >= 0 and < 1 or a pair [low, high] with 0 < low <= high"),
@@ -114,9 +110,7 @@ class AugmentConfig(Section):
     hue_range: Number = Field(default=0.0, ge=0, le=0.5, description="fraction of the colour circle to either side")
     random_resized_crop: Areas | None = Field(default=None, description="[low, high] of the fraction of area kept")
     crop_ratio: Ratios = Field(default=(0.75, 1.3333), description="[low, high] of a random crop's width / height")
-    fill_mode: Literal["constant", "nearest", "reflect", "wrap"] = Field(
-        default="nearest", description="what lies outside of the image"
-    )
+    fill_mode: Literal["constant", "nearest", "reflect", "wrap"] = Field(default="nearest", description="what lies outside of the image")
     cval: Number = Field(default=0.0, ge=0, le=255, description="pixel value outside, where fill_mode is constant")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
@@ -157,7 +151,7 @@ class ModelConfig(Section):
     pooling: Literal["avg", "max", "flatten"] = Field(default="avg", description="from feature map to vector")
     hidden: Units = Field(default=(), description="units of each relu layer before the logits")
     dropout: Number = Field(default=0.2, ge=0, lt=1, description="fraction of pooled features dropped in training")
-    freeze_batchnorm: bool = Field(default=True, description="hold BatchNorm still also where its stage trains")
+    freeze_batchnorm: bool = Field(default=True, description="finetune: hold BatchNorm still also where its stage trains")
 
 
 class TrainConfig(Section):
@@ -165,9 +159,11 @@ class TrainConfig(Section):
 
     epochs: Side | None = Field(default=None, description="passes of finetuning or pretraining")
     batch_size: Side = Field(default=32, description="images per step")
-    head_epochs: Side = Field(default=100, description="passes over the stored features while the head trains")
-    head_learning_rate: Positive | None = Field(default=None, description="peak rate of the head's own phase")
-    head_weight_decay: Number | None = Field(default=None, ge=0, description="decoupled decay in the head's own phase")
+    head_epochs: Side = Field(default=100, description="passes, at most, of a head that learns by steps: one with hidden layers")
+    head_learning_rate: Positive = Field(default=1e-3, description="peak rate of a head that learns by steps")
+    head_views: Annotated[Whole, Field(ge=0)] = Field(
+        default=3, description="augmented views of each image for the head's own phase, beside the plain one"
+    )
     unfreeze_from: Stage | None = Field(default=None, description="lowest stage that finetuning trains")
     learning_rate: Positive | None = Field(default=None, description="peak rate of finetuning or pretraining")
     layer_decay: Area | None = Field(default=None, description="rate of a stage relative to the stage above it")

@@ -63,10 +63,22 @@ def parser() -> Parser:
     made.add_argument("--data", metavar="SOURCE", help="a folder of class folders, 'digits', or a TFDS name or folder")
     made.add_argument("--backbone", metavar="NAME", help="a keras.applications name such as resnet50, small_resnet, or a .keras file")
     made.add_argument("--run-dir", metavar="DIR", type=Path, help=f"the run's folder (default: a new one below {RUNS}/)")
-    made.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="sets", help="any setting, such as train.epochs=5; repeatable")
+    made.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="sets",
+        help="any setting, such as train.epochs=5; repeatable",
+    )
     made.add_argument("--resume", action="store_true", help="go on with the interrupted run in --run-dir")
     made.add_argument("--dry-run", action="store_true", help="say what would be done, how long and how large; train nothing")
-    made.add_argument("--output", metavar="FILE", type=Path, help="predict: write here, .csv or .jsonl (default: CSV to standard output)")
+    made.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="predict: write here, .csv or .jsonl (default: CSV to standard output)",
+    )
     made.add_argument("--version", action="version", version=f"tl_keras {__version__}")
     made.add_argument("paths", metavar="PATH", nargs="*", help="predict: files, folders or globs")
     return made
@@ -162,7 +174,6 @@ def default_run_dir(config: "Config") -> Path:
 def dry_run(config: "Config") -> None:
     """Say what a training would do."""
     from tl_keras.config import to_yaml
-
     from tl_keras.console import plain_table
 
     workflows, progress = start()

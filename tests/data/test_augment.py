@@ -82,11 +82,7 @@ def source(augment: AugmentConfig, u: dict[str, float], x: float, y: float, heig
     x, y = x - (width - 1) / 2, y - (height - 1) / 2
     x = -x if augment.horizontal_flip and u["horizontal_flip"] < 0.5 else x
     y = -y if augment.vertical_flip and u["vertical_flip"] < 0.5 else y
-    zoom = (
-        augment.zoom_range
-        if isinstance(augment.zoom_range, tuple)
-        else (1 - augment.zoom_range, 1 + augment.zoom_range)
-    )
+    zoom = augment.zoom_range if isinstance(augment.zoom_range, tuple) else (1 - augment.zoom_range, 1 + augment.zoom_range)
     x, y = x * within(zoom, u["zoom_width"]), y * within(zoom, u["zoom_height"])
     angle = math.radians(both_ways(augment.shear_range, u["shear"]))
     x, y = x - math.sin(angle) * y, math.cos(angle) * y
@@ -175,9 +171,7 @@ def test_option_changes_the_view(field: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:Please import `affine_transform`:DeprecationWarning")
 def test_geometry_is_that_of_image_data_generator() -> None:
-    augment = AugmentConfig(
-        rotation_range=30, width_shift_range=0.2, height_shift_range=0.2, zoom_range=0.3, shear_range=20
-    )
+    augment = AugmentConfig(rotation_range=30, width_shift_range=0.2, height_shift_range=0.2, zoom_range=0.3, shear_range=20)
     pixels, draws = photos(height=16, width=16), uniforms()
     for image, row, view in zip(pixels, draws, views(augment, pixels, draws), strict=True):
         u = dict(zip(DRAWS, row, strict=True))
@@ -321,14 +315,10 @@ def test_pixels_are_interpolated_once_and_only_where_needed() -> None:
 # Reproducible to the bit.
 
 
-def stream(
-    augment: AugmentConfig, *, seed: int = 0, epoch: int = 0, batch_size: int = 8, threads: int = 1
-) -> np.ndarray:
+def stream(augment: AugmentConfig, *, seed: int = 0, epoch: int = 0, batch_size: int = 8, threads: int = 1) -> np.ndarray:
     """The views of 40 images as a pipeline makes them."""
     images = tf.constant(photos(40, 8, 8))
-    numbers = tf.data.Dataset.range(40).map(
-        lambda i: (i, draw(augment, seed, tf.constant(epoch, tf.int64), i)), num_parallel_calls=threads
-    )
+    numbers = tf.data.Dataset.range(40).map(lambda i: (i, draw(augment, seed, tf.constant(epoch, tf.int64), i)), num_parallel_calls=threads)
     batches = numbers.batch(batch_size).map(
         lambda i, draws: augment_batch(augment, tf.gather(images, i), draws), num_parallel_calls=threads
     )
@@ -367,9 +357,7 @@ def test_result_has_the_shape_and_type_of_the_pixels(augment: AugmentConfig) -> 
 
 def numbers(seeds: range, epochs: range, indices: range) -> np.ndarray:
     """(seeds * epochs * indices, len(DRAWS))."""
-    views_of_image = tf.function(
-        lambda epoch, index: tf.stack([draw(EVERYTHING, seed, epoch, index) for seed in seeds])
-    )
+    views_of_image = tf.function(lambda epoch, index: tf.stack([draw(EVERYTHING, seed, epoch, index) for seed in seeds]))
     pairs = ((tf.constant(epoch, tf.int64), tf.constant(index, tf.int64)) for epoch in epochs for index in indices)
     return np.concatenate([views_of_image(*pair) for pair in pairs])
 

@@ -19,7 +19,13 @@ PALETTE = PHOTO.quantize(16)
 RGBA = Image.merge("RGBA", [*PHOTO.split(), ALPHA])
 LA = Image.merge("LA", [PHOTO.convert("L"), ALPHA])
 CMYK = Image.merge("CMYK", [*PHOTO.split(), ALPHA])
-COLOUR_TYPES = {"grey": (0, 1), "rgb": (2, 3), "palette": (3, 1), "grey_alpha": (4, 2), "rgb_alpha": (6, 4)}  # PNG: code, channels
+COLOUR_TYPES = {
+    "grey": (0, 1),
+    "rgb": (2, 3),
+    "palette": (3, 1),
+    "grey_alpha": (4, 2),
+    "rgb_alpha": (6, 4),
+}  # PNG: code, channels
 
 
 def encode(image, kind, **options):
@@ -177,7 +183,9 @@ def test_decode_graph_runs_over_a_batch_of_strings():
     data = tf.constant([FILES["jpeg_420"], FILES["png_rgb"], FILES["gif"]])
     fitted = tf.function(
         lambda strings: tf.map_fn(
-            lambda one: images.fit(decode_graph(one), (8, 8), "crop"), strings, fn_output_signature=tf.TensorSpec((8, 8, 3), tf.uint8)
+            lambda one: images.fit(decode_graph(one), (8, 8), "crop"),
+            strings,
+            fn_output_signature=tf.TensorSpec((8, 8, 3), tf.uint8),
         )
     )(data)
     expected = [images.fit(images.decode(one, "a"), (8, 8), "crop") for one in data.numpy()]

@@ -132,7 +132,11 @@ def test_decode_takes_the_first_frame():
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_decode_turns_an_image_upright(kind, orientation):
     upright = np.zeros((16, 24, 3), np.uint8)
-    upright[:8, :8], upright[:8, 16:], upright[8:, :8] = (250, 0, 0), (0, 250, 0), (0, 0, 250)  # three different corners
+    upright[:8, :8], upright[:8, 16:], upright[8:, :8] = (
+        (250, 0, 0),
+        (0, 250, 0),
+        (0, 0, 250),
+    )  # three different corners
     undo = {5: 5, 6: 8, 7: 7, 8: 6}.get(orientation, orientation)
     stored = images._upright(upright, undo)
     exif = Image.Exif()

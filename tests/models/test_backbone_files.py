@@ -14,6 +14,11 @@ from tl_keras.models.backbone_loading import build_backbone, native_image_size
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
 
 
+def assert_close(got: Any, wanted: Any) -> None:
+    """Compare by the scale of what is wanted: random networks put out features of 1e-16."""
+    np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+
+
 def save(model: keras.Model, folder: Path, name: str = "own") -> str:
     model.save(folder / f"{name}.keras")
     return str(folder / f"{name}.keras")
@@ -26,8 +31,18 @@ def mobilenet(**options: Any) -> keras.Model:
 
 def small_network(*first: Any) -> keras.Sequential:
     """Three convolutions at 64, 32 and 16 pixels, and a classifier."""
-    stack = [layers.Conv2D(4, 3, padding="same"), layers.MaxPooling2D(), layers.Conv2D(6, 3, padding="same"), layers.BatchNormalization()]
-    stack += [layers.MaxPooling2D(), layers.Conv2D(8, 3, padding="same", name="last"), layers.Flatten(), layers.Dense(3)]
+    stack = [
+        layers.Conv2D(4, 3, padding="same"),
+        layers.MaxPooling2D(),
+        layers.Conv2D(6, 3, padding="same"),
+        layers.BatchNormalization(),
+    ]
+    stack += [
+        layers.MaxPooling2D(),
+        layers.Conv2D(8, 3, padding="same", name="last"),
+        layers.Flatten(),
+        layers.Dense(3),
+    ]
     return keras.Sequential([keras.Input((64, 64, 3)), *first, *stack])
 
 
@@ -39,8 +54,12 @@ def test_bare_network_of_the_table_gets_its_preprocessing_and_stages(tmp_path: P
     model = mobilenet()
     built = build_backbone(save(model, tmp_path), image_size=(64, 64))
     assert built.row is not None
-    assert (built.row.name, built.preprocessing, list(built.stages)[-1]) == ("mobilenet_025", "minus_one_to_one", "stage5")
-    np.testing.assert_allclose(built.model(PIXELS), model(PIXELS / 127.5 - 1), atol=1e-5)
+    assert (built.row.name, built.preprocessing, list(built.stages)[-1]) == (
+        "mobilenet_025",
+        "minus_one_to_one",
+        "stage5",
+    )
+    assert_close(built.model(PIXELS), model(PIXELS / 127.5 - 1))
 
 
 def test_fixed_image_size_is_rebuilt(tmp_path: Path) -> None:
@@ -51,14 +70,14 @@ def test_fixed_image_size_is_rebuilt(tmp_path: Path) -> None:
     pixels = np.random.default_rng(1).uniform(0, 255, (1, 96, 80, 3)).astype("float32")
     assert built.model.output_shape == (None, 3, 2, 256)
     assert len(built.model.layers) == len(model.layers) + 1  # flat: only the preprocessing is new
-    np.testing.assert_allclose(built.model(pixels), wide(pixels / 127.5 - 1), atol=1e-5)
+    assert_close(built.model(pixels), wide(pixels / 127.5 - 1))
 
 
 def test_classifier_is_cut_off(tmp_path: Path) -> None:
     model = mobilenet(include_top=True, classes=5)
     built = build_backbone(save(model, tmp_path), image_size=(64, 64))
     assert built.model.output_shape == (None, 2, 2, 256)
-    np.testing.assert_allclose(built.model(PIXELS), features(model, "conv_pw_13_relu")(PIXELS / 127.5 - 1), atol=1e-5)
+    assert_close(built.model(PIXELS), features(model, "conv_pw_13_relu")(PIXELS / 127.5 - 1))
 
 
 @pytest.mark.parametrize("preprocessing", ["auto", "caffe", "none"])
@@ -79,9 +98,9 @@ def test_adapted_normalization_and_nested_blocks_come_back(tmp_path: Path) -> No
     pixels = keras.Input((64, 64, 3))
     model = keras.Model(pixels, layers.ReLU()(stem(normalization(pixels))))
     path = save(model, tmp_path)
-    np.testing.assert_allclose(build_backbone(path, image_size=(64, 64)).model(PIXELS), model(PIXELS), atol=1e-5)
+    assert_close(build_backbone(path, image_size=(64, 64)).model(PIXELS), model(PIXELS))
     smaller = build_backbone(path, image_size=(32, 48)).model(PIXELS[:, :32, :48])
-    np.testing.assert_allclose(smaller[:, :31, :47], model(PIXELS)[:, :31, :47], atol=1e-5)
+    assert_close(smaller[:, :31, :47], model(PIXELS)[:, :31, :47])
 
 
 def test_frozen_layers_of_a_file_are_thawed(tmp_path: Path) -> None:
@@ -95,7 +114,7 @@ def test_unknown_network_with_its_own_rescaling(tmp_path: Path) -> None:
     model = small_network(layers.Rescaling(1 / 255))
     built = build_backbone(save(model, tmp_path), image_size=(64, 64))
     assert (built.row, built.preprocessing, built.model.name) == (None, "none", "own")
-    np.testing.assert_allclose(built.model(PIXELS), features(model, "last")(PIXELS), atol=1e-6)
+    assert_close(built.model(PIXELS), features(model, "last")(PIXELS))
     assert [tensor.shape[1:] for tensor in built.boundaries.values()] == [(64, 64, 4), (32, 32, 6), (16, 16, 8)]
     assert [len(names) for names in built.stages.values()] == [3, 3, 2]
 
@@ -110,7 +129,7 @@ def test_unknown_network_needs_to_be_told_its_preprocessing(tmp_path: Path) -> N
         "trained on. Expected model.preprocessing to be one of 'none', 'zero_to_one', 'minus_one_to_one', 'torch', 'caffe'."
     )
     built = build_backbone(path, image_size=(64, 64), preprocessing="zero_to_one")
-    np.testing.assert_allclose(built.model(PIXELS), features(model, "last")(PIXELS / 255), atol=1e-6)
+    assert_close(built.model(PIXELS), features(model, "last")(PIXELS / 255))
 
 
 def test_preprocessing_found_in_the_file_is_not_added_again(tmp_path: Path) -> None:
@@ -149,10 +168,22 @@ def fixed_inside() -> keras.Model:
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        (nested, "{path} cannot be a backbone: it holds the model 'mobilenet_0.25_64' as one layer; save that model itself, "),
-        (lambda: keras.Sequential([keras.Input((64,)), layers.Dense(3)]), "{path} cannot be a backbone: its input has the shape "),
-        (lambda: keras.Sequential([keras.Input((64, 64, 3)), layers.Flatten()]), "{path} cannot be a backbone: it has no convol"),
-        (lambda: keras.Sequential([keras.Input((64, 64, 1)), layers.Conv2D(2, 3)]), "{path} cannot be a backbone: its input has"),
+        (
+            nested,
+            "{path} cannot be a backbone: it holds the model 'mobilenet_0.25_64' as one layer; save that model itself, ",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((64,)), layers.Dense(3)]),
+            "{path} cannot be a backbone: its input has the shape ",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((64, 64, 3)), layers.Flatten()]),
+            "{path} cannot be a backbone: it has no convol",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((64, 64, 1)), layers.Conv2D(2, 3)]),
+            "{path} cannot be a backbone: its input has",
+        ),
         (fixed_inside, "backbone 'own' cannot be rebuilt for image_size=(48, 48): "),
     ],
 )

@@ -63,8 +63,14 @@ def test_weights_of_our_own_backbone_load(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("half.weights.h5", "it holds 135 weight tensors, 135 are expected; a kernel of the file alone is (3, 3, 3, 16), one"),
-        ("half.keras", "it holds 135 weight tensors, 135 are expected; a kernel of the file alone is (3, 3, 3, 16), one"),
+        (
+            "half.weights.h5",
+            "it holds 135 weight tensors, 135 are expected; a kernel of the file alone is (3, 3, 3, 16), one",
+        ),
+        (
+            "half.keras",
+            "it holds 135 weight tensors, 135 are expected; a kernel of the file alone is (3, 3, 3, 16), one",
+        ),
         ("half.h5", "layer 'conv1' expects the shapes [(3, 3, 3, 8)], the file has [(3, 3, 3, 16)]."),
     ],
 )
@@ -102,7 +108,10 @@ def test_file_with_the_network_as_one_layer_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("missing.h5", "model.weights: there is no file {file}. Expected 'pretrained', 'imagenet', 'none' or the path of a"),
+        (
+            "missing.h5",
+            "model.weights: there is no file {file}. Expected 'pretrained', 'imagenet', 'none' or the path of a",
+        ),
         ("", "{file} is not a weights file, or is cut short. Expected a .h5, .weights.h5 or .keras file."),
         ("text.h5", "{file} is not a weights file, or is cut short. Expected a .h5, .weights.h5 or .keras file."),
         ("short.bare.keras", "{file} is not a weights file, or is cut short."),

@@ -37,9 +37,13 @@ def test_nearly_equal_resolutions_are_one_stage() -> None:
     pixels = keras.Input((33, 33, 3))
     x = layers.Conv2D(2, 3, strides=2, name="first")(pixels)  # 16
     x = layers.Conv2D(2, 3, name="second")(x)  # 14
-    x = layers.MaxPooling2D(name="third")(x)  # 7
+    x = layers.ZeroPadding2D(name="pad")(x)  # 16, on its way to
+    x = layers.MaxPooling2D(name="third")(x)  # 8
     model = keras.Model(pixels, x)
-    assert [operation.name for operation in boundaries_by_resolution(model, model.get_layer("first"))] == ["second", "third"]
+    assert [operation.name for operation in boundaries_by_resolution(model, model.get_layer("first"))] == [
+        "second",
+        "third",
+    ]
 
 
 def test_parents_are_those_of_the_graph(residual: keras.Model) -> None:

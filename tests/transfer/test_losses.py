@@ -106,9 +106,7 @@ def test_weights_are_one_when_none_are_asked_for() -> None:
 
 
 def test_weights_follow_names_when_given_by_name() -> None:
-    np.testing.assert_array_equal(
-        class_weight_vector({"c": 3.0, "a": 0.5}, np.array([0]), ["a", "b", "c"]), [0.5, 1, 3]
-    )
+    np.testing.assert_array_equal(class_weight_vector({"c": 3.0, "a": 0.5}, np.array([0]), ["a", "b", "c"]), [0.5, 1, 3])
 
 
 def test_weights_refuse_an_unknown_class() -> None:

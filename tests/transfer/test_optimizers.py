@@ -51,9 +51,7 @@ def adamw_twin(value: np.ndarray, grads: list[np.ndarray], rates: list[float], d
     return value
 
 
-def sgd_twin(
-    value: np.ndarray, grads: list[np.ndarray], rates: list[float], decay: float, momentum: float
-) -> np.ndarray:
+def sgd_twin(value: np.ndarray, grads: list[np.ndarray], rates: list[float], decay: float, momentum: float) -> np.ndarray:
     value, velocity = value.astype("float64"), np.zeros(value.shape)
     for grad, rate in zip(grads, rates, strict=True):
         velocity = momentum * velocity - rate * grad

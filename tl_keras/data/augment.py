@@ -181,10 +181,7 @@ def _affine(xx: Any, xy: Any, x: Any, yx: Any, yy: Any, y: Any) -> tf.Tensor:
 
 def _flip(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
     """Mirrors half of the images along each enabled axis."""
-    x, y = (
-        tf.where(_flips(draws[name]), -1.0, 1.0) if getattr(augment, name) else 1.0
-        for name in ("horizontal_flip", "vertical_flip")
-    )
+    x, y = (tf.where(_flips(draws[name]), -1.0, 1.0) if getattr(augment, name) else 1.0 for name in ("horizontal_flip", "vertical_flip"))
     return _affine(x, 0.0, 0.0, 0.0, y, 0.0)
 
 

@@ -50,9 +50,7 @@ class ImageData:
         return {name: len(self.rows(name)) for name in ("train", "val", "test")} | {"classes": len(self.classes)}
 
 
-def open_pixels(
-    index: Index, config: DataConfig, image_size: tuple[int, int], scratch: Path | None, progress: Progress
-) -> Pixels:
+def open_pixels(index: Index, config: DataConfig, image_size: tuple[int, int], scratch: Path | None, progress: Progress) -> Pixels:
     """Decode every image of an index once, into `scratch` where they fit.
 
     Raises:
@@ -82,9 +80,7 @@ def prepare(index: Index, config: DataConfig, image_size: tuple[int, int], run: 
     pixels = open_pixels(index, config, image_size, run / SCRATCH, progress)
     usable = np.ones(len(index.paths), bool)
     usable[list(pixels.bad)] = False
-    split = splits.cut(
-        index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed
-    )
+    split = splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
     if pixels.bad:
         progress.line(f"skipped {len(pixels.bad)} of {len(index.paths)} files that do not decode; {BAD_IMAGES} names them")
         write_csv(run / BAD_IMAGES, ("path", "reason"), bad_rows(pixels.bad, index))

@@ -239,7 +239,11 @@ def _resample(pixels: tf.Tensor, size: tf.Tensor, scale: tf.Tensor, shift: tf.Te
     return tf.saturate_cast(tf.round(resampled), tf.uint8)
 
 
-_FITS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {"crop": _crop, "letterbox": _letterbox, "stretch": _stretch}
+_FITS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "crop": _crop,
+    "letterbox": _letterbox,
+    "stretch": _stretch,
+}
 
 
 @cache

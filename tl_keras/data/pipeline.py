@@ -124,7 +124,11 @@ def train_batches(
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, one-hot float32 (b, k), weights float32 (b,)).
     """
     num = len(rows)
-    rows_t, labels_t, weights_t = tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32), tf.constant(class_weights)
+    rows_t, labels_t, weights_t = (
+        tf.constant(rows, tf.int64),
+        tf.constant(labels[rows], tf.int32),
+        tf.constant(class_weights),
+    )
     plain = augmentation.is_identity(augment)
 
     def one_epoch(epoch: tf.Tensor) -> Any:
@@ -145,16 +149,34 @@ def train_batches(
     return epochs.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
-def eval_batches(pixels: Pixels, rows: NDArray[np.int64], labels: NDArray[np.int32], num_classes: int, *, batch_size: int) -> Any:
-    """Every image once, in the order of `rows`, unaugmented, the last batch included.
+def ordered_batches(
+    pixels: Pixels,
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int32],
+    num_classes: int,
+    *,
+    batch_size: int,
+    augment: AugmentConfig | None = None,
+    seed: int = 0,
+    view: int = 0,
+) -> Any:
+    """Every image once, in the order of `rows`, the last batch included: for evaluation, and for features.
+
+    Args:
+        augment: None for evaluation pixels, else the augmentation of which `view` numbers the draw.
 
     Returns:
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, one-hot float32 (b, k)).
     """
 
     def load(batch_rows: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.cast(_read(pixels, batch_rows), tf.float32), tf.one_hot(label, num_classes)
+        batch = _read(pixels, batch_rows)
+        if augment is not None:
+            draws = tf.map_fn(lambda row: augmentation.draw(augment, seed, view_t, row), batch_rows, fn_output_signature=tf.float32)
+            batch = augmentation.augment_batch(augment, batch, draws)
+        return tf.cast(batch, tf.float32), tf.one_hot(label, num_classes)
 
+    view_t = tf.constant(view, tf.int64)
     dataset = tf.data.Dataset.from_tensor_slices((rows.astype(np.int64), labels[rows])).batch(batch_size)
     return dataset.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 

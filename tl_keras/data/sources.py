@@ -140,9 +140,7 @@ def _images(folder: Path) -> tuple[list[Path], Counter[str]]:
     return images, ignored
 
 
-def _check_classes(
-    root: Path, classes: list[str], files: dict[str, tuple[list[Path], Counter[str]]], least: int = LEAST_PER_CLASS
-) -> None:
+def _check_classes(root: Path, classes: list[str], files: dict[str, tuple[list[Path], Counter[str]]], least: int = LEAST_PER_CLASS) -> None:
     endings = ", ".join(sorted(IMAGE_SUFFIXES))
     if not classes:
         loose = " It holds images, but not in class folders." if any(p.suffix.lower() in IMAGE_SUFFIXES for p in root.iterdir()) else ""
@@ -166,7 +164,13 @@ def check_class_size(root: Path, name: str, number: int, least: int = LEAST_PER_
         raise DataError(f"{root}: class '{name}' has {images}; it needs at least {least}. Add images, or take the folder away.")
 
 
-def _index(root: Path, classes: tuple[str, ...], entries: list[tuple[str, str, tuple[list[Path], Counter[str]]]], *, split: bool) -> Index:
+def _index(
+    root: Path,
+    classes: tuple[str, ...],
+    entries: list[tuple[str, str, tuple[list[Path], Counter[str]]]],
+    *,
+    split: bool,
+) -> Index:
     paths, labels, given = [], [], []
     ignored: Counter[str] = Counter()
     for split_name, class_name, (images, passed_over) in entries:

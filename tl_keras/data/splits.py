@@ -59,7 +59,9 @@ def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
 
 def write_splits(path: Path, index: Index, split: NDArray[np.str_]) -> None:
     """Write splits.csv: the path of each usable image below the data folder, its class name, its split."""
-    rows = ((file, index.classes[label], name) for file, label, name in zip(index.paths, index.labels, split, strict=True) if name != UNUSED)
+    rows = (
+        (file, index.classes[label], name) for file, label, name in zip(index.paths, index.labels, split, strict=True) if name != UNUSED
+    )
     write_csv(path, HEADER, rows)
 
 

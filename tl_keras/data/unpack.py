@@ -118,7 +118,9 @@ def _download(builder: Any, name: str, timeout_s: float) -> None:
         worker.start()
         worker.join(timeout_s)
     if worker.is_alive():
-        raise DataError(f"{name}: the download took more than {timeout_s:g} s. Raise data.download_timeout_s, or prepare the set with TFDS.")
+        raise DataError(
+            f"{name}: the download took more than {timeout_s:g} s. Raise data.download_timeout_s, or prepare the set with TFDS."
+        )
     if failure:
         first = str(failure[0]).strip().partition("\n")[0]
         raise DataError(f"{name}: the download failed ({type(failure[0]).__name__}: {first}). Is there a network?") from failure[0]

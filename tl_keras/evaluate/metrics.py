@@ -62,8 +62,7 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         "macro_f1": macro_f1,
         "log_loss": _log_loss(probabilities, labels),
         "per_class": {
-            name: {"precision": precision[i], "recall": recall[i], "f1": f1[i], "support": support[i]}
-            for i, name in enumerate(classes)
+            name: {"precision": precision[i], "recall": recall[i], "f1": f1[i], "support": support[i]} for i, name in enumerate(classes)
         },
         "confusion_matrix": confusion_matrix(labels, predicted, labels=every).tolist(),
     }
@@ -83,9 +82,7 @@ def _log_loss(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -
     return float(-np.log(np.maximum(of_true_class, np.finfo(np.float64).eps)).mean())
 
 
-def _checked(
-    probabilities: NDArray[np.float64], labels: NDArray[Any], num_classes: int
-) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
+def _checked(probabilities: NDArray[np.float64], labels: NDArray[Any], num_classes: int) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
     """Raises ValueError where the arguments of `classification_metrics` do not fit together."""
     if labels.ndim != 1 or probabilities.shape != (len(labels), num_classes):
         raise ValueError(
@@ -97,9 +94,7 @@ def _checked(
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels are {labels.dtype}, expected integers, positions in the list of classes.")
     if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(
-            f"labels lie in {labels.min()}..{labels.max()}, expected 0..{num_classes - 1} for {num_classes} classes."
-        )
+        raise ValueError(f"labels lie in {labels.min()}..{labels.max()}, expected 0..{num_classes - 1} for {num_classes} classes.")
     if not (probabilities >= 0).all() or not np.allclose(probabilities.sum(axis=1), 1.0, rtol=0, atol=1e-3):
         raise ValueError("probabilities must be 0 or more and each row must sum to 1. Received logits? Call softmax.")
     return probabilities, labels

@@ -67,7 +67,10 @@ def read_backbone(path: Path) -> tuple[keras.Model, Backbone | None]:
     row, output = _recognise(model)
     nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model) and not isinstance(layer, keras.Sequential)]
     if nested:
-        raise _unusable(path, f"it holds the model {nested[0]!r} as one layer; save that model itself, get_layer({nested[0]!r}).save()")
+        raise _unusable(
+            path,
+            f"it holds the model {nested[0]!r} as one layer; save that model itself, get_layer({nested[0]!r}).save()",
+        )
     backbone = keras.Model(model.inputs[0], output, name=row.name if row else path.stem)
     if not find_convolution(backbone):
         raise _unusable(path, "it has no convolution")

@@ -19,7 +19,6 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
         "learning_rate": default_learning_rate(config.mode, config.train),
         "layer_decay": 0.8,
         "unfreeze_from": default_unfreeze(num_train, stages, num_parameters),
-        "head_learning_rate": 1e-3,
     }
     open_ = {name: value for name, value in chosen.items() if getattr(config.train, name) is None}
     return config.model_copy(update={"train": config.train.model_copy(update=open_)})

@@ -6,7 +6,7 @@ Training the head first keeps its random start from distorting the features that
 
 from typing import Any
 
-from tl_keras.data.pipeline import eval_batches, train_batches
+from tl_keras.data.pipeline import ordered_batches, train_batches
 from tl_keras.models.classifier import unfreeze, update_scales
 from tl_keras.transfer.head import train_head
 from tl_keras.transfer.phases import Phase, run_phase
@@ -46,5 +46,5 @@ def train_backbone(task: Task, name: str, *, freeze_batchnorm: bool) -> None:
             first_epoch=first_epoch,
         )
 
-    val = eval_batches(data.pixels, data.rows("val"), data.index.labels, num_classes, batch_size=train.batch_size)
+    val = ordered_batches(data.pixels, data.rows("val"), data.index.labels, num_classes, batch_size=train.batch_size)
     run_phase(classifier.model, batches, val, phase, train, task.run, task.progress)

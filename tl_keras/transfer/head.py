@@ -7,19 +7,19 @@ features, and both end as weights of the Keras head on raw features.
 from typing import Any
 
 import keras
-
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
+from tl_keras.data.augment import is_identity
 from tl_keras.models.classifier import unfreeze
 from tl_keras.run_folder import CHECKPOINTS, SCRATCH, write_whole
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.features import compute_features
 from tl_keras.transfer.phases import Phase, run_phase
 from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
-from tl_keras.transfer.task import Task, chosen
+from tl_keras.transfer.task import Task
 
 HEAD_WEIGHTS = "head.weights.h5"
 HEAD_PATIENCE = 10
@@ -50,15 +50,33 @@ def solves_exactly(config: Config, num_bytes: int) -> bool:
 
 def _features(task: Task, split: str) -> NDArray[np.float32]:
     rows = task.data.rows(split)
-    with task.progress.bar(f"features of {split}", len(rows)) as advance:
-        file = task.run / SCRATCH / f"features_{split}.npy"
+    views = num_views(task.config) if split == "train" else 0
+    with task.progress.bar(f"features of {split}", (1 + views) * len(rows)) as advance:
         return compute_features(
-            task.classifier.trunk, task.data.pixels, rows, file, batch_size=task.config.train.batch_size, advance=advance
+            task.classifier.trunk,
+            task.data.pixels,
+            rows,
+            task.run / SCRATCH / f"features_{split}.npy",
+            batch_size=task.config.train.batch_size,
+            views=views,
+            augment=task.config.data.augment,
+            seed=task.config.runtime.seed,
+            advance=advance,
         )
 
 
+def num_views(config: Config) -> int:
+    """Augmented views of each training image whose features the head learns from, beside the plain one."""
+    return 0 if is_identity(config.data.augment) else config.train.head_views
+
+
+def _labels(task: Task, split: str, features: NDArray[np.float32]) -> NDArray[np.int32]:
+    labels = task.data.labels(split)
+    return np.tile(labels, len(features) // len(labels))
+
+
 def _solve_head(task: Task, features: dict[str, NDArray[np.float32]], standardise: Standardiser) -> None:
-    pairs = [(standardise(features[split]), task.data.labels(split)) for split in ("train", "val")]
+    pairs = [(standardise(features[split]), _labels(task, split, features[split])) for split in ("train", "val")]
     probe = fit_linear_probe(pairs[0], pairs[1], task.class_weights, lambda found: task.progress.line(describe(found)))
     logits = task.classifier.head.get_layer("logits")
     logits.set_weights([probe.kernel, probe.bias])
@@ -76,7 +94,7 @@ def _step_head(task: Task, features: dict[str, NDArray[np.float32]], standardise
         name="head",
         epochs=train.head_epochs,
         num_images=len(features["train"]),
-        learning_rate=chosen(train.head_learning_rate),
+        learning_rate=train.head_learning_rate,
         scales={},
         patience=HEAD_PATIENCE,
     )
@@ -96,7 +114,7 @@ def _step_head(task: Task, features: dict[str, NDArray[np.float32]], standardise
 
 def _feature_batches(task: Task, features: NDArray[np.float32], standardise: Standardiser, split: str, epoch: int | None) -> Any:
     """Batches of standardised features: shuffled without end from an epoch on, or (None) once in order."""
-    labels, weights = tf.constant(task.data.labels(split)), tf.constant(task.class_weights)
+    labels, weights = tf.constant(_labels(task, split, features)), tf.constant(task.class_weights)
     batch_size, seed, num = task.config.train.batch_size, task.config.runtime.seed, len(features)
 
     def read(order: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -82,9 +82,7 @@ class SquaredError(_SmoothedLoss):
         return ops.mean(ops.square(ops.softmax(y_pred) - self.smooth(y_true)), axis=-1)
 
 
-def class_weight_vector(
-    class_weights: str | Mapping[str, float], labels: np.ndarray, classes: Sequence[str]
-) -> np.ndarray:
+def class_weight_vector(class_weights: str | Mapping[str, float], labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """How much an image of each class counts.
 
     Args:

@@ -13,7 +13,6 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.transfer.losses import class_weight_vector
 
-
 Value = TypeVar("Value")
 
 

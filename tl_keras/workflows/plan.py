@@ -18,6 +18,7 @@ from tl_keras.data import images, splits
 from tl_keras.data.sources import Index, open_source
 from tl_keras.models.classifier import Classifier, count_parameters, unfreeze, update_scales
 from tl_keras.progress import Progress
+from tl_keras.transfer.head import num_views
 from tl_keras.transfer.phases import Phase, compile_model
 from tl_keras.transfer.task import chosen
 from tl_keras.workflows.train import build, image_size_of, resolve, set_up
@@ -56,7 +57,10 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         advance(1)
         phases = list(phase_rows(config, classifier, num_train, len(index.paths)))
     seconds = decode + sum(estimate for _, estimate in phases)
-    table = [(name, *(str(int((index.labels[split == part] == label).sum())) for part in ("train", "val", "test"))) for label, name in enumerate(index.classes)]
+    table = [
+        (name, *(str(int((index.labels[split == part] == label).sum())) for part in ("train", "val", "test")))
+        for label, name in enumerate(index.classes)
+    ]
     pixels_gb = len(index.paths) * np.prod(image_size_of(config)) * 3 / 1e9
     disk = float(pixels_gb) if pixels_gb <= config.data.cache_gb else 0.0
     return Plan(config, table, [row for row, _ in phases], seconds, peak_memory_gb(), disk)
@@ -79,6 +83,7 @@ def phase_rows(config: Config, classifier: Classifier, num_train: int, num_image
     forward = timed(lambda pixels: classifier.trunk(pixels, training=False), config)
     if config.mode in ("extract", "finetune"):
         unfreeze(classifier, None, freeze_batchnorm=True)
+        batches *= 1 + num_views(config)
         yield phase_row("head", classifier, 1, batches, forward * batches)
     if config.mode in ("finetune", "pretrain"):
         still = config.mode == "finetune" and config.model.freeze_batchnorm
@@ -105,7 +110,14 @@ def timed(call: Callable[[Any], Any], config: Config, *, compiled: bool = False)
 def phase_row(name: str, classifier: Classifier, epochs: int, steps: int, seconds: float) -> tuple[tuple[str, ...], float]:
     """The texts of one phase, and its seconds."""
     count = count_parameters(classifier.model)
-    return (name, f"{count['trainable']:,}", f"{count['total']:,}", str(epochs), f"{steps:,}", f"{seconds:.0f} s"), seconds
+    return (
+        name,
+        f"{count['trainable']:,}",
+        f"{count['total']:,}",
+        str(epochs),
+        f"{steps:,}",
+        f"{seconds:.0f} s",
+    ), seconds
 
 
 def peak_memory_gb() -> float:

@@ -121,7 +121,12 @@ def _write_json_lines(file: TextIO, predictions: Iterable[Prediction]) -> dict[s
 
 
 def _as_json(found: Prediction) -> dict[str, Any]:
-    return {"path": found.path, "class": found.label, "probability": found.probability, "probabilities": found.probabilities}
+    return {
+        "path": found.path,
+        "class": found.label,
+        "probability": found.probability,
+        "probabilities": found.probabilities,
+    }
 
 
 def _write_csv(file: TextIO, predictions: Iterable[Prediction]) -> dict[str, int]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.pipeline import eval_batches
+from tl_keras.data.pipeline import ordered_batches
 from tl_keras.evaluate.metrics import classification_metrics, softmax
 from tl_keras.progress import Progress
 from tl_keras.transfer.features import run_model
@@ -34,7 +34,7 @@ class Clock:
 def score(model: keras.Model, data: ImageData, split: str, batch_size: int, progress: Progress) -> NDArray[np.float64]:
     """Probabilities float64 (n, k) of the images of a split, in the order of `data.rows(split)`."""
     rows = data.rows(split)
-    batches = eval_batches(data.pixels, rows, data.index.labels, len(data.classes), batch_size=batch_size)
+    batches = ordered_batches(data.pixels, rows, data.index.labels, len(data.classes), batch_size=batch_size)
     with progress.bar(f"evaluate {split}", len(rows)) as advance:
         return softmax(run_model(model, batches, len(rows), advance=advance))
 

@@ -105,7 +105,10 @@ def image_size_of(config: Config) -> tuple[int, int]:
 def build(config: Config, num_classes: int, weights: str) -> Classifier:
     """Build the classifier of a configuration; `weights` as in `model.weights`."""
     backbone = build_backbone(
-        config.model.backbone, image_size=image_size_of(config), weights=weights, preprocessing=config.model.preprocessing
+        config.model.backbone,
+        image_size=image_size_of(config),
+        weights=weights,
+        preprocessing=config.model.preprocessing,
     )
     return build_classifier(config.model, backbone, num_classes, config.runtime.seed)
 
@@ -168,7 +171,13 @@ def write_predictions(path: Path, data: ImageData, split: str, probabilities: ND
     def line(row: int, values: NDArray[np.float64]) -> list[str]:
         best = int(values.argmax())
         known = data.classes[data.index.labels[row]]
-        return [data.index.paths[row], known, data.classes[best], f"{values[best]:.6f}", *(f"{value:.6f}" for value in values)]
+        return [
+            data.index.paths[row],
+            known,
+            data.classes[best],
+            f"{values[best]:.6f}",
+            *(f"{value:.6f}" for value in values),
+        ]
 
     names.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), probabilities, strict=True)))
 
