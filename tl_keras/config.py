@@ -108,7 +108,7 @@ class AugmentConfig(Section):
     contrast_range: Factors | None = Field(default=None, description="[low, high] of a factor; 1 is no change")
     saturation_range: Factors | None = Field(default=None, description="[low, high] of a factor; 0 is grey")
     hue_range: Number = Field(default=0.0, ge=0, le=0.5, description="fraction of the colour circle to either side")
-    random_resized_crop: Areas | None = Field(default=None, description="[low, high] of the fraction of area kept")
+    random_resized_crop: Areas | None = Field(default=(0.3, 1.0), description="[low, high] of the fraction of area kept; null: off")
     crop_ratio: Ratios = Field(default=(0.75, 1.3333), description="[low, high] of a random crop's width / height")
     fill_mode: Literal["constant", "nearest", "reflect", "wrap"] = Field(default="nearest", description="what lies outside of the image")
     cval: Number = Field(default=0.0, ge=0, le=255, description="pixel value outside, where fill_mode is constant")

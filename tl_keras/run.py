@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 RUNS = Path("saved_models")
 DESCRIPTION = "Transfer learning for images: from a folder of labelled images to a verified classifier."
+MODE_HELP = (
+    "extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
+    "pretrain: a backbone from scratch; evaluate, predict, export: use a run"
+)
 EXAMPLES = """\
 examples:
   python -m tl_keras.run --mode finetune                                       the bundled digits, no network needed
@@ -57,8 +61,7 @@ def parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--mode", metavar="MODE", help="extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
-                      "pretrain: a backbone from scratch; evaluate, predict, export: use a run")  # fmt: skip
+    made.add_argument("--mode", metavar="MODE", help=MODE_HELP)
     made.add_argument("--config", metavar="FILE", type=Path, help="a YAML file with what differs from the defaults")
     made.add_argument("--data", metavar="SOURCE", help="a folder of class folders, 'digits', or a TFDS name or folder")
     made.add_argument("--backbone", metavar="NAME", help="a keras.applications name such as resnet50, small_resnet, or a .keras file")
@@ -147,7 +150,7 @@ def train(options: argparse.Namespace) -> None:
     if options.dry_run:
         return dry_run(config)
     run_dir = options.run_dir or default_run_dir(config)
-    workflows, progress = start()
+    workflows, progress = start(config)
     progress.line(f"run folder {run_dir}")
     try:
         metrics = workflows.train(config, run_dir, resume=options.resume, progress=progress)
@@ -176,7 +179,7 @@ def dry_run(config: "Config") -> None:
     from tl_keras.config import to_yaml
     from tl_keras.console import plain_table
 
-    workflows, progress = start()
+    workflows, progress = start(config)
     plan = workflows.make_plan(config, progress)
     progress.line(to_yaml(plan.config).rstrip())
     progress.console.print(plain_table(("class", "train", "val", "test"), plan.splits, "images per split"))
@@ -241,7 +244,7 @@ MODES: dict[str, Callable[[argparse.Namespace], None]] = {
 }
 
 
-def start(*, to_stderr: bool = False) -> "tuple[Any, ConsoleProgress]":
+def start(config: "Config | None" = None, *, to_stderr: bool = False) -> "tuple[Any, ConsoleProgress]":
     """Import TensorFlow, without its noise, and open the console."""
     from rich.console import Console
 
@@ -252,7 +255,9 @@ def start(*, to_stderr: bool = False) -> "tuple[Any, ConsoleProgress]":
 
         from tl_keras import workflows
 
-        tf.config.list_physical_devices()  # looks for GPU drivers, which is noisy too
+        if config is not None:
+            workflows.set_up(config.runtime)
+        tf.zeros(())  # looks for GPU drivers, which is noisy too
     return workflows, ConsoleProgress(Console(stderr=to_stderr))
 
 

@@ -3,9 +3,10 @@
 The last room of `data`: what comes out is all that training and evaluation know about images.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,24 @@ class ImageData:
         return {name: len(self.rows(name)) for name in ("train", "val", "test")} | {"classes": len(self.classes)}
 
 
+class _Files(Sequence[Path]):
+    """The files of an index as paths, made when they are asked for: a million of them would take half a gigabyte."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index.paths)
+
+    @overload
+    def __getitem__(self, row: int) -> Path: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Path]: ...
+    def __getitem__(self, row: int | slice) -> Path | list[Path]:
+        paths = self._index.paths[row]
+        return self._index.root / paths if isinstance(paths, str) else [self._index.root / path for path in paths]
+
+
 def open_pixels(index: Index, config: DataConfig, image_size: tuple[int, int], scratch: Path | None, progress: Progress) -> Pixels:
     """Decode every image of an index once, into `scratch` where they fit.
 
@@ -59,7 +78,7 @@ def open_pixels(index: Index, config: DataConfig, image_size: tuple[int, int], s
     cache_file = None
     if scratch is not None and fits(len(index.paths), image_size, scratch, config.cache_gb):
         cache_file = scratch / "pixels.npy"
-    pixels = Pixels([index.root / path for path in index.paths], image_size, config.resize, cache_file)
+    pixels = Pixels(_Files(index), image_size, config.resize, cache_file)
     with progress.bar("decode images", len(index.paths)) as advance:
         pixels.decode_all(advance)
     check_bad(pixels.bad, len(index.paths), on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
@@ -76,11 +95,12 @@ def prepare(index: Index, config: DataConfig, image_size: tuple[int, int], run: 
     Raises:
         DataError: see `open_pixels` and `splits.cut`.
     """
+    usable = np.ones(len(index.paths), bool)
+    _cut(index, usable, config)  # a class that is too small is said before hours of decoding
     (run / SCRATCH).mkdir(exist_ok=True)
     pixels = open_pixels(index, config, image_size, run / SCRATCH, progress)
-    usable = np.ones(len(index.paths), bool)
     usable[list(pixels.bad)] = False
-    split = splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
+    split = _cut(index, usable, config)
     if pixels.bad:
         progress.line(f"skipped {len(pixels.bad)} of {len(index.paths)} files that do not decode; {BAD_IMAGES} names them")
         write_csv(run / BAD_IMAGES, ("path", "reason"), bad_rows(pixels.bad, index))
@@ -88,6 +108,10 @@ def prepare(index: Index, config: DataConfig, image_size: tuple[int, int], run: 
     return ImageData(index, pixels, split)
 
 
+def _cut(index: Index, usable: NDArray[np.bool_], config: DataConfig) -> NDArray[np.str_]:
+    return splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
+
+
 def bad_rows(bad: dict[int, str], index: Index) -> Iterable[tuple[str, str]]:
     """The lines of bad_images.csv: path and reason, in the order of the index."""
-    return ((index.paths[row], bad[row]) for row in sorted(bad))
+    return ((index.paths[row], bad[row].removeprefix(f"{index.root / index.paths[row]}: ")) for row in sorted(bad))

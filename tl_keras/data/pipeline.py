@@ -6,7 +6,7 @@ pixels are is defined in `images`, what augmentation does in `augment`. The next
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from tl_keras.errors import BadImageError, DataError
 
 Advance = Callable[[int], None]  # told how many images were just done
 
+_DECODED_AT_ONCE = 1024  # files queued for the threads: the queue takes about a kilobyte for each
+
 
 class Pixels:
     """The evaluation pixels of n files: uint8 (n, h, w, 3), on disk while they fit, else decoded at each read.
@@ -33,7 +35,7 @@ class Pixels:
         cache_file: where to keep decoded pixels; None decodes at each read.
     """
 
-    def __init__(self, paths: list[Path], image_size: tuple[int, int], resize: str, cache_file: Path | None = None) -> None:
+    def __init__(self, paths: Sequence[Path], image_size: tuple[int, int], resize: str, cache_file: Path | None = None) -> None:
         self.paths = paths
         self.shape = (*image_size, 3)
         self.resize = resize
@@ -45,18 +47,18 @@ class Pixels:
 
     def decode_all(self, advance: Advance | None = None) -> None:
         """Decode every file once: fill the cache, and note in `bad` (position -> reason) those that do not decode."""
-        for done in self._pool.map(self._decode_one, range(len(self.paths))):
-            if advance is not None:
-                advance(done)
+        for rows in row_batches(np.arange(len(self.paths)), _DECODED_AT_ONCE):
+            for _ in self._pool.map(self._decode_one, rows.tolist()):
+                if advance is not None:
+                    advance(1)
 
-    def _decode_one(self, row: int) -> int:
+    def _decode_one(self, row: int) -> None:
         try:
             pixels = self._load(row)
             if self._cache is not None:
                 self._cache[row] = pixels
         except BadImageError as error:
             self.bad[row] = str(error)
-        return 1
 
     def _load(self, row: int) -> NDArray[np.uint8]:
         return images.load(self.paths[row], (self.shape[0], self.shape[1]), self.resize)
@@ -99,6 +101,13 @@ def _read(pixels: Pixels, rows: tf.Tensor) -> tf.Tensor:
     return batch
 
 
+def _with_draws(order: Any, augment: AugmentConfig, seed: int, epoch: tf.Tensor) -> Any:
+    """A dataset of places -> a dataset of (place, the random numbers of its view), which are empty without augmentation."""
+    if augmentation.is_identity(augment):
+        return order.map(lambda place: (place, tf.zeros((0,))))
+    return order.map(lambda place: (place, augmentation.draw(augment, seed, epoch, place)))
+
+
 def train_batches(
     pixels: Pixels,
     rows: NDArray[np.int64],
@@ -112,8 +121,9 @@ def train_batches(
 ) -> Any:
     """Shuffled, augmented batches, epoch after epoch without end.
 
-    The order depends on (seed, epoch), the augmentation of an image on (seed, epoch, its row): both are the same in
-    every run and in a run that was continued. The last batch of an epoch is smaller, never dropped.
+    The order depends on (seed, epoch), the augmentation of an image on (seed, epoch, its place in `rows`): both are the
+    same in every run and in a run that was continued, which does not know files that did not decode any more. The last
+    batch of an epoch is smaller, never dropped.
 
     Args:
         rows: positions in `pixels`, (n,).
@@ -124,24 +134,15 @@ def train_batches(
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, one-hot float32 (b, k), weights float32 (b,)).
     """
     num = len(rows)
-    rows_t, labels_t, weights_t = (
-        tf.constant(rows, tf.int64),
-        tf.constant(labels[rows], tf.int32),
-        tf.constant(class_weights),
-    )
-    plain = augmentation.is_identity(augment)
+    rows_t, labels_t, weights_t = (tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32), tf.constant(class_weights))
 
     def one_epoch(epoch: tf.Tensor) -> Any:
-        order = tf.random.experimental.stateless_shuffle(tf.range(num, dtype=tf.int64), seed=tf.stack([tf.constant(seed, tf.int64), epoch]))
-        dataset = tf.data.Dataset.from_tensor_slices(order)
-        if not plain:
-            return dataset.map(lambda i: (i, augmentation.draw(augment, seed, epoch, rows_t[i]))).batch(batch_size)
-        return dataset.map(lambda i: (i, tf.zeros((0,)))).batch(batch_size)
+        key = tf.stack([tf.constant(seed, tf.int64), epoch])
+        order = tf.random.experimental.stateless_shuffle(tf.range(num, dtype=tf.int64), seed=key)
+        return _with_draws(tf.data.Dataset.from_tensor_slices(order), augment, seed, epoch).batch(batch_size)
 
     def load(order: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        batch = _read(pixels, tf.gather(rows_t, order))
-        if not plain:
-            batch = augmentation.augment_batch(augment, batch, draws)
+        batch = augmentation.augment_batch(augment, _read(pixels, tf.gather(rows_t, order)), draws)
         label = tf.gather(labels_t, order)
         return tf.cast(batch, tf.float32), tf.one_hot(label, len(class_weights)), tf.gather(weights_t, label)
 
@@ -163,22 +164,23 @@ def ordered_batches(
     """Every image once, in the order of `rows`, the last batch included: for evaluation, and for features.
 
     Args:
+        rows: positions in `pixels`, (n,).
+        labels: int32 of all files; `labels[rows]` are used.
         augment: None for evaluation pixels, else the augmentation of which `view` numbers the draw.
 
     Returns:
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, one-hot float32 (b, k)).
     """
+    rows_t, labels_t, view_t = (tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32), tf.constant(view, tf.int64))
+    augment = augment or AugmentConfig()
 
-    def load(batch_rows: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        batch = _read(pixels, batch_rows)
-        if augment is not None:
-            draws = tf.map_fn(lambda row: augmentation.draw(augment, seed, view_t, row), batch_rows, fn_output_signature=tf.float32)
-            batch = augmentation.augment_batch(augment, batch, draws)
-        return tf.cast(batch, tf.float32), tf.one_hot(label, num_classes)
+    def load(place: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch = augmentation.augment_batch(augment, _read(pixels, tf.gather(rows_t, place)), draws)
+        return tf.cast(batch, tf.float32), tf.one_hot(tf.gather(labels_t, place), num_classes)
 
-    view_t = tf.constant(view, tf.int64)
-    dataset = tf.data.Dataset.from_tensor_slices((rows.astype(np.int64), labels[rows])).batch(batch_size)
-    return dataset.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+    places = tf.data.Dataset.range(len(rows))
+    batches = _with_draws(places, augment, seed, view_t).batch(batch_size)
+    return batches.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
 def row_batches(rows: NDArray[np.int64], batch_size: int) -> Iterable[NDArray[np.int64]]:

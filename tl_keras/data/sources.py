@@ -4,10 +4,12 @@ Every source is, in the end, a folder of class folders: `unpack` writes scikit-l
 as such, once. Nothing is decoded here; the next stop is `splits`.
 """
 
+import os
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +20,17 @@ from tl_keras.data.images import IMAGE_SUFFIXES
 from tl_keras.errors import DataError
 
 SPLITS = ("train", "val", "test")
-SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-LEAST_PER_CLASS = 2
+SPLIT_FOLDERS = {  # in any case
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+Files = tuple[list[str], Counter[str]]  # images as POSIX paths, and how many other files there are of each ending
 
 
 @dataclass(frozen=True)
@@ -48,70 +59,84 @@ def open_source(config: DataConfig) -> Index:
 
     Args:
         config: `source` is a folder of class folders, with or without train/ val/ test/ above them; 'digits'; or a
-            TFDS name or the folder of a prepared TFDS data set.
+            TFDS name or the folder of a prepared TFDS data set. ('./digits' is a folder of that name.)
 
     Raises:
         DataError: nothing of that name, no images, fewer than two classes, or classes that differ between splits.
     """
+    try:
+        return scan_folder(_folder_of(config))
+    except OSError as error:
+        raise DataError(f"{config.source}: cannot be read ({error.strerror or error}). Give a folder that you may read.") from error
+
+
+def _folder_of(config: DataConfig) -> Path:
     source = config.source
     path = Path(source).expanduser()
     if source == "digits":
-        return scan_folder(unpack.digits())
+        return unpack.digits()
     if path.is_dir():
-        return scan_folder(unpack.prepared_tfds(path)) if unpack.is_prepared_tfds(path) else scan_folder(path)
+        return unpack.prepared_tfds(path) if unpack.is_prepared_tfds(path) else path
     if path.exists():
         raise DataError(f"{source}: is a file. Give the folder that holds one folder of images per class.")
-    if "/" in source.partition("/")[2] or source.startswith((".", "/", "~")) or not unpack.looks_like_tfds(source):
+    if not unpack.looks_like_tfds(source) or ("/" in source and path.parent.is_dir()):
         raise DataError(f"{source}: no such folder.{_neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
-    return scan_folder(unpack.named_tfds(source, download=config.download, timeout_s=config.download_timeout_s))
+    return unpack.named_tfds(source, download=config.download, timeout_s=config.download_timeout_s)
 
 
 def _neighbour(path: Path) -> str:
-    folders = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
-    near = get_close_matches(path.name, folders, n=1)
+    near = get_close_matches(path.name, _folders(path.parent), n=1) if path.parent.is_dir() else []
     return f" Did you mean '{path.parent / near[0]}'?" if near else ""
 
 
 def scan_folder(root: Path) -> Index:
-    """Read the class folders below `root`; see `open_source` for the layouts and errors."""
+    """Read the class folders below `root`; see `open_source` for the layouts and errors.
+
+    Hidden files and folders, and links to folders below a class folder, are not followed.
+    """
     folders = _folders(root)
-    if "train" in folders and _folders(root / "train"):
-        return _scan_given_splits(root, folders)
-    return _scan_classes(root, folders)
+    holds_folders = [name for name in folders if name.lower() in SPLIT_FOLDERS and _folders(root / name)]
+    only_splits = len(folders) > 1 and all(name.lower() in SPLIT_FOLDERS for name in folders)
+    if holds_folders or only_splits:  # a class may be called 'train', but such a class holds images
+        return _scan_given_splits(root, _split_folders(root, folders))
+    _check_found(root, folders, files := _class_files(root, "", folders))
+    return _index(root, tuple(folders), {None: files}, _loose(root))
 
 
 def _folders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _scan_classes(root: Path, classes: list[str]) -> Index:
-    files = {name: _images(root / name) for name in classes}
-    _check_classes(root, classes, files)
-    return _index(root, tuple(classes), [("", name, files[name]) for name in classes], split=False)
-
-
-def _scan_given_splits(root: Path, folders: list[str]) -> Index:
-    strange = [name for name in folders if name not in SPLIT_FOLDERS]
-    if strange:
-        raise DataError(
-            f"{root}: has train/ and beside it '{strange[0]}', which is no split (train, val, test). "
-            "Move the class folders into train/, or take '" + strange[0] + "' away."
-        )
+def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
+    """The folder of each split that is there, in the order of `SPLITS`."""
+    strange = [name for name in folders if name.lower() not in SPLIT_FOLDERS]
     by_split: dict[str, str] = {}
-    for name in folders:
-        split = SPLIT_FOLDERS[name]
+    for name in (name for name in folders if name not in strange):
+        split = SPLIT_FOLDERS[name.lower()]
         if split in by_split:
             raise DataError(f"{root}: has both {by_split[split]}/ and {name}/ for the {split} split. Keep one of them.")
         by_split[split] = name
+    if strange:
+        raise DataError(
+            f"{root}: has {next(iter(by_split.values()))}/ with folders in it and beside it '{strange[0]}', which is no split "
+            f"(train, val, test). Move the class folders into train/, or take '{strange[0]}' away."
+        )
+    if "train" not in by_split:
+        raise DataError(f"{root}: has {' and '.join(f'{name}/' for name in by_split.values())}, but no train/. Add train/.")
+    return {split: by_split[split] for split in SPLITS if split in by_split}
+
+
+def _scan_given_splits(root: Path, by_split: dict[str, str]) -> Index:
     classes = _folders(root / by_split["train"])
-    entries = []
-    for split in (split for split in SPLITS if split in by_split):
-        folder = root / by_split[split]
-        _check_same_classes(root, by_split[split], _folders(folder), classes)
-        files = {name: _images(folder / name) for name in classes}
-        _check_classes(folder, classes, files, least=LEAST_PER_CLASS if split == "train" else 1)
-        entries += [(split, name, files[name]) for name in classes]
-    return _index(root, tuple(classes), entries, split=True)
+    by_split_files: dict[str | None, dict[str, Files]] = {}
+    loose = _loose(root)
+    for split, folder in by_split.items():
+        if split != "train":
+            _check_same_classes(root, folder, _folders(root / folder), classes)
+        by_split_files[split] = _class_files(root, f"{folder}/", classes)
+        _check_found(root / folder, classes, by_split_files[split])
+        loose += _loose(root / folder)
+    return _index(root, tuple(classes), by_split_files, loose)
 
 
 def _check_same_classes(root: Path, split: str, found: list[str], classes: list[str]) -> None:
@@ -123,16 +148,35 @@ def _check_same_classes(root: Path, split: str, found: list[str], classes: list[
         )
     if extra:
         near = get_close_matches(extra[0], classes, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        hint = f" Did you mean '{near[0]}'?" if near else f" Add train/{extra[0]}, or take {split}/{extra[0]} away."
         raise DataError(f"{root}: {split} has a folder '{extra[0]}', which train has not ({len(classes)} classes).{hint}")
 
 
-def _images(folder: Path) -> tuple[list[Path], Counter[str]]:
-    images, ignored = [], Counter[str]()
-    for path in sorted(folder.rglob("*")):
-        if path.name.startswith(".") or not path.is_file():
+def _class_files(root: Path, prefix: str, classes: list[str]) -> dict[str, Files]:
+    return {name: _sorted_out(_walk(root, f"{prefix}{name}")) for name in classes}
+
+
+def _walk(root: Path, folder: str) -> Iterator[str]:
+    """Files below a folder at any depth, by name, as POSIX paths relative to `root`. Plain strings: there may be millions."""
+    for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name):
+        if entry.name.startswith("."):
             continue
-        suffix = path.suffix.lower()
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(root, f"{folder}/{entry.name}")
+        elif not entry.is_dir():  # a broken link is a file that does not decode, and is counted as one
+            yield f"{folder}/{entry.name}"
+
+
+def _loose(folder: Path) -> Counter[str]:
+    """The files beside class folders, images or not, by ending: they have no label."""
+    files = (entry.name for entry in os.scandir(folder) if not entry.is_dir() and not entry.name.startswith("."))
+    return Counter(PurePosixPath(name).suffix.lower() for name in files)
+
+
+def _sorted_out(files: Iterable[str]) -> Files:
+    images, ignored = [], Counter[str]()
+    for path in files:
+        suffix = os.path.splitext(path)[1].lower()
         if suffix in IMAGE_SUFFIXES:
             images.append(path)
         else:
@@ -140,42 +184,34 @@ def _images(folder: Path) -> tuple[list[Path], Counter[str]]:
     return images, ignored
 
 
-def _check_classes(root: Path, classes: list[str], files: dict[str, tuple[list[Path], Counter[str]]], least: int = LEAST_PER_CLASS) -> None:
-    endings = ", ".join(sorted(IMAGE_SUFFIXES))
+def _check_found(root: Path, classes: list[str], files: dict[str, Files]) -> None:
     if not classes:
-        loose = " It holds images, but not in class folders." if any(p.suffix.lower() in IMAGE_SUFFIXES for p in root.iterdir()) else ""
+        loose = " It holds images, but not in class folders." if _loose(root).keys() & IMAGE_SUFFIXES else ""
         raise DataError(f"{root}: no class folders found.{loose} Make one folder of images per class: {root}/cat, {root}/dog.")
     if not any(images for images, _ in files.values()):
         found = sum((ignored for _, ignored in files.values()), Counter[str]()).most_common(1)
         other = f" (found {found[0][1]} files ending in '{found[0][0]}')" if found else ""
-        raise DataError(f"{root}: no images in its {len(classes)} folders{other}. Endings read: {endings}.")
+        endings = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{root}: no images in its {len(classes)} folder{'s' * (len(classes) > 1)}{other}. Endings read: {endings}.")
     if len(classes) == 1:
         inner = _folders(root / classes[0])
         hint = f" Did you mean '{root / classes[0]}', which holds {len(inner)} folders?" if len(inner) > 1 else ""
         raise DataError(f"{root}: one class only ('{classes[0]}'); a classifier needs at least 2 class folders.{hint}")
-    for name in classes:
-        check_class_size(root, name, len(files[name][0]), least)
+    for name, (images, _) in files.items():
+        if not images:
+            raise DataError(f"{root}: class '{name}' has no image. Add images, or take the folder away.")
 
 
-def check_class_size(root: Path, name: str, number: int, least: int = LEAST_PER_CLASS) -> None:
-    """Raise DataError when a class has fewer images than can be learned from and split."""
-    if number < least:
-        images = "no image" if number == 0 else f"{number} image" + "s" * (number > 1)
-        raise DataError(f"{root}: class '{name}' has {images}; it needs at least {least}. Add images, or take the folder away.")
-
-
-def _index(
-    root: Path,
-    classes: tuple[str, ...],
-    entries: list[tuple[str, str, tuple[list[Path], Counter[str]]]],
-    *,
-    split: bool,
-) -> Index:
-    paths, labels, given = [], [], []
-    ignored: Counter[str] = Counter()
-    for split_name, class_name, (images, passed_over) in entries:
-        paths += [image.relative_to(root).as_posix() for image in images]
-        labels += [classes.index(class_name)] * len(images)
-        given += [split_name] * len(images)
-        ignored += passed_over
-    return Index(root, classes, tuple(paths), np.asarray(labels, np.int32), tuple(given) if split else None, dict(ignored))
+def _index(root: Path, classes: tuple[str, ...], by_split: dict[str | None, dict[str, Files]], loose: Counter[str]) -> Index:
+    paths: list[str] = []
+    labels: list[NDArray[np.int32]] = []
+    given: list[str] = []
+    ignored = Counter(loose)
+    for split, files in by_split.items():
+        for label, name in enumerate(classes):
+            images, passed_over = files[name]
+            paths += images
+            labels.append(np.full(len(images), label, np.int32))
+            given += [split] * len(images) if split else []
+            ignored += passed_over
+    return Index(root, classes, tuple(paths), np.concatenate(labels), tuple(given) or None, dict(ignored))

@@ -4,17 +4,19 @@ Model choice never sees test data, so the cut is made before anything is trained
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from sys import intern
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.data.sources import Index, check_class_size
+from tl_keras.data.sources import SPLITS, Index
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.run_folder import write_csv
 
 HEADER = ("path", "class", "split")
+LEAST_IN_TRAIN = 2  # images of each class
 UNUSED = ""  # the split of an image that does not decode
 
 
@@ -22,12 +24,13 @@ def cut(index: Index, usable: NDArray[np.bool_], *, val_fraction: float, test_fr
     """Assign every usable image to train, val or test.
 
     Folders that say the split are obeyed; val and test are cut from train only where they are missing. The cut is
-    stratified: each class gives its fraction, rounded, and at least one image.
+    stratified: each class gives its fraction, rounded, at least one image, and keeps at least two for train.
 
     Args:
         usable: bool (n,), False for images that do not decode.
-        val_fraction: of the images that are not given as test, in (0, 0.5).
-        test_fraction: of all images of a class, in (0, 0.5).
+        val_fraction: of the images of a class that no folder gives to val or test, in (0, 0.5).
+        test_fraction: likewise.
+        seed: of the cut, at least 0; the same seed and files give the same cut.
 
     Returns:
         (n,) of 'train', 'val', 'test', or `UNUSED`.
@@ -35,25 +38,43 @@ def cut(index: Index, usable: NDArray[np.bool_], *, val_fraction: float, test_fr
     Raises:
         DataError: a class has too few usable images to be in every split.
     """
-    split = np.array(index.given or ["train"] * len(index.paths), dtype="<U5")
+    split = np.full(len(index.paths), "train", dtype="<U5") if index.given is None else np.array(index.given, dtype="<U5")
     split[~usable] = UNUSED
     given = set(index.given or ())
     missing = [(name, fraction) for name, fraction in (("test", test_fraction), ("val", val_fraction)) if name not in given]
-    for label, name in enumerate(index.classes):
-        mine = np.flatnonzero((index.labels == label) & (split == "train"))
-        check_class_size(index.root, name, len(mine), least=2 + len(missing) if missing else 2)
-        order = np.random.default_rng([seed, label]).permutation(mine)
-        for target, fraction in missing:
-            number = min(max(1, round(fraction * len(mine))), len(order) - 2)
+    for label, rows in enumerate(_rows_by_class(index, split == "train")):
+        _check_class_size(index, label, len(rows), LEAST_IN_TRAIN + len(missing), usable)
+        order = np.random.default_rng([seed, label]).permutation(rows)
+        for place, (target, fraction) in enumerate(missing):
+            spare = len(order) - LEAST_IN_TRAIN - (len(missing) - place - 1)  # what later splits and train do not need
+            number = min(max(1, round(fraction * len(rows))), spare)
             split[order[:number]] = target
             order = order[number:]
     _check_all_splits(index, split)
     return split
 
 
+def _rows_by_class(index: Index, chosen: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    rows = np.flatnonzero(chosen)
+    rows = rows[np.argsort(index.labels[rows], kind="stable")]
+    return np.split(rows, np.searchsorted(index.labels[rows], np.arange(1, len(index.classes))))
+
+
+def _check_class_size(index: Index, label: int, number: int, least: int, usable: NDArray[np.bool_]) -> None:
+    if number >= least:
+        return
+    bad = int((~usable & (index.labels == label)).sum())
+    images = "no image" if number == 0 else f"{number} image" + "s" * (number > 1)
+    lost = f" ({bad} more do not decode)" if bad else ""
+    raise DataError(
+        f"{index.root}: class '{index.classes[label]}' has {images} to train on and split{lost}; it needs at least {least}. "
+        "Add images, or take the class away."
+    )
+
+
 def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
-    for name in ("train", "val", "test"):
-        for label in set(range(len(index.classes))) - set(index.labels[split == name].tolist()):
+    for name in SPLITS:
+        for label in sorted(set(range(len(index.classes))) - set(index.labels[split == name].tolist())):
             raise DataError(f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or mend those there.")
 
 
@@ -76,16 +97,29 @@ def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
         The index of the images that the run used, and their splits.
 
     Raises:
-        RunFolderError: the file is missing or has other columns.
+        RunFolderError: the file is missing, has other columns, or a split of another name.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file))
-    except (OSError, ValueError) as error:
+            return _read_table(csv.reader(file), path, root)
+    except (OSError, ValueError, csv.Error) as error:
         raise RunFolderError(f"{path}: cannot be read as a table of splits. Give the folder of a whole run.") from error
+
+
+def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
+    header = next(lines, [])
     if tuple(header) != HEADER:
-        raise RunFolderError(f"{path}: has columns {', '.join(header)}, expected {', '.join(HEADER)}.")
-    classes = tuple(sorted({name for _, name, _ in rows}))
-    labels = np.asarray([classes.index(name) for _, name, _ in rows], np.int32)
-    splits: Sequence[str] = [name for _, _, name in rows]
-    return Index(root, classes, tuple(file for file, _, _ in rows), labels, tuple(splits), {}), np.array(splits, dtype="<U5")
+        raise RunFolderError(f"{path}: has columns {', '.join(header) or 'of no name'}, expected {', '.join(HEADER)}.")
+    paths: list[str] = []
+    names: list[str] = []
+    splits: list[str] = []
+    for file, name, split in lines:  # ValueError where a line has other columns
+        if split not in SPLITS:
+            raise RunFolderError(f"{path}: line {len(paths) + 2} has the split '{split}', expected one of {', '.join(SPLITS)}.")
+        paths.append(file)
+        names.append(intern(name))
+        splits.append(intern(split))
+    classes = tuple(sorted(set(names)))
+    number = {name: label for label, name in enumerate(classes)}
+    labels = np.fromiter((number[name] for name in names), np.int32, len(names))
+    return Index(root, classes, tuple(paths), labels, tuple(splits), {}), np.array(splits, dtype="<U5")

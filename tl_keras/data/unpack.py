@@ -8,16 +8,14 @@ by its path. Encoded bytes are copied untouched, so a JPEG stays the JPEG that i
 import io
 import os
 import re
-import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from tl_keras.errors import DataError
 from tl_keras.run_folder import write_whole
@@ -37,8 +35,9 @@ def _unpack_once(folder: Path, write: Callable[[Path], None]) -> Path:
             folder.parent.mkdir(parents=True, exist_ok=True)
             write_whole(folder, write)
         except OSError as error:
+            reason = error.strerror or _first_line(error)
             raise DataError(
-                f"{folder}: cannot unpack a data set here ({error.strerror}). Set TL_KERAS_CACHE to a folder that you may write to."
+                f"{folder}: cannot unpack a data set here ({reason}). Set TL_KERAS_CACHE to a folder that you may write to."
             ) from error
     return folder
 
@@ -69,10 +68,18 @@ def is_prepared_tfds(path: Path) -> bool:
 
 
 def prepared_tfds(path: Path) -> Path:
-    """Unpack a prepared TFDS folder, for example ~/tensorflow_datasets/tf_flowers/3.0.1, into class folders."""
+    """Unpack a prepared TFDS folder, for example ~/tensorflow_datasets/tf_flowers/3.0.1, into class folders.
+
+    Raises:
+        DataError: the folder is damaged, or holds no labelled images.
+    """
     import tensorflow_datasets as tfds
 
-    return _unpack_tfds(tfds.builder_from_directory(str(path)))
+    try:
+        builder = tfds.builder_from_directory(str(path))
+    except Exception as error:  # whatever TFDS meets in files that it did not write so
+        raise DataError(f"{path}: is no whole TFDS data set ({_first_line(error)}). Prepare it again.") from error
+    return _unpack_tfds(builder)
 
 
 def named_tfds(name: str, *, download: bool, timeout_s: float) -> Path:
@@ -80,20 +87,13 @@ def named_tfds(name: str, *, download: bool, timeout_s: float) -> Path:
 
     Args:
         name: a TFDS name; `TFDS_DATA_DIR` says where prepared sets lie (default: ~/tensorflow_datasets).
-        download: whether a set that is not on disk may be fetched.
+        download: whether a set that is not on disk may be fetched; nothing touches the network otherwise.
         timeout_s: seconds until a download is given up.
 
     Raises:
         DataError: no such name, not on disk and `download` is False, or the download failed or took too long.
     """
-    import tensorflow_datasets as tfds
-
-    try:
-        builder = tfds.builder(name, try_gcs=False)
-    except tfds.core.DatasetNotFoundError as error:
-        near = get_close_matches(name, [*tfds.list_builders(), "digits"], n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise DataError(f"{name}: no such folder, and no TFDS data set of that name.{hint}") from error
+    builder = _builder(name)
     if not is_prepared_tfds(Path(builder.data_dir)):
         if not download:
             raise DataError(
@@ -102,6 +102,25 @@ def named_tfds(name: str, *, download: bool, timeout_s: float) -> Path:
             )
         _download(builder, name, timeout_s)
     return _unpack_tfds(builder)
+
+
+def _builder(name: str) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"), try_gcs=False)
+    except tfds.core.DatasetNotFoundError as error:
+        folders = [entry.name for entry in os.scandir() if entry.is_dir()]
+        known = [*tfds.list_builders(with_community_datasets=False), "digits", *folders]  # the community's are listed by network
+        near = get_close_matches(re.split("[/:]", name)[0], known, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else " Give a folder of class folders, 'digits' or a TFDS name."
+        raise DataError(f"{name}: no such folder, and no TFDS data set of that name.{hint}") from error
+    except Exception as error:  # of no common type: a version or configuration that there is not, a package that is missing
+        raise DataError(f"{name}: TFDS cannot open it ({_first_line(error)}).") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _download(builder: Any, name: str, timeout_s: float) -> None:
@@ -114,55 +133,55 @@ def _download(builder: Any, name: str, timeout_s: float) -> None:
             failure.append(error)
 
     worker = threading.Thread(target=fetch, daemon=True, name="tfds-download")
-    with _socket_timeout(min(timeout_s, 30.0)):
-        worker.start()
-        worker.join(timeout_s)
+    worker.start()
+    worker.join(timeout_s)
     if worker.is_alive():
         raise DataError(
             f"{name}: the download took more than {timeout_s:g} s. Raise data.download_timeout_s, or prepare the set with TFDS."
         )
     if failure:
-        first = str(failure[0]).strip().partition("\n")[0]
-        raise DataError(f"{name}: the download failed ({type(failure[0]).__name__}: {first}). Is there a network?") from failure[0]
-
-
-@contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+        kind = type(failure[0]).__name__
+        raise DataError(f"{name}: the download failed ({kind}: {_first_line(failure[0])}). Is there a network?") from failure[0]
 
 
 def _unpack_tfds(builder: Any) -> Path:
-    features = builder.info.features
-    if features is None or "image" not in features or "label" not in features:
-        held = ", ".join(features) if features is not None else "nothing"
-        raise DataError(f"{builder.info.full_name}: holds {held}; a classifier needs the features 'image' and 'label'.")
-    unknown = sorted(set(builder.info.splits) - set(TFDS_SPLITS))
-    if "train" not in builder.info.splits:
-        raise DataError(f"{builder.info.full_name}: has no split 'train' (it has {', '.join(unknown)}).")
-    folder = cache_folder() / "tfds" / builder.info.full_name
-    return _unpack_once(folder, lambda temporary: _write_tfds(builder, temporary))
+    import tensorflow_datasets as tfds
+
+    name, splits = builder.info.full_name, list(builder.info.splits)
+    features = dict(builder.info.features.items()) if builder.info.features else {}
+    if not isinstance(features.get("image"), tfds.features.Image) or not isinstance(features.get("label"), tfds.features.ClassLabel):
+        raise DataError(f"{name}: holds {', '.join(features) or 'nothing'}; a classifier needs an 'image' and a class 'label'.")
+    if "train" not in splits:
+        raise DataError(f"{name}: has no split 'train' (it has {', '.join(splits) or 'none'}).")
+    return _unpack_once(cache_folder() / "tfds" / name, lambda temporary: _write_tfds(builder, temporary))
 
 
 def _write_tfds(builder: Any, folder: Path) -> None:
+    """Write every labelled example of the splits known by name; a test split may come unlabelled (-1), and is left out then."""
+    import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    splits = [name for name in builder.info.splits if name in TFDS_SPLITS]
     label = builder.info.features["label"]
-    for split in splits:
-        examples = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
-        for number, example in enumerate(examples.as_numpy_iterator()):
-            data = example["image"]
-            name = label.int2str(int(example["label"])).replace("/", "_")
-            path = folder / TFDS_SPLITS[split] / name / f"{number:07d}.{_ending(data)}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+    for split in (name for name in builder.info.splits if name in TFDS_SPLITS):
+        try:
+            examples = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+            for number, example in enumerate(examples.as_numpy_iterator()):
+                if example["label"] >= 0:
+                    name = label.int2str(int(example["label"])).replace("/", "_")
+                    _write_image(folder / TFDS_SPLITS[split] / name, f"{split}-{number:07d}", example["image"])
+        except (tf.errors.OpError, AssertionError) as error:
+            raise DataError(f"{builder.data_dir}: cannot be read ({_first_line(error)}). Prepare the set with TFDS again.") from error
+
+
+def _write_image(folder: Path, stem: str, data: bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{stem}.{_ending(data)}").write_bytes(data)
 
 
 def _ending(data: bytes) -> str:
-    with Image.open(io.BytesIO(data)) as image:
-        return str(image.format).lower()
+    """What Pillow takes the bytes for; 'jpg' for what is no image, which is found and counted when it is decoded."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return str(image.format).lower()
+    except UnidentifiedImageError:
+        return "jpg"

@@ -5,6 +5,7 @@ Knows the three forms in which Keras keeps weights: `.h5` of Keras 2 and `keras.
 preprocessing and stages; `backbone_loading` hands in the finished graph.
 """
 
+import io
 import os
 import socket
 import sys
@@ -17,7 +18,7 @@ from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import h5py  # type: ignore[import-untyped]
 import keras
@@ -108,16 +109,39 @@ def _keras_home() -> Path:
 
 def _download(row: Backbone, path: Path) -> None:
     """Let `keras.applications` fetch the file, as it alone knows the address and the hash."""
+    shown = _FromSecondLine(sys.stderr)
     try:
-        with _socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(sys.stderr):
+        with _socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(shown):
             shape = (row.image_size, row.image_size, 3)
             import_builder(row)(include_top=False, weights="imagenet", input_shape=shape, **row.arguments)
+        shown.release()
     except Exception as error:  # Keras raises bare Exceptions here
         raise BackboneError(
             f"the weights of backbone {row.name!r} are not on this machine and did not download "
             f"({_first_line(error)}). Put the file {row.weights_file} into {path.parent}, or give a weights file with "
             f"--set model.weights=PATH, or use --backbone small_resnet, which ships with this package."
         ) from error
+
+
+class _FromSecondLine(io.TextIOBase):
+    """Passes text on once there is more than one line: Keras names the address before it knows that nobody answers."""
+
+    def __init__(self, target: TextIO) -> None:
+        self.target, self.held, self.released = target, "", False
+
+    def write(self, text: str) -> int:
+        self.held += text
+        if self.released or self.held.partition("\n")[2]:
+            self.release()
+        return len(text)
+
+    def release(self) -> None:
+        """Pass on what is held, and from now on everything."""
+        self.target.write(self.held)
+        self.held, self.released = "", True
+
+    def flush(self) -> None:
+        self.target.flush()
 
 
 @contextmanager

@@ -44,8 +44,9 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
         num_classes: k, at least 2.
         seed: of the head's weights and of dropout.
     """
-    features = POOLINGS[config.pooling](name="pool")(backbone.model.output)
-    head_layers = _head_layers(config, num_classes, seed)
+    taken = {operation.name for operation in backbone.model.operations}
+    features = POOLINGS[config.pooling](name=_free("pool", taken))(backbone.model.output)
+    head_layers = _head_layers(config, num_classes, seed, taken)
     pooled = keras.Input(features.shape[1:], name="features", dtype=features.dtype)
     return Classifier(
         model=keras.Model(backbone.model.input, _chain(head_layers, features), name=backbone.model.name),
@@ -55,15 +56,20 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
     )
 
 
-def _head_layers(config: ModelConfig, num_classes: int, seed: int) -> list[Any]:
+def _free(name: str, taken: set[str]) -> str:
+    """A name for a layer: a backbone from a file may have layers called 'pool' or 'dropout' itself."""
+    return name if name not in taken else _free(f"head_{name}", taken)
+
+
+def _head_layers(config: ModelConfig, num_classes: int, seed: int, taken: set[str]) -> list[Any]:
     found: list[Any] = []
     for number, units in enumerate(config.hidden, start=1):
         init = keras.initializers.HeNormal(seed=seed + number)
-        found.append(layers.Dense(units, activation="relu", kernel_initializer=init, name=f"hidden{number}"))
+        found.append(layers.Dense(units, activation="relu", kernel_initializer=init, name=_free(f"hidden{number}", taken)))
     if config.dropout:
-        found.append(layers.Dropout(config.dropout, seed=seed, name="dropout"))
+        found.append(layers.Dropout(config.dropout, seed=seed, name=_free("dropout", taken)))
     init = keras.initializers.GlorotUniform(seed=seed)
-    return [*found, layers.Dense(num_classes, dtype="float32", kernel_initializer=init, name="logits")]
+    return [*found, layers.Dense(num_classes, dtype="float32", kernel_initializer=init, name=_free("logits", taken))]
 
 
 def _chain(chain: list[Any], x: Any) -> Any:

@@ -1,7 +1,7 @@
 """What a phase leaves behind as it goes: its state for --resume, its best weights, its history.
 
-Every epoch ends in this order: the state's weights, the best weights, and last `<phase>.json`, which names them both.
-A run killed in between goes on from the epoch before.
+Every epoch ends in this order: the state's weights, the best weights, and last `<phase>.json`, whose epoch numbers name
+them both. A run killed in between goes on from the epoch before, whose files are all still there.
 """
 
 import csv
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from tl_keras.errors import TrainingError
 from tl_keras.progress import Progress
@@ -23,7 +24,15 @@ HISTORY_HEADER = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accurac
 
 @dataclass
 class PhaseState:
-    """How far a phase has come: epochs done, the best of them (1-based) and its monitored value."""
+    """How far a phase has come.
+
+    Attributes:
+        epoch: epochs done.
+        best_epoch: the best of them, 1-based; 0 before the first is done.
+        best: the monitored value of the best epoch.
+        waited: epochs since then.
+        done: whether the phase is over, by its last epoch or by patience.
+    """
 
     epoch: int = 0
     best_epoch: int = 0
@@ -38,10 +47,9 @@ class PhaseFiles:
     def __init__(self, folder: Path, phase: str) -> None:
         self.folder, self.phase = folder, phase
 
-    @property
-    def best(self) -> Path:
-        """The weights of the best epoch, without the optimiser's."""
-        return self.folder / f"{self.phase}.best.weights.h5"
+    def best(self, epoch: int) -> Path:
+        """The weights of a best epoch, without the optimiser's."""
+        return self.folder / f"{self.phase}.best{epoch}.weights.h5"
 
     def state(self, epoch: int) -> Path:
         """The weights and the optimiser's state after some epoch."""
@@ -55,9 +63,9 @@ class PhaseFiles:
     def write(self, state: PhaseState) -> None:
         """Commit a state: from here on it is what --resume goes on from."""
         write_json(self.folder / f"{self.phase}.json", asdict(state))
-        for old in self.folder.glob(f"{self.phase}.epoch*.weights.h5"):
-            if old != self.state(state.epoch):
-                old.unlink()
+        kept = {self.state(state.epoch), self.best(state.best_epoch)}
+        for old in set(self.folder.glob(f"{self.phase}.*.weights.h5")) - kept:
+            old.unlink()
 
 
 def weights_view(model: keras.Model) -> keras.Model:
@@ -85,20 +93,42 @@ class KeepBest(keras.callbacks.Callback):
         self.sign = -1.0 if monitor == "val_accuracy" else 1.0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        value = float((logs or {})[self.monitor])
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"{self.files.phase} epoch {epoch + 1}: {self.monitor} is {value}. Lower train.learning_rate, or set train.clip_norm."
-            )
+        logs = logs or {}
+        self._check_finite(epoch, logs)
+        value = float(logs[self.monitor])
         self.state.epoch = epoch + 1
         if self.state.best is None or self.sign * value < self.sign * self.state.best:
             self.state.best, self.state.best_epoch, self.state.waited = value, epoch + 1, 0
-            write_whole(self.files.best, weights_view(self.model).save_weights)
+            write_whole(self.files.best(epoch + 1), weights_view(self.model).save_weights)
         else:
             self.state.waited += 1
-        if self.patience is not None and self.state.waited >= self.patience:
+        enough = self.patience is not None and self.state.waited >= self.patience
+        if enough:
             self.model.stop_training = True
+        self.state.done = enough or epoch + 1 == self.params["epochs"]
         self.files.write(self.state)
+
+    def _check_finite(self, epoch: int, logs: dict[str, Any]) -> None:
+        for name in ("loss", "val_loss"):  # whatever is monitored: an accuracy stays finite when the weights do not
+            if not math.isfinite(logs[name]):
+                rate = "head_learning_rate" if self.files.phase == "head" else "learning_rate"
+                raise TrainingError(
+                    f"{self.files.phase} epoch {epoch + 1}: {name} is {logs[name]}. Lower train.{rate}, or set train.clip_norm."
+                )
+
+
+class KeyDropout(keras.callbacks.Callback):
+    """Key the draws of dropout by (seed, step), so that a continued run draws what the whole one would.
+
+    Keras keeps the count of draws in the layer and out of every checkpoint.
+    """
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        for layer in self.model.layers:
+            generator = getattr(layer, "seed_generator", None)
+            if generator is not None:
+                seed = keras.ops.convert_to_numpy(generator.state)[0]
+                generator.state.assign(np.array([seed, epoch * self.params["steps"]], generator.state.dtype))
 
 
 class History(keras.callbacks.Callback):
@@ -133,13 +163,18 @@ def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
     lines = [list(HISTORY_HEADER)]
     if file.is_file():
         with file.open(newline="", encoding="utf-8") as old:
-            lines += [line for line in list(csv.reader(old))[1:] if line[0] != phase or int(line[1]) <= first_epoch]
+            lines += [line for line in list(csv.reader(old))[1:] if _stays(line, phase, first_epoch)]
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as new:
             csv.writer(new, lineterminator="\n").writerows(lines)
 
     write_whole(file, write)
+
+
+def _stays(line: list[str], phase: str, first_epoch: int) -> bool:
+    whole = len(line) == len(HISTORY_HEADER)  # a kill may have torn the last one
+    return whole and (line[0] != phase or int(line[1]) <= first_epoch)
 
 
 class Bar(keras.callbacks.Callback):

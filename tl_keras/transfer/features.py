@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import AugmentConfig
 from tl_keras.data.pipeline import Advance, Pixels, ordered_batches
+from tl_keras.errors import TrainingError
 
 
 def compute_features(
@@ -55,6 +56,9 @@ def run_model(model: keras.Model, batches: Any, num: int, file: Path | None = No
 
     Returns:
         float32 (num, d): a memory map of `file`, or an array where `file` is None.
+
+    Raises:
+        TrainingError: the model puts out a number that is not finite, as float16 does where it overflows.
     """
     spec = tf.TensorSpec((None, *model.input.shape[1:]), tf.float32)
     call = tf.function(lambda images: model(images, training=False), input_signature=[spec])
@@ -63,6 +67,10 @@ def run_model(model: keras.Model, batches: Any, num: int, file: Path | None = No
     done = 0
     for images, _ in batches:
         part = call(images).numpy()
+        if not np.isfinite(part).all():
+            raise TrainingError(
+                f"'{model.name}' puts out numbers that are not finite. Set runtime.precision=float32, or mend the weights it starts from."
+            )
         found[done : done + len(part)] = part
         done += len(part)
         if advance is not None:

@@ -16,13 +16,23 @@ from tl_keras.transfer.task import Task, chosen
 def finetune(task: Task) -> None:
     """Train the head, then the backbone from `train.unfreeze_from` up together with it."""
     train_head(task)
-    train_backbone(task, "finetune", freeze_batchnorm=task.config.model.freeze_batchnorm)
+    config = task.config
+    train_backbone(task, "finetune", chosen(config.train.unfreeze_from), freeze_batchnorm=config.model.freeze_batchnorm)
 
 
-def train_backbone(task: Task, name: str, *, freeze_batchnorm: bool) -> None:
-    """Train head and backbone together on augmented images: the phase that finetuning and pretraining share."""
+def train_backbone(task: Task, name: str, lowest: str, *, freeze_batchnorm: bool) -> None:
+    """Train head and backbone together on augmented images: the phase that finetuning and pretraining share.
+
+    Args:
+        name: of the phase.
+        lowest: the lowest stage that trains, or 'all'.
+        freeze_batchnorm: hold BatchNorm still in stages that train.
+
+    Raises:
+        ConfigError: the backbone has no such stage.
+    """
     train, data, classifier = task.config.train, task.data, task.classifier
-    unfreeze(classifier, train.unfreeze_from, freeze_batchnorm=freeze_batchnorm)
+    unfreeze(classifier, lowest, freeze_batchnorm=freeze_batchnorm)
     task.tell_parameters(name)
     phase = Phase(
         name=name,

@@ -78,7 +78,7 @@ def _labels(task: Task, split: str, features: NDArray[np.float32]) -> NDArray[np
 def _solve_head(task: Task, features: dict[str, NDArray[np.float32]], standardise: Standardiser) -> None:
     pairs = [(standardise(features[split]), _labels(task, split, features[split])) for split in ("train", "val")]
     probe = fit_linear_probe(pairs[0], pairs[1], task.class_weights, lambda found: task.progress.line(describe(found)))
-    logits = task.classifier.head.get_layer("logits")
+    logits = task.classifier.head.layers[-1]
     logits.set_weights([probe.kernel, probe.bias])
     standardise.fold(logits)
 
@@ -99,17 +99,18 @@ def _step_head(task: Task, features: dict[str, NDArray[np.float32]], standardise
         patience=HEAD_PATIENCE,
     )
     model = weights_view(task.classifier.head)
-    run_phase(
-        model,
-        lambda epoch: _feature_batches(task, features["train"], standardise, "train", epoch),
-        _feature_batches(task, features["val"], standardise, "val", None),
-        phase,
-        train,
-        task.run,
-        task.progress,
-    )
-    first = next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense))
-    standardise.fold(first)
+    try:
+        run_phase(
+            model,
+            lambda epoch: _feature_batches(task, features["train"], standardise, "train", epoch),
+            _feature_batches(task, features["val"], standardise, "val", None),
+            phase,
+            train,
+            task.run,
+            task.progress,
+        )
+    finally:  # after Ctrl-C too: the model is saved as it stands
+        standardise.fold(next(layer for layer in model.layers if isinstance(layer, keras.layers.Dense)))
 
 
 def _feature_batches(task: Task, features: NDArray[np.float32], standardise: Standardiser, split: str, epoch: int | None) -> Any:

@@ -14,7 +14,7 @@ import keras
 from tl_keras.config import TrainConfig
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
-from tl_keras.transfer.checkpoints import Bar, History, KeepBest, PhaseFiles, PhaseState, SaveState, weights_view
+from tl_keras.transfer.checkpoints import Bar, History, KeepBest, KeyDropout, PhaseFiles, PhaseState, SaveState, weights_view
 from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
 from tl_keras.transfer.schedules import make_schedule
@@ -68,59 +68,47 @@ def run_phase(
         How the phase ended.
 
     Raises:
-        KeyboardInterrupt: by Ctrl-C, once the best weights so far are in the model again.
+        TrainingError: the loss is no number any more.
+        KeyboardInterrupt: by Ctrl-C. As after any other error, the model then has the best weights of the epochs that
+            were done, or those that the phase began with.
     """
     folder = run / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     files = PhaseFiles(folder, phase.name)
-    state = files.read()
-    if not state.done:
-        compile_model(model, phase, config)
-        if state.epoch:
-            model.load_weights(files.state(state.epoch))
-        _fit(model, train(state.epoch), val, phase, config, files, state, run, progress)
-    if files.best.is_file():
-        weights_view(model).load_weights(files.best)
-    return state
-
-
-def _fit(
-    model: keras.Model,
-    train: Any,
-    val: Any,
-    phase: Phase,
-    config: TrainConfig,
-    files: PhaseFiles,
-    state: PhaseState,
-    run: RunFolder,
-    progress: Progress,
-) -> None:
-    steps = phase.steps(config.batch_size)
-    bar = Bar(phase.name, steps, progress)
+    state, start = files.read(), model.get_weights()
+    bar = Bar(phase.name, phase.steps(config.batch_size), progress)
+    history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
-    callbacks = [
-        bar,
-        SaveState(files),
-        *swap,
-        History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress),
-        KeepBest(files, state, config.monitor, phase.patience),
-    ]
+    # SaveState sees the weights that train; History and KeepBest the averaged ones, which val saw.
+    callbacks = [bar, KeyDropout(), SaveState(files), *swap, history, KeepBest(files, state, config.monitor, phase.patience)]
     try:
-        model.fit(
-            train,
-            validation_data=val,
-            epochs=phase.epochs,
-            initial_epoch=state.epoch,
-            steps_per_epoch=steps,
-            callbacks=callbacks,
-            verbose=0,
-            shuffle=False,
-        )
-    except KeyboardInterrupt:
-        if files.best.is_file():
-            weights_view(model).load_weights(files.best)
-        raise
+        if not state.done:
+            compile_model(model, phase, config)
+            if state.epoch:
+                model.load_weights(files.state(state.epoch))
+            _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
     finally:
         bar.close()
-    state.done = True
-    files.write(state)
+        _restore_best(model, files, start)
+    return files.read()
+
+
+def _fit(model: keras.Model, train: Any, val: Any, phase: Phase, steps: int, first_epoch: int, callbacks: list[Any]) -> None:
+    model.fit(
+        train,
+        validation_data=val,
+        epochs=phase.epochs,
+        initial_epoch=first_epoch,
+        steps_per_epoch=steps,
+        callbacks=callbacks,
+        verbose=0,
+        shuffle=False,
+    )
+
+
+def _restore_best(model: keras.Model, files: PhaseFiles, start: list[Any]) -> None:
+    best_epoch = files.read().best_epoch  # as committed: an interrupt may have come halfway through an epoch's end
+    if best_epoch:
+        weights_view(model).load_weights(files.best(best_epoch))
+    else:
+        model.set_weights(start)

@@ -5,6 +5,7 @@ Nothing is frozen and BatchNorm learns its statistics; with `model.weights=none`
 
 import keras
 
+from tl_keras.models.classifier import ALL_STAGES
 from tl_keras.run_folder import BACKBONE, write_whole
 from tl_keras.transfer.finetune import train_backbone
 from tl_keras.transfer.task import Task
@@ -12,7 +13,7 @@ from tl_keras.transfer.task import Task
 
 def pretrain(task: Task) -> None:
     """Train every layer on the source task."""
-    train_backbone(task, "pretrain", freeze_batchnorm=False)
+    train_backbone(task, "pretrain", ALL_STAGES, freeze_batchnorm=False)
 
 
 def save_backbone(task: Task, model: keras.Model) -> None:
@@ -21,6 +22,6 @@ def save_backbone(task: Task, model: keras.Model) -> None:
     Args:
         model: the trained classifier, in float32.
     """
-    feature_map = model.get_layer("pool").input
+    feature_map = model.get_layer(task.classifier.trunk.layers[-1].name).input  # what pooling reads
     backbone = keras.Model(model.input, feature_map, name=model.name)
     write_whole(task.run / BACKBONE, backbone.save)

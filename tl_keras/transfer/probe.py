@@ -1,8 +1,7 @@
-"""The head's own phase: a classifier on frozen features.
+"""A linear head on frozen features, solved to its optimum: the linear probe (Alain & Bengio 2016, arXiv:1610.01644).
 
-A head with no hidden layer is a linear probe (Alain & Bengio 2016, arXiv:1610.01644), which scikit-learn solves to its
-optimum for each of a path of penalties; val chooses among them. A head with hidden layers learns by gradient steps, in
-`phases`. Both see standardised features, and both end as weights of the Keras head on raw features.
+scikit-learn solves it for each of a path of penalties, and val chooses among them. Knows arrays only; `head` brings
+features here and puts the solution into the Keras head, by `Standardiser.fold` on raw features.
 """
 
 import warnings
@@ -17,6 +16,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 PENALTIES = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-learn's C, weakest penalty last
+CHUNK_ROWS = 4096  # rows measured at once, so that a file of features never lies in memory as a whole
 VARIANCE_FLOOR = 1e-3  # of the mean variance: a feature that hardly moves is not blown up
 PATIENCE = 4  # penalties without a better val loss before the path ends
 
@@ -31,9 +31,11 @@ class Standardiser:
     @classmethod
     def fit(cls, features: NDArray[np.float32]) -> "Standardiser":
         """Measure features float32 (n, d)."""
-        variance = features.var(axis=0, dtype=np.float64)
+        chunks = [slice(start, start + CHUNK_ROWS) for start in range(0, len(features), CHUNK_ROWS)]
+        mean = np.sum([features[rows].sum(axis=0, dtype=np.float64) for rows in chunks], axis=0) / len(features)
+        variance = np.sum([((features[rows] - mean) ** 2).sum(axis=0) for rows in chunks], axis=0) / len(features)
         floor = VARIANCE_FLOOR * variance.mean() + 1e-12
-        return cls(features.mean(axis=0, dtype=np.float64).astype(np.float32), np.sqrt(variance + floor).astype(np.float32))
+        return cls(mean.astype(np.float32), np.sqrt(variance + floor).astype(np.float32))
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return (features - self.mean) / self.scale

@@ -8,6 +8,6 @@ from tl_keras.workflows.evaluate import evaluate
 from tl_keras.workflows.export import export
 from tl_keras.workflows.plan import make_plan
 from tl_keras.workflows.predict import predict, write_predictions
-from tl_keras.workflows.train import train
+from tl_keras.workflows.train import set_up, train
 
-__all__ = ["evaluate", "export", "make_plan", "predict", "train", "write_predictions"]
+__all__ = ["evaluate", "export", "make_plan", "predict", "set_up", "train", "write_predictions"]

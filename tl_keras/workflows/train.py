@@ -41,7 +41,7 @@ def set_up(runtime: RuntimeConfig) -> None:
     keras.utils.set_random_seed(runtime.seed)
     if runtime.deterministic:
         tf.config.experimental.enable_op_determinism()
-    if runtime.threads is not None:
+    if runtime.threads not in (None, tf.config.threading.get_intra_op_parallelism_threads()):
         tf.config.threading.set_intra_op_parallelism_threads(runtime.threads)
     keras.config.set_dtype_policy(POLICIES[runtime.precision])
 

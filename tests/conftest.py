@@ -1,0 +1,68 @@
+"""What every test may use: a folder of photographs that is learnable, a cache of its own, and the `shared` mark."""
+
+import os
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = Path(__file__).parents[1] / ".." / "shared"
+HUES = ((200, 60, 50), (50, 90, 200), (60, 180, 70), (200, 180, 50), (150, 60, 180), (60, 180, 180))
+
+PhotoFolder = Callable[..., Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs real data and weights where there are none beside the checkout."""
+    if not SHARED.is_dir():
+        for item in items:
+            if item.get_closest_marker("shared"):
+                item.add_marker(pytest.mark.skip(reason="no ../shared beside the checkout"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    before = os.environ.get("TL_KERAS_CACHE")
+    os.environ["TL_KERAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["TL_KERAS_CACHE"]
+    else:
+        os.environ["TL_KERAS_CACHE"] = before
+
+
+def write_photo(path: Path, colour: tuple[int, int, int], size: tuple[int, int], seed: int) -> None:
+    """Write one image of `size` (height, width): a colour, a soft gradient and noise."""
+    noise = np.random.default_rng(seed).normal(0, 25, (*size, 3))
+    slope = np.linspace(-20, 20, size[1])[None, :, None]
+    pixels = np.clip(np.asarray(colour) + slope + noise, 0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+@pytest.fixture(scope="session")
+def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> PhotoFolder:
+    """A factory of class folders: `photo_folder(classes, per_class, size, splits)`.
+
+    Each class has its colour, so a few steps learn it; half of the files are PNG, half JPEG. With
+    `splits=("train", "val")` every split gets `per_class` images of every class; without, there are no split folders.
+    """
+
+    def make(
+        classes: Sequence[str] = ("cat", "dog"),
+        per_class: int = 6,
+        size: tuple[int, int] = (40, 48),
+        splits: Sequence[str] | None = None,
+    ) -> Path:
+        root = tmp_path_factory.mktemp("made") / "photos"
+        for split in splits or ("",):
+            for position, name in enumerate(classes):
+                for number in range(per_class):
+                    path = root / split / name / f"{number:03d}.{'jpg' if number % 2 else 'png'}"
+                    write_photo(path, HUES[position % len(HUES)], size, zlib.crc32(f"{split}/{name}/{number}".encode()))
+        return root
+
+    return make

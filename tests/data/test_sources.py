@@ -1,0 +1,232 @@
+"""Folder layouts: what is found, in which order, with which label, and what each mistake is told."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tl_keras.config import DataConfig
+from tl_keras.data.sources import open_source, scan_folder
+from tl_keras.errors import DataError
+
+
+def touch(root, *paths):
+    """Empty files: the scan looks at names alone."""
+    for path in paths:
+        file = root / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return root
+
+
+def class_folders(root, *folders, number=3):
+    return touch(root, *(f"{folder}/{i}.png" for folder in folders for i in range(number)))
+
+
+def error_of(source):
+    with pytest.raises(DataError) as caught:
+        open_source(DataConfig(source=str(source)))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_flat_folder_has_sorted_classes_paths_and_no_splits(photo_folder):
+    root = photo_folder(("dog", "cat", "ant"), per_class=2)
+    index = open_source(DataConfig(source=str(root)))
+    assert index.root == root
+    assert index.classes == ("ant", "cat", "dog")
+    assert index.paths == tuple(f"{name}/{file}" for name in index.classes for file in ("000.png", "001.jpg"))
+    np.testing.assert_array_equal(index.labels, [0, 0, 1, 1, 2, 2])
+    assert index.labels.dtype == np.int32
+    assert index.given is None
+    assert index.ignored == {}
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [("train", "val", "test"), ("train", "valid", "test"), ("train", "validation", "test"), ("Training", "VAL", "Testing")],
+)
+def test_split_folders_are_known_by_their_names(tmp_path, train, val, test):
+    class_folders(tmp_path, *(f"{split}/{name}" for split in (train, val, test) for name in ("a", "b")), number=1)
+    index = scan_folder(tmp_path)
+    assert index.classes == ("a", "b")
+    assert index.paths == tuple(f"{split}/{name}/0.png" for split in (train, val, test) for name in ("a", "b"))
+    assert index.given == ("train", "train", "val", "val", "test", "test")
+    np.testing.assert_array_equal(index.labels, [0, 1] * 3)
+
+
+@pytest.mark.parametrize("others", [(), ("test",), ("val",)])
+def test_only_train_and_perhaps_one_more(tmp_path, others):
+    class_folders(tmp_path, *(f"{split}/{name}" for split in ("train", *others) for name in ("a", "b")))
+    assert set(scan_folder(tmp_path).given) == {"train", *others}
+
+
+def test_images_may_be_nested_and_of_every_ending(tmp_path):
+    class_folders(tmp_path, "b")
+    touch(tmp_path, "a/2020/x.JPG", "a/2020/may/y.tiff", "a/z.webp")
+    assert scan_folder(tmp_path).paths[:3] == ("a/2020/may/y.tiff", "a/2020/x.JPG", "a/z.webp")
+
+
+def test_hidden_files_and_folders_are_not_seen(tmp_path):
+    class_folders(tmp_path, "a", "b", number=1)
+    touch(tmp_path, ".git/a.png", "a/._0.png", "a/.ipynb_checkpoints/0.png", ".DS_Store", "b/.DS_Store")
+    index = scan_folder(tmp_path)
+    assert index.paths == ("a/0.png", "b/0.png")
+    assert index.ignored == {}
+
+
+def test_other_files_are_counted_by_ending(tmp_path):
+    class_folders(tmp_path, "train/a", "train/b")
+    touch(tmp_path, "train/a/notes.TXT", "train/b/deep/x.txt", "train/b/README", "labels.csv", "train/loose.png")
+    assert scan_folder(tmp_path).ignored == {".txt": 2, "": 1, ".csv": 1, ".png": 1}
+
+
+def test_links_to_images_are_images_and_loops_end(tmp_path):
+    class_folders(tmp_path, "a", "b", number=1)
+    (tmp_path / "a/link.png").symlink_to(tmp_path / "b/0.png")
+    (tmp_path / "a/loop").symlink_to(tmp_path / "a")
+    (tmp_path / "b/broken.png").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "c").symlink_to(tmp_path / "b")
+    index = scan_folder(tmp_path)
+    assert index.paths == ("a/0.png", "a/link.png", "b/0.png", "b/broken.png", "c/0.png", "c/broken.png")
+
+
+def test_a_class_may_be_called_like_a_split(tmp_path):
+    class_folders(tmp_path, "train", "plane", "test")
+    index = scan_folder(tmp_path)
+    assert index.classes == ("plane", "test", "train")
+    assert index.given is None
+
+
+def test_classes_within_splits_may_be_called_like_a_split(tmp_path):
+    class_folders(tmp_path, *(f"{split}/{name}" for split in ("train", "test") for name in ("plane", "train")))
+    assert scan_folder(tmp_path).classes == ("plane", "train")
+
+
+def test_class_names_keep_their_letters(tmp_path):
+    class_folders(tmp_path, "Löwe, groß", "zebra", "10", "9")
+    assert scan_folder(tmp_path).classes == ("10", "9", "Löwe, groß", "zebra")
+
+
+def test_val_lacks_a_class(tmp_path):
+    class_folders(tmp_path, "train/rose", "train/tulip", "val/rose")
+    assert error_of(tmp_path) == (
+        f"{tmp_path}: val has no folder 'tulip', which train has (2 classes). Add val/tulip, or drop val/ to split train."
+    )
+
+
+def test_val_has_a_class_of_its_own(tmp_path):
+    class_folders(tmp_path, "train/rose", "train/tulip", "valid/rose", "valid/tulip", "valid/cactus")
+    expected = "valid has a folder 'cactus', which train has not (2 classes). Add train/cactus, or take valid/cactus away."
+    assert error_of(tmp_path) == f"{tmp_path}: {expected}"
+
+
+def test_val_has_an_empty_class(tmp_path):
+    class_folders(tmp_path, "train/rose", "train/tulip", "val/rose")
+    (tmp_path / "val/tulip").mkdir()
+    assert error_of(tmp_path).startswith(f"{tmp_path / 'val'}: class 'tulip' has no image.")
+
+
+def test_two_folders_for_one_split(tmp_path):
+    class_folders(tmp_path, *(f"{split}/{name}" for split in ("train", "val", "valid") for name in ("a", "b")))
+    assert "has both val/ and valid/ for the val split. Keep one of them." in error_of(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "Test"])
+def test_class_folders_beside_a_split_folder(tmp_path, split):
+    class_folders(tmp_path, f"{split}/a", f"{split}/b", "c")
+    assert f"has {split}/ with folders in it and beside it 'c', which is no split" in error_of(tmp_path)
+
+
+def test_splits_without_train(tmp_path):
+    class_folders(tmp_path, *(f"{split}/{name}" for split in ("val", "test") for name in ("a", "b")))
+    assert "has test/ and val/, but no train/. Add train/." in error_of(tmp_path)
+
+
+def test_splits_without_class_folders(tmp_path):
+    class_folders(tmp_path, "train", "test")
+    assert error_of(tmp_path).startswith(f"{tmp_path / 'train'}: no class folders found. It holds images, but not in class folders.")
+
+
+def test_one_class(tmp_path):
+    class_folders(tmp_path, "a")
+    assert error_of(tmp_path) == f"{tmp_path}: one class only ('a'); a classifier needs at least 2 class folders."
+
+
+def test_one_folder_too_high(tmp_path):
+    class_folders(tmp_path, "flowers/rose", "flowers/tulip")
+    assert f"Did you mean '{tmp_path / 'flowers'}', which holds 2 folders?" in error_of(tmp_path)
+
+
+def test_a_class_without_images(tmp_path):
+    class_folders(tmp_path, "a", "b")
+    touch(tmp_path, "c/readme.txt")
+    assert error_of(tmp_path) == f"{tmp_path}: class 'c' has no image. Add images, or take the folder away."
+
+
+def test_empty_folder(tmp_path):
+    assert error_of(tmp_path).startswith(f"{tmp_path}: no class folders found. Make one folder of images per class")
+
+
+def test_loose_images(tmp_path):
+    touch(tmp_path, "a.png", "b.png")
+    assert "It holds images, but not in class folders." in error_of(tmp_path)
+
+
+def test_folders_of_something_else(tmp_path):
+    touch(tmp_path, "a/1.npy", "a/2.npy", "b/3.npy", "b/x.txt")
+    message = error_of(tmp_path)
+    assert message.startswith(f"{tmp_path}: no images in its 2 folders (found 3 files ending in '.npy'). Endings read: .bmp, ")
+
+
+def test_a_file_in_place_of_a_folder(photo_folder):
+    file = photo_folder() / "cat/000.png"
+    assert error_of(file) == f"{file}: is a file. Give the folder that holds one folder of images per class."
+
+
+def test_typo_in_a_path(tmp_path, monkeypatch):
+    class_folders(tmp_path / "data/flowers", "a", "b")
+    assert f"no such folder. Did you mean '{tmp_path / 'data/flowers'}'?" in error_of(tmp_path / "data/flowrs")
+    assert "no such folder. Give a folder" in error_of(tmp_path / "elsewhere/x")
+    monkeypatch.chdir(tmp_path)
+    assert "data/flowrs: no such folder. Did you mean 'data/flowers'?" in error_of("data/flowrs")
+    assert "./dta: no such folder. Did you mean 'data'?" in error_of("./dta")
+
+
+def test_typo_in_a_bare_name_sees_folders_and_tfds(tmp_path, monkeypatch):
+    class_folders(tmp_path / "blossoms", "a", "b")
+    monkeypatch.chdir(tmp_path)
+    assert error_of("blosoms") == "blosoms: no such folder, and no TFDS data set of that name. Did you mean 'blossoms'?"
+    assert "Did you mean 'digits'?" in error_of("digts")
+
+
+def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
+    class_folders(tmp_path, "a", "b")
+
+    def refuse(path=".", *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("tl_keras.data.sources.os.scandir", refuse)
+    assert error_of(tmp_path) == f"{tmp_path}: cannot be read (Permission denied). Give a folder that you may read."
+
+
+def test_home_is_expanded(photo_folder, monkeypatch):
+    root = photo_folder()
+    monkeypatch.setenv("HOME", str(root.parent))
+    assert open_source(DataConfig(source=f"~/{root.name}")).root == Path(root)
+
+
+def test_digits_wins_over_a_folder_of_that_name_unless_a_path_is_written(tmp_path, monkeypatch):
+    class_folders(tmp_path / "digits", "a", "b")
+    monkeypatch.chdir(tmp_path)
+    assert open_source(DataConfig(source="./digits")).classes == ("a", "b")
+    assert len(open_source(DataConfig(source="digits")).classes) == 10
+
+
+def test_order_does_not_depend_on_the_file_system(tmp_path):
+    class_folders(tmp_path / "x", "a", "b", number=12)
+    shutil.copytree(tmp_path / "x/a", tmp_path / "y/a")
+    for file in sorted((tmp_path / "x/b").iterdir(), reverse=True):
+        touch(tmp_path / "y", f"b/{file.name}")
+    assert scan_folder(tmp_path / "x").paths == scan_folder(tmp_path / "y").paths

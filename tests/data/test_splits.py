@@ -1,0 +1,157 @@
+"""The cut: stratified, whole, obeyed where given, the same again for the same seed; and splits.csv there and back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tl_keras.data.sources import Index
+from tl_keras.data.splits import UNUSED, cut, read_splits, write_splits
+from tl_keras.errors import DataError, RunFolderError
+
+ROOT = Path("data")
+
+
+def index_of(*counts, given=None, names=None):
+    """An index of `counts[label]` images a class; `given` holds a split for each image."""
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
+    classes = tuple(names or (f"c{label:02d}" for label in range(len(counts))))
+    return Index(ROOT, classes, tuple(f"{classes[label]}/{i}.png" for i, label in enumerate(labels)), labels, given, {})
+
+
+def cut_of(index, usable=None, val=0.15, test=0.15, seed=0):
+    usable = np.ones(len(index.paths), bool) if usable is None else usable
+    return cut(index, usable, val_fraction=val, test_fraction=test, seed=seed)
+
+
+def table(index, split):
+    """How many images of each class are in train, val and test."""
+    return [[int((split[index.labels == label] == name).sum()) for name in ("train", "val", "test")] for label in range(len(index.classes))]
+
+
+def test_every_class_gives_its_fraction():
+    index = index_of(100, 40, 20)
+    assert table(index, cut_of(index, val=0.1, test=0.2)) == [[70, 10, 20], [28, 4, 8], [14, 2, 4]]
+
+
+@pytest.mark.parametrize("number", range(4, 12))
+@pytest.mark.parametrize("fraction", [0.01, 0.15, 0.49])
+def test_small_classes_are_in_every_split(number, fraction):
+    index = index_of(number, number)
+    for train, val, test in table(index, cut_of(index, val=fraction, test=fraction)):
+        assert train + val + test == number
+        assert train >= 2
+        assert val >= 1
+        assert test >= 1
+
+
+def test_a_cut_is_the_same_again_and_another_for_another_seed():
+    index = index_of(50, 50)
+    zero = cut_of(index, seed=0)
+    np.testing.assert_array_equal(zero, cut_of(index, seed=0))
+    assert (zero != cut_of(index, seed=1)).any()
+
+
+def test_seed_zero_shuffles():
+    split = cut_of(index_of(100, 100))
+    assert list(split[:100]) != sorted(split[:100])
+    assert (split[:100] != split[100:]).any()  # each class by itself
+
+
+@pytest.mark.parametrize("missing", ["val", "test"])
+def test_a_missing_split_is_cut_from_train_alone(missing):
+    there = "test" if missing == "val" else "val"
+    given = tuple(["train"] * 20 + [there] * 10) * 2
+    index = index_of(30, 30, given=given)
+    split = cut_of(index, val=0.2, test=0.2)
+    given = np.array(given)
+    assert (split[given == there] == there).all()
+    assert (split[given == "train"] != there).all()
+    assert [(split[given == "train"] == name).sum() for name in ("train", missing)] == [32, 8]
+
+
+def test_given_splits_are_obeyed():
+    given = tuple(np.random.default_rng(0).choice(["train", "val", "test"], 60))
+    np.testing.assert_array_equal(cut_of(index_of(30, 30, given=given), seed=3), given)
+
+
+def test_bad_images_are_in_no_split():
+    index = index_of(20, 20)
+    usable = np.ones(40, bool)
+    usable[[3, 25, 26]] = False
+    split = cut_of(index, usable)
+    assert set(split[~usable]) == {UNUSED}
+    assert set(split[usable]) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize(
+    ("splits", "number", "text"),
+    [
+        ((), 1, "class 'c01' has 1 image to train on and split; it needs at least 4."),
+        ((), 3, "class 'c01' has 3 images to train on and split; it needs at least 4."),
+        (("test",), 2, "class 'c01' has 2 images to train on and split; it needs at least 3."),
+        (("val", "test"), 1, "class 'c01' has 1 image to train on and split; it needs at least 2."),
+    ],
+)
+def test_a_class_that_is_too_small(splits, number, text):
+    given = None
+    if splits:
+        given = ("train",) * 5 + splits + ("train",) * number + splits
+    with pytest.raises(DataError, match=text):
+        cut_of(index_of(5 + len(splits), number + len(splits), given=given))
+
+
+def test_a_class_that_loses_its_images():
+    usable = np.array([True] * 10 + [False] * 8 + [True] * 2)
+    with pytest.raises(DataError, match=r"class 'c01' has 2 images to train on and split \(8 more do not decode\); it needs at least 4"):
+        cut_of(index_of(10, 10), usable)
+
+
+def test_a_given_split_that_loses_a_class():
+    given = ("train", "train", "val", "test") * 2
+    usable = np.array([True] * 6 + [False, True])
+    with pytest.raises(DataError, match=r"data: val has no readable image of class 'c01'\. Add some, or mend those there\."):
+        cut_of(index_of(4, 4, given=given), usable)
+
+
+def test_splits_csv_comes_back(tmp_path):
+    names = ["Löwe, groß", '"quoted"', "plain", "10", "9"]
+    index = index_of(*[6] * 5, names=sorted(names))
+    odd = tuple(path.replace("/3.", "/a, b\nc\r.") for path in index.paths)
+    index = Index(ROOT, index.classes, odd, index.labels, None, {".txt": 1})
+    usable = np.ones(30, bool)
+    usable[7] = False
+    split = cut_of(index, usable)
+    write_splits(tmp_path / "splits.csv", index, split)
+    again, split_again = read_splits(tmp_path / "splits.csv", ROOT)
+    assert again.classes == index.classes
+    assert again.paths == tuple(path for path, good in zip(index.paths, usable, strict=True) if good)
+    np.testing.assert_array_equal(again.labels, index.labels[usable])
+    assert again.labels.dtype == np.int32
+    np.testing.assert_array_equal(split_again, split[usable])
+    np.testing.assert_array_equal(cut_of(again, seed=9), split[usable])  # a run that is continued keeps its cut
+
+
+def test_splits_csv_is_a_plain_table(tmp_path):
+    write_splits(tmp_path / "splits.csv", index_of(1, 1), np.array(["train", "val"]))
+    assert (tmp_path / "splits.csv").read_text() == "path,class,split\nc00/0.png,c00,train\nc01/1.png,c01,val\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read as a table of splits. Give the folder of a whole run."),
+        (b"\xff\xfe", "cannot be read as a table"),
+        (b"path,class,split\na.png,a\n", "cannot be read as a table"),
+        (b"", "has columns of no name, expected path, class, split."),
+        (b"file,label\n", "has columns file, label, expected path, class, split."),
+        (b"path,class,split\na.png,a,train\nb.png,b,trian\n", "line 3 has the split 'trian', expected one of train, val, test."),
+    ],
+)
+def test_splits_csv_that_is_none(tmp_path, text, message):
+    path = tmp_path / "splits.csv"
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(RunFolderError) as caught:
+        read_splits(path, ROOT)
+    assert str(caught.value).startswith(f"{path}: {message}")

@@ -1,0 +1,319 @@
+"""The command line as a user meets it: exit status, the one line on standard error, what is left on disk."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tl_keras import run
+
+TINY = ["--backbone", "small_resnet", "--set", "data.image_size=16", "--set", "model.weights=none"]
+
+
+def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "tl_keras.run", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | environment, timeout=300)
+
+
+def mistake(capfd: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run the command line here, expect a user's mistake, and return its one line."""
+    status = run.main([str(argument) for argument in arguments])
+    captured = capfd.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert status == 2, captured
+    assert len(lines) == 1, captured.err
+    return lines[0]
+
+
+def write_image(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (24, 20, 3), np.uint8)).save(path)
+
+
+def spoil_one(folder: Path, data: bytes) -> Path:
+    """Overwrite one image of a folder of class folders."""
+    victim = sorted(folder.rglob("*.jpg"))[0]
+    victim.write_bytes(data)
+    return victim
+
+
+# --- mistakes before anything is read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["--mode", "got nothing", "extract"]),
+        (["--mode", "finetun"], ["'finetun'", "Did you mean 'finetune'?"]),
+        (["--mode", "extract", "--bacbone", "vgg16"], ["--bacbone", "did you mean '--backbone'"]),
+        (["--mode", "extract", "--set", "train.learning_rte=1"], ["train.learning_rte", "train.learning_rate"]),
+        (["--mode", "extract", "--set", "train.batch_size=many"], ["train.batch_size", "'many'", "integer"]),
+        (["--mode", "extract", "--set", "data.resize=corp"], ["data.resize", "Did you mean 'crop'?"]),
+        (["--mode", "extract", "--config", "no/such.yaml"], ["no/such.yaml"]),
+        (["--mode", "extract", "photo.jpg"], ["photo.jpg", "does not use it"]),
+        (["--mode", "extract", "--resume"], ["--run-dir"]),
+        (["--mode", "evaluate"], ["--run-dir"]),
+        (["--mode", "predict", "--run-dir", "R", "--backbone", "vgg16"], ["--backbone", "does not use it"]),
+        (["--mode", "predict", "--run-dir", "R", "--output", "x.txt", "a.jpg"], ["x.txt", ".csv or .jsonl"]),
+        (["--mode", "extract", "--resume", "--run-dir", "R", "--data", "d"], ["--data", "the run's own settings"]),
+        (["--mode", "export", "--run-dir", "no/such/run"], ["no/such/run", "no such run folder"]),
+    ],
+)
+def test_a_wrong_command_is_one_line(capfd, arguments, words):
+    line = mistake(capfd, *arguments)
+    for word in words:
+        assert word in line
+
+
+def test_every_mistake_is_told_at_once(capfd):
+    assert run.main(["--mode", "extract", "--set", "train.batch_size=many", "--set", "data.resize=corp"]) == 2
+    assert len(capfd.readouterr().err.strip().splitlines()) == 2
+
+
+# --- mistakes in the data ------------------------------------------------------------------------------------------
+
+
+def test_bad_data_is_one_line_and_leaves_nothing(capfd, photo_folder, tmp_path):
+    empty, one = tmp_path / "empty", tmp_path / "one"
+    empty.mkdir()
+    write_image(one / "cat" / "a.jpg")
+    write_image(one / "cat" / "b.jpg")
+    single = photo_folder(classes=("cat", "dog"), per_class=4)
+    write_image(single / "bird" / "a.jpg")
+    uneven = photo_folder(classes=("cat", "dog"), per_class=4, splits=("train", "val"))
+    for file in (uneven / "val" / "dog").iterdir():
+        file.unlink()
+    (uneven / "val" / "dog").rmdir()
+    cases = {
+        empty: "no class folders",
+        one: "one class only ('cat')",
+        single: "class 'bird' has 1 image",
+        uneven: "val has no folder 'dog', which train has (2 classes)",
+        tmp_path / "nowhere": "no such folder",
+    }
+    for data, words in cases.items():
+        line = mistake(capfd, "--mode", "extract", "--data", data, *TINY, "--run-dir", tmp_path / "R")
+        assert line.startswith("DataError: ")
+        assert words in line
+        assert not (tmp_path / "R").exists()
+
+
+@pytest.mark.parametrize("data", [b"hello, I am text\n", b"", b"truncated"], ids=["text named .jpg", "0 bytes", "truncated JPEG"])
+def test_a_bad_image_is_named(capfd, photo_folder, tmp_path, data):
+    folder = photo_folder(classes=("cat", "dog"), per_class=6)
+    victim = sorted(folder.rglob("*.jpg"))[0]
+    victim.write_bytes(victim.read_bytes()[:300] if data == b"truncated" else data)
+    arguments = ["--mode", "extract", "--data", folder, *TINY, "--run-dir", tmp_path / "R"]
+    assert victim.name in mistake(capfd, *arguments, "--set", "data.on_bad_image=error")
+    assert "1 of 12 images do not decode" in mistake(capfd, *arguments)  # 8 %, more than 5 %
+    assert not (tmp_path / "R").exists()
+    assert run.main([str(a) for a in (*arguments, "--set", "data.max_bad_fraction=0.2")]) == 0
+    name = victim.relative_to(folder).as_posix()
+    assert name in (tmp_path / "R" / "bad_images.csv").read_text()
+    assert name not in (tmp_path / "R" / "splits.csv").read_text()
+
+
+# --- mistakes in the network, the weights and the run folder -------------------------------------------------------
+
+
+def test_bad_backbones_are_one_line_and_leave_nothing(capfd, photo_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr("keras.src.utils.file_utils.get_file", _no_network)
+    data = photo_folder(classes=("cat", "dog"), per_class=4)
+    foreign = tmp_path / "small.weights.h5"
+    _build_small().save_weights(foreign)
+    cases = [
+        (["--backbone", "mobilnet_v2"], "Did you mean 'mobilenet_v2'"),
+        (["--backbone", "mobilenet_v2"], "--set model.weights=PATH"),
+        (["--backbone", "mobilenet_025", "--set", f"model.weights={foreign}"], "small.weights.h5"),
+        (["--backbone", "mobilenet_025", "--set", "model.weights=none", "--set", "data.image_size=24"], "is too small for"),
+    ]
+    capfd.readouterr()  # TensorFlow's own words
+    for arguments, words in cases:
+        line = mistake(capfd, "--mode", "extract", "--data", data, *arguments, "--run-dir", tmp_path / "R")
+        assert line.startswith("BackboneError: ")
+        assert words in line
+        assert not (tmp_path / "R").exists()
+
+
+def _no_network(*_: object, **__: object) -> None:
+    from urllib.error import URLError
+
+    raise URLError("no network")
+
+
+def _build_small():
+    from tl_keras.models.backbone_loading import build_backbone
+
+    return build_backbone("small_resnet", image_size=(16, 16), weights="none").model
+
+
+def test_a_run_folder_that_is_taken_or_not_writable_is_refused(capfd, photo_folder, tmp_path):
+    data = photo_folder(classes=("cat", "dog"), per_class=4)
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / "config.yaml").write_text("mode: extract\n")
+    file = tmp_path / "file"
+    file.write_text("x")
+    arguments = ["--mode", "extract", "--data", data, *TINY, "--run-dir"]
+    assert "holds another run already" in mistake(capfd, *arguments, taken)
+    assert (taken / "config.yaml").read_text() == "mode: extract\n"
+    assert "cannot write a run folder here" in mistake(capfd, *arguments, file / "R")
+    assert "cannot write a run folder here" in mistake(capfd, *arguments, "/proc/R")
+
+
+# --- a whole life --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, photo_folder):
+    """A tiny finetuned run, and its data."""
+    folder = tmp_path_factory.mktemp("life")
+    data = photo_folder(classes=("blue sky", "grün"), per_class=8)
+    arguments = ["--mode", "finetune", "--data", data, *TINY, "--set", "train.epochs=1", "--run-dir", folder / "R"]
+    assert run.main([str(argument) for argument in arguments]) == 0
+    return folder / "R", data
+
+
+def test_metrics_have_the_promised_fields(finished):
+    metrics = json.loads((finished[0] / "metrics.json").read_text())
+    assert metrics["data"] == {"train": 12, "val": 2, "test": 2, "classes": 2}
+    assert set(metrics) == {"mode", "backbone", "seed", "data", "parameters", "val", "test", "timing"}
+    assert set(metrics["parameters"]) == {"total", "trainable"}
+    for split in ("val", "test"):
+        assert set(metrics[split]) == {
+            "accuracy", "accuracy_ci95", "macro_precision", "macro_recall", "macro_f1", "log_loss", "per_class", "confusion_matrix"
+        }  # fmt: skip
+        assert set(metrics[split]["per_class"]) == {"blue sky", "grün"}
+
+
+def test_evaluate_finds_the_same_figures(finished, capfd):
+    run_dir, _ = finished
+    assert run.main(["--mode", "evaluate", "--run-dir", str(run_dir)]) == 0
+    assert "test accuracy" in capfd.readouterr().out
+    first, again = (json.loads((run_dir / name).read_text()) for name in ("metrics.json", "evaluation.json"))
+    assert again["test"]["confusion_matrix"] == first["test"]["confusion_matrix"]
+    assert again["test"]["log_loss"] == pytest.approx(first["test"]["log_loss"], abs=1e-6)
+
+
+def test_evaluate_on_moved_data_reads_the_test_split_alone(finished, tmp_path):
+    run_dir, data = finished
+    (tmp_path / "moved").symlink_to(data)
+    assert run.main(["--mode", "evaluate", "--run-dir", str(run_dir), "--data", str(tmp_path / "moved")]) == 0
+    assert json.loads((run_dir / "evaluation.json").read_text())["data"]["test"] == 2
+
+
+def test_evaluate_on_other_data_maps_classes_by_name(finished, photo_folder, capfd):
+    run_dir, _ = finished
+    other = photo_folder(classes=("blue sky", "grün"), per_class=3)
+    for file in sorted(path for path in other.rglob("*") if path.is_file()):
+        file.rename(file.with_name(f"other_{file.name}"))
+    assert run.main(["--mode", "evaluate", "--run-dir", str(run_dir), "--data", str(other)]) == 0
+    assert json.loads((run_dir / "evaluation.json").read_text())["data"]["test"] == 6
+    capfd.readouterr()
+    strange = photo_folder(classes=("grün", "violet"), per_class=3)
+    assert "class 'violet', which the model does not know" in mistake(capfd, "--mode", "evaluate", "--run-dir", run_dir, "--data", strange)
+
+
+def test_predict_goes_on_past_a_bad_file(finished, tmp_path, capfd):
+    run_dir, data = finished
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    good = sorted((data / "grün").glob("*.jpg"))
+    output = tmp_path / "found.jsonl"
+    arguments = ["--mode", "predict", "--run-dir", run_dir, good[0], tmp_path / "broken.jpg", data / "blue sky", f"{data}/gr*/*.jpg"]
+    assert run.main([str(a) for a in (*arguments, "--output", output)]) == 0
+    assert "1 of 14 files could not be read" in capfd.readouterr().err
+    lines = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [line["path"] for line in lines[:2]] == [str(good[0]), str(tmp_path / "broken.jpg")]
+    assert set(lines[0]["probabilities"]) == {"blue sky", "grün"}
+    assert sum(lines[0]["probabilities"].values()) == pytest.approx(1)
+    assert lines[0]["probability"] == max(lines[0]["probabilities"].values())
+    assert "broken.jpg" in lines[1]["error"]
+    assert run.main([str(a) for a in arguments]) == 0
+    table = capfd.readouterr().out.splitlines()
+    assert table[0] == "path,class,probability,error,p_blue sky,p_grün"
+    assert len(table) == 15
+
+
+def test_predict_agrees_with_the_test_predictions_of_the_run(finished, capfd):
+    run_dir, data = finished
+    recorded = [line.split(",") for line in (run_dir / "predictions.csv").read_text().splitlines()[1:]]
+    assert run.main(["--mode", "predict", "--run-dir", str(run_dir), *(str(data / line[0]) for line in recorded)]) == 0
+    found = [line.split(",") for line in capfd.readouterr().out.splitlines()[1:]]
+    for ours, theirs in zip(found, recorded, strict=True):
+        assert ours[1] == theirs[2]
+        assert float(ours[2]) == pytest.approx(float(theirs[3]), abs=2e-6)
+
+
+def test_predict_refuses_nothing_and_only_bad_files(finished, tmp_path, capfd):
+    run_dir, _ = finished
+    assert "no images given" in mistake(capfd, "--mode", "predict", "--run-dir", run_dir)
+    assert "no such file" in mistake(capfd, "--mode", "predict", "--run-dir", run_dir, tmp_path / "nothing*.jpg")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    assert run.main(["--mode", "predict", "--run-dir", str(run_dir), str(tmp_path / "broken.jpg")]) == 2
+
+
+def test_a_finished_run_is_not_resumed(finished, capfd):
+    assert "this run is finished" in mistake(capfd, "--mode", "finetune", "--resume", "--run-dir", finished[0])
+
+
+def test_dry_run_trains_and_writes_nothing(photo_folder, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = photo_folder(classes=("cat", "dog"), per_class=8)
+    arguments = ["--mode", "finetune", "--data", data, *TINY, "--dry-run"]
+    assert run.main([str(argument) for argument in arguments]) == 0
+    out = capfd.readouterr().out
+    for words in ("learning_rate: 0.0", "head", "finetune", "nothing was trained", "cat"):
+        assert words in out
+    assert not (tmp_path / "saved_models").exists()
+
+
+# --- processes of their own ----------------------------------------------------------------------------------------
+
+
+def test_help_does_not_import_tensorflow():
+    code = "import sys, tl_keras.run; status = 0\ntry: tl_keras.run.main(['--help'])\nexcept SystemExit: pass\n"
+    code += "sys.exit(any(name in sys.modules for name in ('tensorflow', 'keras', 'pydantic', 'rich')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--mode MODE" in done.stdout
+
+
+def test_standard_error_holds_one_line_only(photo_folder, tmp_path):
+    done = call("--mode", "extract", "--data", photo_folder(), *TINY, "--set", "model.preprocessing=caffe", "--set", "model.pooling=avg",
+                "--set", "model.weights=no.h5", "--run-dir", tmp_path / "R")  # fmt: skip
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
+    data = photo_folder(classes=("cat", "dog"), per_class=8)
+    arguments = ["--mode", "finetune", "--data", data, *TINY, "--set", "train.epochs=400"]
+    arguments = [*arguments, "--run-dir", tmp_path / "R"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tl_keras.run", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    state = tmp_path / "R" / "checkpoints" / "finetune.json"
+    deadline = time.monotonic() + 200
+    while not state.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert f"--resume --run-dir {tmp_path / 'R'}" in error
+    assert (tmp_path / "R" / "model.keras").is_file()
+    assert not (tmp_path / "R" / "metrics.json").exists()
+    done_epochs = json.loads(state.read_text())["epoch"]
+    config = (tmp_path / "R" / "config.yaml").read_text()
+    (tmp_path / "R" / "config.yaml").write_text(config.replace("epochs: 400", f"epochs: {done_epochs + 1}"))
+    assert run.main(["--mode", "finetune", "--resume", "--run-dir", str(tmp_path / "R")]) == 0
+    history = (tmp_path / "R" / "history.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in history[1:]] == [str(epoch) for epoch in range(1, done_epochs + 2)]

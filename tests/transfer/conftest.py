@@ -1,0 +1,46 @@
+"""A training task of a few small photographs, ready in a second."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+import tensorflow as tf
+
+from tl_keras.config import Config
+from tl_keras.data.sources import open_source
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.transfer.task import Task
+from tl_keras.workflows.train import prepare_task
+
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture
+def make_task(tmp_path: Path, photo_folder: Callable[..., Path]) -> MakeTask:
+    """A factory of tasks: `make_task(run, mode, seed=, model={...}, train={...}, data={...})`, random weights, 16 px.
+
+    All tasks of a test learn from the same twelve training images of two classes; `run` names a run folder, and the
+    same name again continues it.
+    """
+    photos = photo_folder(per_class=8)
+
+    def make(run: str = "run", mode: str = "finetune", *, seed: int = 0, progress: Progress | None = None, **sections: Any) -> Task:
+        tf.config.experimental.enable_op_determinism()
+        keras.utils.set_random_seed(seed)
+        config = Config.model_validate(
+            {
+                "mode": mode,
+                "runtime": {"seed": seed},
+                "data": {"source": str(photos), "image_size": 16} | sections.get("data", {}),
+                "model": {"weights": "none"} | sections.get("model", {}),
+                "train": {"epochs": 2, "batch_size": 8, "layer_decay": 0.5, "unfreeze_from": "all"} | sections.get("train", {}),
+            }
+        )
+        folder = RunFolder(tmp_path / run)
+        folder.path.mkdir(exist_ok=True)
+        return prepare_task(config, open_source(config.data), folder, progress or Progress())
+
+    return make

@@ -1,0 +1,110 @@
+"""The files of a phase and its history, without training anything."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tl_keras.progress import Progress
+from tl_keras.transfer.checkpoints import HISTORY_HEADER, Bar, History, KeepBest, KeyDropout, PhaseFiles, PhaseState, weights_view
+
+
+def model_of_one() -> keras.Model:
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, keras.layers.Dense(1, name="dense")(inputs))
+
+
+def test_state_survives_the_file(tmp_path: Path) -> None:
+    files, state = PhaseFiles(tmp_path, "head"), PhaseState(epoch=3, best_epoch=2, best=0.25, waited=1, done=True)
+    assert files.read() == PhaseState()
+    files.write(state)
+    assert files.read() == state
+
+
+def test_commit_keeps_its_own_two_files_and_those_of_others(tmp_path: Path) -> None:
+    mine = ["head.epoch1.weights.h5", "head.epoch2.weights.h5", "head.best1.weights.h5", "head.best2.weights.h5"]
+    others = ["head.weights.h5", "finetune.epoch1.weights.h5"]
+    for name in mine + others:
+        (tmp_path / name).touch()
+    PhaseFiles(tmp_path, "head").write(PhaseState(epoch=2, best_epoch=1))
+    assert {path.name for path in tmp_path.iterdir()} == {mine[1], mine[2], *others, "head.json"}
+
+
+@pytest.mark.parametrize(("monitor", "values", "best"), [("val_loss", [3, 1, 1, 2], 2), ("val_accuracy", [0.1, 0.9, 0.9, 0.5], 2)])
+def test_best_epoch_is_the_first_of_equals(tmp_path: Path, monitor: str, values: list[float], best: int) -> None:
+    state = PhaseState()
+    keep = KeepBest(PhaseFiles(tmp_path, "head"), state, monitor, patience=2)
+    keep.set_model(model_of_one())
+    keep.set_params({"epochs": 9})
+    for epoch, value in enumerate(values):
+        assert not state.done
+        keep.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 1.0, monitor: value})
+    assert state == PhaseState(epoch=4, best_epoch=best, best=values[best - 1], waited=2, done=True)
+    assert keep.model.stop_training
+    assert [path.name for path in tmp_path.glob("*.h5")] == [f"head.best{best}.weights.h5"]
+
+
+def test_history_keeps_other_phases_and_epochs_done(tmp_path: Path) -> None:
+    file = tmp_path / "history.csv"
+    lines = [[phase, str(epoch), *"123456"] for phase in ("head", "finetune") for epoch in (1, 2, 3)]
+    with file.open("w", newline="") as out:
+        csv.writer(out, lineterminator="\n").writerows([HISTORY_HEADER, *lines, ["finetune", "4", "0."]])
+    History(file, "finetune", 9, first_epoch=2, progress=Progress())
+    with file.open(newline="") as read:
+        assert list(csv.reader(read)) == [list(HISTORY_HEADER), *lines[:5]]
+
+
+def test_dropout_draws_by_epoch() -> None:
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dropout(0.5, seed=3)])
+    key = KeyDropout()
+    key.set_model(model)
+    key.set_params({"steps": 2})
+    x = np.ones((4, 8), "float32")
+
+    def draw(epoch: int) -> Any:
+        key.on_epoch_begin(epoch)
+        return [np.asarray(model(x, training=True)) for _ in range(2)]
+
+    zero, one, again = draw(0), draw(1), draw(0)
+    assert all(np.array_equal(a, b) for a, b in zip(zero, again, strict=True))
+    assert not np.array_equal(zero[0], zero[1])
+    assert not np.array_equal(zero[0], one[0])
+
+
+def test_view_of_a_compiled_model_saves_no_optimizer(tmp_path: Path) -> None:
+    model = model_of_one()
+    model.compile("adam", "mse")
+    model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0)
+    whole, view = tmp_path / "a.weights.h5", tmp_path / "b.weights.h5"
+    model.save_weights(whole)
+    weights_view(model).save_weights(view)
+    assert view.stat().st_size < whole.stat().st_size
+    fresh = keras.models.clone_model(model)
+    weights_view(fresh).load_weights(view)
+    assert all(np.array_equal(a, b) for a, b in zip(fresh.get_weights(), model.get_weights(), strict=True))
+
+
+def test_bar_ends_before_validation_and_only_once() -> None:
+    told: list[Any] = []
+
+    class Listening(Progress):
+        def bar(self, title: str, total: int) -> Any:
+            told.append((title, total))
+            return self
+
+        def __enter__(self) -> Any:
+            return told.append
+
+        def __exit__(self, *_: object) -> None:
+            told.append("end")
+
+    bar = Bar("finetune", 2, Listening())
+    bar.on_epoch_begin(1)
+    bar.on_train_batch_end(0)
+    bar.on_train_batch_end(1)
+    bar.on_test_begin()
+    bar.close()
+    assert told == [("finetune epoch 2", 2), 1, 1, "end"]

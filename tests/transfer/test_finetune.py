@@ -1,0 +1,135 @@
+"""Finetuning a tiny backbone: what moves and what does not, seeds, losses, and a run that was killed."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tl_keras.errors import ConfigError
+from tl_keras.progress import Progress
+from tl_keras.run_folder import CHECKPOINTS
+from tl_keras.transfer import finetune as module
+from tl_keras.transfer.finetune import finetune
+from tl_keras.transfer.task import Task
+
+MakeTask = Callable[..., Task]
+
+
+def weights(task: Task) -> dict[str, np.ndarray]:
+    return {variable.path: variable.numpy() for variable in task.classifier.model.weights}
+
+
+def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+    return a.keys() == b.keys() and all(np.array_equal(a[path], b[path]) for path in a)
+
+
+def history(task: Task) -> list[list[str]]:
+    return [line.split(",")[:-1] for line in (task.run / "history.csv").read_text().splitlines()]
+
+
+def test_only_stages_from_the_lowest_up_move(make_task: MakeTask) -> None:
+    task = make_task(train={"unfreeze_from": "stage3", "epochs": 1})
+    before = weights(task)
+    finetune(task)
+    after, upper = weights(task), set(task.classifier.stages["stage3"])
+    moved = {path for path in before if not np.array_equal(before[path], after[path])}
+    assert {path.split("/")[0] for path in moved} <= upper | {"logits"}
+    assert {"stage3_out_0_conv/kernel", "logits/kernel", "logits/bias"} <= moved
+    assert not [path for path in moved if "_bn/" in path]
+
+
+def test_batchnorm_moves_if_asked(make_task: MakeTask) -> None:
+    task = make_task(model={"freeze_batchnorm": False}, train={"epochs": 1})
+    before = weights(task)
+    finetune(task)
+    after = weights(task)
+    statistics = [path for path in before if path.endswith(("moving_mean", "moving_variance"))]
+    held = [np.array_equal(before[path], after[path]) for path in statistics]
+    assert len(held) == 18
+    assert not any(held)
+
+
+def test_unknown_stage_is_a_mistake_of_the_user(make_task: MakeTask) -> None:
+    task = make_task(train={"unfreeze_from": "stage7"})
+    with pytest.raises(ConfigError, match=r"got 'stage7', expected 'all' or one of stage1, stage2, stage3"):
+        finetune(task)
+
+
+class StopAt(Progress):
+    """Ctrl-C as the line of some epoch of finetuning comes."""
+
+    def __init__(self, epoch: int) -> None:
+        self.start = f"finetune {epoch:>3}/"
+
+    def line(self, text: str) -> None:
+        if text.startswith(self.start):
+            raise KeyboardInterrupt
+
+
+def test_killed_and_resumed_equals_uninterrupted_and_seeds_decide(make_task: MakeTask) -> None:
+    settings = {"data": {"augment": {"horizontal_flip": True}}, "train": {"epochs": 2, "head_views": 1, "class_weights": {"cat": 3.0}}}
+    whole, stopped = make_task("whole", **settings), make_task("run", progress=StopAt(2), **settings)
+    begin = weights(whole)
+    assert same(begin, weights(stopped))
+    finetune(whole)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(stopped)
+    resumed = make_task("run", **settings)
+    finetune(resumed)
+    assert same(weights(resumed), weights(whole))  # with dropout and augmentation
+    assert history(resumed) == history(whole)
+    other = make_task("other", seed=1, **settings)
+    finetune(other)
+    assert not np.array_equal(weights(other)["logits/kernel"], weights(whole)["logits/kernel"])
+    assert [line[2] for line in history(other)] != [line[2] for line in history(whole)]
+
+
+def test_interrupt_in_the_first_epoch_leaves_the_head_that_was_trained(make_task: MakeTask) -> None:
+    task = make_task(progress=StopAt(1))
+    with pytest.raises(KeyboardInterrupt):
+        finetune(task)
+    found = task.classifier.head.get_weights()
+    task.classifier.head.load_weights(task.run / CHECKPOINTS / "head.weights.h5")
+    assert all(np.array_equal(a, b) for a, b in zip(found, task.classifier.head.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        {"loss": "focal", "optimizer": "sgd", "class_weights": "balanced"},
+        {"loss": "mse", "ema": 0.5},
+    ],
+    ids=str,
+)
+def test_every_loss_and_optimizer_runs(make_task: MakeTask, train: dict[str, Any]) -> None:
+    task = make_task(train={"epochs": 1, "head_epochs": 1, "unfreeze_from": "stage3"} | train)
+    before = weights(task)
+    finetune(task)
+    assert not np.array_equal(before["stage3_out_0_conv/kernel"], weights(task)["stage3_out_0_conv/kernel"])
+    assert all(np.isfinite(value).all() for value in weights(task).values())
+    assert history(task)[-1][:2] == ["finetune", "1"]
+
+
+def test_class_weights_reach_the_loss(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr(module, "run_phase", lambda model, train, val, phase, *_: seen.update(train=train, val=val, phase=phase))
+    task = make_task(train={"class_weights": {"cat": 3.0}, "epochs": 4, "learning_rate": 0.01, "patience": 2})
+    module.train_backbone(task, "finetune", "all", freeze_batchnorm=True)
+    for images, targets, sample_weights in seen["train"](0).take(2):
+        np.testing.assert_allclose(sample_weights, np.where(np.argmax(targets, 1) == 0, 3.0, 1.0))
+        assert images.shape[1:] == (16, 16, 3)
+    phase = seen["phase"]
+    assert (phase.epochs, phase.learning_rate, phase.patience, phase.num_images) == (4, 0.01, 2, len(task.data.rows("train")))
+    trainable = {variable.path for variable in task.classifier.model.trainable_variables}
+    assert trainable - set(phase.scales) == {"logits/kernel", "logits/bias"}
+
+
+def test_mobilenet_finetunes_too(make_task: MakeTask) -> None:
+    task = make_task(data={"image_size": 32}, model={"backbone": "mobilenet_025"}, train={"epochs": 1, "unfreeze_from": "stage5"})
+    before = weights(task)
+    finetune(task)
+    moved = {path.split("/")[0] for path, value in weights(task).items() if not np.array_equal(before[path], value)}
+    assert moved <= {*task.classifier.stages["stage5"], "logits"}
+    assert any(isinstance(task.classifier.model.get_layer(name), keras.layers.Conv2D) for name in moved)

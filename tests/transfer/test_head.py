@@ -1,0 +1,128 @@
+"""The head's own phase: solved or by steps, on raw features in the end, and continued where it was done."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tl_keras.config import Config
+from tl_keras.progress import Progress
+from tl_keras.run_folder import CHECKPOINTS
+from tl_keras.transfer import head
+from tl_keras.transfer.features import run_model
+from tl_keras.transfer.probe import Standardiser, fit_linear_probe
+from tl_keras.transfer.task import Task
+
+MakeTask = Callable[..., Task]
+HIDDEN = {"model": {"hidden": (4,)}, "train": {"head_epochs": 3}}
+
+
+def pixels_of(task: Task, split: str) -> np.ndarray:
+    return task.data.pixels.read(task.data.rows(split)).astype(np.float32)
+
+
+def backbone_weights(task: Task) -> list[np.ndarray]:
+    return task.classifier.trunk.get_weights()
+
+
+def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_linear_head_answers_on_pixels_as_the_probe_on_features(make_task: MakeTask) -> None:
+    task = make_task(mode="extract")
+    before = backbone_weights(task)
+    head.train_head(task)
+    features = {split: np.asarray(task.classifier.trunk(pixels_of(task, split))) for split in ("train", "val")}
+    standardise = Standardiser.fit(features["train"])
+    pairs = [(standardise(features[split]), task.data.labels(split)) for split in ("train", "val")]
+    probe = fit_linear_probe(pairs[0], pairs[1], task.class_weights)
+    logits = np.asarray(task.classifier.model(pixels_of(task, "val")))
+    np.testing.assert_allclose(logits, pairs[1][0] @ probe.kernel + probe.bias, atol=1e-3)
+    assert same(before, backbone_weights(task))  # BatchNorm's statistics too
+    assert (logits.argmax(1) == task.data.labels("val")).all()
+
+
+def test_head_with_hidden_layers_answers_on_pixels_as_val_said(make_task: MakeTask) -> None:
+    task = make_task(mode="extract", **HIDDEN)
+    before = backbone_weights(task)
+    head.train_head(task)
+    lines = [line.split(",") for line in (task.run / "history.csv").read_text().splitlines()[1:]]
+    best = min(float(line[4]) for line in lines)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    targets = np.eye(2, dtype="float32")[task.data.labels("val")]
+    found = float(loss(targets, task.classifier.model(pixels_of(task, "val"))))
+    assert [line[:2] for line in lines] == [["head", "1"], ["head", "2"], ["head", "3"]]
+    assert found == pytest.approx(best, abs=1e-3)
+    assert same(before, backbone_weights(task))
+
+
+@pytest.mark.parametrize("sections", [{}, HIDDEN], ids=["linear", "hidden"])
+def test_head_that_is_done_is_read_back(make_task: MakeTask, sections: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = make_task(mode="extract", **sections)
+    head.train_head(first)
+    again = make_task(mode="extract", **sections)
+    monkeypatch.setattr(head, "_features", lambda *_: pytest.fail("features are computed again"))
+    head.train_head(again)
+    assert same(first.classifier.head.get_weights(), again.classifier.head.get_weights())
+
+
+class StopAt(Progress):
+    """Ctrl-C as the line of some epoch of the head comes."""
+
+    def __init__(self, epoch: int) -> None:
+        self.start = f"head {epoch:>3}/"
+
+    def line(self, text: str) -> None:
+        if text.startswith(self.start):
+            raise KeyboardInterrupt
+
+
+def test_interrupted_head_takes_raw_features_and_goes_on_as_the_whole(make_task: MakeTask) -> None:
+    whole = make_task("whole", "extract", **HIDDEN)
+    head.train_head(whole)
+    stopped = make_task("run", "extract", progress=StopAt(3), **HIDDEN)
+    begin = stopped.classifier.head.get_layer("hidden1").get_weights()[0]
+    with pytest.raises(KeyboardInterrupt):
+        head.train_head(stopped)
+    assert not (stopped.run / CHECKPOINTS / head.HEAD_WEIGHTS).exists()
+    kernel = stopped.classifier.head.get_layer("hidden1").get_weights()[0]
+    pixels = pixels_of(stopped, "train")
+    scale = Standardiser.fit(run_model(stopped.classifier.trunk, [(pixels, None)], len(pixels))).scale
+    # Two epochs hardly move a weight; folding divides each row by the feature's scale.
+    np.testing.assert_allclose(kernel * scale[:, None], begin, atol=0.05)
+    resumed = make_task("run", "extract", **HIDDEN)
+    head.train_head(resumed)
+    assert same(resumed.classifier.head.get_weights(), whole.classifier.head.get_weights())
+
+
+def test_linear_head_learns_by_steps_where_features_are_too_many(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "LBFGS_LIMIT_BYTES", 0)
+    task = make_task(mode="extract", train={"head_epochs": 2})
+    head.train_head(task)
+    assert (task.run / "history.csv").read_text().count("head,") == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "train", "exact"),
+    [({}, {}, True), ({"hidden": (3,)}, {}, False), ({}, {"loss": "focal"}, False), ({}, {"loss": "mse"}, False)],
+)
+def test_only_a_linear_head_with_cross_entropy_is_solved(model: Any, train: Any, exact: bool) -> None:
+    assert head.solves_exactly(Config.model_validate({"mode": "extract", "model": model, "train": train}), 1000) is exact
+
+
+def test_views_are_learned_from_only_with_augmentation(make_task: MakeTask) -> None:
+    told: list[int] = []
+
+    class Bars(Progress):
+        def bar(self, title: str, total: int) -> Any:
+            told.append(total)
+            return super().bar(title, total)
+
+    task = make_task(mode="extract", data={"augment": {"horizontal_flip": True}}, train={"head_views": 2}, progress=Bars())
+    told.clear()
+    head.train_head(task)
+    assert told == [3 * len(task.data.rows("train")), len(task.data.rows("val"))]
+    assert head.num_views(Config.model_validate({"mode": "extract", "train": {"head_views": 2}})) == 0

@@ -1,0 +1,212 @@
+"""A phase on a tiny dense model: the best epoch's weights stay, and a killed phase goes on as if it had not been."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tl_keras.config import TrainConfig
+from tl_keras.errors import TrainingError
+from tl_keras.progress import Progress
+from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
+from tl_keras.transfer.checkpoints import HISTORY_HEADER, PhaseState
+from tl_keras.transfer.phases import Phase, run_phase
+
+NUM, BATCH = 20, 8
+RNG = np.random.default_rng(0)
+X, X_VAL = RNG.normal(size=(NUM, 4)).astype("float32"), RNG.normal(size=(12, 4)).astype("float32")
+Y, Y_VAL = np.eye(2, dtype="float32")[(X[:, 0] > 0).astype(int)], np.eye(2, dtype="float32")[(X_VAL[:, 0] > 0).astype(int)]
+VAL = tf.data.Dataset.from_tensor_slices((X_VAL, Y_VAL)).batch(BATCH)
+
+
+def batches(first_epoch: int) -> Any:
+    """Endless batches whose order depends on the epoch alone."""
+
+    def one_epoch(epoch: tf.Tensor) -> Any:
+        order = tf.random.experimental.stateless_shuffle(tf.range(NUM), seed=tf.stack([0, epoch]))
+        weights = tf.ones(NUM)
+        return tf.data.Dataset.from_tensor_slices(order).map(lambda i: (tf.gather(X, i), tf.gather(Y, i), weights[i])).batch(BATCH)
+
+    return tf.data.Dataset.range(first_epoch, 10**6, output_type=tf.int32).flat_map(one_epoch)
+
+
+def small_model(dropout: float = 0.5) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    x = inputs = keras.Input((4,))
+    x = keras.layers.Dense(6, activation="relu", kernel_initializer=keras.initializers.HeNormal(0), name="one")(x)
+    x = keras.layers.Dropout(dropout, seed=0)(x)
+    return keras.Model(inputs, keras.layers.Dense(2, kernel_initializer=keras.initializers.HeNormal(1), name="two")(x))
+
+
+class Told(Progress):
+    """Keeps the lines, and calls `at_epoch` with the number of each epoch as its line comes."""
+
+    def __init__(self, at_epoch: Callable[[int], None] = lambda _: None) -> None:
+        self.lines: list[str] = []
+        self.at_epoch = at_epoch
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+        self.at_epoch(len(self.lines))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path)
+
+
+def go(
+    run: RunFolder,
+    model: keras.Model,
+    progress: Progress | None = None,
+    *,
+    epochs: int = 3,
+    rate: float = 0.05,
+    patience: int | None = None,
+    train: Any = batches,
+    **config: Any,
+) -> PhaseState:
+    run.path.mkdir(exist_ok=True)
+    settings = TrainConfig(batch_size=BATCH, **config)
+    phase = Phase("finetune", epochs, NUM, rate, {}, patience)
+    return run_phase(model, train, VAL, phase, settings, run, progress or Progress())
+
+
+def history(run: RunFolder) -> list[list[str]]:
+    with (run / HISTORY).open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def without_seconds(run: RunFolder) -> list[list[str]]:
+    return [line[:-1] for line in history(run)]
+
+
+def val_loss(model: keras.Model) -> float:
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    return float(loss(Y_VAL, model(X_VAL)))
+
+
+def equal(a: keras.Model, b: keras.Model) -> bool:
+    return all(np.array_equal(x, y) for x, y in zip(a.get_weights(), b.get_weights(), strict=True))
+
+
+def test_history_has_a_line_for_each_epoch_and_tells_it(run: RunFolder) -> None:
+    told = Told()
+    go(run, small_model(), told, schedule="constant", warmup_fraction=0)
+    header, *lines = history(run)
+    assert tuple(header) == HISTORY_HEADER
+    assert [line[:2] for line in lines] == [["finetune", "1"], ["finetune", "2"], ["finetune", "3"]]
+    assert {line[6] for line in lines} == {"0.05"}
+    first = [float(value) for value in lines[0][2:]]
+    assert told.lines[0] == (
+        f"finetune   1/3  train loss {first[0]:.4f} accuracy {first[1]:.4f}"
+        f"  val loss {first[2]:.4f} accuracy {first[3]:.4f}  {first[5]:.1f} s"
+    )
+
+
+@pytest.mark.parametrize(("monitor", "rate"), [("val_loss", 0.8), ("val_accuracy", 0.2)])
+def test_the_best_epoch_stays_in_the_model(run: RunFolder, monitor: str, rate: float) -> None:
+    model = small_model()
+    # Rates this high make epochs worse again.
+    state = go(run, model, epochs=6, rate=rate, monitor=monitor, schedule="constant")
+    column = HISTORY_HEADER.index(monitor)
+    values = [float(line[column]) for line in history(run)[1:]]
+    best = int(np.argmin(values) if monitor == "val_loss" else np.argmax(values))
+    assert (state.epoch, state.best_epoch, state.done) == (6, best + 1, True)
+    assert best + 1 < 6
+    assert val_loss(model) == pytest.approx(float(history(run)[1 + best][4]), rel=1e-4)
+
+
+def test_patience_ends_the_phase_and_is_remembered(run: RunFolder) -> None:
+    # With rate 1e-9 nothing gets better by more than rounding, and val_accuracy not at all.
+    state = go(run, small_model(), epochs=9, rate=1e-9, patience=2, monitor="val_accuracy")
+    assert (state.epoch, state.best_epoch, state.waited, state.done) == (3, 1, 2, True)
+    assert go(run, small_model(), epochs=9, rate=1e-9, patience=2, monitor="val_accuracy") == state
+    assert len(history(run)) == 4
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_averaged_weights_that_val_saw_are_those_that_stay(run: RunFolder, patience: int | None) -> None:
+    model, plain = small_model(dropout=0), small_model(dropout=0)
+    state = go(run, model, ema=0.9, epochs=4, patience=patience)
+    assert val_loss(model) == pytest.approx(float(history(run)[state.best_epoch][4]), rel=1e-4)
+    go(RunFolder(run.path / "plain"), plain, epochs=4, patience=patience)
+    assert not equal(model, plain)
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
+def test_a_loss_that_is_no_number_is_one_line(run: RunFolder, monitor: str) -> None:
+    model = small_model()
+    before = model.get_weights()
+    broken = lambda first: batches(first).map(lambda x, y, w: (x * np.nan, y, w))  # noqa: E731
+    text = r"^finetune epoch 1: loss is nan\. Lower train\.learning_rate, or set train\.clip_norm\.$"
+    with pytest.raises(TrainingError, match=text):
+        go(run, model, train=broken, monitor=monitor)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def interrupt_at(epoch: int) -> Told:
+    def stop(number: int) -> None:
+        if number == epoch:  # after the state's weights, before the epoch is committed
+            raise KeyboardInterrupt
+
+    return Told(stop)
+
+
+@pytest.mark.parametrize("settings", [{"ema": 0.9}, {"optimizer": "sgd", "schedule": "onecycle"}], ids=str)
+def test_killed_and_resumed_equals_uninterrupted(run: RunFolder, settings: dict[str, Any]) -> None:
+    whole, whole_run = small_model(), RunFolder(run.path / "whole")
+    expected = go(whole_run, whole, epochs=4, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        go(run, small_model(), interrupt_at(3), epochs=4, **settings)
+    resumed = small_model()
+    assert go(run, resumed, epochs=4, **settings) == expected
+    assert equal(resumed, whole)  # dropout 0.5 and all
+    assert without_seconds(run) == without_seconds(whole_run)
+
+
+def test_interrupt_leaves_the_best_weights_so_far(run: RunFolder) -> None:
+    model = small_model()
+    with pytest.raises(KeyboardInterrupt):
+        go(run, model, interrupt_at(3), epochs=5, schedule="constant", warmup_fraction=0.2)
+    files = sorted(path.name for path in (run / CHECKPOINTS).iterdir())
+    assert files == ["finetune.best2.weights.h5", "finetune.epoch2.weights.h5", "finetune.epoch3.weights.h5", "finetune.json"]
+    assert val_loss(model) == pytest.approx(float(history(run)[2][4]), rel=1e-4)
+
+
+def test_interrupt_in_the_first_epoch_leaves_the_weights_it_began_with(run: RunFolder) -> None:
+    model = small_model()
+    with pytest.raises(KeyboardInterrupt):
+        go(run, model, interrupt_at(1))
+    assert equal(model, small_model())
+
+
+def test_checkpoint_half_written_falls_back_to_the_epoch_before(run: RunFolder) -> None:
+    whole_run, whole = RunFolder(run.path / "whole"), small_model()
+    go(whole_run, whole, epochs=3)
+    with pytest.raises(KeyboardInterrupt):
+        go(run, small_model(), interrupt_at(2), epochs=3)
+    # As a kill does it: epoch 2's best weights are written, finetune.json still says epoch 1, a line is torn.
+    (run / CHECKPOINTS / "finetune.best2.weights.h5").write_bytes(b"half")
+    with (run / HISTORY).open("a") as file:
+        file.write("finetune,2,0.")
+    resumed = small_model()
+    go(run, resumed, epochs=3)
+    assert equal(resumed, whole)
+    assert without_seconds(run) == without_seconds(whole_run)
+
+
+def test_checkpoint_without_its_state_starts_anew(run: RunFolder) -> None:
+    whole = small_model()
+    state = go(run, whole)
+    lines = without_seconds(run)
+    (run / CHECKPOINTS / "finetune.json").unlink()
+    again = small_model()
+    assert go(run, again) == state
+    assert equal(again, whole)
+    assert without_seconds(run) == lines

@@ -1,0 +1,31 @@
+"""A source task: everything trains, and the backbone it leaves is one that another task takes."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tl_keras.models.backbone_loading import build_backbone
+from tl_keras.run_folder import BACKBONE
+from tl_keras.transfer.pretrain import pretrain, save_backbone
+from tl_keras.transfer.task import Task
+
+MakeTask = Callable[..., Task]
+
+
+def test_pretrained_backbone_is_taken_by_path_with_the_same_feature_map(make_task: MakeTask) -> None:
+    # `unfreeze_from` is for finetuning; a source task trains all of it.
+    task = make_task(mode="pretrain", train={"epochs": 1, "unfreeze_from": "stage3"})
+    model = task.classifier.model
+    before = {variable.path: variable.numpy() for variable in model.weights}
+    pretrain(task)
+    save_backbone(task, model)
+    after = {variable.path: variable.numpy() for variable in model.weights}
+    statistics = [path for path in before if path.endswith(("moving_mean", "moving_variance"))]
+    assert not any(np.array_equal(before[path], after[path]) for path in [*statistics, "stem_bn/beta", "logits/kernel"])
+
+    built = build_backbone(str(task.run / BACKBONE), image_size=(16, 16))
+    pixels = task.data.pixels.read(task.data.rows("val")).astype(np.float32)
+    feature_map = np.asarray(built.model(pixels))
+    assert feature_map.shape[1:] == (4, 4, 128)
+    np.testing.assert_allclose(feature_map.mean(axis=(1, 2)), task.classifier.trunk(pixels), rtol=1e-4, atol=1e-5)
+    assert len(built.stages) == 3
