@@ -16,11 +16,12 @@ from tl_keras.transfer.task import Task
 from tl_keras.workflows.train import prepare_task
 
 MakeTask = Callable[..., Task]
+PLAIN = {"random_resized_crop": None}  # no augmentation: the default is a crop
 
 
 @pytest.fixture
 def make_task(tmp_path: Path, photo_folder: Callable[..., Path]) -> MakeTask:
-    """A factory of tasks: `make_task(run, mode, seed=, model={...}, train={...}, data={...})`, random weights, 16 px.
+    """A factory of tasks: `make_task(run, mode, seed=, model={...}, train={...}, data={...})`, random weights, 16 px, no augmentation.
 
     All tasks of a test learn from the same twelve training images of two classes; `run` names a run folder, and the
     same name again continues it.
@@ -34,7 +35,7 @@ def make_task(tmp_path: Path, photo_folder: Callable[..., Path]) -> MakeTask:
             {
                 "mode": mode,
                 "runtime": {"seed": seed},
-                "data": {"source": str(photos), "image_size": 16} | sections.get("data", {}),
+                "data": {"source": str(photos), "image_size": 16, "augment": PLAIN} | sections.get("data", {}),
                 "model": {"weights": "none"} | sections.get("model", {}),
                 "train": {"epochs": 2, "batch_size": 8, "layer_decay": 0.5, "unfreeze_from": "all"} | sections.get("train", {}),
             }

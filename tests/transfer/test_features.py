@@ -16,7 +16,7 @@ from tl_keras.models.classifier import build_classifier
 from tl_keras.transfer.features import compute_features, run_model
 
 ROWS = np.array([4, 0, 3, 1, 5])
-FLIP = AugmentConfig(rotation_range=90, width_shift_range=0.3)
+FLIP = AugmentConfig(random_resized_crop=None, rotation_range=90, width_shift_range=0.3)
 
 
 @pytest.fixture

@@ -125,4 +125,4 @@ def test_views_are_learned_from_only_with_augmentation(make_task: MakeTask) -> N
     told.clear()
     head.train_head(task)
     assert told == [3 * len(task.data.rows("train")), len(task.data.rows("val"))]
-    assert head.num_views(Config.model_validate({"mode": "extract", "train": {"head_views": 2}})) == 0
+    assert head.num_views(make_task("plain", "extract").config) == 0

@@ -101,9 +101,9 @@ def _read(pixels: Pixels, rows: tf.Tensor) -> tf.Tensor:
     return batch
 
 
-def _with_draws(order: Any, augment: AugmentConfig, seed: int, epoch: tf.Tensor) -> Any:
+def _with_draws(order: Any, augment: AugmentConfig | None, seed: int, epoch: tf.Tensor) -> Any:
     """A dataset of places -> a dataset of (place, the random numbers of its view), which are empty without augmentation."""
-    if augmentation.is_identity(augment):
+    if augment is None or augmentation.is_identity(augment):
         return order.map(lambda place: (place, tf.zeros((0,))))
     return order.map(lambda place: (place, augmentation.draw(augment, seed, epoch, place)))
 
@@ -172,10 +172,11 @@ def ordered_batches(
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, one-hot float32 (b, k)).
     """
     rows_t, labels_t, view_t = (tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32), tf.constant(view, tf.int64))
-    augment = augment or AugmentConfig()
 
     def load(place: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        batch = augmentation.augment_batch(augment, _read(pixels, tf.gather(rows_t, place)), draws)
+        batch = _read(pixels, tf.gather(rows_t, place))
+        if augment is not None:
+            batch = augmentation.augment_batch(augment, batch, draws)
         return tf.cast(batch, tf.float32), tf.one_hot(tf.gather(labels_t, place), num_classes)
 
     places = tf.data.Dataset.range(len(rows))

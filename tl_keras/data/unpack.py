@@ -150,7 +150,7 @@ def _unpack_tfds(builder: Any) -> Path:
     name, splits = builder.info.full_name, list(builder.info.splits)
     features = dict(builder.info.features.items()) if builder.info.features else {}
     if not isinstance(features.get("image"), tfds.features.Image) or not isinstance(features.get("label"), tfds.features.ClassLabel):
-        raise DataError(f"{name}: holds {', '.join(features) or 'nothing'}; a classifier needs an 'image' and a class 'label'.")
+        raise DataError(f"{name}: holds {', '.join(sorted(features)) or 'nothing'}; a classifier needs an 'image' and a class 'label'.")
     if "train" not in splits:
         raise DataError(f"{name}: has no split 'train' (it has {', '.join(splits) or 'none'}).")
     return _unpack_once(cache_folder() / "tfds" / name, lambda temporary: _write_tfds(builder, temporary))

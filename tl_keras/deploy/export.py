@@ -33,6 +33,7 @@ BYTES_TOLERANCE = 1e-3
 
 _READER = """
 import json, sys
+sys.modules["keras"] = sys.modules["tl_keras"] = None  # importing either fails
 import numpy as np
 import tensorflow as tf
 folder, files, answers = sys.argv[1:4]
@@ -45,8 +46,6 @@ for name in names:
 pixels = np.load(answers + ".pixels.npy")
 plain = loaded.signatures["serving_default"](pixels=tf.constant(pixels.astype(np.float32)))["probabilities"].numpy()
 small = loaded.signatures["uint8"](pixels=tf.constant(pixels))["probabilities"].numpy()
-if "tl_keras" in sys.modules or "keras.src.models" in sys.modules:
-    raise SystemExit("the SavedModel pulled in keras")
 np.savez(answers, bytes=np.stack(found), float=plain, uint8=small)
 """
 

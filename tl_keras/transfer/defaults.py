@@ -3,7 +3,11 @@
 The rules were measured; the table beside each says on what. They write themselves into the run's config.yaml.
 """
 
-from tl_keras.config import Config, TrainConfig
+from tl_keras.config import Config
+
+PRETRAIN_EPOCHS = 30
+LAYER_DECAY = 0.8
+LEARNING_RATES = {(False, "adamw"): 5e-4, (False, "sgd"): 0.01, (True, "adamw"): 3e-3, (True, "sgd"): 0.1}  # (pretrain?, optimizer)
 
 
 def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_parameters: int) -> Config:
@@ -14,28 +18,22 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
         stages: names of the backbone's stages, from the input up.
         num_parameters: of the backbone.
     """
+    scratch = config.mode == "pretrain"
     chosen = {
-        "epochs": default_epochs(config.mode, num_train),
-        "learning_rate": default_learning_rate(config.mode, config.train),
-        "layer_decay": 0.8,
-        "unfreeze_from": default_unfreeze(num_train, stages, num_parameters),
+        "epochs": PRETRAIN_EPOCHS if scratch else finetune_epochs(num_train),
+        "learning_rate": LEARNING_RATES[config.mode == "pretrain", config.train.optimizer],
+        "layer_decay": 1.0 if scratch else LAYER_DECAY,
+        "unfreeze_from": "all" if scratch else lowest_stage(num_train, stages, num_parameters),
     }
-    open_ = {name: value for name, value in chosen.items() if getattr(config.train, name) is None}
-    return config.model_copy(update={"train": config.train.model_copy(update=open_)})
+    missing = {name: value for name, value in chosen.items() if getattr(config.train, name) is None}
+    return config.model_copy(update={"train": config.train.model_copy(update=missing)})
 
 
-def default_epochs(mode: str, num_train: int) -> int:
-    """Passes: about 12,000 images' worth of finetuning, between 3 and 30 passes; 30 of pretraining."""
-    return 30 if mode == "pretrain" else min(30, max(3, round(12_000 / num_train)))
+def finetune_epochs(num_train: int) -> int:
+    """About 12,000 images' worth of steps, in 3 to 30 passes."""
+    return min(30, max(3, round(12_000 / num_train)))
 
 
-def default_learning_rate(mode: str, train: TrainConfig) -> float:
-    """The peak rate of the head, for AdamW or SGD."""
-    if mode == "pretrain":
-        return 3e-3 if train.optimizer == "adamw" else 0.1
-    return 5e-4 if train.optimizer == "adamw" else 0.01
-
-
-def default_unfreeze(num_train: int, stages: tuple[str, ...], num_parameters: int) -> str:
-    """The lowest stage that trains: all of a small backbone or with many images, else the last stage."""
+def lowest_stage(num_train: int, stages: tuple[str, ...], num_parameters: int) -> str:
+    """The lowest stage that trains: all of a small backbone or with many images, else the last stage alone."""
     return "all" if num_parameters < 1_000_000 or num_train >= 10_000 else stages[-1]

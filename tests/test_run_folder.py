@@ -1,0 +1,94 @@
+"""Files appear whole or not at all; a run folder says what it holds."""
+
+import csv
+
+import pytest
+
+from tl_keras.errors import RunFolderError
+from tl_keras.run_folder import CONFIG, METRICS, MODEL, SCRATCH, SPLITS, RunFolder, write_csv, write_json, write_text, write_whole
+
+
+def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def half(temporary):
+        temporary.write_text("ha")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, half)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_write_whole_replaces_a_folder(tmp_path):
+    folder = tmp_path / "model"
+    for content in ("one", "two"):
+
+        def fill(temporary, content=content):
+            temporary.mkdir()
+            (temporary / content).touch()
+
+        write_whole(folder, fill)
+    assert [entry.name for entry in folder.iterdir()] == ["two"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_write_whole_keeps_the_suffixes(tmp_path):
+    seen = []
+    write_whole(tmp_path / "a.weights.h5", lambda path: (seen.append(path.name), path.write_text("x")))
+    assert seen[0].endswith("a.weights.h5")
+
+
+def test_json_and_csv_round_trip(tmp_path):
+    write_json(tmp_path / "a.json", {"grün": [1, 2.5]})
+    assert "grün" in (tmp_path / "a.json").read_text(encoding="utf-8")
+    rows = [["a,b", "1"], ['say "no"', "2"]]
+    write_csv(tmp_path / "a.csv", ("name", "number"), iter(rows))
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["name", "number"], *rows]
+
+
+def test_start_makes_parents_and_refuses_what_is_taken(tmp_path):
+    run = RunFolder(tmp_path / "deep" / "run")
+    assert run.start() is True
+    assert run.start() is False  # empty: still to be had
+    (run / "notes.txt").touch()
+    with pytest.raises(RunFolderError, match="holds other files already"):
+        run.start()
+    (run / CONFIG).touch()
+    with pytest.raises(RunFolderError, match="holds another run already"):
+        run.start()
+
+
+def test_undo_removes_what_was_made(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.start()
+    (run / SCRATCH).mkdir()
+    (run / SPLITS).touch()
+    run.undo(keep_folder=True)
+    assert list((tmp_path / "run").iterdir()) == []
+    run.undo(keep_folder=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_folder_is_good_for(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="no such run folder"):
+        run.require_model()
+    run.start()
+    with pytest.raises(RunFolderError, match="no interrupted run"):
+        run.require_resumable()
+    for name in (CONFIG, SPLITS):
+        (run / name).touch()
+    assert run.require_resumable() is run
+    with pytest.raises(RunFolderError, match="Continue it with --resume"):
+        run.require_model()
+    (run / MODEL).touch()
+    assert run.require_model() is run
+    assert not run.is_finished
+    (run / METRICS).touch()
+    assert run.is_finished
+    with pytest.raises(RunFolderError, match="finished"):
+        run.require_resumable()

@@ -1,0 +1,40 @@
+"""Open settings are filled from the data; what was chosen by hand stays."""
+
+import pytest
+
+from tl_keras.config import TrainConfig, load_config
+from tl_keras.transfer.defaults import finetune_epochs, resolve
+
+STAGES = ("stage1", "stage2", "stage3")
+OPEN = [name for name, field in TrainConfig.model_fields.items() if field.default is None and name not in ("patience",)]
+
+
+def resolved(mode, *sets, num_train=600, num_parameters=2_000_000):
+    return resolve(load_config(mode, file=None, flags={}, sets=sets), num_train, STAGES, num_parameters).train
+
+
+@pytest.mark.parametrize("mode", ["extract", "finetune", "pretrain"])
+def test_nothing_stays_open(mode):
+    assert all(getattr(resolved(mode), name) is not None for name in OPEN)
+
+
+def test_choices_by_hand_stay():
+    train = resolved("finetune", "train.epochs=2", "train.unfreeze_from=stage2", "train.layer_decay=0.5", "train.learning_rate=1")
+    assert (train.epochs, train.unfreeze_from, train.layer_decay, train.learning_rate) == (2, "stage2", 0.5, 1.0)
+
+
+@pytest.mark.parametrize(("num_train", "epochs"), [(10, 30), (400, 30), (600, 20), (4_000, 3), (1_000_000, 3)])
+def test_fewer_passes_over_more_images(num_train, epochs):
+    assert finetune_epochs(num_train) == epochs
+
+
+@pytest.mark.parametrize(
+    ("num_train", "num_parameters", "stage"), [(600, 2_000_000, "stage3"), (10_000, 2_000_000, "all"), (600, 300_000, "all")]
+)
+def test_more_is_unfrozen_where_the_data_can_bear_it(num_train, num_parameters, stage):
+    assert resolved("finetune", num_train=num_train, num_parameters=num_parameters).unfreeze_from == stage
+
+
+def test_pretraining_trains_everything_at_one_rate():
+    train = resolved("pretrain", "train.optimizer=sgd")
+    assert (train.unfreeze_from, train.layer_decay, train.learning_rate) == ("all", 1.0, 0.1)
