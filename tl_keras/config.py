@@ -219,6 +219,10 @@ class Config(Section):
     export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
 
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.mode == "pretrain" and self.train.unfreeze_from not in (None, "all"):
+            yield "train.unfreeze_from", f"got {self.train.unfreeze_from!r}, expected 'all': pretraining freezes nothing."
+
 
 def _section(field: FieldInfo) -> type[Section] | None:
     kind = field.annotation
