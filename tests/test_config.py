@@ -351,3 +351,8 @@ def test_config_is_frozen_and_closed() -> None:
 def test_import_is_free_of_tensorflow() -> None:
     code = "import sys, tl_keras.config; sys.exit(bool({'tensorflow', 'keras', 'numpy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_pretraining_refuses_to_freeze():
+    with pytest.raises(ConfigError, match=r"train\.unfreeze_from: got 'stage2', expected 'all'"):
+        load_config("pretrain", file=None, flags={}, sets=["train.unfreeze_from=stage2"])

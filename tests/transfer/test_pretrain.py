@@ -13,8 +13,7 @@ MakeTask = Callable[..., Task]
 
 
 def test_pretrained_backbone_is_taken_by_path_with_the_same_feature_map(make_task: MakeTask) -> None:
-    # `unfreeze_from` is for finetuning; a source task trains all of it.
-    task = make_task(mode="pretrain", train={"epochs": 1, "unfreeze_from": "stage3"})
+    task = make_task(mode="pretrain", train={"epochs": 1})
     model = task.classifier.model
     before = {variable.path: variable.numpy() for variable in model.weights}
     pretrain(task)
