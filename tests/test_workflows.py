@@ -1,0 +1,40 @@
+"""The big classics, by a weights file given by path, through every mode on a dozen images."""
+
+import json
+
+import keras
+import pytest
+
+from tl_keras import run
+
+CASES = {
+    "vgg16": (["model.pooling=flatten", "model.hidden=[32]", "train.head_epochs=2"], keras.applications.VGG16),
+    "resnet50": (["train.unfreeze_from=stage5"], keras.applications.ResNet50),
+}
+
+
+@pytest.fixture(scope="module")
+def dozen(photo_folder):
+    return photo_folder(classes=("cat", "dog", "owl"), per_class=4)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_weights_file_goes_through_every_mode(name, dozen, tmp_path):
+    sets, builder = CASES[name]
+    weights = tmp_path / f"{name}.weights.h5"
+    keras.utils.set_random_seed(1)
+    builder(weights=None, include_top=False).save_weights(weights)
+    common = ["--data", dozen, "--backbone", name]
+    sets = [f"model.weights={weights}", "data.image_size=32", "train.batch_size=4", "train.epochs=1", "train.head_views=0", *sets]
+    for mode in ("extract", "finetune"):
+        folder = tmp_path / mode
+        arguments = ["--mode", mode, *common, *(part for text in sets for part in ("--set", text)), "--run-dir", folder]
+        assert run.main([str(argument) for argument in arguments]) == 0
+        assert json.loads((folder / "metrics.json").read_text())["backbone"] == name
+    assert run.main(["--mode", "evaluate", "--run-dir", str(folder)]) == 0
+    assert run.main(["--mode", "export", "--run-dir", str(folder)]) == 0
+    differences = json.loads((folder / "export" / "parity.json").read_text())["largest_difference"]
+    assert max(differences.values()) <= 1e-5
+    frozen, tuned = (json.loads((tmp_path / mode / "metrics.json").read_text())["parameters"] for mode in ("extract", "finetune"))
+    assert frozen["total"] == tuned["total"]
+    assert frozen["trainable"] < tuned["trainable"] < tuned["total"]
