@@ -179,7 +179,7 @@ class TrainConfig(Section):
     step_factor: Area = Field(default=0.1, description="what a drop multiplies the rate by, where schedule is step")
     loss: Literal["cross_entropy", "focal", "mse"] = Field(default="cross_entropy", description="what training lowers")
     focal_gamma: Number = Field(default=2.0, ge=0, description="how little easy images count, where loss is focal")
-    label_smoothing: Number = Field(default=0.1, ge=0, lt=1, description="probability spread evenly over all classes")
+    label_smoothing: Number = Field(default=0.1, ge=0, lt=1, description="probability spread over all classes (not while a head is solved)")
     clip_norm: Positive | None = Field(default=1.0, description="largest global norm of the gradients; null: any")
     class_weights: ClassWeights = Field(default="none", description="how much an image of each class counts")
     ema: Number = Field(default=0.0, ge=0, lt=1, description="momentum of the averaged weights per step; 0: no average")

@@ -1,0 +1,62 @@
+"""What the documents say can be typed: every command parses, every configuration loads, every file named is there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from tl_keras import run
+from tl_keras.config import load_config
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tl_keras" / "models" / "bundled" / "README.md", *CONFIGS]
+
+
+def commands(text):
+    """The arguments of every `python -m tl_keras.run` or bare `--mode` in a text, without optional [parts]."""
+    found = [match.group(1) for match in re.finditer(r"tl_keras\.run (--mode(?: ?[^\n`# ]+)*)", text)]
+    found += [match.group(1) for match in re.finditer(r"`(--mode [^`]*)`", text)]
+    return [shlex.split(re.sub(r"\[.*?\]", "", command)) for command in found]
+
+
+def cases():
+    return [pytest.param(command, id=" ".join(command)) for path in DOCUMENTS for command in commands(path.read_text())] + [
+        pytest.param(command, id=" ".join(command)) for command in commands(run.EXAMPLES)
+    ]
+
+
+@pytest.mark.parametrize("command", cases())
+def test_every_command_is_one_that_the_program_takes(command):
+    if command == ["--mode", "extract"] or "--resume" in command:
+        command = [*command, "--run-dir", "RUN"] if "--run-dir" not in command else command
+    options = run.parser().parse_intermixed_args([re.sub(r"^runtime\.seed=S$", "runtime.seed=0", word) for word in command])
+    run.check_options(options)
+    if options.mode in run.TRAININGS and not options.resume:
+        if options.config is not None:
+            options.config = ROOT / options.config
+        run.configure(options)
+
+
+@pytest.mark.parametrize("setting", re.findall(r"--set ([\w.]+=[^\s`]+)", (ROOT / "README.md").read_text()))
+def test_every_setting_in_the_readme_is_one(setting):
+    load_config("finetune", file=None, flags={}, sets=[setting.replace("=S", "=0")])
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_configuration_loads_and_begins_with_its_command(path):
+    mode = re.search(r"--mode (\w+)", path.read_text()).group(1)
+    load_config(mode, file=path, flags={}, sets=[])
+    assert f"configs/{path.name}" in path.read_text()
+
+
+def test_files_named_in_the_documents_exist():
+    for document in DOCUMENTS[:3]:
+        for name in re.findall(r"`((?:configs|benchmarks|tl_keras|tests)/[\w/.]+\.\w+)`", document.read_text()):
+            assert (ROOT / name).is_file(), f"{document.name} names {name}"
+
+
+def test_no_document_holds_a_number_yet_to_be_measured():
+    for document in DOCUMENTS:
+        assert not re.search(r"RESULT_|_ROW|_TABLE|TODO", document.read_text()), document.name
