@@ -1,12 +1,14 @@
 """The big classics, by a weights file given by path, through every mode on a dozen images."""
 
 import json
+from pathlib import Path
 
 import keras
 import pytest
 
 from tl_keras import run
 
+SHARED = Path(__file__).parents[1] / ".." / "shared"
 CASES = {
     "vgg16": (["model.pooling=flatten", "model.hidden=[32]", "train.head_epochs=2"], keras.applications.VGG16),
     "resnet50": (["train.unfreeze_from=stage5"], keras.applications.ResNet50),
@@ -38,3 +40,16 @@ def test_a_weights_file_goes_through_every_mode(name, dozen, tmp_path):
     frozen, tuned = (json.loads((tmp_path / mode / "metrics.json").read_text())["parameters"] for mode in ("extract", "finetune"))
     assert frozen["total"] == tuned["total"]
     assert frozen["trainable"] < tuned["trainable"] < tuned["total"]
+
+
+@pytest.mark.shared
+def test_flowers_with_imagenet_weights_reach_what_the_readme_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(SHARED / "pretrained" / "keras_home"))
+    arguments = ["--mode", "extract", "--data", SHARED / "data" / "flowers", "--backbone", "mobilenet_v2", "--run-dir", tmp_path / "R"]
+    assert run.main([str(argument) for argument in arguments]) == 0
+    metrics = json.loads((tmp_path / "R" / "metrics.json").read_text())
+    assert metrics["data"] == {"train": 600, "val": 200, "test": 200, "classes": 5}
+    assert metrics["test"]["accuracy"] >= 0.85  # 0.865 where it was written; one photo is 0.005
+    assert run.main(["--mode", "export", "--run-dir", str(tmp_path / "R")]) == 0
+    differences = json.loads((tmp_path / "R" / "export" / "parity.json").read_text())["largest_difference"]
+    assert max(differences.values()) <= 1e-5
