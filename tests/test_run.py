@@ -204,6 +204,14 @@ def test_evaluate_finds_the_same_figures(finished, capfd):
     assert again["test"]["log_loss"] == pytest.approx(first["test"]["log_loss"], abs=1e-6)
 
 
+def test_a_run_made_with_a_relative_path_is_used_from_another_folder(photo_folder, tmp_path, monkeypatch):
+    data = photo_folder(classes=("cat", "dog"), per_class=4)
+    monkeypatch.chdir(data.parent)
+    assert run.main(["--mode", "extract", "--data", data.name, *TINY, "--run-dir", str(tmp_path / "R")]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["--mode", "evaluate", "--run-dir", "R"]) == 0
+
+
 def test_evaluate_on_moved_data_reads_the_test_split_alone(finished, tmp_path):
     run_dir, data = finished
     (tmp_path / "moved").symlink_to(data)

@@ -20,6 +20,7 @@ from tl_keras.data import dataset, splits
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.sources import Index, open_source
 from tl_keras.models.backbone_loading import build_backbone, native_image_size
+from tl_keras.models.backbones import BACKBONES
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -121,10 +122,17 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
 
 
 def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
-    """Fill every open setting."""
-    sized = config.data.model_copy(update={"image_size": image_size_of(config)})
+    """Fill every open setting, and make paths absolute."""
+    data = config.data.model_copy(update={"image_size": image_size_of(config), "source": _absolute(config.data.source)})
+    model = config.model.model_copy(update={name: _absolute(getattr(config.model, name)) for name in ("backbone", "weights")})
     num_parameters = count_parameters(classifier.trunk)["total"]
-    return defaults.resolve(config.model_copy(update={"data": sized}), num_train, tuple(classifier.stages), num_parameters)
+    return defaults.resolve(config.model_copy(update={"data": data, "model": model}), num_train, tuple(classifier.stages), num_parameters)
+
+
+def _absolute(name: str) -> str:
+    """A path that later modes find from any folder; a name of a table or data set stays as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name not in (*BACKBONES, "digits") and path.exists() else name
 
 
 def in_float32(task: Task) -> keras.Model:
