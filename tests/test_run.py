@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -227,7 +228,7 @@ def test_evaluate_on_other_data_maps_classes_by_name(finished, photo_folder, cap
     assert run.main(["--mode", "evaluate", "--run-dir", str(run_dir), "--data", str(other)]) == 0
     assert json.loads((run_dir / "evaluation.json").read_text())["data"]["test"] == 6
     capfd.readouterr()
-    strange = photo_folder(classes=("grün", "violet"), per_class=3)
+    strange = photo_folder(classes=("violet", "yellow"), per_class=3)
     assert "class 'violet', which the model does not know" in mistake(capfd, "--mode", "evaluate", "--run-dir", run_dir, "--data", strange)
 
 
@@ -267,6 +268,57 @@ def test_predict_refuses_nothing_and_only_bad_files(finished, tmp_path, capfd):
     assert "no such file" in mistake(capfd, "--mode", "predict", "--run-dir", run_dir, tmp_path / "nothing*.jpg")
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     assert run.main(["--mode", "predict", "--run-dir", str(run_dir), str(tmp_path / "broken.jpg")]) == 2
+
+
+def test_evaluate_refuses_the_own_data_with_test_images_missing(finished, tmp_path, capfd):
+    run_dir, data = finished
+    shutil.copytree(data, tmp_path / "copy")
+    test = next(line.split(",")[0] for line in (run_dir / "splits.csv").read_text().splitlines() if line.endswith("test"))
+    (tmp_path / "copy" / test).unlink()
+    assert "1 of the run's 2 test images are missing" in mistake(
+        capfd, "--mode", "evaluate", "--run-dir", run_dir, "--data", tmp_path / "copy"
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [("train.unfreeze_from=stage9", "expected 'all' or one of stage1"), ("train.class_weights={bird: 2.0}", "unknown class 'bird'")],
+)
+def test_names_that_only_data_and_network_know_are_checked_before_training(capfd, photo_folder, tmp_path, setting, words):
+    data = photo_folder(classes=("cat", "dog"), per_class=4)
+    arguments = ["--mode", "finetune", "--data", data, *TINY, "--set", setting, "--run-dir", tmp_path / "R"]
+    assert words in mistake(capfd, *arguments)
+    assert not (tmp_path / "R").exists()
+
+
+def test_a_model_that_is_cut_short_is_one_line(finished, tmp_path, capfd):
+    shutil.copytree(finished[0], tmp_path / "R")
+    whole = (tmp_path / "R" / "model.keras").read_bytes()
+    (tmp_path / "R" / "model.keras").write_bytes(whole[: len(whole) // 2])
+    assert "cut short" in mistake(capfd, "--mode", "evaluate", "--run-dir", tmp_path / "R")
+
+
+def test_output_that_is_a_folder_is_refused_before_predicting(finished, tmp_path, capfd):
+    (tmp_path / "o.csv").mkdir()
+    line = mistake(capfd, "--mode", "predict", "--run-dir", finished[0], "--output", tmp_path / "o.csv", finished[1])
+    assert "is a folder" in line
+
+
+def test_predict_passes_over_what_is_hidden(finished, tmp_path, capfd):
+    good = next((finished[1] / "grün").iterdir())
+    (tmp_path / "new" / ".hidden").mkdir(parents=True)
+    (tmp_path / "new" / "folder.png").mkdir()
+    for name in ("a.png", "._a.png", ".hidden/b.png"):
+        shutil.copy(good, tmp_path / "new" / name)
+    assert run.main(["--mode", "predict", "--run-dir", str(finished[0]), str(tmp_path / "new")]) == 0
+    assert len(capfd.readouterr().out.splitlines()) == 2
+
+
+def test_resume_refuses_another_mode(finished, tmp_path, capfd):
+    shutil.copytree(finished[0], tmp_path / "R")
+    (tmp_path / "R" / "metrics.json").unlink()
+    line = mistake(capfd, "--mode", "extract", "--resume", "--run-dir", tmp_path / "R")
+    assert "holds an interrupted run of mode 'finetune'" in line
 
 
 def test_a_finished_run_is_not_resumed(finished, capfd):

@@ -6,6 +6,7 @@ a traceback for a defect of this package. TensorFlow is imported only once a mod
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -112,7 +113,7 @@ USES: dict[str, tuple[str, ...]] = {  # which options a mode takes, beside --mod
     "pretrain": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
     "evaluate": ("run_dir", "data"),
     "predict": ("run_dir", "output", "paths"),
-    "export": ("run_dir",),
+    "export": ("run_dir", "data"),
 }
 
 
@@ -146,7 +147,7 @@ def configure(options: argparse.Namespace) -> "Config":
 
 def train(options: argparse.Namespace) -> None:
     """--mode extract, finetune, pretrain."""
-    config = configure(options)
+    config = resumed(options) if options.resume else configure(options)
     if options.dry_run:
         return dry_run(config)
     run_dir = options.run_dir or default_run_dir(config)
@@ -160,12 +161,24 @@ def train(options: argparse.Namespace) -> None:
     return None
 
 
+def resumed(options: argparse.Namespace) -> "Config":
+    """The configuration of an interrupted run."""
+    from tl_keras.config import from_yaml
+    from tl_keras.run_folder import CONFIG, RunFolder
+
+    run = RunFolder(options.run_dir).require_resumable()
+    config = from_yaml((run / CONFIG).read_text(encoding="utf-8"), str(run / CONFIG))
+    if config.mode != options.mode:
+        raise ConfigError(f"--mode: got '{options.mode}', but {options.run_dir} holds an interrupted run of mode '{config.mode}'.")
+    return config
+
+
 def left_behind(mode: str, run_dir: Path) -> str:
     """What an interrupt leaves, and how to go on."""
     if not (run_dir / "config.yaml").exists():
         return "Nothing was trained yet, nothing is left."
     kept = f"The best so far is {run_dir / 'model.keras'}. " if (run_dir / "model.keras").exists() else ""
-    return f"{kept}Go on with: python -m tl_keras.run --mode {mode} --resume --run-dir {run_dir}"
+    return f"{kept}Go on with: python -m tl_keras.run --mode {mode} --resume --run-dir {shlex.quote(str(run_dir))}"
 
 
 def default_run_dir(config: "Config") -> Path:
@@ -221,14 +234,16 @@ def check_output(output: Path | None) -> None:
     """Refuse an --output that is neither CSV nor JSON lines, before anything is computed."""
     if output is not None and output.suffix not in (".csv", ".jsonl"):
         raise ConfigError(f"--output: got '{output}', expected a file ending in .csv or .jsonl.")
-    if output is not None and not output.parent.is_dir():
-        raise ConfigError(f"--output: there is no folder '{output.parent}'.")
+    if output is not None and output.is_dir():
+        raise ConfigError(f"--output: '{output}' is a folder; give a file.")
+    if output is not None and not os.access(output.parent, os.W_OK):
+        raise ConfigError(f"--output: cannot write to the folder '{output.parent}'.")
 
 
 def export(options: argparse.Namespace) -> None:
     """--mode export."""
     workflows, progress = start()
-    result = workflows.export(options.run_dir, progress=progress)
+    result = workflows.export(options.run_dir, source=options.data, progress=progress)
     worst = max(result["largest_difference"].values())
     progress.line(f"{result['saved_model']} agrees with the model on {len(result['images'])} images (largest difference {worst:.1e})")
 

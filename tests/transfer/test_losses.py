@@ -9,7 +9,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from tl_keras.config import TrainConfig
 from tl_keras.errors import ConfigError, DataError
-from tl_keras.transfer.losses import class_weight_vector, make_loss, sample_weights
+from tl_keras.transfer.losses import class_weight_vector, make_loss
 
 KINDS = {
     "cross_entropy": TrainConfig(label_smoothing=0.0),
@@ -119,10 +119,3 @@ def test_weights_refuse_an_unknown_class() -> None:
 def test_balanced_weights_refuse_an_empty_class() -> None:
     with pytest.raises(DataError, match="class 'tulip' has no training image"):
         class_weight_vector("balanced", np.array([0, 0]), ["rose", "tulip"])
-
-
-def test_sample_weights_mix_when_labels_are_mixed() -> None:
-    vector = np.array([1.0, 3.0, 10.0], "float32")
-    targets = np.array([[0, 1, 0], [0.6, 0.4, 0], [0.2, 0.3, 0.5]], "float32")
-    expected = [sum(row[c] * vector[c] for c in range(3)) for row in targets]
-    np.testing.assert_allclose(sample_weights(targets, vector), expected, rtol=1e-6)

@@ -75,8 +75,8 @@ def export_saved_model(
         differences.update(compare(model, resize, temporary, parity_files))
         check(differences)
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder, write)
     except OSError as error:
         raise ExportError(f"{folder}: cannot be written ({error.strerror}).") from error

@@ -1,7 +1,7 @@
 """What training lowers, and how much each image counts in it.
 
 Every loss takes logits and targets that may be soft (smoothed or mixed labels). Nothing here knows models, data files
-or epochs: `make_loss` goes to `compile`, and `sample_weights` goes, batch by batch, into the stream that feeds `fit`.
+or epochs: `make_loss` goes to `compile`, and the class weights go, image by image, into the stream that feeds `fit`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -116,18 +116,3 @@ def _require_class(name: str, classes: Sequence[str]) -> None:
         near = get_close_matches(name, classes, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"The classes are {', '.join(map(repr, classes))}."
         raise ConfigError(f"train.class_weights: unknown class {name!r}. {hint}")
-
-
-def sample_weights(targets: Any, vector: Any) -> Any:
-    """The weight of each image: its target's average of the class weights, so that a mixed label gets a mixed weight.
-
-    Keras' own `class_weight` takes the argmax of a soft label instead.
-
-    Args:
-        targets: (b, k) float32, rows that sum to 1.
-        vector: (k,) float32, from `class_weight_vector`.
-
-    Returns:
-        float32 (b,).
-    """
-    return ops.matmul(targets, vector)

@@ -10,8 +10,11 @@ from tl_keras.progress import Progress
 from tl_keras.workflows.trained import data_root, open_run
 
 
-def export(run_dir: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+def export(run_dir: Path, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Write `export/saved_model` in a run folder and prove that it agrees with the model on images of the test split.
+
+    Args:
+        source: where the run's images lie now, if they have moved.
 
     Returns:
         What `export/parity.json` holds: the files compared and the largest difference per signature.
@@ -21,11 +24,17 @@ def export(run_dir: Path, *, progress: Progress | None = None) -> dict[str, Any]
     """
     progress = progress or Progress()
     trained = open_run(run_dir)
-    root = data_root(trained.config)
+    root = data_root(trained.config) if source is None else Path(source).expanduser()
     test = [root / path for path, split in zip(trained.index.paths, trained.split, strict=True) if split == "test"]
-    files = exporting.parity_choice([file for file in test if file.is_file()], trained.config.export.parity_images)
+    there = [file for file in test if file.is_file()]
+    files = exporting.parity_choice(there, trained.config.export.parity_images)
+    if not there:
+        raise ExportError(f"{root}: none of the run's test images is there to compare the export with. Say with --data where they are.")
     if not files:
-        raise ExportError(f"{root}: none of the run's test images is there to compare the export with. Put the data back in place.")
+        raise ExportError(
+            f"{root}: none of the run's test images is of a format that TensorFlow decodes ({', '.join(exporting.GRAPH_FORMATS)}). "
+            "Convert some of them to PNG."
+        )
     folder = trained.run / names.EXPORT / exporting.SAVED_MODEL
     progress.line(f"writing {folder} and comparing it with the model on {len(files)} test images")
     differences = exporting.export_saved_model(trained.model, trained.index.classes, trained.config.data.resize, folder, files)

@@ -7,6 +7,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ import tensorflow as tf
 from tl_keras.config import Config
 from tl_keras.data import images, splits
 from tl_keras.data.sources import Index, open_source
+from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, unfreeze, update_scales
 from tl_keras.progress import Progress
 from tl_keras.transfer.head import num_views
@@ -69,10 +71,12 @@ def make_plan(config: Config, progress: Progress) -> Plan:
 def decode_seconds(index: Index, config: Config) -> float:
     """Estimate the seconds to decode and resize every file, from a few."""
     rows = np.linspace(0, len(index.paths) - 1, min(DECODED_FOR_ESTIMATE, len(index.paths))).astype(int)
-    images.load(index.root / index.paths[rows[0]], image_size_of(config), config.data.resize)
+    with suppress(BadImageError):  # the first call builds the graph
+        images.load(index.root / index.paths[rows[0]], image_size_of(config), config.data.resize)
     started = time.perf_counter()
     for row in rows:
-        images.load(index.root / index.paths[row], image_size_of(config), config.data.resize)
+        with suppress(BadImageError):
+            images.load(index.root / index.paths[row], image_size_of(config), config.data.resize)
     return (time.perf_counter() - started) / len(rows) * len(index.paths)
 
 

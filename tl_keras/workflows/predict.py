@@ -48,13 +48,18 @@ def find_images(patterns: Sequence[str]) -> list[Path]:
     for pattern in patterns:
         path = Path(pattern).expanduser()
         if path.is_dir():
-            matches = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in images.IMAGE_SUFFIXES)
+            matches = sorted(entry for entry in path.rglob("*") if _is_image(entry, path))
         else:
             matches = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path), recursive=True)))
         if not matches:
             raise DataError(f"{pattern}: no such file, or no images in it.")
         found += matches
     return found
+
+
+def _is_image(path: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    return not hidden and path.suffix.lower() in images.IMAGE_SUFFIXES and path.is_file()
 
 
 def predict(run_dir: Path, patterns: Sequence[str], *, progress: Progress | None = None) -> Iterator[Prediction]:

@@ -21,13 +21,14 @@ from tl_keras.data.dataset import ImageData
 from tl_keras.data.sources import Index, open_source
 from tl_keras.models.backbone_loading import build_backbone, native_image_size
 from tl_keras.models.backbones import BACKBONES
-from tl_keras.models.classifier import Classifier, build_classifier, count_parameters
+from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, unfreeze
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.transfer import defaults
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.finetune import finetune
 from tl_keras.transfer.head import train_head
+from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import Task
 from tl_keras.workflows.scoring import Clock, measure, score
@@ -118,7 +119,15 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     """Build the network, decode the images, cut the splits and fill the open settings."""
     classifier = build(config, len(index.classes), config.model.weights)
     data = dataset.prepare(index, config.data, image_size_of(config), run, progress)
-    return Task(resolve(config, classifier, len(data.rows("train"))), data, classifier, run, progress)
+    task = Task(resolve(config, classifier, len(data.rows("train"))), data, classifier, run, progress)
+    check_names(task)
+    return task
+
+
+def check_names(task: Task) -> None:
+    """Refuse a stage or a class that there is not before anything is trained."""
+    unfreeze(task.classifier, task.config.train.unfreeze_from, freeze_batchnorm=True)
+    class_weight_vector(task.config.train.class_weights, task.data.labels("train"), task.data.classes)
 
 
 def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:

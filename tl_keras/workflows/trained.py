@@ -58,6 +58,9 @@ def open_run(run_dir: Path, root: Path | None = None) -> Trained:
     run = RunFolder(run_dir).require_model()
     config = read_config(run)
     keras.config.set_dtype_policy("float32")
-    model = keras.models.load_model(run / names.MODEL, compile=False)
+    try:
+        model = keras.models.load_model(run / names.MODEL, compile=False)
+    except (ValueError, OSError) as error:
+        raise RunFolderError(f"{run / names.MODEL}: is no whole Keras model, or is cut short. Train again, or restore the file.") from error
     index, split = splits.read_splits(run / names.SPLITS, root or Path())
     return Trained(run, config, model, index, split)
