@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from tl_keras import run
@@ -288,6 +289,14 @@ def test_names_that_only_data_and_network_know_are_checked_before_training(capfd
     data = photo_folder(classes=("cat", "dog"), per_class=4)
     arguments = ["--mode", "finetune", "--data", data, *TINY, "--set", setting, "--run-dir", tmp_path / "R"]
     assert words in mistake(capfd, *arguments)
+    assert not (tmp_path / "R").exists()
+
+
+def test_float16_without_a_gpu_is_refused(capfd, photo_folder, tmp_path):
+    arguments = ["--mode", "extract", "--data", photo_folder(), *TINY, "--set", "runtime.precision=float16", "--run-dir", tmp_path / "R"]
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    assert "needs a GPU" in mistake(capfd, *arguments)
     assert not (tmp_path / "R").exists()
 
 

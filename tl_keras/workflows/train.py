@@ -19,6 +19,7 @@ from tl_keras.config import Config, RuntimeConfig, to_yaml
 from tl_keras.data import dataset, splits
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.sources import Index, open_source
+from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_loading import build_backbone, native_image_size
 from tl_keras.models.backbones import BACKBONES
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, unfreeze
@@ -39,7 +40,13 @@ POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixe
 
 
 def set_up(runtime: RuntimeConfig) -> None:
-    """Seed Python, NumPy and TensorFlow, and set determinism, threads and the precision of new layers."""
+    """Seed Python, NumPy and TensorFlow, and set determinism, threads and the precision of new layers.
+
+    Raises:
+        ConfigError: float16 without a GPU, which would take hours for what float32 does in minutes.
+    """
+    if runtime.precision == "float16" and not tf.config.list_physical_devices("GPU"):
+        raise ConfigError("runtime.precision: got 'float16', which needs a GPU, and none is found. Take 'bfloat16' or 'float32'.")
     keras.utils.set_random_seed(runtime.seed)
     if runtime.deterministic:
         tf.config.experimental.enable_op_determinism()
