@@ -52,9 +52,8 @@ def test_batchnorm_moves_if_asked(make_task: MakeTask) -> None:
 
 
 def test_unknown_stage_is_a_mistake_of_the_user(make_task: MakeTask) -> None:
-    task = make_task(train={"unfreeze_from": "stage7"})
     with pytest.raises(ConfigError, match=r"got 'stage7', expected 'all' or one of stage1, stage2, stage3"):
-        finetune(task)
+        finetune(make_task(train={"unfreeze_from": "stage7"}))
 
 
 class StopAt(Progress):
