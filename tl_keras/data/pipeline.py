@@ -69,11 +69,6 @@ class Pixels:
             return np.asarray(self._cache[rows])
         return np.stack(list(self._pool.map(self._load, rows)))
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all pixels, decoded."""
-        return len(self.paths) * int(np.prod(self.shape))
-
 
 def fits(num_images: int, image_size: tuple[int, int], folder: Path, cache_gb: float) -> bool:
     """Whether decoded pixels fit into `data.cache_gb` and into nine tenths of the free disk."""

@@ -1,6 +1,7 @@
 """What the configuration leaves open (`None`), chosen from the number of images and the backbone.
 
-The rules were measured; the table beside each says on what. They write themselves into the run's config.yaml.
+They gave 0.925 to 0.955 test accuracy on 600 photos of flowers (MobileNetV2, three seeds) and 0.98 on the digits; where the
+number of images or parameters tips a rule is judgement, not measurement. The choices are written to the run's config.yaml.
 """
 
 from tl_keras.config import Config

@@ -31,8 +31,12 @@ def evaluate(run_dir: Path, *, source: str | None = None, progress: Progress | N
     """
     clock, progress = Clock(), progress or Progress()
     trained = open_run(run_dir)
-    data, where = _evaluation_data(trained, source, progress)
-    probabilities = score(trained.model, data, "test", trained.config.train.batch_size, progress)
+    try:
+        (trained.run / names.SCRATCH).mkdir(exist_ok=True)
+        data, where = _evaluation_data(trained, source, progress)
+        probabilities = score(trained.model, data, "test", trained.config.train.batch_size, progress)
+    finally:
+        trained.run.clear_scratch()
     result = {
         "mode": "evaluate",
         "backbone": trained.config.model.backbone,
@@ -57,7 +61,7 @@ def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -
     else:
         progress.line("these are other images than the run's own: all are measured, or test/ where there is one")
         index = _relabel(found, trained.index.classes)
-    pixels = dataset.open_pixels(index, config, trained.image_size, None, progress)
+    pixels = dataset.open_pixels(index, config, trained.image_size, trained.run / names.SCRATCH, progress)
     split = np.full(len(index.paths), "test", dtype="<U5")
     split[list(pixels.bad)] = splits.UNUSED
     return ImageData(index, pixels, split), str(found.root)

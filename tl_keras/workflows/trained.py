@@ -46,11 +46,10 @@ class Trained:
         return int(height), int(width)
 
 
-def open_run(run_dir: Path, root: Path | None = None) -> Trained:
+def open_run(run_dir: Path) -> Trained:
     """Read a run folder back.
 
-    Args:
-        root: where its images lie now; None is the placeholder '.', for uses that do not read them.
+    The index holds paths only: who reads images says below which folder they lie now.
 
     Raises:
         RunFolderError: no run, or one that has not come to a model yet.
@@ -62,5 +61,5 @@ def open_run(run_dir: Path, root: Path | None = None) -> Trained:
         model = keras.models.load_model(run / names.MODEL, compile=False)
     except (ValueError, OSError) as error:
         raise RunFolderError(f"{run / names.MODEL}: is no whole Keras model, or is cut short. Train again, or restore the file.") from error
-    index, split = splits.read_splits(run / names.SPLITS, root or Path())
+    index, split = splits.read_splits(run / names.SPLITS, Path())
     return Trained(run, config, model, index, split)
