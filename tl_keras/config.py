@@ -154,6 +154,16 @@ class ModelConfig(Section):
     freeze_batchnorm: bool = Field(default=True, description="finetune: hold BatchNorm still also where its stage trains")
 
 
+class FeaturesConfig(Section):
+    """What the frozen part of the backbone puts out: computed once, kept on disk for later runs."""
+
+    views: Annotated[Whole, Field(ge=0)] | None = Field(
+        default=None, description="stored augmented views of each training image, beside the plain one"
+    )
+    stages: Literal["last", "all"] | None = Field(default=None, description="stages whose averages the head sees")
+    max_gb: Number = Field(default=20.0, ge=0, description="GB on disk for all stored features")
+
+
 class TrainConfig(Section):
     """The phases of training: the head first, then, where the mode says so, the backbone's upper stages."""
 
@@ -161,9 +171,6 @@ class TrainConfig(Section):
     batch_size: Side = Field(default=32, description="images per step")
     head_epochs: Side = Field(default=100, description="passes, at most, of a head that learns by steps: one with hidden layers")
     head_learning_rate: Positive = Field(default=1e-3, description="peak rate of a head that learns by steps")
-    head_views: Annotated[Whole, Field(ge=0)] = Field(
-        default=3, description="augmented views of each image for the head's own phase, beside the plain one"
-    )
     unfreeze_from: Stage | None = Field(default=None, description="lowest stage that finetuning trains")
     learning_rate: Positive | None = Field(default=None, description="peak rate of finetuning or pretraining")
     layer_decay: Area | None = Field(default=None, description="rate of a stage relative to the stage above it")
@@ -204,7 +211,9 @@ class RuntimeConfig(Section):
     """The machine's side of a run."""
 
     seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="of weights, order, dropout and augmentation")
-    precision: Literal["float32", "bfloat16", "float16"] = Field(default="float32", description="of the computation")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="of the computation; auto: float32, or what is measurably faster on this machine where that matters"
+    )
     deterministic: bool = Field(default=True, description="the same numbers from the same seed, on the same machine")
     threads: Side | None = Field(default=None, description="CPU threads; null: one per core")
 
@@ -215,6 +224,7 @@ class Config(Section):
     mode: Mode = Field(description="what the run does")
     data: DataConfig = Field(default_factory=DataConfig, description="images")
     model: ModelConfig = Field(default_factory=ModelConfig, description="network")
+    features: FeaturesConfig = Field(default_factory=FeaturesConfig, description="frozen features")
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
     export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")

@@ -35,3 +35,7 @@ class ExportError(UserError):
 
 class TrainingError(UserError):
     """A training that cannot go on, such as a loss that is no number."""
+
+
+class StoreError(UserError):
+    """The store of features: no room under its limit or on its disk."""

@@ -1,5 +1,8 @@
 """The linear probe against scikit-learn, and standardised features folded into a layer."""
 
+import tracemalloc
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -8,9 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from tl_keras.transfer import probe
-from tl_keras.transfer.probe import PATIENCE, LinearProbe, Standardiser, fit_linear_probe
+from tl_keras.transfer.probe import PATIENCE, CrossEntropy, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
 
 Pair = tuple[NDArray[np.float32], NDArray[np.int32]]
+
+
+PLAIN = Standardiser(np.zeros(5, np.float32), np.ones(5, np.float32))  # leaves features as they are
 
 
 def clouds(num: int, num_classes: int, seed: int, width: int = 5, spread: float = 1.5) -> Pair:
@@ -32,7 +38,7 @@ def probabilities_of(found: LinearProbe, x: NDArray[np.float32]) -> NDArray[np.f
 def test_probe_is_logistic_regression_at_the_chosen_penalty(num_classes: int, weight: float) -> None:
     train, val = clouds(60, num_classes, 1), clouds(30, num_classes, 2)
     weights = np.array([weight, *[1.0] * (num_classes - 1)], np.float32)
-    found = fit_linear_probe(train, val, weights)
+    found = fit_linear_probe(train, val, PLAIN, weights)
     twin = LogisticRegression(C=found.penalty, max_iter=1000, tol=1e-6, class_weight=dict(enumerate(weights)))
     twin.fit(train[0].astype(np.float64), train[1])
     expected = twin.predict_proba(val[0])
@@ -43,14 +49,15 @@ def test_probe_is_logistic_regression_at_the_chosen_penalty(num_classes: int, we
 
 def test_class_weights_pull_towards_the_heavy_class() -> None:
     train, val = clouds(60, 2, 1), clouds(30, 2, 2)
-    shares = [probabilities_of(fit_linear_probe(train, val, np.array([w, 1.0], np.float32)), val[0])[:, 0].mean() for w in (1.0, 8.0)]
+    found = [fit_linear_probe(train, val, PLAIN, np.array([weight, 1.0], np.float32)) for weight in (1.0, 8.0)]
+    shares = [probabilities_of(each, val[0])[:, 0].mean() for each in found]
     assert shares[1] > shares[0] + 0.1
 
 
 def test_val_loss_chooses_and_the_path_ends_when_it_rises() -> None:
     told: list[LinearProbe] = []
     train, val = clouds(30, 3, 1, 40, 5), clouds(60, 3, 2, 40, 5)  # wide: a weak penalty overfits
-    found = fit_linear_probe(train, val, np.ones(3, np.float32), told.append)
+    found = fit_linear_probe(train, val, Standardiser.fit(train[0]), np.ones(3, np.float32), told.append)
     losses = [each.val_loss for each in told]
     assert found is told[int(np.argmin(losses))]
     assert len(told) == int(np.argmin(losses)) + 1 + PATIENCE < len(probe.PENALTIES)
@@ -59,12 +66,93 @@ def test_val_loss_chooses_and_the_path_ends_when_it_rises() -> None:
 
 def test_a_class_that_val_lacks_does_no_harm() -> None:
     (x, y), train = clouds(30, 3, 2), clouds(60, 3, 1)
-    found = fit_linear_probe(train, (x[y != 2], y[y != 2]), np.ones(3, np.float32))
+    found = fit_linear_probe(train, (x[y != 2], y[y != 2]), PLAIN, np.ones(3, np.float32))
     assert found.kernel.shape == (5, 3)
 
 
+def raw_clouds(num: int, num_classes: int, seed: int) -> Pair:
+    """Clouds whose features have means and scales of their own."""
+    x, y = clouds(num, num_classes, seed)
+    return x * np.array([0.1, 1, 10, 3, 1], np.float32) + np.array([1, -2, 50, 0, 7], np.float32), y
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_each_penalty_is_solved_to_the_optimum_of_scikit_learn(num_classes: int) -> None:
+    train, val = raw_clouds(90, num_classes, 1), raw_clouds(30, num_classes, 2)
+    standardise, told = Standardiser.fit(train[0]), list[LinearProbe]()
+    fit_linear_probe(train, val, standardise, np.ones(num_classes, np.float32), told.append)
+    x = standardise(train[0]).astype(np.float64)
+    for found in told:
+        twin = LogisticRegression(C=found.penalty, max_iter=1000, tol=1e-7).fit(x, train[1])
+        np.testing.assert_allclose(probabilities_of(found, standardise(val[0])), twin.predict_proba(standardise(val[0])), atol=2e-3)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_streamed_features_give_what_features_in_memory_give(num_classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, val = raw_clouds(200, num_classes, 1), raw_clouds(50, num_classes, 2)
+    arguments = (train, val, Standardiser.fit(train[0]), np.array([3, *[1] * (num_classes - 1)], np.float32))
+    expected, streamed = list[LinearProbe](), list[LinearProbe]()
+    monkeypatch.setattr(probe, "TOLERANCE", 1e-5)
+    monkeypatch.setattr(probe, "CHUNK_BYTES", 37 * 4 * 5)
+    fit_linear_probe(*arguments, expected.append)
+    monkeypatch.setattr(probe, "IN_MEMORY_BYTES", 0)
+    fit_linear_probe(*arguments, streamed.append)
+    for one, other in zip(streamed, expected, strict=True):
+        np.testing.assert_allclose(one.kernel, other.kernel, atol=5e-4)
+        np.testing.assert_allclose(one.bias, other.bias, atol=5e-4)
+        assert one.val_loss == pytest.approx(other.val_loss, abs=1e-4)
+
+
+def test_objective_streamed_is_the_double_loop_in_memory_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    (x, y), class_weights = raw_clouds(40, 3, 1), np.array([1, 2, 3], np.float32)
+    standardise, weights = Standardiser.fit(x), np.random.default_rng(0).normal(size=(6, 3))
+    loss, gradient = 0.0, np.zeros((6, 3))
+    for row, label in zip(np.hstack([standardise(x), np.ones((40, 1))]).astype(np.float64), y, strict=True):
+        probabilities = np.exp(row @ weights) / np.exp(row @ weights).sum()
+        share = class_weights[label] / class_weights[y].sum()
+        loss -= share * np.log(probabilities[label])
+        gradient += share * np.outer(row, probabilities - np.eye(3)[label])
+    monkeypatch.setattr(probe, "CHUNK_BYTES", 7 * 4 * 5)
+    for memory in (10**6, 0):
+        monkeypatch.setattr(probe, "IN_MEMORY_BYTES", memory)
+        found = CrossEntropy(StandardisedRows(x, standardise), y, class_weights)(weights)
+        assert found[0] == pytest.approx(loss, rel=1e-5)
+        np.testing.assert_allclose(found[1], gradient, atol=1e-5)
+
+
+def test_too_wide_for_a_gram_matrix_is_solved_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, val = clouds(60, 3, 1), clouds(30, 3, 2)
+    expected = fit_linear_probe(train, val, PLAIN, np.ones(3, np.float32))
+    monkeypatch.setattr(probe, "MAX_GRAM_WIDTH", 0)
+    found = fit_linear_probe(train, val, PLAIN, np.ones(3, np.float32))
+    assert found.val_loss == pytest.approx(expected.val_loss, abs=1e-3)
+
+
+def test_features_on_disk_are_never_all_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = clouds(40_000, 3, 1, width=100)
+    np.save(tmp_path / "x.npy", x)
+    on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")  # 16 MB
+    monkeypatch.setattr(probe, "IN_MEMORY_BYTES", 10**6)
+    monkeypatch.setattr(probe, "CHUNK_BYTES", 10**5)
+    monkeypatch.setattr(probe, "PENALTIES", (1e-3,))
+    val = clouds(100, 3, 2, width=100)
+    tracemalloc.start()
+    fit_linear_probe((on_disk, y), val, Standardiser.fit(on_disk), np.ones(3, np.float32))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes / 6
+
+
+def test_separable_features_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    train = clouds(30, 3, 1, 40, 0.1)
+    told: list[LinearProbe] = []
+    found = fit_linear_probe(train, clouds(30, 3, 2, 40, 0.1), Standardiser.fit(train[0]), np.ones(3, np.float32), told.append)
+    assert found.val_accuracy == 1
+    assert all(np.isfinite(each.kernel).all() for each in told)
+
+
 def test_standardiser_measures_in_chunks_what_numpy_measures_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(probe, "CHUNK_BYTES", 7 * 4 * 3)
     features = np.random.default_rng(0).normal(50, [1, 10, 100], (40, 3)).astype(np.float32)
     found = Standardiser.fit(features)
     variance = features.astype(np.float64).var(axis=0)
@@ -86,4 +174,4 @@ def test_folded_head_on_raw_features_is_the_head_on_standardised_ones(hidden: tu
     standardise = Standardiser.fit(raw)
     expected = np.asarray(model(standardise(raw)))
     standardise.fold(layers[0])
-    np.testing.assert_allclose(model(raw), expected, atol=1e-5)
+    np.testing.assert_allclose(model(raw), expected, atol=5e-4)

@@ -3,7 +3,7 @@
 The last room of `data`: what comes out is all that training and evaluation know about images.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
@@ -16,7 +16,7 @@ from tl_keras.data import splits
 from tl_keras.data.pipeline import Pixels, check_bad, fits
 from tl_keras.data.sources import Index
 from tl_keras.progress import Progress
-from tl_keras.run_folder import BAD_IMAGES, SCRATCH, SPLITS, RunFolder, write_csv
+from tl_keras.run_folder import BAD_IMAGES, SPLITS, RunFolder, write_csv
 
 
 @dataclass(frozen=True)
@@ -69,47 +69,39 @@ class _Files(Sequence[Path]):
         return self._index.root / paths if isinstance(paths, str) else [self._index.root / path for path in paths]
 
 
-def open_pixels(index: Index, config: DataConfig, image_size: tuple[int, int], scratch: Path | None, progress: Progress) -> Pixels:
-    """Decode every image of an index once, into `scratch` where they fit.
+def open_pixels(index: Index, config: DataConfig, image_size: tuple[int, int], scratch: Path | None) -> Pixels:
+    """The images of an index, not decoded yet; those that are read stay in the folder `scratch` where they all fit there."""
+    cache_file = None
+    if scratch is not None:
+        scratch.mkdir(exist_ok=True)
+        cache_file = scratch / "pixels.npy" if fits(len(index.paths), image_size, scratch, config.cache_gb) else None
+    return Pixels(_Files(index), image_size, config.resize, cache_file)
+
+
+def decode(pixels: Pixels, config: DataConfig, progress: Progress) -> None:
+    """Decode every image once.
 
     Raises:
         DataError: files that do not decode, where `data.on_bad_image` or `data.max_bad_fraction` forbid them.
     """
-    cache_file = None
-    if scratch is not None and fits(len(index.paths), image_size, scratch, config.cache_gb):
-        cache_file = scratch / "pixels.npy"
-    pixels = Pixels(_Files(index), image_size, config.resize, cache_file)
-    with progress.bar("decode images", len(index.paths)) as advance:
+    with progress.bar("decode images", len(pixels.paths)) as advance:
         pixels.decode_all(advance)
-    check_bad(pixels.bad, len(index.paths), on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
-    return pixels
+    check_bad(pixels.bad, len(pixels.paths), on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
 
 
-def prepare(index: Index, config: DataConfig, image_size: tuple[int, int], run: RunFolder, progress: Progress) -> ImageData:
-    """Decode a source's images and cut its splits; both are written to the run folder.
-
-    Args:
-        index: from `sources.open_source`, or from the splits.csv of a run that is continued: given splits are kept.
-        image_size: (height, width) in pixels.
-
-    Raises:
-        DataError: see `open_pixels` and `splits.cut`.
-    """
-    usable = np.ones(len(index.paths), bool)
-    _cut(index, usable, config)  # a class that is too small is said before hours of decoding
-    (run / SCRATCH).mkdir(exist_ok=True)
-    pixels = open_pixels(index, config, image_size, run / SCRATCH, progress)
-    usable[list(pixels.bad)] = False
-    split = _cut(index, usable, config)
-    if pixels.bad:
-        progress.line(f"skipped {len(pixels.bad)} of {len(index.paths)} files that do not decode; {BAD_IMAGES} names them")
-        write_csv(run / BAD_IMAGES, ("path", "reason"), bad_rows(pixels.bad, index))
-    splits.write_splits(run / SPLITS, index, split)
-    return ImageData(index, pixels, split)
-
-
-def _cut(index: Index, usable: NDArray[np.bool_], config: DataConfig) -> NDArray[np.str_]:
+def cut(index: Index, config: DataConfig, bad: Container[int]) -> NDArray[np.str_]:
+    """Cut the splits of an index among the images that are not `bad`; see `splits.cut`."""
+    usable = np.fromiter((row not in bad for row in range(len(index.paths))), bool, len(index.paths))
     return splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
+
+
+def write(data: ImageData, run: RunFolder, progress: Progress) -> None:
+    """Write splits.csv to a run folder, and bad_images.csv where there are any."""
+    bad = data.pixels.bad
+    if bad:
+        progress.line(f"skipped {len(bad)} of {len(data.index.paths)} files that do not decode; {BAD_IMAGES} names them")
+        write_csv(run / BAD_IMAGES, ("path", "reason"), bad_rows(bad, data.index))
+    splits.write_splits(run / SPLITS, data.index, data.split)
 
 
 def bad_rows(bad: dict[int, str], index: Index) -> Iterable[tuple[str, str]]:

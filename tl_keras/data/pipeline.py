@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
 from tl_keras.data import images
+from tl_keras.data.content import ID_BYTES, Ids, hash_files
 from tl_keras.errors import BadImageError, DataError
+from tl_keras.progress import Progress
 
 Advance = Callable[[int], None]  # told how many images were just done
 
@@ -26,13 +28,18 @@ _DECODED_AT_ONCE = 1024  # files queued for the threads: the queue takes about a
 
 
 class Pixels:
-    """The evaluation pixels of n files: uint8 (n, h, w, 3), on disk while they fit, else decoded at each read.
+    """The evaluation pixels of n files: uint8 (n, h, w, 3), decoded when they are read, and kept on disk where they fit.
 
     Args:
         paths: the n files.
         image_size: (height, width) in pixels.
         resize: 'crop', 'letterbox' or 'stretch'; see `images.fit`.
         cache_file: where to keep decoded pixels; None decodes at each read.
+
+    Attributes:
+        bad: position -> reason, of files that were found not to decode.
+        good: bool (n,), files that are known to decode.
+        ids: (n,) what each file's content is known by, after `identify`.
     """
 
     def __init__(self, paths: Sequence[Path], image_size: tuple[int, int], resize: str, cache_file: Path | None = None) -> None:
@@ -40,34 +47,56 @@ class Pixels:
         self.shape = (*image_size, 3)
         self.resize = resize
         self.bad: dict[int, str] = {}
-        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+        self.good = np.zeros(len(paths), bool)
+        self.ids: Ids = np.empty(0, f"S{ID_BYTES}")
+        self._pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="decode")  # two a core: one waits for its file
+        self._cached = np.zeros(len(paths), bool)
         self._cache: NDArray[np.uint8] | None = None
         if cache_file is not None:
             self._cache = np.lib.format.open_memmap(cache_file, "w+", np.uint8, (len(paths), *self.shape))
 
+    def identify(self, progress: Progress) -> None:
+        """Read every file once for its content's id."""
+        with progress.bar("read files", len(self.paths)) as advance:
+            self.ids = hash_files(self.paths, advance)
+
     def decode_all(self, advance: Advance | None = None) -> None:
-        """Decode every file once: fill the cache, and note in `bad` (position -> reason) those that do not decode."""
-        for rows in row_batches(np.arange(len(self.paths)), _DECODED_AT_ONCE):
+        """Decode every file of which it is not known whether it does, once: fill the cache, and note the `bad`."""
+        unknown = np.flatnonzero(~self.good)
+        for rows in row_batches(unknown[~np.isin(unknown, list(self.bad))], _DECODED_AT_ONCE):
             for _ in self._pool.map(self._decode_one, rows.tolist()):
                 if advance is not None:
                     advance(1)
 
-    def _decode_one(self, row: int) -> None:
+    def _decode_one(self, row: int) -> NDArray[np.uint8] | None:
         try:
-            pixels = self._load(row)
-            if self._cache is not None:
-                self._cache[row] = pixels
+            return self._load(row)
         except BadImageError as error:
             self.bad[row] = str(error)
+            return None
 
     def _load(self, row: int) -> NDArray[np.uint8]:
-        return images.load(self.paths[row], (self.shape[0], self.shape[1]), self.resize)
+        if self._cache is not None and self._cached[row]:
+            return np.asarray(self._cache[row])
+        pixels = images.load(self.paths[row], (self.shape[0], self.shape[1]), self.resize)
+        self.good[row] = True
+        if self._cache is not None:
+            self._cache[row] = pixels
+            self._cached[row] = True
+        return pixels
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the pixels of some files, uint8 (b, h, w, 3)."""
-        if self._cache is not None:
+        if self._cache is not None and self._cached[rows].all():
             return np.asarray(self._cache[rows])
         return np.stack(list(self._pool.map(self._load, rows)))
+
+    def read_good(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return those of some files that decode, and their pixels; the others are noted in `bad`."""
+        found = list(self._pool.map(self._decode_one, rows.tolist()))
+        kept = [pixels for pixels in found if pixels is not None]
+        good = rows[[pixels is not None for pixels in found]]
+        return good, np.stack(kept) if kept else np.empty((0, *self.shape), np.uint8)
 
 
 def fits(num_images: int, image_size: tuple[int, int], folder: Path, cache_gb: float) -> bool:

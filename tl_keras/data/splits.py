@@ -42,9 +42,12 @@ def cut(index: Index, usable: NDArray[np.bool_], *, val_fraction: float, test_fr
     split[~usable] = UNUSED
     given = set(index.given or ())
     missing = [(name, fraction) for name, fraction in (("test", test_fraction), ("val", val_fraction)) if name not in given]
-    for label, rows in enumerate(_rows_by_class(index, split == "train")):
-        _check_class_size(index, label, len(rows), LEAST_IN_TRAIN + len(missing), usable)
+    to_cut = np.isin(np.asarray(index.given or "train"), "train") & np.ones(len(usable), bool)
+    for label, rows in enumerate(_rows_by_class(index, to_cut)):
         order = np.random.default_rng([seed, label]).permutation(rows)
+        order = order[usable[order]]  # a file that does not decode moves few of the others to another split
+        _check_class_size(index, label, len(order), LEAST_IN_TRAIN + len(missing), usable)
+        rows = order
         for place, (target, fraction) in enumerate(missing):
             spare = len(order) - LEAST_IN_TRAIN - (len(missing) - place - 1)  # what later splits and train do not need
             number = min(max(1, round(fraction * len(rows))), spare)

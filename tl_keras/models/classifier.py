@@ -14,6 +14,7 @@ from keras import layers
 from tl_keras.config import ModelConfig
 from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_loading import BuiltBackbone
+from tl_keras.models.stages import ancestors, parents_of
 
 POOLINGS = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D, "flatten": layers.Flatten}
 ALL_STAGES = "all"
@@ -28,32 +29,48 @@ class Classifier:
         trunk: the same pixels -> pooled features (b, d).
         head: features (b, d) -> logits; its layers are those of `model`.
         stages: 'stage1' ... -> names of the backbone's layers, from the input up.
+        boundaries: the same -> the symbolic tensor of `model` that the stage puts out.
+        widths: the same -> how many of the d features come from the stage, in the order in which they stand in them.
     """
 
     model: keras.Model
     trunk: keras.Model
     head: keras.Model
     stages: dict[str, tuple[str, ...]]
+    boundaries: dict[str, Any]
+    widths: dict[str, int]
 
 
-def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: int, seed: int) -> Classifier:
+def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: int, seed: int, *, all_stages: bool = False) -> Classifier:
     """Put pooling and a head on a backbone.
 
     Args:
         config: `pooling`, `hidden` and `dropout` are used; `pooling=flatten, hidden=[1024]` is VGG's classic head.
+        all_stages: the head sees the averages of every stage's feature map, not of the last one alone (Head2Toe, Evci
+            et al. 2022, arXiv:2201.03529); the last stage's are pooled as `config.pooling` says.
         num_classes: k, at least 2.
         seed: of the head's weights and of dropout.
     """
     taken = {operation.name for operation in backbone.model.operations}
-    features = POOLINGS[config.pooling](name=_free("pool", taken))(backbone.model.output)
+    pooled = {name: _pool("avg", f"pool_{name}", taken)(tensor) for name, tensor in backbone.boundaries.items()} if all_stages else {}
+    pooled[list(backbone.stages)[-1]] = _pool(config.pooling, "pool", taken)(backbone.model.output)
+    joined = layers.Concatenate(dtype="float32", name=_free("pool_all", taken))
+    features = joined(list(pooled.values())) if all_stages else next(iter(pooled.values()))
     head_layers = _head_layers(config, num_classes, seed, taken)
-    pooled = keras.Input(features.shape[1:], name="features", dtype=features.dtype)
+    stored = keras.Input(features.shape[1:], name="features", dtype=features.dtype)
     return Classifier(
         model=keras.Model(backbone.model.input, _chain(head_layers, features), name=backbone.model.name),
         trunk=keras.Model(backbone.model.input, features, name="trunk"),
-        head=keras.Model(pooled, _chain(head_layers, pooled), name="head"),
+        head=keras.Model(stored, _chain(head_layers, stored), name="head"),
         stages=backbone.stages,
+        boundaries=backbone.boundaries,
+        widths={name: tensor.shape[-1] for name, tensor in pooled.items()},
     )
+
+
+def _pool(kind: str, name: str, taken: set[str]) -> Any:
+    """A pooling layer that computes and answers in float32, so that stored features are whole in every precision."""
+    return POOLINGS[kind](name=_free(name, taken), dtype="float32")
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -100,6 +117,30 @@ def unfreeze(classifier: Classifier, lowest: str | None, *, freeze_batchnorm: bo
             layer = classifier.model.get_layer(layer_name)
             still = freeze_batchnorm and isinstance(layer, layers.BatchNormalization)
             layer.trainable = position >= first and not still
+
+
+def cut_below(classifier: Classifier, lowest: str) -> tuple[dict[str, Any], keras.Model] | None:
+    """Cut the graph where training begins: what lies below `lowest` is frozen and need not run again.
+
+    Returns:
+        The frozen tensors that the rest reads, by name, and the rest: a model from those tensors, in this order, to
+        logits, which shares its layers with `classifier.model`. None where nothing below is frozen.
+    """
+    names = list(classifier.stages)
+    first = 0 if lowest == ALL_STAGES else names.index(lowest)
+    if first == 0:
+        return None
+    parents = parents_of(classifier.model)
+    frozen = ancestors(classifier.model, classifier.boundaries[names[first - 1]], parents)
+    operations = classifier.model.operations
+    frozen |= {id(each) for each in operations if _is_pooling(each) and all(id(parent) in frozen for parent in parents[id(each)])}
+    read = [parent for each in operations if id(each) not in frozen for parent in parents[id(each)] if id(parent) in frozen]
+    tensors = {f"cut{place}": parent.output for place, parent in enumerate({id(parent): parent for parent in read}.values(), start=1)}
+    return tensors, keras.Model(list(tensors.values()), classifier.model.output, name="tail")
+
+
+def _is_pooling(operation: Any) -> bool:
+    return isinstance(operation, tuple(POOLINGS.values()))
 
 
 def update_scales(classifier: Classifier, layer_decay: float) -> dict[str, float]:

@@ -82,6 +82,18 @@ def parents_of(model: keras.Model) -> dict[int, list[Any]]:
     }
 
 
+def ancestors(model: keras.Model, tensor: Any, parents: dict[int, list[Any]]) -> set[int]:
+    """The ids of the operations that a tensor depends on, its own one included; `parents` from `parents_of`."""
+    waiting = [operation for operation in model.operations if any(output is tensor for output in keras.tree.flatten(operation.output))]
+    found: set[int] = set()
+    while waiting:
+        operation = waiting.pop()
+        if id(operation) not in found:
+            found.add(id(operation))
+            waiting += parents[id(operation)]
+    return found
+
+
 def _bottlenecks(model: keras.Model, first: Any) -> Iterator[Any]:
     """Yield the operations from `first` on past which no other tensor reaches, if they put out a feature map."""
     operations = model.operations

@@ -6,6 +6,7 @@ number of images or parameters tips a rule is judgement, not measurement. The ch
 
 from tl_keras.config import Config
 
+FINETUNE_VIEWS = 3
 PRETRAIN_EPOCHS = 30
 LAYER_DECAY = 0.8
 LEARNING_RATES = {(False, "adamw"): 5e-4, (False, "sgd"): 0.01, (True, "adamw"): 3e-3, (True, "sgd"): 0.1}  # (pretrain?, optimizer)
@@ -27,7 +28,16 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
         "unfreeze_from": "all" if scratch else lowest_stage(num_train, stages, num_parameters),
     }
     missing = {name: value for name, value in chosen.items() if getattr(config.train, name) is None}
-    return config.model_copy(update={"train": config.train.model_copy(update=missing)})
+    views = config.features.views
+    if views is None:
+        views = FINETUNE_VIEWS if config.mode == "finetune" else 0
+    features = config.features.model_copy(update={"views": views, "stages": head_stages(config)})
+    return config.model_copy(update={"train": config.train.model_copy(update=missing), "features": features})
+
+
+def head_stages(config: Config) -> str:
+    """Whose features the head sees: `features.stages`, or what suits the mode."""
+    return config.features.stages or ("all" if config.mode == "extract" else "last")
 
 
 def finetune_epochs(num_train: int) -> int:

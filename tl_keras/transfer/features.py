@@ -1,78 +1,210 @@
-"""What a frozen trunk makes of images, computed once.
+"""What a frozen trunk makes of images, computed once for all runs.
 
-The features lie in a file, read by memory map, so that their number is bounded by the disk. Their next stop is
-`probe`; what the trunk is, `models` says.
+For each image and view only what the store lacks is computed: the image is decoded once, each view of it goes through
+the trunk once, and every output is written as shards. The key of a row is the trunk's fingerprint, the image contract,
+the view, and the image's content, so nothing is served stale and a renamed file is no new image. The rows are read
+back by `probe`, `head` and `finetune` as `StoredFeatures`.
 """
 
-from collections.abc import Iterator
-from pathlib import Path
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.config import AugmentConfig
-from tl_keras.data.pipeline import Advance, Pixels, ordered_batches
-from tl_keras.errors import TrainingError
+from tl_keras.data import augment as augmentation
+from tl_keras.data.content import Ids, numbers
+from tl_keras.data.pipeline import Advance, Pixels, row_batches
+from tl_keras.progress import Progress
+from tl_keras.transfer.store import Collection, Store
+from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
+
+SHARD_ROWS = 256  # a killed run loses the images of one shard
+CHUNK_BYTES = 64 * 2**20  # of pixels or of one output at once
+VIEW_SEED = 0  # views belong to the store, not to a run: runs that differ in their seed share them
+FLOAT16_ERROR = 1e-3  # relative, root mean square: float16 where it is no worse, which overflow and tiny numbers are
+
+Rows = NDArray[np.int64]
 
 
-def compute_features(
-    trunk: keras.Model,
-    pixels: Pixels,
-    rows: NDArray[np.int64],
-    file: Path,
-    *,
-    batch_size: int,
-    views: int = 0,
-    augment: AugmentConfig | None = None,
-    seed: int = 0,
-    advance: Advance | None = None,
-) -> NDArray[np.float32]:
-    """Run a trunk once over some images, and once over each augmented view of them, in inference mode.
+class StoredFeatures:
+    """Rows of features on disk, read by slices or by positions: float32 (n, ...), like an array that is not in memory.
 
     Args:
-        trunk: pixels -> pooled features (b, d).
-        rows: positions in `pixels`, (n,).
-        file: the .npy file to hold the features.
-        views: augmented views of each image, beside the plain one.
-
-    Returns:
-        float32 ((1 + views) * n, d), a memory map of `file`: the plain images in the order of `rows`, then each view.
+        parts: collections and the ids of the images to take from each, one after the other.
     """
-    labels = np.zeros(len(pixels.paths), np.int32)
 
-    def batches() -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        for view in range(views + 1):
-            changed = augment if view else None
-            yield from ordered_batches(pixels, rows, labels, 1, batch_size=batch_size, augment=changed, seed=seed, view=view)
+    def __init__(self, parts: Sequence[tuple[Collection, Ids]]) -> None:
+        self._collections = [collection for collection, _ in parts]
+        self._part = np.repeat(np.arange(len(parts)), [len(ids) for _, ids in parts])
+        self._places = np.concatenate([collection.locate(ids) for collection, ids in parts])
+        self.shape = (len(self._part), *self._collections[0].row_shape)
 
-    return run_model(trunk, batches(), (1 + views) * len(rows), file, advance)
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def __getitem__(self, rows: slice | Rows) -> NDArray[np.float32]:
+        part, places = self._part[rows], self._places[rows]
+        out = np.empty((len(part), *self.shape[1:]), np.float32)
+        for number in np.unique(part):
+            chosen = part == number
+            out[chosen] = self._collections[number].read_places(places[chosen])
+        return out
 
 
-def run_model(model: keras.Model, batches: Any, num: int, file: Path | None = None, advance: Advance | None = None) -> NDArray[np.float32]:
-    """Run a model in inference mode over (images, targets) batches.
+class FrozenFeatures:
+    """The outputs of one trunk for the images of one run, in the plain view and in augmented ones.
 
-    Returns:
-        float32 (num, d): a memory map of `file`, or an array where `file` is None.
-
-    Raises:
-        TrainingError: the model puts out a number that is not finite, as float16 does where it overflows.
+    Args:
+        store: where they are kept.
+        trunk: what computes them.
+        pixels: the images, identified.
+        augment: what makes view 1, 2, ... of an image.
+        about: what people call the trunk, for `tl-keras cache list`.
     """
-    spec = tf.TensorSpec((None, *model.input.shape[1:]), tf.float32)
-    call = tf.function(lambda images: model(images, training=False), input_signature=[spec])
-    shape = (num, *model.output.shape[1:])
-    found: NDArray[np.float32] = np.empty(shape, np.float32) if file is None else np.lib.format.open_memmap(file, "w+", np.float32, shape)
-    done = 0
-    for images, _ in batches:
-        part = call(images).numpy()
-        if not np.isfinite(part).all():
-            raise TrainingError(
-                f"'{model.name}' puts out numbers that are not finite. Set runtime.precision=float32, or mend the weights it starts from."
-            )
-        found[done : done + len(part)] = part
-        done += len(part)
-        if advance is not None:
-            advance(len(part))
-    return found
+
+    def __init__(self, store: Store, trunk: Trunk, pixels: Pixels, augment: AugmentConfig, about: dict[str, Any]) -> None:
+        self.store, self.trunk, self.pixels, self.ids = store, trunk, pixels, pixels.ids
+        self._augment = augment
+        self._about = about
+        self._fingerprints = trunk.fingerprints()
+        self._opened: dict[tuple[str, int], Collection] = {}
+
+    def collection(self, output: str, view: int) -> Collection:
+        """The rows of one output for one view; 0 is the plain one."""
+        if (output, view) not in self._opened:
+            contract = {"size": self.pixels.shape[:2], "resize": self.pixels.resize, "features": self._fingerprints[output]}
+            if view:
+                contract |= {"view": view, "seed": VIEW_SEED, "augment": self._augment.model_dump()}
+            key = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:32]
+            about = {**self._about, "output": output, "view": view, "image_size": list(self.pixels.shape[:2])}
+            self._opened[output, view] = self.store.open(key, about)
+        return self._opened[output, view]
+
+    def stored(self, output: str, rows: Rows, num_views: int = 0) -> StoredFeatures:
+        """What was computed: the plain view of all `rows`, then view 1 of all of them, and so on."""
+        return StoredFeatures([(self.collection(output, view), self.ids[rows]) for view in range(num_views + 1)])
+
+    def missing(self, output: str, view: int, rows: Rows) -> Rows:
+        """Those of some rows whose output is not in the store."""
+        return rows[~self.collection(output, view).has(self.ids[rows])]
+
+    def count_missing(self, wanted: Sequence[Rows]) -> int:
+        """How often an image would go through the trunk in `compute`."""
+        return sum(max(len(self.missing(name, view, rows)) for name in self.trunk.shapes) for view, rows in enumerate(wanted))
+
+    def bytes_missing(self, wanted: Sequence[Rows]) -> int:
+        """Bytes on disk that `compute` would add, where float16 holds what it may hold."""
+        return sum(
+            len(self.missing(name, view, rows)) * int(np.prod(shape)) * (2 if len(shape) > 1 else 4)
+            for view, rows in enumerate(wanted)
+            for name, shape in self.trunk.shapes.items()
+        )
+
+    def compute(self, wanted: Sequence[Rows], progress: Progress, check: Callable[[], None]) -> None:
+        """Compute what is missing; files that do not decode are noted in `pixels.bad`.
+
+        Args:
+            wanted: for each view, the rows that need it.
+            check: called after each chunk, to stop where too many files are bad.
+
+        Raises:
+            StoreError: there is no room for it.
+        """
+        lacks = {
+            (name, view): self._unique(self.missing(name, view, rows)) for view, rows in enumerate(wanted) for name in self.trunk.shapes
+        }
+        self._mark_good(wanted)
+        names = [name for name in self.trunk.shapes if any(len(lacks[name, view]) for view in range(len(wanted)))]
+        if not names:
+            return
+        self.store.require_room(self.bytes_missing(wanted))
+        trunk = self.trunk.only(names)
+        by_view = [np.unique(np.concatenate([lacks[name, view] for name in names])) for view in range(len(wanted))]
+        with progress.bar("features", sum(map(len, by_view))) as advance:
+            for good, pixels in self._chunks(np.unique(np.concatenate(by_view))):
+                for view, rows in enumerate(by_view):
+                    self._compute_view(trunk, view, good, pixels, rows, lacks, advance)
+                check()
+
+    def _unique(self, rows: Rows) -> Rows:
+        """One row for each content, and each that cannot be read: decoding will say why."""
+        ids = self.ids[rows]
+        first = np.unique(ids, return_index=True)[1]
+        return np.union1d(rows[first], rows[ids == b""])
+
+    def _mark_good(self, wanted: Sequence[Rows]) -> None:
+        """An image that has features has been decoded, under this contract."""
+        for name in self.trunk.shapes:
+            self.pixels.good[wanted[0]] |= self.collection(name, 0).has(self.ids[wanted[0]])
+
+    def _chunks(self, rows: Rows) -> Iterator[tuple[Rows, NDArray[np.uint8]]]:
+        """Decoded chunks, the next one being decoded while one is used."""
+        largest = max(int(np.prod(self.pixels.shape)), *(4 * int(np.prod(shape)) for shape in self.trunk.shapes.values()))
+        num = max(BATCH_SIZE, min(SHARD_ROWS, CHUNK_BYTES // largest // BATCH_SIZE * BATCH_SIZE))
+        with ThreadPoolExecutor(1) as ahead:
+            waiting: Any = None
+            for chunk in row_batches(rows, num):
+                coming = ahead.submit(self.pixels.read_good, chunk)
+                if waiting is not None:
+                    yield waiting.result()
+                waiting = coming
+            if waiting is not None:
+                yield waiting.result()
+
+    def _compute_view(
+        self,
+        trunk: Trunk,
+        view: int,
+        good: Rows,
+        pixels: NDArray[np.uint8],
+        rows: Rows,
+        lacks: dict[tuple[str, int], Rows],
+        advance: Advance,
+    ) -> None:
+        chosen = np.isin(good, rows)
+        taken = good[chosen]
+        if not len(taken):
+            return
+        images = pixels[chosen]
+        outputs = trunk(images if view == 0 else self._view(images, taken, view))
+        for name, values in outputs.items():
+            new = np.isin(taken, lacks[name, view])
+            if new.any():
+                self.collection(name, view).write(self.ids[taken[new]], compact(values[new]))
+        advance(len(taken))
+
+    def _view(self, images: NDArray[np.uint8], rows: Rows, view: int) -> NDArray[np.uint8]:
+        """One random view of each image; it depends on the image's content and the view's number alone."""
+        number, augmented = numbers(self.ids[rows]), _augmented(self._augment)
+        starts = range(0, len(rows), BATCH_SIZE)
+        parts = (slice(start, start + BATCH_SIZE) for start in starts)
+        return np.concatenate([augmented(images[part], number[part], tf.constant(view, tf.int64)).numpy() for part in parts])
+
+
+@cache
+def _augmented(augment: AugmentConfig) -> Any:
+    @tf.function(reduce_retracing=True)
+    def view(images: tf.Tensor, number: tf.Tensor, view: tf.Tensor) -> tf.Tensor:
+        draws = tf.map_fn(lambda each: augmentation.draw(augment, VIEW_SEED, view, each), number, fn_output_signature=tf.float32)
+        return augmentation.augment_batch(augment, images, draws)
+
+    return view
+
+
+def compact(values: NDArray[np.float32]) -> NDArray[Any]:
+    """Feature maps (n, h, w, c) as float16 where that loses nothing that matters; vectors (n, d) stay float32."""
+    if values.ndim == 2:
+        return values
+    with np.errstate(over="ignore"):
+        half = values.astype(np.float16)
+    error = half - values
+    norm = float(np.sqrt(np.mean(values**2)))
+    holds = bool(np.isfinite(half).all()) and float(np.sqrt(np.mean(error**2))) <= FLOAT16_ERROR * norm
+    return half if holds else values

@@ -7,13 +7,14 @@ import keras
 
 from tl_keras.models.classifier import ALL_STAGES
 from tl_keras.run_folder import BACKBONE, write_whole
+from tl_keras.transfer.feeds import PixelFeed
 from tl_keras.transfer.finetune import train_backbone
 from tl_keras.transfer.task import Task
 
 
 def pretrain(task: Task) -> None:
     """Train every layer on the source task."""
-    train_backbone(task, "pretrain", ALL_STAGES, freeze_batchnorm=False)
+    train_backbone(task, PixelFeed(task, task.classifier.model), "pretrain", ALL_STAGES, freeze_batchnorm=False)
 
 
 def save_backbone(task: Task, model: keras.Model) -> None:

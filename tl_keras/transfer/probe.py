@@ -1,24 +1,52 @@
 """A linear head on frozen features, solved to its optimum: the linear probe (Alain & Bengio 2016, arXiv:1610.01644).
 
-scikit-learn solves it for each of a path of penalties, and val chooses among them. Knows arrays only; `head` brings
-features here and puts the solution into the Keras head, by `Standardiser.fold` on raw features.
+L-BFGS solves it for each of a path of penalties, and val chooses among them. Features may be larger than memory: they
+are read chunk after chunk at each evaluation, and only small ones are kept. Knows arrays only; `head` brings features
+here and puts the solution into the Keras head, by `Standardiser.fold` on raw features.
 """
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import minimize
+
+if TYPE_CHECKING:
+    import keras
 
 PENALTIES = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-learn's C, weakest penalty last
-CHUNK_ROWS = 4096  # rows measured at once, so that a file of features never lies in memory as a whole
+IN_MEMORY_BYTES = 128 * 10**6  # features up to this size are kept, standardised; larger ones are read anew each time
+CHUNK_BYTES = 4 * 10**6  # read at once: two products with a chunk that stays in the processor's cache cost one read
 VARIANCE_FLOOR = 1e-3  # of the mean variance: a feature that hardly moves is not blown up
 PATIENCE = 4  # penalties without a better val loss before the path ends
+MAX_ITERATIONS = 300  # for one penalty: a weak one on separable data has its optimum far away, and it does not win
+TOLERANCE = 3e-4  # largest entry of the preconditioned gradient at the optimum; below, only the last digits move
+LOSS_ROUNDING = 1e-7  # relative: a step that gains less is lost in the rounding of float32 products
+GRAM_ROWS = 4  # rows for each feature are enough to know how features go together
+MAX_GRAM_WIDTH = 4096  # beyond it, a Gram matrix costs more than the evaluations that it saves
+
+Labels = NDArray[np.int32]
+Matrix = NDArray[np.floating]
+
+
+class Features(Protocol):
+    """Rows of features, float32 (n, d), that need not lie in memory: a slice of rows is an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[np.float32]: ...
+
+
+def chunks(features: Features) -> list[slice]:
+    """Slices of at most CHUNK_BYTES that cover the rows in order."""
+    rows = max(1, int(CHUNK_BYTES // (4 * features.shape[1])))
+    return [slice(start, min(start + rows, len(features))) for start in range(0, len(features), rows)]
 
 
 @dataclass(frozen=True)
@@ -29,22 +57,118 @@ class Standardiser:
     scale: NDArray[np.float32]
 
     @classmethod
-    def fit(cls, features: NDArray[np.float32]) -> "Standardiser":
+    def fit(cls, features: Features) -> "Standardiser":
         """Measure features float32 (n, d)."""
-        chunks = [slice(start, start + CHUNK_ROWS) for start in range(0, len(features), CHUNK_ROWS)]
-        mean = np.sum([features[rows].sum(axis=0, dtype=np.float64) for rows in chunks], axis=0) / len(features)
-        variance = np.sum([((features[rows] - mean) ** 2).sum(axis=0) for rows in chunks], axis=0) / len(features)
+        mean, variance = np.zeros((2, features.shape[1]))
+        for rows in chunks(features):
+            mean += features[rows].sum(axis=0, dtype=np.float64) / len(features)
+        for rows in chunks(features):
+            variance += ((features[rows] - mean) ** 2).sum(axis=0) / len(features)
         floor = VARIANCE_FLOOR * variance.mean() + 1e-12
         return cls(mean.astype(np.float32), np.sqrt(variance + floor).astype(np.float32))
 
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return (features - self.mean) / self.scale
 
-    def fold(self, dense: keras.layers.Dense) -> None:
+    def fold(self, dense: "keras.layers.Dense") -> None:
         """Change a layer that expects standardised features so that it takes raw ones and answers the same."""
         kernel, bias = dense.get_weights()
         kernel = kernel / self.scale[:, None]
         dense.set_weights([kernel, bias - self.mean @ kernel])
+
+
+class StandardisedRows:
+    """Features as a standardiser shows them: kept standardised where they are small, and else left where they are.
+
+    Args:
+        features: raw, float32 (n, d).
+        standardise: applied when they are read (see `logits`, which folds it into the weights instead).
+    """
+
+    def __init__(self, features: Features, standardise: Standardiser) -> None:
+        self.shape = (len(features), features.shape[1])
+        self._features, self._standardise = features, standardise
+        if 4 * self.shape[0] * self.shape[1] <= IN_MEMORY_BYTES:
+            self._features = _gather(features, standardise)
+            self._standardise = Standardiser(np.zeros_like(standardise.mean), np.ones_like(standardise.scale))
+
+    def read(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Chunks of standardised features in order, each with its rows."""
+        return ((rows, self._standardise(self._features[rows])) for rows in chunks(self._features))
+
+    def gram(self) -> NDArray[np.float32]:
+        """Mean outer product of rows with a 1 appended, float32 (d + 1, d + 1), over evenly spaced chunks."""
+        parts = chunks(self._features)
+        parts = parts[:: max(1, self.shape[0] // (GRAM_ROWS * self.shape[1]))]
+        total = np.zeros((self.shape[1] + 1,) * 2, np.float32)
+        for rows in parts:
+            x = np.pad(self._standardise(self._features[rows]), ((0, 0), (0, 1)), constant_values=1)
+            total += x.T @ x
+        return total / sum(rows.stop - rows.start for rows in parts)
+
+    def logits(self, weights: Matrix) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.float32]]]:
+        """For each chunk its rows, its raw features x (m, d) and its logits (m, k), without a standardised copy.
+
+        Args:
+            weights: (d + 1, k) for standardised features, the bias as last row.
+        """
+        kernel = weights[:-1] / self._standardise.scale[:, None]
+        bias = (weights[-1] - self._standardise.mean @ kernel).astype(np.float32)
+        kernel = kernel.astype(np.float32)
+        for rows in chunks(self._features):
+            x = self._features[rows]
+            yield rows, x, x @ kernel + bias
+
+    def gradient(self, kernel: Matrix, bias: Matrix) -> Matrix:
+        """Gradient (d + 1, k) by standardised weights, from that by raw ones (k, d) and by the bias (k,)."""
+        centred = (kernel - np.outer(bias, self._standardise.mean)) / self._standardise.scale
+        return np.vstack([centred.T, bias])
+
+
+def _gather(features: Features, standardise: Standardiser) -> NDArray[np.float32]:
+    kept = np.empty((len(features), features.shape[1]), np.float32)
+    for rows in chunks(features):
+        kept[rows] = standardise(features[rows])
+    return kept
+
+
+class CrossEntropy:
+    """Weighted mean cross-entropy of a linear head on rows, as a function of its weights (d + 1, k).
+
+    Args:
+        rows: standardised features (n, d).
+        labels: int32 (n,).
+        class_weights: float32 (k,), the weight of each class.
+    """
+
+    def __init__(self, rows: StandardisedRows, labels: Labels, class_weights: NDArray[np.float32]) -> None:
+        self.rows, self.labels = rows, labels
+        self.shape = (rows.shape[1] + 1, len(class_weights))
+        weights = class_weights[labels].astype(np.float64)
+        self.total_weight = float(weights.sum())
+        self.row_weights = (weights / self.total_weight).astype(np.float32)
+
+    def __call__(self, weights: Matrix) -> tuple[float, Matrix, float]:
+        """The loss, its gradient (d + 1, k) float64, and the mean of p (1 - p), the scale of its second derivative."""
+        kernel, bias = np.zeros(self.shape[::-1])[:, :-1], np.zeros(self.shape[1])
+        loss = certainty = 0.0
+        for rows, x, logits in self.rows.logits(weights):
+            own = (np.arange(len(x)), self.labels[rows])
+            log_probabilities, weight = log_softmax(logits), self.row_weights[rows]
+            probabilities = np.exp(log_probabilities)
+            loss -= float(np.dot(weight, log_probabilities[own].astype(np.float64)))
+            certainty += float(np.dot(weight, np.einsum("nk,nk->n", probabilities, probabilities)))
+            probabilities[own] -= 1
+            residuals = probabilities * weight[:, None]
+            kernel += residuals.T @ x
+            bias += residuals.sum(axis=0, dtype=np.float64)
+        return loss, self.rows.gradient(kernel, bias), max(1 - certainty, 0.0) / self.shape[1]
+
+
+def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logarithm of the probabilities, for logits (n, k)."""
+    logits = logits - logits.max(axis=1, keepdims=True)
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -57,36 +181,42 @@ class LinearProbe:
     val_loss: float
     val_accuracy: float
 
+    @classmethod
+    def measure(cls, weights: Matrix, penalty: float, rows: StandardisedRows, labels: Labels) -> "LinearProbe":
+        """Judge weights (d + 1, k), the bias as last row, on rows of val."""
+        loss, num_right = 0.0, 0
+        for part, _, logits in rows.logits(weights):
+            loss -= log_softmax(logits)[np.arange(len(logits)), labels[part]].sum(dtype=np.float64)
+            num_right += int((logits.argmax(axis=1) == labels[part]).sum())
+        found = weights.astype(np.float32)
+        return cls(found[:-1], found[-1], penalty, float(loss) / len(labels), num_right / len(labels))
+
 
 def fit_linear_probe(
-    train: tuple[NDArray[np.float32], NDArray[np.int32]],
-    val: tuple[NDArray[np.float32], NDArray[np.int32]],
+    train: tuple[Features, Labels],
+    val: tuple[Features, Labels],
+    standardise: Standardiser,
     class_weights: NDArray[np.float32],
     on_penalty: Callable[[LinearProbe], None] | None = None,
 ) -> LinearProbe:
     """Solve multinomial logistic regression for a path of L2 penalties, each from the last one's solution.
 
     Args:
-        train: standardised features float32 (n, d) and labels int32 (n,), every class present.
+        train: raw features float32 (n, d), in memory or not, and labels int32 (n,).
         val: likewise; the penalty with the lowest log loss here is taken.
+        standardise: what the solution's kernel and bias expect to be applied to features.
         class_weights: float32 (k,), the weight of each class.
         on_penalty: told of each solution as it is found.
     """
-    (x, y), (x_val, y_val) = train, val
-    solver = LogisticRegression(solver="lbfgs", max_iter=300, warm_start=True)
+    objective = CrossEntropy(StandardisedRows(train[0], standardise), train[1], class_weights)
+    rows_val = StandardisedRows(val[0], standardise)
     best: LinearProbe | None = None
     worse = 0
-    for penalty in PENALTIES:
-        solver.set_params(C=penalty)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a weak penalty that is not worth solving does not win
-            solver.fit(x, y, sample_weight=class_weights[y])
-        probabilities = solver.predict_proba(x_val)
-        loss = float(log_loss(y_val, probabilities, labels=solver.classes_))
-        found = LinearProbe(*_two_sided(solver), penalty, loss, float((probabilities.argmax(1) == y_val).mean()))
+    for penalty, weights in _path(objective):
+        found = LinearProbe.measure(weights, penalty, rows_val, val[1])
         if on_penalty is not None:
             on_penalty(found)
-        if best is None or loss < best.val_loss:
+        if best is None or found.val_loss < best.val_loss:
             best, worse = found, 0
         elif (worse := worse + 1) == PATIENCE:
             break
@@ -95,8 +225,47 @@ def fit_linear_probe(
     return best
 
 
-def _two_sided(solver: LogisticRegression) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    kernel, bias = solver.coef_.T, solver.intercept_
-    if kernel.shape[1] == 1:  # two classes: scikit-learn keeps one column, the log odds of the second class
-        kernel, bias = np.hstack([-kernel / 2, kernel / 2]), np.array([-bias[0] / 2, bias[0] / 2])
-    return kernel.astype(np.float32), bias.astype(np.float32)
+def _path(objective: CrossEntropy) -> Iterator[tuple[float, Matrix]]:
+    """Each penalty with its solution (d + 1, k), from the strongest on."""
+    num_classes = objective.shape[1]
+    gram = objective.rows.gram() if objective.shape[0] <= MAX_GRAM_WIDTH else None
+    weights: Matrix = np.zeros(objective.shape)
+    curvature = (1 - 1 / num_classes) / num_classes
+    for penalty in PENALTIES:
+        # scikit-learn's two classes share one column w, here -w/2 and w/2, whose squares sum to half of its square
+        decay = np.full((objective.shape[0], 1), (2 if num_classes == 2 else 1) / (penalty * objective.total_weight))
+        decay[-1] = 0  # the bias is free
+        factor = None if gram is None else _factor(gram, curvature, decay)
+        weights, curvature = _minimise(objective, weights, decay, factor)
+        yield penalty, weights
+
+
+def _factor(gram: NDArray[np.float32], curvature: float, decay: Matrix) -> NDArray[np.float32]:
+    """Upper triangular R (d + 1, d + 1) where R.T @ R is about the second derivative, for each class alike."""
+    matrix = np.float32(curvature) * gram
+    rounding = 4 * np.finfo(np.float32).eps * np.trace(matrix)  # keeps it positive definite
+    matrix[np.diag_indices_from(matrix)] += decay[:, 0].astype(np.float32) + rounding
+    return cholesky(matrix, overwrite_a=True, check_finite=False)
+
+
+def _minimise(objective: CrossEntropy, start: Matrix, decay: Matrix, factor: NDArray[np.float32] | None) -> tuple[Matrix, float]:
+    """Weights (d + 1, k) of least loss and penalty, and the curvature there.
+
+    L-BFGS sees R @ weights: there the second derivative is near the identity, so that it needs a tenth of the steps.
+    """
+    curvature = 0.0
+
+    def solve(matrix: Matrix, transposed: bool) -> Matrix:
+        return matrix if factor is None else solve_triangular(factor, matrix.astype(np.float32), trans=transposed, check_finite=False)
+
+    def evaluate(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        nonlocal curvature
+        weights = solve(flat.reshape(objective.shape), False).astype(np.float64)
+        loss, gradient, curvature = objective(weights)
+        penalised = decay * weights
+        return loss + 0.5 * float(np.vdot(penalised, weights)), solve(gradient + penalised, True).ravel().astype(np.float64)
+
+    first = start if factor is None else factor @ start
+    options = {"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": LOSS_ROUNDING}
+    found = minimize(evaluate, first.ravel(), jac=True, method="L-BFGS-B", options=options)
+    return solve(found.x.reshape(objective.shape), False).astype(np.float64), curvature

@@ -7,22 +7,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
+from tl_keras.data.augment import is_identity
 from tl_keras.data.dataset import ImageData
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.transfer.features import FrozenFeatures, StoredFeatures
 from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.transfer.precision import Choice
+
+POOLED = "pooled"  # the trunk output that the head reads
 
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Task:
-    """All that a training is about: what is learned, from what, how, and who listens."""
+    """All that a training is about: what is learned, from what, how, and who listens.
+
+    Attributes:
+        frozen: what the frozen part of the backbone puts out, computed for every image; None where nothing is frozen.
+        tail: the names of the outputs in `frozen` that finetuning goes on from; empty where it starts from pixels.
+        precision: that of the network, and why.
+    """
 
     config: Config
     data: ImageData
     classifier: Classifier
+    frozen: FrozenFeatures | None
+    tail: tuple[str, ...]
+    precision: Choice
     run: RunFolder
     progress: Progress
 
@@ -31,10 +45,26 @@ class Task:
         """float32 (k,): the weight of each class in the loss."""
         return class_weight_vector(self.config.train.class_weights, self.data.labels("train"), self.data.classes)
 
+    @property
+    def num_views(self) -> int:
+        """Stored augmented views of each training image, beside the plain one."""
+        return num_views(self.config)
+
+    def stored(self, output: str, split: str) -> StoredFeatures:
+        """An output of the frozen trunk for a split: the plain view of each row and, of train, then each further view."""
+        if self.frozen is None:
+            raise ValueError("this task has nothing frozen")
+        return self.frozen.stored(output, self.data.rows(split), self.num_views if split == "train" else 0)
+
     def tell_parameters(self, phase: str) -> None:
         """Say how many parameters a phase trains."""
         count = count_parameters(self.classifier.model)
         self.progress.line(f"{phase}: {count['trainable']:,} of {count['total']:,} parameters train")
+
+
+def num_views(config: Config) -> int:
+    """Augmented views of each training image that are stored, beside the plain one."""
+    return 0 if is_identity(config.data.augment) else chosen(config.features.views)
 
 
 def chosen(value: Value | None) -> Value:

@@ -12,7 +12,7 @@ from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import DataError
 from tl_keras.models.classifier import count_parameters
 from tl_keras.progress import Progress
-from tl_keras.workflows.scoring import Clock, measure, score
+from tl_keras.workflows.scoring import Clock, measure, score_pixels
 from tl_keras.workflows.trained import Trained, open_run
 
 
@@ -34,7 +34,9 @@ def evaluate(run_dir: Path, *, source: str | None = None, progress: Progress | N
     try:
         (trained.run / names.SCRATCH).mkdir(exist_ok=True)
         data, where = _evaluation_data(trained, source, progress)
-        probabilities = score(trained.model, data, "test", trained.config.train.batch_size, progress)
+        rows = data.rows("test")
+        with progress.bar("evaluate test", len(rows)) as advance:
+            probabilities = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance)
     finally:
         trained.run.clear_scratch()
     result = {
@@ -61,7 +63,8 @@ def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -
     else:
         progress.line("these are other images than the run's own: all are measured, or test/ where there is one")
         index = _relabel(found, trained.index.classes)
-    pixels = dataset.open_pixels(index, config, trained.image_size, trained.run / names.SCRATCH, progress)
+    pixels = dataset.open_pixels(index, config, trained.image_size, trained.run / names.SCRATCH)
+    dataset.decode(pixels, config, progress)
     split = np.full(len(index.paths), "test", dtype="<U5")
     split[list(pixels.bad)] = splits.UNUSED
     return ImageData(index, pixels, split), str(found.root)

@@ -20,10 +20,10 @@ from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, unfreeze, update_scales
 from tl_keras.progress import Progress
-from tl_keras.transfer.head import num_views
 from tl_keras.transfer.phases import Phase, compile_model
-from tl_keras.transfer.task import chosen
-from tl_keras.workflows.train import build, image_size_of, resolve, set_up
+from tl_keras.transfer.prepare import build, image_size_of, resolve
+from tl_keras.transfer.task import chosen, num_views
+from tl_keras.workflows.train import set_up
 
 DECODED_FOR_ESTIMATE = 32
 

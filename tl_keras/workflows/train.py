@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,27 +17,28 @@ from numpy.typing import NDArray
 from tl_keras import __version__
 from tl_keras import run_folder as names
 from tl_keras.config import Config, RuntimeConfig, to_yaml
-from tl_keras.data import dataset, splits
+from tl_keras.data import splits
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
-from tl_keras.models.backbone_loading import build_backbone, native_image_size
-from tl_keras.models.backbones import BACKBONES
-from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, unfreeze
+from tl_keras.evaluate.metrics import softmax
+from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.transfer import defaults
 from tl_keras.transfer.checkpoints import weights_view
-from tl_keras.transfer.finetune import finetune
+from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
+from tl_keras.transfer.finetune import finetune, finetune_feed
 from tl_keras.transfer.head import train_head
-from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.transfer.precision import set_precision
+from tl_keras.transfer.prepare import build, prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
-from tl_keras.transfer.task import Task
+from tl_keras.transfer.task import POOLED, Task
 from tl_keras.workflows.scoring import Clock, measure, score
 from tl_keras.workflows.trained import data_root, read_config
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
-POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+AGREEMENT_IMAGES = 8
+AGREEMENT = {"extract": 1e-4, "finetune": 1e-2, "bfloat16": 0.3, "float16": 0.1}  # largest difference; finetuning stores float16
 
 
 def set_up(runtime: RuntimeConfig) -> None:
@@ -52,7 +54,7 @@ def set_up(runtime: RuntimeConfig) -> None:
         tf.config.experimental.enable_op_determinism()
     if runtime.threads not in (None, tf.config.threading.get_intra_op_parallelism_threads()):
         tf.config.threading.set_intra_op_parallelism_threads(runtime.threads)
-    keras.config.set_dtype_policy(POLICIES[runtime.precision])
+    set_precision(runtime.precision)
 
 
 def train(config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
@@ -103,80 +105,62 @@ def _undone_on_failure(run: RunFolder, resume: bool) -> Iterator[None]:
         raise
 
 
-def image_size_of(config: Config) -> tuple[int, int]:
-    """(height, width) in pixels: what `data.image_size` says, or the backbone's native size."""
-    size = config.data.image_size
-    if size is None:
-        size = native_image_size(config.model.backbone)
-    return (size, size) if isinstance(size, int) else size
-
-
-def build(config: Config, num_classes: int, weights: str) -> Classifier:
-    """Build the classifier of a configuration; `weights` as in `model.weights`."""
-    backbone = build_backbone(
-        config.model.backbone,
-        image_size=image_size_of(config),
-        weights=weights,
-        preprocessing=config.model.preprocessing,
-    )
-    return build_classifier(config.model, backbone, num_classes, config.runtime.seed)
-
-
-def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progress) -> Task:
-    """Build the network, decode the images, cut the splits and fill the open settings."""
-    classifier = build(config, len(index.classes), config.model.weights)
-    data = dataset.prepare(index, config.data, image_size_of(config), run, progress)
-    task = Task(resolve(config, classifier, len(data.rows("train"))), data, classifier, run, progress)
-    check_names(task)
-    return task
-
-
-def check_names(task: Task) -> None:
-    """Refuse a stage or a class that there is not before anything is trained."""
-    unfreeze(task.classifier, task.config.train.unfreeze_from, freeze_batchnorm=True)
-    class_weight_vector(task.config.train.class_weights, task.data.labels("train"), task.data.classes)
-
-
-def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
-    """Fill every open setting, and make paths absolute."""
-    data = config.data.model_copy(update={"image_size": image_size_of(config), "source": _absolute(config.data.source)})
-    model = config.model.model_copy(update={name: _absolute(getattr(config.model, name)) for name in ("backbone", "weights")})
-    num_parameters = count_parameters(classifier.trunk)["total"]
-    return defaults.resolve(config.model_copy(update={"data": data, "model": model}), num_train, tuple(classifier.stages), num_parameters)
-
-
-def _absolute(name: str) -> str:
-    """A path that later modes find from any folder; a name of a table or data set stays as it is."""
-    path = Path(name).expanduser()
-    return str(path.resolve()) if name not in (*BACKBONES, "digits") and path.exists() else name
-
-
-def in_float32(task: Task) -> keras.Model:
-    """The trained model without its optimiser, in float32 whatever the precision of its training."""
+def in_float32(task: Task) -> Classifier:
+    """The trained classifier in float32, whatever the precision of its training."""
     if task.config.runtime.precision == "float32":
-        return weights_view(task.classifier.model)
-    keras.config.set_dtype_policy("float32")
-    twin = build(task.config, len(task.data.classes), "none").model
-    twin.set_weights(task.classifier.model.get_weights())
+        return task.classifier
+    set_precision("float32")
+    twin = build(task.config, len(task.data.classes), "none")
+    twin.model.set_weights(task.classifier.model.get_weights())
     return twin
+
+
+def scoring_feed(task: Task, classifier: Classifier) -> Feed:
+    """What is left to run of a trained classifier, and on what: nothing frozen is computed again."""
+    if task.config.mode == "extract":
+        return StoredFeed(task, classifier.head, [POOLED])
+    return PixelFeed(task, classifier.model) if task.config.mode == "pretrain" else finetune_feed(task, classifier)
+
+
+def check_agreement(task: Task, model: keras.Model, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    """Compare the saved model, from pixels, with the probabilities of val that came from stored features.
+
+    Raises:
+        RuntimeError: they differ by more than the precision of what was stored explains.
+    """
+    places = np.linspace(0, len(probabilities) - 1, min(AGREEMENT_IMAGES, len(probabilities))).astype(np.int64)
+    pixels = task.data.pixels.read(task.data.rows("val")[places])
+    again = softmax(model(pixels.astype(np.float32), training=False).numpy())
+    worst = float(np.abs(again - probabilities[places]).max())
+    kind = task.config.runtime.precision if task.config.runtime.precision != "float32" else task.config.mode
+    if not worst <= AGREEMENT[kind]:
+        raise RuntimeError(
+            f"model.keras and the stored features disagree: probabilities differ by {worst:.1e}, more than {AGREEMENT[kind]:.0e}"
+        )
+    return {"images": len(places), "largest_difference": worst}
 
 
 def _finish(task: Task, clock: Clock) -> dict[str, Any]:
     run, config = task.run, task.config
-    model = in_float32(task)
+    classifier = in_float32(task)
+    model = weights_view(classifier.model)
     names.write_whole(run / names.MODEL, model.save)
     if config.mode == "pretrain":
         save_backbone(task, model)
-    scores = {split: score(model, task.data, split, config.train.batch_size, task.progress) for split in ("val", "test")}
+    feed = scoring_feed(task, classifier)
+    scores = {split: score(feed, task.data, split, task.progress) for split in ("val", "test")}
     write_predictions(run / names.PREDICTIONS, task.data, "test", scores["test"])
+    agreement = {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(task, model, scores["val"])}
     clock.lap("evaluate_s")
     metrics = {
         "mode": config.mode,
         "backbone": config.model.backbone,
         "seed": config.runtime.seed,
+        "precision": asdict(task.precision),
         "data": task.data.counts(),
         "parameters": count_parameters(task.classifier.model),
         **{split: measure(task.data, split, scores[split]) for split in ("val", "test")},
+        **agreement,
         "timing": clock.timing(),
     }
     names.write_json(run / names.METRICS, metrics)
@@ -185,7 +169,7 @@ def _finish(task: Task, clock: Clock) -> dict[str, Any]:
 
 def _keep_best_so_far(task: Task) -> None:
     if any((task.run / names.CHECKPOINTS).glob("*.weights.h5")):
-        names.write_whole(task.run / names.MODEL, in_float32(task).save)
+        names.write_whole(task.run / names.MODEL, weights_view(in_float32(task).model).save)
 
 
 def write_predictions(path: Path, data: ImageData, split: str, probabilities: NDArray[np.float64]) -> None:

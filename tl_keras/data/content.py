@@ -1,0 +1,48 @@
+"""What an image file is known by: the hash of its bytes, whatever it is called and wherever it lies."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ids = NDArray[np.bytes_]  # (n,) of 16 bytes each; b"" for a file that cannot be read
+
+ID_BYTES = 16
+_READ_BYTES = 4 * 2**20
+_HASHED_AT_ONCE = 1024  # files queued for the threads
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_READ_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def hash_files(paths: Sequence[Path], advance: Callable[[int], None] | None = None) -> Ids:
+    """The id of each file: the first 16 bytes of its SHA-256."""
+    ids = np.empty(len(paths), f"S{ID_BYTES}")
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(paths), _HASHED_AT_ONCE):
+            part = list(pool.map(_id, paths[start : start + _HASHED_AT_ONCE]))
+            ids[start : start + len(part)] = part
+            if advance is not None:
+                advance(len(part))
+    return ids
+
+
+def _id(path: Path) -> bytes:
+    try:
+        return bytes.fromhex(hash_file(path))[:ID_BYTES]
+    except OSError:
+        return b""
+
+
+def numbers(ids: Ids) -> NDArray[np.int64]:
+    """A number in [0, 2**32) from each id, for the random draws of an image: (n,)."""
+    return np.ascontiguousarray(ids).view("<u4").reshape(len(ids), -1)[:, 0].astype(np.int64)

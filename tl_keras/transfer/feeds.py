@@ -1,0 +1,123 @@
+"""Where the batches of a phase come from: pixels, augmented anew each epoch, or what a frozen trunk made of them.
+
+Both give the same things in the same order: an epoch is each training image once, and val or test is read in the order
+of its rows. What a feed feeds is its `model`: the whole classifier, its tail, or its head.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tl_keras.data.pipeline import ordered_batches, train_batches
+from tl_keras.transfer.features import StoredFeatures
+from tl_keras.transfer.task import Task
+
+
+class Feed(Protocol):
+    """A model and the batches that it learns from and is measured on."""
+
+    model: keras.Model
+
+    def train(self, first_epoch: int) -> Any:
+        """Endless (inputs, one-hot (b, k), weights (b,)) batches from an epoch (0-based) on."""
+
+    def ordered(self, split: str) -> Any:
+        """(inputs, one-hot (b, k)) batches of each image of a split once, in the order of its rows."""
+
+
+class PixelFeed:
+    """The images themselves; every epoch sees views that no epoch saw before."""
+
+    def __init__(self, task: Task, model: keras.Model) -> None:
+        self.model = model
+        self._task = task
+
+    def train(self, first_epoch: int) -> Any:
+        task, data = self._task, self._task.data
+        return train_batches(
+            data.pixels,
+            data.rows("train"),
+            data.index.labels,
+            task.class_weights,
+            batch_size=task.config.train.batch_size,
+            augment=task.config.data.augment,
+            seed=task.config.runtime.seed,
+            first_epoch=first_epoch,
+        )
+
+    def ordered(self, split: str) -> Any:
+        data = self._task.data
+        size = self._task.config.train.batch_size
+        return ordered_batches(data.pixels, data.rows(split), data.index.labels, len(data.classes), batch_size=size)
+
+
+class StoredFeed:
+    """Stored features; an image's views take turns over the epochs, each once before one comes back.
+
+    Args:
+        model: reads the outputs, one input for each.
+        outputs: names of outputs of the task's trunk.
+        change: applied to each batch of the (one) output, such as standardising.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        model: keras.Model,
+        outputs: Sequence[str],
+        change: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+    ) -> None:
+        self.model = model
+        self._task = task
+        self._outputs = outputs
+        self._change = change or (lambda features: features)
+
+    def train(self, first_epoch: int) -> Any:
+        task = self._task
+        labels, weights = tf.constant(task.data.labels("train")), tf.constant(task.class_weights)
+        num, num_views, seed = len(task.data.labels("train")), 1 + task.num_views, task.config.runtime.seed
+        load = self._loader([task.stored(output, "train") for output in self._outputs])
+
+        def one_epoch(epoch: tf.Tensor) -> Any:
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(num, dtype=tf.int64), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
+            )
+            view = view_of(order, epoch, num, num_views, seed)
+            return tf.data.Dataset.from_tensor_slices((order, view)).batch(task.config.train.batch_size)
+
+        def batch(order: tf.Tensor, view: tf.Tensor) -> tuple[Any, ...]:
+            label = tf.gather(labels, order)
+            return load(view * num + order), tf.one_hot(label, len(task.data.classes)), tf.gather(weights, label)
+
+        epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
+        return epochs.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+    def ordered(self, split: str) -> Any:
+        task = self._task
+        labels = tf.constant(task.data.labels(split))
+        load = self._loader([task.stored(output, split) for output in self._outputs])
+        rows = tf.data.Dataset.range(len(task.data.labels(split))).batch(task.config.train.batch_size)
+        return rows.map(lambda order: (load(order), tf.one_hot(tf.gather(labels, order), len(task.data.classes)))).prefetch(2)
+
+    def _loader(self, stored: list[StoredFeatures]) -> Callable[[tf.Tensor], Any]:
+        def read(rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:
+            return [self._change(features[rows]) for features in stored]
+
+        def load(rows: tf.Tensor) -> Any:
+            found = tf.numpy_function(read, [rows], [tf.float32] * len(stored), stateful=False)
+            for tensor, features in zip(found, stored, strict=True):
+                tensor.set_shape((None, *features.shape[1:]))
+            return found[0] if len(found) == 1 else tuple(found)
+
+        return load
+
+
+def view_of(order: tf.Tensor, epoch: tf.Tensor, num: int, num_views: int, seed: int) -> tf.Tensor:
+    """Which view of each image an epoch shows: int64 like `order`; over `num_views` epochs each view comes once."""
+    key = tf.stack([tf.constant(seed, tf.int64), 2**32 + epoch // num_views])
+    first = tf.random.stateless_uniform([num], key, 0, num_views, tf.int64)
+    return (tf.gather(first, order) + epoch) % num_views

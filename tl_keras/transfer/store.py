@@ -1,0 +1,249 @@
+"""Arrays by image content, kept on disk between runs: shards that appear whole, and are never trusted unread.
+
+A collection is a folder of shards; each is one file, named by the hash of its own bytes and renamed into place, that
+holds the ids of some images and one array row for each. So a killed process keeps every finished shard, two processes
+can write one collection without a lock, and a damaged shard is found by its name. Knows neither networks nor pixels:
+`features` says what a row means.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.data.content import Ids, hash_file
+from tl_keras.data.unpack import cache_folder
+from tl_keras.errors import StoreError
+from tl_keras.run_folder import write_json, write_whole
+
+ABOUT = "about.json"
+SHARDS = "[!.]*.shard"  # not what is being written
+OPEN_SHARDS = 32  # memory maps kept open: each takes a file descriptor, and memory for what was read
+ABANDONED_S = 3600.0  # a temporary file of this age belongs to no running process
+
+Values = NDArray[Any]
+
+
+def feature_folder() -> Path:
+    """Where features are stored for all runs: features/ in the cache, see `unpack.cache_folder`."""
+    return cache_folder() / "features"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a collection: `ids` (m,) and where its array (m, ...) begins."""
+
+    path: Path
+    ids: Ids
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    offset: int
+
+
+class Collection:
+    """The rows of one kind that are on disk, such as one trunk's output for the plain view of images.
+
+    Args:
+        folder: where the shards lie; made when the first is written.
+        about: what the rows are, for `describe`; the folder's name is the key, this is for people.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.folder = folder
+        self.about = about
+        self.shards: list[Shard] = []
+        self._known: set[str] = set()
+        self._ids: Ids = np.empty(0, "S16")
+        self._places = np.empty((0, 2), np.int64)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what lies in the folder and was not read yet; a shard whose bytes do not fit its name is removed."""
+        files = [path for path in sorted(self.folder.glob(SHARDS)) if path.name not in self._known]
+        with ThreadPoolExecutor() as pool:
+            found = list(pool.map(_open_shard, files))
+        self._add([shard for shard in found if shard is not None])
+        if found:
+            os.utime(self.folder / ABOUT)  # used now: the oldest are pruned first
+
+    def _add(self, shards: Sequence[Shard]) -> None:
+        for shard in shards:
+            places = np.stack([np.full(len(shard.ids), len(self.shards)), np.arange(len(shard.ids))], axis=1)
+            self._ids, self._places = np.concatenate([self._ids, shard.ids]), np.concatenate([self._places, places])
+            self.shards.append(shard)
+            self._known.add(shard.path.name)
+        order = np.argsort(self._ids, kind="stable")
+        self._ids, self._places = self._ids[order], self._places[order]
+
+    def locate(self, ids: Ids) -> NDArray[np.int64]:
+        """Find images: (n, 2) of shard and row, -1 where an image has no row."""
+        if not len(self._ids):
+            return np.full((len(ids), 2), -1, np.int64)
+        place = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        return np.where((self._ids[place] == ids)[:, None], self._places[place], -1)
+
+    def has(self, ids: Ids) -> NDArray[np.bool_]:
+        """Whether each image has its row: bool (n,)."""
+        return self.locate(ids)[:, 0] >= 0
+
+    def write(self, ids: Ids, values: Values) -> None:
+        """Add rows as one shard, whole or not at all.
+
+        Args:
+            ids: of m images.
+            values: (m, ...), one row for each.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / ABOUT).exists():
+            write_json(self.folder / ABOUT, self.about)
+        buffer = BytesIO()
+        np.save(buffer, ids, allow_pickle=False)
+        np.save(buffer, values, allow_pickle=False)
+        path = self.folder / f"{hashlib.sha256(buffer.getbuffer()).hexdigest()}.shard"
+        write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+        if path.name not in self._known:
+            self._add([_parse_shard(path)])
+
+    def read(self, ids: Ids) -> NDArray[np.float32]:
+        """Rows of images that are all there, float32 (n, ...), in the order of `ids`."""
+        return self.read_places(self.locate(ids))
+
+    def read_places(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Rows by what `locate` returned."""
+        if (places[:, 0] < 0).any():
+            raise KeyError(f"{self.folder}: {(places[:, 0] < 0).sum()} images have no row")
+        out = np.empty((len(places), *self.row_shape), np.float32)
+        for number in np.unique(places[:, 0]):
+            chosen = np.flatnonzero(places[:, 0] == number)
+            out[chosen] = _map_shard(self.shards[number])[places[chosen, 1]]
+        return out
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """The shape of one row; of a collection that is not empty."""
+        return self.shards[0].shape[1:]
+
+
+def _open_shard(path: Path) -> Shard | None:
+    try:
+        if hash_file(path) == path.stem:
+            return _parse_shard(path)
+        path.unlink()  # damaged: its rows are computed again
+    except FileNotFoundError:
+        pass  # another process has just removed it
+    return None
+
+
+def _parse_shard(path: Path) -> Shard:
+    with path.open("rb") as file:
+        ids = np.load(file, allow_pickle=False)
+        np.lib.format.read_magic(file)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        return Shard(path, ids, shape, dtype, file.tell())
+
+
+def _map_shard(shard: Shard) -> Values:
+    return _map_file(shard.path, shard.offset, shard.shape, shard.dtype)
+
+
+@lru_cache(OPEN_SHARDS)
+def _map_file(path: Path, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Values:
+    return np.memmap(path, dtype, "r", offset, shape)
+
+
+class Store:
+    """All collections below one folder, and the limit on their size.
+
+    Args:
+        root: the folder, made when the first shard is written.
+        max_gb: GB of all collections together.
+    """
+
+    def __init__(self, root: Path, max_gb: float) -> None:
+        self.root = root
+        self.max_gb = max_gb
+
+    def open(self, key: str, about: dict[str, Any]) -> Collection:
+        """Open the collection of a key; it may be empty."""
+        return Collection(self.root / key, about)
+
+    def room(self) -> int:
+        """Bytes that may be added: under the limit, and under nine tenths of the free disk."""
+        folder = next(parent for parent in (self.root, *self.root.parents) if parent.is_dir())
+        return int(min(self.max_gb * 1e9 - sum(each.bytes for each in describe(self.root)), 0.9 * shutil.disk_usage(folder).free))
+
+    def require_room(self, needed: int) -> None:
+        """Raise StoreError where `needed` more bytes have no room, before any is written."""
+        room = self.room()
+        if needed > room:
+            raise StoreError(
+                f"{self.root}: {needed / 1e9:.2f} GB of features are needed and {max(0, room) / 1e9:.2f} GB are free under "
+                f"features.max_gb={self.max_gb:g} and on the disk. Raise features.max_gb, free the disk, or run: tl-keras cache prune."
+            )
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One collection as `tl-keras cache list` shows it: its folder, `about`, rows, bytes, and seconds since its last use."""
+
+    folder: Path
+    about: dict[str, Any]
+    rows: int
+    bytes: int
+    idle_s: float
+
+
+def describe(root: Path) -> list[Stored]:
+    """The collections below a folder, the longest unused first."""
+    found = (_describe_one(folder) for folder in sorted(root.glob("*/")) if (folder / ABOUT).is_file())
+    return sorted((each for each in found if each is not None), key=lambda each: -each.idle_s)
+
+
+def _describe_one(folder: Path) -> Stored | None:
+    try:
+        shards = list(folder.glob(SHARDS))
+        rows, num_bytes = sum(_count_rows(path) for path in shards), sum(path.stat().st_size for path in shards)
+        about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        return Stored(folder, about, rows, num_bytes, time.time() - (folder / ABOUT).stat().st_mtime)
+    except FileNotFoundError:  # pruned by another process while we look
+        return None
+
+
+def _count_rows(path: Path) -> int:
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        return int(np.lib.format.read_array_header_1_0(file)[0][0])
+
+
+def prune(root: Path, *, older_than_s: float = 0.0, max_bytes: int = 0) -> Iterator[Stored]:
+    """Remove the longest unused collections until all take at most `max_bytes`; what killed processes left goes too.
+
+    A process that reads a removed collection keeps what it has open; shards that it opens later are missing to it.
+
+    Args:
+        older_than_s: only collections unused for so many seconds.
+
+    Yields:
+        Each collection that was removed.
+    """
+    for leftover in root.glob("*/.*"):
+        if time.time() - leftover.stat().st_mtime > ABANDONED_S:
+            leftover.unlink(missing_ok=True)
+    stored = describe(root)
+    left = sum(each.bytes for each in stored)
+    for each in stored:
+        if left > max_bytes and each.idle_s >= older_than_s:
+            shutil.rmtree(each.folder, ignore_errors=True)
+            left -= each.bytes
+            yield each

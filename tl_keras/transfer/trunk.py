@@ -1,0 +1,116 @@
+"""A frozen part of a network as one graph with its constants folded: pixels in, features out, as fast as they come.
+
+What is frozen has no variables that change, so they become constants of the graph, and TensorFlow folds BatchNorm into
+the convolutions before it. `fingerprint` says which features these are: the same for the same computation, whatever
+the layers are called. What is done with the features, `features` knows.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from tl_keras.errors import TrainingError
+from tl_keras.models.stages import ancestors, parents_of
+
+BATCH_SIZE = 32  # 16 to 128 differ by 5 %; one size for all, so that an image's features do not depend on its company
+FOLDED_BYTES = 1_500_000_000  # a graph is one message of at most 2 GB
+
+Outputs = dict[str, NDArray[np.float32]]  # name of an output -> (b, ...)
+
+
+class Trunk:
+    """Frozen outputs of a network.
+
+    Args:
+        model: a functional model over pixels; whatever trains in it later, here it is as it was when called first.
+        outputs: names of the outputs -> their symbolic tensors in `model`.
+    """
+
+    def __init__(self, model: keras.Model, outputs: Mapping[str, Any]) -> None:
+        self.shapes = {name: tuple(tensor.shape[1:]) for name, tensor in outputs.items()}
+        self.outputs = dict(outputs)
+        self._source = model
+        self._model = keras.Model(model.input, self.outputs)
+        self._call: Callable[[tf.Tensor], Any] | None = None
+
+    def only(self, names: Iterable[str]) -> "Trunk":
+        """The trunk of some of the outputs: it ends at the last that they need."""
+        return self if set(names) == set(self.outputs) else Trunk(self._source, {name: self.outputs[name] for name in names})
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3) of the pixels."""
+        height, width, channels = self._model.input.shape[1:]
+        return height, width, channels
+
+    def __call__(self, pixels: Any) -> Outputs:
+        """Run on uint8 pixels (b, h, w, 3), any b: cut into batches of one size, the last one filled up.
+
+        Raises:
+            TrainingError: a feature is not finite, as in float16 where it overflows.
+        """
+        parts = [self._run_batch(pixels[start : start + BATCH_SIZE]) for start in range(0, len(pixels), BATCH_SIZE)]
+        found = {name: np.concatenate([part[name] for part in parts])[: len(pixels)] for name in self.shapes}
+        if not all(np.isfinite(values).all() for values in found.values()):
+            raise TrainingError("the backbone puts out numbers that are not finite. Set runtime.precision=float32, or mend its weights.")
+        return found
+
+    def _run_batch(self, pixels: Any) -> Outputs:
+        if self._call is None:
+            self._call = _fold(self._model)
+        batch = tf.convert_to_tensor(pixels)
+        if len(pixels) < BATCH_SIZE:
+            batch = tf.pad(batch, [[0, BATCH_SIZE - len(pixels)], [0, 0], [0, 0], [0, 0]])
+        return {name: values.numpy() for name, values in self._call(batch).items()}
+
+    def fingerprints(self) -> dict[str, str]:
+        """What each output is computed by: a hash of its operations, their weights and the version of TensorFlow."""
+        return {name: _fingerprint(self._model, tensor) for name, tensor in self._model.output.items()}
+
+
+def _fold(model: keras.Model) -> Callable[[tf.Tensor], Any]:
+    spec = tf.TensorSpec((BATCH_SIZE, *model.input.shape[1:]), tf.uint8)
+
+    @tf.function(input_signature=[spec])
+    def call(pixels: tf.Tensor) -> Any:
+        outputs = model(tf.cast(pixels, tf.float32), training=False)
+        return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
+
+    if sum(math.prod(weight.shape) for weight in model.weights) * 4 > FOLDED_BYTES:
+        return call
+    folded = convert_variables_to_constants_v2(call.get_concrete_function())
+    names = sorted(model.output)  # the order of a dictionary's values in a graph
+    return lambda pixels: dict(zip(names, folded(pixels), strict=True))
+
+
+def _fingerprint(model: keras.Model, tensor: Any) -> str:
+    """Hash what a tensor depends on, in the order of the graph, with operations numbered instead of named."""
+    parents = parents_of(model)
+    needed = ancestors(model, tensor, parents)
+    operations = [operation for operation in model.operations if id(operation) in needed]
+    number = {id(operation): place for place, operation in enumerate(operations)}
+    digest = hashlib.sha256(f"{tf.__version__} {keras.__version__}".encode())
+    for operation in operations:
+        inputs = [number[id(parent)] for parent in parents[id(operation)]]
+        described = [type(operation).__name__, _nameless(operation.get_config()), inputs]
+        digest.update(json.dumps(described, sort_keys=True, default=str).encode())
+        for weight in getattr(operation, "weights", ()):
+            digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return digest.hexdigest()
+
+
+def _nameless(config: Any) -> Any:
+    """A layer's configuration without names, which count on through a process."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return config["config"]["name"]
+        return {key: _nameless(value) for key, value in config.items() if key != "name"}
+    return [_nameless(value) for value in config] if isinstance(config, list | tuple) else config
