@@ -10,6 +10,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 from tl_keras.progress import Progress
+from tl_keras.transfer.store import Stored
 
 MOST_CLASSES = 30  # rows of the table per class; metrics.json has them all
 
@@ -62,3 +63,22 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def print_stored(console: Console, title: str, stored: Sequence[Stored]) -> None:
+    """Collections of the feature store as a table, and their size in one line."""
+    rows = [
+        (
+            f"{each.about['backbone']} {each.about['output']}",
+            "plain" if each.about["view"] == 0 else f"view {each.about['view']}",
+            "x".join(map(str, each.about["image_size"])),
+            f"{each.rows:,}",
+            f"{each.bytes / 1e9:.3f}",
+            f"{each.idle_s / 86_400:.1f}",
+        )
+        for each in stored
+    ]
+    if rows:
+        console.print(plain_table(("features", "of", "pixels", "images", "GB", "days unused"), rows, title))
+    total = sum(each.bytes for each in stored) / 1e9
+    console.print(f"{title}: {len(stored)} collections, {total:.3f} GB", markup=False, highlight=False, soft_wrap=True)

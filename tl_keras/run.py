@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tl_keras.console import ConsoleProgress
 
 RUNS = Path("saved_models")
+DAY_S = 86_400.0
 DESCRIPTION = "Transfer learning for images: from a folder of labelled images to a verified classifier."
 MODE_HELP = (
     "extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
@@ -37,6 +38,7 @@ examples:
   python -m tl_keras.run --mode evaluate --run-dir saved_models/RUN            the test figures again
   python -m tl_keras.run --mode predict --run-dir saved_models/RUN new/*.jpg   classes and probabilities as CSV
   python -m tl_keras.run --mode export --run-dir saved_models/RUN              a SavedModel, checked against the model
+  python -m tl_keras.run cache list                                            features that are kept for later runs; cache prune
 """
 
 
@@ -90,10 +92,14 @@ def parser() -> Parser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        options = parser().parse_intermixed_args(arguments)
-        check_options(options)
-        MODES[options.mode](options)
+        if given[:1] == ["cache"]:
+            manage_cache(given[1:])
+        else:
+            options = parser().parse_intermixed_args(given)
+            check_options(options)
+            MODES[options.mode](options)
     except UserError as error:
         for line in str(error).splitlines():
             print(f"{type(error).__name__}: {line}", file=sys.stderr)
@@ -257,6 +263,29 @@ MODES: dict[str, Callable[[argparse.Namespace], None]] = {
     "predict": predict,
     "export": export,
 }
+
+
+def manage_cache(arguments: Sequence[str]) -> None:
+    """`tl-keras cache`: list or prune the features that runs have stored."""
+    made = Parser(prog="tl-keras cache", description="Features of frozen backbones, kept for later runs.", allow_abbrev=False)
+    made.add_argument("action", choices=("list", "prune"), help="list: what is stored; prune: remove what was unused the longest")
+    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until so much is left (default: 0, all goes)")
+    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what was not used for so many days (default: 0)")
+    options = made.parse_args(arguments)
+    for name, value in (("--max-gb", options.max_gb), ("--older-than", options.older_than)):
+        if value is not None and (options.action == "list" or not value >= 0):
+            expected = "cache list does not use it. Take it away" if options.action == "list" else f"got {value:g}, expected a number >= 0"
+            raise ConfigError(f"{name}: {expected}.")
+    from rich.console import Console
+
+    from tl_keras.console import print_stored
+    from tl_keras.transfer import store
+
+    console, root = Console(), store.feature_folder()
+    if options.action == "prune":
+        removed = store.prune(root, older_than_s=(options.older_than or 0) * DAY_S, max_bytes=int((options.max_gb or 0) * 1e9))
+        print_stored(console, "removed", list(removed))
+    print_stored(console, f"stored in {root}", store.describe(root))
 
 
 def start(config: "Config | None" = None, *, to_stderr: bool = False) -> "tuple[Any, ConsoleProgress]":

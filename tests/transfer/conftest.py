@@ -12,8 +12,8 @@ from tl_keras.config import Config
 from tl_keras.data.sources import open_source
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.task import Task
-from tl_keras.workflows.train import prepare_task
 
 MakeTask = Callable[..., Task]
 PLAIN = {"random_resized_crop": None}  # no augmentation: the default is a crop
@@ -21,10 +21,10 @@ PLAIN = {"random_resized_crop": None}  # no augmentation: the default is a crop
 
 @pytest.fixture
 def make_task(tmp_path: Path, photo_folder: Callable[..., Path]) -> MakeTask:
-    """A factory of tasks: `make_task(run, mode, seed=, model={...}, train={...}, data={...})`, random weights, 16 px, no augmentation.
+    """A factory of tasks: `make_task(run, mode, seed=, model={...}, train={...}, ...)`: random weights, 16 px, no augmentation.
 
     All tasks of a test learn from the same twelve training images of two classes; `run` names a run folder, and the
-    same name again continues it.
+    same name again continues it. Tasks share their store, unless the test has `own_store`.
     """
     photos = photo_folder(per_class=8)
 
@@ -34,9 +34,10 @@ def make_task(tmp_path: Path, photo_folder: Callable[..., Path]) -> MakeTask:
         config = Config.model_validate(
             {
                 "mode": mode,
-                "runtime": {"seed": seed},
+                "runtime": {"seed": seed} | sections.get("runtime", {}),
                 "data": {"source": str(photos), "image_size": 16, "augment": PLAIN} | sections.get("data", {}),
                 "model": {"weights": "none"} | sections.get("model", {}),
+                "features": sections.get("features", {}),
                 "train": {"epochs": 2, "batch_size": 8, "layer_decay": 0.5, "unfreeze_from": "all"} | sections.get("train", {}),
             }
         )
@@ -45,3 +46,10 @@ def make_task(tmp_path: Path, photo_folder: Callable[..., Path]) -> MakeTask:
         return prepare_task(config, open_source(config.data), folder, progress or Progress())
 
     return make
+
+
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of features that no other test has written to."""
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"

@@ -14,7 +14,7 @@ from keras import layers
 from tl_keras.config import ModelConfig
 from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_loading import BuiltBackbone
-from tl_keras.models.stages import ancestors, parents_of
+from tl_keras.models.stages import activations_by_stage, ancestors, parents_of
 
 POOLINGS = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D, "flatten": layers.Flatten}
 ALL_STAGES = "all"
@@ -30,7 +30,6 @@ class Classifier:
         head: features (b, d) -> logits; its layers are those of `model`.
         stages: 'stage1' ... -> names of the backbone's layers, from the input up.
         boundaries: the same -> the symbolic tensor of `model` that the stage puts out.
-        widths: the same -> how many of the d features come from the stage, in the order in which they stand in them.
     """
 
     model: keras.Model
@@ -38,7 +37,6 @@ class Classifier:
     head: keras.Model
     stages: dict[str, tuple[str, ...]]
     boundaries: dict[str, Any]
-    widths: dict[str, int]
 
 
 def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: int, seed: int, *, all_stages: bool = False) -> Classifier:
@@ -46,16 +44,15 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
 
     Args:
         config: `pooling`, `hidden` and `dropout` are used; `pooling=flatten, hidden=[1024]` is VGG's classic head.
-        all_stages: the head sees the averages of every stage's feature map, not of the last one alone (Head2Toe, Evci
-            et al. 2022, arXiv:2201.03529); the last stage's are pooled as `config.pooling` says.
+        all_stages: the head sees the averages of every stage's activations, not of the last output alone (Head2Toe, Evci
+            et al. 2022, arXiv:2201.03529); the last output is pooled as `config.pooling` says.
         num_classes: k, at least 2.
         seed: of the head's weights and of dropout.
     """
     taken = {operation.name for operation in backbone.model.operations}
-    pooled = {name: _pool("avg", f"pool_{name}", taken)(tensor) for name, tensor in backbone.boundaries.items()} if all_stages else {}
-    pooled[list(backbone.stages)[-1]] = _pool(config.pooling, "pool", taken)(backbone.model.output)
-    joined = layers.Concatenate(dtype="float32", name=_free("pool_all", taken))
-    features = joined(list(pooled.values())) if all_stages else next(iter(pooled.values()))
+    features = _pool(config.pooling, "pool", taken)(backbone.model.output)
+    if all_stages:
+        features = _pool_stages(backbone, features, taken)
     head_layers = _head_layers(config, num_classes, seed, taken)
     stored = keras.Input(features.shape[1:], name="features", dtype=features.dtype)
     return Classifier(
@@ -64,13 +61,27 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
         head=keras.Model(stored, _chain(head_layers, stored), name="head"),
         stages=backbone.stages,
         boundaries=backbone.boundaries,
-        widths={name: tensor.shape[-1] for name, tensor in pooled.items()},
     )
 
 
 def _pool(kind: str, name: str, taken: set[str]) -> Any:
     """A pooling layer that computes and answers in float32, so that stored features are whole in every precision."""
     return POOLINGS[kind](name=_free(name, taken), dtype="float32")
+
+
+def _pool_stages(backbone: BuiltBackbone, features: Any, taken: set[str]) -> Any:
+    """The averages of each stage's activations, stage by stage, in place of the last one's output the pooled `features`."""
+    by_stage = []
+    for stage, tensors in activations_by_stage(backbone.model, backbone.boundaries).items():
+        averages = [_pool("avg", f"pool_{stage}_{place}", taken)(tensor) for place, tensor in enumerate(tensors, start=1)]
+        if tensors[-1] is backbone.model.output:
+            averages[-1] = features
+        by_stage.append(_join(averages, f"pool_{stage}", taken))
+    return _join(by_stage, "pool_all", taken)
+
+
+def _join(vectors: list[Any], name: str, taken: set[str]) -> Any:
+    return layers.Concatenate(dtype="float32", name=_free(name, taken))(vectors) if len(vectors) > 1 else vectors[0]
 
 
 def _free(name: str, taken: set[str]) -> str:
@@ -133,14 +144,16 @@ def cut_below(classifier: Classifier, lowest: str) -> tuple[dict[str, Any], kera
     parents = parents_of(classifier.model)
     frozen = ancestors(classifier.model, classifier.boundaries[names[first - 1]], parents)
     operations = classifier.model.operations
-    frozen |= {id(each) for each in operations if _is_pooling(each) and all(id(parent) in frozen for parent in parents[id(each)])}
+    for each in operations:
+        if _is_pooling(each) and all(id(parent) in frozen for parent in parents[id(each)]):
+            frozen.add(id(each))
     read = [parent for each in operations if id(each) not in frozen for parent in parents[id(each)] if id(parent) in frozen]
     tensors = {f"cut{place}": parent.output for place, parent in enumerate({id(parent): parent for parent in read}.values(), start=1)}
     return tensors, keras.Model(list(tensors.values()), classifier.model.output, name="tail")
 
 
 def _is_pooling(operation: Any) -> bool:
-    return isinstance(operation, tuple(POOLINGS.values()))
+    return isinstance(operation, (*POOLINGS.values(), layers.Concatenate)) and len(operation.output.shape) == 2
 
 
 def update_scales(classifier: Classifier, layer_decay: float) -> dict[str, float]:

@@ -10,6 +10,12 @@ from typing import Any
 
 import keras
 
+ACTIVATIONS = frozenset({"relu", "relu6", "leakyrelu", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "swish", "mish"}) | {
+    "hard_silu",
+    "hard_swish",
+    "hardsilu",
+}
+
 
 def find_operation(model: keras.Model, name: str) -> Any | None:
     """Find an operation by its name, or by "relu#2" the third of those that Keras named relu, relu_1, ... by itself.
@@ -92,6 +98,51 @@ def ancestors(model: keras.Model, tensor: Any, parents: dict[int, list[Any]]) ->
             found.add(id(operation))
             waiting += parents[id(operation)]
     return found
+
+
+def activations_by_stage(model: keras.Model, boundaries: dict[str, Any]) -> dict[str, list[Any]]:
+    """Find the activations that tell most about each stage: those after which the number of channels changes.
+
+    A block expands, filters and projects; of two activations with only a filter between them the first is passed over.
+
+    Args:
+        model: a flat functional model over images.
+        boundaries: "stage1", ... -> the tensor that the stage puts out.
+
+    Returns:
+        "stage1", ... -> tensors (b, h, w, c), in the order of the graph; the stage's own output is the last of them.
+    """
+    parents = parents_of(model)
+    children: dict[int, list[Any]] = {id(operation): [] for operation in model.operations}
+    for operation in model.operations:
+        for parent in parents[id(operation)]:
+            children[id(parent)].append(operation)
+    kept = [operation for operation in model.operations if _is_activation(operation) and not _filtered_next(operation, children)]
+    found: dict[str, list[Any]] = {}
+    before: set[int] = set()
+    for name, tensor in boundaries.items():
+        within = ancestors(model, tensor, parents) - before
+        before |= within
+        found[name] = [operation.output for operation in kept if id(operation) in within and operation.output is not tensor] + [tensor]
+    return found
+
+
+def _is_activation(operation: Any) -> bool:
+    """Whether an operation ends in a nonlinearity and puts out a map of more than one place (a gate has one)."""
+    name = getattr(getattr(operation, "activation", None), "__name__", type(operation).__name__).lower()
+    return name in ACTIVATIONS and is_feature_map(operation.output) and max(operation.output.shape[1:3]) > 1
+
+
+def _filtered_next(operation: Any, children: dict[int, list[Any]]) -> bool:
+    """Whether the next activation has as many channels and nothing between them branches off or changes their number."""
+    width, each = operation.output.shape[-1], operation
+    while len(children[id(each)]) == 1:
+        each = children[id(each)][0]
+        if not is_feature_map(each.output) or each.output.shape[-1] != width or len(keras.tree.flatten(each.input)) > 1:
+            return False
+        if _is_activation(each):
+            return True
+    return False
 
 
 def _bottlenecks(model: keras.Model, first: Any) -> Iterator[Any]:

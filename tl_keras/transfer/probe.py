@@ -6,12 +6,12 @@ here and puts the solution into the Keras head, by `Standardiser.fold` on raw fe
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import eigh
 from scipy.optimize import minimize
 
 if TYPE_CHECKING:
@@ -21,12 +21,15 @@ PENALTIES = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-
 IN_MEMORY_BYTES = 128 * 10**6  # features up to this size are kept, standardised; larger ones are read anew each time
 CHUNK_BYTES = 4 * 10**6  # read at once: two products with a chunk that stays in the processor's cache cost one read
 VARIANCE_FLOOR = 1e-3  # of the mean variance: a feature that hardly moves is not blown up
-PATIENCE = 4  # penalties without a better val loss before the path ends
+PATIENCE = 2  # penalties without a better val loss before the path ends
 MAX_ITERATIONS = 300  # for one penalty: a weak one on separable data has its optimum far away, and it does not win
 TOLERANCE = 3e-4  # largest entry of the preconditioned gradient at the optimum; below, only the last digits move
-LOSS_ROUNDING = 1e-7  # relative: a step that gains less is lost in the rounding of float32 products
-GRAM_ROWS = 4  # rows for each feature are enough to know how features go together
-MAX_GRAM_WIDTH = 4096  # beyond it, a Gram matrix costs more than the evaluations that it saves
+LOSS_GAIN = 1e-7  # relative: a step that gains less is lost in the rounding of float32 products
+STREAMED_LOSS_GAIN = 1e-4  # the same where each evaluation reads a file: val cannot tell such solutions apart
+SAMPLED_ROWS = 2048  # how wide features go together is learned from so many rows,
+ROWS_PER_FEATURE = 4  # and of narrower ones from so many a feature
+RANK_FLOOR = 1e-6  # of the largest eigenvalue: a direction below it holds rounding only
+CURVATURE_FLOOR = 1e-6  # where every probability is 0 or 1, as far as float32 can tell
 
 Labels = NDArray[np.int32]
 Matrix = NDArray[np.floating]
@@ -88,7 +91,8 @@ class StandardisedRows:
     def __init__(self, features: Features, standardise: Standardiser) -> None:
         self.shape = (len(features), features.shape[1])
         self._features, self._standardise = features, standardise
-        if 4 * self.shape[0] * self.shape[1] <= IN_MEMORY_BYTES:
+        self.in_memory = 4 * self.shape[0] * self.shape[1] <= IN_MEMORY_BYTES
+        if self.in_memory:
             self._features = _gather(features, standardise)
             self._standardise = Standardiser(np.zeros_like(standardise.mean), np.ones_like(standardise.scale))
 
@@ -96,15 +100,15 @@ class StandardisedRows:
         """Chunks of standardised features in order, each with its rows."""
         return ((rows, self._standardise(self._features[rows])) for rows in chunks(self._features))
 
-    def gram(self) -> NDArray[np.float32]:
-        """Mean outer product of rows with a 1 appended, float32 (d + 1, d + 1), over evenly spaced chunks."""
-        parts = chunks(self._features)
-        parts = parts[:: max(1, self.shape[0] // (GRAM_ROWS * self.shape[1]))]
-        total = np.zeros((self.shape[1] + 1,) * 2, np.float32)
-        for rows in parts:
-            x = np.pad(self._standardise(self._features[rows]), ((0, 0), (0, 1)), constant_values=1)
-            total += x.T @ x
-        return total / sum(rows.stop - rows.start for rows in parts)
+    def sample(self, num: int) -> Iterator[NDArray[np.float32]]:
+        """Chunks of about `num` standardised rows, evenly spaced; of all where there are no more."""
+        step = max(1, self.shape[0] // num)
+        return (x[-rows.start % step :: step] for rows, x in self.read())
+
+    def turned(self, vectors: NDArray[np.float32]) -> "StandardisedRows":
+        """The rows in other coordinates, (n, r), for orthonormal vectors (d, r)."""
+        coordinates = np.concatenate([x @ vectors for _, x in self.read()])
+        return StandardisedRows(coordinates, Standardiser(np.zeros(vectors.shape[1], np.float32), np.ones(vectors.shape[1], np.float32)))
 
     def logits(self, weights: Matrix) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.float32]]]:
         """For each chunk its rows, its raw features x (m, d) and its logits (m, k), without a standardised copy.
@@ -208,12 +212,18 @@ def fit_linear_probe(
         class_weights: float32 (k,), the weight of each class.
         on_penalty: told of each solution as it is found.
     """
-    objective = CrossEntropy(StandardisedRows(train[0], standardise), train[1], class_weights)
-    rows_val = StandardisedRows(val[0], standardise)
+    rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
+    sampled = ROWS_PER_FEATURE * rows.shape[1] if rows.shape[1] <= 2 * SAMPLED_ROWS else SAMPLED_ROWS
+    axes, span = Axes.of(rows, sampled), None
+    if rows.shape[0] < rows.shape[1] and rows.shape[0] <= SAMPLED_ROWS:  # the optimum lies in the span of the rows
+        rows, rows_val, span = rows.turned(axes.vectors), rows_val.turned(axes.vectors), axes.vectors
+        axes = Axes(np.eye(len(axes.spectrum), dtype=np.float32), axes.spectrum, 0.0)
     best: LinearProbe | None = None
     worse = 0
-    for penalty, weights in _path(objective):
+    for penalty, weights in _path(CrossEntropy(rows, train[1], class_weights), axes):
         found = LinearProbe.measure(weights, penalty, rows_val, val[1])
+        if span is not None:
+            found = replace(found, kernel=span @ found.kernel)
         if on_penalty is not None:
             on_penalty(found)
         if best is None or found.val_loss < best.val_loss:
@@ -225,47 +235,78 @@ def fit_linear_probe(
     return best
 
 
-def _path(objective: CrossEntropy) -> Iterator[tuple[float, Matrix]]:
+@dataclass(frozen=True)
+class Axes:
+    """Principal axes of standardised rows.
+
+    Attributes:
+        vectors: orthonormal, float32 (d, r), r at most the number of rows that were sampled.
+        spectrum: mean square of the rows along each, (r,).
+        rest: the same along any direction that is left.
+    """
+
+    vectors: NDArray[np.float32]
+    spectrum: Matrix
+    rest: float
+
+    @classmethod
+    def of(cls, rows: StandardisedRows, num: int) -> "Axes":
+        """Measure about `num` of the rows, of which there may be fewer than features."""
+        width = rows.shape[1]
+        if min(num, rows.shape[0]) < width:
+            x = np.concatenate(list(rows.sample(num)))
+            scatter, count = x @ x.T, len(x)
+        else:
+            scatter, count = np.zeros((width, width), np.float32), 0
+            for x in rows.sample(num):
+                scatter += x.T @ x
+                count += len(x)
+        total = float(np.trace(scatter)) / count
+        spectrum, vectors = eigh(scatter / count, overwrite_a=True, check_finite=False)
+        kept = spectrum > RANK_FLOOR * spectrum[-1]
+        spectrum, vectors = spectrum[kept], vectors[:, kept]
+        if len(scatter) != width:
+            vectors = x.T @ (vectors / np.sqrt(count * spectrum))
+        return cls(vectors, spectrum, max(total - float(spectrum.sum()), 0.0) / max(width - len(spectrum), 1))
+
+    def scaled(self, matrix: Matrix, along: Matrix, rest: float) -> Matrix:
+        """Scale a (d, k) matrix along each axis, and in all other directions alike."""
+        coordinates = self.vectors.T @ matrix.astype(np.float32)
+        return rest * matrix + self.vectors @ ((along - rest)[:, None] * coordinates).astype(np.float32)
+
+
+def _path(objective: CrossEntropy, axes: Axes) -> Iterator[tuple[float, Matrix]]:
     """Each penalty with its solution (d + 1, k), from the strongest on."""
     num_classes = objective.shape[1]
-    gram = objective.rows.gram() if objective.shape[0] <= MAX_GRAM_WIDTH else None
     weights: Matrix = np.zeros(objective.shape)
     curvature = (1 - 1 / num_classes) / num_classes
     for penalty in PENALTIES:
         # scikit-learn's two classes share one column w, here -w/2 and w/2, whose squares sum to half of its square
-        decay = np.full((objective.shape[0], 1), (2 if num_classes == 2 else 1) / (penalty * objective.total_weight))
-        decay[-1] = 0  # the bias is free
-        factor = None if gram is None else _factor(gram, curvature, decay)
-        weights, curvature = _minimise(objective, weights, decay, factor)
+        decay = (2 if num_classes == 2 else 1) / (penalty * objective.total_weight)
+        weights, curvature = _minimise(objective, weights, decay, axes, max(curvature, CURVATURE_FLOOR))
         yield penalty, weights
 
 
-def _factor(gram: NDArray[np.float32], curvature: float, decay: Matrix) -> NDArray[np.float32]:
-    """Upper triangular R (d + 1, d + 1) where R.T @ R is about the second derivative, for each class alike."""
-    matrix = np.float32(curvature) * gram
-    rounding = 4 * np.finfo(np.float32).eps * np.trace(matrix)  # keeps it positive definite
-    matrix[np.diag_indices_from(matrix)] += decay[:, 0].astype(np.float32) + rounding
-    return cholesky(matrix, overwrite_a=True, check_finite=False)
-
-
-def _minimise(objective: CrossEntropy, start: Matrix, decay: Matrix, factor: NDArray[np.float32] | None) -> tuple[Matrix, float]:
+def _minimise(objective: CrossEntropy, start: Matrix, decay: float, axes: Axes, curvature: float) -> tuple[Matrix, float]:
     """Weights (d + 1, k) of least loss and penalty, and the curvature there.
 
-    L-BFGS sees R @ weights: there the second derivative is near the identity, so that it needs a tenth of the steps.
+    L-BFGS sees the weights scaled along the principal axes of the rows: there the second derivative, about
+    `curvature * x.T @ x + decay`, is near the identity, so that it needs a fifth of the steps.
     """
-    curvature = 0.0
+    along, rest, bias = np.sqrt(curvature * axes.spectrum + decay), float(np.sqrt(curvature * axes.rest + decay)), float(np.sqrt(curvature))
+    found_curvature = 0.0
 
-    def solve(matrix: Matrix, transposed: bool) -> Matrix:
-        return matrix if factor is None else solve_triangular(factor, matrix.astype(np.float32), trans=transposed, check_finite=False)
+    def scaled(weights: Matrix, power: int) -> Matrix:
+        return np.vstack([axes.scaled(weights[:-1], along**power, rest**power), weights[-1:] * bias**power])
 
     def evaluate(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        nonlocal curvature
-        weights = solve(flat.reshape(objective.shape), False).astype(np.float64)
-        loss, gradient, curvature = objective(weights)
+        nonlocal found_curvature
+        weights = scaled(flat.reshape(objective.shape), -1)
+        loss, gradient, found_curvature = objective(weights)
         penalised = decay * weights
-        return loss + 0.5 * float(np.vdot(penalised, weights)), solve(gradient + penalised, True).ravel().astype(np.float64)
+        penalised[-1] = 0  # the bias is free
+        return loss + 0.5 * float(np.vdot(penalised, weights)), scaled(gradient + penalised, -1).ravel().astype(np.float64)
 
-    first = start if factor is None else factor @ start
-    options = {"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": LOSS_ROUNDING}
-    found = minimize(evaluate, first.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return solve(found.x.reshape(objective.shape), False).astype(np.float64), curvature
+    options = {"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": LOSS_GAIN if objective.rows.in_memory else STREAMED_LOSS_GAIN}
+    found = minimize(evaluate, scaled(start, 1).ravel(), jac=True, method="L-BFGS-B", options=options)
+    return scaled(found.x.reshape(objective.shape), -1), found_curvature

@@ -17,7 +17,7 @@ FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)
 GROUP_PENALTY = 0.05  # of the smallest penalty at which no feature is left
 GROUP_STEPS = 300
 GROUP_TOLERANCE = 1e-4  # relative change of the weights at which the steps end
-POWER_STEPS = 30
+POWER_STEPS = 10
 
 Pair = tuple[Features, Labels]
 Rank = Callable[[LinearProbe], Matrix]
@@ -116,7 +116,7 @@ def fit_group_sparse(
     objective = CrossEntropy(rows, train[1], class_weights)
     # the second derivative of softmax is at most 1/2 (Böhning 1992); rows of heavy classes count for more than the mean
     heaviest = float(objective.row_weights.max()) * len(objective.row_weights)
-    step = 1 / (0.5 * heaviest * _largest_eigenvalue(rows.gram()))
+    step = 1 / (0.5 * heaviest * _largest_eigenvalue(rows))
     weights: Matrix = np.zeros(objective.shape)
     ahead, penalty, momentum = weights, 0.0, 1.0
     for _ in range(GROUP_STEPS):
@@ -139,9 +139,10 @@ def _shrink(weights: Matrix, amount: float) -> Matrix:
     return weights * factors[:, None]
 
 
-def _largest_eigenvalue(matrix: NDArray[np.float32]) -> float:
-    """By power iteration; a little more than what it finds, since it comes from below."""
-    vector = np.ones(len(matrix), np.float32)
+def _largest_eigenvalue(rows: StandardisedRows) -> float:
+    """Of the mean outer product of centred rows, by power iteration; a little more, since that comes from below."""
+    vector: Matrix = np.ones(rows.shape[1], np.float32)
     for _ in range(POWER_STEPS):
-        vector = matrix @ (vector / np.linalg.norm(vector))
-    return 1.05 * float(np.linalg.norm(vector))
+        unit = (vector / np.linalg.norm(vector)).astype(np.float32)
+        vector = sum((x.T @ (x @ unit) for _, x in rows.read()), np.zeros_like(unit)) / rows.shape[0]
+    return max(1.1 * float(np.linalg.norm(vector)), 1.0)  # 1 is the bias's

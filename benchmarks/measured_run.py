@@ -1,0 +1,37 @@
+"""One training of this package, measured: seconds after the imports, peak memory, what it reached.
+
+    python benchmarks/measured_run.py --mode extract --data FOLDER [--backbone NAME] [--set KEY=VALUE ...]
+
+The command line's own options; prints one line of JSON. What the other benchmarks start as a process of its own.
+"""
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tl_keras import run
+
+
+def main() -> None:
+    options = run.parser().parse_intermixed_args()
+    config = run.configure(options)
+    workflows, _ = run.start(config)
+    started = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        metrics = workflows.train(config, Path(folder) / "run")
+    found = {
+        "seconds": time.perf_counter() - started,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6),
+        "accuracy": metrics["test"]["accuracy"],
+        "val_accuracy": metrics["val"]["accuracy"],
+        "precision": metrics["precision"],
+        "timing": metrics["timing"],
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

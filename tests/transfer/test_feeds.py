@@ -1,0 +1,162 @@
+"""Feeds: every image and view in its turn, in an order that a continued run meets again, the same from pixels and from the store."""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tl_keras.transfer.feeds import PixelFeed, StoredFeed, view_of
+from tl_keras.transfer.finetune import finetune_feed
+from tl_keras.transfer.task import POOLED, Task
+
+MakeTask = Callable[..., Task]
+ROTATE = {"random_resized_crop": None, "rotation_range": 90, "width_shift_range": 0.3}
+VIEWS = 3  # the plain one and two more
+NUM = 12
+BATCHES = 3  # of 5: the last is partial
+
+
+@pytest.fixture
+def make(make_task: MakeTask) -> Callable[..., Task]:
+    def with_views(seed: int = 0, **sections: Any) -> Task:
+        train = {"unfreeze_from": "stage3", "batch_size": 5, "class_weights": {"cat": 3.0}}
+        task = make_task(seed=seed, data={"augment": ROTATE}, features={"views": VIEWS - 1}, train=train, **sections)
+        assert (len(task.data.rows("train")), task.num_views) == (NUM, VIEWS - 1)
+        return task
+
+    return with_views
+
+
+def with_seed(task: Task, seed: int) -> Task:
+    """The same features in the order of another run."""
+    config = task.config.model_copy(update={"runtime": task.config.runtime.model_copy(update={"seed": seed})})
+    return Task(config, task.data, task.classifier, task.frozen, task.tail, task.precision, task.run, task.progress)
+
+
+def epochs_of(feed: Any, epochs: int, first_epoch: int = 0) -> list[tuple[NDArray[np.float32], ...]]:
+    return [tuple(part.numpy() for part in batch) for batch in islice(feed.train(first_epoch), epochs * BATCHES)]
+
+
+def pooled(task: Task, **options: Any) -> StoredFeed:
+    return StoredFeed(task, task.classifier.head, [POOLED], **options)
+
+
+def rows_of(task: Task, batches: list[tuple[NDArray[np.float32], ...]]) -> list[list[int]]:
+    """Which of the stored rows each epoch showed: view * 12 + image."""
+    stored = task.stored(POOLED, "train")[:]
+    known = {row.tobytes(): number for number, row in enumerate(stored)}
+    assert len(known) == VIEWS * NUM
+    seen = [known[row.tobytes()] for batch in batches for row in batch[0]]
+    return [seen[start : start + NUM] for start in range(0, len(seen), NUM)]
+
+
+def test_views_take_turns_and_each_comes_once(make: Callable[..., Task]) -> None:
+    task = make()
+    rows = rows_of(task, epochs_of(pooled(task), 2 * VIEWS))
+    for epoch in rows:
+        assert sorted(row % NUM for row in epoch) == list(range(NUM))
+        assert len({row // NUM for row in epoch}) > 1  # images do not change views in step
+    for turn in (rows[:VIEWS], rows[VIEWS:]):
+        assert sorted(row for epoch in turn for row in epoch) == list(range(VIEWS * NUM))
+    assert [sorted(epoch) for epoch in rows[:VIEWS]] != [sorted(epoch) for epoch in rows[VIEWS:]]  # a new turn is dealt anew
+
+
+def test_batches_have_the_promised_parts(make: Callable[..., Task]) -> None:
+    task = make()
+    batches = epochs_of(pooled(task), 2)
+    assert [[part.shape for part in batch] for batch in batches] == [[(b, 128), (b, 2), (b,)] for b in (5, 5, 2)] * 2
+    assert all(part.dtype == np.float32 for batch in batches for part in batch)
+    images = [row % NUM for epoch in rows_of(task, batches) for row in epoch]
+    labels = task.data.labels("train")[images]
+    np.testing.assert_array_equal(np.concatenate([batch[1] for batch in batches]), np.eye(2)[labels])
+    np.testing.assert_array_equal(np.concatenate([batch[2] for batch in batches]), np.where(labels == 0, 3.0, 1.0))
+
+
+def test_seed_decides_the_order_and_the_turns(make: Callable[..., Task]) -> None:
+    task = make()
+    first, same = (rows_of(task, epochs_of(pooled(task), 2)) for _ in range(2))
+    other = rows_of(task, epochs_of(pooled(with_seed(task, 1)), 2))
+    assert first == same
+    for one, another in zip(first, other, strict=True):
+        assert [row % NUM for row in one] != [row % NUM for row in another]
+        assert sorted(one) != sorted(another)
+    assert [row % NUM for row in first[0]] != [row % NUM for row in first[1]]
+
+
+@pytest.mark.parametrize("first_epoch", [1, VIEWS, 4])
+def test_a_continued_feed_is_the_tail_of_the_whole(make: Callable[..., Task], first_epoch: int) -> None:
+    feed = pooled(make())
+    whole, tail = epochs_of(feed, first_epoch + 2)[first_epoch * BATCHES :], epochs_of(feed, 2, first_epoch)
+    for one, other in zip(tail, whole, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_ordered_is_the_plain_view_of_every_image_in_order(make: Callable[..., Task]) -> None:
+    task = make()
+    for split in ("train", "val", "test"):
+        batches = pooled(task).ordered(split)
+        found = [(features.numpy(), target.numpy()) for features, target in batches]
+        np.testing.assert_array_equal(np.concatenate([features for features, _ in found]), task.stored(POOLED, split)[: len(task.data.rows(split))])
+        np.testing.assert_array_equal(np.concatenate([target for _, target in found]), np.eye(2)[task.data.labels(split)])
+        assert [len(target) for _, target in found] == [len(target) for _, target in batches]  # can be read again
+    assert [len(target) for _, target in pooled(task).ordered("train")] == [5, 5, 2]
+
+
+def test_several_outputs_go_together(make: Callable[..., Task]) -> None:
+    task = make()
+    feed = StoredFeed(task, task.classifier.head, [POOLED, "cut1"])
+    maps = task.stored("cut1", "train")[:]
+    assert maps.shape == (VIEWS * NUM, 8, 8, 64)
+    for (vectors, found), _, _ in islice(feed.train(0), 2 * BATCHES):
+        stored = task.stored(POOLED, "train")[:]
+        rows = [int(np.flatnonzero((stored == vector).all(axis=1))[0]) for vector in vectors.numpy()]
+        np.testing.assert_array_equal(found.numpy(), maps[rows])
+    (vectors, found), _ = next(iter(feed.ordered("val")))
+    np.testing.assert_array_equal(vectors, task.stored(POOLED, "val")[:])
+    np.testing.assert_array_equal(found, task.stored("cut1", "val")[:])
+
+
+def test_what_changes_features_is_applied_everywhere(make: Callable[..., Task]) -> None:
+    task = make()
+    changed = pooled(task, change=lambda features: 2 * features + 1)
+    for one, other in zip(epochs_of(changed, 1), epochs_of(pooled(task), 1), strict=True):
+        np.testing.assert_array_equal(one[0], 2 * other[0] + 1)
+    np.testing.assert_array_equal(next(iter(changed.ordered("val")))[0], 2 * task.stored(POOLED, "val")[:] + 1)
+
+
+def test_pixels_and_stored_features_come_in_one_order(make: Callable[..., Task]) -> None:
+    task = make()
+    stored, pixels = epochs_of(finetune_feed(task, task.classifier), 2), epochs_of(PixelFeed(task, task.classifier.model), 2)
+    assert stored[0][0].shape == (5, 8, 8, 64)
+    assert pixels[0][0].shape == (5, 16, 16, 3)
+    for one, other in zip(stored, pixels, strict=True):
+        np.testing.assert_array_equal(one[1], other[1])
+        np.testing.assert_array_equal(one[2], other[2])
+    for split in ("val", "test"):
+        one, other = (feed.ordered(split) for feed in (pooled(task), PixelFeed(task, task.classifier.model)))
+        np.testing.assert_array_equal(*(np.concatenate([target.numpy() for _, target in batches]) for batches in (one, other)))
+
+
+def test_pixels_and_the_plain_view_are_the_same_images(make_task: MakeTask) -> None:
+    task = make_task(train={"unfreeze_from": "stage3", "batch_size": 5})
+    for (features, *_), (pixels, *_) in zip(epochs_of(pooled(task), 1), epochs_of(PixelFeed(task, task.classifier.model), 1), strict=True):
+        np.testing.assert_allclose(features, task.classifier.trunk(pixels, training=False), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("num_views", [1, 2, 5])
+def test_view_of_deals_each_view_once(num_views: int) -> None:
+    order = tf.range(40, dtype=tf.int64)[::-1]
+
+    def views(epoch: int, seed: int = 0) -> NDArray[np.int64]:
+        return view_of(order, tf.constant(epoch, tf.int64), 40, num_views, seed).numpy()
+
+    for start in (0, num_views, 7 * num_views):
+        dealt = np.stack([views(epoch) for epoch in range(start, start + num_views)])
+        np.testing.assert_array_equal(np.sort(dealt, axis=0), np.tile(np.arange(num_views)[:, None], 40))
+    if num_views > 1:
+        assert (views(0) != views(0, seed=1)).any()
+        assert (views(0) != views(num_views)).any()
