@@ -9,12 +9,17 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from tl_keras import run
+from tl_keras.data import images
+from tl_keras.evaluate.metrics import softmax
+from tl_keras.transfer.store import Store
+from tl_keras.transfer.trunk import Trunk
 
 TINY = ["--backbone", "small_resnet", "--set", "data.image_size=16", "--set", "model.weights=none"]
 
@@ -188,7 +193,7 @@ def finished(tmp_path_factory, photo_folder):
 def test_metrics_have_the_promised_fields(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
     assert metrics["data"] == {"train": 12, "val": 2, "test": 2, "classes": 2}
-    assert set(metrics) == {"mode", "backbone", "seed", "data", "parameters", "val", "test", "timing"}
+    assert set(metrics) == {"mode", "backbone", "seed", "precision", "data", "parameters", "val", "test", "timing"}
     assert set(metrics["parameters"]) == {"total", "trainable"}
     for split in ("val", "test"):
         assert set(metrics[split]) == {
@@ -345,6 +350,134 @@ def test_dry_run_trains_and_writes_nothing(photo_folder, tmp_path, capfd, monkey
     assert not (tmp_path / "saved_models").exists()
 
 
+# --- stored features -----------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_computes_no_features(photo_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
+    data = photo_folder(classes=("cat", "dog"), per_class=8)
+    for name in ("first", "second"):
+        assert run.main([str(a) for a in ("--mode", "extract", "--data", data, *TINY, "--run-dir", tmp_path / name)]) == 0
+        monkeypatch.setattr(Trunk, "__call__", lambda *_: pytest.fail("features are computed again"))
+    first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("first", "second"))
+    assert (second["val"], second["test"]) == (first["val"], first["test"])
+    assert (tmp_path / "first" / "predictions.csv").read_text() == (tmp_path / "second" / "predictions.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("mode", "sets", "difference"),
+    [("extract", [], 1e-4), ("extract", ["model.hidden=[4]", "train.head_epochs=2"], 1e-4), ("finetune", ["train.unfreeze_from=stage3"], 1e-2)],
+)
+def test_the_saved_model_answers_on_pixels_as_was_measured_on_features(photo_folder, tmp_path, mode, sets, difference):
+    data = photo_folder(classes=("cat", "dog"), per_class=8)
+    sets = [part for text in ("model.weights=pretrained", "train.epochs=2", *sets) for part in ("--set", text)]
+    arguments = ["--mode", mode, "--data", data, *TINY, *sets, "--run-dir", tmp_path / "R"]
+    assert run.main([str(argument) for argument in arguments]) == 0
+    rows = [line.split(",") for line in (tmp_path / "R" / "predictions.csv").read_text().splitlines()[1:]]
+    pixels = np.stack([images.load(data / row[0], (16, 16), "crop") for row in rows]).astype(np.float32)
+    model = keras.models.load_model(tmp_path / "R" / "model.keras")
+    found = softmax(np.asarray(model(pixels)))
+    np.testing.assert_allclose(found, np.array([row[4:] for row in rows], float), atol=difference)
+    agreement = json.loads((tmp_path / "R" / "metrics.json").read_text())["agreement"]
+    assert agreement["images"] == 2
+    assert agreement["largest_difference"] <= difference
+
+
+def test_a_run_in_bfloat16_leaves_a_model_in_float32(photo_folder, tmp_path):
+    data = photo_folder(classes=("cat", "dog"), per_class=6)
+    sets = ["--set", "runtime.precision=bfloat16", "--set", "model.weights=pretrained"]
+    try:
+        assert run.main([str(a) for a in ("--mode", "extract", "--data", data, *TINY, *sets, "--run-dir", tmp_path / "R")]) == 0
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = keras.models.load_model(tmp_path / "R" / "model.keras")
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+    assert json.loads((tmp_path / "R" / "metrics.json").read_text())["precision"]["precision"] == "bfloat16"
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """Two collections of features: 3 rows that were unused for ten days, and 2 of today."""
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "120")
+    for name, rows, days in (("vgg16", 3, 10), ("resnet50", 2, 0)):
+        about = {"backbone": name, "output": "pooled", "view": days // 10, "image_size": [16, 24]}
+        collection = Store(tmp_path / "features", 1.0).open(name, about)
+        collection.write(np.array([bytes([number + 1]) for number in range(rows)], "S16"), np.ones((rows, 250_000), np.float32))
+        os.utime(collection.folder / "about.json", (time.time() - days * 86_400,) * 2)
+    return tmp_path / "features"
+
+
+def test_cache_list_tells_what_is_stored(stored, capfd):
+    assert run.main(["cache", "list"]) == 0
+    out = capfd.readouterr().out
+    assert str(stored) in out.replace("\n", "")
+    old, new = (next(line for line in out.splitlines() if name in line) for name in ("vgg16", "resnet50"))
+    for line, words in ((old, ("view 1", "16x24", " 3 ", "0.003", "10.0")), (new, ("plain", "16x24", " 2 ", "0.002", "0.0"))):
+        assert all(word in line for word in words), line
+    assert out.index("vgg16") < out.index("resnet50")
+    assert len(list(stored.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left"),
+    [
+        ([], []),
+        (["--older-than", "9"], ["resnet50"]),
+        (["--older-than", "11"], ["resnet50", "vgg16"]),
+        (["--max-gb", "0.0025"], ["resnet50"]),
+        (["--max-gb", "1"], ["resnet50", "vgg16"]),
+        (["--max-gb", "inf"], ["resnet50", "vgg16"]),
+        (["--max-gb", "0.001", "--older-than", "9"], ["resnet50"]),
+    ],
+)
+def test_cache_prune_removes_the_longest_unused(stored, capfd, arguments, left):
+    assert run.main(["cache", "prune", *arguments]) == 0
+    out = capfd.readouterr().out
+    assert sorted(folder.name for folder in stored.iterdir()) == left
+    assert "removed" in out
+    assert all(name in out for name in ("vgg16", "resnet50"))  # removed, or still stored
+
+
+def test_an_empty_cache_is_no_mistake(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "none"))
+    assert run.main(["cache", "list"]) == 0
+    assert run.main(["cache", "prune"]) == 0
+    assert not capfd.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["action", "See --help"]),
+        (["clear"], ["'clear'", "list", "prune"]),
+        (["list", "--max-gb", "1"], ["--max-gb", "cache list does not use it. Take it away."]),
+        (["list", "--older-than", "1"], ["--older-than", "cache list does not use it. Take it away."]),
+        (["prune", "--max-gb", "many"], ["--max-gb", "'many'"]),
+        (["prune", "--max-gb", "-1"], ["--max-gb: got -1, expected a number >= 0."]),
+        (["prune", "--max-gb", "nan"], ["--max-gb: got nan, expected a number >= 0."]),
+        (["prune", "--older-than", "-0.5"], ["--older-than: got -0.5, expected a number >= 0."]),
+        (["prune", "--max-bg", "1"], ["--max-bg", "did you mean '--max-gb'?"]),
+    ],
+)
+def test_a_wrong_cache_command_is_one_line_and_removes_nothing(stored, capfd, arguments, words):
+    line = mistake(capfd, "cache", *arguments)
+    assert line.startswith("ConfigError: ")
+    for word in words:
+        assert word in line
+    assert len(list(stored.iterdir())) == 2
+
+
+def test_too_little_room_is_one_line_and_leaves_nothing(stored, capfd, photo_folder, tmp_path):
+    line = mistake(
+        capfd, "--mode", "extract", "--data", photo_folder(), *TINY, "--set", "features.max_gb=0.001", "--run-dir", tmp_path / "R"
+    )
+    assert line.startswith(f"StoreError: {stored}: 0.00 GB of features are needed and 0.00 GB are free under features.max_gb=0.001")
+    assert line.endswith("Raise features.max_gb, free the disk, or run: tl-keras cache prune.")
+    assert not (tmp_path / "R").exists()
+
+
 # --- processes of their own ----------------------------------------------------------------------------------------
 
 
@@ -354,6 +487,14 @@ def test_help_does_not_import_tensorflow():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--mode MODE" in done.stdout
+
+
+def test_cache_does_not_import_tensorflow(tmp_path):
+    code = "import sys, tl_keras.run; status = tl_keras.run.main(['cache', 'list'])\n"
+    code += "sys.exit(status or any(name in sys.modules for name in ('tensorflow', 'keras')))"
+    environment = os.environ | {"TL_KERAS_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_standard_error_holds_one_line_only(photo_folder, tmp_path):

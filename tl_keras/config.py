@@ -161,6 +161,7 @@ class FeaturesConfig(Section):
         default=None, description="stored augmented views of each training image, beside the plain one"
     )
     stages: Literal["last", "all"] | None = Field(default=None, description="stages whose averages the head sees")
+    selection: Literal["none", "head2toe"] = Field(default="none", description="of the features that a solved head uses")
     max_gb: Number = Field(default=20.0, ge=0, description="GB on disk for all stored features")
 
 

@@ -45,7 +45,16 @@ def run(tmp_path):
 
 def prepare(root, run, heard=None, **options):
     config = DataConfig(source=str(root), **options)
-    return dataset.prepare(open_source(config), config, SIZE, run, heard or Progress())
+    return prepare_index(open_source(config), config, run, heard)
+
+
+def prepare_index(index, config, run, heard=None):
+    """What training does where nothing is frozen."""
+    pixels = dataset.open_pixels(index, config, SIZE, run / SCRATCH)
+    dataset.decode(pixels, config, heard or Progress())
+    data = dataset.ImageData(index, pixels, dataset.cut(index, config, pixels.bad))
+    dataset.write(data, run, heard or Progress())
+    return data
 
 
 def test_prepare_makes_pixels_and_splits(photo_folder, run):
@@ -88,7 +97,7 @@ def test_a_continued_run_keeps_its_splits(photo_folder, run):
     text = (run / SPLITS).read_text()
     index, split = read_splits(run / SPLITS, root)
     config = DataConfig(source=str(root), split_seed=5, val_fraction=0.4)
-    again = dataset.prepare(index, config, SIZE, run, Progress())
+    again = prepare_index(index, config, run)
     np.testing.assert_array_equal(again.split, first.split)
     np.testing.assert_array_equal(again.split, split)
     assert (run / SPLITS).read_text() == text
@@ -124,13 +133,14 @@ def test_a_class_that_bad_files_empty(photo_folder, run):
         prepare(root, run, max_bad_fraction=0.5)
 
 
-def test_a_class_that_is_too_small_is_said_before_decoding(photo_folder, run, monkeypatch):
-    root = photo_folder(per_class=5)
-    for number in range(4):
-        next((root / "dog").glob(f"00{number}.*")).unlink()
-    monkeypatch.setattr(pipeline.Pixels, "decode_all", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(DataError, match="class 'dog' has 1 image to train on and split; it needs at least 4"):
-        prepare(root, run)
+def test_opening_reads_no_file_and_needs_no_folder(photo_folder, tmp_path, monkeypatch):
+    config = DataConfig(source=str(photo_folder()))
+    monkeypatch.setattr(pipeline.images, "load", lambda *_: pytest.fail("decoded"))
+    pixels = dataset.open_pixels(open_source(config), config, SIZE, None)
+    assert (len(pixels.paths), pixels.bad, pixels.good.any()) == (12, {}, False)
+    assert len(pixels.ids) == 0
+    pixels.identify(Progress())
+    assert len(set(pixels.ids)) == 12
 
 
 @pytest.mark.parametrize(
@@ -145,7 +155,7 @@ def test_pixels_are_cached_where_they_fit(photo_folder, run, cache_gb, cached):
 def test_paths_are_made_when_they_are_asked_for(photo_folder):
     config = DataConfig(source=str(photo_folder()))
     index = open_source(config)
-    paths = dataset.open_pixels(index, config, SIZE, None, Progress()).paths
+    paths = dataset.open_pixels(index, config, SIZE, None).paths
     assert len(paths) == 12
     assert paths[3] == index.root / index.paths[3]
     assert paths[:2] == [index.root / path for path in index.paths[:2]]

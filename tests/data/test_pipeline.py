@@ -9,6 +9,7 @@ from tl_keras.config import AugmentConfig
 from tl_keras.data import images, pipeline
 from tl_keras.data.pipeline import Pixels, check_bad, fits, ordered_batches, row_batches, train_batches
 from tl_keras.errors import DataError
+from tl_keras.progress import Progress
 
 SIZE = (16, 12)
 NUM = 11  # rows in use; the last batch of 4 is partial
@@ -77,6 +78,52 @@ def test_decoding_counts_every_file_in_small_queues(files, monkeypatch):
     uncached.decode_all(done.append)
     assert sum(done) == 12
     assert list(uncached.bad) == [1]
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_read_good_returns_those_that_decode(files, tmp_path, cached):
+    files[1].write_text("this is text")
+    files[5].write_bytes(b"")
+    found = Pixels(files, SIZE, "crop", tmp_path / "pixels.npy" if cached else None)
+    rows, images_read = found.read_good(np.array([5, 7, 1, 0]))
+    assert rows.tolist() == [7, 0]
+    np.testing.assert_array_equal(images_read, np.stack([images.load(files[row], SIZE, "crop") for row in (7, 0)]))
+    assert (sorted(found.bad), np.flatnonzero(found.good).tolist()) == ([1, 5], [0, 7])
+    rows, images_read = found.read_good(np.array([1, 5]))
+    assert (len(rows), images_read.shape, images_read.dtype) == (0, (0, *SIZE, 3), np.uint8)
+
+
+def test_decode_all_passes_over_what_is_known(files, monkeypatch):
+    files[1].write_text("this is text")
+    found = Pixels(files, SIZE, "crop")
+    found.read_good(np.arange(4))
+    found.good[4] = True  # as where its features are stored
+    names, load = [], images.load
+    monkeypatch.setattr(pipeline.images, "load", lambda path, *rest: (names.append(path), load(path, *rest))[1])
+    found.decode_all()
+    assert sorted(names) == files[5:]
+    assert list(found.bad) == [1]
+    assert found.good.sum() == 11
+
+
+def test_each_file_is_decoded_once_into_the_cache(files, tmp_path, monkeypatch):
+    names, load = [], images.load
+    monkeypatch.setattr(pipeline.images, "load", lambda path, *rest: (names.append(path), load(path, *rest))[1])
+    cached = Pixels(files, SIZE, "crop", tmp_path / "pixels.npy")
+    first = cached.read(np.array([3, 1]))
+    np.testing.assert_array_equal(cached.read(np.array([1, 2, 3]))[[2, 0]], first)
+    cached.decode_all()
+    assert sorted(names) == files
+
+
+def test_identify_takes_files_by_their_content(files):
+    files[2].write_bytes(files[0].read_bytes())
+    files[3].unlink()
+    found = Pixels(files, SIZE, "crop")
+    found.identify(Progress())
+    assert found.ids[2] == found.ids[0]
+    assert found.ids[3] == b""
+    assert len(set(found.ids)) == 11
 
 
 def test_train_batches_have_the_promised_shapes(pixels):

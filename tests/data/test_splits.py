@@ -84,6 +84,18 @@ def test_bad_images_are_in_no_split():
     assert set(split[usable]) == {"train", "val", "test"}
 
 
+@pytest.mark.parametrize("lost", [0, 50, 99])
+def test_a_bad_image_moves_few_of_the_others(lost):
+    """Each image that moves into train has features to be computed again."""
+    index = index_of(100, 100)
+    whole = cut_of(index)
+    usable = np.ones(200, bool)
+    usable[lost] = False
+    moved = usable & (cut_of(index, usable) != whole)
+    assert moved.sum() <= 4
+    assert not moved[100:].any()  # the other class stays as it is
+
+
 @pytest.mark.parametrize(
     ("splits", "number", "text"),
     [

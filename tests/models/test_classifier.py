@@ -12,15 +12,15 @@ import pytest
 from tl_keras.config import ModelConfig
 from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_loading import BuiltBackbone, build_backbone
-from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, unfreeze, update_scales
+from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, cut_below, unfreeze, update_scales
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype("float32")
 TARGETS = np.eye(2, dtype="float32")[[0, 1, 0, 1]]
 
 
-def build(backbone: str = "small_resnet", size: int = 16, seed: int = 0, **model: Any) -> Classifier:
+def build(backbone: str = "small_resnet", size: int = 16, seed: int = 0, all_stages: bool = False, **model: Any) -> Classifier:
     built = build_backbone(backbone, image_size=(size, size), weights="none")
-    return build_classifier(ModelConfig(**model), built, 2, seed)
+    return build_classifier(ModelConfig(**model), built, 2, seed, all_stages=all_stages)
 
 
 def fit(classifier: Classifier) -> None:
@@ -127,6 +127,71 @@ def test_fit_moves_batchnorm_statistics_only_if_asked(freeze_batchnorm: bool) ->
     assert len(held) >= 10
     assert all(held) if freeze_batchnorm else not any(held)
     assert "stage2_out_0_conv" in moved(before, after)
+
+
+# --- cutting where training begins ---------------------------------------------------------------------------------
+
+ROWS = {"small_resnet": 16, "mobilenet_025": 32, "vgg16": 32, "resnet50": 32, "densenet121": 32, "efficientnet_b0": 32, "nasnet_mobile": 32}
+
+
+def check_cut(classifier: Classifier, lowest: str, size: int) -> int:
+    """Prove that frozen tensors and tail are the model, and what trains in it; return the number of tensors."""
+    cut = cut_below(classifier, lowest)
+    assert cut is not None
+    tensors, tail = cut
+    assert list(tensors) == [f"cut{number}" for number in range(1, len(tensors) + 1)]
+    pixels = np.random.default_rng(1).integers(0, 256, (2, size, size, 3)).astype("float32")
+    trunk = keras.Model(classifier.model.input, list(tensors.values()))
+    expected = np.asarray(classifier.model(pixels, training=False))
+    np.testing.assert_allclose(tail(trunk(pixels, training=False), training=False), expected, rtol=1e-4, atol=1e-5)
+    for freeze_batchnorm in (True, False):
+        unfreeze(classifier, lowest, freeze_batchnorm=freeze_batchnorm)
+        trainable = [variable.path for variable in classifier.model.trainable_variables]
+        assert [variable.path for variable in tail.trainable_variables] == trainable
+    below = {name for stage in list(classifier.stages)[: list(classifier.stages).index(lowest)] for name in classifier.stages[stage]}
+    assert not {layer.name for layer in tail.layers if layer.weights} & below
+    return len(tensors)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_tail_on_what_lies_below_is_the_model(name: str) -> None:
+    classifier = build(name, ROWS[name])
+    if name == "small_resnet":  # a block's last norm starts with gamma 0, which hides the block
+        classifier.model.set_weights([weight + 0.01 for weight in classifier.model.get_weights()])
+    assert cut_below(classifier, list(classifier.stages)[0]) is None
+    assert cut_below(classifier, "all") is None
+    for lowest in list(classifier.stages)[1:]:
+        number = check_cut(classifier, lowest, ROWS[name])
+        assert number == 1 or name == "nasnet_mobile"  # whose cells read the two cells before them
+
+
+def test_tail_shares_its_weights_with_the_model() -> None:
+    classifier = build()
+    tensors, tail = cut_below(classifier, "stage3")  # type: ignore[misc]
+    unfreeze(classifier, "stage3", freeze_batchnorm=True)
+    below = np.asarray(keras.Model(classifier.model.input, list(tensors.values()))(PIXELS)[0])
+    before = weights_by_layer(classifier)
+    tail.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy(from_logits=True))
+    tail.fit(below, TARGETS, epochs=1, verbose=0)
+    assert "logits" in moved(before, weights_by_layer(classifier)) <= {*classifier.stages["stage3"], "logits"}
+    np.testing.assert_allclose(tail(below), classifier.model(PIXELS), rtol=1e-4, atol=1e-5)
+
+
+def test_head_that_sees_every_stage_is_cut_too() -> None:
+    classifier = build(all_stages=True)
+    assert list(classifier.widths) == ["stage1", "stage2", "stage3"]
+    assert sum(classifier.widths.values()) == classifier.trunk.output.shape[-1] > 128
+    np.testing.assert_allclose(classifier.head(classifier.trunk(PIXELS)), classifier.model(PIXELS), rtol=1e-4, atol=1e-5)
+    assert check_cut(classifier, "stage3", 16) > 1  # what stages below put out is read by the head as well
+    tensors, _ = cut_below(classifier, "stage3")  # type: ignore[misc]
+    assert sum(len(tensor.shape) == 4 for tensor in tensors.values()) == 1  # of these, averages are enough
+
+
+def test_features_of_every_stage_end_with_the_last_pooled_as_asked() -> None:
+    pooled = {kind: np.asarray(build(all_stages=True, pooling=kind).trunk(PIXELS)) for kind in ("avg", "max")}
+    last = {kind: np.asarray(build(pooling=kind).trunk(PIXELS)).shape[1] for kind in ("avg", "max")}
+    assert pooled["avg"].shape == pooled["max"].shape
+    assert last == {"avg": 128, "max": 128}
 
 
 def test_update_scales_decay_once_per_stage() -> None:

@@ -9,13 +9,19 @@ STAGES = ("stage1", "stage2", "stage3")
 OPEN = [name for name, field in TrainConfig.model_fields.items() if field.default is None and name not in ("patience",)]
 
 
-def resolved(mode, *sets, num_train=600, num_parameters=2_000_000):
-    return resolve(load_config(mode, file=None, flags={}, sets=sets), num_train, STAGES, num_parameters).train
+def resolved_config(mode, *sets, num_train=600, num_parameters=2_000_000):
+    return resolve(load_config(mode, file=None, flags={}, sets=sets), num_train, STAGES, num_parameters)
+
+
+def resolved(mode, *sets, **numbers):
+    return resolved_config(mode, *sets, **numbers).train
 
 
 @pytest.mark.parametrize("mode", ["extract", "finetune", "pretrain"])
 def test_nothing_stays_open(mode):
-    assert all(getattr(resolved(mode), name) is not None for name in OPEN)
+    config = resolved_config(mode)
+    assert all(getattr(config.train, name) is not None for name in OPEN)
+    assert None not in (config.features.views, config.features.stages)
 
 
 def test_choices_by_hand_stay():
@@ -38,3 +44,12 @@ def test_more_is_unfrozen_where_the_data_can_bear_it(num_train, num_parameters, 
 def test_pretraining_trains_everything_at_one_rate():
     train = resolved("pretrain", "train.optimizer=sgd")
     assert (train.unfreeze_from, train.layer_decay, train.learning_rate) == ("all", 1.0, 0.1)
+
+
+@pytest.mark.parametrize(("mode", "views", "stages"), [("extract", 0, "all"), ("finetune", 3, "last")])
+def test_features_suit_the_mode_unless_chosen_by_hand(mode, views, stages):
+    features = resolved_config(mode).features
+    assert (features.views, features.stages) == (views, stages)
+    other = "last" if stages == "all" else "all"
+    features = resolved_config(mode, "features.views=1", f"features.stages={other}").features
+    assert (features.views, features.stages, features.max_gb) == (1, other, 20.0)

@@ -1,6 +1,8 @@
 """Finetuning a tiny backbone: what moves and what does not, seeds, losses, and a run that was killed."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -10,7 +12,9 @@ import pytest
 from tl_keras.errors import ConfigError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS
+from tl_keras.transfer import features
 from tl_keras.transfer import finetune as module
+from tl_keras.transfer.feeds import PixelFeed
 from tl_keras.transfer.finetune import finetune
 from tl_keras.transfer.task import Task
 
@@ -40,6 +44,53 @@ def test_only_stages_from_the_lowest_up_move(make_task: MakeTask) -> None:
     assert not [path for path in moved if "_bn/" in path]
 
 
+@pytest.mark.parametrize(
+    ("stored", "backbone", "size", "lowest"),
+    [
+        ("float32", "small_resnet", 16, "stage2"),
+        ("float16", "small_resnet", 16, "stage3"),
+        ("float32", "mobilenet_025", 32, "stage5"),
+    ],
+)
+def test_stored_activations_train_what_pixels_train(
+    make_task: MakeTask, own_store: Path, monkeypatch: pytest.MonkeyPatch, stored: str, backbone: str, size: int, lowest: str
+) -> None:
+    if stored == "float32":
+        monkeypatch.setattr(features, "compact", lambda values: values)
+    settings = {
+        "data": {"image_size": size},
+        "model": {"backbone": backbone, "dropout": 0.0},
+        "train": {"unfreeze_from": lowest, "learning_rate": 1e-3, "optimizer": "sgd", "momentum": 0.9},
+        "runtime": {"precision": "float32"},
+    }
+    short, whole = make_task("short", **settings), make_task("whole", **settings)
+    assert short.tail
+    before = weights(whole)
+    finetune(short)
+    finetune(replace(whole, tail=()))
+    names = list(short.classifier.stages)
+    frozen = {layer for stage in names[: names.index(lowest)] for layer in short.classifier.stages[stage]}
+    found, expected = weights(short), weights(whole)
+    assert same({path: value for path, value in found.items() if path.split("/")[0] in frozen}, {
+        path: value for path, value in before.items() if path.split("/")[0] in frozen
+    })  # fmt: skip
+    steps = {path: expected[path] - before[path] for path in before if path.split("/")[0] not in frozen}
+    moved = [path for path in steps if np.linalg.norm(steps[path]) > 1e-6 and path.split("/")[0] != "logits"]
+    assert len(moved) >= 4
+    for path in moved:  # the steps are compared: weights hardly move in two epochs
+        error = np.linalg.norm(found[path] - expected[path]) / np.linalg.norm(steps[path])
+        assert error < (2e-3 if stored == "float32" else 5e-2), (path, error)
+        np.testing.assert_allclose(found[path], expected[path], atol=(1e-4 if stored == "float32" else 1e-2) * np.abs(expected[path]).max())
+
+
+def test_tail_learns_from_views_of_the_store(make_task: MakeTask) -> None:
+    settings = {"data": {"augment": {"rotation_range": 60}}, "train": {"unfreeze_from": "stage3", "epochs": 1}}
+    plain, augmented = (make_task(str(views), features={"views": views}, **settings) for views in (0, 2))
+    for task in (plain, augmented):
+        finetune(task)
+    assert history(plain)[1] != history(augmented)[1]
+
+
 def test_batchnorm_moves_if_asked(make_task: MakeTask) -> None:
     task = make_task(model={"freeze_batchnorm": False}, train={"epochs": 1})
     before = weights(task)
@@ -67,8 +118,13 @@ class StopAt(Progress):
             raise KeyboardInterrupt
 
 
-def test_killed_and_resumed_equals_uninterrupted_and_seeds_decide(make_task: MakeTask) -> None:
-    settings = {"data": {"augment": {"horizontal_flip": True}}, "train": {"epochs": 2, "head_views": 1, "class_weights": {"cat": 3.0}}}
+@pytest.mark.parametrize("lowest", ["all", "stage3"], ids=["pixels", "stored activations"])
+def test_killed_and_resumed_equals_uninterrupted_and_seeds_decide(make_task: MakeTask, lowest: str) -> None:
+    settings = {
+        "data": {"augment": {"horizontal_flip": True}},
+        "features": {"views": 1},
+        "train": {"epochs": 2, "unfreeze_from": lowest, "class_weights": {"cat": 3.0}},
+    }
     whole, stopped = make_task("whole", **settings), make_task("run", progress=StopAt(2), **settings)
     begin = weights(whole)
     assert same(begin, weights(stopped))
@@ -115,7 +171,7 @@ def test_class_weights_reach_the_loss(make_task: MakeTask, monkeypatch: pytest.M
     seen: dict[str, Any] = {}
     monkeypatch.setattr(module, "run_phase", lambda model, train, val, phase, *_: seen.update(train=train, val=val, phase=phase))
     task = make_task(train={"class_weights": {"cat": 3.0}, "epochs": 4, "learning_rate": 0.01, "patience": 2})
-    module.train_backbone(task, "finetune", "all", freeze_batchnorm=True)
+    module.train_backbone(task, PixelFeed(task, task.classifier.model), "finetune", "all", freeze_batchnorm=True)
     for images, targets, sample_weights in seen["train"](0).take(2):
         np.testing.assert_allclose(sample_weights, np.where(np.argmax(targets, 1) == 0, 3.0, 1.0))
         assert images.shape[1:] == (16, 16, 3)

@@ -153,7 +153,8 @@ def cut_below(classifier: Classifier, lowest: str) -> tuple[dict[str, Any], kera
 
 
 def _is_pooling(operation: Any) -> bool:
-    return isinstance(operation, (*POOLINGS.values(), layers.Concatenate)) and len(operation.output.shape) == 2
+    vector = len(getattr(operation.output, "shape", ())) == 2
+    return vector and isinstance(operation, (*POOLINGS.values(), layers.Concatenate))
 
 
 def update_scales(classifier: Classifier, layer_decay: float) -> dict[str, float]:

@@ -79,7 +79,7 @@ class FrozenFeatures:
     def collection(self, output: str, view: int) -> Collection:
         """The rows of one output for one view; 0 is the plain one."""
         if (output, view) not in self._opened:
-            contract = {"size": self.pixels.shape[:2], "resize": self.pixels.resize, "features": self._fingerprints[output]}
+            contract: dict[str, Any] = {"size": self.pixels.shape[:2], "resize": self.pixels.resize, "features": self._fingerprints[output]}
             if view:
                 contract |= {"view": view, "seed": VIEW_SEED, "augment": self._augment.model_dump()}
             key = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:32]
@@ -102,7 +102,7 @@ class FrozenFeatures:
     def bytes_missing(self, wanted: Sequence[Rows]) -> int:
         """Bytes on disk that `compute` would add, where float16 holds what it may hold."""
         return sum(
-            len(self.missing(name, view, rows)) * int(np.prod(shape)) * (2 if len(shape) > 1 else 4)
+            len(self.missing(name, view, rows)) * row_bytes(shape)
             for view, rows in enumerate(wanted)
             for name, shape in self.trunk.shapes.items()
         )
@@ -196,6 +196,11 @@ def _augmented(augment: AugmentConfig) -> Any:
         return augmentation.augment_batch(augment, images, draws)
 
     return view
+
+
+def row_bytes(shape: tuple[int, ...]) -> int:
+    """Bytes of one stored row: see `compact`."""
+    return int(np.prod(shape)) * (2 if len(shape) > 1 else 4)
 
 
 def compact(values: NDArray[np.float32]) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.phases import Phase, run_phase
 from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
+from tl_keras.transfer.selection import select_features
 from tl_keras.transfer.task import POOLED, Task
 
 HEAD_WEIGHTS = "head.weights.h5"
@@ -44,7 +45,11 @@ def solves_exactly(config: Config) -> bool:
 
 def _solve_head(task: Task, standardise: Standardiser) -> None:
     train, val = ((task.stored(POOLED, split), _labels(task, split)) for split in ("train", "val"))
-    probe = fit_linear_probe(train, val, standardise, task.class_weights, lambda found: task.progress.line(describe(found)))
+    if task.config.features.selection == "head2toe":
+        probe, kept = select_features(train, val, standardise, task.class_weights)
+        task.progress.line(f"{describe(probe)} with {len(kept):,} of {len(probe.kernel):,} features")
+    else:
+        probe = fit_linear_probe(train, val, standardise, task.class_weights, lambda found: task.progress.line(describe(found)))
     logits = task.classifier.head.layers[-1]
     logits.set_weights([probe.kernel, probe.bias])
     standardise.fold(logits)

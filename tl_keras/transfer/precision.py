@@ -36,7 +36,7 @@ REMEMBERED = "precision.json"
 
 
 def set_precision(precision: str) -> None:
-    """Set the precision of layers that are built from now on; 'auto' starts from float32."""
+    """Set the precision of layers that are built from now on."""
     keras.config.set_dtype_policy(POLICIES[precision])
 
 
@@ -59,7 +59,8 @@ class Choice:
     def __str__(self) -> str:
         if self.tried is None:
             return f"precision {self.precision}"
-        return f"precision {self.precision}: {self.tried} is {self.ratio:.2f} times as fast as float32 here, and its features differ by {self.difference:.1%}"
+        measured = f"{self.tried} is {self.ratio:.2f} times as fast as float32 here, and its features differ by {self.difference:.1%}"
+        return f"precision {self.precision}: {measured}"
 
 
 def candidate() -> str | None:
@@ -107,11 +108,13 @@ def choose(
 
 
 def _worth(trunk: Trunk, pixels: NDArray[np.uint8], num_images: int) -> bool:
-    """Whether a pass takes long, by the first batch: slower than the others, for it optimises the graph."""
-    started = time.perf_counter()
-    if len(pixels):
+    """Whether a pass over so many images takes long, by its first batch, and by the second where the first is slow."""
+    for _ in range(2 if len(pixels) else 0):  # the first one optimises the graph, too
+        started = time.perf_counter()
         trunk(pixels)
-    return (time.perf_counter() - started) * num_images / BATCH_SIZE > WORTH_S
+        if (time.perf_counter() - started) * num_images / BATCH_SIZE < WORTH_S:
+            return False
+    return len(pixels) > 0
 
 
 def _compare(lower: str, trunk: Trunk, pixels: NDArray[np.uint8], expected: dict[str, Any], seconds: float) -> Choice:

@@ -146,15 +146,15 @@ def open_frozen(config: Config, classifier: Classifier, pixels: Pixels, split: N
 
     def opened(outputs: dict[str, object]) -> FrozenFeatures:
         trunk = Trunk(classifier.model, {POOLED: classifier.trunk.output, **outputs})
-        about = {"backbone": Path(config.model.backbone).stem, "stages": chosen(config.features.stages), "cut": config.train.unfreeze_from}
+        about = {"backbone": Path(config.model.backbone).stem, "stages": chosen(config.features.stages)}
         return FrozenFeatures(store, trunk, pixels, config.data.augment, about)
 
     frozen = opened(tensors)
     needed = frozen.bytes_missing(views_of(split, num_views(config)))
     if tensors and needed > store.room():
         progress.line(
-            f"what lies below {config.train.unfreeze_from} would take {needed / 1e9:.1f} GB and {max(0, store.room()) / 1e9:.1f} GB are free "
-            f"(features.max_gb={config.features.max_gb:g}): finetuning reads images in every epoch instead"
+            f"what lies below {config.train.unfreeze_from} would take {needed / 1e9:.2f} GB, and {max(0, store.room()) / 1e9:.2f} GB are "
+            f"free under features.max_gb={config.features.max_gb:g} and on the disk: finetuning reads images in every epoch instead"
         )
         return opened({}), ()
     return frozen, tuple(tensors)

@@ -1,6 +1,7 @@
 """What a training would do: its settings, splits and phases, and an estimate of time and memory, measured here.
 
-The estimate runs one batch of random pixels through each phase on a network that is thrown away; nothing is written.
+The estimate runs one batch of random numbers through each phase on a network that is thrown away; nothing is written, and
+features that are stored already make the training faster than it says.
 """
 
 import resource
@@ -11,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -18,10 +20,11 @@ from tl_keras.config import Config
 from tl_keras.data import images, splits
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import BadImageError
-from tl_keras.models.classifier import Classifier, count_parameters, unfreeze, update_scales
+from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
 from tl_keras.progress import Progress
+from tl_keras.transfer.features import row_bytes
 from tl_keras.transfer.phases import Phase, compile_model
-from tl_keras.transfer.prepare import build, image_size_of, resolve
+from tl_keras.transfer.prepare import build, image_size_of, resolve, streams
 from tl_keras.transfer.task import chosen, num_views
 from tl_keras.workflows.train import set_up
 
@@ -63,9 +66,20 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         (name, *(str(int((index.labels[split == part] == label).sum())) for part in ("train", "val", "test")))
         for label, name in enumerate(index.classes)
     ]
-    pixels_gb = len(index.paths) * np.prod(image_size_of(config)) * 3 / 1e9
-    disk = float(pixels_gb) if pixels_gb <= config.data.cache_gb else 0.0
+    disk = disk_gb(config, classifier, num_train, len(index.paths))
     return Plan(config, table, [row for row, _ in phases], seconds, peak_memory_gb(), disk)
+
+
+def disk_gb(config: Config, classifier: Classifier, num_train: int, num_images: int) -> float:
+    """GB of stored features, and of pixels where every epoch reads them."""
+    pixels = num_images * int(np.prod(image_size_of(config))) * 3 / 1e9
+    kept = pixels if streams(config) and pixels <= config.data.cache_gb else 0.0
+    if config.mode == "pretrain":
+        return kept
+    cut = cut_below(classifier, chosen(config.train.unfreeze_from)) if config.mode == "finetune" else None
+    tensors = [classifier.trunk.output, *(cut[0].values() if cut else ())]
+    rows = num_images + num_train * num_views(config)
+    return kept + sum(rows * row_bytes(tuple(tensor.shape[1:])) for tensor in tensors) / 1e9
 
 
 def decode_seconds(index: Index, config: Config) -> float:
@@ -84,30 +98,34 @@ def phase_rows(config: Config, classifier: Classifier, num_train: int, num_image
     """Yield (row of texts, seconds) for each phase of a mode."""
     train = config.train
     batches = -(-num_images // train.batch_size)
-    forward = timed(lambda pixels: classifier.trunk(pixels, training=False), config)
+    forward = timed(lambda pixels: classifier.trunk(pixels, training=False), classifier.trunk, train.batch_size)
     if config.mode in ("extract", "finetune"):
         unfreeze(classifier, None, freeze_batchnorm=True)
-        batches *= 1 + num_views(config)
+        batches += -(-num_train // train.batch_size) * num_views(config)
         yield phase_row("head", classifier, 1, batches, forward * batches)
     if config.mode in ("finetune", "pretrain"):
         still = config.mode == "finetune" and config.model.freeze_batchnorm
         unfreeze(classifier, train.unfreeze_from, freeze_batchnorm=still)
         scales = update_scales(classifier, chosen(train.layer_decay))
         phase = Phase(config.mode, chosen(train.epochs), num_train, chosen(train.learning_rate), scales, None)
-        compile_model(classifier.model, phase, train)
-        targets = np.eye(classifier.model.output.shape[-1], dtype=np.float32)[np.zeros(train.batch_size, int)]
-        step = timed(lambda pixels: classifier.model.train_on_batch(pixels, targets), config, compiled=True)
+        cut = cut_below(classifier, chosen(train.unfreeze_from)) if config.mode == "finetune" else None
+        model = classifier.model if cut is None else cut[1]
+        compile_model(model, phase, train)
+        targets = np.eye(model.output.shape[-1], dtype=np.float32)[np.zeros(train.batch_size, int)]
+        step = timed(lambda inputs: model.train_on_batch(inputs, targets), model, train.batch_size, compiled=True)
         steps = phase.steps(train.batch_size) * phase.epochs
         yield phase_row(config.mode, classifier, phase.epochs, steps, step * steps)
 
 
-def timed(call: Callable[[Any], Any], config: Config, *, compiled: bool = False) -> float:
-    """Seconds of a call on a batch of random pixels, once it is warm."""
-    pixels = np.random.default_rng(0).integers(0, 256, (config.train.batch_size, *image_size_of(config), 3)).astype(np.float32)
+def timed(call: Callable[[Any], Any], model: keras.Model, batch_size: int, *, compiled: bool = False) -> float:
+    """Seconds of a call on a batch of random inputs of a model, once it is warm."""
+    rng = np.random.default_rng(0)
+    inputs = [rng.integers(0, 256, (batch_size, *tensor.shape[1:])).astype(np.float32) for tensor in model.inputs]
+    batch = inputs[0] if len(inputs) == 1 else inputs
     function = call if compiled else tf.function(call)
-    function(pixels)
+    function(batch)
     started = time.perf_counter()
-    function(pixels)
+    function(batch)
     return time.perf_counter() - started
 
 
