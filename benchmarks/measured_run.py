@@ -29,6 +29,7 @@ def main() -> None:
         "val_accuracy": metrics["val"]["accuracy"],
         "precision": metrics["precision"],
         "timing": metrics["timing"],
+        "computed": metrics["features"]["computed"],
     }
     print(json.dumps(found))
 

@@ -49,6 +49,7 @@ OTHER: dict[str, Any] = {
     "model.freeze_batchnorm": False,
     "features.views": 0,
     "features.stages": "last",
+    "features.selection": "head2toe",
     "features.max_gb": 0.5,
     "train.epochs": 3,
     "train.batch_size": 1,

@@ -366,7 +366,11 @@ def test_a_second_run_computes_no_features(photo_folder, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("mode", "sets", "difference"),
-    [("extract", [], 1e-4), ("extract", ["model.hidden=[4]", "train.head_epochs=2"], 1e-4), ("finetune", ["train.unfreeze_from=stage3"], 1e-2)],
+    [
+        ("extract", [], 1e-4),
+        ("extract", ["model.hidden=[4]", "train.head_epochs=2"], 1e-4),
+        ("finetune", ["train.unfreeze_from=stage3"], 1e-2),
+    ],
 )
 def test_the_saved_model_answers_on_pixels_as_was_measured_on_features(photo_folder, tmp_path, mode, sets, difference):
     data = photo_folder(classes=("cat", "dog"), per_class=8)
@@ -401,7 +405,7 @@ def stored(tmp_path, monkeypatch):
     monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "120")
     for name, rows, days in (("vgg16", 3, 10), ("resnet50", 2, 0)):
-        about = {"backbone": name, "output": "pooled", "view": days // 10, "image_size": [16, 24]}
+        about = {"backbone": name, "stages": "last", "output": "pooled", "view": days // 10, "image_size": [16, 24]}
         collection = Store(tmp_path / "features", 1.0).open(name, about)
         collection.write(np.array([bytes([number + 1]) for number in range(rows)], "S16"), np.ones((rows, 250_000), np.float32))
         os.utime(collection.folder / "about.json", (time.time() - days * 86_400,) * 2)

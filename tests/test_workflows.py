@@ -27,7 +27,8 @@ def test_a_weights_file_goes_through_every_mode(name, dozen, tmp_path):
     keras.utils.set_random_seed(1)
     builder(weights=None, include_top=False).save_weights(weights)
     common = ["--data", dozen, "--backbone", name]
-    sets = [f"model.weights={weights}", "data.image_size=32", "train.batch_size=4", "train.epochs=1", "features.views=0", *sets]
+    features = ["features.views=0", "features.stages=last"]  # one head for both modes
+    sets = [f"model.weights={weights}", "data.image_size=32", "train.batch_size=4", "train.epochs=1", *features, *sets]
     for mode in ("extract", "finetune"):
         folder = tmp_path / mode
         arguments = ["--mode", mode, *common, *(part for text in sets for part in ("--set", text)), "--run-dir", folder]

@@ -100,7 +100,9 @@ def test_ordered_is_the_plain_view_of_every_image_in_order(make: Callable[..., T
     for split in ("train", "val", "test"):
         batches = pooled(task).ordered(split)
         found = [(features.numpy(), target.numpy()) for features, target in batches]
-        np.testing.assert_array_equal(np.concatenate([features for features, _ in found]), task.stored(POOLED, split)[: len(task.data.rows(split))])
+        np.testing.assert_array_equal(
+            np.concatenate([features for features, _ in found]), task.stored(POOLED, split)[: len(task.data.rows(split))]
+        )
         np.testing.assert_array_equal(np.concatenate([target for _, target in found]), np.eye(2)[task.data.labels(split)])
         assert [len(target) for _, target in found] == [len(target) for _, target in batches]  # can be read again
     assert [len(target) for _, target in pooled(task).ordered("train")] == [5, 5, 2]

@@ -76,7 +76,7 @@ def test_stored_activations_train_what_pixels_train(
     })  # fmt: skip
     steps = {path: expected[path] - before[path] for path in before if path.split("/")[0] not in frozen}
     moved = [path for path in steps if np.linalg.norm(steps[path]) > 1e-6 and path.split("/")[0] != "logits"]
-    assert len(moved) >= 4
+    assert len(moved) >= 3
     for path in moved:  # the steps are compared: weights hardly move in two epochs
         error = np.linalg.norm(found[path] - expected[path]) / np.linalg.norm(steps[path])
         assert error < (2e-3 if stored == "float32" else 5e-2), (path, error)

@@ -53,7 +53,7 @@ def spoil(root: Path, split: np.ndarray, index: Any, wanted: str) -> str:
 def test_bad_files_change_the_cut_and_views_follow(make_task: MakeTask, photo_folder: Callable[..., Path], own_store: Path) -> None:
     root = photo_folder(per_class=10)
     data = {"source": str(root), "augment": ROTATE, "max_bad_fraction": 0.5}
-    settings = {"mode": "extract", "data": data, "features": {"views": 2}}
+    settings = {"mode": "extract", "data": data, "features": {"views": 2}, "runtime": {"precision": "float32"}}  # no look before
     whole = make_task("whole", **settings)
     bad = [spoil(root, whole.data.split, whole.data.index, split) for split in ("train", "val")]
     lines = Lines()
@@ -130,8 +130,10 @@ def test_finetuning_reads_images_where_there_is_no_room(make_task: MakeTask, own
     lines = Lines()
     task = make_task(train={"unfreeze_from": "stage3", "epochs": 1}, features=SMALL, progress=lines)
     needed = 16 * (8 * 8 * 64 * 2 + 128 * 4) / 1e9
-    told = f"what lies below stage3 would take {needed:.1f} GB and 0.0 GB are free (features.max_gb=2e-05): "
-    assert lines.lines == [told + "finetuning reads images in every epoch instead"]
+    assert lines.lines == [
+        f"what lies below stage3 would take {needed:.2f} GB, and 0.00 GB are free under features.max_gb=2e-05 and on the disk: "
+        "finetuning reads images in every epoch instead"
+    ]
     assert task.tail == ()
     feed = finetune_feed(task, task.classifier)
     assert isinstance(feed, PixelFeed)
@@ -186,9 +188,8 @@ def test_a_lower_precision_that_is_faster_is_taken(make_task: MakeTask, own_stor
     assert choice.ratio > 0
     assert choice.difference is not None
     assert 1e-4 < choice.difference < 0.1  # eight bits of mantissa
-    assert lines.lines == [
-        f"precision bfloat16: bfloat16 is {choice.ratio:.2f} times as fast as float32 here, and its features differ by {choice.difference:.1%}"
-    ]
+    told = f"{choice.ratio:.2f} times as fast as float32 here, and its features differ by {choice.difference:.1%}"
+    assert lines.lines == [f"precision bfloat16: bfloat16 is {told}"]
     model = task.classifier.model
     assert model.get_layer("stem_conv").compute_dtype == "bfloat16"
     assert (model.get_layer("logits").compute_dtype, keras.config.dtype_policy().name) == ("float32", "mixed_bfloat16")

@@ -37,7 +37,7 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
 
 def head_stages(config: Config) -> str:
     """Whose features the head sees: `features.stages`, or what suits the mode."""
-    return config.features.stages or ("all" if config.mode == "extract" else "last")
+    return config.features.stages or ("all" if config.mode == "extract" and config.model.pooling != "flatten" else "last")
 
 
 def finetune_epochs(num_train: int) -> int:

@@ -29,7 +29,7 @@ from tl_keras.run_folder import write_json, write_whole
 
 ABOUT = "about.json"
 SHARDS = "[!.]*.shard"  # not what is being written
-OPEN_SHARDS = 32  # memory maps kept open: each takes a file descriptor, and memory for what was read
+OPEN_SHARDS = 8  # memory maps kept open: each takes a file descriptor, and memory for what was read
 ABANDONED_S = 3600.0  # a temporary file of this age belongs to no running process
 
 Values = NDArray[Any]
@@ -189,7 +189,7 @@ class Store:
         if needed > room:
             raise StoreError(
                 f"{self.root}: {needed / 1e9:.2f} GB of features are needed and {max(0, room) / 1e9:.2f} GB are free under "
-                f"features.max_gb={self.max_gb:g} and on the disk. Raise features.max_gb, free the disk, or run: tl-keras cache prune."
+                f"features.max_gb={self.max_gb:g} and on the disk. Raise it, free the disk, take features.stages=last, or run: tl-keras cache prune."
             )
 
 

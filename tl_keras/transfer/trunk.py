@@ -30,20 +30,20 @@ class Trunk:
     """Frozen outputs of a network.
 
     Args:
-        model: a functional model over pixels; whatever trains in it later, here it is as it was when called first.
-        outputs: names of the outputs -> their symbolic tensors in `model`.
+        source: a functional model over pixels; whatever trains in it later, here it is as it was when called first.
+        outputs: names of the outputs -> their symbolic tensors in `source`.
     """
 
-    def __init__(self, model: keras.Model, outputs: Mapping[str, Any]) -> None:
+    def __init__(self, source: keras.Model, outputs: Mapping[str, Any]) -> None:
         self.shapes = {name: tuple(tensor.shape[1:]) for name, tensor in outputs.items()}
         self.outputs = dict(outputs)
-        self._source = model
-        self._model = keras.Model(model.input, self.outputs)
+        self.source = source
+        self._model = keras.Model(source.input, self.outputs)
         self._call: Callable[[tf.Tensor], Any] | None = None
 
     def only(self, names: Iterable[str]) -> "Trunk":
         """The trunk of some of the outputs: it ends at the last that they need."""
-        return self if set(names) == set(self.outputs) else Trunk(self._source, {name: self.outputs[name] for name in names})
+        return self if set(names) == set(self.outputs) else Trunk(self.source, {name: self.outputs[name] for name in names})
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -161,6 +161,7 @@ def _finish(task: Task, clock: Clock) -> dict[str, Any]:
         "parameters": count_parameters(task.classifier.model),
         **{split: measure(task.data, split, scores[split]) for split in ("val", "test")},
         **agreement,
+        "features": {"computed": 0 if task.frozen is None else task.frozen.num_computed},
         "timing": clock.timing(),
     }
     names.write_json(run / names.METRICS, metrics)
