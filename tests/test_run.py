@@ -478,7 +478,7 @@ def test_too_little_room_is_one_line_and_leaves_nothing(stored, capfd, photo_fol
         capfd, "--mode", "extract", "--data", photo_folder(), *TINY, "--set", "features.max_gb=0.001", "--run-dir", tmp_path / "R"
     )
     assert line.startswith(f"StoreError: {stored}: 0.00 GB of features are needed and 0.00 GB are free under features.max_gb=0.001")
-    assert line.endswith("Raise features.max_gb, free the disk, or run: tl-keras cache prune.")
+    assert line.endswith("Raise it, free the disk, take features.stages=last, or run: tl-keras cache prune.")
     assert not (tmp_path / "R").exists()
 
 

@@ -69,7 +69,7 @@ def print_stored(console: Console, title: str, stored: Sequence[Stored]) -> None
     """Collections of the feature store as a table, and their size in one line."""
     rows = [
         (
-            f"{each.about['backbone']} {each.about['output']}" + " of all stages" * (each.about["stages"] == "all"),
+            f"{each.about['backbone']} {each.about['output']}" + " of all stages" * (each.about.get("stages") == "all"),
             "plain" if each.about["view"] == 0 else f"view {each.about['view']}",
             "x".join(map(str, each.about["image_size"])),
             f"{each.rows:,}",

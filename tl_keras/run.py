@@ -283,7 +283,7 @@ def manage_cache(arguments: Sequence[str]) -> None:
 
     console, root = Console(), store.feature_folder()
     if options.action == "prune":
-        removed = store.prune(root, older_than_s=(options.older_than or 0) * DAY_S, max_bytes=int((options.max_gb or 0) * 1e9))
+        removed = store.prune(root, older_than_s=(options.older_than or 0) * DAY_S, max_bytes=(options.max_gb or 0) * 1e9)
         print_stored(console, "removed", list(removed))
     print_stored(console, f"stored in {root}", store.describe(root))
 

@@ -50,7 +50,8 @@ def prepare(root, run, heard=None, **options):
 
 def prepare_index(index, config, run, heard=None):
     """What training does where nothing is frozen."""
-    pixels = dataset.open_pixels(index, config, SIZE, run / SCRATCH)
+    pixels = dataset.open_pixels(index, config, SIZE)
+    dataset.keep_pixels(pixels, config, run / SCRATCH)
     dataset.decode(pixels, config, heard or Progress())
     data = dataset.ImageData(index, pixels, dataset.cut(index, config, pixels.bad))
     dataset.write(data, run, heard or Progress())
@@ -136,7 +137,7 @@ def test_a_class_that_bad_files_empty(photo_folder, run):
 def test_opening_reads_no_file_and_needs_no_folder(photo_folder, tmp_path, monkeypatch):
     config = DataConfig(source=str(photo_folder()))
     monkeypatch.setattr(pipeline.images, "load", lambda *_: pytest.fail("decoded"))
-    pixels = dataset.open_pixels(open_source(config), config, SIZE, None)
+    pixels = dataset.open_pixels(open_source(config), config, SIZE)
     assert (len(pixels.paths), pixels.bad, pixels.good.any()) == (12, {}, False)
     assert len(pixels.ids) == 0
     pixels.identify(Progress())
@@ -155,7 +156,7 @@ def test_pixels_are_cached_where_they_fit(photo_folder, run, cache_gb, cached):
 def test_paths_are_made_when_they_are_asked_for(photo_folder):
     config = DataConfig(source=str(photo_folder()))
     index = open_source(config)
-    paths = dataset.open_pixels(index, config, SIZE, None).paths
+    paths = dataset.open_pixels(index, config, SIZE).paths
     assert len(paths) == 12
     assert paths[3] == index.root / index.paths[3]
     assert paths[:2] == [index.root / path for path in index.paths[:2]]

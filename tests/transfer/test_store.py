@@ -289,7 +289,7 @@ def test_the_limit_is_on_all_collections_together(tmp_path: Path) -> None:
         Store(tmp_path, sum(sizes) / 1e9).require_room(30_000_000)
     assert str(caught.value) == (
         f"{tmp_path}: 0.03 GB of features are needed and 0.00 GB are free under features.max_gb={sum(sizes) / 1e9:g} and on the disk. "
-        "Raise features.max_gb, free the disk, or run: tl-keras cache prune."
+        "Raise it, free the disk, take features.stages=last, or run: tl-keras cache prune."
     )
 
 
@@ -302,7 +302,7 @@ def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path, monkeypa
         store.require_room(120_000_000)
     assert str(caught.value) == (
         f"{store.root}: 0.12 GB of features are needed and 0.09 GB are free under features.max_gb=20 and on the disk. "
-        "Raise features.max_gb, free the disk, or run: tl-keras cache prune."
+        "Raise it, free the disk, take features.stages=last, or run: tl-keras cache prune."
     )
     assert not (tmp_path / "none").exists()
 

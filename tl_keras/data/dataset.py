@@ -69,13 +69,16 @@ class _Files(Sequence[Path]):
         return self._index.root / paths if isinstance(paths, str) else [self._index.root / path for path in paths]
 
 
-def open_pixels(index: Index, config: DataConfig, image_size: tuple[int, int], scratch: Path | None) -> Pixels:
-    """The images of an index, not decoded yet; those that are read stay in the folder `scratch` where they all fit there."""
-    cache_file = None
-    if scratch is not None:
-        scratch.mkdir(exist_ok=True)
-        cache_file = scratch / "pixels.npy" if fits(len(index.paths), image_size, scratch, config.cache_gb) else None
-    return Pixels(_Files(index), image_size, config.resize, cache_file)
+def open_pixels(index: Index, config: DataConfig, image_size: tuple[int, int]) -> Pixels:
+    """The images of an index, not decoded yet."""
+    return Pixels(_Files(index), image_size, config.resize)
+
+
+def keep_pixels(pixels: Pixels, config: DataConfig, scratch: Path) -> None:
+    """Let what is decoded from now on stay in the folder `scratch`, where all of it fits there."""
+    scratch.mkdir(exist_ok=True)
+    if fits(len(pixels.paths), (pixels.shape[0], pixels.shape[1]), scratch, config.cache_gb):
+        pixels.keep(scratch / "pixels.npy")
 
 
 def decode(pixels: Pixels, config: DataConfig, progress: Progress) -> None:

@@ -53,7 +53,11 @@ class Pixels:
         self._cached = np.zeros(len(paths), bool)
         self._cache: NDArray[np.uint8] | None = None
         if cache_file is not None:
-            self._cache = np.lib.format.open_memmap(cache_file, "w+", np.uint8, (len(paths), *self.shape))
+            self.keep(cache_file)
+
+    def keep(self, cache_file: Path) -> None:
+        """Write pixels that are decoded from now on to a file, and read them from there."""
+        self._cache = np.lib.format.open_memmap(cache_file, "w+", np.uint8, (len(self.paths), *self.shape))
 
     def identify(self, progress: Progress) -> None:
         """Read every file once for its content's id."""
@@ -70,7 +74,10 @@ class Pixels:
 
     def _decode_one(self, row: int) -> NDArray[np.uint8] | None:
         try:
-            return self._load(row)
+            pixels = self._load(row)
+            if len(self.ids) and self.ids[row] == b"":
+                raise BadImageError(f"{self.paths[row]}: could not be read at first, and now it can. Start again")
+            return pixels
         except BadImageError as error:
             self.bad[row] = str(error)
             return None

@@ -135,7 +135,14 @@ class FrozenFeatures:
             for good, pixels in self._chunks(np.unique(np.concatenate(by_view))):
                 for view, rows in enumerate(by_view):
                     self._compute_view(trunk, view, good, pixels, rows, lacks, advance)
+                self._note_equal_bad_files()
                 check()
+
+    def _note_equal_bad_files(self) -> None:
+        """What is equal to a file that does not decode does not either; each gets its own reason."""
+        bad = list(self.pixels.bad)
+        equal = np.flatnonzero(np.isin(self.ids, self.ids[bad]) & (self.ids != b""))
+        self.pixels.read_good(np.setdiff1d(equal, bad))
 
     def _unique(self, rows: Rows) -> Rows:
         """One row for each content, and each that cannot be read: decoding will say why."""
@@ -214,7 +221,6 @@ def compact(values: NDArray[np.float32]) -> NDArray[Any]:
         return values
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
-    error = half - values
-    norm = float(np.sqrt(np.mean(values**2)))
-    holds = bool(np.isfinite(half).all()) and float(np.sqrt(np.mean(error**2))) <= FLOAT16_ERROR * norm
+        error, norm = np.sqrt(np.mean((half - values) ** 2)), np.sqrt(np.mean(values**2))
+    holds = bool(np.isfinite(half).all()) and float(error) <= FLOAT16_ERROR * float(norm)
     return half if holds else values

@@ -18,7 +18,7 @@ from tl_keras.data.pipeline import Pixels, check_bad
 from tl_keras.data.sources import Index
 from tl_keras.models.backbone_loading import build_backbone, native_image_size
 from tl_keras.models.backbones import BACKBONES
-from tl_keras.models.classifier import ALL_STAGES, Classifier, build_classifier, count_parameters, cut_below, unfreeze
+from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, cut_below, unfreeze
 from tl_keras.progress import Progress
 from tl_keras.run_folder import SCRATCH, RunFolder
 from tl_keras.transfer import defaults
@@ -42,12 +42,14 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     split = dataset.cut(index, config.data, {})  # a class that is too small is said before hours of computing
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
-    pixels = dataset.open_pixels(index, config.data, image_size_of(config), run / SCRATCH if streams(config) else None)
+    pixels = dataset.open_pixels(index, config.data, image_size_of(config))
     if config.mode != "pretrain":
         pixels.identify(progress)
     opened = open_frozen(config, classifier, pixels, split, progress)
     precision, classifier, opened = settle_precision(config, classifier, pixels, split, opened, progress)
     config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": precision.precision})})
+    if config.mode != "extract" and not opened[1]:  # training reads images in every epoch
+        dataset.keep_pixels(pixels, config.data, run / SCRATCH)
     split = settle(config, index, pixels, opened[0], progress)
     data = ImageData(index, pixels, split)
     dataset.write(data, run, progress)
@@ -126,11 +128,6 @@ def check_names(config: Config, classifier: Classifier, index: Index, split: NDA
     class_weight_vector(config.train.class_weights, index.labels[split == "train"], index.classes)
 
 
-def streams(config: Config) -> bool:
-    """Whether training reads pixels in every epoch, so that they are worth keeping while the run lasts."""
-    return config.mode == "pretrain" or (config.mode == "finetune" and config.train.unfreeze_from in (ALL_STAGES, "stage1"))
-
-
 def open_frozen(config: Config, classifier: Classifier, pixels: Pixels, split: NDArray[np.str_], progress: Progress) -> Opened:
     """Choose the outputs of the frozen part that the mode reads.
 
@@ -151,7 +148,7 @@ def open_frozen(config: Config, classifier: Classifier, pixels: Pixels, split: N
 
     frozen = opened(tensors)
     needed = frozen.bytes_missing(views_of(split, num_views(config)))
-    if tensors and needed > store.room():
+    if tensors and needed and needed > store.room():
         progress.line(
             f"what lies below {config.train.unfreeze_from} would take {needed / 1e9:.2f} GB, and {max(0, store.room()) / 1e9:.2f} GB are "
             f"free under features.max_gb={config.features.max_gb:g} and on the disk: finetuning reads images in every epoch instead"

@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -75,7 +76,15 @@ class Collection:
             found = list(pool.map(_open_shard, files))
         self._add([shard for shard in found if shard is not None])
         if found:
-            os.utime(self.folder / ABOUT)  # used now: the oldest are pruned first
+            self._mark_used()
+
+    def _mark_used(self) -> None:
+        """The oldest are pruned first."""
+        try:
+            os.utime(self.folder / ABOUT)
+        except FileNotFoundError:  # lost, or pruned by another process while we look
+            if self.folder.is_dir():
+                write_json(self.folder / ABOUT, self.about)
 
     def _add(self, shards: Sequence[Shard]) -> None:
         for shard in shards:
@@ -189,7 +198,8 @@ class Store:
         if needed > room:
             raise StoreError(
                 f"{self.root}: {needed / 1e9:.2f} GB of features are needed and {max(0, room) / 1e9:.2f} GB are free under "
-                f"features.max_gb={self.max_gb:g} and on the disk. Raise it, free the disk, take features.stages=last, or run: tl-keras cache prune."
+                f"features.max_gb={self.max_gb:g} and on the disk. Raise it, free the disk, take features.stages=last, "
+                "or run: tl-keras cache prune."
             )
 
 
@@ -221,12 +231,15 @@ def _describe_one(folder: Path) -> Stored | None:
 
 
 def _count_rows(path: Path) -> int:
-    with path.open("rb") as file:
-        np.lib.format.read_magic(file)
-        return int(np.lib.format.read_array_header_1_0(file)[0][0])
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            return int(np.lib.format.read_array_header_1_0(file)[0][0])
+    except ValueError:  # damaged; whoever opens the collection removes it
+        return 0
 
 
-def prune(root: Path, *, older_than_s: float = 0.0, max_bytes: int = 0) -> Iterator[Stored]:
+def prune(root: Path, *, older_than_s: float = 0.0, max_bytes: float = 0) -> Iterator[Stored]:
     """Remove the longest unused collections until all take at most `max_bytes`; what killed processes left goes too.
 
     A process that reads a removed collection keeps what it has open; shards that it opens later are missing to it.
@@ -238,12 +251,13 @@ def prune(root: Path, *, older_than_s: float = 0.0, max_bytes: int = 0) -> Itera
         Each collection that was removed.
     """
     for leftover in root.glob("*/.*"):
-        if time.time() - leftover.stat().st_mtime > ABANDONED_S:
-            leftover.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its process has just renamed it
+            if time.time() - leftover.stat().st_mtime > ABANDONED_S:
+                leftover.unlink()
     stored = describe(root)
     left = sum(each.bytes for each in stored)
     for each in stored:
-        if left > max_bytes and each.idle_s >= older_than_s:
+        if (left > max_bytes or not each.bytes) and each.idle_s >= older_than_s:
             shutil.rmtree(each.folder, ignore_errors=True)
             left -= each.bytes
             yield each

@@ -23,6 +23,8 @@ from tl_keras.models.stages import ancestors, parents_of
 BATCH_SIZE = 32  # 16 to 128 differ by 5 %; one size for all, so that an image's features do not depend on its company
 FOLDED_BYTES = 1_500_000_000  # a graph is one message of at most 2 GB
 
+NOT_FINITE = "the backbone puts out numbers that are not finite. Set runtime.precision=float32, or mend its weights."
+
 Outputs = dict[str, NDArray[np.float32]]  # name of an output -> (b, ...)
 
 
@@ -60,7 +62,7 @@ class Trunk:
         parts = [self._run_batch(pixels[start : start + BATCH_SIZE]) for start in range(0, len(pixels), BATCH_SIZE)]
         found = {name: np.concatenate([part[name] for part in parts])[: len(pixels)] for name in self.shapes}
         if not all(np.isfinite(values).all() for values in found.values()):
-            raise TrainingError("the backbone puts out numbers that are not finite. Set runtime.precision=float32, or mend its weights.")
+            raise TrainingError(NOT_FINITE)
         return found
 
     def _run_batch(self, pixels: Any) -> Outputs:
@@ -77,6 +79,8 @@ class Trunk:
 
 
 def _fold(model: keras.Model) -> Callable[[tf.Tensor], Any]:
+    if not all(np.isfinite(weight.numpy()).all() for weight in model.weights):  # folding would hide them in a ReLU
+        raise TrainingError(NOT_FINITE)
     spec = tf.TensorSpec((BATCH_SIZE, *model.input.shape[1:]), tf.uint8)
 
     @tf.function(input_signature=[spec])
@@ -93,17 +97,24 @@ def _fold(model: keras.Model) -> Callable[[tf.Tensor], Any]:
 
 def _fingerprint(model: keras.Model, tensor: Any) -> str:
     """Hash what a tensor depends on, in the order of the graph, with operations numbered instead of named."""
-    parents = parents_of(model)
-    needed = ancestors(model, tensor, parents)
+    needed = ancestors(model, tensor, parents_of(model))
     operations = [operation for operation in model.operations if id(operation) in needed]
-    number = {id(operation): place for place, operation in enumerate(operations)}
+    number = {
+        id(output): [place, which]
+        for place, operation in enumerate(operations)
+        for which, output in enumerate(keras.tree.flatten(operation.output))
+    }
+    # Keras keeps the constants of a call in its nodes alone
+    calls = {id(node.operation): node.arguments for nodes in model._nodes_by_depth.values() for node in nodes}
     digest = hashlib.sha256(f"{tf.__version__} {keras.__version__}".encode())
     for operation in operations:
-        inputs = [number[id(parent)] for parent in parents[id(operation)]]
-        described = [type(operation).__name__, _nameless(operation.get_config()), inputs]
+        call = calls[id(operation)]
+        given = keras.tree.map_structure(lambda each: number.get(id(each), each), [call.args, call.kwargs])
+        described = [type(operation).__name__, _nameless(operation.get_config()), given]
         digest.update(json.dumps(described, sort_keys=True, default=str).encode())
         for weight in getattr(operation, "weights", ()):
             digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    digest.update(json.dumps(number[id(tensor)]).encode())
     return digest.hexdigest()
 
 

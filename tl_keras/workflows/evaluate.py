@@ -63,7 +63,8 @@ def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -
     else:
         progress.line("these are other images than the run's own: all are measured, or test/ where there is one")
         index = _relabel(found, trained.index.classes)
-    pixels = dataset.open_pixels(index, config, trained.image_size, trained.run / names.SCRATCH)
+    pixels = dataset.open_pixels(index, config, trained.image_size)
+    dataset.keep_pixels(pixels, config, trained.run / names.SCRATCH)
     dataset.decode(pixels, config, progress)
     split = np.full(len(index.paths), "test", dtype="<U5")
     split[list(pixels.bad)] = splits.UNUSED

@@ -24,7 +24,7 @@ from tl_keras.models.classifier import Classifier, count_parameters, cut_below, 
 from tl_keras.progress import Progress
 from tl_keras.transfer.features import row_bytes
 from tl_keras.transfer.phases import Phase, compile_model
-from tl_keras.transfer.prepare import build, image_size_of, resolve, streams
+from tl_keras.transfer.prepare import build, image_size_of, resolve
 from tl_keras.transfer.task import chosen, num_views
 from tl_keras.workflows.train import set_up
 
@@ -73,10 +73,10 @@ def make_plan(config: Config, progress: Progress) -> Plan:
 def disk_gb(config: Config, classifier: Classifier, num_train: int, num_images: int) -> float:
     """GB of stored features, and of pixels where every epoch reads them."""
     pixels = num_images * int(np.prod(image_size_of(config))) * 3 / 1e9
-    kept = pixels if streams(config) and pixels <= config.data.cache_gb else 0.0
+    cut = cut_below(classifier, chosen(config.train.unfreeze_from)) if config.mode == "finetune" else None
+    kept = pixels if config.mode != "extract" and cut is None and pixels <= config.data.cache_gb else 0.0
     if config.mode == "pretrain":
         return kept
-    cut = cut_below(classifier, chosen(config.train.unfreeze_from)) if config.mode == "finetune" else None
     tensors = [classifier.trunk.output, *(cut[0].values() if cut else ())]
     rows = num_images + num_train * num_views(config)
     return kept + sum(rows * row_bytes(tuple(tensor.shape[1:])) for tensor in tensors) / 1e9
