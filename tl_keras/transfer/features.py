@@ -132,7 +132,7 @@ class FrozenFeatures:
         trunk = self.trunk.only(names)
         by_view = [np.unique(np.concatenate([lacks[name, view] for name in names])) for view in range(len(wanted))]
         with progress.bar("features", sum(map(len, by_view))) as advance:
-            for good, pixels in self._chunks(np.unique(np.concatenate(by_view))):
+            for good, pixels in self._chunks(np.unique(np.concatenate(by_view)), trunk):
                 for view, rows in enumerate(by_view):
                     self._compute_view(trunk, view, good, pixels, rows, lacks, advance)
                 self._note_equal_bad_files()
@@ -155,14 +155,15 @@ class FrozenFeatures:
         for name in self.trunk.shapes:
             self.pixels.good[wanted[0]] |= self.collection(name, 0).has(self.ids[wanted[0]])
 
-    def _chunks(self, rows: Rows) -> Iterator[tuple[Rows, NDArray[np.uint8]]]:
-        """Decoded chunks, the next one being decoded while one is used."""
+    def _chunks(self, rows: Rows, trunk: Trunk) -> Iterator[tuple[Rows, NDArray[np.uint8]]]:
+        """Decoded chunks, the next one being decoded while one is used, and the first while the trunk is folded."""
         largest = max(int(np.prod(self.pixels.shape)), *(4 * int(np.prod(shape)) for shape in self.trunk.shapes.values()))
         num = max(BATCH_SIZE, min(SHARD_ROWS, CHUNK_BYTES // largest // BATCH_SIZE * BATCH_SIZE))
         with ThreadPoolExecutor(1) as ahead:
             waiting: Any = None
             for chunk in row_batches(rows, num):
                 coming = ahead.submit(self.pixels.read_good, chunk)
+                trunk.fold()
                 if waiting is not None:
                     yield waiting.result()
                 waiting = coming

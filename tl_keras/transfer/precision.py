@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tl_keras.errors import TrainingError
 from tl_keras.run_folder import write_json
-from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
+from tl_keras.transfer.trunk import Trunk
 
 POLICIES = {
     "auto": "float32",
@@ -28,7 +28,7 @@ POLICIES = {
     "bfloat16": "mixed_bfloat16",
     "float16": "mixed_float16",
 }  # precision -> Keras' dtype policy
-WORTH_S = 30.0  # a float32 pass that is shorter is not worth the seconds that a second network takes to build
+WORTH_S = 30.0  # of a float32 pass, for which a second network is worth building
 LEAST_GAIN = 1.2  # times faster, to give up digits
 LARGEST_DIFFERENCE = 0.03  # relative, root mean square over all features
 TIMED_BATCHES = 3
@@ -84,39 +84,29 @@ def _cpu_flags() -> set[str]:
 
 
 def choose(
-    trunk: Trunk, in_precision: Callable[[str], Trunk], sample: Callable[[], NDArray[np.uint8]], num_images: int, folder: Path
+    trunk: Trunk, in_precision: Callable[[str], Trunk], start: Callable[[], float], sample: Callable[[], NDArray[np.uint8]], folder: Path
 ) -> Choice:
     """Choose the precision for a pass over many images.
 
     Args:
         trunk: in float32.
         in_precision: builds the same trunk, with the same weights, in another precision.
+        start: begins the pass in float32, and says how many seconds the rest of it would take.
         sample: reads uint8 (b, h, w, 3), up to `BATCH_SIZE` images to measure with.
-        num_images: how many are to be computed, each view counted.
         folder: where choices are remembered.
     """
     lower = candidate()
-    if lower is None or not num_images:
+    if lower is None:
         return Choice("float32")
     key = hashlib.sha256("".join([*trunk.fingerprints().values(), lower, _machine()]).encode()).hexdigest()[:32]
     remembered = _read(folder / REMEMBERED)
     if key not in remembered:
-        if not _worth(trunk, pixels := sample(), num_images):
+        if start() < WORTH_S or not len(pixels := sample()):
             return Choice("float32")
         remembered[key] = asdict(_compare(lower, in_precision(lower), pixels, *_time(trunk, pixels)))
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / REMEMBERED, remembered)
     return Choice(**remembered[key])
-
-
-def _worth(trunk: Trunk, pixels: NDArray[np.uint8], num_images: int) -> bool:
-    """Whether a pass over so many images takes long, by its first batch, and by the second where the first is slow."""
-    for _ in range(2 if len(pixels) else 0):  # the first one optimises the graph, too
-        started = time.perf_counter()
-        trunk(pixels)
-        if (time.perf_counter() - started) * num_images / BATCH_SIZE < WORTH_S:
-            return False
-    return len(pixels) > 0
 
 
 def _compare(lower: str, trunk: Trunk, pixels: NDArray[np.uint8], expected: dict[str, Any], seconds: float) -> Choice:

@@ -5,13 +5,14 @@ the store for every image, and the splits are cut among the images that decode. 
 modules of this room say.
 """
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.config import Config
+from tl_keras.config import Config, DataConfig
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import Pixels, check_bad
@@ -22,7 +23,7 @@ from tl_keras.models.classifier import Classifier, build_classifier, count_param
 from tl_keras.progress import Progress
 from tl_keras.run_folder import SCRATCH, RunFolder
 from tl_keras.transfer import defaults
-from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.features import SHARD_ROWS, FrozenFeatures
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.precision import Choice, choose, set_precision
 from tl_keras.transfer.store import Store, feature_folder
@@ -76,16 +77,30 @@ def settle_precision(
         found = lower[0][1][0]
         return frozen.trunk if found is None else found.trunk
 
+    def start() -> float:
+        return begin_pass(config, pixels, frozen, views_of(split, num_views(config)), progress)
+
     def sample() -> NDArray[np.uint8]:
         return pixels.read_good(np.arange(min(BATCH_SIZE, len(pixels.paths))))[1]
 
-    choice = choose(frozen.trunk, in_precision, sample, frozen.count_missing(views_of(split, num_views(config))), feature_folder())
+    choice = choose(frozen.trunk, in_precision, start, sample, feature_folder())
     if choice.tried is not None:
         progress.line(str(choice))
     if choice.precision != "float32" and not lower:  # remembered from another run
         in_precision(choice.precision)
     set_precision(choice.precision)
     return (choice, classifier, opened) if choice.precision == "float32" else (choice, *lower[0])
+
+
+def begin_pass(config: Config, pixels: Pixels, frozen: FrozenFeatures, wanted: list[NDArray[np.int64]], progress: Progress) -> float:
+    """Compute one shard of what is missing, and say how many seconds the rest will take."""
+    missing = frozen.count_missing(wanted)
+    if missing <= SHARD_ROWS:
+        return 0.0
+    started = time.perf_counter()
+    rows = np.unique(np.concatenate([frozen.missing(name, 0, wanted[0]) for name in frozen.trunk.shapes]))
+    frozen.compute([rows[:SHARD_ROWS]], progress, lambda: check_pixels(pixels, config.data))
+    return (time.perf_counter() - started) * (missing / max(1, min(len(rows), SHARD_ROWS)) - 1)
 
 
 def build(config: Config, num_classes: int, weights: str) -> Classifier:
@@ -170,15 +185,17 @@ def settle(config: Config, index: Index, pixels: Pixels, frozen: FrozenFeatures 
     """
     data = config.data
 
-    def check() -> None:
-        check_bad(pixels.bad, len(index.paths), on_bad_image=data.on_bad_image, max_bad_fraction=data.max_bad_fraction)
-
     while True:
         num_bad = len(pixels.bad)
         split = dataset.cut(index, data, pixels.bad)
-        read_all(pixels, frozen, views_of(split, num_views(config) if frozen else 0), progress, check)
+        read_all(pixels, frozen, views_of(split, num_views(config) if frozen else 0), progress, lambda: check_pixels(pixels, data))
         if len(pixels.bad) == num_bad:
             return split
+
+
+def check_pixels(pixels: Pixels, config: DataConfig) -> None:
+    """Stop where files that do not decode are not to be skipped, or are too many."""
+    check_bad(pixels.bad, len(pixels.paths), on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
 
 
 def read_all(

@@ -215,9 +215,9 @@ def fit_linear_probe(
     rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
     sampled = ROWS_PER_FEATURE * rows.shape[1] if rows.shape[1] <= 2 * SAMPLED_ROWS else SAMPLED_ROWS
     axes, span = Axes.of(rows, sampled), None
-    if rows.shape[0] < rows.shape[1] and rows.shape[0] <= SAMPLED_ROWS:  # the optimum lies in the span of the rows
+    if axes.vectors is not None and rows.shape[0] < rows.shape[1] and rows.shape[0] <= SAMPLED_ROWS:  # the optimum lies in the span of the rows
         rows, rows_val, span = rows.turned(axes.vectors), rows_val.turned(axes.vectors), axes.vectors
-        axes = Axes(np.eye(len(axes.spectrum), dtype=np.float32), axes.spectrum, 0.0)
+        axes = Axes(None, axes.spectrum, 0.0)
     best: LinearProbe | None = None
     worse = 0
     for penalty, weights in _path(CrossEntropy(rows, train[1], class_weights), axes):
@@ -240,12 +240,12 @@ class Axes:
     """Principal axes of standardised rows.
 
     Attributes:
-        vectors: orthonormal, float32 (d, r), r at most the number of rows that were sampled.
+        vectors: orthonormal, float32 (d, r), r at most the number of rows that were sampled; None for the coordinate axes.
         spectrum: mean square of the rows along each, (r,).
         rest: the same along any direction that is left.
     """
 
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.float32] | None
     spectrum: Matrix
     rest: float
 
@@ -271,6 +271,8 @@ class Axes:
 
     def scaled(self, matrix: Matrix, along: Matrix, rest: float) -> Matrix:
         """Scale a (d, k) matrix along each axis, and in all other directions alike."""
+        if self.vectors is None:
+            return along[:, None] * matrix
         coordinates = self.vectors.T @ matrix.astype(np.float32)
         return rest * matrix + self.vectors @ ((along - rest)[:, None] * coordinates).astype(np.float32)
 

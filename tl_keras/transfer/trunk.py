@@ -65,13 +65,18 @@ class Trunk:
             raise TrainingError(NOT_FINITE)
         return found
 
-    def _run_batch(self, pixels: Any) -> Outputs:
+    def fold(self) -> Callable[[tf.Tensor], Any]:
+        """Build the graph, once; called before there are pixels, it need not be waited for when they come."""
         if self._call is None:
             self._call = _fold(self._model)
+        return self._call
+
+    def _run_batch(self, pixels: Any) -> Outputs:
+        call = self.fold()
         batch = tf.convert_to_tensor(pixels)
         if len(pixels) < BATCH_SIZE:
             batch = tf.pad(batch, [[0, BATCH_SIZE - len(pixels)], [0, 0], [0, 0], [0, 0]])
-        return {name: values.numpy() for name, values in self._call(batch).items()}
+        return {name: values.numpy() for name, values in call(batch).items()}
 
     def fingerprints(self) -> dict[str, str]:
         """What each output is computed by: a hash of its operations, their weights and the version of TensorFlow."""
