@@ -193,7 +193,7 @@ def finished(tmp_path_factory, photo_folder):
 def test_metrics_have_the_promised_fields(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
     assert metrics["data"] == {"train": 12, "val": 2, "test": 2, "classes": 2}
-    assert set(metrics) == {"mode", "backbone", "seed", "precision", "data", "parameters", "val", "test", "timing"}
+    assert set(metrics) == {"mode", "backbone", "seed", "precision", "data", "parameters", "val", "test", "features", "timing"}
     assert set(metrics["parameters"]) == {"total", "trainable"}
     for split in ("val", "test"):
         assert set(metrics[split]) == {

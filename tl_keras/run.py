@@ -8,9 +8,7 @@ import argparse
 import os
 import shlex
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tl_keras import __version__
 from tl_keras.errors import ConfigError, UserError
+from tl_keras.progress import quiet
 
 if TYPE_CHECKING:
     from tl_keras.config import Config
@@ -294,7 +293,8 @@ def start(config: "Config | None" = None, *, to_stderr: bool = False) -> "tuple[
 
     from tl_keras.console import ConsoleProgress
 
-    with quiet_import():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with quiet():
         import tensorflow as tf
 
         from tl_keras import workflows
@@ -303,26 +303,6 @@ def start(config: "Config | None" = None, *, to_stderr: bool = False) -> "tuple[
             workflows.set_up(config.runtime)
         tf.zeros(())  # looks for GPU drivers, which is noisy too
     return workflows, ConsoleProgress(Console(stderr=to_stderr))
-
-
-@contextmanager
-def quiet_import() -> Iterator[None]:
-    """Keep what TensorFlow's libraries write to standard error while they load; show it only if loading fails."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as noise:
-        os.dup2(noise.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            noise.seek(0)
-            os.write(kept, noise.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 if __name__ == "__main__":

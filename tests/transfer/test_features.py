@@ -39,7 +39,7 @@ class Counted(Trunk):
         self.seen: list[tuple[str, int]] = [] if seen is None else seen
 
     def only(self, names: Any) -> Trunk:
-        return self if set(names) == set(self.outputs) else Counted(self._source, {n: self.outputs[n] for n in names}, seen=self.seen)
+        return self if set(names) == set(self.outputs) else Counted(self.source, {n: self.outputs[n] for n in names}, seen=self.seen)
 
     def __call__(self, pixels: Any) -> dict[str, NDArray[np.float32]]:
         self.seen.append(("+".join(self.shapes), len(pixels)))

@@ -172,6 +172,7 @@ def bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """A machine that computes bfloat16, where any pass is long enough to ask."""
     monkeypatch.setattr(precision, "candidate", lambda: "bfloat16")
     monkeypatch.setattr(precision, "WORTH_S", -1.0)
+    monkeypatch.setattr(prepare, "SHARD_ROWS", 4)  # the first four images start the pass
     monkeypatch.setattr(precision, "LARGEST_DIFFERENCE", 0.5)
     yield monkeypatch
     keras.config.set_dtype_policy("float32")
@@ -226,7 +227,7 @@ def test_a_choice_is_remembered(make_task: MakeTask, own_store: Path, bfloat16: 
     first = make_task(mode="extract")
     keras.config.set_dtype_policy("float32")
     bfloat16.setattr(precision, "_compare", never)
-    bfloat16.setattr(precision, "_worth", never)
+    bfloat16.setattr(prepare, "begin_pass", never)
     source = {"source": first.config.data.source, "augment": {"random_resized_crop": None}, "resize": "stretch"}  # other features
     again = make_task("again", mode="extract", data=source)
     assert again.precision == first.precision
@@ -267,10 +268,10 @@ def test_a_precision_that_overflows_is_refused_and_remembered_as_json(tmp_path: 
         def __call__(self, _: Any) -> Any:
             raise TrainingError("the backbone puts out numbers that are not finite.")
 
-    lower = Overflowing(trunk._source, trunk.outputs)
+    lower = Overflowing(trunk.source, trunk.outputs)
     sample = np.ones((3, 4, 4, 3), np.uint8)
     for _ in range(2):
-        choice = precision.choose(trunk, lambda _: lower, lambda: sample, 10, tmp_path)
+        choice = precision.choose(trunk, lambda _: lower, lambda: 1.0, lambda: sample, tmp_path)
         assert (choice.precision, choice.tried) == ("float32", "float16")
     json.dumps(asdict(choice), allow_nan=False)  # metrics.json holds it
     assert "inf" not in str(choice)

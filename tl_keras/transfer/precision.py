@@ -101,7 +101,8 @@ def choose(
     key = hashlib.sha256("".join([*trunk.fingerprints().values(), lower, _machine()]).encode()).hexdigest()[:32]
     remembered = _read(folder / REMEMBERED)
     if key not in remembered:
-        if start() < WORTH_S or not len(pixels := sample()):
+        rest = start()
+        if rest <= 0 or rest < WORTH_S or not len(pixels := sample()):
             return Choice("float32")
         remembered[key] = asdict(_compare(lower, in_precision(lower), pixels, *_time(trunk, pixels)))
         folder.mkdir(parents=True, exist_ok=True)

@@ -215,7 +215,9 @@ def fit_linear_probe(
     rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
     sampled = ROWS_PER_FEATURE * rows.shape[1] if rows.shape[1] <= 2 * SAMPLED_ROWS else SAMPLED_ROWS
     axes, span = Axes.of(rows, sampled), None
-    if axes.vectors is not None and rows.shape[0] < rows.shape[1] and rows.shape[0] <= SAMPLED_ROWS:  # the optimum lies in the span of the rows
+    if (
+        axes.vectors is not None and rows.shape[0] < rows.shape[1] and rows.shape[0] <= SAMPLED_ROWS
+    ):  # the optimum lies in the span of the rows
         rows, rows_val, span = rows.turned(axes.vectors), rows_val.turned(axes.vectors), axes.vectors
         axes = Axes(None, axes.spectrum, 0.0)
     best: LinearProbe | None = None

@@ -19,6 +19,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from tl_keras.errors import TrainingError
 from tl_keras.models.stages import ancestors, parents_of
+from tl_keras.progress import quiet
 
 BATCH_SIZE = 32  # 16 to 128 differ by 5 %; one size for all, so that an image's features do not depend on its company
 FOLDED_BYTES = 1_500_000_000  # a graph is one message of at most 2 GB
@@ -95,7 +96,8 @@ def _fold(model: keras.Model) -> Callable[[tf.Tensor], Any]:
 
     if sum(math.prod(weight.shape) for weight in model.weights) * 4 > FOLDED_BYTES:
         return call
-    folded = convert_variables_to_constants_v2(call.get_concrete_function())
+    with quiet():  # a session of the graph optimiser announces itself
+        folded = convert_variables_to_constants_v2(call.get_concrete_function())
     names = sorted(model.output)  # the order of a dictionary's values in a graph
     return lambda pixels: dict(zip(names, folded(pixels), strict=True))
 
