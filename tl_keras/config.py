@@ -95,7 +95,10 @@ class Section(BaseModel):
 
 
 class AugmentConfig(Section):
-    """Random changes of training images, drawn anew each epoch, under the names and units of ImageDataGenerator."""
+    """Random changes of training images, under the names and units of ImageDataGenerator.
+
+    Drawn anew each epoch where epochs read images; where they read stored features, `features.views` times for each image.
+    """
 
     horizontal_flip: bool = Field(default=False, description="mirror left to right with probability 1/2")
     vertical_flip: bool = Field(default=False, description="mirror top to bottom with probability 1/2")
@@ -211,7 +214,7 @@ class ExportConfig(Section):
 class RuntimeConfig(Section):
     """The machine's side of a run."""
 
-    seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="of weights, order, dropout and augmentation")
+    seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="of weights, order, dropout and, where epochs read images, augmentation")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="of the computation; auto: float32, or what is measurably faster on this machine where that matters"
     )
@@ -231,6 +234,13 @@ class Config(Section):
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.mode == "pretrain" and self.features.stages == "all":
+            yield "features.stages", "got 'all', expected 'last': pretraining has no frozen features."
+        if self.features.selection != "none" and (self.mode == "pretrain" or self.model.hidden or self.train.loss != "cross_entropy"):
+            yield (
+                "features.selection",
+                f"got {self.features.selection!r}, which does nothing without a linear head and loss: cross_entropy.",
+            )
         if self.mode == "pretrain" and self.train.unfreeze_from not in (None, "all"):
             yield "train.unfreeze_from", f"got {self.train.unfreeze_from!r}, expected 'all': pretraining freezes nothing."
 

@@ -38,4 +38,4 @@ class TrainingError(UserError):
 
 
 class StoreError(UserError):
-    """The store of features: no room under its limit or on its disk."""
+    """The store of features: no room under its limit or on its disk, or a folder that cannot be written."""

@@ -181,7 +181,7 @@ def resumed(options: argparse.Namespace) -> "Config":
 def left_behind(mode: str, run_dir: Path) -> str:
     """What an interrupt leaves, and how to go on."""
     if not (run_dir / "config.yaml").exists():
-        return "Nothing was trained yet, nothing is left."
+        return "Nothing was trained yet; features that were computed are kept for the next run."
     kept = f"The best so far is {run_dir / 'model.keras'}. " if (run_dir / "model.keras").exists() else ""
     return f"{kept}Go on with: python -m tl_keras.run --mode {mode} --resume --run-dir {shlex.quote(str(run_dir))}"
 

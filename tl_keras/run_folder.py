@@ -27,7 +27,7 @@ BACKBONE = "backbone.keras"
 ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
 EXPORT = "export"
-SCRATCH = "scratch"  # pixels and features of the run in progress; removed when it stops
+SCRATCH = "scratch"  # pixels of the run in progress; removed when it stops
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:

@@ -209,25 +209,6 @@ def test_ordered_batches_can_be_read_again(pixels):
     assert_equal([(a.numpy(), b.numpy()) for a, b in batches], [(a.numpy(), b.numpy()) for a, b in batches])
 
 
-def test_views_of_ordered_batches(pixels):
-    def images_of(view, augment=STRONG, seed=7, batch_size=4):
-        batches = ordered_batches(pixels, ROWS, LABELS, 2, batch_size=batch_size, augment=augment, seed=seed, view=view)
-        return np.concatenate([image.numpy() for image, _ in batches])
-
-    np.testing.assert_array_equal(images_of(1), images_of(1, batch_size=3))
-    assert (images_of(1) != images_of(2)).any(axis=(1, 2, 3)).all()
-    assert (images_of(1) != images_of(1, seed=8)).any()
-    np.testing.assert_array_equal(images_of(1, augment=PLAIN), pixels.read(ROWS))
-
-
-def test_a_view_is_that_of_the_epoch_in_training(pixels):
-    view = np.concatenate(
-        [image.numpy() for image, _ in ordered_batches(pixels, ROWS, LABELS, 2, batch_size=4, augment=STRONG, seed=7, view=1)]
-    )
-    trained = np.concatenate([image for image, *_ in stream(pixels, 1, STRONG, first_epoch=1)])
-    assert {image.tobytes() for image in view} == {image.tobytes() for image in trained}
-
-
 def test_row_batches_keep_the_last():
     assert [batch.tolist() for batch in row_batches(np.arange(5), 2)] == [[0, 1], [2, 3], [4]]
 

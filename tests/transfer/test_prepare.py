@@ -170,8 +170,9 @@ def test_extracting_without_room_is_said_before_anything_is_computed(
 @pytest.fixture
 def bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """A machine that computes bfloat16, where any pass is long enough to ask."""
-    monkeypatch.setattr(precision, "candidate", lambda: "bfloat16")
-    monkeypatch.setattr(precision, "WORTH_S", -1.0)
+    for module in (precision, prepare):
+        monkeypatch.setattr(module, "candidate", lambda: "bfloat16")
+    monkeypatch.setattr(prepare, "WORTH_S", 0.0)
     monkeypatch.setattr(prepare, "SHARD_ROWS", 4)  # the first four images start the pass
     monkeypatch.setattr(precision, "LARGEST_DIFFERENCE", 0.5)
     yield monkeypatch
@@ -226,7 +227,7 @@ def test_a_choice_is_remembered(make_task: MakeTask, own_store: Path, bfloat16: 
     bfloat16.setattr(precision, "LEAST_GAIN", gain)
     first = make_task(mode="extract")
     keras.config.set_dtype_policy("float32")
-    bfloat16.setattr(precision, "_compare", never)
+    bfloat16.setattr(prepare, "compare", never)
     bfloat16.setattr(prepare, "begin_pass", never)
     source = {"source": first.config.data.source, "augment": {"random_resized_crop": None}, "resize": "stretch"}  # other features
     again = make_task("again", mode="extract", data=source)
@@ -240,27 +241,25 @@ def test_a_choice_is_remembered(make_task: MakeTask, own_store: Path, bfloat16: 
 def test_a_short_pass_a_stored_one_and_a_machine_without_one_are_float32(
     make_task: MakeTask, own_store: Path, bfloat16: pytest.MonkeyPatch
 ) -> None:
-    bfloat16.setattr(precision, "_compare", never)
-    bfloat16.setattr(precision, "WORTH_S", 1000.0)
+    bfloat16.setattr(prepare, "compare", never)
+    bfloat16.setattr(prepare, "WORTH_S", 1000.0)
     assert make_task(mode="extract").precision == Choice("float32")
-    bfloat16.setattr(precision, "WORTH_S", -1.0)
+    bfloat16.setattr(prepare, "WORTH_S", 0.0)
     assert make_task("again", mode="extract").precision == Choice("float32")  # all is there
-    bfloat16.setattr(precision, "candidate", lambda: None)
+    bfloat16.setattr(prepare, "candidate", lambda: None)
     assert make_task("none", mode="extract", data={"augment": ROTATE}, features={"views": 1}).precision == Choice("float32")
     assert not (own_store / REMEMBERED).exists()
 
 
 def test_a_precision_by_hand_is_not_asked_about(make_task: MakeTask, bfloat16: pytest.MonkeyPatch) -> None:
-    bfloat16.setattr(prepare, "choose", never)
+    bfloat16.setattr(prepare, "compare", never)
     precision.set_precision("bfloat16")  # as `set_up` does
     task = make_task(mode="extract", runtime={"precision": "bfloat16"})
     assert task.precision == Choice("bfloat16")
     assert task.classifier.model.get_layer("stem_conv").compute_dtype == "bfloat16"
 
 
-def test_a_precision_that_overflows_is_refused_and_remembered_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "candidate", lambda: "float16")
-    monkeypatch.setattr(precision, "WORTH_S", -1.0)
+def test_a_precision_that_overflows_is_refused_and_remembered_as_json(tmp_path: Path) -> None:
     pixels = keras.Input((4, 4, 3))
     trunk = Trunk(keras.Model(pixels, out := keras.layers.Rescaling(2.0)(pixels)), {"out": out})
 
@@ -268,13 +267,12 @@ def test_a_precision_that_overflows_is_refused_and_remembered_as_json(tmp_path: 
         def __call__(self, _: Any) -> Any:
             raise TrainingError("the backbone puts out numbers that are not finite.")
 
-    lower = Overflowing(trunk.source, trunk.outputs)
-    sample = np.ones((3, 4, 4, 3), np.uint8)
-    for _ in range(2):
-        choice = precision.choose(trunk, lambda _: lower, lambda: 1.0, lambda: sample, tmp_path)
-        assert (choice.precision, choice.tried) == ("float32", "float16")
+    choice = precision.compare("float16", trunk, Overflowing(trunk.source, trunk.outputs), np.ones((3, 4, 4, 3), np.uint8))
+    assert (choice.precision, choice.tried) == ("float32", "float16")
+    precision.remember(trunk, choice, tmp_path)
+    assert precision.remembered(trunk, tmp_path) == choice
     json.dumps(asdict(choice), allow_nan=False)  # metrics.json holds it
-    assert "inf" not in str(choice)
+    assert str(choice) == "precision float32: float16 overflows"
 
 
 def test_choice_says_what_was_measured() -> None:

@@ -133,13 +133,15 @@ def test_more_features_than_rows_and_few_sampled_rows_are_solved_all_the_same(sa
         np.testing.assert_allclose(probabilities_of(found, standardise(val[0])), twin.predict_proba(standardise(val[0])), atol=2e-2)
 
 
-def test_features_on_disk_are_never_all_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("sampled", [40, 2048], ids=["few rows", "more rows than features"])
+def test_features_on_disk_are_never_all_in_memory(sampled: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = clouds(40_000, 3, 1, width=100)
     np.save(tmp_path / "x.npy", x)
     on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")  # 16 MB
     monkeypatch.setattr(probe, "IN_MEMORY_BYTES", 10**6)
     monkeypatch.setattr(probe, "CHUNK_BYTES", 10**5)
     monkeypatch.setattr(probe, "PENALTIES", (1e-3,))
+    monkeypatch.setattr(probe, "SAMPLED_ROWS", sampled)
     val = clouds(100, 3, 2, width=100)
     tracemalloc.start()
     fit_linear_probe((on_disk, y), val, Standardiser.fit(on_disk), np.ones(3, np.float32))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tl_keras.transfer import probe, selection
+from tl_keras.transfer import probe
 from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
-from tl_keras.transfer.selection import Columns, fit_group_sparse, relevance, select_features
+from tl_keras.transfer.selection import Columns, relevance, select_features
 
 INFORMATIVE = np.array([3, 40, 77, 110, 149, 180])
 WEIGHTS = np.ones(3, np.float32)
@@ -69,35 +69,6 @@ def test_fractions_that_are_no_shares_are_named(fractions: tuple[float, ...]) ->
 
 def test_relevance_is_the_length_of_each_row() -> None:
     np.testing.assert_allclose(relevance(np.array([[3, 4], [0, 0], [-1, 0]])), [5, 0, 1])
-
-
-def test_group_sparse_kernel_keeps_informative_rows_and_few_others() -> None:
-    train = needles(150, 1)
-    lengths = relevance(fit_group_sparse(train, Standardiser.fit(train[0]), WEIGHTS, 0.3))
-    assert set(INFORMATIVE) <= set(np.argsort(-lengths)[:20])
-    assert 6 <= np.count_nonzero(lengths) < 60
-
-
-def test_group_sparse_kernel_is_a_stationary_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "GROUP_TOLERANCE", 1e-7)
-    monkeypatch.setattr(selection, "GROUP_STEPS", 3000)
-    train = needles(150, 1)
-    standardise = Standardiser.fit(train[0])
-    kernel = fit_group_sparse(train, standardise, np.array([1, 2, 5], np.float32), 0.3)
-    objective = probe.CrossEntropy(probe.StandardisedRows(train[0], standardise), train[1], np.array([1, 2, 5], np.float32))
-    penalty = 0.3 * relevance(objective(np.zeros((201, 3)))[1][:-1]).max()
-    bias = np.zeros(3)
-    for _ in range(500):  # the bias that belongs to the kernel
-        bias = bias - objective(np.vstack([kernel, bias]))[1][-1]
-    pull = relevance(objective(np.vstack([kernel, bias]))[1][:-1])
-    inside = relevance(kernel) > 0
-    np.testing.assert_allclose(pull[inside], penalty, rtol=1e-3)
-    assert (pull[~inside] < penalty * 1.001).all()
-
-
-def test_all_rows_vanish_at_the_full_penalty() -> None:
-    train = needles(90, 1)
-    assert not fit_group_sparse(train, Standardiser.fit(train[0]), WEIGHTS, 1.01).any()
 
 
 def test_columns_are_read_through() -> None:

@@ -190,7 +190,7 @@ def test_a_failed_write_leaves_nothing(collection: Collection, monkeypatch: pyte
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(StoreError, match=r"features cannot be kept here \(No space left on device\)\. Free the disk"):
             collection.write(ids_of(2), values_of(2))
     assert sorted(path.suffix for path in collection.folder.iterdir()) == [".json", ".shard"]
     assert collection.has(ids_of(1, 2)).tolist() == fresh(collection).has(ids_of(1, 2)).tolist() == [True, False]

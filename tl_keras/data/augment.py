@@ -39,6 +39,8 @@ DRAWS = (
     "hue",
 )
 
+CONTRACT = 1  # which views these are; goes up with any change here that moves a pixel
+
 LUMA = (0.299, 0.587, 0.114)  # the grey of a colour, ITU-R BT.601
 
 Draws = dict[str, Any]  # name of DRAWS -> float32 (b,) in [0, 1)

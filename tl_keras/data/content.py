@@ -29,16 +29,17 @@ def hash_files(paths: Sequence[Path], advance: Callable[[int], None] | None = No
     ids = np.empty(len(paths), f"S{ID_BYTES}")
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(paths), _HASHED_AT_ONCE):
-            part = list(pool.map(_id, paths[start : start + _HASHED_AT_ONCE]))
+            part = list(pool.map(file_id, paths[start : start + _HASHED_AT_ONCE]))
             ids[start : start + len(part)] = part
             if advance is not None:
                 advance(len(part))
     return ids
 
 
-def _id(path: Path) -> bytes:
+def file_id(path: Path) -> bytes:
+    """The id of one file as an array of ids holds it, zero bytes at its end dropped; b"" where it cannot be read."""
     try:
-        return bytes.fromhex(hash_file(path))[:ID_BYTES]
+        return bytes.fromhex(hash_file(path))[:ID_BYTES].rstrip(b"\0")
     except OSError:
         return b""
 

@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import PIL
 import tensorflow as tf
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,6 +23,8 @@ from tl_keras.errors import BadImageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 LETTERBOX_COLOUR = 128  # mid-grey: near zero after every preprocessing, and no edge against dark or bright photos
+
+CONTRACT = f"1 {PIL.__version__}"  # which pixels these are; the number goes up with any change here that moves one
 
 Pixels = NDArray[np.uint8]
 

@@ -1,6 +1,6 @@
 """From files and splits to tf.data: pixels decoded once, batches in a known order, augmentation after the cache.
 
-`Pixels` owns where evaluation pixels come from; `train_batches` and `eval_batches` own order and batching. What the
+`Pixels` owns where evaluation pixels come from; `train_batches` and `ordered_batches` own order and batching. What the
 pixels are is defined in `images`, what augmentation does in `augment`. The next stop is a model.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
 from tl_keras.data import images
-from tl_keras.data.content import ID_BYTES, Ids, hash_files
+from tl_keras.data.content import ID_BYTES, Ids, file_id, hash_files
 from tl_keras.errors import BadImageError, DataError
 from tl_keras.progress import Progress
 
@@ -75,8 +75,8 @@ class Pixels:
     def _decode_one(self, row: int) -> NDArray[np.uint8] | None:
         try:
             pixels = self._load(row)
-            if len(self.ids) and self.ids[row] == b"":
-                raise BadImageError(f"{self.paths[row]}: could not be read at first, and now it can. Start again")
+            if len(self.ids) and file_id(self.paths[row]) != self.ids[row]:
+                raise BadImageError(f"{self.paths[row]}: changed while it was read. Start again")
             return pixels
         except BadImageError as error:
             self.bad[row] = str(error)
@@ -181,38 +181,23 @@ def train_batches(
     return epochs.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
-def ordered_batches(
-    pixels: Pixels,
-    rows: NDArray[np.int64],
-    labels: NDArray[np.int32],
-    num_classes: int,
-    *,
-    batch_size: int,
-    augment: AugmentConfig | None = None,
-    seed: int = 0,
-    view: int = 0,
-) -> Any:
-    """Every image once, in the order of `rows`, the last batch included: for evaluation, and for features.
+def ordered_batches(pixels: Pixels, rows: NDArray[np.int64], labels: NDArray[np.int32], num_classes: int, *, batch_size: int) -> Any:
+    """Every image once, in the order of `rows`, the last batch included: for evaluation.
 
     Args:
         rows: positions in `pixels`, (n,).
         labels: int32 of all files; `labels[rows]` are used.
-        augment: None for evaluation pixels, else the augmentation of which `view` numbers the draw.
 
     Returns:
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, one-hot float32 (b, k)).
     """
-    rows_t, labels_t, view_t = (tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32), tf.constant(view, tf.int64))
+    rows_t, labels_t = tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32)
 
-    def load(place: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def load(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch = _read(pixels, tf.gather(rows_t, place))
-        if augment is not None:
-            batch = augmentation.augment_batch(augment, batch, draws)
         return tf.cast(batch, tf.float32), tf.one_hot(tf.gather(labels_t, place), num_classes)
 
-    places = tf.data.Dataset.range(len(rows))
-    batches = _with_draws(places, augment, seed, view_t).batch(batch_size)
-    return batches.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+    return tf.data.Dataset.range(len(rows)).batch(batch_size).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
 def row_batches(rows: NDArray[np.int64], batch_size: int) -> Iterable[NDArray[np.int64]]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
+from tl_keras.data import images
 from tl_keras.data.content import Ids, numbers
 from tl_keras.data.pipeline import Advance, Pixels, row_batches
 from tl_keras.progress import Progress
@@ -83,9 +84,14 @@ class FrozenFeatures:
     def collection(self, output: str, view: int) -> Collection:
         """The rows of one output for one view; 0 is the plain one."""
         if (output, view) not in self._opened:
-            contract: dict[str, Any] = {"size": self.pixels.shape[:2], "resize": self.pixels.resize, "features": self._fingerprints[output]}
+            contract: dict[str, Any] = {
+                "pixels": images.CONTRACT,
+                "size": self.pixels.shape[:2],
+                "resize": self.pixels.resize,
+                "features": self._fingerprints[output],
+            }
             if view:
-                contract |= {"view": view, "seed": VIEW_SEED, "augment": self._augment.model_dump()}
+                contract |= {"view": view, "views": augmentation.CONTRACT, "seed": VIEW_SEED, "augment": self._augment.model_dump()}
             key = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:32]
             about = {**self._about, "output": output, "view": view, "image_size": list(self.pixels.shape[:2])}
             self._opened[output, view] = self.store.open(key, about)
@@ -121,34 +127,34 @@ class FrozenFeatures:
         Raises:
             StoreError: there is no room for it.
         """
-        lacks = {
-            (name, view): self._unique(self.missing(name, view, rows)) for view, rows in enumerate(wanted) for name in self.trunk.shapes
-        }
+        lacks = {(name, view): self._mask(self.missing(name, view, rows)) for view, rows in enumerate(wanted) for name in self.trunk.shapes}
         self._mark_good(wanted)
-        names = [name for name in self.trunk.shapes if any(len(lacks[name, view]) for view in range(len(wanted)))]
+        names = [name for name in self.trunk.shapes if any(lacks[name, view].any() for view in range(len(wanted)))]
         if not names:
             return
         self.store.require_room(self.bytes_missing(wanted))
         trunk = self.trunk.only(names)
-        by_view = [np.unique(np.concatenate([lacks[name, view] for name in names])) for view in range(len(wanted))]
-        with progress.bar("features", sum(map(len, by_view))) as advance:
-            for good, pixels in self._chunks(np.unique(np.concatenate(by_view)), trunk):
-                for view, rows in enumerate(by_view):
-                    self._compute_view(trunk, view, good, pixels, rows, lacks, advance)
-                self._note_equal_bad_files()
+        by_view = [np.any([lacks[name, view] for name in names], axis=0) for view in range(len(wanted))]
+        with progress.bar("features", int(np.sum(by_view))) as advance:
+            for good, pixels in self._chunks(np.flatnonzero(np.any(by_view, axis=0)), trunk):
+                for view, needed in enumerate(by_view):
+                    self._compute_view(trunk, view, good, pixels, needed, lacks, advance)
                 check()
+        self._note_equal_bad_files()
+        check()
 
     def _note_equal_bad_files(self) -> None:
         """What is equal to a file that does not decode does not either; each gets its own reason."""
-        bad = list(self.pixels.bad)
-        equal = np.flatnonzero(np.isin(self.ids, self.ids[bad]) & (self.ids != b""))
-        self.pixels.read_good(np.setdiff1d(equal, bad))
+        bad = [row for row in self.pixels.bad if self.ids[row] != b""]
+        if bad:
+            self.pixels.read_good(np.setdiff1d(np.flatnonzero(np.isin(self.ids, self.ids[bad])), bad))
 
-    def _unique(self, rows: Rows) -> Rows:
-        """One row for each content, and each that cannot be read: decoding will say why."""
-        ids = self.ids[rows]
-        first = np.unique(ids, return_index=True)[1]
-        return np.union1d(rows[first], rows[ids == b""])
+    def _mask(self, rows: Rows) -> NDArray[np.bool_]:
+        """One row for each content, and each that cannot be read (decoding will say why), as bool (n,)."""
+        mask, ids = np.zeros(len(self.ids), bool), self.ids[rows]
+        mask[rows[np.unique(ids, return_index=True)[1]]] = True
+        mask[rows[ids == b""]] = True
+        return mask
 
     def _mark_good(self, wanted: Sequence[Rows]) -> None:
         """An image that has features has been decoded, under this contract."""
@@ -176,29 +182,29 @@ class FrozenFeatures:
         view: int,
         good: Rows,
         pixels: NDArray[np.uint8],
-        rows: Rows,
-        lacks: dict[tuple[str, int], Rows],
+        needed: NDArray[np.bool_],
+        lacks: dict[tuple[str, int], NDArray[np.bool_]],
         advance: Advance,
     ) -> None:
-        chosen = np.isin(good, rows)
+        chosen = needed[good]
         taken = good[chosen]
         if not len(taken):
             return
-        images = pixels[chosen]
-        outputs = trunk(images if view == 0 else self._view(images, taken, view))
+        seen = pixels[chosen]
+        outputs = trunk(seen if view == 0 else self._view(seen, taken, view))
         for name, values in outputs.items():
-            new = np.isin(taken, lacks[name, view])
+            new = lacks[name, view][taken]
             if new.any():
                 self.collection(name, view).write(self.ids[taken[new]], compact(values[new]))
         self.num_computed += len(taken)
         advance(len(taken))
 
-    def _view(self, images: NDArray[np.uint8], rows: Rows, view: int) -> NDArray[np.uint8]:
+    def _view(self, seen: NDArray[np.uint8], rows: Rows, view: int) -> NDArray[np.uint8]:
         """One random view of each image; it depends on the image's content and the view's number alone."""
         number, augmented = numbers(self.ids[rows]), _augmented(self._augment)
         starts = range(0, len(rows), BATCH_SIZE)
         parts = (slice(start, start + BATCH_SIZE) for start in starts)
-        return np.concatenate([augmented(images[part], number[part], tf.constant(view, tf.int64)).numpy() for part in parts])
+        return np.concatenate([augmented(seen[part], number[part], tf.constant(view, tf.int64)).numpy() for part in parts])
 
 
 @cache

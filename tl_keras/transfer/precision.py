@@ -8,7 +8,6 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,36 +82,23 @@ def _cpu_flags() -> set[str]:
     return set(next((line.partition(":")[2] for line in text.splitlines() if line.startswith("flags")), "").split())
 
 
-def choose(
-    trunk: Trunk, in_precision: Callable[[str], Trunk], start: Callable[[], float], sample: Callable[[], NDArray[np.uint8]], folder: Path
-) -> Choice:
-    """Choose the precision for a pass over many images.
-
-    Args:
-        trunk: in float32.
-        in_precision: builds the same trunk, with the same weights, in another precision.
-        start: begins the pass in float32, and says how many seconds the rest of it would take.
-        sample: reads uint8 (b, h, w, 3), up to `BATCH_SIZE` images to measure with.
-        folder: where choices are remembered.
-    """
-    lower = candidate()
-    if lower is None:
-        return Choice("float32")
-    key = hashlib.sha256("".join([*trunk.fingerprints().values(), lower, _machine()]).encode()).hexdigest()[:32]
-    remembered = _read(folder / REMEMBERED)
-    if key not in remembered:
-        rest = start()
-        if rest <= 0 or rest < WORTH_S or not len(pixels := sample()):
-            return Choice("float32")
-        remembered[key] = asdict(_compare(lower, in_precision(lower), pixels, *_time(trunk, pixels)))
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / REMEMBERED, remembered)
-    return Choice(**remembered[key])
+def remembered(trunk: Trunk, folder: Path) -> Choice | None:
+    """What was chosen for a float32 trunk on this machine before; `folder` is where `remember` wrote it."""
+    found = _read(folder / REMEMBERED).get(_key(trunk))
+    return None if found is None else Choice(**found)
 
 
-def _compare(lower: str, trunk: Trunk, pixels: NDArray[np.uint8], expected: dict[str, Any], seconds: float) -> Choice:
+def remember(trunk: Trunk, choice: Choice, folder: Path) -> None:
+    """Keep a choice for later runs with the same trunk on this machine."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / REMEMBERED, _read(folder / REMEMBERED) | {_key(trunk): asdict(choice)})
+
+
+def compare(lower: str, trunk: Trunk, twin: Trunk, pixels: NDArray[np.uint8]) -> Choice:
+    """Time a float32 trunk and its twin of a lower precision on some images, uint8 (b, h, w, 3), and choose."""
+    expected, seconds = _time(trunk, pixels)
     try:
-        found, seconds_lower = _time(trunk, pixels)
+        found, seconds_lower = _time(twin, pixels)
     except TrainingError:  # it overflows
         return Choice("float32", lower)
     ratio = seconds / seconds_lower
@@ -130,6 +116,10 @@ def _time(trunk: Trunk, pixels: NDArray[np.uint8]) -> tuple[dict[str, Any], floa
         trunk(pixels)
         laps.append(time.perf_counter() - started)
     return found, min(laps)
+
+
+def _key(trunk: Trunk) -> str:
+    return hashlib.sha256("".join([*trunk.fingerprints().values(), str(candidate()), _machine()]).encode()).hexdigest()[:32]
 
 
 def _machine() -> str:

@@ -103,7 +103,7 @@ class StandardisedRows:
     def sample(self, num: int) -> Iterator[NDArray[np.float32]]:
         """Chunks of about `num` standardised rows, evenly spaced; of all where there are no more."""
         step = max(1, self.shape[0] // num)
-        return (x[-rows.start % step :: step] for rows, x in self.read())
+        return (self._standardise(self._features[rows][-rows.start % step :: step]) for rows in chunks(self._features))
 
     def turned(self, vectors: NDArray[np.float32]) -> "StandardisedRows":
         """The rows in other coordinates, (n, r), for orthonormal vectors (d, r)."""

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -66,7 +66,8 @@ class Collection:
         self.shards: list[Shard] = []
         self._known: set[str] = set()
         self._ids: Ids = np.empty(0, "S16")
-        self._places = np.empty((0, 2), np.int64)
+        self._places = np.empty((0, 2), np.int32)
+        self._new: list[tuple[int, Shard]] = []
         self.refresh()
 
     def refresh(self) -> None:
@@ -80,27 +81,32 @@ class Collection:
 
     def _mark_used(self) -> None:
         """The oldest are pruned first."""
-        try:
-            os.utime(self.folder / ABOUT)
-        except FileNotFoundError:  # lost, or pruned by another process while we look
-            if self.folder.is_dir():
+        with suppress(OSError):  # pruned by another process while we look, or on a disk that can only be read
+            if self.folder.is_dir() and not (self.folder / ABOUT).exists():
                 write_json(self.folder / ABOUT, self.about)
+            os.utime(self.folder / ABOUT)
 
     def _add(self, shards: Sequence[Shard]) -> None:
-        for shard in shards:
-            places = np.stack([np.full(len(shard.ids), len(self.shards)), np.arange(len(shard.ids))], axis=1)
-            self._ids, self._places = np.concatenate([self._ids, shard.ids]), np.concatenate([self._places, places])
-            self.shards.append(shard)
-            self._known.add(shard.path.name)
-        order = np.argsort(self._ids, kind="stable")
-        self._ids, self._places = self._ids[order], self._places[order]
+        """Know of shards; their ids are sorted in when somebody looks for one, for a pass only adds."""
+        self._new += [(len(self.shards) + place, shard) for place, shard in enumerate(shards)]
+        self.shards += shards
+        self._known |= {shard.path.name for shard in shards}
 
-    def locate(self, ids: Ids) -> NDArray[np.int64]:
+    def _sort_in(self) -> None:
+        if self._new:
+            places = [np.stack([np.full(len(shard.ids), place), np.arange(len(shard.ids))], axis=1) for place, shard in self._new]
+            ids = np.concatenate([self._ids, *(shard.ids for _, shard in self._new)])
+            order = np.argsort(ids, kind="stable")
+            self._ids, self._places = ids[order], np.concatenate([self._places, *places])[order].astype(np.int32)
+            self._new = []
+
+    def locate(self, ids: Ids) -> NDArray[np.int32]:
         """Find images: (n, 2) of shard and row, -1 where an image has no row."""
+        self._sort_in()
         if not len(self._ids):
-            return np.full((len(ids), 2), -1, np.int64)
+            return np.full((len(ids), 2), -1, np.int32)
         place = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
-        return np.where((self._ids[place] == ids)[:, None], self._places[place], -1)
+        return np.where((self._ids[place] == ids)[:, None], self._places[place], np.int32(-1))
 
     def has(self, ids: Ids) -> NDArray[np.bool_]:
         """Whether each image has its row: bool (n,)."""
@@ -112,15 +118,19 @@ class Collection:
         Args:
             ids: of m images.
             values: (m, ...), one row for each.
+
+        Raises:
+            StoreError: the disk is full, or the folder cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / ABOUT).exists():
-            write_json(self.folder / ABOUT, self.about)
         buffer = BytesIO()
         np.save(buffer, ids, allow_pickle=False)
         np.save(buffer, values, allow_pickle=False)
         path = self.folder / f"{hashlib.sha256(buffer.getbuffer()).hexdigest()}.shard"
-        write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+        with _store_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / ABOUT).exists():
+                write_json(self.folder / ABOUT, self.about)
+            write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
         if path.name not in self._known:
             self._add([_parse_shard(path)])
 
@@ -128,7 +138,7 @@ class Collection:
         """Rows of images that are all there, float32 (n, ...), in the order of `ids`."""
         return self.read_places(self.locate(ids))
 
-    def read_places(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    def read_places(self, places: NDArray[np.int32]) -> NDArray[np.float32]:
         """Rows by what `locate` returned."""
         if (places[:, 0] < 0).any():
             raise KeyError(f"{self.folder}: {(places[:, 0] < 0).sum()} images have no row")
@@ -149,9 +159,20 @@ def _open_shard(path: Path) -> Shard | None:
         if hash_file(path) == path.stem:
             return _parse_shard(path)
         path.unlink()  # damaged: its rows are computed again
-    except FileNotFoundError:
-        pass  # another process has just removed it
+    except OSError:
+        pass  # another process has just removed it, or the disk does not give or take it
     return None
+
+
+@contextmanager
+def _store_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{folder}: features cannot be kept here ({error.strerror}). Free the disk, or set TL_KERAS_CACHE to a folder that "
+            "you may write to."
+        ) from error
 
 
 def _parse_shard(path: Path) -> Shard:
@@ -182,10 +203,13 @@ class Store:
     def __init__(self, root: Path, max_gb: float) -> None:
         self.root = root
         self.max_gb = max_gb
+        self._opened: dict[str, Collection] = {}
 
     def open(self, key: str, about: dict[str, Any]) -> Collection:
-        """Open the collection of a key; it may be empty."""
-        return Collection(self.root / key, about)
+        """Open the collection of a key; it may be empty. It is read, and its hashes are checked, once."""
+        if key not in self._opened:
+            self._opened[key] = Collection(self.root / key, about)
+        return self._opened[key]
 
     def room(self) -> int:
         """Bytes that may be added: under the limit, and under nine tenths of the free disk."""
@@ -226,7 +250,7 @@ def _describe_one(folder: Path) -> Stored | None:
         rows, num_bytes = sum(_count_rows(path) for path in shards), sum(path.stat().st_size for path in shards)
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         return Stored(folder, about, rows, num_bytes, time.time() - (folder / ABOUT).stat().st_mtime)
-    except FileNotFoundError:  # pruned by another process while we look
+    except (OSError, ValueError):  # pruned by another process while we look, or damaged
         return None
 
 
@@ -242,7 +266,7 @@ def _count_rows(path: Path) -> int:
 def prune(root: Path, *, older_than_s: float = 0.0, max_bytes: float = 0) -> Iterator[Stored]:
     """Remove the longest unused collections until all take at most `max_bytes`; what killed processes left goes too.
 
-    A process that reads a removed collection keeps what it has open; shards that it opens later are missing to it.
+    A run that is learning from a removed collection ends with an error; prune between runs.
 
     Args:
         older_than_s: only collections unused for so many seconds.
@@ -259,5 +283,6 @@ def prune(root: Path, *, older_than_s: float = 0.0, max_bytes: float = 0) -> Ite
     for each in stored:
         if (left > max_bytes or not each.bytes) and each.idle_s >= older_than_s:
             shutil.rmtree(each.folder, ignore_errors=True)
-            left -= each.bytes
-            yield each
+            if not each.folder.exists():
+                left -= each.bytes
+                yield each

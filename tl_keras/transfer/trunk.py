@@ -48,12 +48,6 @@ class Trunk:
         """The trunk of some of the outputs: it ends at the last that they need."""
         return self if set(names) == set(self.outputs) else Trunk(self.source, {name: self.outputs[name] for name in names})
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(height, width, 3) of the pixels."""
-        height, width, channels = self._model.input.shape[1:]
-        return height, width, channels
-
     def __call__(self, pixels: Any) -> Outputs:
         """Run on uint8 pixels (b, h, w, 3), any b: cut into batches of one size, the last one filled up.
 
@@ -118,11 +112,16 @@ def _fingerprint(model: keras.Model, tensor: Any) -> str:
         call = calls[id(operation)]
         given = keras.tree.map_structure(lambda each: number.get(id(each), each), [call.args, call.kwargs])
         described = [type(operation).__name__, _nameless(operation.get_config()), given]
-        digest.update(json.dumps(described, sort_keys=True, default=str).encode())
+        digest.update(json.dumps(described, sort_keys=True, default=_described).encode())
         for weight in getattr(operation, "weights", ()):
             digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     digest.update(json.dumps(number[id(tensor)]).encode())
     return digest.hexdigest()
+
+
+def _described(value: Any) -> str:
+    """What JSON does not know: an array by the hash of its bytes, whatever its size."""
+    return hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest() if hasattr(value, "__array__") else str(value)
 
 
 def _nameless(config: Any) -> Any:
