@@ -513,7 +513,11 @@ def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
     arguments = ["--mode", "finetune", "--data", data, *TINY, "--set", "train.epochs=400"]
     arguments = [*arguments, "--run-dir", tmp_path / "R"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "tl_keras.run", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tl_keras.run", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job is started without it
     )
     state = tmp_path / "R" / "checkpoints" / "finetune.json"
     deadline = time.monotonic() + 200
