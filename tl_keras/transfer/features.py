@@ -68,9 +68,6 @@ class FrozenFeatures:
         pixels: the images, identified.
         augment: what makes view 1, 2, ... of an image.
         about: what people call the trunk, for `tl-keras cache list`.
-
-    Attributes:
-        num_computed: how often an image has gone through the trunk so far, each view counted.
     """
 
     def __init__(self, store: Store, trunk: Trunk, pixels: Pixels, augment: AugmentConfig, about: dict[str, Any]) -> None:
@@ -79,7 +76,6 @@ class FrozenFeatures:
         self._about = about
         self._fingerprints = trunk.fingerprints()
         self._opened: dict[tuple[str, int], Collection] = {}
-        self.num_computed = 0
 
     def collection(self, output: str, view: int) -> Collection:
         """The rows of one output for one view; 0 is the plain one."""
@@ -196,7 +192,7 @@ class FrozenFeatures:
             new = lacks[name, view][taken]
             if new.any():
                 self.collection(name, view).write(self.ids[taken[new]], compact(values[new]))
-        self.num_computed += len(taken)
+        self.store.num_computed += len(taken)
         advance(len(taken))
 
     def _view(self, seen: NDArray[np.uint8], rows: Rows, view: int) -> NDArray[np.uint8]:

@@ -198,11 +198,15 @@ class Store:
     Args:
         root: the folder, made when the first shard is written.
         max_gb: GB of all collections together.
+
+    Attributes:
+        num_computed: how often an image has gone through a trunk so far, each view counted.
     """
 
     def __init__(self, root: Path, max_gb: float) -> None:
         self.root = root
         self.max_gb = max_gb
+        self.num_computed = 0
         self._opened: dict[str, Collection] = {}
 
     def open(self, key: str, about: dict[str, Any]) -> Collection:

@@ -38,7 +38,7 @@ from tl_keras.workflows.scoring import Clock, measure, score
 from tl_keras.workflows.trained import data_root, read_config
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
-AGREEMENT_IMAGES = 8
+AGREEMENT_IMAGES = 4
 AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
 AGREEMENT_GPU = 3e-2  # where convolutions are computed in TensorFloat-32
 
@@ -166,7 +166,7 @@ def _finish(task: Task, clock: Clock) -> dict[str, Any]:
         "parameters": count_parameters(task.classifier.model),
         **{split: measure(task.data, split, scores[split]) for split in ("val", "test")},
         **agreement,
-        "features": {"computed": 0 if task.frozen is None else task.frozen.num_computed},
+        "features": {"computed": 0 if task.frozen is None else task.frozen.store.num_computed},
         "timing": clock.timing(),
     }
     names.write_json(run / names.METRICS, metrics)
