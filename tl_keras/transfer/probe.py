@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     import keras
@@ -196,6 +197,7 @@ class LinearProbe:
         return cls(found[:-1], found[-1], penalty, float(loss) / len(labels), num_right / len(labels))
 
 
+@threadpool_limits.wrap(limits=1, user_api="blas")  # many small products: threads that wait for each other take longer than one
 def fit_linear_probe(
     train: tuple[Features, Labels],
     val: tuple[Features, Labels],
