@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tl_keras.config import MODES, Config, TrainConfig, fields, from_yaml, load_config, to_yaml
+from tl_keras.config import MODES, Config, TrainConfig, fields
+from tl_keras.config_file import from_yaml, load_config, to_yaml
 from tl_keras.errors import ConfigError
 
 # A value other than the default for every setting, and what it needs beside it to be of use.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tl_keras import run
-from tl_keras.config import load_config
+from tl_keras.config_file import load_config
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

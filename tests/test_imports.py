@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tl_keras"
 ROOMS = [
-    ("errors", "config", "progress", "run_folder"),
+    ("errors", "config", "config_file", "progress", "quiet", "run_folder"),
     ("data",),
     ("models",),
     ("transfer",),

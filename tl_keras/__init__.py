@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "Config": "tl_keras.config",
-    "load_config": "tl_keras.config",
+    "load_config": "tl_keras.config_file",
     "UserError": "tl_keras.errors",
     "BACKBONES": "tl_keras.models.backbones",
     "train": "tl_keras.workflows",

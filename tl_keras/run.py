@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tl_keras import __version__
 from tl_keras.errors import ConfigError, UserError
-from tl_keras.progress import quiet
+from tl_keras.quiet import quiet
 
 if TYPE_CHECKING:
     from tl_keras.config import Config
@@ -143,7 +143,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 def configure(options: argparse.Namespace) -> "Config":
     """Build the configuration of a training mode from the options."""
-    from tl_keras.config import load_config
+    from tl_keras.config_file import load_config
 
     flags = {"--data": ("data.source", options.data), "--backbone": ("model.backbone", options.backbone)}
     given = {flag: (path, text) for flag, (path, text) in flags.items() if text is not None}
@@ -168,7 +168,7 @@ def train(options: argparse.Namespace) -> None:
 
 def resumed(options: argparse.Namespace) -> "Config":
     """The configuration of an interrupted run."""
-    from tl_keras.config import from_yaml
+    from tl_keras.config_file import from_yaml
     from tl_keras.run_folder import CONFIG, RunFolder
 
     run = RunFolder(options.run_dir).require_resumable()
@@ -194,7 +194,7 @@ def default_run_dir(config: "Config") -> Path:
 
 def dry_run(config: "Config") -> None:
     """Say what a training would do."""
-    from tl_keras.config import to_yaml
+    from tl_keras.config_file import to_yaml
     from tl_keras.console import plain_table
 
     workflows, progress = start(config)

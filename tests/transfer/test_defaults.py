@@ -2,7 +2,8 @@
 
 import pytest
 
-from tl_keras.config import TrainConfig, load_config
+from tl_keras.config import TrainConfig
+from tl_keras.config_file import load_config
 from tl_keras.transfer.defaults import finetune_epochs, resolve
 
 STAGES = ("stage1", "stage2", "stage3")

@@ -16,7 +16,7 @@ from tl_keras.transfer import features
 from tl_keras.transfer import finetune as module
 from tl_keras.transfer.feeds import PixelFeed
 from tl_keras.transfer.finetune import finetune
-from tl_keras.transfer.task import Task
+from tl_keras.transfer.task import POOLED, Task
 
 MakeTask = Callable[..., Task]
 
@@ -67,7 +67,7 @@ def test_stored_activations_train_what_pixels_train(
     assert short.tail
     before = weights(whole)
     finetune(short)
-    finetune(replace(whole, tail=()))
+    finetune(replace(whole, frozen=whole.frozen.only([POOLED])))
     names = list(short.classifier.stages)
     frozen = {layer for stage in names[: names.index(lowest)] for layer in short.classifier.stages[stage]}
     found, expected = weights(short), weights(whole)

@@ -267,10 +267,11 @@ def test_a_precision_that_overflows_is_refused_and_remembered_as_json(tmp_path: 
         def __call__(self, _: Any) -> Any:
             raise TrainingError("the backbone puts out numbers that are not finite.")
 
-    choice = precision.compare("float16", trunk, Overflowing(trunk.source, trunk.outputs), np.ones((3, 4, 4, 3), np.uint8))
+    choice = precision.compare("float16", trunk, Overflowing(trunk.source, trunk.outputs), np.ones((3, 4, 4, 3), np.uint8), "out")
     assert (choice.precision, choice.tried) == ("float32", "float16")
-    precision.remember(trunk, choice, tmp_path)
-    assert precision.remembered(trunk, tmp_path) == choice
+    precision.remember("abc", choice, tmp_path)
+    assert precision.remembered("abc", tmp_path) == choice
+    assert precision.remembered("abd", tmp_path) is None
     json.dumps(asdict(choice), allow_nan=False)  # metrics.json holds it
     assert str(choice) == "precision float32: float16 overflows"
 

@@ -39,18 +39,18 @@ def cut(index: Index, usable: NDArray[np.bool_], *, val_fraction: float, test_fr
         DataError: a class has too few usable images to be in every split.
     """
     split = np.full(len(index.paths), "train", dtype="<U5") if index.given is None else np.array(index.given, dtype="<U5")
+    by_class = _rows_by_class(index, split == "train")
     split[~usable] = UNUSED
     given = set(index.given or ())
     missing = [(name, fraction) for name, fraction in (("test", test_fraction), ("val", val_fraction)) if name not in given]
-    to_cut = np.isin(np.asarray(index.given or "train"), "train") & np.ones(len(usable), bool)
-    for label, rows in enumerate(_rows_by_class(index, to_cut)):
+    for label, rows in enumerate(by_class):
         order = np.random.default_rng([seed, label]).permutation(rows)
         order = order[usable[order]]  # a file that does not decode moves few of the others to another split
-        _check_class_size(index, label, len(order), LEAST_IN_TRAIN + len(missing), usable)
-        rows = order
+        size = len(order)
+        _check_class_size(index, label, size, LEAST_IN_TRAIN + len(missing), usable)
         for place, (target, fraction) in enumerate(missing):
             spare = len(order) - LEAST_IN_TRAIN - (len(missing) - place - 1)  # what later splits and train do not need
-            number = min(max(1, round(fraction * len(rows))), spare)
+            number = min(max(1, round(fraction * size)), spare)
             split[order[:number]] = target
             order = order[number:]
     _check_all_splits(index, split)

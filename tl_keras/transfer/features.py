@@ -8,7 +8,7 @@ back by `probe`, `head` and `finetune` as `StoredFeatures`.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
@@ -68,30 +68,34 @@ class FrozenFeatures:
         pixels: the images, identified.
         augment: what makes view 1, 2, ... of an image.
         about: what people call the trunk, for `tl-keras cache list`.
+
+    Attributes:
+        fingerprints: what each output is computed by, see `Trunk.fingerprints`.
     """
 
     def __init__(self, store: Store, trunk: Trunk, pixels: Pixels, augment: AugmentConfig, about: dict[str, Any]) -> None:
         self.store, self.trunk, self.pixels, self.ids = store, trunk, pixels, pixels.ids
         self._augment = augment
         self._about = about
-        self._fingerprints = trunk.fingerprints()
-        self._opened: dict[tuple[str, int], Collection] = {}
+        self.fingerprints = trunk.fingerprints()
 
     def collection(self, output: str, view: int) -> Collection:
         """The rows of one output for one view; 0 is the plain one."""
-        if (output, view) not in self._opened:
-            contract: dict[str, Any] = {
-                "pixels": images.CONTRACT,
-                "size": self.pixels.shape[:2],
-                "resize": self.pixels.resize,
-                "features": self._fingerprints[output],
-            }
-            if view:
-                contract |= {"view": view, "views": augmentation.CONTRACT, "seed": VIEW_SEED, "augment": self._augment.model_dump()}
-            key = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:32]
-            about = {**self._about, "output": output, "view": view, "image_size": list(self.pixels.shape[:2])}
-            self._opened[output, view] = self.store.open(key, about)
-        return self._opened[output, view]
+        contract: dict[str, Any] = {
+            "pixels": images.CONTRACT,
+            "size": self.pixels.shape[:2],
+            "resize": self.pixels.resize,
+            "features": self.fingerprints[output],
+        }
+        if view:
+            contract |= {"view": view, "views": augmentation.CONTRACT, "seed": VIEW_SEED, "augment": self._augment.model_dump()}
+        key = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:32]
+        return self.store.open(key, {**self._about, "output": output, "view": view, "image_size": list(self.pixels.shape[:2])})
+
+    def only(self, names: Iterable[str]) -> "FrozenFeatures":
+        """Some of the outputs: what is needed for the others alone is not computed."""
+        trunk = self.trunk.only(names)
+        return self if trunk is self.trunk else FrozenFeatures(self.store, trunk, self.pixels, self._augment, self._about)
 
     def stored(self, output: str, rows: Rows, num_views: int = 0) -> StoredFeatures:
         """What was computed: the plain view of all `rows`, then view 1 of all of them, and so on."""

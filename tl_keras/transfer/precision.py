@@ -82,28 +82,27 @@ def _cpu_flags() -> set[str]:
     return set(next((line.partition(":")[2] for line in text.splitlines() if line.startswith("flags")), "").split())
 
 
-def remembered(trunk: Trunk, folder: Path) -> Choice | None:
-    """What was chosen for a float32 trunk on this machine before; `folder` is where `remember` wrote it."""
-    found = _read(folder / REMEMBERED).get(_key(trunk))
+def remembered(fingerprint: str, folder: Path) -> Choice | None:
+    """What was chosen before on this machine, for features in float32 (see `trunk.fingerprints`); `folder` is where `remember` wrote it."""
+    found = _read(folder / REMEMBERED).get(_key(fingerprint))
     return None if found is None else Choice(**found)
 
 
-def remember(trunk: Trunk, choice: Choice, folder: Path) -> None:
-    """Keep a choice for later runs with the same trunk on this machine."""
+def remember(fingerprint: str, choice: Choice, folder: Path) -> None:
+    """Keep a choice for later runs with the same features on this machine."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / REMEMBERED, _read(folder / REMEMBERED) | {_key(trunk): asdict(choice)})
+    write_json(folder / REMEMBERED, _read(folder / REMEMBERED) | {_key(fingerprint): asdict(choice)})
 
 
-def compare(lower: str, trunk: Trunk, twin: Trunk, pixels: NDArray[np.uint8]) -> Choice:
-    """Time a float32 trunk and its twin of a lower precision on some images, uint8 (b, h, w, 3), and choose."""
+def compare(lower: str, trunk: Trunk, twin: Trunk, pixels: NDArray[np.uint8], output: str) -> Choice:
+    """Time a float32 trunk and its twin of a lower precision on some images, uint8 (b, h, w, 3), and choose; `output` must agree."""
     expected, seconds = _time(trunk, pixels)
     try:
         found, seconds_lower = _time(twin, pixels)
     except TrainingError:  # it overflows
         return Choice("float32", lower)
     ratio = seconds / seconds_lower
-    error = sum(float(((found[name] - expected[name]) ** 2).sum()) for name in expected)
-    difference = float(np.sqrt(error / sum(float((values**2).sum()) for values in expected.values())))
+    difference = float(np.linalg.norm(found[output] - expected[output]) / np.linalg.norm(expected[output]))
     return Choice(lower if ratio >= LEAST_GAIN and difference <= LARGEST_DIFFERENCE else "float32", lower, ratio, difference)
 
 
@@ -118,8 +117,8 @@ def _time(trunk: Trunk, pixels: NDArray[np.uint8]) -> tuple[dict[str, Any], floa
     return found, min(laps)
 
 
-def _key(trunk: Trunk) -> str:
-    return hashlib.sha256("".join([*trunk.fingerprints().values(), str(candidate()), _machine()]).encode()).hexdigest()[:32]
+def _key(fingerprint: str) -> str:
+    return hashlib.sha256("".join([fingerprint, str(candidate()), _machine()]).encode()).hexdigest()[:32]
 
 
 def _machine() -> str:

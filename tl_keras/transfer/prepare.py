@@ -9,7 +9,6 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,7 @@ from tl_keras.transfer.features import SHARD_ROWS, FrozenFeatures
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.precision import WORTH_S, Choice, candidate, compare, remember, remembered, set_precision
 from tl_keras.transfer.store import Store, feature_folder
-from tl_keras.transfer.task import POOLED, Task, chosen, num_views
+from tl_keras.transfer.task import POOLED, Task, chosen, num_views, tail_of
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 
 FEED = "feed.json"  # which stored outputs a run's finetuning goes on from
@@ -48,75 +47,78 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
-    store = Store(feature_folder(), config.features.max_gb)
+    frozen: FrozenFeatures | None = None
+    precision = Choice(as_asked(config))
     if config.mode != "pretrain":
         pixels.identify(progress)
-    precision, classifier = settle_precision(config, classifier, pixels, split, store, progress)
+        frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
+        frozen = in_room(config, frozen, split, run, progress)
+        precision, classifier, frozen = settle_precision(config, classifier, frozen, split, progress)
+        frozen = in_room(config, frozen, split, run, progress)  # what is stored differs between precisions
+        note_tail(config, frozen, run)
     config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": precision.precision})})
-    frozen, tail = open_frozen(config, classifier, pixels, store)
-    frozen, tail = in_room(config, classifier, pixels, split, frozen, tail, progress)
-    before = same_as_before(run, tail)
-    if frozen is not None and tail and not before:
-        frozen, tail = frozen_outputs(config, classifier, pixels, store, {}), ()
-    if config.mode != "extract" and not tail:  # training reads images in every epoch
+    if config.mode != "extract" and not tail_of(frozen):  # training reads images in every epoch
         dataset.keep_pixels(pixels, config.data, run / SCRATCH)
     split = compute_and_cut(config, index, pixels, frozen, progress)
     data = ImageData(index, pixels, split)
     dataset.write(data, run, progress)
-    return Task(config, data, classifier, frozen, tail, precision, run, progress)
+    return Task(config, data, classifier, frozen, precision, run, progress)
+
+
+def as_asked(config: Config) -> str:
+    """The precision of a network before anything is measured: float32, unless another is asked for by name.
+
+    Pretraining stays there: its many small updates are what a lower precision is worst at.
+    """
+    return "float32" if config.runtime.precision == "auto" else config.runtime.precision
 
 
 def settle_precision(
-    config: Config, classifier: Classifier, pixels: Pixels, split: NDArray[np.str_], store: Store, progress: Progress
-) -> tuple[Choice, Classifier]:
-    """Choose what `runtime.precision=auto` leaves open, and build the network again where it is not float32.
-
-    Pretraining stays in float32: its many small updates are what a lower precision is worst at.
-    """
-    asked, lower = config.runtime.precision, candidate()
-    if asked != "auto" or config.mode == "pretrain" or lower is None:
-        return Choice("float32" if asked == "auto" else asked), classifier
-    trunk, twin = pooled_trunk(classifier), None
-    choice = remembered(trunk, store.root)
+    config: Config, classifier: Classifier, frozen: FrozenFeatures, split: NDArray[np.str_], progress: Progress
+) -> tuple[Choice, Classifier, FrozenFeatures]:
+    """Choose what `runtime.precision=auto` leaves open; the network and its frozen part are others where it is not float32."""
+    lower = candidate()
+    if config.runtime.precision != "auto" or lower is None:
+        return Choice(as_asked(config)), classifier, frozen
+    fingerprint, twins = frozen.fingerprints[POOLED], None
+    choice = remembered(fingerprint, frozen.store.root)
     if choice is None:
-        rest = begin_pass(config, classifier, pixels, split, store, progress)
-        if rest <= 0 or rest < WORTH_S:
-            return Choice("float32"), classifier
-        rows = np.flatnonzero(split == "train")
-        rows = rows[np.linspace(0, len(rows) - 1, min(BATCH_SIZE, len(rows))).astype(np.int64)]
-        twin = in_precision(config, classifier, lower)
-        choice = compare(lower, trunk, pooled_trunk(twin), pixels.read_good(rows)[1])
-        remember(trunk, choice, store.root)
+        if begin_pass(config, frozen, split, progress) <= WORTH_S or not len(images := sample(frozen.pixels, split)):
+            return Choice("float32"), classifier, frozen
+        twins = in_precision(config, classifier, frozen, lower)
+        choice = compare(lower, frozen.trunk, twins[1].trunk, images, POOLED)
+        remember(fingerprint, choice, frozen.store.root)
     progress.line(str(choice))
-    if choice.precision == "float32":
-        set_precision("float32")
-        return choice, classifier
-    return choice, twin or in_precision(config, classifier, choice.precision)
+    if choice.precision != "float32":
+        return choice, *(twins or in_precision(config, classifier, frozen, choice.precision))
+    set_precision("float32")
+    return choice, classifier, frozen
 
 
-def pooled_trunk(classifier: Classifier) -> Trunk:
-    """The whole frozen backbone, to the features that a head reads."""
-    return Trunk(classifier.model, {POOLED: classifier.trunk.output})
-
-
-def in_precision(config: Config, classifier: Classifier, precision: str) -> Classifier:
-    """The same classifier in another precision, in which layers are built from now on."""
-    set_precision(precision)
-    twin = build(config, classifier.model.output.shape[-1], "none")
-    copy_weights(classifier.model, twin.model)
-    return twin
-
-
-def begin_pass(config: Config, classifier: Classifier, pixels: Pixels, split: NDArray[np.str_], store: Store, progress: Progress) -> float:
-    """Compute one shard of what is missing in float32, and say how many seconds the rest would take; 0 where little is missing."""
-    frozen, wanted = open_frozen(config, classifier, pixels, store)[0], views_of(split, num_views(config))
-    if frozen is None or frozen.count_missing(wanted) <= SHARD_ROWS or frozen.bytes_missing(wanted) > store.room():
+def begin_pass(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], progress: Progress) -> float:
+    """Compute one shard of what is missing, and say how many seconds the rest would take; 0 where little is missing."""
+    wanted = views_of(split, num_views(config))
+    if frozen.count_missing(wanted) <= SHARD_ROWS or frozen.bytes_missing(wanted) > frozen.store.room():
         return 0.0
     rows = np.unique(np.concatenate([frozen.missing(name, 0, wanted[0]) for name in frozen.trunk.shapes]))[:SHARD_ROWS]
     frozen.trunk.fold()
     started = time.perf_counter()
-    frozen.compute([rows], progress, lambda: check_pixels(pixels, config.data))
-    return (time.perf_counter() - started) / max(1, len(rows)) * frozen.count_missing(wanted) if len(rows) else 0.0
+    frozen.compute([rows], progress, lambda: check_pixels(frozen.pixels, config.data))
+    return (time.perf_counter() - started) / max(1, len(rows)) * frozen.count_missing(wanted)
+
+
+def in_precision(config: Config, classifier: Classifier, frozen: FrozenFeatures, precision: str) -> tuple[Classifier, FrozenFeatures]:
+    """The same classifier and its frozen part in another precision, in which layers are built from now on."""
+    set_precision(precision)
+    twin = build(config, classifier.model.output.shape[-1], "none")
+    copy_weights(classifier.model, twin.model)
+    return twin, open_frozen(config, twin, frozen.pixels, frozen.store).only(frozen.trunk.shapes)
+
+
+def sample(pixels: Pixels, split: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """At most a batch of the images of train, evenly spaced, uint8 (b, h, w, 3)."""
+    rows = np.flatnonzero(split == "train")
+    return pixels.read_good(rows[np.linspace(0, len(rows) - 1, min(BATCH_SIZE, len(rows))).astype(np.int64)])[1]
 
 
 def build(config: Config, num_classes: int, weights: str) -> Classifier:
@@ -159,58 +161,45 @@ def check_names(config: Config, classifier: Classifier, index: Index, split: NDA
     class_weight_vector(config.train.class_weights, index.labels[split == "train"], index.classes)
 
 
-def open_frozen(config: Config, classifier: Classifier, pixels: Pixels, store: Store) -> tuple[FrozenFeatures | None, tuple[str, ...]]:
-    """The outputs of the frozen part that the mode reads, and the names of those that finetuning goes on from."""
-    if config.mode == "pretrain":
-        return None, ()
+def open_frozen(config: Config, classifier: Classifier, pixels: Pixels, store: Store) -> FrozenFeatures:
+    """What is frozen of a network: the features that a head reads, and the tensors that finetuning goes on from."""
     cut = cut_below(classifier, chosen(config.train.unfreeze_from)) if config.mode == "finetune" else None
-    tensors = {} if cut is None else cut[0]
-    return frozen_outputs(config, classifier, pixels, store, tensors), tuple(tensors)
-
-
-def frozen_outputs(config: Config, classifier: Classifier, pixels: Pixels, store: Store, tensors: dict[str, Any]) -> FrozenFeatures:
-    """The features that a head reads, and other frozen tensors of the same network."""
-    trunk = Trunk(classifier.model, {POOLED: classifier.trunk.output, **tensors})
+    trunk = Trunk(classifier.model, {POOLED: classifier.trunk.output, **({} if cut is None else cut[0])})
     about = {"backbone": Path(config.model.backbone).stem, "stages": chosen(config.features.stages)}
     return FrozenFeatures(store, trunk, pixels, config.data.augment, about)
 
 
-def in_room(
-    config: Config,
-    classifier: Classifier,
-    pixels: Pixels,
-    split: NDArray[np.str_],
-    frozen: FrozenFeatures | None,
-    tail: tuple[str, ...],
-    progress: Progress,
-) -> tuple[FrozenFeatures | None, tuple[str, ...]]:
-    """What `open_frozen` returned, or without what finetuning would go on from, where the store has no room for it."""
-    if frozen is None or not tail:
-        return frozen, tail
-    needed, room = frozen.bytes_missing(views_of(split, num_views(config))), max(0, frozen.store.room())
-    if not needed or needed <= room:
-        return frozen, tail
-    progress.line(
-        f"what lies below {config.train.unfreeze_from} would take {needed / 1e9:.2f} GB, and {room / 1e9:.2f} GB are free under "
-        f"features.max_gb={config.features.max_gb:g} and on the disk: finetuning reads images in every epoch instead"
-    )
-    return frozen_outputs(config, classifier, pixels, frozen.store, {}), ()
+def in_room(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], run: RunFolder, progress: Progress) -> FrozenFeatures:
+    """All of it, or without what finetuning would go on from, where the store has no room for that.
 
-
-def same_as_before(run: RunFolder, tail: tuple[str, ...]) -> tuple[str, ...]:
-    """Where finetuning starts, which a run that is continued cannot change: its checkpoints are of that part.
+    A run that is continued cannot change where its finetuning starts: its checkpoints are of that part.
 
     Raises:
         StoreError: the run went on from stored features, for which there is no room now.
     """
+    if not tail_of(frozen):
+        return frozen
     file = run / CHECKPOINTS / FEED
-    if not file.is_file():
-        file.parent.mkdir(exist_ok=True)
-        write_json(file, list(tail))
-    before = tuple(json.loads(file.read_text(encoding="utf-8")))
-    if before and not tail:
+    before = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    needed, room = frozen.bytes_missing(views_of(split, num_views(config))), max(0, frozen.store.room())
+    if before != () and (not needed or needed <= room):
+        return frozen
+    if before:
         raise StoreError(f"{run.path}: this run learned from stored features, for which there is no room now. Make room, then --resume.")
-    return before
+    if before is None:
+        progress.line(
+            f"what lies below {config.train.unfreeze_from} would take {needed / 1e9:.2f} GB, and {room / 1e9:.2f} GB are free under "
+            f"features.max_gb={config.features.max_gb:g} and on the disk: finetuning reads images in every epoch instead"
+        )
+    return frozen.only([POOLED])
+
+
+def note_tail(config: Config, frozen: FrozenFeatures, run: RunFolder) -> None:
+    """Keep what finetuning goes on from, for `in_room` when the run is continued."""
+    file = run / CHECKPOINTS / FEED
+    if config.mode == "finetune" and not file.is_file():
+        file.parent.mkdir(exist_ok=True)
+        write_json(file, list(tail_of(frozen)))
 
 
 def views_of(split: NDArray[np.str_], num: int) -> list[NDArray[np.int64]]:

@@ -71,6 +71,11 @@ class Standardiser:
         floor = VARIANCE_FLOOR * variance.mean() + 1e-12
         return cls(mean.astype(np.float32), np.sqrt(variance + floor).astype(np.float32))
 
+    @classmethod
+    def identity(cls, width: int) -> "Standardiser":
+        """Leave `width` features as they are."""
+        return cls(np.zeros(width, np.float32), np.ones(width, np.float32))
+
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return (features - self.mean) / self.scale
 
@@ -95,7 +100,7 @@ class StandardisedRows:
         self.in_memory = 4 * self.shape[0] * self.shape[1] <= IN_MEMORY_BYTES
         if self.in_memory:
             self._features = _gather(features, standardise)
-            self._standardise = Standardiser(np.zeros_like(standardise.mean), np.ones_like(standardise.scale))
+            self._standardise = Standardiser.identity(features.shape[1])
 
     def read(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Chunks of standardised features in order, each with its rows."""
@@ -109,7 +114,7 @@ class StandardisedRows:
     def turned(self, vectors: NDArray[np.float32]) -> "StandardisedRows":
         """The rows in other coordinates, (n, r), for orthonormal vectors (d, r)."""
         coordinates = np.concatenate([x @ vectors for _, x in self.read()])
-        return StandardisedRows(coordinates, Standardiser(np.zeros(vectors.shape[1], np.float32), np.ones(vectors.shape[1], np.float32)))
+        return StandardisedRows(coordinates, Standardiser.identity(vectors.shape[1]))
 
     def logits(self, weights: Matrix) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.float32]]]:
         """For each chunk its rows, its raw features x (m, d) and its logits (m, k), without a standardised copy.
@@ -217,9 +222,8 @@ def fit_linear_probe(
     rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
     sampled = ROWS_PER_FEATURE * rows.shape[1] if rows.shape[1] <= 2 * SAMPLED_ROWS else SAMPLED_ROWS
     axes, span = Axes.of(rows, sampled), None
-    if (
-        axes.vectors is not None and rows.shape[0] < rows.shape[1] and rows.shape[0] <= SAMPLED_ROWS
-    ):  # the optimum lies in the span of the rows
+    num, width = rows.shape
+    if axes.vectors is not None and num < width and num <= SAMPLED_ROWS:  # the optimum lies in the span of the rows
         rows, rows_val, span = rows.turned(axes.vectors), rows_val.turned(axes.vectors), axes.vectors
         axes = Axes(None, axes.spectrum, 0.0)
     best: LinearProbe | None = None

@@ -155,12 +155,14 @@ class Collection:
 
 
 def _open_shard(path: Path) -> Shard | None:
+    """What a file holds; None, and the file removed, where it is damaged: its rows are computed again."""
     try:
         if hash_file(path) == path.stem:
             return _parse_shard(path)
-        path.unlink()  # damaged: its rows are computed again
-    except OSError:
-        pass  # another process has just removed it, or the disk does not give or take it
+    except OSError:  # another process has just removed it, or the disk does not give it
+        return None
+    with suppress(OSError):  # a disk that is only read keeps it
+        path.unlink()
     return None
 
 

@@ -27,7 +27,6 @@ class Task:
 
     Attributes:
         frozen: what the frozen part of the backbone puts out, computed for every image; None where nothing is frozen.
-        tail: the names of the outputs in `frozen` that finetuning goes on from; empty where it starts from pixels.
         precision: that of the network, and why.
     """
 
@@ -35,10 +34,14 @@ class Task:
     data: ImageData
     classifier: Classifier
     frozen: FrozenFeatures | None
-    tail: tuple[str, ...]
     precision: Choice
     run: RunFolder
     progress: Progress
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """The names of the outputs in `frozen` that finetuning goes on from; empty where it starts from pixels."""
+        return tail_of(self.frozen)
 
     @property
     def class_weights(self) -> NDArray[np.float32]:
@@ -60,6 +63,11 @@ class Task:
         """Say how many parameters a phase trains."""
         count = count_parameters(self.classifier.model)
         self.progress.line(f"{phase}: {count['trainable']:,} of {count['total']:,} parameters train")
+
+
+def tail_of(frozen: FrozenFeatures | None) -> tuple[str, ...]:
+    """The names of all outputs but the features that a head reads."""
+    return () if frozen is None else tuple(name for name in frozen.trunk.shapes if name != POOLED)
 
 
 def num_views(config: Config) -> int:

@@ -19,7 +19,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from tl_keras.errors import TrainingError
 from tl_keras.models.stages import ancestors, parents_of
-from tl_keras.progress import quiet
+from tl_keras.quiet import quiet
 
 BATCH_SIZE = 32  # 16 to 128 differ by 5 %; one size for all, so that an image's features do not depend on its company
 FOLDED_BYTES = 1_500_000_000  # a graph is one message of at most 2 GB

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from tl_keras import __version__
 from tl_keras import run_folder as names
-from tl_keras.config import Config, RuntimeConfig, to_yaml
+from tl_keras.config import Config, RuntimeConfig
+from tl_keras.config_file import to_yaml
 from tl_keras.data import splits
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.sources import open_source

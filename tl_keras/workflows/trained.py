@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras import run_folder as names
-from tl_keras.config import Config, from_yaml
+from tl_keras.config import Config
+from tl_keras.config_file import from_yaml
 from tl_keras.data import splits
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import RunFolderError

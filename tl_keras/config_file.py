@@ -1,0 +1,244 @@
+"""From files, flags and `--set` to a `Config`, and back to a file.
+
+`load_config` merges the defaults, a YAML file, the flags and every `--set`, in this order, and reports all mistakes
+of all of them at once; `to_yaml` writes a `Config`, resolved, to the run folder.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import yaml
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from tl_keras.config import Config, Expected, fields
+from tl_keras.errors import ConfigError
+
+
+def load_config(mode: str, *, file: Path | None, flags: Mapping[str, tuple[str, str]], sets: Sequence[str]) -> Config:
+    """Merge defaults < `file` < `flags` < `sets`; of two `--set` of one path the later counts.
+
+    Args:
+        mode: one of `MODES`; a file's own `mode` gives way to it.
+        file: a YAML file of sections, with only what differs from the defaults; a run folder's `config.yaml` will do.
+        flags: name of a flag -> (path of the setting, its text), e.g. `{"--backbone": ("model.backbone", "vgg16")}`.
+        sets: `path=value` each, with the value in YAML, e.g. `data.augment.zoom_range=[0.8, 1.2]`.
+
+    Raises:
+        ConfigError: anything is wrong; one line per mistake, with the file or flag, the path, what was got, what is
+            allowed and the nearest name.
+    """
+    draft = _Draft()
+    if file is not None:
+        draft.add_file(file)
+    for flag, (path, text) in flags.items():
+        draft.add_path(flag, path, text)
+    for assignment in sets:
+        draft.add_assignment(assignment)
+    draft.add_path("--mode", "mode", mode)
+    return draft.config()
+
+
+def to_yaml(config: Config) -> str:
+    """Every setting, resolved; `from_yaml` gives back an equal `Config`."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def from_yaml(text: str, name: str) -> Config:
+    """Read what `to_yaml` wrote; `name` is what messages call the text.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    draft = _Draft()
+    draft.add_text(name, text)
+    return draft.config(name)
+
+
+class _Draft:
+    """Values gathered by path, each with where it came from, and the mistakes met so far."""
+
+    def __init__(self) -> None:
+        self._fields = fields()
+        self._sections = {""} | {path.rpartition(".")[0] for path in self._fields}
+        self._values: dict[str, Any] = {}
+        self._origins: dict[str, str] = {}
+        self._mistakes: list[str] = []
+
+    def add_file(self, file: Path) -> None:
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            self._mistakes.append(f"{file}: cannot be read: {error.strerror}. --config expects a YAML file.")
+        except UnicodeDecodeError:
+            self._mistakes.append(f"{file}: is not UTF-8 text. --config expects a YAML file.")
+        else:
+            self.add_text(str(file), text)
+
+    def add_text(self, name: str, text: str) -> None:
+        tree = self._parse(name, text)
+        if tree is not None:  # a file of comments only changes nothing
+            self._add_tree(name, "", tree)
+
+    def add_assignment(self, assignment: str) -> None:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            self._mistakes.append(f"--set: got {assignment!r}, expected path=value, e.g. train.learning_rate=1e-3.")
+            return
+        before = len(self._mistakes)
+        value = self._parse(f"--set: {path.strip()}", text)
+        if len(self._mistakes) == before:
+            self.add_path("--set", path.strip(), value)
+
+    def add_path(self, origin: str, path: str, value: object) -> None:
+        if path in self._fields:
+            self._values[path], self._origins[path] = value, origin
+        elif path and path in self._sections:
+            self._add_tree(origin, path, value)
+        else:
+            self._mistakes.append(f"{origin}: unknown key {path!r}. {self._nearest_key(path)}")
+
+    def _add_tree(self, origin: str, path: str, tree: object) -> None:
+        if isinstance(tree, dict):
+            for key, value in tree.items():
+                self.add_path(origin, f"{path}.{key}" if path else str(key), value)
+        elif tree is not None:  # `train:` with nothing below it
+            where = f"{origin}: {path}" if path else origin
+            self._mistakes.append(f"{where}: got {tree!r}, expected a mapping with keys {self._keys(path)}.")
+
+    def _parse(self, name: str, text: str) -> object:
+        try:
+            loader = _Loader(text)
+            tree: object = loader.get_single_data()
+        except (yaml.YAMLError, ValueError) as error:
+            self._mistakes.append(f"{name}: is not valid YAML: {_yaml_problem(error)}.")
+            return None
+        self._mistakes += [f"{name}: {twice}" for twice in loader.repeated]
+        return tree
+
+    def _keys(self, section: str) -> str:
+        """The names in a section, quoted."""
+        prefix = f"{section}." if section else ""
+        inside = [path.removeprefix(prefix) for path in self._fields if path.startswith(prefix)]
+        return ", ".join(dict.fromkeys(repr(path.partition(".")[0]) for path in inside))
+
+    def _nearest_key(self, path: str) -> str:
+        """What to write in place of an unknown path: the same name elsewhere, a like name, or the names there are."""
+        section, _, name = path.rpartition(".")
+        by_name = {setting.rpartition(".")[2]: setting for setting in self._fields}
+        if name in by_name:
+            return f"{name!r} belongs in {by_name[name]!r}."
+        known = [*self._fields, *(self._sections - {section})] if section else self._sections
+        near = get_close_matches(path, known, n=1, cutoff=0.7)
+        near = near or [by_name[like] for like in get_close_matches(name, by_name, n=1, cutoff=0.55)]
+        if near:
+            return f"Did you mean {near[0]!r}?"
+        if section in self._sections:
+            return f"Keys of {section!r}: {self._keys(section)}." if section else f"Keys: {self._keys('')}."
+        return self._nearest_key(section)
+
+    def config(self, name: str = "") -> Config:
+        """Check the values together with what was noted before.
+
+        Raises:
+            ConfigError: with all mistakes, a line each.
+        """
+        try:
+            config = Config.model_validate(self._tree())
+        except ValidationError as error:
+            lines = [line for one in error.errors() for line in self._describe(dict(one), name)]
+            raise ConfigError("\n".join([*self._mistakes, *dict.fromkeys(lines)])) from None
+        if self._mistakes:
+            raise ConfigError("\n".join(self._mistakes))
+        return config
+
+    def _tree(self) -> dict[str, Any]:
+        tree: dict[str, Any] = {}
+        for path, value in self._values.items():
+            *sections, key = path.split(".")
+            branch = tree
+            for section in sections:
+                branch = branch.setdefault(section, {})
+            branch[key] = value
+        return tree
+
+    def _describe(self, error: dict[str, Any], name: str) -> list[str]:
+        """The lines for one of pydantic's errors; the branches of a union all give the same line."""
+        places = [str(part) for part in error["loc"]]
+        if error["type"] == "contradiction":
+            paths = {".".join([*places, field]): reason for field, reason in error["ctx"]["found"]}
+            return [f"{self._origin(path)}: {path}: {reason}" for path, reason in paths.items()]
+        path = next(p for n in range(1, len(places) + 1) if (p := ".".join(places[:n])) in self._fields)
+        field = self._fields[path]
+        expected = f"expected {_expected(field.annotation, field.metadata)}."
+        if path not in self._values:
+            return [f"{name}: {path} is missing, {expected}"]
+        value = self._values[path]
+        near = get_close_matches(str(value), _choices(field.annotation), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return [f"{self._origins[path]}: {path}: got {value!r}, {expected}{hint}"]
+
+    def _origin(self, path: str) -> str:
+        """Where a path's value came from, or, where it is the default, the last other value of its section."""
+        section = path.rpartition(".")[0]
+        near = [origin for known, origin in self._origins.items() if known.rpartition(".")[0] == section]
+        return self._origins.get(path, near[-1])
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that notes keys given twice, of which PyYAML would silently keep the last."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.repeated: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        lines: dict[str, int] = {}
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            line = key.start_mark.line + 1
+            if key.value in lines:
+                first = lines[key.value]
+                self.repeated.append(f"line {line}: key {key.value!r} was given on line {first} already. Keep one.")
+            lines.setdefault(key.value, line)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    return f"line {mark.line + 1}: {problem}" if mark else problem
+
+
+_KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+def _expected(annotation: Any, metadata: Sequence[object] = ()) -> str:
+    """A type and its bounds in words, e.g. 'an integer >= 1, or null'."""
+    for mark in metadata:
+        if isinstance(mark, Expected):
+            return mark.phrase
+    args = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        return _expected(args[0], [*_unfold(args[1:]), *metadata])
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(repr, args))
+    if get_origin(annotation) in (Union, UnionType):
+        return ", or ".join(_expected(arg, metadata) for arg in args)
+    signs = [f"{sign} {getattr(mark, at)}" for mark in metadata for at, sign in _BOUNDS.items() if hasattr(mark, at)]
+    return " ".join([_KINDS[annotation], " and ".join(signs if annotation in (int, float) else [])]).strip()
+
+
+def _unfold(metadata: Sequence[object]) -> list[object]:
+    """`Field(ge=1)` inside an `Annotated` holds its bounds as metadata of its own."""
+    return [inner for mark in metadata for inner in (mark.metadata if isinstance(mark, FieldInfo) else [mark])]
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words that a setting may be."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [word for arg in get_args(annotation) for word in _choices(arg)]
