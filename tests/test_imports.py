@@ -14,6 +14,7 @@ ROOMS = [
     ("models",),
     ("transfer",),
     ("evaluate",),
+    ("select",),
     ("deploy",),
     ("workflows",),
     ("console", "run"),

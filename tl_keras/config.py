@@ -13,8 +13,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-Mode = Literal["extract", "finetune", "pretrain", "evaluate", "predict", "export"]
+Mode = Literal["extract", "finetune", "pretrain", "rank", "crossval", "evaluate", "predict", "export"]
 MODES: tuple[str, ...] = get_args(Mode)
+AUTO = "auto"  # the backbone that `rank` puts first
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The network from pixels to logits."""
 
-    backbone: Name = Field(default="small_resnet", description="a row of the table of backbones, or a .keras file")
+    backbone: Name = Field(default="small_resnet", description="a row of the table of backbones, a .keras file, or 'auto': see rank")
     weights: Name = Field(default="pretrained", description="'pretrained', 'imagenet', 'none' (random) or a file")
     preprocessing: Literal["auto", "none", "zero_to_one", "minus_one_to_one", "torch", "caffe"] = Field(
         default="auto", description="what the backbone's first layer wants of pixels 0..255; auto: the table's row"
@@ -198,6 +199,28 @@ class TrainConfig(Section):
         yield from self._idle("step_factor", self.schedule == "step", "schedule: step")
 
 
+class RankConfig(Section):
+    """Which backbones are compared, by --mode rank or for model.backbone: auto."""
+
+    candidates: Annotated[tuple[Name, ...], Field(min_length=1), Expected("a list of backbones")] = Field(
+        default=("cached",), description="backbones; 'cached': each whose published weights lie on this machine"
+    )
+    max_images: Side = Field(default=2000, description="images of train and val that they are judged by")
+    max_ms: Positive | None = Field(default=None, description="milliseconds an image that the chosen one may take; null: any")
+
+
+class CrossvalConfig(Section):
+    """How train and val are cut into folds, and what is trained on each."""
+
+    folds: Annotated[Whole, Field(ge=2)] = Field(default=5, description="parts of which each is held out in turn")
+    repeats: Side = Field(default=3, description="times that it is all done, each with another cut")
+    training: Literal["extract", "finetune"] = Field(default="extract", description="what is done on each fold")
+    against: Name | None = Field(default=None, description="folder of another cross-validation on the same folds, to compare with")
+    group_pattern: Name | None = Field(
+        default=None, description="regular expression on paths; images for which its bracket finds the same stay together"
+    )
+
+
 class ExportConfig(Section):
     """How an artifact is written and checked."""
 
@@ -223,6 +246,8 @@ class Config(Section):
     model: ModelConfig = Field(default_factory=ModelConfig, description="network")
     features: FeaturesConfig = Field(default_factory=FeaturesConfig, description="frozen features")
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
+    rank: RankConfig = Field(default_factory=RankConfig, description="choice of a backbone")
+    crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, description="folds")
     export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
 
@@ -234,6 +259,8 @@ class Config(Section):
                 "features.selection",
                 f"got {self.features.selection!r}, which does nothing without a linear head and loss: cross_entropy.",
             )
+        if self.model.backbone == AUTO and self.mode == "pretrain":
+            yield "model.backbone", "got 'auto', expected a name: there is nothing to rank before pretraining."
         if self.mode == "pretrain" and self.train.unfreeze_from not in (None, "all"):
             yield "train.unfreeze_from", f"got {self.train.unfreeze_from!r}, expected 'all': pretraining freezes nothing."
 

@@ -18,13 +18,13 @@ from tl_keras.config import Config, Expected, fields
 from tl_keras.errors import ConfigError
 
 
-def load_config(mode: str, *, file: Path | None, flags: Mapping[str, tuple[str, str]], sets: Sequence[str]) -> Config:
+def load_config(mode: str, *, file: Path | None, flags: Mapping[str, tuple[str, object]], sets: Sequence[str]) -> Config:
     """Merge defaults < `file` < `flags` < `sets`; of two `--set` of one path the later counts.
 
     Args:
         mode: one of `MODES`; a file's own `mode` gives way to it.
         file: a YAML file of sections, with only what differs from the defaults; a run folder's `config.yaml` will do.
-        flags: name of a flag -> (path of the setting, its text), e.g. `{"--backbone": ("model.backbone", "vgg16")}`.
+        flags: name of a flag -> (path of the setting, its value or text), e.g. `{"--backbone": ("model.backbone", "vgg16")}`.
         sets: `path=value` each, with the value in YAML, e.g. `data.augment.zoom_range=[0.8, 1.2]`.
 
     Raises:

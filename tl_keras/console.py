@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -63,6 +64,42 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def summary_table(summary: Mapping[str, Mapping[str, Any]], title: str) -> Table:
+    """Mean, spread and interval of each figure of a cross-validation."""
+    rows = [
+        (name, f"{found['mean']:.4f}", f"{found['deviation']:.4f}", "{:.4f} to {:.4f}".format(*found["ci95"]))
+        for name, found in summary.items()
+    ]
+    return plain_table(("figure", "mean", "deviation", "95 % interval of the mean"), rows, title)
+
+
+def difference_lines(differences: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One line per figure: how far one cross-validation is from another, and whether that is clear."""
+    lines = []
+    for name, found in differences.items():
+        low, high = found["ci95"]
+        verdict = "a clear difference" if low > 0 or high < 0 else "which may be chance"
+        lines.append(f"against the other: {name} {found['mean']:+.4f} (95 % interval {low:+.4f} to {high:+.4f}), {verdict}")
+    return lines
+
+
+def ranking_table(ranked: Sequence[Mapping[str, Any]]) -> Table:
+    """Candidates of a ranking, the best first; a star marks those that none beats in both accuracy and time."""
+    rows = [
+        (
+            Path(one["backbone"]).stem + " *" * one["on_front"],
+            "x".join(map(str, one["image_size"])),
+            "{:.3f} ({:.3f} to {:.3f})".format(one["accuracy"], *one["interval"]),
+            f"{one['ms']:.2f}",
+            f"{one['num_parameters'] / 1e6:.2f}",
+            *("-" if value is None else f"{value:.3g}" for value in one["scores"].values()),
+        )
+        for one in ranked
+    ]
+    header = ("backbone", "pixels", "accuracy expected", "ms", "M weights", *ranked[0]["scores"])
+    return plain_table(header, rows, "backbones by the accuracy of their frozen features on images left out; * none is faster and better")
 
 
 def print_stored(console: Console, title: str, stored: Sequence[Stored]) -> None:

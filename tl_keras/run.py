@@ -27,13 +27,15 @@ DAY_S = 86_400.0
 DESCRIPTION = "Transfer learning for images: from a folder of labelled images to a verified classifier."
 MODE_HELP = (
     "extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
-    "pretrain: a backbone from scratch; evaluate, predict, export: use a run"
+    "pretrain: a backbone from scratch; rank: which backbone suits these images; "
+    "crossval: how good a configuration is, with its spread; evaluate, predict, export: use a run"
 )
 EXAMPLES = """\
 examples:
   python -m tl_keras.run --mode finetune                                       the bundled digits, no network needed
   python -m tl_keras.run --mode finetune --data photos/ --backbone mobilenet_v2
   python -m tl_keras.run --mode extract --data photos/ --dry-run               what would be done, and how long it takes
+  python -m tl_keras.run --mode rank --data photos/                            the backbones on this machine, the best first
   python -m tl_keras.run --mode evaluate --run-dir saved_models/RUN            the test figures again
   python -m tl_keras.run --mode predict --run-dir saved_models/RUN new/*.jpg   classes and probabilities as CSV
   python -m tl_keras.run --mode export --run-dir saved_models/RUN              a SavedModel, checked against the model
@@ -66,7 +68,7 @@ def parser() -> Parser:
     made.add_argument("--mode", metavar="MODE", help=MODE_HELP)
     made.add_argument("--config", metavar="FILE", type=Path, help="a YAML file with what differs from the defaults")
     made.add_argument("--data", metavar="SOURCE", help="a folder of class folders, 'digits', or a TFDS name or folder")
-    made.add_argument("--backbone", metavar="NAME", help="a keras.applications name such as resnet50, small_resnet, or a .keras file")
+    made.add_argument("--backbone", metavar="NAME", help="a keras.applications name such as resnet50, small_resnet, a .keras file, or auto")
     made.add_argument("--run-dir", metavar="DIR", type=Path, help=f"the run's folder (default: a new one below {RUNS}/)")
     made.add_argument(
         "--set",
@@ -85,7 +87,7 @@ def parser() -> Parser:
         help="predict: write here, .csv or .jsonl (default: CSV to standard output)",
     )
     made.add_argument("--version", action="version", version=f"tl_keras {__version__}")
-    made.add_argument("paths", metavar="PATH", nargs="*", help="predict: files, folders or globs")
+    made.add_argument("paths", metavar="PATH", nargs="*", help="predict: files, folders or globs; rank: backbones")
     return made
 
 
@@ -116,6 +118,8 @@ USES: dict[str, tuple[str, ...]] = {  # which options a mode takes, beside --mod
     "extract": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
     "finetune": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
     "pretrain": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
+    "rank": ("config", "data", "run_dir", "sets", "paths"),
+    "crossval": ("config", "data", "backbone", "run_dir", "sets", "resume"),
     "evaluate": ("run_dir", "data"),
     "predict": ("run_dir", "output", "paths"),
     "export": ("run_dir", "data"),
@@ -137,16 +141,24 @@ def check_options(options: argparse.Namespace) -> None:
         flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(idle[0], f"--{idle[0].replace('_', '-')}")
         why = "--resume goes on with the run's own settings" if options.resume else f"--mode {options.mode} does not use it"
         raise ConfigError(f"{flag}: {why}. Take it away.")
-    if options.run_dir is None and ("run_dir" in USES[options.mode]) and (options.mode not in TRAININGS or options.resume):
+    if (
+        options.run_dir is None
+        and ("run_dir" in USES[options.mode])
+        and (options.mode not in (*TRAININGS, "rank", "crossval") or options.resume)
+    ):
         raise ConfigError("--run-dir: expected the folder of a run, such as saved_models/NAME.")
 
 
 def configure(options: argparse.Namespace) -> "Config":
-    """Build the configuration of a training mode from the options."""
+    """Build the configuration of a training mode or of rank from the options."""
     from tl_keras.config_file import load_config
 
-    flags = {"--data": ("data.source", options.data), "--backbone": ("model.backbone", options.backbone)}
-    given = {flag: (path, text) for flag, (path, text) in flags.items() if text is not None}
+    flags = {
+        "--data": ("data.source", options.data),
+        "--backbone": ("model.backbone", options.backbone),
+        "PATH": ("rank.candidates", options.paths or None),
+    }
+    given = {flag: (path, value) for flag, (path, value) in flags.items() if value is not None}
     return load_config(options.mode, file=options.config, flags=given, sets=options.sets)
 
 
@@ -168,11 +180,21 @@ def train(options: argparse.Namespace) -> None:
 
 def resumed(options: argparse.Namespace) -> "Config":
     """The configuration of an interrupted run."""
-    from tl_keras.config_file import from_yaml
-    from tl_keras.run_folder import CONFIG, RunFolder
+    from tl_keras.run_folder import RunFolder
 
-    run = RunFolder(options.run_dir).require_resumable()
-    config = from_yaml((run / CONFIG).read_text(encoding="utf-8"), str(run / CONFIG))
+    RunFolder(options.run_dir).require_resumable()
+    return stored_config(options)
+
+
+def stored_config(options: argparse.Namespace) -> "Config":
+    """The configuration in a run folder, which must be of the mode that is asked for."""
+    from tl_keras.config_file import from_yaml
+    from tl_keras.run_folder import CONFIG
+
+    file = options.run_dir / CONFIG
+    if not file.is_file():
+        raise ConfigError(f"--run-dir: {options.run_dir} holds nothing to resume. Start it without --resume.")
+    config = from_yaml(file.read_text(encoding="utf-8"), str(file))
     if config.mode != options.mode:
         raise ConfigError(f"--mode: got '{options.mode}', but {options.run_dir} holds an interrupted run of mode '{config.mode}'.")
     return config
@@ -189,7 +211,8 @@ def left_behind(mode: str, run_dir: Path) -> str:
 def default_run_dir(config: "Config") -> Path:
     """A new folder below saved_models/, named after mode, backbone, data and time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return RUNS / "-".join([config.mode, Path(config.model.backbone).stem, Path(config.data.source).name or "data", stamp])
+    backbone = [] if config.mode == "rank" else [Path(config.model.backbone).stem]
+    return RUNS / "-".join([config.mode, *backbone, Path(config.data.source).name or "data", stamp])
 
 
 def dry_run(config: "Config") -> None:
@@ -215,6 +238,41 @@ def show_metrics(metrics: Mapping[str, Any], progress: "ConsoleProgress", run_di
         if split in metrics:
             progress.line(accuracy_line(split, metrics[split]))
     progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {run_dir}")
+
+
+def rank(options: argparse.Namespace) -> None:
+    """--mode rank."""
+    config = configure(options)
+    run_dir = options.run_dir or default_run_dir(config)
+    workflows, progress = start(config)
+    from tl_keras.console import ranking_table
+
+    result = workflows.rank_backbones(config, run_dir, progress=progress)
+    progress.console.print(ranking_table(result["candidates"]))
+    progress.line(result["why"])
+    progress.line(
+        f"train it: python -m tl_keras.run --mode finetune --data {shlex.quote(config.data.source)} --backbone {result['chosen']}"
+    )
+    progress.line(f"everything lies in {run_dir}")
+
+
+def crossval(options: argparse.Namespace) -> None:
+    """--mode crossval."""
+    config = stored_config(options) if options.resume else configure(options)
+    run_dir = options.run_dir or default_run_dir(config)
+    workflows, progress = start(config)
+    from tl_keras.console import difference_lines, summary_table
+
+    progress.line(f"run folder {run_dir}")
+    try:
+        result = workflows.crossval(config, run_dir, resume=options.resume, progress=progress)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(left_behind(config.mode, run_dir)) from interrupt
+    title = f"{len(result['folds'])} folds of {result['images']} images; test was not looked at"
+    progress.console.print(summary_table(result["summary"], title))
+    for line in difference_lines(result["against"]["differences"] if "against" in result else {}):
+        progress.line(line)
+    progress.line(f"everything lies in {run_dir}")
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -258,6 +316,8 @@ MODES: dict[str, Callable[[argparse.Namespace], None]] = {
     "extract": train,
     "finetune": train,
     "pretrain": train,
+    "rank": rank,
+    "crossval": crossval,
     "evaluate": evaluate,
     "predict": predict,
     "export": export,

@@ -27,6 +27,12 @@ BACKBONE = "backbone.keras"
 ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
 EXPORT = "export"
+RANKING = "rank.csv"
+RANKING_JSON = "rank.json"
+RANKING_PICTURE = "rank.png"
+CROSSVAL = "crossval.json"
+FOLDS = "folds.csv"
+OUT_OF_FOLD = "out_of_fold.csv"
 SCRATCH = "scratch"  # pixels of the run in progress; removed when it stops
 
 

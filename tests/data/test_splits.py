@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tl_keras.data.sources import Index
-from tl_keras.data.splits import UNUSED, cut, read_splits, write_splits
+from tl_keras.data.splits import UNUSED, cut, read_splits, stratified_sample, write_splits
 from tl_keras.errors import DataError, RunFolderError
 
 ROOT = Path("data")
@@ -167,3 +167,22 @@ def test_splits_csv_that_is_none(tmp_path, text, message):
     with pytest.raises(RunFolderError) as caught:
         read_splits(path, ROOT)
     assert str(caught.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_sample_keeps_shares_and_loses_no_class(seed):
+    labels = np.repeat([0, 1, 2, 3], [600, 300, 97, 3]).astype(np.int32)
+    chosen = stratified_sample(labels, 100, seed)
+    assert chosen.tolist() == sorted(set(chosen.tolist()))
+    assert len(chosen) == 100
+    counts = np.bincount(labels[chosen], minlength=4)
+    assert np.all(np.abs(counts - [60, 30, 9.7, 0.3]) <= 1)
+    assert counts.min() >= 1
+    np.testing.assert_array_equal(chosen, stratified_sample(labels, 100, seed))
+    assert not np.array_equal(chosen, stratified_sample(labels, 100, seed + 1))
+
+
+def test_a_sample_of_all_is_all():
+    labels = np.array([1, 0, 1], np.int32)
+    for num in (3, 10):
+        np.testing.assert_array_equal(stratified_sample(labels, num, 0), [0, 1, 2])

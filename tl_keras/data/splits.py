@@ -81,6 +81,24 @@ def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
             raise DataError(f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or mend those there.")
 
 
+def stratified_sample(labels: NDArray[np.int32], num: int, seed: int) -> NDArray[np.int64]:
+    """Choose images so that each class keeps its share, and none is lost where there are no more classes than `num`.
+
+    Args:
+        labels: int32 (n,).
+        num: images to choose; all where there are no more.
+        seed: at least 0; the same seed and labels give the same sample.
+
+    Returns:
+        Positions in `labels`, int64 (min(n, num),), ascending.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    _, first, sizes = np.unique(labels[order], return_index=True, return_counts=True)
+    share = (np.arange(len(order)) - np.repeat(first, sizes)) / np.repeat(sizes, sizes)  # of its class that comes before an image
+    return np.sort(order[np.argsort(share, kind="stable")[:num]])
+
+
 def write_splits(path: Path, index: Index, split: NDArray[np.str_]) -> None:
     """Write splits.csv: the path of each usable image below the data folder, its class name, its split."""
     rows = (

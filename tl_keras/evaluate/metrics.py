@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special, stats
+from scipy import special
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from tl_keras.evaluate.intervals import wilson
 
 
 def softmax(logits: ArrayLike) -> NDArray[np.float64]:
@@ -39,15 +41,13 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         classes: k names.
 
     Returns:
-        `accuracy`; `accuracy_ci95`, Wilson's interval `[low, high]`; `macro_precision`, `macro_recall` (the balanced
+        `accuracy`; `accuracy_ci95`, `[low, high]`, see `intervals.wilson`; `macro_precision`, `macro_recall` (the balanced
         accuracy), `macro_f1`; `log_loss` in nats, the true class' probability counted as at least 2.2e-16 (so at most
         36.04 an image); `per_class`, by name `precision`, `recall`, `f1` and `support`, the number of images;
         `confusion_matrix`, a list per true class of the images predicted as each class.
 
     Raises:
         ValueError: no images, shapes that do not fit, labels that are no classes, rows that are no probabilities.
-
-    Reference: Wilson 1927, J. Am. Stat. Assoc. 22, 209; Brown, Cai & DasGupta 2001, on why it and not the normal one.
     """
     probabilities, labels = _checked(np.asarray(probabilities, np.float64), np.asarray(labels), len(classes))
     predicted = probabilities.argmax(axis=1)
@@ -69,11 +69,7 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
 
 
 def _accuracy(num_correct: int, num_images: int) -> dict[str, Any]:
-    interval = stats.binomtest(num_correct, num_images).proportion_ci(confidence_level=0.95, method="wilson")
-    return {
-        "accuracy": num_correct / num_images,
-        "accuracy_ci95": [float(interval.low), float(interval.high)],
-    }
+    return {"accuracy": num_correct / num_images, "accuracy_ci95": list(wilson(num_correct, num_images))}
 
 
 def _log_loss(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -> float:

@@ -87,12 +87,21 @@ def published_weights_file(row: Backbone) -> Path:
     Raises:
         BackboneError: It is not there and did not come within seconds.
     """
-    if row.builder.startswith("tl_keras."):
-        return Path(__file__).with_name("bundled") / row.weights_file
-    path = _keras_home() / "models" / row.weights_file
+    path = _published_path(row)
     if not path.is_file():
         _download(row, path)
     return path
+
+
+def has_weights(row: Backbone) -> bool:
+    """Whether the published weights of a row lie on this machine."""
+    return _published_path(row).is_file()
+
+
+def _published_path(row: Backbone) -> Path:
+    if row.builder.startswith("tl_keras."):
+        return Path(__file__).with_name("bundled") / row.weights_file
+    return _keras_home() / "models" / row.weights_file
 
 
 def import_builder(row: Backbone) -> Any:

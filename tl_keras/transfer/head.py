@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.models.classifier import unfreeze
+from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, write_whole
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.phases import Phase, run_phase
 from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
-from tl_keras.transfer.selection import select_features
+from tl_keras.transfer.selection import Pair, select_features
 from tl_keras.transfer.task import POOLED, Task
 
 HEAD_WEIGHTS = "head.weights.h5"
@@ -45,14 +46,21 @@ def solves_exactly(config: Config) -> bool:
 
 def _solve_head(task: Task, standardise: Standardiser) -> None:
     train, val = ((task.stored(POOLED, split), _labels(task, split)) for split in ("train", "val"))
-    if task.config.features.selection == "head2toe":
-        probe, kept = select_features(train, val, standardise, task.class_weights)
-        task.progress.line(f"{describe(probe)} with {len(kept):,} of {len(probe.kernel):,} features")
-    else:
-        probe = fit_linear_probe(train, val, standardise, task.class_weights, lambda found: task.progress.line(describe(found)))
+    probe = solve(task.config, train, val, standardise, task.class_weights, task.progress)
     logits = task.classifier.head.layers[-1]
     logits.set_weights([probe.kernel, probe.bias])
     standardise.fold(logits)
+
+
+def solve(
+    config: Config, train: Pair, val: Pair, standardise: Standardiser, class_weights: NDArray[np.float32], progress: Progress
+) -> LinearProbe:
+    """The linear head of a configuration, on standardised features: see `probe` and `selection` for the arguments."""
+    if config.features.selection == "none":
+        return fit_linear_probe(train, val, standardise, class_weights, lambda found: progress.line(describe(found)))
+    probe, kept = select_features(train, val, standardise, class_weights)
+    progress.line(f"{describe(probe)} with {len(kept):,} of {len(probe.kernel):,} features")
+    return probe
 
 
 def _labels(task: Task, split: str) -> NDArray[np.int32]:

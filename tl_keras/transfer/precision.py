@@ -4,9 +4,6 @@ bfloat16 is five times faster than float32 for one network and slower for anothe
 few batches of the user's images. The choice is remembered with what it was measured on, and a second run makes the same.
 """
 
-import hashlib
-import json
-import platform
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.errors import TrainingError
-from tl_keras.run_folder import write_json
+from tl_keras.transfer.remembered import cpu_flags, keep, recall
 from tl_keras.transfer.trunk import Trunk
 
 POLICIES = {
@@ -70,35 +67,26 @@ def candidate() -> str | None:
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         return "bfloat16" if capability >= (8, 0) else "float16"
-    flags = _cpu_flags()
+    flags = cpu_flags()
     return "bfloat16" if {"amx_bf16", "avx512_bf16"} & flags else None
 
 
-def _cpu_flags() -> set[str]:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return set()
-    return set(next((line.partition(":")[2] for line in text.splitlines() if line.startswith("flags")), "").split())
-
-
 def remembered(fingerprint: str, folder: Path) -> Choice | None:
-    """What was chosen before on this machine, for features in float32 (see `trunk.fingerprints`); `folder` is where `remember` wrote it."""
-    found = _read(folder / REMEMBERED).get(_key(fingerprint))
+    """What was chosen before on this machine, for features in float32 (see `trunk.fingerprints`); `folder` is `remember`'s."""
+    found = recall(folder / REMEMBERED, fingerprint, str(candidate()))
     return None if found is None else Choice(**found)
 
 
 def remember(fingerprint: str, choice: Choice, folder: Path) -> None:
     """Keep a choice for later runs with the same features on this machine."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / REMEMBERED, _read(folder / REMEMBERED) | {_key(fingerprint): asdict(choice)})
+    keep(folder / REMEMBERED, asdict(choice), fingerprint, str(candidate()))
 
 
 def compare(lower: str, trunk: Trunk, twin: Trunk, pixels: NDArray[np.uint8], output: str) -> Choice:
     """Time a float32 trunk and its twin of a lower precision on some images, uint8 (b, h, w, 3), and choose; `output` must agree."""
-    expected, seconds = _time(trunk, pixels)
+    expected, seconds = timed(trunk, pixels)
     try:
-        found, seconds_lower = _time(twin, pixels)
+        found, seconds_lower = timed(twin, pixels)
     except TrainingError:  # it overflows
         return Choice("float32", lower)
     ratio = seconds / seconds_lower
@@ -106,8 +94,8 @@ def compare(lower: str, trunk: Trunk, twin: Trunk, pixels: NDArray[np.uint8], ou
     return Choice(lower if ratio >= LEAST_GAIN and difference <= LARGEST_DIFFERENCE else "float32", lower, ratio, difference)
 
 
-def _time(trunk: Trunk, pixels: NDArray[np.uint8]) -> tuple[dict[str, Any], float]:
-    """What a trunk puts out, and the seconds of its fastest warm batch."""
+def timed(trunk: Trunk, pixels: NDArray[np.uint8]) -> tuple[dict[str, Any], float]:
+    """What a trunk puts out for pixels uint8 (b, h, w, 3), and the seconds of its fastest run once it is warm."""
     found = trunk(pixels)
     laps = []
     for _ in range(TIMED_BATCHES):
@@ -115,23 +103,3 @@ def _time(trunk: Trunk, pixels: NDArray[np.uint8]) -> tuple[dict[str, Any], floa
         trunk(pixels)
         laps.append(time.perf_counter() - started)
     return found, min(laps)
-
-
-def _key(fingerprint: str) -> str:
-    return hashlib.sha256("".join([fingerprint, str(candidate()), _machine()]).encode()).hexdigest()[:32]
-
-
-def _machine() -> str:
-    devices = [
-        str(tf.config.experimental.get_device_details(device).get("device_name")) for device in tf.config.list_physical_devices("GPU")
-    ]
-    threads = tf.config.threading.get_intra_op_parallelism_threads()
-    return json.dumps([platform.machine(), sorted(_cpu_flags()), devices, threads])
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found

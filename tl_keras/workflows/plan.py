@@ -26,7 +26,8 @@ from tl_keras.transfer.features import row_bytes
 from tl_keras.transfer.phases import Phase, compile_model
 from tl_keras.transfer.prepare import build, image_size_of, resolve
 from tl_keras.transfer.task import chosen, num_views
-from tl_keras.workflows.train import set_up
+from tl_keras.workflows.rank import with_best_backbone
+from tl_keras.workflows.setting_up import set_up
 
 DECODED_FOR_ESTIMATE = 32
 
@@ -47,6 +48,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
     """Resolve a configuration, cut its splits (taking every file for readable) and time one batch of each phase."""
     set_up(config.runtime)
     index = open_source(config.data)
+    config = with_best_backbone(config, index, None, progress)
     split = splits.cut(
         index,
         np.ones(len(index.paths), bool),

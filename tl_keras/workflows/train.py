@@ -1,11 +1,7 @@
 """The training modes: from images to a run folder."""
 
-import os
-import platform
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +10,12 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tl_keras import __version__
 from tl_keras import run_folder as names
-from tl_keras.config import Config, RuntimeConfig
+from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import splits
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.sources import open_source
-from tl_keras.errors import ConfigError
+from tl_keras.data.sources import Index, open_source
 from tl_keras.evaluate.metrics import softmax
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
@@ -35,7 +29,9 @@ from tl_keras.transfer.precision import set_precision
 from tl_keras.transfer.prepare import build, prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import POOLED, Task
+from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.scoring import Clock, measure, score
+from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
 from tl_keras.workflows.trained import data_root, read_config
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
@@ -44,29 +40,16 @@ AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a proba
 AGREEMENT_GPU = 3e-2  # where convolutions are computed in TensorFloat-32
 
 
-def set_up(runtime: RuntimeConfig) -> None:
-    """Seed Python, NumPy and TensorFlow, and set determinism, threads and the precision of new layers.
-
-    Raises:
-        ConfigError: float16 without a GPU, which would take hours for what float32 does in minutes.
-    """
-    if runtime.precision == "float16" and not tf.config.list_physical_devices("GPU"):
-        raise ConfigError("runtime.precision: got 'float16', which needs a GPU, and none is found. Take 'bfloat16' or 'float32'.")
-    keras.utils.set_random_seed(runtime.seed)
-    if runtime.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    if runtime.threads not in (None, tf.config.threading.get_intra_op_parallelism_threads()):
-        tf.config.threading.set_intra_op_parallelism_threads(runtime.threads)
-    set_precision(runtime.precision)
-
-
-def train(config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+def train(
+    config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None, index: Index | None = None
+) -> dict[str, Any]:
     """Run one of the training modes, from images to a run folder.
 
     Args:
         config: `mode` is 'extract', 'finetune' or 'pretrain'; ignored where `resume` reads the run's own.
         run_dir: the run folder to make, or to continue.
         resume: go on with an interrupted run.
+        index: the images, in place of those that `data.source` names; not looked at where `resume` has the run's own.
 
     Returns:
         What `metrics.json` holds.
@@ -79,8 +62,11 @@ def train(config: Config, run_dir: Path, *, resume: bool = False, progress: Prog
     if resume:
         config = read_config(run.require_resumable())
     set_up(config.runtime)
-    with _undone_on_failure(run, resume):
-        index = splits.read_splits(run / names.SPLITS, data_root(config))[0] if resume else open_source(config.data)
+    with undone_on_failure(run, resume=resume):
+        if resume:
+            index = splits.read_splits(run / names.SPLITS, data_root(config))[0]
+        index = open_source(config.data) if index is None else index
+        config = with_best_backbone(config, index, run, progress)
         task = prepare_task(config, index, run, progress)
         names.write_text(run / names.CONFIG, to_yaml(task.config))
         names.write_json(run / names.ENVIRONMENT, environment())
@@ -94,18 +80,6 @@ def train(config: Config, run_dir: Path, *, resume: bool = False, progress: Prog
         raise
     finally:
         run.clear_scratch()
-
-
-@contextmanager
-def _undone_on_failure(run: RunFolder, resume: bool) -> Iterator[None]:
-    new = False if resume else run.start()
-    try:
-        yield
-    except BaseException:
-        run.clear_scratch()
-        if not resume:
-            run.undo(keep_folder=not new)
-        raise
 
 
 def in_float32(task: Task) -> Classifier:
@@ -195,16 +169,3 @@ def write_predictions(path: Path, data: ImageData, split: str, probabilities: ND
         ]
 
     names.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), probabilities, strict=True)))
-
-
-def environment() -> dict[str, Any]:
-    """What a run ran on: versions, machine, devices."""
-    packages = ("tensorflow", "keras", "numpy", "scikit-learn", "pillow")
-    return {
-        "tl_keras": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "devices": [device.device_type for device in tf.config.list_physical_devices()],
-    }

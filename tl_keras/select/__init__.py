@@ -1,0 +1,1 @@
+"""Which backbone, which hyperparameters, which combination: choices that need no final training."""

@@ -1,0 +1,192 @@
+"""Cross-validation: the figures of a configuration with their spread, from folds of train and val; test stays unseen."""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras import run_folder as names
+from tl_keras.config import Config
+from tl_keras.config_file import to_yaml
+from tl_keras.data.sources import Index, open_source
+from tl_keras.errors import RunFolderError
+from tl_keras.evaluate.intervals import corrected
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.select.crossval import (
+    FIGURES,
+    Answer,
+    compute_features,
+    cut_folds,
+    figures_of,
+    held_out_ratio,
+    outside_test,
+    solve_fold,
+    summary,
+    without_bad,
+)
+from tl_keras.select.folds import Fold
+from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.head import solves_exactly
+from tl_keras.workflows.rank import with_best_backbone
+from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.train import train
+from tl_keras.workflows.trained import read_config
+
+FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training of its own
+
+
+def crossval(config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+    """Train on every fold of train and val, and say how good that is on what was held out.
+
+    Args:
+        config: `mode` is 'crossval'; ignored where `resume` reads the run's own.
+        run_dir: the folder to make, or to continue.
+        resume: go on with an interrupted cross-validation; folds that were finished are kept.
+
+    Returns:
+        What crossval.json holds: `summary` of each figure, and `folds`, the figures of each.
+
+    Raises:
+        UserError: anything that the user can mend; a folder made for it is gone again.
+    """
+    progress, run = progress or Progress(), RunFolder(run_dir)
+    if resume:
+        config = read_config(require_unfinished(run))
+    set_up(config.runtime)
+    other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
+    other = None if other_run is None else read_other(other_run)
+    with undone_on_failure(run, resume=resume):
+        index = outside_test(config, open_source(config.data))
+        config = with_best_backbone(config, index, run, progress)
+        stored = config.crossval.training == "extract" and solves_exactly(config)
+        if stored:
+            index, rows, config, frozen = _features(config, index, progress)
+        folds = cut_folds(config, index)
+        check_folds(run / names.FOLDS, index, folds)
+        if other_run is not None:
+            check_folds(other_run / names.FOLDS, index, folds)
+        names.write_text(run / names.CONFIG, to_yaml(config.model_copy(update={"mode": "crossval"})))
+        names.write_json(run / names.ENVIRONMENT, environment())
+    answers = []
+    with progress.bar("folds", len(folds)) as advance:
+        for fold in folds:
+            answers.append(solve_fold(config, index, frozen, rows, fold) if stored else train_fold(config, index, run, fold, progress))
+            progress.line(f"fold {fold.name}  accuracy {figures_of(answers[-1], index)['accuracy']:.4f} on {len(fold.held_out)} images")
+            advance(1)
+    write_answers(run / names.OUT_OF_FOLD, index, answers)
+    result: dict[str, Any] = {
+        "training": config.crossval.training,
+        "backbone": config.model.backbone,
+        "images": len(index.paths),
+        "held_out_ratio": held_out_ratio(answers),
+        "summary": summary(answers, index),
+        "folds": [{"fold": answer.fold.name, **figures_of(answer, index)} for answer in answers],
+    }
+    if other is not None:
+        result["against"] = compare(result, other)
+    names.write_json(run / names.CROSSVAL, result)
+    return result
+
+
+def _features(config: Config, index: Index, progress: Progress) -> tuple[Index, NDArray[np.int64], Config, FrozenFeatures]:
+    """The images that decode, where their features are, the configuration without open settings, and the features."""
+    config, frozen = compute_features(config, index, progress)
+    index, rows = without_bad(index, frozen)
+    return index, rows, config, frozen
+
+
+def require_unfinished(run: RunFolder) -> RunFolder:
+    """Return this folder, or raise RunFolderError when no interrupted cross-validation lies in it."""
+    if not (run / names.CONFIG).is_file() or not (run / names.FOLDS).is_file():
+        raise RunFolderError(f"{run.path}: holds no interrupted cross-validation to resume. Start one without --resume.")
+    if (run / names.CROSSVAL).is_file():
+        raise RunFolderError(f"{run.path}: this cross-validation is finished; there is nothing to resume. Give another --run-dir.")
+    return run
+
+
+def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
+    """Write folds.csv, or find the same folds in it: a line per image, with the fold of each repeat that holds it out.
+
+    Raises:
+        RunFolderError: it holds other images or folds.
+    """
+    held_out = np.zeros((len(index.paths), max(fold.repeat for fold in folds)), np.int64)
+    for fold in folds:
+        held_out[fold.held_out, fold.repeat - 1] = fold.number
+    header = ("path", *(f"repeat{number + 1}" for number in range(held_out.shape[1])))
+    lines = [[path, *map(str, numbers)] for path, numbers in zip(index.paths, held_out.tolist(), strict=True)]
+    if not file.is_file():
+        names.write_csv(file, header, lines)
+        return
+    with file.open(newline="", encoding="utf-8") as known:
+        if list(csv.reader(known)) != [list(header), *lines]:
+            raise RunFolderError(
+                f"{file}: these are folds of other images, or cut otherwise. Take the same --data and crossval settings as there."
+            )
+
+
+def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progress: Progress) -> Answer:
+    """Train a run of its own on a fold, or go on with it, or take what it left when it was finished."""
+    folder = RunFolder(run / FOLD_RUNS / fold.name)
+    if not folder.is_finished:
+        split = np.full(len(index.paths), "train")
+        split[fold.val], split[fold.held_out] = "val", "test"
+        started = (folder / names.SPLITS).is_file() and (folder / names.CONFIG).is_file()
+        if not started:
+            shutil.rmtree(folder.path, ignore_errors=True)
+        own = config.model_copy(update={"mode": config.crossval.training})
+        train(own, folder.path, resume=started, progress=progress, index=replace(index, given=tuple(split.tolist())))
+    return read_answer(folder, index, fold)
+
+
+def read_answer(folder: RunFolder, index: Index, fold: Fold) -> Answer:
+    """What the run of a fold says of the images held out; those that did not decode are held out of the figures too."""
+    with (folder / names.PREDICTIONS).open(newline="", encoding="utf-8") as file:
+        lines = {line["path"]: line for line in csv.DictReader(file)}
+    held_out = np.array([row for row in fold.held_out if index.paths[row] in lines], np.int64)
+    columns = [f"p_{name}" for name in index.classes]
+    probabilities = np.array([[float(lines[index.paths[row]][column]) for column in columns] for row in held_out])
+    return Answer(replace(fold, held_out=held_out), probabilities)
+
+
+def write_answers(file: Path, index: Index, answers: Sequence[Answer]) -> None:
+    """Write out_of_fold.csv: for each repeat every image, with what the fold that held it out says of it."""
+    header = ("repeat", "fold", "path", "class", "predicted", *(f"p_{name}" for name in index.classes))
+
+    def lines() -> Iterator[Sequence[Any]]:
+        for answer in answers:
+            for row, values in zip(answer.fold.held_out, answer.probabilities, strict=True):
+                known, best = index.classes[index.labels[row]], index.classes[int(values.argmax())]
+                yield (answer.fold.repeat, answer.fold.number, index.paths[row], known, best, *(f"{value:.6f}" for value in values))
+
+    names.write_csv(file, header, lines())
+
+
+def compare(result: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Each figure's mean difference to another cross-validation on the same folds, with its corrected 95 % interval."""
+    pairs = list(zip(result["folds"], other["folds"], strict=True))
+    found = {}
+    for name in FIGURES:
+        differences = [mine[name] - theirs[name] for mine, theirs in pairs]
+        found[name] = {"mean": float(np.mean(differences)), "ci95": list(corrected(differences, result["held_out_ratio"]))}
+    return {"backbone": other["backbone"], "training": other["training"], "differences": found}
+
+
+def read_other(run: RunFolder) -> dict[str, Any]:
+    """What another cross-validation found.
+
+    Raises:
+        RunFolderError: the folder holds no finished one.
+    """
+    try:
+        found: dict[str, Any] = json.loads((run / names.CROSSVAL).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"crossval.against: {run.path} holds no finished cross-validation. Give the folder of one.") from error
+    return found

@@ -1,0 +1,81 @@
+"""Ranking backbones on the user's images, and the choice that `model.backbone: auto` makes."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tl_keras import run_folder as names
+from tl_keras.config import AUTO, Config
+from tl_keras.config_file import to_yaml
+from tl_keras.data.sources import Index, open_source
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.select.front import draw_front
+from tl_keras.select.rank import METRICS, Judged, choose, explain, front, rank
+from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+
+
+def rank_backbones(config: Config, run_dir: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Rank the candidates of `rank.candidates` on the images of `data.source`.
+
+    Args:
+        config: `mode` is 'rank'.
+        run_dir: the folder to make, for rank.csv, rank.json and rank.png.
+
+    Returns:
+        What rank.json holds: `chosen`, `why`, and `candidates`, the best first.
+
+    Raises:
+        UserError: anything that the user can mend; a folder made for it is gone again.
+    """
+    progress, run = progress or Progress(), RunFolder(run_dir)
+    set_up(config.runtime)
+    with undone_on_failure(run, resume=False):
+        judged = rank(config, open_source(config.data), progress)
+        chosen, why = choose(judged, config.rank.max_ms), explain(judged, config.rank.max_ms)
+        names.write_text(run / names.CONFIG, to_yaml(config))
+        names.write_json(run / names.ENVIRONMENT, environment())
+        write_ranking(run, judged)
+        draw_front(run / names.RANKING_PICTURE, judged, chosen)
+        result = {"chosen": chosen.backbone, "why": why, "candidates": [describe(one, judged) for one in judged]}
+        names.write_json(run / names.RANKING_JSON, result)
+    return result
+
+
+def with_best_backbone(config: Config, index: Index, run: RunFolder | None, progress: Progress) -> Config:
+    """The configuration with the backbone that ranks first in place of 'auto'; the ranking stays in the run folder."""
+    if config.model.backbone != AUTO:
+        return config
+    judged = rank(config, index, progress)
+    progress.line(explain(judged, config.rank.max_ms))
+    if run is not None:
+        write_ranking(run, judged)
+    set_up(config.runtime)  # as if nothing had been built before
+    model = config.model.model_copy(update={"backbone": choose(judged, config.rank.max_ms).backbone})
+    return config.model_copy(update={"model": model})
+
+
+def describe(one: Judged, judged: list[Judged]) -> dict[str, Any]:
+    """A candidate as rank.json holds it."""
+    return asdict(one) | {"megabytes": one.megabytes, "on_front": one in front(judged)}
+
+
+def write_ranking(run: RunFolder, judged: list[Judged]) -> None:
+    """Write rank.csv: a line per candidate, the best first."""
+    header = ("backbone", "image_size", "accuracy", "low", "high", "ms", "parameters", "megabytes", "on_front", *METRICS)
+    best = front(judged)
+    lines = (
+        (
+            one.backbone,
+            "x".join(map(str, one.image_size)),
+            f"{one.accuracy:.4f}",
+            *(f"{end:.4f}" for end in one.interval),
+            f"{one.ms:.3f}",
+            one.num_parameters,
+            f"{one.megabytes:.1f}",
+            int(one in best),
+            *("" if value is None else f"{value:.6g}" for value in one.scores.values()),
+        )
+        for one in judged
+    )
+    names.write_csv(run / names.RANKING, header, lines)

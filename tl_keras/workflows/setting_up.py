@@ -1,0 +1,59 @@
+"""What every mode that makes a run folder begins with."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tl_keras import __version__
+from tl_keras.config import RuntimeConfig
+from tl_keras.errors import ConfigError
+from tl_keras.run_folder import RunFolder
+from tl_keras.transfer.precision import set_precision
+
+
+def set_up(runtime: RuntimeConfig) -> None:
+    """Seed Python, NumPy and TensorFlow, and set determinism, threads and the precision of new layers.
+
+    Raises:
+        ConfigError: float16 without a GPU, which would take hours for what float32 does in minutes.
+    """
+    if runtime.precision == "float16" and not tf.config.list_physical_devices("GPU"):
+        raise ConfigError("runtime.precision: got 'float16', which needs a GPU, and none is found. Take 'bfloat16' or 'float32'.")
+    keras.utils.set_random_seed(runtime.seed)
+    if runtime.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    if runtime.threads not in (None, tf.config.threading.get_intra_op_parallelism_threads()):
+        tf.config.threading.set_intra_op_parallelism_threads(runtime.threads)
+    set_precision(runtime.precision)
+
+
+@contextmanager
+def undone_on_failure(run: RunFolder, *, resume: bool) -> Iterator[None]:
+    """Start a run folder, or go on with one; what fails inside leaves no new folder behind."""
+    new = False if resume else run.start()
+    try:
+        yield
+    except BaseException:
+        run.clear_scratch()
+        if not resume:
+            run.undo(keep_folder=not new)
+        raise
+
+
+def environment() -> dict[str, Any]:
+    """What a run ran on: versions, machine, devices."""
+    packages = ("tensorflow", "keras", "numpy", "scikit-learn", "pillow")
+    return {
+        "tl_keras": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "devices": [device.device_type for device in tf.config.list_physical_devices()],
+    }
