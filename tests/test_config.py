@@ -74,6 +74,14 @@ OTHER: dict[str, Any] = {
     "train.ema": 0.999,
     "train.patience": 1,
     "train.monitor": "val_accuracy",
+    "rank.candidates": ("resnet50", "my.keras"),
+    "rank.max_images": 100,
+    "rank.max_ms": 2.5,
+    "crossval.folds": 10,
+    "crossval.repeats": 1,
+    "crossval.training": "finetune",
+    "crossval.against": "saved_models/other",
+    "crossval.group_pattern": r"(patient\d+)",
     "export.parity_images": 1,
     "runtime.seed": 2**31 - 1,
     "runtime.precision": "bfloat16",
@@ -254,7 +262,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ("data.zoom=1", "unknown key 'data.zoom'. Did you mean 'data.augment.zoom_range'?"),
         ("data.augmnt={}", "unknown key 'data.augmnt'. Did you mean 'data.augment'?"),
         ("trian={epochs: 3}", "unknown key 'trian'. Did you mean 'train'?"),
-        ("xyz=1", "unknown key 'xyz'. Keys: 'mode', 'data', 'model', 'features', 'train', 'export', 'runtime'."),
+        ("xyz=1", "unknown key 'xyz'. Keys: 'mode', 'data', 'model', 'features', 'train', 'rank', 'crossval', 'export', 'runtime'."),
         ("export.qqq=1", "unknown key 'export.qqq'. Keys of 'export': 'parity_images'."),
         (
             "train.class_weights.rose=2",
@@ -292,7 +300,7 @@ def test_fractions_must_leave_something_to_train_on() -> None:
 
 
 def test_unknown_mode_names_the_nearest() -> None:
-    modes = "'extract', 'finetune', 'pretrain', 'evaluate', 'predict', 'export'"
+    modes = "'extract', 'finetune', 'pretrain', 'rank', 'crossval', 'evaluate', 'predict', 'export'"
     line = f"--mode: mode: got 'finetun', expected one of {modes}. Did you mean 'finetune'?"
     assert mistakes(mode="finetun") == [line]
 
@@ -324,7 +332,7 @@ def test_all_mistakes_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
     [
         ("train: {epochs: 1, epochs: 2}", "FILE: line 1: key 'epochs' was given on line 1 already. Keep one."),
         ("train:\n  epochs: 1\n bad", "FILE: is not valid YAML: line 3: expected <block end>, but found '<scalar>'."),
-        ("- 1", "FILE: got [1], expected a mapping with keys 'mode', 'data', 'model', 'features', 'train', 'export', 'runtime'."),
+        ("- 1", "FILE: got [1], expected a mapping with keys 'mode', 'data', 'model', 'features', 'train', 'rank', 'crossval', 'export', 'runtime'."),
         ("train: [1]\n", "FILE: train: got [1], expected a mapping with keys 'epochs', 'batch_size', "),
         ("train:\n  batch_size: ok\n", "FILE: train.batch_size: got 'ok', expected an integer >= 1."),
         ("a\x01b", "FILE: is not valid YAML: unacceptable character #x0001: special characters are not allowed."),

@@ -14,12 +14,14 @@ _PUBLIC = {
     "UserError": "tl_keras.errors",
     "BACKBONES": "tl_keras.models.backbones",
     "train": "tl_keras.workflows",
+    "rank": "tl_keras.workflows",
+    "crossval": "tl_keras.workflows",
     "evaluate": "tl_keras.workflows",
     "predict": "tl_keras.workflows",
     "export": "tl_keras.workflows",
 }
 
-__all__ = ["BACKBONES", "Config", "UserError", "__version__", "evaluate", "export", "load_config", "predict", "train"]
+__all__ = ["BACKBONES", "Config", "UserError", "__version__", "crossval", "evaluate", "export", "load_config", "predict", "rank", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -60,7 +60,7 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     """A table of texts, numbers to the right from the second column on."""
     table = Table(title=title, title_justify="left")
     for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left")
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
@@ -91,15 +91,15 @@ def ranking_table(ranked: Sequence[Mapping[str, Any]]) -> Table:
         (
             Path(one["backbone"]).stem + " *" * one["on_front"],
             "x".join(map(str, one["image_size"])),
-            "{:.3f} ({:.3f} to {:.3f})".format(one["accuracy"], *one["interval"]),
+            f"{one['accuracy']:.3f}",
+            "{:.3f} to {:.3f}".format(*one["interval"]),
             f"{one['ms']:.2f}",
             f"{one['num_parameters'] / 1e6:.2f}",
-            *("-" if value is None else f"{value:.3g}" for value in one["scores"].values()),
         )
         for one in ranked
     ]
-    header = ("backbone", "pixels", "accuracy expected", "ms", "M weights", *ranked[0]["scores"])
-    return plain_table(header, rows, "backbones by the accuracy of their frozen features on images left out; * none is faster and better")
+    header = ("backbone", "pixels", "accuracy", "95 % interval", "ms", "M weights")
+    return plain_table(header, rows, "accuracy of frozen features on images left out; * none is faster and better")
 
 
 def print_stored(console: Console, title: str, stored: Sequence[Stored]) -> None:

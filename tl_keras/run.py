@@ -247,7 +247,7 @@ def rank(options: argparse.Namespace) -> None:
     workflows, progress = start(config)
     from tl_keras.console import ranking_table
 
-    result = workflows.rank_backbones(config, run_dir, progress=progress)
+    result = workflows.rank(config, run_dir, progress=progress)
     progress.console.print(ranking_table(result["candidates"]))
     progress.line(result["why"])
     progress.line(

@@ -1,6 +1,7 @@
 """Ranking: which candidates there are, what is looked at, what is measured once, and what is chosen."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import CONFIG, MODEL, RANKING, RANKING_JSON, RANKING_PICTURE, SPLITS
 from tl_keras.select import rank as ranking
 from tl_keras.select.front import draw_front
-from tl_keras.select.rank import Judged, candidates, choose, explain, front, rank
+from tl_keras.select.rank import Judged, candidates, choose, explain, front, rank_candidates
 from tl_keras.transfer import precision
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import Trunk
@@ -81,7 +82,7 @@ def test_an_unknown_candidate_is_named_before_anything_is_computed(photos: Path,
     monkeypatch.setattr(ranking, "judge", lambda *_: pytest.fail("too early"))
     config = config_of(photos, "small_resnet", "resnet5O")
     with pytest.raises(BackboneError, match=r"unknown backbone 'resnet5O'\. Did you mean 'resnet50'\?"):
-        rank(config, open_source(config.data), Progress())
+        rank_candidates(config, open_source(config.data), Progress())
 
 
 # --- judging -------------------------------------------------------------------------------------------------------
@@ -89,7 +90,7 @@ def test_an_unknown_candidate_is_named_before_anything_is_computed(photos: Path,
 
 def test_a_backbone_that_sees_is_before_one_that_does_not(photos: Path, blind: Path) -> None:
     config = config_of(photos, str(blind), "small_resnet")
-    first, last = rank(config, open_source(config.data), Progress())
+    first, last = rank_candidates(config, open_source(config.data), Progress())
     assert (first.name, last.name) == ("small_resnet", "blind")
     assert first.accuracy > 0.8
     assert last.accuracy < 0.5
@@ -113,7 +114,7 @@ def test_test_images_are_not_looked_at(photos: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Pixels, "read_good", read_good)
     config = config_of(photos, "small_resnet")
     index = open_source(config.data)
-    rank(config, index, Progress())
+    rank_candidates(config, index, Progress())
     split = dataset.cut(index, config.data, {})
     assert seen == {str(index.root / path) for path, part in zip(index.paths, split, strict=True) if part != "test"}
 
@@ -122,26 +123,26 @@ def test_no_more_images_than_asked_for_and_each_class_among_them(photos: Path, m
     sizes = []
     monkeypatch.setattr(ranking, "judge", lambda _, sample, *__: sizes.append(np.bincount(sample.labels).tolist()) or GOOD)
     config = config_of(photos, "small_resnet", rank={"max_images": 10})
-    rank(config, open_source(config.data), Progress())
+    rank_candidates(config, open_source(config.data), Progress())
     assert sizes == [[4, 3, 3]]
 
 
 def test_a_second_ranking_computes_and_times_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(photos, "small_resnet")
-    first = rank(config, open_source(config.data), Progress())
+    first = rank_candidates(config, open_source(config.data), Progress())
     monkeypatch.setattr(Trunk, "__call__", lambda *_: pytest.fail("an image was sent through the backbone"))
-    assert rank(config, open_source(config.data), Progress()) == first
+    assert rank_candidates(config, open_source(config.data), Progress()) == first
 
 
 def test_a_bad_file_is_passed_over_and_many_are_an_error(photo_folder: PhotoFolder) -> None:
     photos = photo_folder(classes=("cat", "dog"), per_class=12)
     sorted((photos / "cat").iterdir())[3].write_text("text")
     config = config_of(photos, "small_resnet", data={"max_bad_fraction": 0.5})
-    (only,) = rank(config, open_source(config.data), Progress())
+    (only,) = rank_candidates(config, open_source(config.data), Progress())
     assert only.accuracy > 0.5
     strict = config_of(photos, "small_resnet", data={"max_bad_fraction": 0.0})
     with pytest.raises(DataError, match=r"do not decode, more than data\.max_bad_fraction=0\."):
-        rank(strict, open_source(strict.data), Progress())
+        rank_candidates(strict, open_source(strict.data), Progress())
 
 
 def test_a_lower_precision_of_one_candidate_is_not_the_next_one_s(photos: Path, blind: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +157,7 @@ def test_a_lower_precision_of_one_candidate_is_not_the_next_one_s(photos: Path, 
 
     monkeypatch.setattr(ranking, "build", build)
     config = config_of(photos, "small_resnet", str(blind))
-    rank(config, open_source(config.data), Progress())
+    rank_candidates(config, open_source(config.data), Progress())
     precision.set_precision("float32")
     assert policies == ["float32", "float32"]
 
@@ -203,7 +204,7 @@ def test_the_front_is_drawn_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_ranking_leaves_a_table_a_picture_and_its_reasons(photos: Path, blind: Path, tmp_path: Path) -> None:
     config = config_of(photos, str(blind), "small_resnet")
-    result = workflows.rank_backbones(config, tmp_path / "R")
+    result = workflows.rank(config, tmp_path / "R")
     assert result["chosen"] == "small_resnet"
     assert json.loads((tmp_path / "R" / RANKING_JSON).read_text()) == json.loads(json.dumps(result))
     lines = (tmp_path / "R" / RANKING).read_text().splitlines()
@@ -215,7 +216,7 @@ def test_a_ranking_leaves_a_table_a_picture_and_its_reasons(photos: Path, blind:
 
 def test_a_ranking_that_fails_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"rank\.max_ms"):
-        workflows.rank_backbones(config_of(photos, "small_resnet", rank={"max_ms": 1e-9}), tmp_path / "R")
+        workflows.rank(config_of(photos, "small_resnet", rank={"max_ms": 1e-9}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
 
 
@@ -240,6 +241,16 @@ def test_a_plan_says_which_backbone_auto_would_take(photos: Path) -> None:
 
 def test_costs_are_of_a_machine(own_store: Path, photos: Path) -> None:
     config = config_of(photos, "small_resnet")
-    (one,) = rank(config, open_source(config.data), Progress())
+    (one,) = rank_candidates(config, open_source(config.data), Progress())
     (kept,) = json.loads((Store(own_store, 1.0).root / ranking.COSTS).read_text()).values()
     assert kept == one.ms
+
+
+def test_a_time_on_a_busy_machine_does_not_stay(own_store: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, "small_resnet")
+    for seconds, expected in ((0.64, 20.0), (0.032, 1.0), (0.64, 1.0)):
+        monkeypatch.setattr(ranking, "timed", lambda *_, seconds=seconds: (None, seconds))
+        for collection in own_store.glob("*/"):
+            shutil.rmtree(collection)  # its features are computed again
+        (one,) = rank_candidates(config, open_source(config.data), Progress())
+        assert one.ms == pytest.approx(expected)

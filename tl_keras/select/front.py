@@ -23,5 +23,6 @@ def draw_front(path: Path, judged: Sequence[Judged], chosen: Judged) -> None:
     axes.set(xscale="log", xlabel="milliseconds an image, in batches on this machine", ylabel="accuracy on images left out")
     axes.set_title(f"chosen: {chosen.name}", loc="left")
     axes.grid(alpha=0.3, which="both")
+    axes.margins(x=0.2)
     axes.legend(loc="lower right")
     write_whole(path, lambda temporary: figure.savefig(temporary, dpi=120))

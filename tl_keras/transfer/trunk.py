@@ -60,6 +60,11 @@ class Trunk:
             raise TrainingError(NOT_FINITE)
         return found
 
+    @property
+    def is_folded(self) -> bool:
+        """Whether the graph is built."""
+        return self._call is not None
+
     def fold(self) -> Callable[[tf.Tensor], Any]:
         """Build the graph, once; called before there are pixels, it need not be waited for when they come."""
         if self._call is None:

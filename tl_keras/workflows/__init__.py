@@ -9,8 +9,8 @@ from tl_keras.workflows.evaluate import evaluate
 from tl_keras.workflows.export import export
 from tl_keras.workflows.plan import make_plan
 from tl_keras.workflows.predict import predict, write_predictions
-from tl_keras.workflows.rank import rank_backbones
+from tl_keras.workflows.rank import rank
 from tl_keras.workflows.setting_up import set_up
 from tl_keras.workflows.train import train
 
-__all__ = ["crossval", "evaluate", "export", "make_plan", "predict", "rank_backbones", "set_up", "train", "write_predictions"]
+__all__ = ["crossval", "evaluate", "export", "make_plan", "predict", "rank", "set_up", "train", "write_predictions"]

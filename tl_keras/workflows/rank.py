@@ -11,11 +11,11 @@ from tl_keras.data.sources import Index, open_source
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.front import draw_front
-from tl_keras.select.rank import METRICS, Judged, choose, explain, front, rank
+from tl_keras.select.rank import METRICS, Judged, choose, explain, front, rank_candidates
 from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
 
 
-def rank_backbones(config: Config, run_dir: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+def rank(config: Config, run_dir: Path, *, progress: Progress | None = None) -> dict[str, Any]:
     """Rank the candidates of `rank.candidates` on the images of `data.source`.
 
     Args:
@@ -31,7 +31,7 @@ def rank_backbones(config: Config, run_dir: Path, *, progress: Progress | None =
     progress, run = progress or Progress(), RunFolder(run_dir)
     set_up(config.runtime)
     with undone_on_failure(run, resume=False):
-        judged = rank(config, open_source(config.data), progress)
+        judged = rank_candidates(config, open_source(config.data), progress)
         chosen, why = choose(judged, config.rank.max_ms), explain(judged, config.rank.max_ms)
         names.write_text(run / names.CONFIG, to_yaml(config))
         names.write_json(run / names.ENVIRONMENT, environment())
@@ -46,7 +46,7 @@ def with_best_backbone(config: Config, index: Index, run: RunFolder | None, prog
     """The configuration with the backbone that ranks first in place of 'auto'; the ranking stays in the run folder."""
     if config.model.backbone != AUTO:
         return config
-    judged = rank(config, index, progress)
+    judged = rank_candidates(config, index, progress)
     progress.line(explain(judged, config.rank.max_ms))
     if run is not None:
         write_ranking(run, judged)
