@@ -37,6 +37,7 @@ from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 def trunk_of(backbone: str, image_size: int, precision: str) -> Trunk:
     """The frozen backbone with its pooling, in one precision."""
     set_precision(precision)
+    keras.utils.set_random_seed(0)  # random weights are the same in every precision
     try:
         built = build_backbone(backbone, image_size=(image_size, image_size))
     except BackboneError:  # no weights here

@@ -72,6 +72,13 @@ def spoil_one(folder: Path, data: bytes) -> Path:
         (["--mode", "predict", "--run-dir", "R", "--output", "x.txt", "a.jpg"], ["x.txt", ".csv or .jsonl"]),
         (["--mode", "extract", "--resume", "--run-dir", "R", "--data", "d"], ["--data", "the run's own settings"]),
         (["--mode", "export", "--run-dir", "no/such/run"], ["no/such/run", "no such run folder"]),
+        (["--mode", "rank", "--backbone", "vgg16"], ["--backbone", "--mode rank does not use it"]),
+        (["--mode", "rank", "--set", "rank.candidates=[]"], ["rank.candidates", "a list of backbones"]),
+        (["--mode", "rank", "vgg166"], ["unknown backbone 'vgg166'", "Did you mean 'vgg16'?"]),
+        (["--mode", "pretrain", "--backbone", "auto"], ["model.backbone", "there is nothing to rank before pretraining"]),
+        (["--mode", "crossval", "--set", "crossval.folds=1"], ["crossval.folds", "an integer >= 2"]),
+        (["--mode", "crossval", "--resume"], ["--run-dir"]),
+        (["--mode", "crossval", "--resume", "--run-dir", "no/such/run"], ["no/such/run", "holds nothing to resume"]),
     ],
 )
 def test_a_wrong_command_is_one_line(capfd, arguments, words):
@@ -83,6 +90,29 @@ def test_a_wrong_command_is_one_line(capfd, arguments, words):
 def test_every_mistake_is_told_at_once(capfd):
     assert run.main(["--mode", "extract", "--set", "train.batch_size=many", "--set", "data.resize=corp"]) == 2
     assert len(capfd.readouterr().err.strip().splitlines()) == 2
+
+
+# --- ranking and folds ---------------------------------------------------------------------------------------------
+
+
+def test_rank_prints_its_choice_and_the_command_that_trains_it(photo_folder, tmp_path, capfd):
+    data = photo_folder(per_class=8)
+    command = ["--mode", "rank", "--data", data, "--set", "data.image_size=32", "--run-dir", tmp_path / "R", "small_resnet"]
+    assert run.main([str(word) for word in command]) == 0
+    printed = capfd.readouterr().out
+    assert "small_resnet: accuracy" in printed
+    assert f"--mode finetune --data {data} --backbone small_resnet" in printed
+    assert {"rank.csv", "rank.json", "rank.png", "config.yaml", "environment.json"} == {path.name for path in (tmp_path / "R").iterdir()}
+    assert mistake(capfd, *command).startswith(f"RunFolderError: {tmp_path / 'R'}: holds another run already.")
+
+
+def test_crossval_prints_mean_and_spread_and_compares(photo_folder, tmp_path, capfd):
+    command = ["--mode", "crossval", "--data", photo_folder(per_class=12), "--set", "data.image_size=32", "--set", "crossval.folds=3"]
+    assert run.main([str(word) for word in [*command, "--run-dir", tmp_path / "A"]]) == 0
+    assert "9 folds of 20 images; test was not looked at" in capfd.readouterr().out
+    against = ["--set", f"crossval.against={tmp_path / 'A'}", "--run-dir", tmp_path / "B"]
+    assert run.main([str(word) for word in [*command, *against]]) == 0
+    assert "against the other: accuracy +0.0000 (95 % interval +0.0000 to +0.0000), which may be chance" in capfd.readouterr().out
 
 
 # --- mistakes in the data ------------------------------------------------------------------------------------------
