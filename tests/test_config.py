@@ -332,7 +332,10 @@ def test_all_mistakes_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
     [
         ("train: {epochs: 1, epochs: 2}", "FILE: line 1: key 'epochs' was given on line 1 already. Keep one."),
         ("train:\n  epochs: 1\n bad", "FILE: is not valid YAML: line 3: expected <block end>, but found '<scalar>'."),
-        ("- 1", "FILE: got [1], expected a mapping with keys 'mode', 'data', 'model', 'features', 'train', 'rank', 'crossval', 'export', 'runtime'."),
+        (
+            "- 1",
+            "FILE: got [1], expected a mapping with keys 'mode', 'data', 'model', 'features', 'train', 'rank', 'crossval', 'export', 'runtime'.",
+        ),
         ("train: [1]\n", "FILE: train: got [1], expected a mapping with keys 'epochs', 'batch_size', "),
         ("train:\n  batch_size: ok\n", "FILE: train.batch_size: got 'ok', expected an integer >= 1."),
         ("a\x01b", "FILE: is not valid YAML: unacceptable character #x0001: special characters are not allowed."),

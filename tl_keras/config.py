@@ -7,7 +7,7 @@ it. `None` means: chosen later, from the number of images.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
@@ -207,6 +207,25 @@ class RankConfig(Section):
     )
     max_images: Side = Field(default=2000, description="images of train and val that they are judged by")
     max_ms: Positive | None = Field(default=None, description="milliseconds an image that the chosen one may take; null: any")
+
+
+class SearchConfig(Section):
+    """What a search varies, how it goes through it, and when it ends."""
+
+    space: dict[Name, Any] | None = Field(default=None, description="setting -> {choice, int or float: ...}; null: what suits the training")
+    tuner: Literal["random", "grid", "bayesian", "hyperband"] = Field(default="bayesian", description="how the next trial is chosen")
+    training: Literal["extract", "finetune"] = Field(default="extract", description="what a trial does")
+    objective: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="what makes a trial the best")
+    max_trials: Side = Field(default=100, description="trials at most")
+    max_minutes: Positive | None = Field(default=None, description="minutes after which no trial begins; null: no limit")
+    max_epochs: Side = Field(
+        default=20, description="hyperband: epochs of the longest trials; where a head is solved, parts of train that they see"
+    )
+    keep: Side = Field(default=3, description="best trials whose model.keras is kept, where they are finetunings")
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self._idle("keep", self.training == "finetune", "training: finetune")
+        yield from self._idle("max_epochs", self.tuner == "hyperband", "tuner: hyperband")
 
 
 class CrossvalConfig(Section):

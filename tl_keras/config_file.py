@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from tl_keras.config import Config, Expected, fields
@@ -58,6 +58,32 @@ def from_yaml(text: str, name: str) -> Config:
     return draft.config(name)
 
 
+def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> Config:
+    """A configuration with some settings replaced, by their paths; `origin` is what messages call where they come from.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    draft = _Draft()
+    draft.add_tree(origin, "", config.model_dump())
+    for path, value in settings.items():
+        draft.add_path(origin, path, value)
+    return draft.config(origin)
+
+
+def check_value(path: str, value: object, origin: str) -> None:
+    """Refuse a value that a setting cannot have, whatever the others are.
+
+    Raises:
+        ConfigError: with what is allowed.
+    """
+    field = fields()[path]
+    try:
+        TypeAdapter(cast(Any, Annotated[field.annotation, *field.metadata, None])).validate_python(value)
+    except ValidationError:
+        raise ConfigError(f"{origin}: {path}: got {value!r}, expected {_expected(field.annotation, field.metadata)}.") from None
+
+
 class _Draft:
     """Values gathered by path, each with where it came from, and the mistakes met so far."""
 
@@ -81,7 +107,7 @@ class _Draft:
     def add_text(self, name: str, text: str) -> None:
         tree = self._parse(name, text)
         if tree is not None:  # a file of comments only changes nothing
-            self._add_tree(name, "", tree)
+            self.add_tree(name, "", tree)
 
     def add_assignment(self, assignment: str) -> None:
         path, equals, text = assignment.partition("=")
@@ -97,11 +123,11 @@ class _Draft:
         if path in self._fields:
             self._values[path], self._origins[path] = value, origin
         elif path and path in self._sections:
-            self._add_tree(origin, path, value)
+            self.add_tree(origin, path, value)
         else:
             self._mistakes.append(f"{origin}: unknown key {path!r}. {self._nearest_key(path)}")
 
-    def _add_tree(self, origin: str, path: str, tree: object) -> None:
+    def add_tree(self, origin: str, path: str, tree: object) -> None:
         if isinstance(tree, dict):
             for key, value in tree.items():
                 self.add_path(origin, f"{path}.{key}" if path else str(key), value)

@@ -1,5 +1,6 @@
 """Transferability metrics against slow twins written from the papers, and what must not change them."""
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -329,7 +330,27 @@ def test_several_metrics_of_one_matrix_pay_for_one_decomposition(monkeypatch: py
     for name, metric in OF_FEATURES.items():
         assert metric(shared, labels, K) == expected[name]
     np.testing.assert_array_equal(source_clusters(shared, 5, 0), expected["clusters"])
+    assert log_me(shared, (labels == 0).astype(np.int64), 2) != expected["log_me"]
     assert calls == [x.shape] * 2  # as they are for LogME, centred for all others
+
+
+@pytest.mark.parametrize("shape", [(3000, 3), (6, 3000)])
+def test_the_smaller_gram_matrix_is_made(shape: tuple[int, int]) -> None:
+    x, labels = np.random.default_rng(0).normal(size=shape), np.arange(shape[0]) % 3
+    tracemalloc.start()
+    for metric in OF_FEATURES.values():
+        metric(x, labels, 3)
+    linear_cka(x, x**2)
+    source_clusters(x, 3, 0)
+    assert tracemalloc.get_traced_memory()[1] < 20 * x.nbytes  # the larger Gram matrix has 500 times and more
+    tracemalloc.stop()
+
+
+def test_clusters_that_still_move_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _ = CASES["tall"]
+    settled = source_clusters(x, 6, 0)
+    monkeypatch.setattr(transferability, "CLUSTER_ROUNDS", 1)
+    assert not np.allclose(source_clusters(x, 6, 0), settled)
 
 
 def test_clusters_are_distributions_that_follow_the_seed_and_the_principal_axes() -> None:

@@ -47,10 +47,17 @@ def test_pretraining_trains_everything_at_one_rate():
     assert (train.unfreeze_from, train.layer_decay, train.learning_rate) == ("all", 1.0, 0.1)
 
 
-@pytest.mark.parametrize(("mode", "views", "stages"), [("extract", 0, "all"), ("finetune", 3, "last")])
+@pytest.mark.parametrize(("mode", "views", "stages"), [("extract", 0, "all"), ("finetune", 7, "last")])
 def test_features_suit_the_mode_unless_chosen_by_hand(mode, views, stages):
     features = resolved_config(mode).features
     assert (features.views, features.stages) == (views, stages)
     other = "last" if stages == "all" else "all"
     features = resolved_config(mode, "features.views=1", f"features.stages={other}").features
     assert (features.views, features.stages, features.max_gb) == (1, other, 20.0)
+
+
+@pytest.mark.parametrize(
+    ("sets", "num_train", "views"), [((), 600, 7), ((), 4_000, 2), (("train.epochs=1",), 600, 0), (("train.epochs=5",), 600, 4)]
+)
+def test_no_view_is_stored_that_no_epoch_shows(sets, num_train, views):
+    assert resolved_config("finetune", *sets, num_train=num_train).features.views == views

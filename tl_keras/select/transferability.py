@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-RANK_FLOOR = 1e-10  # of the largest squared singular value: a direction below it holds rounding only
+RANK_FLOOR = 1e-12  # of the largest squared singular value: rounding stays below 1e-15, directions of real features above 1e-10
 EVIDENCE_ROUNDS = 11  # of LogME's fixed point, at most; three or four do as a rule
 EVIDENCE_TOLERANCE = 1e-3  # relative change of alpha / beta at which it has settled
 EVIDENCE_FLOOR = 1e-5  # added to squared weights and residuals, so that a perfect fit stays finite
@@ -76,8 +76,7 @@ Features = NDArray[Any] | Spectra
 def thin_spectrum(matrix: NDArray[Any]) -> Spectrum:
     """Decompose a matrix (n, d) through the smaller of its Gram matrices, in float64.
 
-    Directions whose squared singular value is below RANK_FLOOR of the largest are dropped: in features of float32 they
-    hold rounding, and what a Gram matrix of float64 can tell ends there too.
+    Directions whose squared singular value is below RANK_FLOOR of the largest are dropped: they hold rounding only.
 
     Raises:
         ValueError: the matrix is zero, as that of centred features is where all rows are the same.
@@ -363,7 +362,8 @@ def source_clusters(features: Features, num_clusters: int, seed: int) -> Array:
 
     Args:
         features: (n, d), or their `Spectra`.
-        num_clusters: s in 1..n; the paper takes five for each class.
+        num_clusters: s in 1..n; the paper takes five for each class. Well below n: an image in a cluster of its own is
+            always guessed right.
         seed: of the first clusters. The same seed gives the same probabilities.
 
     Returns:

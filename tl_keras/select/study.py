@@ -1,0 +1,213 @@
+"""A study: KerasTuner proposes, somebody else evaluates, and what was found survives a kill.
+
+KerasTuner's oracles keep a study in a folder; here each of their files appears whole, and a trial that ended is never run
+again. Knows values and scores; `search` in the workflows knows what a trial is.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras_tuner import HyperParameters, Objective, oracles
+from keras_tuner.engine import trial as engine
+from threadpoolctl import threadpool_limits
+
+from tl_keras.errors import UserError
+from tl_keras.run_folder import write_text
+from tl_keras.select.space import Dimension, hyperparameters, settings_of
+
+SEED_ZERO = 2**31 - 1  # KerasTuner takes 0 for "any"
+DIRECTIONS = {"val_loss": "min", "val_accuracy": "max"}
+BUDGET = "tuner/epochs"  # KerasTuner's name for the share of a Hyperband trial
+RANDOM_POINTS = 2000  # among which the Gaussian process chooses
+WAIT_S = 0.5  # until an oracle that waits for other trials is asked again
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trial.
+
+    Attributes:
+        trial: its number in the study, as text.
+        settings: values by the paths of settings.
+        share: of the longest trial's epochs or images, in (0, 1]; below 1 for Hyperband's first rounds.
+        metrics: what `evaluate` returned, and `seconds`; empty where it failed.
+        cause: why it failed; None where it did not.
+    """
+
+    trial: str
+    settings: dict[str, Any]
+    share: float
+    metrics: dict[str, float]
+    cause: str | None
+
+
+Evaluate = Callable[[str, dict[str, Any], float], Mapping[str, float]]  # trial, settings, share -> metrics
+
+
+class WholeFiles:
+    """Makes an oracle write its files whole or not at all: a kill in the middle of one would end the study."""
+
+    def save(self) -> None:
+        """Write the oracle's state."""
+        write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))  # type: ignore[attr-defined]
+
+    def _save_trial(self, trial: engine.Trial) -> None:
+        write_text(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", json.dumps(trial.get_state()))  # type: ignore[attr-defined]
+
+
+class Random(WholeFiles, oracles.RandomSearchOracle):
+    """Values at random."""
+
+
+class Grid(WholeFiles, oracles.GridSearchOracle):
+    """Every combination, in order."""
+
+
+class Bayesian(WholeFiles, oracles.BayesianOptimizationOracle):
+    """Where a Gaussian process expects the best.
+
+    KerasTuner looks for that point with 50 descents, a point at a time, which takes a second a trial; here it is the
+    best of so many random ones, judged at once.
+    """
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Propose the values of the next trial, at random while there are few."""
+        completed = [trial for trial in self.trials.values() if trial.status == "COMPLETED"]
+        if len(completed) < 3 * len(self.hyperparameters.space):
+            proposed: dict[str, Any] = self._random_populate_space()
+            return proposed
+        with threadpool_limits(1, user_api="blas"):  # matrices of a hundred rows
+            self.gpr.fit(*self._vectorize_trials())
+            bounds = self._get_hp_bounds()
+            points = self._random_state.uniform(bounds[:, 0], bounds[:, 1], (RANDOM_POINTS, len(bounds)))
+            mean, deviation = self.gpr.predict(points, return_std=True)
+        for point in points[np.argsort(mean - self.beta * deviation)]:
+            values = self._vector_to_values(point)
+            if not self._duplicate(values):
+                return {"status": engine.TrialStatus.RUNNING, "values": values}
+        return {"status": engine.TrialStatus.STOPPED}
+
+    def _make_gpr(self) -> Any:
+        gpr = super()._make_gpr()
+        gpr.n_restarts_optimizer = 2
+        return gpr
+
+
+class Hyperband(WholeFiles, oracles.HyperbandOracle):
+    """Many short trials, of which the best go on (Li et al. 2018, arXiv:1603.06560)."""
+
+
+def open_study(folder: Path, tuner: str, space: Sequence[Dimension], *, objective: str, max_trials: int, max_epochs: int, seed: int) -> Any:
+    """Begin a study in a folder, or go on with the one that lies there.
+
+    Args:
+        folder: made where it is missing; whoever calls has checked that a study in it is of this space.
+        tuner: 'random', 'grid', 'bayesian' or 'hyperband'.
+        objective: 'val_loss' or 'val_accuracy'.
+        max_trials: at most; Hyperband has its own number where that is smaller.
+        max_epochs: of Hyperband's longest trials.
+        seed: at least 0; 0 is a seed like others.
+    """
+    common: dict[str, Any] = {
+        "objective": Objective(objective, DIRECTIONS[objective]),
+        "hyperparameters": hyperparameters(space),
+        "tune_new_entries": False,
+        "allow_new_entries": False,
+        "max_consecutive_failed_trials": max_trials + 1,  # a trial that fails says so and is no reason to stop
+        "seed": seed or SEED_ZERO,
+    }
+    oracle: Any
+    if tuner == "hyperband":
+        oracle = Hyperband(max_epochs=max_epochs, hyperband_iterations=None, **common)
+        oracle.max_trials = max_trials
+    else:
+        oracle = {"random": Random, "grid": Grid, "bayesian": Bayesian}[tuner](max_trials=max_trials, **common)
+    oracle.verbose = 0
+    oracle._set_project_dir(str(folder.parent), folder.name)
+    if (folder / "oracle.json").is_file():
+        reload(oracle)
+    return oracle
+
+
+def reload(oracle: Any) -> None:
+    """Read a study back; of trials that had begun, those are run again that had not ended."""
+    oracle.reload()
+    ended = [name for name in oracle._retry_queue if oracle.trials[name].status in ("COMPLETED", "FAILED")]
+    oracle._retry_queue = [name for name in oracle._retry_queue if name not in ended]
+    oracle.end_order += [name for name in ended if name not in oracle.end_order]
+
+
+def run_study(
+    oracle: Any,
+    space: Sequence[Dimension],
+    evaluate: Evaluate,
+    tell: Callable[[Outcome], None],
+    *,
+    tuner_id: str,
+    max_epochs: int,
+    until: float,
+) -> None:
+    """Run trials until the oracle has no more, or a time has come.
+
+    Args:
+        evaluate: runs one trial; a UserError or a metric that is not finite fails the trial and not the study.
+        tell: hears of each outcome.
+        tuner_id: a name for this process among those that work on the study.
+        until: `time.monotonic()` after which no trial begins.
+    """
+    while time.monotonic() < until:
+        trial = oracle.create_trial(tuner_id)
+        if trial.status == engine.TrialStatus.STOPPED:
+            return
+        if trial.status == engine.TrialStatus.IDLE:
+            time.sleep(WAIT_S)
+            continue
+        tell(run_trial(oracle, trial, space, evaluate, max_epochs))
+
+
+def run_trial(oracle: Any, trial: Any, space: Sequence[Dimension], evaluate: Evaluate, max_epochs: int) -> Outcome:
+    """Evaluate one trial and report it to the oracle."""
+    settings, share = settings_of(trial.hyperparameters.values, space), share_of(trial.hyperparameters, max_epochs)
+    started, cause, metrics = time.perf_counter(), None, {}
+    try:
+        found = evaluate(trial.trial_id, settings, share)
+        if not all(np.isfinite(value) for value in found.values()):
+            raise UserError("its loss is no number: NaN or infinite.")
+        metrics = {**found, "seconds": time.perf_counter() - started}
+        oracle.update_trial(trial.trial_id, metrics)
+        trial.status = engine.TrialStatus.COMPLETED
+    except UserError as error:
+        cause = str(error)
+        trial.status, trial.message = engine.TrialStatus.FAILED, cause
+    oracle.end_trial(trial)
+    return Outcome(trial.trial_id, settings, share, metrics, cause)
+
+
+def share_of(values: HyperParameters, max_epochs: int) -> float:
+    """The share of a trial's full length that it is to have: below 1 where Hyperband begins short."""
+    return float(values.values.get(BUDGET, max_epochs)) / max_epochs
+
+
+def outcomes(oracle: Any, space: Sequence[Dimension], max_epochs: int) -> list[Outcome]:
+    """Every trial of a study that has ended, in the order in which they began."""
+    found = []
+    for name in oracle.start_order:
+        trial = oracle.trials[name]
+        if trial.status in ("COMPLETED", "FAILED"):
+            metrics = {metric: trial.metrics.get_best_value(metric) for metric in trial.metrics.metrics}
+            settings = settings_of(trial.hyperparameters.values, space)
+            cause = trial.message if trial.status == "FAILED" else None
+            found.append(Outcome(name, settings, share_of(trial.hyperparameters, max_epochs), metrics if cause is None else {}, cause))
+    return found
+
+
+def best(found: Sequence[Outcome], objective: str) -> list[Outcome]:
+    """The trials of full length that did not fail, the best first."""
+    sign = 1.0 if DIRECTIONS[objective] == "min" else -1.0
+    whole = [each for each in found if each.cause is None and each.share == 1]
+    return sorted(whole, key=lambda each: sign * each.metrics[objective])
