@@ -18,19 +18,20 @@ from tl_keras import workflows
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
-from tl_keras.data.sources import open_source
+from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluate.intervals import corrected
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select import crossval as module
-from tl_keras.select.crossval import compute_features, cut_folds, outside_test, solve_fold, without_bad
+from tl_keras.select.crossval import compute_features, cut_folds, outside_test, solve_fold, taken
 from tl_keras.transfer import head
+from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.probe import Standardiser
 from tl_keras.transfer.task import POOLED
 
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.crossval")  # the package has the function under this name
+BRIEF = {"epochs": 1, "batch_size": 8}
 NUM_OUTSIDE_TEST = 34  # of 40: three of each class are for test
 
 
@@ -50,6 +51,19 @@ def config_of(photos: Path, **sections: Any) -> Config:
     return Config.model_validate({"mode": "crossval", "data": data, "crossval": crossval, **sections})
 
 
+def outside(config: Config) -> Index:
+    """The images that folds are cut from, where all files decode."""
+    whole = open_source(config.data)
+    return taken(whole, outside_test(config, whole, {}))
+
+
+def opened(config: Config) -> tuple[Config, Index, Any, Any]:
+    """The configuration, the images, their features and where those are."""
+    whole = open_source(config.data)
+    found, rows = compute_features(config, whole, Progress())
+    return found.config, taken(whole, rows), found.frozen, rows
+
+
 def rows_of(file: Path) -> list[dict[str, str]]:
     with file.open(newline="") as opened:
         return list(csv.DictReader(opened))
@@ -58,11 +72,9 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 def test_what_is_held_out_and_test_take_no_part(photos: Path) -> None:
     config = config_of(photos)
     whole = open_source(config.data)
-    index = outside_test(config, whole)
     split = dataset.cut(whole, config.data, {})
+    config, index, frozen, rows = opened(config)
     assert set(index.paths) == {path for path, part in zip(whole.paths, split, strict=True) if part != "test"}
-    config, frozen = compute_features(config, index, Progress())
-    index, rows = without_bad(index, frozen)
     fold = cut_folds(config, index)[0]
     expected = solve_fold(config, index, frozen, rows, fold).probabilities
     labels = index.labels.copy()
@@ -74,9 +86,7 @@ def test_what_is_held_out_and_test_take_no_part(photos: Path) -> None:
 
 
 def test_a_fold_is_what_scikit_learn_finds_on_it(photos: Path) -> None:
-    config = config_of(photos)
-    config, frozen = compute_features(config, outside_test(config, open_source(config.data)), Progress())
-    index, rows = without_bad(outside_test(config, open_source(config.data)), frozen)
+    config, index, frozen, rows = opened(config_of(photos))
     fold = cut_folds(config, index)[1]
     features = frozen.stored(POOLED, rows)[:]
     scaled = Standardiser.fit(features[fold.train])(features)
@@ -113,10 +123,10 @@ def test_the_mode_writes_its_figures_and_every_answer(photos: Path, tmp_path: Pa
 
 def test_one_pass_serves_all_folds(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    real = module.FrozenFeatures.compute
-    monkeypatch.setattr(module.FrozenFeatures, "compute", lambda self, wanted, *rest: seen.append(wanted) or real(self, wanted, *rest))
-    workflows.crossval(config_of(photos), tmp_path / "R")
-    assert [[len(rows) for rows in wanted] for wanted in seen] == [[NUM_OUTSIDE_TEST]]
+    real = FrozenFeatures.compute
+    monkeypatch.setattr(FrozenFeatures, "compute", lambda self, wanted, *rest: seen.append(wanted) or real(self, wanted, *rest))
+    workflows.crossval(config_of(photos, features={"views": 1}), tmp_path / "R")
+    assert [[len(rows) for rows in wanted] for wanted in seen] == [[40, NUM_OUTSIDE_TEST]]
 
 
 @pytest.mark.parametrize("sections", [{"features": {"views": 1}}, {"train": {"class_weights": {"cat": 9.0}}}], ids=["views", "weights"])
@@ -134,22 +144,28 @@ def test_features_are_selected_in_each_fold(photos: Path, tmp_path: Path, monkey
     monkeypatch.setattr(head, "select_features", lambda train, *rest: sizes.append(len(train[0])) or real(train, *rest))
     config = config_of(photos, crossval={"repeats": 1}, features={"selection": "head2toe"})
     workflows.crossval(config, tmp_path / "R")
-    index = outside_test(config, open_source(config.data))
+    index = outside(config)
     assert sizes == [len(fold.train) for fold in cut_folds(config, index)]
 
 
-def test_bad_files_are_in_no_fold(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("crossval", [{}, {"training": "finetune", "repeats": 1}], ids=["extract", "finetune"])
+def test_bad_files_are_in_no_fold_and_test_is_what_a_training_takes(
+    photo_folder: PhotoFolder, tmp_path: Path, crossval: dict[str, Any]
+) -> None:
     photos = photo_folder(classes=("cat", "dog"), per_class=20)
-    config = config_of(photos, data={"max_bad_fraction": 0.5})
-    index = outside_test(config, open_source(config.data))
-    (photos / index.paths[0]).write_text("text")
+    config = config_of(photos, data={"max_bad_fraction": 0.5}, crossval=crossval, train=BRIEF, features={"views": 0})
+    whole = open_source(config.data)
+    split = dataset.cut(whole, config.data, {})
+    bad = next(row for row in range(len(split)) if split[row] == "test")  # another image takes its place in test
+    (photos / whole.paths[bad]).write_text("text")
     result = workflows.crossval(config, tmp_path / "R")
-    assert result["images"] == NUM_OUTSIDE_TEST - 1
-    assert index.paths[0] not in (tmp_path / "R" / names.OUT_OF_FOLD).read_text()
+    split = dataset.cut(whole, config.data, {bad})
+    expected = {path for path, part in zip(whole.paths, split, strict=True) if part in ("train", "val")}
+    assert {line["path"] for line in rows_of(tmp_path / "R" / names.OUT_OF_FOLD)} == expected
+    assert result["images"] == len(expected)
 
 
 FINETUNE = {"training": "finetune", "folds": 2, "repeats": 1}
-BRIEF = {"epochs": 1, "batch_size": 8}
 
 
 def test_whole_trainings_on_folds_go_on_after_a_kill(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +196,7 @@ def test_whole_trainings_on_folds_go_on_after_a_kill(photos: Path, tmp_path: Pat
 def test_folds_of_a_training_hold_what_they_must(photos: Path, tmp_path: Path) -> None:
     config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 0})
     workflows.crossval(config, tmp_path / "R")
-    index = outside_test(config, open_source(config.data))
+    index = outside(config)
     for fold in cut_folds(config, index):
         split = {line["path"]: line["split"] for line in rows_of(tmp_path / "R" / "folds" / fold.name / names.SPLITS)}
         assert set(split) == set(index.paths)
@@ -219,7 +235,7 @@ def test_changed_images_are_not_mixed_into_folds_that_were_cut(photo_folder: Pho
     config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 0})
     workflows.crossval(config, tmp_path / "R")
     (tmp_path / "R" / names.CROSSVAL).unlink()
-    index = outside_test(config, open_source(config.data))
+    index = outside(config)
     (photos / index.paths[0]).unlink()
     with pytest.raises(RunFolderError, match=r"R/folds\.csv: these are folds of other images"):
         workflows.crossval(config, tmp_path / "R", resume=True)

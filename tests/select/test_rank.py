@@ -21,6 +21,7 @@ from tl_keras.models.backbones import BACKBONES
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CONFIG, MODEL, RANKING, RANKING_JSON, RANKING_PICTURE, SPLITS
 from tl_keras.select import rank as ranking
+from tl_keras.select import stored
 from tl_keras.select.front import draw_front
 from tl_keras.select.rank import Judged, candidates, choose, explain, front, rank_candidates
 from tl_keras.transfer import precision
@@ -147,7 +148,7 @@ def test_a_bad_file_is_passed_over_and_many_are_an_error(photo_folder: PhotoFold
 
 def test_a_lower_precision_of_one_candidate_is_not_the_next_one_s(photos: Path, blind: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policies = []
-    real = ranking.build
+    real = stored.build
 
     def build(*arguments: Any) -> Any:
         policies.append(keras.config.dtype_policy().name)
@@ -155,7 +156,7 @@ def test_a_lower_precision_of_one_candidate_is_not_the_next_one_s(photos: Path, 
         precision.set_precision("bfloat16")  # as `settle_precision` does where that is faster
         return made
 
-    monkeypatch.setattr(ranking, "build", build)
+    monkeypatch.setattr(stored, "build", build)
     config = config_of(photos, "small_resnet", str(blind))
     rank_candidates(config, open_source(config.data), Progress())
     precision.set_precision("float32")

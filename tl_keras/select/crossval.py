@@ -4,6 +4,7 @@ Each fold standardises, selects and solves on its own images only, so that what 
 whole trainings are runs of their own, which a workflow starts; both end as `Answer`s.
 """
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,12 +19,11 @@ from tl_keras.evaluate.intervals import corrected
 from tl_keras.evaluate.metrics import classification_metrics, softmax
 from tl_keras.progress import Progress
 from tl_keras.select.folds import Fold, groups_of, make_folds
+from tl_keras.select.stored import Opened, open_features
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.head import solve
 from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.prepare import build, check_pixels, image_size_of, open_frozen, resolve, settle_precision, views_of
 from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.task import POOLED, num_views
 
 FIGURES = ("accuracy", "macro_f1", "log_loss")
@@ -37,10 +37,14 @@ class Answer:
     probabilities: NDArray[np.float64]
 
 
-def outside_test(config: Config, index: Index) -> Index:
-    """The images of train and val; those of test are left for the one test."""
-    split = dataset.cut(index, config.data, {})
-    rows = np.flatnonzero((split != "test") & (split != UNUSED))
+def outside_test(config: Config, index: Index, bad: Container[int]) -> NDArray[np.int64]:
+    """Positions of the images of train and val, int64 (n,); those of test are left for the one test."""
+    split = dataset.cut(index, config.data, bad)
+    return np.flatnonzero((split != "test") & (split != UNUSED))
+
+
+def taken(index: Index, rows: NDArray[np.int64]) -> Index:
+    """Some images of an index, as an index that says nothing of splits."""
     return replace(index, paths=tuple(index.paths[row] for row in rows), labels=index.labels[rows], given=None)
 
 
@@ -58,28 +62,25 @@ def cut_folds(config: Config, index: Index) -> list[Fold]:
     )
 
 
-def compute_features(config: Config, index: Index, progress: Progress) -> tuple[Config, FrozenFeatures]:
-    """Compute the features of every image of an index, and its views; return the configuration without open settings.
+def compute_features(config: Config, index: Index, progress: Progress) -> tuple[Opened, NDArray[np.int64]]:
+    """Compute the features of every image of an index, and further views of those outside test.
+
+    Test's are computed too, for which files decode decides the cut; nobody reads them here.
+
+    Returns:
+        The features, and the positions of the images outside test, int64 (n,).
 
     Raises:
         UserError: from the data, the backbone or the store.
     """
-    config = config.model_copy(update={"mode": "extract"})
-    classifier = build(config, len(index.classes), config.model.weights)
-    config = resolve(config, classifier, len(index.paths))
-    pixels = dataset.open_pixels(index, config.data, image_size_of(config))
-    pixels.identify(progress)
-    frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
-    everything = np.full(len(index.paths), "train")  # any image trains in some fold
-    _, _, frozen = settle_precision(config, classifier, frozen, everything, progress)
-    frozen.compute(views_of(everything, num_views(config)), progress, lambda: check_pixels(pixels, config.data))
-    return config, frozen
-
-
-def without_bad(index: Index, frozen: FrozenFeatures) -> tuple[Index, NDArray[np.int64]]:
-    """The images that decode, and where their features are."""
-    good = np.setdiff1d(np.arange(len(index.paths)), list(frozen.pixels.bad))
-    return replace(index, paths=tuple(index.paths[row] for row in good), labels=index.labels[good]), good
+    opened = open_features(config, index, progress)
+    bad = opened.frozen.pixels.bad
+    while True:
+        num_bad = len(bad)
+        rows = outside_test(opened.config, index, bad)
+        opened.compute([np.arange(len(index.paths)), *[rows] * num_views(opened.config)], progress)
+        if len(bad) == num_bad:
+            return opened, rows
 
 
 def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArray[np.int64], fold: Fold) -> Answer:

@@ -22,22 +22,21 @@ from tl_keras.evaluate.intervals import wilson
 from tl_keras.models.backbone_files import keras_file
 from tl_keras.models.backbone_weights import has_weights
 from tl_keras.models.backbones import BACKBONES
-from tl_keras.models.classifier import count_parameters
 from tl_keras.progress import Progress
 from tl_keras.select import transferability
+from tl_keras.select.stored import open_features
 from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.precision import set_precision, timed
-from tl_keras.transfer.prepare import build, check_pixels, image_size_of, open_frozen, resolve, settle_precision
+from tl_keras.transfer.precision import timed
 from tl_keras.transfer.probe import Standardiser
 from tl_keras.transfer.remembered import keep, recall
 from tl_keras.transfer.ridge import fit_ridge
-from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.task import POOLED
 from tl_keras.transfer.trunk import BATCH_SIZE
 
 CACHED = "cached"  # the candidates whose published weights lie on this machine
 COSTS = "costs.json"  # beside the features: what was timed
 CLUSTERS_PER_CLASS = 5  # of N-LEEP, as in its paper
+IMAGES_PER_CLUSTER = 10  # fewer clusters where images are few: small ones fit any labels
 CLUSTER_SEED = 0
 METRICS = ("LogME", "H-score", "N-LEEP", "NCE", "TransRate", "CKA")
 
@@ -93,7 +92,8 @@ def candidates(names: Sequence[str]) -> list[str]:
 def rank_candidates(config: Config, index: Index, progress: Progress) -> list[Judged]:
     """Judge the candidates of `rank.candidates` on a sample of train and val, the best first.
 
-    Test is not looked at. Equal accuracies are in the order of their milliseconds.
+    Test is not looked at (where files do not decode, a training may cut it a little otherwise). Equal accuracies are in the
+    order of their milliseconds.
 
     Raises:
         UserError: from the data, a candidate or the store.
@@ -104,11 +104,10 @@ def rank_candidates(config: Config, index: Index, progress: Progress) -> list[Ju
     rows = rows[stratified_sample(index.labels[rows], config.rank.max_images, config.data.split_seed)]
     paths = tuple(index.paths[row] for row in rows)
     sample = replace(index, paths=paths, labels=index.labels[rows], given=None)
-    store = Store(feature_folder(), config.features.max_gb)
     found = []
     with progress.bar("rank", len(asked)) as advance:
         for name in asked:
-            found.append(judge(with_backbone(config, name), sample, store, progress))
+            found.append(judge(with_backbone(config, name), sample, progress))
             keras.utils.clear_session()  # names and memory of its network
             advance(1)
     return sorted(found, key=lambda judged: (-judged.accuracy, judged.ms))
@@ -118,33 +117,26 @@ def with_backbone(config: Config, backbone: str) -> Config:
     """The configuration of a frozen backbone without augmented views: all that is looked at here."""
     model = config.model.model_copy(update={"backbone": backbone})
     features = config.features.model_copy(update={"views": 0})
-    return config.model_copy(update={"mode": "extract", "model": model, "features": features})
+    return config.model_copy(update={"model": model, "features": features})
 
 
-def judge(config: Config, sample: Index, store: Store, progress: Progress) -> Judged:
+def judge(config: Config, sample: Index, progress: Progress) -> Judged:
     """Judge the backbone of a configuration on all images of a sample."""
-    set_precision(config.runtime.precision)  # another candidate may have settled on a lower one
     everything = np.arange(len(sample.paths))
-    classifier = build(config, len(sample.classes), config.model.weights)
-    config = resolve(config, classifier, len(everything))
-    pixels = dataset.open_pixels(sample, config.data, image_size_of(config))
-    pixels.identify(progress)
-    frozen = open_frozen(config, classifier, pixels, store)
-    train = np.full(len(everything), "train")
-    _, classifier, frozen = settle_precision(config, classifier, frozen, train, progress)
-    frozen.compute([everything], progress, lambda: check_pixels(pixels, config.data))
-    good = np.setdiff1d(everything, list(pixels.bad))
-    features, labels = frozen.stored(POOLED, good)[:], sample.labels[good]
+    opened = open_features(config, sample, progress)
+    opened.compute([everything], progress)
+    good = np.setdiff1d(everything, list(opened.frozen.pixels.bad))
+    features, labels = opened.frozen.stored(POOLED, good)[:], sample.labels[good]
     check_classes(labels, sample)
     ridge = fit_ridge(features, labels, Standardiser.fit(features), len(sample.classes))
     return Judged(
         config.model.backbone,
-        image_size_of(config),
+        opened.frozen.pixels.shape[:2],
         ridge.loo_accuracy,
         wilson(round(ridge.loo_accuracy * len(good)), len(good)),
         scores(features, labels, len(sample.classes)),
-        count_parameters(classifier.trunk)["total"],
-        milliseconds(frozen, good),
+        opened.num_parameters,
+        milliseconds(opened.frozen, good),
     )
 
 
@@ -163,7 +155,9 @@ def scores(features: NDArray[np.float32], labels: NDArray[np.int32], num_classes
     if (features == features[0]).all():
         return dict.fromkeys(METRICS)
     spectra = transferability.Spectra(features)
-    clusters = transferability.source_clusters(spectra, min(CLUSTERS_PER_CLASS * num_classes, len(labels) // 2), CLUSTER_SEED)
+    clusters = transferability.source_clusters(
+        spectra, min(CLUSTERS_PER_CLASS * num_classes, max(len(labels) // IMAGES_PER_CLUSTER, 1)), CLUSTER_SEED
+    )
     found = (
         transferability.log_me(spectra, labels, num_classes),
         transferability.regularised_h_score(spectra, labels, num_classes),

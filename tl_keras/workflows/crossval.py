@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
+from tl_keras.data import dataset
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluate.intervals import corrected
@@ -29,11 +29,11 @@ from tl_keras.select.crossval import (
     outside_test,
     solve_fold,
     summary,
-    without_bad,
+    taken,
 )
 from tl_keras.select.folds import Fold
-from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.head import solves_exactly
+from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
 from tl_keras.workflows.train import train
@@ -63,11 +63,15 @@ def crossval(config: Config, run_dir: Path, *, resume: bool = False, progress: P
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)
     with undone_on_failure(run, resume=resume):
-        index = outside_test(config, open_source(config.data))
-        config = with_best_backbone(config, index, run, progress)
+        whole = open_source(config.data)
+        config = with_best_backbone(config, whole, run, progress)
         stored = config.crossval.training == "extract" and solves_exactly(config)
         if stored:
-            index, rows, config, frozen = _features(config, index, progress)
+            opened, rows = compute_features(config, whole, progress)
+            config, frozen = opened.config, opened.frozen
+        else:
+            rows = outside_test(config, whole, find_bad(config, whole, progress))
+        index = taken(whole, rows)
         folds = cut_folds(config, index)
         check_folds(run / names.FOLDS, index, folds)
         if other_run is not None:
@@ -95,11 +99,11 @@ def crossval(config: Config, run_dir: Path, *, resume: bool = False, progress: P
     return result
 
 
-def _features(config: Config, index: Index, progress: Progress) -> tuple[Index, NDArray[np.int64], Config, FrozenFeatures]:
-    """The images that decode, where their features are, the configuration without open settings, and the features."""
-    config, frozen = compute_features(config, index, progress)
-    index, rows = without_bad(index, frozen)
-    return index, rows, config, frozen
+def find_bad(config: Config, index: Index, progress: Progress) -> dict[int, str]:
+    """Decode every image once, to know which do not: positions in the index -> why."""
+    pixels = dataset.open_pixels(index, config.data, image_size_of(config))
+    dataset.decode(pixels, config.data, progress)
+    return pixels.bad
 
 
 def require_unfinished(run: RunFolder) -> RunFolder:
