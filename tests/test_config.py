@@ -68,6 +68,7 @@ OTHER: dict[str, Any] = {
     "train.step_factor": 0.5,
     "train.loss": "mse",
     "train.focal_gamma": 0.5,
+    "train.head_penalty": 0.01,
     "train.label_smoothing": 0.0,
     "train.clip_norm": None,
     "train.class_weights": {"0": 2.0, "yes": 1e-05, "größer": 1.0},
@@ -77,6 +78,14 @@ OTHER: dict[str, Any] = {
     "rank.candidates": ("resnet50", "my.keras"),
     "rank.max_images": 100,
     "rank.max_ms": 2.5,
+    "search.space": {"train.batch_size": {"choice": [8, 16]}},
+    "search.tuner": "random",
+    "search.trial": "finetune",
+    "search.objective": "val_accuracy",
+    "search.max_trials": 7,
+    "search.max_minutes": 1.5,
+    "search.max_epochs": 9,
+    "search.keep": 1,
     "crossval.folds": 10,
     "crossval.repeats": 1,
     "crossval.training": "finetune",
@@ -95,6 +104,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "train.step_epochs": {"train.schedule": "step"},
     "train.step_factor": {"train.schedule": "step"},
     "train.focal_gamma": {"train.loss": "focal"},
+    "search.keep": {"search.trial": "finetune"},
+    "search.max_epochs": {"search.tuner": "hyperband"},
 }
 
 
@@ -262,7 +273,10 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ("data.zoom=1", "unknown key 'data.zoom'. Did you mean 'data.augment.zoom_range'?"),
         ("data.augmnt={}", "unknown key 'data.augmnt'. Did you mean 'data.augment'?"),
         ("trian={epochs: 3}", "unknown key 'trian'. Did you mean 'train'?"),
-        ("xyz=1", "unknown key 'xyz'. Keys: 'mode', 'data', 'model', 'features', 'train', 'rank', 'crossval', 'export', 'runtime'."),
+        (
+            "xyz=1",
+            "unknown key 'xyz'. Keys: 'mode', 'data', 'model', 'features', 'train', 'rank', 'search', 'crossval', 'export', 'runtime'.",
+        ),
         ("export.qqq=1", "unknown key 'export.qqq'. Keys of 'export': 'parity_images'."),
         (
             "train.class_weights.rose=2",
@@ -300,7 +314,7 @@ def test_fractions_must_leave_something_to_train_on() -> None:
 
 
 def test_unknown_mode_names_the_nearest() -> None:
-    modes = "'extract', 'finetune', 'pretrain', 'rank', 'crossval', 'evaluate', 'predict', 'export'"
+    modes = "'extract', 'finetune', 'pretrain', 'rank', 'search', 'crossval', 'evaluate', 'predict', 'export'"
     line = f"--mode: mode: got 'finetun', expected one of {modes}. Did you mean 'finetune'?"
     assert mistakes(mode="finetun") == [line]
 
@@ -334,7 +348,8 @@ def test_all_mistakes_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
         ("train:\n  epochs: 1\n bad", "FILE: is not valid YAML: line 3: expected <block end>, but found '<scalar>'."),
         (
             "- 1",
-            "FILE: got [1], expected a mapping with keys 'mode', 'data', 'model', 'features', 'train', 'rank', 'crossval', 'export', 'runtime'.",
+            "FILE: got [1], expected a mapping with keys 'mode', 'data', 'model', 'features', 'train', 'rank', 'search', 'crossval', "
+            "'export', 'runtime'.",
         ),
         ("train: [1]\n", "FILE: train: got [1], expected a mapping with keys 'epochs', 'batch_size', "),
         ("train:\n  batch_size: ok\n", "FILE: train.batch_size: got 'ok', expected an integer >= 1."),

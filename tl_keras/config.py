@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-Mode = Literal["extract", "finetune", "pretrain", "rank", "crossval", "evaluate", "predict", "export"]
+Mode = Literal["extract", "finetune", "pretrain", "rank", "search", "crossval", "evaluate", "predict", "export"]
 MODES: tuple[str, ...] = get_args(Mode)
 AUTO = "auto"  # the backbone that `rank` puts first
 
@@ -184,6 +184,7 @@ class TrainConfig(Section):
     step_factor: Area = Field(default=0.1, description="what a drop multiplies the rate by, where schedule is step")
     loss: Literal["cross_entropy", "focal", "mse"] = Field(default="cross_entropy", description="what training lowers")
     focal_gamma: Number = Field(default=2.0, ge=0, description="how little easy images count, where loss is focal")
+    head_penalty: Positive | None = Field(default=None, description="C of a solved head, as scikit-learn's; null: the best on val")
     label_smoothing: Number = Field(default=0.1, ge=0, lt=1, description="probability spread over all classes (not while a head is solved)")
     clip_norm: Positive | None = Field(default=1.0, description="largest global norm of the gradients; null: any")
     class_weights: ClassWeights = Field(default="none", description="how much an image of each class counts")
@@ -212,9 +213,11 @@ class RankConfig(Section):
 class SearchConfig(Section):
     """What a search varies, how it goes through it, and when it ends."""
 
-    space: dict[Name, Any] | None = Field(default=None, description="setting -> {choice, int or float: ...}; null: what suits the training")
+    space: Annotated[dict[Name, Any], Expected("a mapping of settings to what they may be")] | None = Field(
+        default=None, description="setting -> {choice, int or float: ...}; null: what suits the training"
+    )
     tuner: Literal["random", "grid", "bayesian", "hyperband"] = Field(default="bayesian", description="how the next trial is chosen")
-    training: Literal["extract", "finetune"] = Field(default="extract", description="what a trial does")
+    trial: Literal["extract", "finetune"] = Field(default="extract", description="what a trial does")
     objective: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="what makes a trial the best")
     max_trials: Side = Field(default=100, description="trials at most")
     max_minutes: Positive | None = Field(default=None, description="minutes after which no trial begins; null: no limit")
@@ -224,7 +227,7 @@ class SearchConfig(Section):
     keep: Side = Field(default=3, description="best trials whose model.keras is kept, where they are finetunings")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
-        yield from self._idle("keep", self.training == "finetune", "training: finetune")
+        yield from self._idle("keep", self.trial == "finetune", "trial: finetune")
         yield from self._idle("max_epochs", self.tuner == "hyperband", "tuner: hyperband")
 
 
@@ -266,14 +269,21 @@ class Config(Section):
     features: FeaturesConfig = Field(default_factory=FeaturesConfig, description="frozen features")
     train: TrainConfig = Field(default_factory=TrainConfig, description="training")
     rank: RankConfig = Field(default_factory=RankConfig, description="choice of a backbone")
+    search: SearchConfig = Field(default_factory=SearchConfig, description="choice of settings")
     crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, description="folds")
     export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
+        solved = self.mode != "pretrain" and not self.model.hidden and self.train.loss == "cross_entropy"
+        if self.train.head_penalty is not None and not solved:
+            yield (
+                "train.head_penalty",
+                f"got {self.train.head_penalty!r}, which does nothing without a linear head and loss: cross_entropy.",
+            )
         if self.mode == "pretrain" and self.features.stages == "all":
             yield "features.stages", "got 'all', expected 'last': pretraining has no frozen features."
-        if self.features.selection != "none" and (self.mode == "pretrain" or self.model.hidden or self.train.loss != "cross_entropy"):
+        if self.features.selection != "none" and not solved:
             yield (
                 "features.selection",
                 f"got {self.features.selection!r}, which does nothing without a linear head and loss: cross_entropy.",

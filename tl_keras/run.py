@@ -28,7 +28,7 @@ DESCRIPTION = "Transfer learning for images: from a folder of labelled images to
 MODE_HELP = (
     "extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
     "pretrain: a backbone from scratch; rank: which backbone suits these images; "
-    "crossval: how good a configuration is, with its spread; evaluate, predict, export: use a run"
+    "search: better settings; crossval: how good a configuration is, with its spread; evaluate, predict, export: use a run"
 )
 EXAMPLES = """\
 examples:
@@ -119,6 +119,7 @@ USES: dict[str, tuple[str, ...]] = {  # which options a mode takes, beside --mod
     "finetune": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
     "pretrain": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
     "rank": ("config", "data", "run_dir", "sets", "paths"),
+    "search": ("config", "data", "backbone", "run_dir", "sets", "resume"),
     "crossval": ("config", "data", "backbone", "run_dir", "sets", "resume"),
     "evaluate": ("run_dir", "data"),
     "predict": ("run_dir", "output", "paths"),
@@ -144,7 +145,7 @@ def check_options(options: argparse.Namespace) -> None:
     if (
         options.run_dir is None
         and ("run_dir" in USES[options.mode])
-        and (options.mode not in (*TRAININGS, "rank", "crossval") or options.resume)
+        and (options.mode not in (*TRAININGS, "rank", "search", "crossval") or options.resume)
     ):
         raise ConfigError("--run-dir: expected the folder of a run, such as saved_models/NAME.")
 
@@ -256,6 +257,24 @@ def rank(options: argparse.Namespace) -> None:
     progress.line(f"everything lies in {run_dir}")
 
 
+def search(options: argparse.Namespace) -> None:
+    """--mode search."""
+    config = stored_config(options) if options.resume else configure(options)
+    run_dir = options.run_dir or default_run_dir(config)
+    workflows, progress = start(config)
+    progress.line(f"run folder {run_dir}")
+    try:
+        result = workflows.search(config, run_dir, resume=options.resume, progress=progress)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(left_behind(config.mode, run_dir)) from interrupt
+    objective = result["objective"]
+    progress.line(
+        f"{result['trials']} trials, {result['failed']} failed; the best: {result['settings'] or 'the configuration as it stands'}"
+    )
+    progress.line(f"{objective} {result['score']:.4f}; {result['baseline'][objective]:.4f} as it stands")
+    show_metrics(result["metrics"], progress, run_dir / "best")
+
+
 def crossval(options: argparse.Namespace) -> None:
     """--mode crossval."""
     config = stored_config(options) if options.resume else configure(options)
@@ -317,6 +336,7 @@ MODES: dict[str, Callable[[argparse.Namespace], None]] = {
     "finetune": train,
     "pretrain": train,
     "rank": rank,
+    "search": search,
     "crossval": crossval,
     "evaluate": evaluate,
     "predict": predict,

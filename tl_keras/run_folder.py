@@ -33,6 +33,10 @@ RANKING_PICTURE = "rank.png"
 CROSSVAL = "crossval.json"
 FOLDS = "folds.csv"
 OUT_OF_FOLD = "out_of_fold.csv"
+SEARCH = "search.json"
+TRIALS = "trials.csv"
+TRIALS_PICTURE = "trials.png"
+BEST = "best"  # the run folder of a search's winner
 SCRATCH = "scratch"  # pixels of the run in progress; removed when it stops
 
 

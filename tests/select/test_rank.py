@@ -255,3 +255,9 @@ def test_a_time_on_a_busy_machine_does_not_stay(own_store: Path, photos: Path, m
             shutil.rmtree(collection)  # its features are computed again
         (one,) = rank_candidates(config, open_source(config.data), Progress())
         assert one.ms == pytest.approx(expected)
+
+
+def test_what_a_ranking_computed_serves_the_training(photos: Path, tmp_path: Path) -> None:
+    workflows.rank(config_of(photos, "small_resnet"), tmp_path / "R")
+    metrics = workflows.train(config_of(photos, mode="extract", rank={"candidates": ["cached"]}), tmp_path / "T")
+    assert metrics["features"]["computed"] == metrics["data"]["test"]

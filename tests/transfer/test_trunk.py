@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tl_keras.config import ModelConfig
 from tl_keras.errors import TrainingError
 from tl_keras.models.backbone_loading import build_backbone
-from tl_keras.models.classifier import Classifier, build_classifier
+from tl_keras.models.classifier import Classifier, build_classifier, unfreeze
 from tl_keras.transfer import trunk as module
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 
@@ -204,3 +204,13 @@ def plain(compute: Callable[[Any, Any], Any]) -> str:
 def test_fingerprint_tells_computations_without_weights(one: Callable[..., Any], other: Callable[..., Any]) -> None:
     assert plain(one) == plain(one)
     assert plain(one) != plain(other)
+
+
+def test_fingerprint_does_not_tell_what_trains_later(classifier: Classifier) -> None:
+    before = trunk_of(classifier).fingerprints()
+    twin = build()
+    twin.model.set_weights(classifier.model.get_weights())
+    unfreeze(twin, "all", freeze_batchnorm=True)
+    assert trunk_of(twin).fingerprints() == before
+    unfreeze(twin, None, freeze_batchnorm=True)
+    assert trunk_of(twin).fingerprints() == before

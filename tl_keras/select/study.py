@@ -21,6 +21,7 @@ from tl_keras.run_folder import write_text
 from tl_keras.select.space import Dimension, hyperparameters, settings_of
 
 SEED_ZERO = 2**31 - 1  # KerasTuner takes 0 for "any"
+TUNERS = ("random", "grid", "bayesian", "hyperband")
 DIRECTIONS = {"val_loss": "min", "val_accuracy": "max"}
 BUDGET = "tuner/epochs"  # KerasTuner's name for the share of a Hyperband trial
 RANDOM_POINTS = 2000  # among which the Gaussian process chooses
@@ -65,7 +66,23 @@ class Random(WholeFiles, oracles.RandomSearchOracle):
 
 
 class Grid(WholeFiles, oracles.GridSearchOracle):
-    """Every combination, in order."""
+    """Every combination, in order; KerasTuner's own forgets in a file how far it is."""
+
+    def get_state(self) -> dict[str, Any]:
+        """What a later process needs to go on."""
+        ordered, index = [], self._ordered_ids._next_index[None]
+        while index is not None:
+            ordered.append(self._ordered_ids._memory[index])
+            index = self._ordered_ids._next_index[index]
+        state: dict[str, Any] = super().get_state()
+        return {**state, "ordered": ordered}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `get_state` returned."""
+        super().set_state(state)
+        for name in state["ordered"]:
+            self._ordered_ids.insert(name)
+        self._populate_next = state["ordered"]  # after each of them one may be missing; those that are there are passed over
 
 
 class Bayesian(WholeFiles, oracles.BayesianOptimizationOracle):
@@ -211,3 +228,25 @@ def best(found: Sequence[Outcome], objective: str) -> list[Outcome]:
     sign = 1.0 if DIRECTIONS[objective] == "min" else -1.0
     whole = [each for each in found if each.cause is None and each.share == 1]
     return sorted(whole, key=lambda each: sign * each.metrics[objective])
+
+
+def importance(found: Sequence[Outcome], space: Sequence[Dimension], objective: str) -> dict[str, float]:
+    """How much of the scores' variation a forest puts down to each setting: shares that sum to 1, or to 0 where none varies.
+
+    A rough guide: it knows the trials that there were, not the space.
+    """
+    from sklearn.ensemble import RandomForestRegressor
+
+    done = [each for each in found if each.cause is None]
+    if len({each.metrics[objective] for each in done}) < 2:
+        return {each.path: 0.0 for each in space}
+    columns = [[position(each.settings.get(one.path), one) for each in done] for one in space]
+    forest = RandomForestRegressor(200, random_state=0).fit(np.transpose(columns), [each.metrics[objective] for each in done])
+    return {one.path: float(share) for one, share in zip(space, forest.feature_importances_, strict=True)}
+
+
+def position(value: Any, dimension: Dimension) -> float:
+    """A value as a number: a choice by its place, -1 where the dimension did not count."""
+    if value is None and None not in dimension.values:
+        return -1.0
+    return float(dimension.values.index(value)) if dimension.kind == "choice" else float(value)

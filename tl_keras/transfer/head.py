@@ -56,9 +56,10 @@ def solve(
     config: Config, train: Pair, val: Pair, standardise: Standardiser, class_weights: NDArray[np.float32], progress: Progress
 ) -> LinearProbe:
     """The linear head of a configuration, on standardised features: see `probe` and `selection` for the arguments."""
+    penalty = config.train.head_penalty
     if config.features.selection == "none":
-        return fit_linear_probe(train, val, standardise, class_weights, lambda found: progress.line(describe(found)))
-    probe, kept = select_features(train, val, standardise, class_weights)
+        return fit_linear_probe(train, val, standardise, class_weights, lambda found: progress.line(describe(found)), penalty)
+    probe, kept = select_features(train, val, standardise, class_weights, penalty=penalty)
     progress.line(f"{describe(probe)} with {len(kept):,} of {len(probe.kernel):,} features")
     return probe
 

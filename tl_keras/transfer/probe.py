@@ -5,7 +5,7 @@ are read chunk after chunk at each evaluation, and only small ones are kept. Kno
 here and puts the solution into the Keras head, by `Standardiser.fold` on raw features.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -209,6 +209,7 @@ def fit_linear_probe(
     standardise: Standardiser,
     class_weights: NDArray[np.float32],
     on_penalty: Callable[[LinearProbe], None] | None = None,
+    penalty: float | None = None,
 ) -> LinearProbe:
     """Solve multinomial logistic regression for a path of L2 penalties, each from the last one's solution.
 
@@ -218,6 +219,7 @@ def fit_linear_probe(
         standardise: what the solution's kernel and bias expect to be applied to features.
         class_weights: float32 (k,), the weight of each class.
         on_penalty: told of each solution as it is found.
+        penalty: the only one to solve for; None goes through `PENALTIES`.
     """
     rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
     sampled = ROWS_PER_FEATURE * rows.shape[1] if rows.shape[1] <= 2 * SAMPLED_ROWS else SAMPLED_ROWS
@@ -228,8 +230,9 @@ def fit_linear_probe(
         axes = Axes(None, axes.spectrum, 0.0)
     best: LinearProbe | None = None
     worse = 0
-    for penalty, weights in _path(CrossEntropy(rows, train[1], class_weights), axes):
-        found = LinearProbe.measure(weights, penalty, rows_val, val[1])
+    penalties = PENALTIES if penalty is None else (penalty,)
+    for each, weights in _path(CrossEntropy(rows, train[1], class_weights), axes, penalties):
+        found = LinearProbe.measure(weights, each, rows_val, val[1])
         if span is not None:
             found = replace(found, kernel=span @ found.kernel)
         if on_penalty is not None:
@@ -239,7 +242,7 @@ def fit_linear_probe(
         elif (worse := worse + 1) == PATIENCE:
             break
     if best is None:
-        raise ValueError("PENALTIES is empty.")
+        raise ValueError("penalties is empty.")
     return best
 
 
@@ -285,12 +288,12 @@ class Axes:
         return rest * matrix + self.vectors @ ((along - rest)[:, None] * coordinates).astype(np.float32)
 
 
-def _path(objective: CrossEntropy, axes: Axes) -> Iterator[tuple[float, Matrix]]:
+def _path(objective: CrossEntropy, axes: Axes, penalties: Sequence[float]) -> Iterator[tuple[float, Matrix]]:
     """Each penalty with its solution (d + 1, k), from the strongest on."""
     num_classes = objective.shape[1]
     weights: Matrix = np.zeros(objective.shape)
     curvature = (1 - 1 / num_classes) / num_classes
-    for penalty in PENALTIES:
+    for penalty in penalties:
         # scikit-learn's two classes share one column w, here -w/2 and w/2, whose squares sum to half of its square
         decay = (2 if num_classes == 2 else 1) / (penalty * objective.total_weight)
         weights, curvature = _minimise(objective, weights, decay, axes, max(curvature, CURVATURE_FLOOR))

@@ -47,6 +47,7 @@ def select_features(
     standardise: Standardiser,
     class_weights: NDArray[np.float32],
     fractions: Sequence[float] = FRACTIONS,
+    penalty: float | None = None,
 ) -> tuple[LinearProbe, NDArray[np.int64]]:
     """Solve the probe on the most relevant fractions of features, and take the one with the lowest log loss on val.
 
@@ -56,6 +57,7 @@ def select_features(
         standardise: what the kernel and bias expect to be applied to features.
         class_weights: float32 (k,), the weight of each class.
         fractions: shares of the d features to try, each in (0, 1].
+        penalty: the only one to solve for; None chooses on val.
 
     Returns:
         The probe, its kernel (d, k) exactly zero in the rows of dropped features, and the indices kept, in order.
@@ -66,20 +68,27 @@ def select_features(
     if not fractions or not all(0 < fraction <= 1 for fraction in fractions):
         raise ValueError(f"fractions must be one or more shares in (0, 1]. Received: fractions={tuple(fractions)}")
     width = train[0].shape[1]
-    plain = fit_linear_probe(train, val, standardise, class_weights)
+    plain = fit_linear_probe(train, val, standardise, class_weights, penalty=penalty)
     found = [(plain, np.arange(width))] if 1.0 in fractions else []
     order = np.argsort(-relevance(plain.kernel), kind="stable")
     for num_kept in sorted({max(1, round(fraction * width)) for fraction in fractions}):
         if all(len(kept) != num_kept for _, kept in found):
             kept = np.sort(order[:num_kept])
-            found.append((_fit_on(kept, train, val, standardise, class_weights), kept))
+            found.append((_fit_on(kept, train, val, standardise, class_weights, penalty), kept))
     return min(found, key=lambda pair: pair[0].val_loss)
 
 
-def _fit_on(kept: NDArray[np.int64], train: Pair, val: Pair, standardise: Standardiser, class_weights: NDArray[np.float32]) -> LinearProbe:
+def _fit_on(
+    kept: NDArray[np.int64],
+    train: Pair,
+    val: Pair,
+    standardise: Standardiser,
+    class_weights: NDArray[np.float32],
+    penalty: float | None,
+) -> LinearProbe:
     """The probe on some features, as a probe on all."""
     narrow = Standardiser(standardise.mean[kept], standardise.scale[kept])
-    probe = fit_linear_probe((Columns(train[0], kept), train[1]), (Columns(val[0], kept), val[1]), narrow, class_weights)
+    probe = fit_linear_probe((Columns(train[0], kept), train[1]), (Columns(val[0], kept), val[1]), narrow, class_weights, penalty=penalty)
     kernel = np.zeros((train[0].shape[1], probe.kernel.shape[1]), np.float32)
     kernel[kept] = probe.kernel
     return replace(probe, kernel=kernel)

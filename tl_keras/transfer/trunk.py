@@ -130,9 +130,9 @@ def _described(value: Any) -> str:
 
 
 def _nameless(config: Any) -> Any:
-    """A layer's configuration without names, which count on through a process."""
+    """A layer's configuration without names, which count on through a process, and without what trains later."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
             return config["config"]["name"]
-        return {key: _nameless(value) for key, value in config.items() if key != "name"}
+        return {key: _nameless(value) for key, value in config.items() if key not in ("name", "trainable")}
     return [_nameless(value) for value in config] if isinstance(config, list | tuple) else config

@@ -1,6 +1,6 @@
 """The training modes: from images to a run folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,13 @@ AGREEMENT_GPU = 3e-2  # where convolutions are computed in TensorFloat-32
 
 
 def train(
-    config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None, index: Index | None = None
+    config: Config,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    index: Index | None = None,
+    scored: Sequence[str] = ("val", "test"),
 ) -> dict[str, Any]:
     """Run one of the training modes, from images to a run folder.
 
@@ -50,6 +56,7 @@ def train(
         run_dir: the run folder to make, or to continue.
         resume: go on with an interrupted run.
         index: the images, in place of those that `data.source` names; not looked at where `resume` has the run's own.
+        scored: the splits that are measured at the end; without test where this is one of several to choose from.
 
     Returns:
         What `metrics.json` holds.
@@ -74,7 +81,7 @@ def train(
     try:
         TRAININGS[config.mode](task)
         clock.lap("train_s")
-        return _finish(task, clock)
+        return _finish(task, clock, scored)
     except KeyboardInterrupt:
         _keep_best_so_far(task)
         raise
@@ -120,7 +127,7 @@ def check_agreement(task: Task, model: keras.Model, probabilities: NDArray[np.fl
     return {"images": len(places), "largest_difference": worst}
 
 
-def _finish(task: Task, clock: Clock) -> dict[str, Any]:
+def _finish(task: Task, clock: Clock, scored: Sequence[str]) -> dict[str, Any]:
     run, config = task.run, task.config
     classifier = in_float32(task)
     model = weights_view(classifier.model)
@@ -128,8 +135,9 @@ def _finish(task: Task, clock: Clock) -> dict[str, Any]:
     if config.mode == "pretrain":
         save_backbone(task, model)
     feed = scoring_feed(task, classifier)
-    scores = {split: score(feed, task.data, split, task.progress) for split in ("val", "test")}
-    write_predictions(run / names.PREDICTIONS, task.data, "test", scores["test"])
+    scores = {split: score(feed, task.data, split, task.progress) for split in scored}
+    if "test" in scores:
+        write_predictions(run / names.PREDICTIONS, task.data, "test", scores["test"])
     agreement = {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(task, model, scores["val"])}
     clock.lap("evaluate_s")
     metrics = {
@@ -139,7 +147,7 @@ def _finish(task: Task, clock: Clock) -> dict[str, Any]:
         "precision": asdict(task.precision),
         "data": task.data.counts(),
         "parameters": count_parameters(task.classifier.model),
-        **{split: measure(task.data, split, scores[split]) for split in ("val", "test")},
+        **{split: measure(task.data, split, found) for split, found in scores.items()},
         **agreement,
         "features": {"computed": 0 if task.frozen is None else task.frozen.store.num_computed},
         "timing": clock.timing(),

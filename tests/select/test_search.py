@@ -1,0 +1,222 @@
+"""The search mode: trials on stored features and whole trainings, a kill, other spaces, what it leaves."""
+
+import csv
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tl_keras import run_folder as names
+from tl_keras import workflows
+from tl_keras.config import Config
+from tl_keras.config_file import to_yaml
+from tl_keras.data.sources import open_source
+from tl_keras.errors import ConfigError, RunFolderError, TrainingError, UserError
+from tl_keras.progress import Progress
+from tl_keras.select.study import TUNERS
+from tl_keras.select.trial import HeadTrials
+from tl_keras.transfer.trunk import Trunk
+
+PhotoFolder = Callable[..., Path]
+workflow = import_module("tl_keras.workflows.search")  # the package has the function under this name
+HEADS = {"train.head_penalty": {"choice": [0.001, 0.01, 0.1]}, "features.stages": {"choice": ["last", "all"]}}
+RATES = {"train.learning_rate": {"choice": [1e-4, 1e-3, 1e-2]}}
+BRIEF = {"epochs": 2, "batch_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def photos(photo_folder: PhotoFolder) -> Path:
+    return photo_folder(classes=("cat", "dog"), per_class=20)
+
+
+def config_of(photos: Path, **sections: Any) -> Config:
+    data = {"source": str(photos), "image_size": 16} | sections.pop("data", {})
+    wanted = {"space": HEADS, "tuner": "grid", "max_trials": 10} | sections.pop("search", {})
+    return Config.model_validate({"mode": "search", "data": data, "search": wanted, **sections})
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, tmp_path: Path) -> None:
+    for number, sections in enumerate(({}, {"features": {"views": 1}}, {"train": {"head_penalty": 0.001, "class_weights": {"cat": 5.0}}})):
+        config = config_of(photos, **sections)
+        found = HeadTrials(open_source(config.data), Progress())(config.model_copy(update={"mode": "extract"}), 1.0)
+        metrics = workflows.train(config.model_copy(update={"mode": "extract"}), tmp_path / str(number))
+        assert found["val_accuracy"] == metrics["val"]["accuracy"]
+        assert found["val_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
+
+
+def test_a_share_is_of_train_alone_and_keeps_classes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    module = import_module("tl_keras.select.trial")
+    real = module.solve
+    monkeypatch.setattr(
+        module, "solve", lambda config, train, val, *rest: sizes.append((train[1], len(val[1]))) or real(config, train, val, *rest)
+    )
+    config = config_of(photos).model_copy(update={"mode": "extract"})
+    trials = HeadTrials(open_source(config.data), Progress())
+    for share in (0.25, 1.0):
+        trials(config, share)
+    assert [len(labels) for labels, _ in sizes] == [7, 28]
+    np.testing.assert_allclose(np.bincount(sizes[0][0]), [3.5, 3.5], atol=0.5)
+    assert [num for _, num in sizes] == [6, 6]
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_every_tuner_leaves_a_run_that_is_the_best_on_val(photos: Path, tmp_path: Path, tuner: str) -> None:
+    epochs = {"max_epochs": 3} if tuner == "hyperband" else {}
+    result = workflows.search(config_of(photos, search={"tuner": tuner, **epochs}), tmp_path / "R")
+    trials = rows_of(tmp_path / "R" / names.TRIALS)
+    assert len(trials) == result["trials"]
+    assert len(trials) == 6 if tuner != "hyperband" else 1 < len(trials) <= 10
+    whole = [float(line["val_loss"]) for line in trials if line["share"] == "1"]
+    assert result["score"] == pytest.approx(min([*whole, result["baseline"]["val_loss"]]), rel=1e-4)
+    assert result["score"] <= result["baseline"]["val_loss"]
+    assert result["metrics"]["val"]["log_loss"] == pytest.approx(result["score"], abs=1e-5)
+    assert "test" in result["metrics"]
+    assert json.loads((tmp_path / "R" / names.SEARCH).read_text()) == json.loads(json.dumps(result))
+    assert (tmp_path / "R" / names.TRIALS_PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "R" / "tensorboard").rglob("events.*"))
+    again = workflows.evaluate(tmp_path / "R" / names.BEST)["test"]
+    assert again["confusion_matrix"] == result["metrics"]["test"]["confusion_matrix"]
+
+
+def test_trials_share_one_pass_and_never_see_test(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = Trunk.__call__
+    monkeypatch.setattr(Trunk, "__call__", lambda self, pixels: seen.append(len(pixels)) or real(self, pixels))
+    scored = []
+    train = workflow.train
+    monkeypatch.setattr(workflow, "train", lambda *args, **options: scored.append(options.get("scored")) or train(*args, **options))
+    workflows.search(config_of(photos), tmp_path / "R")
+    assert sum(seen) == 2 * 40  # the last stage, and all
+    assert scored == [None]  # the winner alone is a training, and it is tested
+
+
+def test_a_better_default_is_trained_and_said(photos: Path, tmp_path: Path) -> None:
+    result = workflows.search(config_of(photos, search={"space": {"train.head_penalty": {"choice": [1e-9]}}}), tmp_path / "R")
+    assert result["settings"] == {}
+    assert result["score"] == result["baseline"]["val_loss"]
+
+
+def test_a_killed_search_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = workflows.search(config_of(photos), tmp_path / "whole")
+    calls = []
+    real = HeadTrials.__call__
+
+    def killed(self: HeadTrials, *given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, *given)
+
+    monkeypatch.setattr(HeadTrials, "__call__", killed)
+    with pytest.raises(KeyboardInterrupt):
+        workflows.search(config_of(photos), tmp_path / "R")
+    with pytest.raises(RunFolderError, match="holds another run already"):
+        workflows.search(config_of(photos), tmp_path / "R")
+    assert len(rows_of(tmp_path / "R" / names.TRIALS)) == 2
+    calls.clear()
+    monkeypatch.setattr(HeadTrials, "__call__", lambda self, *given: calls.append(1) or real(self, *given))
+    result = workflows.search(config_of(photos), tmp_path / "R", resume=True)
+    assert len(calls) == 1 + 4  # the default, and the trials that had not ended
+    assert {key: result[key] for key in ("settings", "score", "trials")} == {key: whole[key] for key in ("settings", "score", "trials")}
+    with pytest.raises(RunFolderError, match="this search is finished"):
+        workflows.search(config_of(photos), tmp_path / "R", resume=True)
+
+
+def test_a_study_of_another_space_is_not_used(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "run_trials", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        workflows.search(config_of(photos), tmp_path / "R")
+    names.write_text(tmp_path / "R" / names.CONFIG, to_yaml(config_of(photos, search={"space": RATES})))
+    with pytest.raises(RunFolderError, match=r"holds study-\w+, a study of another space, of other images or of another version"):
+        workflows.search(config_of(photos), tmp_path / "R", resume=True)
+    assert list((tmp_path / "R").glob("study-*"))
+
+
+def finetunings(photos: Path, **search: Any) -> Config:
+    wanted = {"space": RATES, "trial": "finetune", "keep": 1, **search}
+    return config_of(photos, search=wanted, train=BRIEF, features={"views": 0})
+
+
+def test_whole_trainings_keep_the_best_models_only(photos: Path, tmp_path: Path) -> None:
+    result = workflows.search(finetunings(photos), tmp_path / "R")
+    folders = sorted(path.name for path in (tmp_path / "R" / "trials").iterdir())
+    assert len(folders) == 4  # three, and the default
+    kept = [folder for folder in folders if (tmp_path / "R" / "trials" / folder / names.MODEL).is_file()]
+    ranked = sorted(rows_of(tmp_path / "R" / names.TRIALS), key=lambda line: float(line["val_loss"]))
+    assert [folder for folder in kept if folder != "default"] == [ranked[0]["trial"]]
+    for folder in folders:
+        metrics = json.loads((tmp_path / "R" / "trials" / folder / names.METRICS).read_text())
+        assert "val" in metrics
+        assert "test" not in metrics
+        assert not (tmp_path / "R" / "trials" / folder / names.PREDICTIONS).exists()
+    assert result["metrics"]["mode"] == "finetune"
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    real = workflow.train
+
+    def train(config: Config, *given: Any, **options: Any) -> Any:
+        sizes.append(config.train.batch_size)
+        if config.train.batch_size > 4:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+        return real(config, *given, **options)
+
+    monkeypatch.setattr(workflow, "train", train)
+    config = finetunings(photos, space={"train.weight_decay": {"choice": [0.0]}})
+    trials = workflow.Trials(config, open_source(config.data), names.RunFolder(tmp_path), Progress())
+    assert set(trials("0", {}, 1.0)) == {"val_loss", "val_accuracy"}
+    assert sizes == [8, 4]
+    assert "batch_size: 4" in (tmp_path / "trials" / "0" / names.CONFIG).read_text()
+
+
+def test_trials_that_fail_are_told_and_the_rest_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = workflow.train
+
+    def train(config: Config, *given: Any, **options: Any) -> Any:
+        if config.train.learning_rate == 1e-2:
+            raise TrainingError("finetune epoch 1: loss is nan. Lower train.learning_rate, or set train.clip_norm.")
+        return real(config, *given, **options)
+
+    monkeypatch.setattr(workflow, "train", train)
+    result = workflows.search(finetunings(photos), tmp_path / "R")
+    assert (result["trials"], result["failed"]) == (3, 1)
+    (failed,) = [line for line in rows_of(tmp_path / "R" / names.TRIALS) if line["cause"]]
+    assert failed["cause"].startswith("finetune epoch 1: loss is nan")
+    assert failed["val_loss"] == ""
+
+
+def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, tmp_path: Path) -> None:
+    space = {"train.loss": {"choice": ["cross_entropy", "mse"]}, "train.head_penalty": {"choice": [0.01]}}
+    result = workflows.search(config_of(photos, search={"space": space}), tmp_path / "R")
+    assert (result["trials"], result["failed"]) == (2, 1)
+    causes = [line["cause"] for line in rows_of(tmp_path / "R" / names.TRIALS) if line["cause"]]
+    assert "which does nothing without a linear head" in causes[0]
+
+
+def test_where_every_trial_fails_the_reason_is_told(photos: Path, tmp_path: Path) -> None:
+    space = {"train.loss": {"choice": ["mse"]}, "train.head_penalty": {"choice": [0.01]}}
+    with pytest.raises(UserError, match=r"none of 1 trials came to its end: .*which does nothing without a linear head"):
+        workflows.search(config_of(photos, search={"space": space}), tmp_path / "R")
+
+
+def test_a_wrong_space_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"search\.space: is empty"):
+        workflows.search(config_of(photos, search={"space": {}}), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
