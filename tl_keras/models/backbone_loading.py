@@ -65,6 +65,12 @@ class BuiltBackbone:
     preprocessing: str
 
 
+def check_backbone(backbone: str) -> None:
+    """Raise BackboneError for a name that is no row of the table, and no file, folder or address of a backbone."""
+    if not (backbone in BACKBONES or is_module(backbone) or is_preset(backbone)):
+        keras_file(backbone)
+
+
 def native_image_size(backbone: str) -> int:
     """Say at how many pixels a side a backbone was trained: by its row, or by what its file or folder says of its input."""
     if backbone in BACKBONES:

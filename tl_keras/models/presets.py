@@ -14,9 +14,9 @@ import keras
 from tl_keras.errors import BackboneError
 from tl_keras.models.backbone_files import find_convolution
 from tl_keras.models.backbone_weights import DOWNLOAD_TIMEOUT_S, first_line
+from tl_keras.models.backbones import PRESET_PREFIX
 from tl_keras.models.stages import is_feature_map
 
-PREFIX = "keras_hub:"
 PRESET_PREPROCESSING = "preset"
 IMAGE_SIZE = 224  # where the preset names none
 INSTALL = 'pip install "tl-keras[hub]"'
@@ -27,7 +27,7 @@ def is_preset(backbone: str) -> bool:
     """Whether `model.backbone` begins with 'keras_hub:', or is a folder that KerasHub wrote."""
     folder = Path(backbone).expanduser()
     written = ("metadata.json", "model.weights.h5")
-    return backbone.startswith(PREFIX) or ((folder / "config.json").is_file() and any((folder / name).is_file() for name in written))
+    return backbone.startswith(PRESET_PREFIX) or ((folder / "config.json").is_file() and any((folder / name).is_file() for name in written))
 
 
 def preset_image_size(backbone: str) -> int:
@@ -102,11 +102,11 @@ def _keras_hub() -> Any:
 
 def _location(backbone: str) -> str:
     """What KerasHub calls the preset."""
-    name = backbone.removeprefix(PREFIX)
+    name = backbone.removeprefix(PRESET_PREFIX)
     known = _keras_hub().models.Backbone.presets
     if "://" not in name and name not in known and not Path(name).expanduser().is_dir():
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f" Did you mean {PREFIX + near[0]!r}?" if near else ""
+        hint = f" Did you mean {PRESET_PREFIX + near[0]!r}?" if near else ""
         raise BackboneError(
             f"unknown preset {name!r}.{hint} Expected a name of KerasHub, kaggle://..., hf://... or a folder that KerasHub wrote."
         )
@@ -131,7 +131,7 @@ def _hugging_face(name: str) -> str:
 
 
 def _failed(backbone: str, error: Exception) -> BackboneError:
-    if Path(backbone.removeprefix(PREFIX)).expanduser().is_dir():
+    if Path(backbone.removeprefix(PRESET_PREFIX)).expanduser().is_dir():
         return _unusable(backbone, f"it does not load ({first_line(error)})")
     return BackboneError(
         f"the preset {backbone} is not on this machine and did not download ({first_line(error)}). Where there is a network, "

@@ -21,7 +21,7 @@ from tl_keras.data.sources import Index
 from tl_keras.errors import ConfigError, StoreError
 from tl_keras.models.backbone_loading import build_backbone, native_image_size
 from tl_keras.models.backbone_weights import copy_weights
-from tl_keras.models.backbones import BACKBONES
+from tl_keras.models.backbones import BACKBONES, short_name
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, cut_below, unfreeze
 from tl_keras.models.hub_layer import HubModule
 from tl_keras.progress import Progress
@@ -170,7 +170,7 @@ def open_frozen(config: Config, classifier: Classifier, pixels: Pixels, store: S
     """What is frozen of a network: the features that a head reads, and the tensors that finetuning goes on from."""
     cut = cut_below(classifier, chosen(config.train.unfreeze_from)) if config.mode == "finetune" else None
     trunk = Trunk(classifier.model, {POOLED: classifier.trunk.output, **({} if cut is None else cut[0])})
-    about = {"backbone": Path(config.model.backbone).stem, "stages": chosen(config.features.stages)}
+    about = {"backbone": short_name(config.model.backbone), "stages": chosen(config.features.stages)}
     return FrozenFeatures(store, trunk, pixels, config.data.augment, about)
 
 
