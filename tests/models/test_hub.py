@@ -163,6 +163,39 @@ def test_module_that_nobody_can_call_is_refused(tmp_path: Path) -> None:
         native_image_size(str(tmp_path / "m"))
 
 
+def of_tensorflow_1(folder: Path, *, use_resource: bool) -> str:
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        taken = v1.placeholder(tf.float32, (None, SIZE, SIZE, 3))
+        scale = v1.get_variable("scale", initializer=2.0, use_resource=use_resource)
+        features = scale * tf.reduce_mean(taken, (1, 2))
+        session.run(v1.global_variables_initializer())
+        signature = v1.saved_model.predict_signature_def({"images": taken}, {"default": features})
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"], {"default": signature})
+        builder.save()
+    return str(folder)
+
+
+def test_module_of_tensorflow_1_trains_and_is_saved(tmp_path: Path) -> None:
+    model = build_backbone(of_tensorflow_1(tmp_path / "m", use_resource=True), image_size=(SIZE, SIZE)).model
+    np.testing.assert_allclose(model(PIXELS), 2 * PIXELS.mean((1, 2)) / 255, rtol=1e-5)
+    model.trainable_weights[0].assign(3.0)
+    model.save(tmp_path / "model.keras")
+    shutil.rmtree(tmp_path / "m")
+    np.testing.assert_allclose(keras.models.load_model(tmp_path / "model.keras")(PIXELS), 3 * PIXELS.mean((1, 2)) / 255, rtol=1e-5)
+
+
+def test_variables_that_no_file_could_hold_are_refused(tmp_path: Path) -> None:
+    folder = of_tensorflow_1(tmp_path / "m", use_resource=False)
+    with pytest.raises(BackboneError) as caught:
+        build_backbone(folder, image_size=(SIZE, SIZE))
+    assert str(caught.value) == (
+        f"module {folder} cannot be a backbone: it has reference variables of TensorFlow 1; write it again after "
+        "tf.compat.v1.enable_resource_variables()."
+    )
+
+
 def damage_graph(folder: Path) -> None:
     (folder / "saved_model.pb").write_bytes(b"text")
 
@@ -248,6 +281,14 @@ def test_fingerprint_knows_graph_and_weights_and_no_path(hub_module: MakeModule,
     tuned = trunk_of(hub_module("hub_object"))
     tuned.source.get_layer("hub_module").trainable_weights[0].assign_add(np.full((3, 3, 3, 5), 1e-6))
     assert len({str(found) for found in (first.fingerprints(), other_graph, tuned.fingerprints())}) == 3
+
+
+def test_fingerprint_tells_a_graph_of_the_same_weights(tmp_path: Path) -> None:
+    found = set()
+    for name, factor in (("one", 1.0), ("two", 2.0)):
+        folder = save(tmp_path / name, lambda scale, x, factor=factor: factor * mean(scale, x), images(None, SIZE, SIZE, 3))
+        found.add(trunk_of(Path(folder)).fingerprints()["pooled"])
+    assert len(found) == 2
 
 
 def test_fingerprint_is_that_of_another_process(hub_module: MakeModule, tmp_path: Path) -> None:

@@ -266,6 +266,7 @@ def test_layer_of_a_configuration_alone_says_what_it_lacks(hub_module: MakeModul
         clone(PIXELS)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")
 def test_graph_that_reads_other_variables_than_the_file_says_is_refused(
     hub_module: MakeModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

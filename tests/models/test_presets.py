@@ -77,6 +77,28 @@ def test_saved_backbone_needs_neither_keras_hub_nor_this_package(preset: tuple[s
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), model(PIXELS), rtol=1e-5, atol=1e-5)
 
 
+def test_batchnorm_inside_of_blocks_stays_still(hub: Any, tmp_path: Path) -> None:
+    """KerasHub's EfficientNet, among others, is built of layers that have their BatchNorm inside."""
+    blocks = {"stackwise_kernel_sizes": [3, 3], "stackwise_num_repeats": [1, 1]}
+    widths = {"stackwise_input_filters": [8, 8], "stackwise_output_filters": [8, 16], "stackwise_expansion_ratios": [1, 4]}
+    gates = {"stackwise_strides": [1, 2], "stackwise_squeeze_and_excite_ratios": [0.25, 0.25]}
+    kinds = {"stackwise_block_types": ["fused", "unfused"], "width_coefficient": 1.0, "depth_coefficient": 1.0}
+    network = hub.models.EfficientNetBackbone(**blocks, **widths, **gates, **kinds)
+    network.save_to_preset(str(tmp_path / "blocks"))
+    backbone = build_backbone(str(tmp_path / "blocks"), image_size=(SIZE, SIZE), preprocessing="zero_to_one")
+    np.testing.assert_allclose(backbone.model(PIXELS), network(PIXELS / 255), atol=1e-6)
+    classifier = build_classifier(ModelConfig(), backbone, 2, 0)
+    for still in (True, False):
+        unfreeze(classifier, "all", freeze_batchnorm=still)
+        classifier.model.compile(optimizer="adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        before = {weight.path: weight.numpy() for weight in classifier.model.weights}
+        classifier.model.fit(PIXELS, np.arange(2), verbose=0)
+        moved = {weight.path for weight in classifier.model.weights if not np.array_equal(weight.numpy(), before[weight.path])}
+        statistics = {path for path in before if "moving" in path}
+        assert len(statistics) > 10
+        assert moved & statistics == (set() if still else statistics)
+
+
 def test_weights_are_the_presets_or_random_or_of_a_file(preset: tuple[str, Any], tmp_path: Path) -> None:
     own = build_backbone(preset[0], image_size=(SIZE, SIZE)).model
     random = build_backbone(preset[0], image_size=(SIZE, SIZE), weights="none").model

@@ -132,8 +132,11 @@ def unfreeze(classifier: Classifier, lowest: str | None, *, freeze_batchnorm: bo
     for position, name in enumerate(names):
         for layer_name in classifier.stages[name]:
             layer = classifier.model.get_layer(layer_name)
-            still = freeze_batchnorm and isinstance(layer, layers.BatchNormalization)
-            layer.trainable = position >= first and not still
+            # Some of KerasHub's layers are blocks with a BatchNorm inside. Each is told by itself: what a layer is already, Keras does
+            # not hand on to those inside.
+            for inner in layer._flatten_layers():
+                still = freeze_batchnorm and isinstance(inner, layers.BatchNormalization)
+                inner.trainable = position >= first and not still
             if isinstance(layer, HubModule):
                 _hold_batchnorm(layer, freeze_batchnorm or position < first)
 
