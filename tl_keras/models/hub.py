@@ -132,7 +132,9 @@ def _takes_images(specs: list[Any]) -> bool:
 def _interface(folder: Path, module: SavedModule, signature: str | None, image_size: tuple[int, int]) -> Interface:
     """Try how a module is called, and call it once."""
     interface = Interface(module.sha256, signature, (), None, (), ())
-    if signature is None:
+    if signature is not None:
+        _check_variables(folder, module.loaded.signatures[signature])
+    else:
         modes = tuple(mode for mode in (False, True) if _traces(module, replace(interface, modes=(mode,)), mode, image_size))
         interface = replace(interface, modes=modes if False in modes else ())
     try:
@@ -146,6 +148,12 @@ def _interface(folder: Path, module: SavedModule, signature: str | None, image_s
             folder, f"it puts out {features.dtype.name} {features.shape} for one image, neither features (1, d) nor (1, h, w, c)"
         )
     return replace(interface, features=tuple(features.shape[1:]), variables=describe(module.variables(interface, image_size)))
+
+
+def _check_variables(folder: Path, function: Any) -> None:
+    """Refuse variables that neither a layer nor a file of Keras can hold, as weights would be lost without a word."""
+    if any(operation.type in ("Variable", "VariableV2") for operation in function.graph.get_operations()):
+        raise _unusable(folder, "it has reference variables of TensorFlow 1; write it again after tf.compat.v1.enable_resource_variables()")
 
 
 def _traces(module: SavedModule, interface: Interface, training: bool, image_size: tuple[int, int]) -> bool:
