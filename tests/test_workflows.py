@@ -1,10 +1,13 @@
 """The big classics, by a weights file given by path, through every mode on a dozen images."""
 
 import json
+import shutil
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from tl_keras import run
 
@@ -41,6 +44,40 @@ def test_a_weights_file_goes_through_every_mode(name, dozen, tmp_path):
     frozen, tuned = (json.loads((tmp_path / mode / "metrics.json").read_text())["parameters"] for mode in ("extract", "finetune"))
     assert frozen["total"] == tuned["total"]
     assert frozen["trainable"] < tuned["trainable"] < tuned["total"]
+
+
+class Quarters(tf.Module):
+    """A TF-Hub module: what a few weights make of the colours of each quarter of an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernel = tf.Variable(np.random.default_rng(0).normal(size=(8, 8, 3, 6)), dtype=tf.float32, name="kernel")
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3), tf.float32)])
+    def __call__(self, images):
+        return tf.nn.relu(tf.reduce_mean(tf.nn.conv2d(images, self.kernel, 8, "VALID"), (1, 2)))
+
+
+def test_a_tf_hub_module_goes_through_every_mode_and_may_go_afterwards(photo_folder, tmp_path, capsys):
+    folder, photos, home = tmp_path / "quarters_1.0", photo_folder(per_class=10), tmp_path / "run"
+    tf.saved_model.save(Quarters(), str(folder))
+    common = ["--data", str(photos), "--backbone", str(folder)]
+    train = ["--mode", "finetune", *common, "--set", "train.epochs=2"]
+    assert run.main([*train, "--dry-run"]) == 0
+    assert run.main(["--mode", "rank", "--data", str(photos), str(folder), "small_resnet", "--run-dir", str(tmp_path / "rank")]) == 0
+    assert run.main(["--mode", "extract", *common, "--run-dir", str(tmp_path / "extract")]) == 0
+    assert run.main([*train, "--run-dir", str(home)]) == 0
+    assert "quarters_1.0" in capsys.readouterr().out
+    shutil.rmtree(folder)
+    assert run.main(["--mode", "evaluate", "--run-dir", str(home)]) == 0
+    assert run.main(["--mode", "predict", "--run-dir", str(home), str(photos), "--output", str(tmp_path / "found.csv")]) == 0
+    assert run.main(["--mode", "export", "--run-dir", str(home)]) == 0
+    differences = json.loads((home / "export" / "parity.json").read_text())["largest_difference"]
+    assert max(differences[name] for name in ("float", "uint8")) <= 1e-5
+    assert len((tmp_path / "found.csv").read_text().splitlines()) == 1 + 20
+    capsys.readouterr()
+    assert run.main([*train, "--run-dir", str(tmp_path / "again")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.shared

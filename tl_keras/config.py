@@ -140,7 +140,9 @@ class DataConfig(Section):
 class ModelConfig(Section):
     """The network from pixels to logits."""
 
-    backbone: Name = Field(default="small_resnet", description="a row of the table of backbones, a .keras file, or 'auto': see rank")
+    backbone: Name = Field(
+        default="small_resnet", description="a row of the table, a .keras file, a TF-Hub module, keras_hub:PRESET, or 'auto': see rank"
+    )
     weights: Name = Field(default="pretrained", description="'pretrained', 'imagenet', 'none' (random) or a file")
     preprocessing: Literal["auto", "none", "zero_to_one", "minus_one_to_one", "torch", "caffe"] = Field(
         default="auto", description="what the backbone's first layer wants of pixels 0..255; auto: the table's row"

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
+from tl_keras.models.backbones import short_name
 from tl_keras.progress import Progress
 from tl_keras.transfer.store import Stored
 
@@ -89,7 +89,7 @@ def ranking_table(ranked: Sequence[Mapping[str, Any]]) -> Table:
     """Candidates of a ranking, the best first; a star marks those that none beats in both accuracy and time."""
     rows = [
         (
-            Path(one["backbone"]).stem + " *" * one["on_front"],
+            short_name(one["backbone"]) + " *" * one["on_front"],
             "x".join(map(str, one["image_size"])),
             f"{one['accuracy']:.3f}",
             "{:.3f} to {:.3f}".format(*one["interval"]),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tl_keras import __version__
 from tl_keras.errors import ConfigError, UserError
+from tl_keras.models.backbones import short_name
 from tl_keras.quiet import quiet
 
 if TYPE_CHECKING:
@@ -29,6 +30,10 @@ MODE_HELP = (
     "extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
     "pretrain: a backbone from scratch; rank: which backbone suits these images; "
     "search: better settings; crossval: how good a configuration is, with its spread; evaluate, predict, export: use a run"
+)
+BACKBONE_HELP = (
+    "a keras.applications name such as resnet50, small_resnet, a .keras file, the folder or address of a TF-Hub module, "
+    "keras_hub:PRESET, or auto"
 )
 EXAMPLES = """\
 examples:
@@ -68,7 +73,7 @@ def parser() -> Parser:
     made.add_argument("--mode", metavar="MODE", help=MODE_HELP)
     made.add_argument("--config", metavar="FILE", type=Path, help="a YAML file with what differs from the defaults")
     made.add_argument("--data", metavar="SOURCE", help="a folder of class folders, 'digits', or a TFDS name or folder")
-    made.add_argument("--backbone", metavar="NAME", help="a keras.applications name such as resnet50, small_resnet, a .keras file, or auto")
+    made.add_argument("--backbone", metavar="NAME", help=BACKBONE_HELP)
     made.add_argument("--run-dir", metavar="DIR", type=Path, help=f"the run's folder (default: a new one below {RUNS}/)")
     made.add_argument(
         "--set",
@@ -212,7 +217,7 @@ def left_behind(mode: str, run_dir: Path) -> str:
 def default_run_dir(config: "Config") -> Path:
     """A new folder below saved_models/, named after mode, backbone, data and time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    backbone = [] if config.mode == "rank" else [Path(config.model.backbone).stem]
+    backbone = [] if config.mode == "rank" else [short_name(config.model.backbone)]
     return RUNS / "-".join([config.mode, *backbone, Path(config.data.source).name or "data", stamp])
 
 

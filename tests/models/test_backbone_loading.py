@@ -77,7 +77,12 @@ def test_saved_backbone_loads_in_a_process_without_this_package(tmp_path: Path) 
     ("backbone", "options", "text"),
     [
         ("mobilnet_v2", {}, "unknown backbone 'mobilnet_v2'. Did you mean 'mobilenet_v2'? Expected the path of"),
-        ("zzz", {}, "unknown backbone 'zzz'. Expected the path of a .keras file or one of: vgg16, vgg19, resnet50,"),
+        (
+            "zzz",
+            {},
+            "unknown backbone 'zzz'. Expected the path of a .keras file, the folder or address of a TF-Hub module, keras_hub:PRESET, "
+            "or one of: vgg16, vgg19, resnet50,",
+        ),
         ("missing.keras", {}, "backbone: there is no file missing.keras."),
         (
             "some/x.weights.h5",

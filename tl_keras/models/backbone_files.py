@@ -34,10 +34,18 @@ def keras_file(backbone: str) -> Path:
             f"backbone {backbone!r} is a file of weights, which does not say what network they belong to. "
             f"Use --backbone NAME --set model.weights={backbone}."
         )
+    if path.is_dir():
+        raise BackboneError(
+            f"backbone: folder {path} holds neither saved_model.pb, as a TF-Hub module does, nor config.json and model.weights.h5, "
+            f"as a KerasHub preset does."
+        )
     if path.suffix != ".keras":
         near = difflib.get_close_matches(backbone, BACKBONES, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise BackboneError(f"unknown backbone {backbone!r}.{hint} Expected the path of a .keras file or one of: {', '.join(BACKBONES)}.")
+        raise BackboneError(
+            f"unknown backbone {backbone!r}.{hint} Expected the path of a .keras file, the folder or address of a TF-Hub module, "
+            f"keras_hub:PRESET, or one of: {', '.join(BACKBONES)}."
+        )
     if not path.is_file():
         raise BackboneError(f"backbone: there is no file {path}.")
     return path

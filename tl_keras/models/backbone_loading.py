@@ -1,8 +1,8 @@
-"""From a name of the table, or a `.keras` file, to a backbone: one flat graph from raw pixels to a feature map.
+"""From a name of the table, a file, a TF-Hub module or a KerasHub preset to a backbone: one flat graph from raw pixels to features.
 
 Every backbone takes RGB pixels 0..255; what its weights want (Caffe's BGR, [-1, 1], ...) is a layer of Keras inside
-the graph, so that nobody can forget it or apply it twice and a saved model loads without this package. Knows neither
-heads nor training: `classifier` goes on from here.
+the graph, so that nobody can forget it or apply it twice and a saved model loads without this package (but for a TF-Hub
+module, whose layer is `hub_layer`'s). Knows neither heads nor training: `classifier` goes on from here.
 """
 
 from collections.abc import Iterable
@@ -23,6 +23,8 @@ from tl_keras.models.backbone_files import (
 )
 from tl_keras.models.backbone_weights import copy_weights, find_weights, import_builder, load_weights
 from tl_keras.models.backbones import BACKBONES, Backbone
+from tl_keras.models.hub import HUB_PREPROCESSING, is_module, module_image_size, read_module
+from tl_keras.models.presets import PRESET_PREPROCESSING, is_preset, preset_image_size, read_preset, read_rescaling
 from tl_keras.models.stages import boundaries_by_resolution, find_operation, layers_by_stage
 
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -47,13 +49,13 @@ class BuiltBackbone:
     """A backbone ready for a head.
 
     Attributes:
-        model: float32 pixels (b, h, w, 3) in 0..255 -> the last stage's feature map (b, h', w', c). Flat: every
-            layer is a layer of this model.
+        model: float32 pixels (b, h, w, 3) in 0..255 -> the last stage's feature map (b, h', w', c), or the features
+            (b, d) of a TF-Hub module. Flat: every layer is a layer of this model.
         stages: "stage1", "stage2", ... from input to output -> the names of all layers of that stage. Each layer is
             in exactly one; the input and the preprocessing are in "stage1".
-        boundaries: the same stages -> the symbolic tensor (b, h', w', c) that the stage puts out.
+        boundaries: the same stages -> the symbolic tensor that the stage puts out.
         row: the row of the table that the backbone is known as, or None.
-        preprocessing: what was put in front; "none" where the network itself begins with its preprocessing.
+        preprocessing: what was put in front, "preset" for KerasHub's; "none" where the network itself begins with its preprocessing.
     """
 
     model: keras.Model
@@ -63,22 +65,34 @@ class BuiltBackbone:
     preprocessing: str
 
 
+def check_backbone(backbone: str) -> None:
+    """Raise BackboneError for a name that is no row of the table, and no file, folder or address of a backbone."""
+    if not (backbone in BACKBONES or is_module(backbone) or is_preset(backbone)):
+        keras_file(backbone)
+
+
 def native_image_size(backbone: str) -> int:
-    """Say at how many pixels a side a backbone was trained: by its row, or by the input of its `.keras` file."""
-    return BACKBONES[backbone].image_size if backbone in BACKBONES else file_image_size(keras_file(backbone))
+    """Say at how many pixels a side a backbone was trained: by its row, or by what its file or folder says of its input."""
+    if backbone in BACKBONES:
+        return BACKBONES[backbone].image_size
+    if is_module(backbone):
+        return module_image_size(backbone)
+    return preset_image_size(backbone) if is_preset(backbone) else file_image_size(keras_file(backbone))
 
 
 def build_backbone(
-    backbone: str, *, image_size: tuple[int, int], weights: str = "pretrained", preprocessing: str = "auto"
+    backbone: str, *, image_size: tuple[int, int], weights: str | None = "pretrained", preprocessing: str = "auto"
 ) -> BuiltBackbone:
     """Build a backbone with its preprocessing inside and load its weights.
 
     Args:
-        backbone: A name of `BACKBONES`, or the path of a `.keras` file; a classifier in the file is cut off.
+        backbone: A name of `BACKBONES`; the path of a `.keras` file, whose classifier is cut off; the folder or the
+            address of a TF-Hub module; "keras_hub:" and a preset, or its folder.
         image_size: Height and width of the images in pixels.
-        weights: "pretrained" (published, or those in the `.keras` file), "imagenet", "none" (random) or the path of
-            a weights file.
-        preprocessing: What the weights want, or "auto": known from the table or found in the file.
+        weights: "pretrained" (published, or those in the file), "imagenet", "none" (random) or the path of a weights
+            file; None for any, as they are about to be replaced.
+        preprocessing: What the weights want, or "auto": known from the table, found in the file or beside the
+            preset, or the convention of TF-Hub.
 
     Raises:
         BackboneError: An unknown name, an image too small, a file that is missing, foreign or of another architecture,
@@ -88,10 +102,14 @@ def build_backbone(
         raise BackboneError(f"model.preprocessing={preprocessing!r} is unknown. Expected {_kinds(('auto', *_RESCALING))}.")
     if backbone in BACKBONES:
         return _build_row(BACKBONES[backbone], image_size, weights, preprocessing)
+    if is_module(backbone):
+        return _build_module(backbone, image_size, weights, preprocessing)
+    if is_preset(backbone):
+        return _build_preset(backbone, image_size, weights, preprocessing)
     return _build_file(keras_file(backbone), image_size, weights, preprocessing)
 
 
-def _build_row(row: Backbone, image_size: tuple[int, int], weights: str, preprocessing: str) -> BuiltBackbone:
+def _build_row(row: Backbone, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
     _check_image_size(row, image_size)
     kind = row.preprocessing if preprocessing == "auto" else preprocessing
     if row.preprocessing == "none" != kind:
@@ -106,21 +124,53 @@ def _build_row(row: Backbone, image_size: tuple[int, int], weights: str, preproc
     return _built(model, row, kind)
 
 
-def _build_file(path: Path, image_size: tuple[int, int], weights: str, preprocessing: str) -> BuiltBackbone:
+def _build_file(path: Path, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
     saved, row = read_backbone(path)
     if row is not None:
         _check_image_size(row, image_size)
     inside = find_preprocessing(saved)
     kind = _file_preprocessing(path, row, inside, preprocessing)
     model = rebuild(saved, _pixels(image_size), lambda pixels: pixels if inside else _preprocess(pixels, kind))
-    if weights == "pretrained":
-        copy_weights(saved, model)
-    elif weights_file := find_weights(model.name, None, weights):
-        load_weights(model, None, weights_file)
+    _fill(model, saved, weights)
     return _built(model, row, kind)
 
 
-def _file_preprocessing(path: Path, row: Backbone | None, inside: Any | None, asked: str) -> str:
+def _build_module(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
+    if weights in ("none", "imagenet"):
+        raise BackboneError(f"model.weights={weights!r}: module {backbone} brings its own weights. Expected 'pretrained' or a file.")
+    weights_file = find_weights(backbone, None, None if weights == "pretrained" else weights)
+    module = read_module(backbone, image_size)
+    kind = HUB_PREPROCESSING if preprocessing == "auto" else preprocessing
+    pixels = _pixels(image_size)
+    model = keras.Model(pixels, module(_preprocess(pixels, kind)), name=module.name)
+    if weights_file:
+        load_weights(model, None, weights_file)
+    return _cut(model, [module], None, kind)
+
+
+def _build_preset(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
+    rescaling = read_rescaling(backbone) if preprocessing == "auto" else None
+    network = read_preset(backbone, load_weights=weights == "pretrained")
+    if rescaling is not None:
+        kind = PRESET_PREPROCESSING
+        model = rebuild(network, _pixels(image_size), lambda pixels: _rescale(pixels, *rescaling))
+    else:
+        inside = find_preprocessing(network)
+        kind = _file_preprocessing(backbone, None, inside, preprocessing)
+        model = rebuild(network, _pixels(image_size), lambda pixels: pixels if inside else _preprocess(pixels, kind))
+    _fill(model, network, weights)
+    return _built(model, None, kind)
+
+
+def _fill(model: keras.Model, source: keras.Model, weights: str | None) -> None:
+    """Give a rebuilt network the weights that it was read with, or those of a file."""
+    if weights == "pretrained":
+        copy_weights(source, model)
+    elif weights_file := find_weights(model.name, None, weights):
+        load_weights(model, None, weights_file)
+
+
+def _file_preprocessing(path: str | Path, row: Backbone | None, inside: Any | None, asked: str) -> str:
     if inside is not None:
         if asked not in ("auto", "none"):
             raise _twice(str(path), f"with the layer {inside.name!r}", asked)
@@ -140,6 +190,11 @@ def _built(model: keras.Model, row: Backbone | None, preprocessing: str) -> Buil
         operations = boundaries_by_resolution(model, find_convolution(model))
     else:
         operations = [find_operation(model, name) for name in row.stages]
+    return _cut(model, operations, row, preprocessing)
+
+
+def _cut(model: keras.Model, operations: list[Any], row: Backbone | None, preprocessing: str) -> BuiltBackbone:
+    """Cut a backbone into stages; `operations` are the last of each."""
     boundaries = {f"stage{number}": operation.output for number, operation in enumerate(operations, start=1)}
     return BuiltBackbone(model, layers_by_stage(model, operations), boundaries, row, preprocessing)
 
@@ -155,7 +210,10 @@ def _preprocess(pixels: Any, kind: str) -> Any:
     """
     if kind == "caffe":
         pixels = keras.ops.flip(pixels, axis=-1)
-    scale, offset = _RESCALING[kind]
+    return _rescale(pixels, *_RESCALING[kind])
+
+
+def _rescale(pixels: Any, scale: Any, offset: Any) -> Any:
     return keras.layers.Rescaling(scale, offset, dtype="float32", name="preprocessing")(pixels)
 
 

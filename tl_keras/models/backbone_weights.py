@@ -31,18 +31,19 @@ DOWNLOAD_TIMEOUT_S = 10.0  # without an answer from the server
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)  # of RGB in [0, 1]
 
 
-def find_weights(name: str, row: Backbone | None, weights: str) -> Path | None:
+def find_weights(name: str, row: Backbone | None, weights: str | None) -> Path | None:
     """Find the file that `model.weights` asks for, before anything is built.
 
     Args:
         name: The backbone, for messages.
         row: Its row of the table, or None for a backbone from a file, which has no published weights.
-        weights: "pretrained", "imagenet", "none" (the random ones) or the path of a weights file.
+        weights: "pretrained", "imagenet", "none" (the random ones) or the path of a weights file; None for any, as they
+            are about to be replaced.
 
     Raises:
         BackboneError: There is no such file, it is none of weights, or the download failed.
     """
-    if weights == "none":
+    if weights in (None, "none"):
         return None
     if weights not in ("pretrained", "imagenet"):
         return _weights_file(Path(weights).expanduser())
@@ -69,7 +70,7 @@ def load_weights(model: keras.Model, row: Backbone | None, path: Path) -> None:
         else:
             _load_hdf5(model, path)
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise BackboneError(f"{path} is damaged or holds no weights of Keras: {_first_line(error)}.") from error
+        raise BackboneError(f"{path} is damaged or holds no weights of Keras: {first_line(error)}.") from error
     if row is not None:
         _square_published_deviation(model)
     _settle_normalization(model)
@@ -120,14 +121,14 @@ def _download(row: Backbone, path: Path) -> None:
     """Let `keras.applications` fetch the file, as it alone knows the address and the hash."""
     shown = _FromSecondLine(sys.stderr)
     try:
-        with _socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(shown):
+        with socket_timeout(DOWNLOAD_TIMEOUT_S), redirect_stdout(shown):
             shape = (row.image_size, row.image_size, 3)
             import_builder(row)(include_top=False, weights="imagenet", input_shape=shape, **row.arguments)
         shown.release()
     except Exception as error:  # Keras raises bare Exceptions here
         raise BackboneError(
             f"the weights of backbone {row.name!r} are not on this machine and did not download "
-            f"({_first_line(error)}). Put the file {row.weights_file} into {path.parent}, or give a weights file with "
+            f"({first_line(error)}). Put the file {row.weights_file} into {path.parent}, or give a weights file with "
             f"--set model.weights=PATH, or use --backbone small_resnet, which ships with this package."
         ) from error
 
@@ -154,7 +155,8 @@ class _FromSecondLine(io.TextIOBase):
 
 
 @contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
+def socket_timeout(seconds: float) -> Iterator[None]:
+    """Let connections that are opened meanwhile give up after some seconds without an answer."""
     previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -232,7 +234,7 @@ def _load_by_path(model: keras.Model, path: Path) -> None:
             warnings.simplefilter("error", UserWarning)  # "layers will retain their freshly-initialized weights"
             model.load_weights(path)
     except (ValueError, UserWarning) as error:
-        raise _misfit(model, path, _first_line(error)) from error
+        raise _misfit(model, path, first_line(error)) from error
 
 
 def _check_kernels(model: keras.Model, file: h5py.File, path: Path) -> None:
@@ -266,7 +268,8 @@ def _misfit(model: keras.Model, path: Path, why: str) -> BackboneError:
     return BackboneError(f"the weights file {path} does not fit backbone {model.name!r}: {why}.")
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error of another library says, cut to fit into one line of ours."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 

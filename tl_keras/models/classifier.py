@@ -14,7 +14,8 @@ from keras import layers
 from tl_keras.config import ModelConfig
 from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_loading import BuiltBackbone
-from tl_keras.models.stages import activations_by_stage, ancestors, parents_of
+from tl_keras.models.hub_layer import HubModule
+from tl_keras.models.stages import activations_by_stage, ancestors, is_feature_map, parents_of
 
 POOLINGS = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D, "flatten": layers.Flatten}
 ALL_STAGES = "all"
@@ -48,9 +49,14 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
             et al. 2022, arXiv:2201.03529); the last output is pooled as `config.pooling` says.
         num_classes: k, at least 2.
         seed: of the head's weights and of dropout.
+
+    Raises:
+        ConfigError: a pooling is asked for where the backbone's features are vectors already.
     """
+    if config.pooling != "avg" and not is_feature_map(backbone.model.output):
+        raise ConfigError(f"model.pooling: got '{config.pooling}', but the backbone puts out vectors, which nothing pools. Take it away.")
     taken = {operation.name for operation in backbone.model.operations}
-    features = _pool(config.pooling, "pool", taken)(backbone.model.output)
+    features = _pool(config.pooling, "pool", taken, backbone.model.output)
     if all_stages:
         features = _pool_stages(backbone, features, taken)
     head_layers = _head_layers(config, num_classes, seed, taken)
@@ -64,16 +70,16 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
     )
 
 
-def _pool(kind: str, name: str, taken: set[str]) -> Any:
-    """A pooling layer that computes and answers in float32, so that stored features are whole in every precision."""
-    return POOLINGS[kind](name=_free(name, taken), dtype="float32")
+def _pool(kind: str, name: str, taken: set[str], tensor: Any) -> Any:
+    """Pool a feature map in float32, so that stored features are whole in every precision; a module's vectors stay as they are."""
+    return POOLINGS[kind](name=_free(name, taken), dtype="float32")(tensor) if is_feature_map(tensor) else tensor
 
 
 def _pool_stages(backbone: BuiltBackbone, features: Any, taken: set[str]) -> Any:
     """The averages of each stage's activations, stage by stage, in place of the last one's output the pooled `features`."""
     by_stage = []
     for stage, tensors in activations_by_stage(backbone.model, backbone.boundaries).items():
-        averages = [_pool("avg", f"pool_{stage}_{place}", taken)(tensor) for place, tensor in enumerate(tensors, start=1)]
+        averages = [_pool("avg", f"pool_{stage}_{place}", taken, tensor) for place, tensor in enumerate(tensors, start=1)]
         if tensors[-1] is backbone.model.output:
             averages[-1] = features
         by_stage.append(_join(averages, f"pool_{stage}", taken))
@@ -114,10 +120,10 @@ def unfreeze(classifier: Classifier, lowest: str | None, *, freeze_batchnorm: bo
 
     Args:
         lowest: the lowest stage that trains, 'all' for the whole backbone, None for none of it.
-        freeze_batchnorm: hold BatchNorm still in stages that train.
+        freeze_batchnorm: hold BatchNorm still in stages that train. Of a TF-Hub module that is its statistics and dropout.
 
     Raises:
-        ConfigError: the backbone has no such stage.
+        ConfigError: the backbone has no such stage, or is a module whose BatchNorm cannot be told to learn.
     """
     names = list(classifier.stages)
     if lowest is not None and lowest != ALL_STAGES and lowest not in names:
@@ -126,8 +132,21 @@ def unfreeze(classifier: Classifier, lowest: str | None, *, freeze_batchnorm: bo
     for position, name in enumerate(names):
         for layer_name in classifier.stages[name]:
             layer = classifier.model.get_layer(layer_name)
-            still = freeze_batchnorm and isinstance(layer, layers.BatchNormalization)
-            layer.trainable = position >= first and not still
+            # Some of KerasHub's layers are blocks with a BatchNorm inside. Each is told by itself: what a layer is already, Keras does
+            # not hand on to those inside.
+            for inner in layer._flatten_layers():
+                still = freeze_batchnorm and isinstance(inner, layers.BatchNormalization)
+                inner.trainable = position >= first and not still
+            if isinstance(layer, HubModule):
+                _hold_batchnorm(layer, freeze_batchnorm or position < first)
+
+
+def _hold_batchnorm(module: HubModule, still: bool) -> None:
+    if not (still or module.has_training_mode):
+        raise ConfigError(
+            "model.freeze_batchnorm: got false, expected true: the TF-Hub module has no argument 'training', so its BatchNorm stays still."
+        )
+    module.freeze_batchnorm = still
 
 
 def cut_below(classifier: Classifier, lowest: str) -> tuple[dict[str, Any], keras.Model] | None:

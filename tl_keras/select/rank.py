@@ -7,7 +7,6 @@ measured on this machine. `front` draws the result; a workflow writes it down.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,9 +18,9 @@ from tl_keras.data.sources import Index
 from tl_keras.data.splits import UNUSED, stratified_sample
 from tl_keras.errors import ConfigError, DataError
 from tl_keras.evaluate.intervals import wilson
-from tl_keras.models.backbone_files import keras_file
+from tl_keras.models.backbone_loading import check_backbone
 from tl_keras.models.backbone_weights import has_weights
-from tl_keras.models.backbones import BACKBONES
+from tl_keras.models.backbones import BACKBONES, short_name
 from tl_keras.progress import Progress
 from tl_keras.select import transferability
 from tl_keras.select.stored import open_features
@@ -65,8 +64,8 @@ class Judged:
 
     @property
     def name(self) -> str:
-        """What people call it: a row's name, or that of a file without folder and ending."""
-        return self.backbone if self.backbone in BACKBONES else Path(self.backbone).stem
+        """What people call it."""
+        return short_name(self.backbone)
 
     @property
     def megabytes(self) -> float:
@@ -78,14 +77,13 @@ def candidates(names: Sequence[str]) -> list[str]:
     """The backbones that are asked for, each once; 'cached' stands for each row whose weights lie on this machine.
 
     Raises:
-        BackboneError: a name is no row of the table, and no backbone's file.
+        BackboneError: a name is no row of the table, and no file or folder of a backbone.
     """
     found: list[str] = []
     for name in names:
         found += [row.name for row in BACKBONES.values() if has_weights(row)] if name == CACHED else [name]
     for name in found:
-        if name not in BACKBONES:
-            keras_file(name)
+        check_backbone(name)
     return list(dict.fromkeys(found))
 
 

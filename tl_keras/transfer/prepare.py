@@ -18,11 +18,12 @@ from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import Pixels, check_bad
 from tl_keras.data.sources import Index
-from tl_keras.errors import StoreError
+from tl_keras.errors import ConfigError, StoreError
 from tl_keras.models.backbone_loading import build_backbone, native_image_size
 from tl_keras.models.backbone_weights import copy_weights
-from tl_keras.models.backbones import BACKBONES
+from tl_keras.models.backbones import BACKBONES, short_name
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, cut_below, unfreeze
+from tl_keras.models.hub_layer import HubModule
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, SCRATCH, RunFolder, write_json
 from tl_keras.transfer import defaults
@@ -110,7 +111,7 @@ def begin_pass(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], 
 def in_precision(config: Config, classifier: Classifier, frozen: FrozenFeatures, precision: str) -> tuple[Classifier, FrozenFeatures]:
     """The same classifier and its frozen part in another precision, in which layers are built from now on."""
     set_precision(precision)
-    twin = build(config, classifier.model.output.shape[-1], "none")
+    twin = build(config, classifier.model.output.shape[-1], None)
     copy_weights(classifier.model, twin.model)
     return twin, open_frozen(config, twin, frozen.pixels, frozen.store).only(frozen.trunk.shapes)
 
@@ -121,8 +122,8 @@ def sample(pixels: Pixels, split: NDArray[np.str_]) -> NDArray[np.uint8]:
     return pixels.read_good(rows[np.linspace(0, len(rows) - 1, min(BATCH_SIZE, len(rows))).astype(np.int64)])[1]
 
 
-def build(config: Config, num_classes: int, weights: str) -> Classifier:
-    """Build the classifier of a configuration; `weights` as in `model.weights`."""
+def build(config: Config, num_classes: int, weights: str | None) -> Classifier:
+    """Build the classifier of a configuration; `weights` as in `model.weights`, None where they are about to be replaced."""
     backbone = build_backbone(
         config.model.backbone,
         image_size=image_size_of(config),
@@ -156,8 +157,12 @@ def _absolute(name: str) -> str:
 
 
 def check_names(config: Config, classifier: Classifier, index: Index, split: NDArray[np.str_]) -> None:
-    """Refuse a stage or a class that there is not before anything is computed."""
-    unfreeze(classifier, config.train.unfreeze_from, freeze_batchnorm=True)
+    """Refuse a stage or a class that there is not, and what a TF-Hub module cannot do, before anything is computed."""
+    if config.mode == "pretrain" and any(isinstance(layer, HubModule) for layer in classifier.model.layers):
+        raise ConfigError(
+            f"--mode pretrain: {config.model.backbone} is a TF-Hub module, of which no backbone.keras is made. Use --mode finetune."
+        )
+    unfreeze(classifier, config.train.unfreeze_from, freeze_batchnorm=config.mode != "finetune" or config.model.freeze_batchnorm)
     class_weight_vector(config.train.class_weights, index.labels[split == "train"], index.classes)
 
 
@@ -165,7 +170,7 @@ def open_frozen(config: Config, classifier: Classifier, pixels: Pixels, store: S
     """What is frozen of a network: the features that a head reads, and the tensors that finetuning goes on from."""
     cut = cut_below(classifier, chosen(config.train.unfreeze_from)) if config.mode == "finetune" else None
     trunk = Trunk(classifier.model, {POOLED: classifier.trunk.output, **({} if cut is None else cut[0])})
-    about = {"backbone": Path(config.model.backbone).stem, "stages": chosen(config.features.stages)}
+    about = {"backbone": short_name(config.model.backbone), "stages": chosen(config.features.stages)}
     return FrozenFeatures(store, trunk, pixels, config.data.augment, about)
 
 

@@ -94,7 +94,7 @@ def in_float32(task: Task) -> Classifier:
     if task.config.runtime.precision == "float32":
         return task.classifier
     set_precision("float32")
-    twin = build(task.config, len(task.data.classes), "none")
+    twin = build(task.config, len(task.data.classes), None)
     copy_weights(task.classifier.model, twin.model)
     return twin
 

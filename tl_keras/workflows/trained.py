@@ -13,6 +13,7 @@ from tl_keras.config_file import from_yaml
 from tl_keras.data import splits
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import RunFolderError
+from tl_keras.models.presets import INSTALL
 from tl_keras.run_folder import RunFolder
 
 
@@ -60,6 +61,10 @@ def open_run(run_dir: Path) -> Trained:
     keras.config.set_dtype_policy("float32")
     try:
         model = keras.models.load_model(run / names.MODEL, compile=False)
+    except TypeError as error:  # Keras' error for a class that it cannot import
+        raise RunFolderError(
+            f"{run / names.MODEL}: holds layers of a package that is not installed. Where its backbone was KerasHub's: {INSTALL}."
+        ) from error
     except (ValueError, OSError) as error:
         raise RunFolderError(f"{run / names.MODEL}: is no whole Keras model, or is cut short. Train again, or restore the file.") from error
     index, split = splits.read_splits(run / names.SPLITS, Path())
