@@ -30,6 +30,7 @@ def main() -> None:
         "precision": metrics["precision"],
         "timing": metrics["timing"],
         "computed": metrics["features"]["computed"],
+        "selection": metrics.get("selection"),
     }
     print(json.dumps(found))
 

@@ -50,7 +50,8 @@ OTHER: dict[str, Any] = {
     "model.freeze_batchnorm": False,
     "features.views": 0,
     "features.stages": "last",
-    "features.selection": "head2toe",
+    "features.selection": "mutual_information",
+    "features.keep": 0.25,
     "features.max_gb": 0.5,
     "train.epochs": 3,
     "train.batch_size": 1,
@@ -100,6 +101,7 @@ OTHER: dict[str, Any] = {
 NEEDS: dict[str, dict[str, Any]] = {
     "data.augment.crop_ratio": {"data.augment.random_resized_crop": (0.5, 1.0)},
     "data.augment.cval": {"data.augment.fill_mode": "constant"},
+    "features.keep": {"features.selection": "pca"},
     "train.momentum": {"train.optimizer": "sgd"},
     "train.step_epochs": {"train.schedule": "step"},
     "train.step_factor": {"train.schedule": "step"},
@@ -261,6 +263,14 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ),
         ("features.views=-1", "features.views: got -1, expected an integer >= 0, or null."),
         ("features.stages=first", "features.stages: got 'first', expected one of 'last', 'all', or null."),
+        (
+            "features.selection=anva",
+            "features.selection: got 'anva', expected one of 'none', 'head2toe', 'anova', 'chi2', 'mutual_information', 'l1', 'trees', "
+            "'rfe', 'pca'. Did you mean 'anova'?",
+        ),
+        ("features.keep=0", "features.keep: got 0, expected a number > 0 and <= 1, or null."),
+        ("features.keep=1.5", "features.keep: got 1.5, expected a number > 0 and <= 1, or null."),
+        ("features.keep=0.5", "features.keep: got 0.5, which does nothing without selection."),
         ("features.max_gb=-1", "features.max_gb: got -1, expected a number >= 0."),
         (
             "runtime.precision=half",
@@ -304,6 +314,13 @@ def test_contradictions_are_all_told() -> None:
     assert lines == [
         "--set: train.warmup_fraction: got 0.2, which does nothing without a schedule other than onecycle.",
         "--set: train.step_factor: got 0.5, which does nothing without schedule: step.",
+    ]
+
+
+@pytest.mark.parametrize("setting", ["model.hidden=[8]", "train.loss=focal"])
+def test_selection_needs_a_head_that_is_solved(setting: str) -> None:
+    assert mistakes("features.selection=trees", setting) == [
+        "--set: features.selection: got 'trees', which does nothing without a linear head and loss: cross_entropy."
     ]
 
 

@@ -232,6 +232,19 @@ def test_metrics_have_the_promised_fields(finished):
         assert set(metrics[split]["per_class"]) == {"blue sky", "grün"}
 
 
+def test_metrics_say_what_was_selected(photo_folder, tmp_path, capfd):
+    data = photo_folder(classes=("cat", "dog"), per_class=8)
+    settings = ("features.selection=chi2", "features.keep=0.5", "features.stages=all")
+    sets = [word for setting in settings for word in ("--set", setting)]
+    assert run.main(["--mode", "extract", "--data", str(data), *TINY, *sets, "--run-dir", str(tmp_path / "R")]) == 0
+    metrics = json.loads((tmp_path / "R" / "metrics.json").read_text())
+    found = metrics["selection"]
+    assert set(found) == {"method", "kept", "of", "val_accuracy", "val_accuracy_all"}
+    assert (found["method"], found["kept"] <= found["of"] / 2) == ("chi2", True)
+    assert found["val_accuracy"] == metrics["val"]["accuracy"]
+    assert f"on {found['kept']:,} of {found['of']:,} features by chi2; on all accuracy" in capfd.readouterr().out
+
+
 def test_evaluate_finds_the_same_figures(finished, capfd):
     run_dir, _ = finished
     assert run.main(["--mode", "evaluate", "--run-dir", str(run_dir)]) == 0

@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 
 Mode = Literal["extract", "finetune", "pretrain", "rank", "search", "crossval", "evaluate", "predict", "export"]
 MODES: tuple[str, ...] = get_args(Mode)
+Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
 AUTO = "auto"  # the backbone that `rank` puts first
 
 
@@ -160,8 +161,12 @@ class FeaturesConfig(Section):
         default=None, description="stored augmented views of each training image, beside the plain one"
     )
     stages: Literal["last", "all"] | None = Field(default=None, description="stages whose averages the head sees")
-    selection: Literal["none", "head2toe"] = Field(default="none", description="of the features that a solved head uses")
+    selection: Selection = Field(default="none", description="of the features that a solved head uses: by what they are chosen")
+    keep: Area | None = Field(default=None, description="fraction of the features (pca: components) to select; null: val chooses")
     max_gb: Number = Field(default=20.0, ge=0, description="GB on disk for all stored features")
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self._idle("keep", self.selection != "none", "selection")
 
 
 class TrainConfig(Section):

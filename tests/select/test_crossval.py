@@ -141,7 +141,12 @@ def test_settings_reach_the_folds(photos: Path, tmp_path: Path, sections: dict[s
 def test_features_are_selected_in_each_fold(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     real = head.select_features
-    monkeypatch.setattr(head, "select_features", lambda train, *rest: sizes.append(len(train[0])) or real(train, *rest))
+
+    def select_features(method: str, train: Any, *rest: Any, **options: Any) -> Any:
+        sizes.append(len(train[0]))
+        return real(method, train, *rest, **options)
+
+    monkeypatch.setattr(head, "select_features", select_features)
     config = config_of(photos, crossval={"repeats": 1}, features={"selection": "head2toe"})
     workflows.crossval(config, tmp_path / "R")
     index = outside(config)

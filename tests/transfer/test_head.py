@@ -12,6 +12,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS
 from tl_keras.transfer import head
 from tl_keras.transfer.probe import Standardiser, fit_linear_probe
+from tl_keras.transfer.selection import select_features
 from tl_keras.transfer.task import POOLED, Task
 
 MakeTask = Callable[..., Task]
@@ -96,6 +97,31 @@ def test_interrupted_head_takes_raw_features_and_goes_on_as_the_whole(make_task:
     resumed = make_task("run", "extract", **HIDDEN)
     head.train_head(resumed)
     assert same(resumed.classifier.head.get_weights(), whole.classifier.head.get_weights())
+
+
+@pytest.mark.parametrize("method", ["anova", "pca"])
+def test_head_on_selected_features_answers_on_pixels_and_reports_what_was_kept(make_task: MakeTask, method: str) -> None:
+    settings = {"mode": "extract", "features": {"selection": method, "keep": 0.25}}
+    task, told = make_task(**settings), list[str]()
+    task.progress.line = told.append  # type: ignore[method-assign]
+    head.train_head(task)
+    features = {split: np.asarray(task.classifier.trunk(pixels_of(task, split))) for split in ("train", "val")}
+    standardise = Standardiser.fit(features["train"])
+    train, val = ((features[split], task.data.labels(split)) for split in ("train", "val"))
+    found = select_features(method, train, val, standardise, task.class_weights, keep=0.25)
+    logits = np.asarray(task.classifier.model(pixels_of(task, "val")))
+    np.testing.assert_allclose(logits, standardise(val[0]) @ found.probe.kernel + found.probe.bias, atol=1e-3)
+    assert head.read_selection(task.run) == found.report()
+    assert told[-1] == f"{head.describe(found.probe)} {found.summary}"
+    again = make_task(**settings)  # goes on from the weights, and still has the report
+    head.train_head(again)
+    assert head.read_selection(again.run) == found.report()
+
+
+def test_nothing_selected_is_nothing_to_report(make_task: MakeTask) -> None:
+    task = make_task(mode="extract")
+    head.train_head(task)
+    assert head.read_selection(task.run) == {}
 
 
 @pytest.mark.parametrize(

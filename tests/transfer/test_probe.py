@@ -57,7 +57,7 @@ def test_class_weights_pull_towards_the_heavy_class() -> None:
 def test_val_loss_chooses_and_the_path_ends_when_it_rises() -> None:
     told: list[LinearProbe] = []
     train, val = clouds(30, 3, 1, 40, 5), clouds(60, 3, 2, 40, 5)  # wide: a weak penalty overfits
-    found = fit_linear_probe(train, val, Standardiser.fit(train[0]), np.ones(3, np.float32), told.append)
+    found = fit_linear_probe(train, val, Standardiser.fit(train[0]), np.ones(3, np.float32), on_penalty=told.append)
     losses = [each.val_loss for each in told]
     assert found is told[int(np.argmin(losses))]
     assert len(told) == int(np.argmin(losses)) + 1 + PATIENCE < len(probe.PENALTIES)
@@ -80,7 +80,7 @@ def raw_clouds(num: int, num_classes: int, seed: int) -> Pair:
 def test_each_penalty_is_solved_to_the_optimum_of_scikit_learn(num_classes: int) -> None:
     train, val = raw_clouds(90, num_classes, 1), raw_clouds(30, num_classes, 2)
     standardise, told = Standardiser.fit(train[0]), list[LinearProbe]()
-    fit_linear_probe(train, val, standardise, np.ones(num_classes, np.float32), told.append)
+    fit_linear_probe(train, val, standardise, np.ones(num_classes, np.float32), on_penalty=told.append)
     x = standardise(train[0]).astype(np.float64)
     for found in told:
         twin = LogisticRegression(C=found.penalty, max_iter=1000, tol=1e-7).fit(x, train[1])
@@ -95,9 +95,9 @@ def test_streamed_features_give_what_features_in_memory_give(num_classes: int, m
     monkeypatch.setattr(probe, "TOLERANCE", 1e-5)
     monkeypatch.setattr(probe, "STREAMED_LOSS_GAIN", probe.LOSS_GAIN)
     monkeypatch.setattr(probe, "CHUNK_BYTES", 37 * 4 * 5)
-    fit_linear_probe(*arguments, expected.append)
+    fit_linear_probe(*arguments, on_penalty=expected.append)
     monkeypatch.setattr(probe, "IN_MEMORY_BYTES", 0)
-    fit_linear_probe(*arguments, streamed.append)
+    fit_linear_probe(*arguments, on_penalty=streamed.append)
     for one, other in zip(streamed, expected, strict=True):
         np.testing.assert_allclose(one.kernel, other.kernel, atol=5e-4)
         np.testing.assert_allclose(one.bias, other.bias, atol=5e-4)
@@ -127,7 +127,7 @@ def test_more_features_than_rows_and_few_sampled_rows_are_solved_all_the_same(sa
     monkeypatch.setattr(probe, "ROWS_PER_FEATURE", 1)
     train, val = clouds(20, 3, 1, 40, 3), clouds(30, 3, 2, 40, 3)
     standardise, told = Standardiser.fit(train[0]), list[LinearProbe]()
-    fit_linear_probe(train, val, standardise, np.ones(3, np.float32), told.append)
+    fit_linear_probe(train, val, standardise, np.ones(3, np.float32), on_penalty=told.append)
     for found in told:
         twin = LogisticRegression(C=found.penalty, max_iter=1000, tol=1e-7).fit(standardise(train[0]).astype(np.float64), train[1])
         np.testing.assert_allclose(probabilities_of(found, standardise(val[0])), twin.predict_proba(standardise(val[0])), atol=2e-2)
@@ -154,7 +154,7 @@ def test_separable_features_end_though_the_optimum_is_far_away(monkeypatch: pyte
     monkeypatch.setattr(probe, "PENALTIES", (*probe.PENALTIES, 1e3, 1e6, 1e9))
     train = clouds(30, 3, 1, 40, 0.1)
     told: list[LinearProbe] = []
-    found = fit_linear_probe(train, clouds(30, 3, 2, 40, 0.1), Standardiser.fit(train[0]), np.ones(3, np.float32), told.append)
+    found = fit_linear_probe(train, clouds(30, 3, 2, 40, 0.1), Standardiser.fit(train[0]), np.ones(3, np.float32), on_penalty=told.append)
     assert found.val_accuracy == 1
     assert all(np.isfinite(each.kernel).all() for each in told)
 

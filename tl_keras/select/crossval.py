@@ -95,7 +95,7 @@ def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArr
     val = frozen.stored(POOLED, rows[fold.val]), index.labels[fold.val]
     weights = class_weight_vector(config.train.class_weights, index.labels[fold.train], index.classes)
     standardise = Standardiser.fit(train[0])
-    probe = solve(config, train, val, standardise, weights, Progress())
+    probe, _ = solve(config, train, val, standardise, weights, Progress())
     features = frozen.stored(POOLED, rows[fold.held_out])[:]
     return Answer(fold, softmax(standardise(features) @ probe.kernel + probe.bias))
 

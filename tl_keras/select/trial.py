@@ -50,5 +50,5 @@ class HeadTrials:
         weights = class_weight_vector(config.train.class_weights, labels[train], self._index.classes)
         standardise = Standardiser.fit(features)
         pairs = (features, np.tile(labels[train], 1 + views)), (opened.frozen.stored(POOLED, val), labels[val])
-        probe = solve(config, *pairs, standardise, weights, Progress())
+        probe, _ = solve(config, *pairs, standardise, weights, Progress())
         return {"val_loss": probe.val_loss, "val_accuracy": probe.val_accuracy}

@@ -4,6 +4,9 @@ A linear head is solved by `probe`; one with hidden layers learns by steps, in `
 features, and both end as weights of the Keras head on raw features.
 """
 
+import json
+from typing import Any
+
 import keras
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +14,17 @@ from numpy.typing import NDArray
 from tl_keras.config import Config
 from tl_keras.models.classifier import unfreeze
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CHECKPOINTS, write_whole
+from tl_keras.run_folder import CHECKPOINTS, RunFolder, write_json, write_whole
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.phases import Phase, run_phase
 from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
-from tl_keras.transfer.selection import Pair, select_features
+from tl_keras.transfer.relevance import Pair
+from tl_keras.transfer.selection import select_features
 from tl_keras.transfer.task import POOLED, Task
 
 HEAD_WEIGHTS = "head.weights.h5"
+SELECTION = "selection.json"  # beside the weights: what a run that goes on from them still has to report
 HEAD_PATIENCE = 10
 
 
@@ -46,7 +51,9 @@ def solves_exactly(config: Config) -> bool:
 
 def _solve_head(task: Task, standardise: Standardiser) -> None:
     train, val = ((task.stored(POOLED, split), _labels(task, split)) for split in ("train", "val"))
-    probe = solve(task.config, train, val, standardise, task.class_weights, task.progress)
+    probe, selected = solve(task.config, train, val, standardise, task.class_weights, task.progress)
+    if selected:
+        write_json(task.run / CHECKPOINTS / SELECTION, selected)
     logits = task.classifier.head.layers[-1]
     logits.set_weights([probe.kernel, probe.bias])
     standardise.fold(logits)
@@ -54,14 +61,26 @@ def _solve_head(task: Task, standardise: Standardiser) -> None:
 
 def solve(
     config: Config, train: Pair, val: Pair, standardise: Standardiser, class_weights: NDArray[np.float32], progress: Progress
-) -> LinearProbe:
-    """The linear head of a configuration, on standardised features: see `probe` and `selection` for the arguments."""
-    penalty = config.train.head_penalty
-    if config.features.selection == "none":
-        return fit_linear_probe(train, val, standardise, class_weights, lambda found: progress.line(describe(found)), penalty)
-    probe, kept = select_features(train, val, standardise, class_weights, penalty=penalty)
-    progress.line(f"{describe(probe)} with {len(kept):,} of {len(probe.kernel):,} features")
-    return probe
+) -> tuple[LinearProbe, dict[str, Any]]:
+    """The linear head of a configuration, on standardised features, and what there is to report of the selection, if any.
+
+    See `probe` and `selection` for the arguments, and `Selection.report`.
+    """
+    wanted, penalty = config.features, config.train.head_penalty
+    if wanted.selection == "none":
+        return fit_linear_probe(train, val, standardise, class_weights, penalty, lambda each: progress.line(describe(each))), {}
+    found = select_features(
+        wanted.selection, train, val, standardise, class_weights, keep=wanted.keep, penalty=penalty, seed=config.runtime.seed
+    )
+    progress.line(f"{describe(found.probe)} {found.summary}")
+    return found.probe, found.report()
+
+
+def read_selection(run: RunFolder) -> dict[str, Any]:
+    """What a run has to report of the selection for its head; empty where nothing was selected, or by a version that kept no record."""
+    file = run / CHECKPOINTS / SELECTION
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
 
 
 def _labels(task: Task, split: str) -> NDArray[np.int32]:

@@ -208,8 +208,8 @@ def fit_linear_probe(
     val: tuple[Features, Labels],
     standardise: Standardiser,
     class_weights: NDArray[np.float32],
-    on_penalty: Callable[[LinearProbe], None] | None = None,
     penalty: float | None = None,
+    on_penalty: Callable[[LinearProbe], None] | None = None,
 ) -> LinearProbe:
     """Solve multinomial logistic regression for a path of L2 penalties, each from the last one's solution.
 
@@ -218,12 +218,11 @@ def fit_linear_probe(
         val: likewise; the penalty with the lowest log loss here is taken.
         standardise: what the solution's kernel and bias expect to be applied to features.
         class_weights: float32 (k,), the weight of each class.
-        on_penalty: told of each solution as it is found.
         penalty: the only one to solve for; None goes through `PENALTIES`.
+        on_penalty: told of each solution as it is found.
     """
     rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
-    sampled = ROWS_PER_FEATURE * rows.shape[1] if rows.shape[1] <= 2 * SAMPLED_ROWS else SAMPLED_ROWS
-    axes, span = Axes.of(rows, sampled), None
+    axes, span = Axes.of(rows), None
     num, width = rows.shape
     if axes.vectors is not None and num < width and num <= SAMPLED_ROWS:  # the optimum lies in the span of the rows
         rows, rows_val, span = rows.turned(axes.vectors), rows_val.turned(axes.vectors), axes.vectors
@@ -261,9 +260,10 @@ class Axes:
     rest: float
 
     @classmethod
-    def of(cls, rows: StandardisedRows, num: int) -> "Axes":
-        """Measure about `num` of the rows, of which there may be fewer than features."""
+    def of(cls, rows: StandardisedRows) -> "Axes":
+        """Measure a sample of the rows, of which there may be fewer than features: about SAMPLED_ROWS where those are wide."""
         width = rows.shape[1]
+        num = ROWS_PER_FEATURE * width if width <= 2 * SAMPLED_ROWS else SAMPLED_ROWS
         if min(num, rows.shape[0]) < width:
             x = np.concatenate(list(rows.sample(num)))
             scatter, count = x @ x.T, len(x)
@@ -279,6 +279,11 @@ class Axes:
         if len(scatter) != width:
             vectors = x.T @ (vectors / np.sqrt(count * spectrum))
         return cls(vectors, spectrum, max(total - float(spectrum.sum()), 0.0) / max(width - len(spectrum), 1))
+
+    def leading(self) -> NDArray[np.float32]:
+        """The vectors (d, r), or the coordinate axes (d, d), those along which the rows vary most first."""
+        vectors = np.eye(len(self.spectrum), dtype=np.float32) if self.vectors is None else self.vectors
+        return vectors[:, np.argsort(-self.spectrum, kind="stable")]
 
     def scaled(self, matrix: Matrix, along: Matrix, rest: float) -> Matrix:
         """Scale a (d, k) matrix along each axis, and in all other directions alike."""

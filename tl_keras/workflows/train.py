@@ -24,7 +24,7 @@ from tl_keras.run_folder import RunFolder
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
-from tl_keras.transfer.head import train_head
+from tl_keras.transfer.head import read_selection, train_head
 from tl_keras.transfer.precision import set_precision
 from tl_keras.transfer.prepare import build, prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
@@ -138,6 +138,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str]) -> dict[str, Any]:
     scores = {split: score(feed, task.data, split, task.progress) for split in scored}
     if "test" in scores:
         write_predictions(run / names.PREDICTIONS, task.data, "test", scores["test"])
+    selected = read_selection(run)
     agreement = {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(task, model, scores["val"])}
     clock.lap("evaluate_s")
     metrics = {
@@ -149,6 +150,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str]) -> dict[str, Any]:
         "parameters": count_parameters(task.classifier.model),
         **{split: measure(task.data, split, found) for split, found in scores.items()},
         **agreement,
+        **({"selection": selected} if selected else {}),
         "features": {"computed": 0 if task.frozen is None else task.frozen.store.num_computed},
         "timing": clock.timing(),
     }
