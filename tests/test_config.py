@@ -86,7 +86,7 @@ OTHER: dict[str, Any] = {
     "search.max_trials": 7,
     "search.max_minutes": 1.5,
     "search.max_epochs": 9,
-    "search.keep": 1,
+    "search.keep_models": 1,
     "crossval.folds": 10,
     "crossval.repeats": 1,
     "crossval.training": "finetune",
@@ -106,7 +106,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "train.step_epochs": {"train.schedule": "step"},
     "train.step_factor": {"train.schedule": "step"},
     "train.focal_gamma": {"train.loss": "focal"},
-    "search.keep": {"search.trial": "finetune"},
+    "search.keep_models": {"search.trial": "finetune"},
     "search.max_epochs": {"search.tuner": "hyperband"},
 }
 

@@ -231,10 +231,10 @@ class SearchConfig(Section):
     max_epochs: Side = Field(
         default=20, description="hyperband: epochs of the longest trials; where a head is solved, parts of train that they see"
     )
-    keep: Side = Field(default=3, description="best trials whose model.keras is kept, where they are finetunings")
+    keep_models: Side = Field(default=3, description="best trials whose model.keras is kept, where they are finetunings")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
-        yield from self._idle("keep", self.trial == "finetune", "trial: finetune")
+        yield from self._idle("keep_models", self.trial == "finetune", "trial: finetune")
         yield from self._idle("max_epochs", self.tuner == "hyperband", "tuner: hyperband")
 
 

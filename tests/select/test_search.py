@@ -149,7 +149,7 @@ def test_a_study_of_another_space_is_not_used(photos: Path, tmp_path: Path, monk
 
 
 def finetunings(photos: Path, **search: Any) -> Config:
-    wanted = {"space": RATES, "trial": "finetune", "keep": 1, **search}
+    wanted = {"space": RATES, "trial": "finetune", "keep_models": 1, **search}
     return config_of(photos, search=wanted, train=BRIEF, features={"views": 0})
 
 

@@ -136,7 +136,7 @@ def run_trials(
     def tell(outcome: Outcome) -> None:
         told = outcome.cause or f"{wanted.objective} {outcome.metrics[wanted.objective]:.4f}"
         progress.line(f"trial {outcome.trial}  {told}  {outcome.settings}")
-        keep_best(run, outcomes(oracle, space, wanted.max_epochs), wanted.objective, wanted.keep)
+        keep_best(run, outcomes(oracle, space, wanted.max_epochs), wanted.objective, wanted.keep_models)
 
     try:
         run_study(oracle, space, trials, tell, tuner_id="tuner0", max_epochs=wanted.max_epochs, until=until)
@@ -186,7 +186,7 @@ def study_folder(run: RunFolder, config: Config, space: Sequence[Dimension], ind
     Raises:
         RunFolderError: the run folder holds a study of another one.
     """
-    endings = {"max_trials", "max_minutes", "keep"}
+    endings = {"max_trials", "max_minutes", "keep_models"}
     about = config.model_dump(mode="json", exclude={"search": endings})
     digest = hashlib.sha256(json.dumps([__version__, about, [repr(each) for each in space]], sort_keys=True).encode())
     digest.update("\n".join(index.paths).encode())
