@@ -85,6 +85,7 @@ def tf_keras_model(folder: Path, pooled: bool) -> None:
     """A SavedModel of Keras 2."""
     import tf_keras
 
+    tf_keras.utils.set_random_seed(0)
     tf_keras.Sequential([tf_keras.Input((SIZE, SIZE, 3)), *_layers(tf_keras, pooled)]).save(folder, save_format="tf")
 
 
@@ -102,6 +103,7 @@ def hub_module(tmp_path_factory: pytest.TempPathFactory) -> MakeModule:
             made[kind, pooled] = tmp_path_factory.mktemp("hub") / kind
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of Keras 2
+                keras.utils.set_random_seed(0)
                 MAKERS[kind](made[kind, pooled], pooled)
         return made[kind, pooled]
 

@@ -264,6 +264,8 @@ def test_layer_of_a_configuration_alone_says_what_it_lacks(hub_module: MakeModul
     assert clone.interface == layer.interface
     with pytest.raises(RuntimeError, match="has no SavedModel: it was made from a configuration alone"):
         clone(PIXELS)
+    with pytest.raises(RuntimeError, match="has no SavedModel"):
+        clone.save_assets(str(hub_module("hub_object")))
 
 
 @pytest.mark.filterwarnings("ignore:Skipping nested container")

@@ -199,6 +199,22 @@ def test_preset_that_is_not_there_is_refused_at_once(
     assert time.perf_counter() - started < 5
 
 
+def test_preset_in_the_cache_needs_no_network(preset: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kagglehub.cache import Cache
+    from kagglehub.handle import parse_model_handle
+
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: pytest.fail("this must not be reached"))
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
+    handle, cache = parse_model_handle("keras/resnetv1/keras/resnet_18_imagenet/3"), Cache()
+    for file in Path(preset[0]).iterdir():
+        kept = Path(cache.get_path(handle, file.name))
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(file.read_bytes())
+        cache.mark_as_complete(handle, file.name)
+    found = build_backbone("keras_hub:kaggle://keras/resnetv1/keras/resnet_18_imagenet/3", image_size=(SIZE, SIZE)).model(PIXELS)
+    np.testing.assert_allclose(found, preset[1](PIXELS), rtol=1e-5, atol=1e-5)
+
+
 def test_without_keras_hub_one_line_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "keras_hub", None)
     (tmp_path / "config.json").write_text(json.dumps({}))

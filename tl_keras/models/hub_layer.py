@@ -110,9 +110,9 @@ class SavedModule:
 class HubModule(keras.layers.Layer):
     """A SavedModel as a layer: float32 images (b, h, w, 3) -> features (b, d) or (b, h, w, c), in float32.
 
-    Whatever the precision of the layers around it, it computes as its graph was written, which is float32 in all
-    published modules. While `freeze_batchnorm` is set it is called as in inference also when it trains: its weights
-    learn, its BatchNorm statistics and dropout stay still.
+    Whatever the precision of the layers around it, images go in as float32 and it computes as its graph was written.
+    While `freeze_batchnorm` is set it is called as in inference also when it trains: its weights learn, its BatchNorm
+    statistics and dropout stay still.
 
     Args:
         interface: how it is called; a mapping where it comes from a file.
@@ -153,17 +153,20 @@ class HubModule(keras.layers.Layer):
 
     def call(self, pixels: tf.Tensor, training: bool | None = False) -> tf.Tensor:
         """Compute features; its regularisation is added to the loss where it trains."""
+        module = self._require_module()
+        trains = bool(training) and self.trainable
+        if trains:
+            for loss in module.losses:
+                self.add_loss(loss())
+        learns = trains and self.has_training_mode and not self.freeze_batchnorm
+        return tf.cast(module.call(self.interface, pixels, learns), tf.float32)
+
+    def _require_module(self) -> SavedModule:
         if self.module is None:
             raise RuntimeError(
                 f"layer {self.name!r} has no SavedModel: it was made from a configuration alone. Load the whole .keras file."
             )
-        trains = bool(training) and self.trainable
-        if trains:
-            for loss in self.module.losses:
-                self.add_loss(loss())
-        return tf.cast(
-            self.module.call(self.interface, pixels, trains and self.has_training_mode and not self.freeze_batchnorm), tf.float32
-        )
+        return self.module
 
     def compute_output_spec(self, pixels: Any, training: bool | None = False) -> Any:
         """Known without the SavedModel, which a file brings last."""
@@ -174,7 +177,7 @@ class HubModule(keras.layers.Layer):
 
     def save_assets(self, folder: str) -> None:
         """Called by Keras: write the SavedModel without its weights."""
-        for name, content in self.module.files.items() if self.module else ():
+        for name, content in self._require_module().files.items():
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

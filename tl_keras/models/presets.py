@@ -46,7 +46,7 @@ def read_preset(backbone: str, *, load_weights: bool) -> keras.Model:
     """
     location = _location(backbone)
     try:
-        loaded = _keras_hub().models.Backbone.from_preset(location, load_weights=load_weights, dtype=keras.config.dtype_policy().name)
+        loaded = _keras_hub().models.Backbone.from_preset(location, load_weights=load_weights)
     except Exception as error:  # of Kaggle's, Hugging Face's and KerasHub's own kinds
         raise _failed(backbone, error) from error
     inputs = loaded.inputs
