@@ -15,6 +15,7 @@ from tl_keras.config import TrainConfig
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
 from tl_keras.transfer.checkpoints import Bar, History, KeepBest, KeyDropout, PhaseFiles, PhaseState, SaveState, weights_view
+from tl_keras.transfer.interrupts import StopAfterInterrupt, noted_interrupts
 from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
 from tl_keras.transfer.schedules import make_schedule
@@ -80,13 +81,15 @@ def run_phase(
     history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
     # SaveState sees the weights that train; History and KeepBest the averaged ones, which val saw.
-    callbacks = [bar, KeyDropout(), SaveState(files), *swap, history, KeepBest(files, state, config.monitor, phase.patience)]
+    stop = StopAfterInterrupt()
+    callbacks = [stop, bar, KeyDropout(), SaveState(files), *swap, history, KeepBest(files, state, config.monitor, phase.patience)]
     try:
         if not state.done:
             compile_model(model, phase, config)
             if state.epoch:
                 model.load_weights(files.state(state.epoch))
-            _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
+            with noted_interrupts(stop):
+                _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
     finally:
         bar.close()
         _restore_best(model, files, start)
