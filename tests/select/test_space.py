@@ -90,5 +90,8 @@ def test_choices_of_every_kind_come_back():
     values = [None, True, "avg", 2, [1], {"cat": 2.0}]
     (dimension,) = read_space({"train.class_weights": {"choice": ["none", {"cat": 2.0}]}})
     assert [dimension.decode(dimension.encode(value)) for value in values] == values
+    (mixed,) = read_space({"train.head_penalty": {"choice": [0.1, 1, 10]}})
+    assert hyperparameters([mixed]).space[0].values == [0.1, 1.0, 10.0]
+    assert [mixed.decode(mixed.encode(value)) for value in mixed.values] == [0.1, 1, 10]
     (numbers,) = read_space({"train.batch_size": {"choice": [8, 16]}})
     assert (numbers.encode(8), numbers.decode(np.int64(8))) == (8, 8)

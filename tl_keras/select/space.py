@@ -53,12 +53,16 @@ class Dimension:
 
     def encode(self, value: Any) -> Any:
         """A choice as KerasTuner takes it, which knows numbers and texts."""
-        return value if self.is_numeric else json.dumps(value, sort_keys=True)
+        if not self.is_numeric:
+            return json.dumps(value, sort_keys=True)
+        return float(value) if any(isinstance(each, float) for each in self.values) else value  # of one type
 
     def decode(self, value: Any) -> Any:
         """A value of KerasTuner's as the setting takes it."""
         plain = value.item() if hasattr(value, "item") else value  # NumPy's numbers are no settings
-        return plain if self.is_numeric else json.loads(plain)
+        if not self.is_numeric:
+            return json.loads(plain)
+        return next(each for each in self.values if each == plain) if self.kind == "choice" else plain
 
 
 def read_space(space: Mapping[str, Any]) -> list[Dimension]:
