@@ -8,7 +8,8 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -176,10 +177,8 @@ def train(options: argparse.Namespace) -> None:
     run_dir = options.run_dir or default_run_dir(config)
     workflows, progress = start(config)
     progress.line(f"run folder {run_dir}")
-    try:
+    with telling_how_to_go_on(config.mode, run_dir):
         metrics = workflows.train(config, run_dir, resume=options.resume, progress=progress)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(left_behind(config.mode, run_dir)) from interrupt
     show_metrics(metrics, progress, run_dir)
     return None
 
@@ -204,6 +203,15 @@ def stored_config(options: argparse.Namespace) -> "Config":
     if config.mode != options.mode:
         raise ConfigError(f"--mode: got '{options.mode}', but {options.run_dir} holds an interrupted run of mode '{config.mode}'.")
     return config
+
+
+@contextmanager
+def telling_how_to_go_on(mode: str, run_dir: Path) -> Iterator[None]:
+    """Let Ctrl-C end with what it leaves."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(left_behind(mode, run_dir)) from interrupt
 
 
 def left_behind(mode: str, run_dir: Path) -> str:
@@ -256,9 +264,8 @@ def rank(options: argparse.Namespace) -> None:
     result = workflows.rank(config, run_dir, progress=progress)
     progress.console.print(ranking_table(result["candidates"]))
     progress.line(result["why"])
-    progress.line(
-        f"train it: python -m tl_keras.run --mode finetune --data {shlex.quote(config.data.source)} --backbone {result['chosen']}"
-    )
+    source, chosen = shlex.quote(config.data.source), shlex.quote(result["chosen"])
+    progress.line(f"train it: python -m tl_keras.run --mode finetune --data {source} --backbone {chosen}")
     progress.line(f"everything lies in {run_dir}")
 
 
@@ -268,10 +275,8 @@ def search(options: argparse.Namespace) -> None:
     run_dir = options.run_dir or default_run_dir(config)
     workflows, progress = start(config)
     progress.line(f"run folder {run_dir}")
-    try:
+    with telling_how_to_go_on(config.mode, run_dir):
         result = workflows.search(config, run_dir, resume=options.resume, progress=progress)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(left_behind(config.mode, run_dir)) from interrupt
     objective = result["objective"]
     progress.line(
         f"{result['trials']} trials, {result['failed']} failed; the best: {result['settings'] or 'the configuration as it stands'}"
@@ -288,10 +293,8 @@ def crossval(options: argparse.Namespace) -> None:
     from tl_keras.console import difference_lines, summary_table
 
     progress.line(f"run folder {run_dir}")
-    try:
+    with telling_how_to_go_on(config.mode, run_dir):
         result = workflows.crossval(config, run_dir, resume=options.resume, progress=progress)
-    except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(left_behind(config.mode, run_dir)) from interrupt
     title = f"{len(result['folds'])} folds of {result['images']} images; test was not looked at"
     progress.console.print(summary_table(result["summary"], title))
     for line in difference_lines(result["against"]["differences"] if "against" in result else {}):

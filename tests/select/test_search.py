@@ -59,6 +59,26 @@ def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, tmp
         assert found["val_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
 
 
+def test_settings_of_the_head_share_one_backbone(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    module = import_module("tl_keras.select.trial")
+    real = module.open_features
+    monkeypatch.setattr(module, "open_features", lambda *given: built.append(1) or real(*given))
+    trials = HeadTrials(open_source(config_of(photos).data), Progress())
+    heads = (
+        {"features": {"selection": "anova", "keep": 0.2}},
+        {"features": {"selection": "anova", "keep": 0.3}},
+        {"train": {"head_penalty": 0.1}},
+        {"model": {"dropout": 0.5}},
+    )
+    for sections in heads:
+        trials(config_of(photos, **sections).model_copy(update={"mode": "extract"}), 1.0)
+    assert len(built) == 1
+    for sections in ({"model": {"pooling": "max"}}, {"features": {"stages": "last"}}, {"data": {"resize": "stretch"}}):
+        trials(config_of(photos, **sections).model_copy(update={"mode": "extract"}), 1.0)
+    assert len(built) == 4
+
+
 def test_a_share_is_of_train_alone_and_keeps_classes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     module = import_module("tl_keras.select.trial")

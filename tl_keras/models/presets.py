@@ -125,7 +125,7 @@ def _hugging_face(name: str) -> str:
     except Exception as offline:  # of its HTTP library's kinds, which change
         try:
             return str(huggingface_hub.snapshot_download(repository, local_files_only=True))
-        except Exception:
+        except (OSError, ValueError):  # it is not in the cache
             raise _failed(name, offline) from offline
     return name
 

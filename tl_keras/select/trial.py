@@ -17,6 +17,9 @@ from tl_keras.transfer.prepare import compute_and_cut
 from tl_keras.transfer.probe import Standardiser
 from tl_keras.transfer.task import POOLED, num_views
 
+SEEN_OF_MODEL = {"backbone", "weights", "preprocessing", "pooling"}  # settings that features depend on; a head has the others
+SEEN_OF_FEATURES = {"stages", "views", "max_gb"}
+
 
 class HeadTrials:
     """Trials of one study, which share what is computed: a backbone's features are opened once for all that use them.
@@ -31,7 +34,8 @@ class HeadTrials:
 
     def open(self, config: Config) -> tuple[Opened, NDArray[np.str_]]:
         """The features that a configuration learns from, computed, and the splits as its training would cut them."""
-        key = json.dumps([config.data.model_dump(mode="json"), config.model.model_dump(mode="json"), config.features.model_dump()])
+        model, features = config.model.model_dump(include=SEEN_OF_MODEL), config.features.model_dump(include=SEEN_OF_FEATURES)
+        key = json.dumps([config.data.model_dump(mode="json"), model, features], sort_keys=True)
         if key not in self._opened:
             opened = open_features(config, self._index, self._progress)
             split = compute_and_cut(opened.config, self._index, opened.frozen.pixels, opened.frozen, self._progress)

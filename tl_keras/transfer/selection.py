@@ -144,22 +144,16 @@ def _on_most_relevant(
     wanted = {min(largest, max(1, round(fraction * width))) for fraction in fractions}
     passed = {round(fraction * width) for fraction in FRACTIONS if method == "rfe" and max(wanted) < fraction * width < largest}
     for num in sorted(wanted | passed, reverse=True):
-        probe = _fit_on(most_relevant(scores, num), *problem)
+        probe = _fit_on(most_relevant(scores, num), problem)
         if num in wanted:
             yield probe, num
         if method == "rfe":
             scores = row_norms(probe.kernel)
 
 
-def _fit_on(
-    kept: NDArray[np.int64],
-    train: Pair,
-    val: Pair,
-    standardise: Standardiser,
-    class_weights: NDArray[np.float32],
-    penalty: float | None,
-) -> LinearProbe:
+def _fit_on(kept: NDArray[np.int64], problem: Problem) -> LinearProbe:
     """The probe on some features, as a probe on all."""
+    train, val, standardise, class_weights, penalty = problem
     narrow = Standardiser(standardise.mean[kept], standardise.scale[kept])
     seen = [(Shown(features, len(kept), lambda x: x.take(kept, axis=1)), labels) for features, labels in (train, val)]
     probe = fit_linear_probe(*seen, narrow, class_weights, penalty)
@@ -179,18 +173,12 @@ def _along_components(fractions: Sequence[float], problem: Problem) -> Iterator[
     vectors = axes.leading()[:, : max(1, IN_MEMORY_BYTES // (4 * len(features)))]
     most = vectors.shape[1]
     for num in sorted({min(most, max(1, round(fraction * most))) for fraction in fractions} - {0}):
-        yield _fit_along(np.ascontiguousarray(vectors[:, :num]), *problem), num
+        yield _fit_along(np.ascontiguousarray(vectors[:, :num]), problem), num
 
 
-def _fit_along(
-    vectors: NDArray[np.float32],
-    train: Pair,
-    val: Pair,
-    standardise: Standardiser,
-    class_weights: NDArray[np.float32],
-    penalty: float | None,
-) -> LinearProbe:
+def _fit_along(vectors: NDArray[np.float32], problem: Problem) -> LinearProbe:
     """The probe on what standardised features are along vectors (d, m), as a probe on all features."""
+    train, val, standardise, class_weights, penalty = problem
     width = vectors.shape[1]
     seen = [(Shown(features, width, lambda x: standardise(x) @ vectors), labels) for features, labels in (train, val)]
     probe = fit_linear_probe(*seen, Standardiser.identity(width), class_weights, penalty)
