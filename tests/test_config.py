@@ -92,6 +92,11 @@ OTHER: dict[str, Any] = {
     "crossval.training": "finetune",
     "crossval.against": "saved_models/other",
     "crossval.group_pattern": r"(patient\d+)",
+    "ensemble.members": ("resnet50", "saved_models/other"),
+    "ensemble.method": "vote",
+    "ensemble.meta": "mixture",
+    "ensemble.resamples": 3,
+    "ensemble.rounds": 7,
     "export.parity_images": 1,
     "runtime.seed": 2**31 - 1,
     "runtime.precision": "bfloat16",
@@ -108,6 +113,9 @@ NEEDS: dict[str, dict[str, Any]] = {
     "train.focal_gamma": {"train.loss": "focal"},
     "search.keep_models": {"search.trial": "finetune"},
     "search.max_epochs": {"search.tuner": "hyperband"},
+    "ensemble.meta": {"ensemble.method": "stack"},
+    "ensemble.resamples": {"ensemble.method": "bagging"},
+    "ensemble.rounds": {"ensemble.method": "boosting"},
 }
 
 
@@ -285,7 +293,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ("trian={epochs: 3}", "unknown key 'trian'. Did you mean 'train'?"),
         (
             "xyz=1",
-            "unknown key 'xyz'. Keys: 'mode', 'data', 'model', 'features', 'train', 'rank', 'search', 'crossval', 'export', 'runtime'.",
+            "unknown key 'xyz'. Keys: 'mode', 'data', 'model', 'features', 'train', 'rank', 'search', 'crossval', 'ensemble', 'export', 'runtime'.",
         ),
         ("export.qqq=1", "unknown key 'export.qqq'. Keys of 'export': 'parity_images'."),
         (
@@ -331,7 +339,7 @@ def test_fractions_must_leave_something_to_train_on() -> None:
 
 
 def test_unknown_mode_names_the_nearest() -> None:
-    modes = "'extract', 'finetune', 'pretrain', 'rank', 'search', 'crossval', 'evaluate', 'predict', 'export'"
+    modes = "'extract', 'finetune', 'pretrain', 'rank', 'search', 'crossval', 'ensemble', 'evaluate', 'predict', 'export'"
     line = f"--mode: mode: got 'finetun', expected one of {modes}. Did you mean 'finetune'?"
     assert mistakes(mode="finetun") == [line]
 

@@ -78,6 +78,9 @@ def spoil_one(folder: Path, data: bytes) -> Path:
         (["--mode", "pretrain", "--backbone", "auto"], ["model.backbone", "there is nothing to rank before pretraining"]),
         (["--mode", "crossval", "--set", "crossval.folds=1"], ["crossval.folds", "an integer >= 2"]),
         (["--mode", "crossval", "--resume"], ["--run-dir"]),
+        (["--mode", "ensemble"], ["ensemble.members: got none"]),
+        (["--mode", "ensemble", "--backbone", "vgg16"], ["--backbone", "--mode ensemble does not use it"]),
+        (["--mode", "ensemble", "vgg166", "vgg16"], ["unknown backbone 'vgg166'", "Did you mean 'vgg16'?"]),
         (["--mode", "crossval", "--resume", "--run-dir", "no/such/run"], ["no/such/run", "holds nothing to resume"]),
     ],
 )
@@ -113,6 +116,16 @@ def test_crossval_prints_mean_and_spread_and_compares(photo_folder, tmp_path, ca
     against = ["--set", f"crossval.against={tmp_path / 'A'}", "--run-dir", tmp_path / "B"]
     assert run.main([str(word) for word in [*command, *against]]) == 0
     assert "against the other: accuracy +0.0000 (95 % interval +0.0000 to +0.0000), which may be chance" in capfd.readouterr().out
+
+
+def test_ensemble_prints_members_differences_and_what_it_cannot_do(photo_folder, tmp_path, capfd):
+    command = ["--mode", "ensemble", "--data", photo_folder(per_class=12), "--set", "data.image_size=32", "small_resnet"]
+    assert run.main([str(word) for word in [*command, "--set", "ensemble.method=bagging", "--run-dir", tmp_path / "A"]]) == 0
+    printed = capfd.readouterr().out
+    assert "against small_resnet alone: test accuracy" in printed
+    assert "model.keras" not in printed
+    assert run.main([str(word) for word in [*command, "--set", "ensemble.method=boosting", "--run-dir", tmp_path / "B"]]) == 0
+    assert "no model.keras: gradient-boosted trees" in capfd.readouterr().out
 
 
 # --- mistakes in the data ------------------------------------------------------------------------------------------

@@ -15,13 +15,29 @@ _PUBLIC = {
     "BACKBONES": "tl_keras.models.backbones",
     "train": "tl_keras.workflows",
     "rank": "tl_keras.workflows",
+    "search": "tl_keras.workflows",
     "crossval": "tl_keras.workflows",
+    "ensemble": "tl_keras.workflows",
     "evaluate": "tl_keras.workflows",
     "predict": "tl_keras.workflows",
     "export": "tl_keras.workflows",
 }
 
-__all__ = ["BACKBONES", "Config", "UserError", "__version__", "crossval", "evaluate", "export", "load_config", "predict", "rank", "train"]
+__all__ = [
+    "BACKBONES",
+    "Config",
+    "UserError",
+    "__version__",
+    "crossval",
+    "ensemble",
+    "evaluate",
+    "export",
+    "load_config",
+    "predict",
+    "rank",
+    "search",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

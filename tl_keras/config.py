@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-Mode = Literal["extract", "finetune", "pretrain", "rank", "search", "crossval", "evaluate", "predict", "export"]
+Mode = Literal["extract", "finetune", "pretrain", "rank", "search", "crossval", "ensemble", "evaluate", "predict", "export"]
 MODES: tuple[str, ...] = get_args(Mode)
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
 AUTO = "auto"  # the backbone that `rank` puts first
@@ -250,6 +250,25 @@ class CrossvalConfig(Section):
     )
 
 
+class EnsembleConfig(Section):
+    """What is combined, and how."""
+
+    members: Annotated[tuple[Name, ...], Expected("a list of backbones or of run folders")] = Field(
+        default=(), description="backbones, or folders of runs on the same images; a run alone: its snapshots"
+    )
+    method: Literal["average", "vote", "stack", "bagging", "boosting", "soup"] = Field(
+        default="average", description="of probabilities, of first places, learned; of resamples, trees; of weights"
+    )
+    meta: Literal["linear", "mixture"] = Field(default="linear", description="stack: the meta-learner; mixture: a weighted mean")
+    resamples: Side = Field(default=10, description="bagging: heads of each backbone")
+    rounds: Side = Field(default=100, description="boosting: rounds at most")
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self._idle("meta", self.method == "stack", "method: stack")
+        yield from self._idle("resamples", self.method == "bagging", "method: bagging")
+        yield from self._idle("rounds", self.method == "boosting", "method: boosting")
+
+
 class ExportConfig(Section):
     """How an artifact is written and checked."""
 
@@ -278,6 +297,7 @@ class Config(Section):
     rank: RankConfig = Field(default_factory=RankConfig, description="choice of a backbone")
     search: SearchConfig = Field(default_factory=SearchConfig, description="choice of settings")
     crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, description="folds")
+    ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig, description="combination")
     export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
 

@@ -85,6 +85,42 @@ def difference_lines(differences: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return lines
 
 
+def ensemble_table(result: Mapping[str, Any]) -> Table:
+    """An ensemble and its single classifiers: on what they are compared by, and on test."""
+    where = result["judged_on"]
+    rows = [
+        (
+            name,
+            f"{found[where]['accuracy']:.3f}",
+            f"{found[where]['log_loss']:.3f}",
+            f"{found['test']['accuracy']:.3f}",
+            "{:.3f} to {:.3f}".format(*found["test"]["accuracy_ci95"]),
+            f"{found['test']['log_loss']:.3f}",
+        )
+        for name, found in [*((one["name"], one) for one in result["singles"]), (result["method"], result["together"])]
+    ]
+    told = where.replace("_", " ")
+    return plain_table(
+        ("", told, "loss", "test", "95 % interval", "loss"), rows, f"accuracy and log loss: chosen by {told}, reported on test"
+    )
+
+
+def ensemble_lines(result: Mapping[str, Any]) -> list[str]:
+    """How far an ensemble is from the best single classifier, and what it cannot do."""
+    lines = []
+    for where, found in result["difference"].items():
+        low, high = found["ci95"]
+        verdict = "a clear difference" if low > 0 or high < 0 else "which may be chance"
+        told = where.replace("_", " ")
+        lines.append(
+            f"against {result['best_single']} alone: {told} accuracy {found['mean']:+.4f} "
+            f"(95 % interval {low:+.4f} to {high:+.4f}), {verdict}"
+        )
+    if not result["is_keras"]:
+        lines.append(f"no model.keras: {result['not_keras']} are no Keras model, so predict, evaluate and export cannot use this run")
+    return lines
+
+
 def ranking_table(ranked: Sequence[Mapping[str, Any]]) -> Table:
     """Candidates of a ranking, the best first; a star marks those that none beats in both accuracy and time."""
     rows = [

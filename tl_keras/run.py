@@ -30,7 +30,8 @@ DESCRIPTION = "Transfer learning for images: from a folder of labelled images to
 MODE_HELP = (
     "extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
     "pretrain: a backbone from scratch; rank: which backbone suits these images; "
-    "search: better settings; crossval: how good a configuration is, with its spread; evaluate, predict, export: use a run"
+    "search: better settings; crossval: how good a configuration is, with its spread; "
+    "ensemble: several backbones or runs as one; evaluate, predict, export: use a run"
 )
 BACKBONE_HELP = (
     "a keras.applications name such as resnet50, small_resnet, a .keras file, the folder or address of a TF-Hub module, "
@@ -42,6 +43,7 @@ examples:
   python -m tl_keras.run --mode finetune --data photos/ --backbone mobilenet_v2
   python -m tl_keras.run --mode extract --data photos/ --dry-run               what would be done, and how long it takes
   python -m tl_keras.run --mode rank --data photos/                            the backbones on this machine, the best first
+  python -m tl_keras.run --mode ensemble --data photos/ mobilenet_v2 resnet50  heads on several backbones as one classifier
   python -m tl_keras.run --mode evaluate --run-dir saved_models/RUN            the test figures again
   python -m tl_keras.run --mode predict --run-dir saved_models/RUN new/*.jpg   classes and probabilities as CSV
   python -m tl_keras.run --mode export --run-dir saved_models/RUN              a SavedModel, checked against the model
@@ -93,7 +95,9 @@ def parser() -> Parser:
         help="predict: write here, .csv or .jsonl (default: CSV to standard output)",
     )
     made.add_argument("--version", action="version", version=f"tl_keras {__version__}")
-    made.add_argument("paths", metavar="PATH", nargs="*", help="predict: files, folders or globs; rank: backbones")
+    made.add_argument(
+        "paths", metavar="PATH", nargs="*", help="predict: files, folders or globs; rank: backbones; ensemble: backbones or runs"
+    )
     return made
 
 
@@ -127,6 +131,7 @@ USES: dict[str, tuple[str, ...]] = {  # which options a mode takes, beside --mod
     "rank": ("config", "data", "run_dir", "sets", "paths"),
     "search": ("config", "data", "backbone", "run_dir", "sets", "resume"),
     "crossval": ("config", "data", "backbone", "run_dir", "sets", "resume"),
+    "ensemble": ("config", "data", "run_dir", "sets", "paths"),
     "evaluate": ("run_dir", "data"),
     "predict": ("run_dir", "output", "paths"),
     "export": ("run_dir", "data"),
@@ -151,19 +156,19 @@ def check_options(options: argparse.Namespace) -> None:
     if (
         options.run_dir is None
         and ("run_dir" in USES[options.mode])
-        and (options.mode not in (*TRAININGS, "rank", "search", "crossval") or options.resume)
+        and (options.mode not in (*TRAININGS, "rank", "search", "crossval", "ensemble") or options.resume)
     ):
         raise ConfigError("--run-dir: expected the folder of a run, such as saved_models/NAME.")
 
 
 def configure(options: argparse.Namespace) -> "Config":
-    """Build the configuration of a training mode or of rank from the options."""
+    """Build the configuration of a mode that makes a run folder from the options."""
     from tl_keras.config_file import load_config
 
     flags = {
         "--data": ("data.source", options.data),
         "--backbone": ("model.backbone", options.backbone),
-        "PATH": ("rank.candidates", options.paths or None),
+        "PATH": ("ensemble.members" if options.mode == "ensemble" else "rank.candidates", options.paths or None),
     }
     given = {flag: (path, value) for flag, (path, value) in flags.items() if value is not None}
     return load_config(options.mode, file=options.config, flags=given, sets=options.sets)
@@ -302,6 +307,20 @@ def crossval(options: argparse.Namespace) -> None:
     progress.line(f"everything lies in {run_dir}")
 
 
+def ensemble(options: argparse.Namespace) -> None:
+    """--mode ensemble."""
+    config = configure(options)
+    run_dir = options.run_dir or default_run_dir(config)
+    workflows, progress = start(config)
+    from tl_keras.console import ensemble_lines, ensemble_table
+
+    result = workflows.ensemble(config, run_dir, progress=progress)
+    progress.console.print(ensemble_table(result))
+    for line in ensemble_lines(result):
+        progress.line(line)
+    progress.line(f"{result['metrics']['timing']['total_s']:.1f} s; everything lies in {run_dir}")
+
+
 def evaluate(options: argparse.Namespace) -> None:
     """--mode evaluate."""
     workflows, progress = start()
@@ -346,6 +365,7 @@ MODES: dict[str, Callable[[argparse.Namespace], None]] = {
     "rank": rank,
     "search": search,
     "crossval": crossval,
+    "ensemble": ensemble,
     "evaluate": evaluate,
     "predict": predict,
     "export": export,

@@ -33,6 +33,7 @@ RANKING_PICTURE = "rank.png"
 CROSSVAL = "crossval.json"
 FOLDS = "folds.csv"
 OUT_OF_FOLD = "out_of_fold.csv"
+ENSEMBLE = "ensemble.json"
 SEARCH = "search.json"
 TRIALS = "trials.csv"
 TRIALS_PICTURE = "trials.png"
@@ -146,6 +147,8 @@ class RunFolder:
         missing = [name for name in (MODEL, CONFIG, SPLITS) if not (self / name).is_file()]
         if missing:
             mend = "Continue it with --resume." if (self / CONFIG).exists() else "Give the folder that a training wrote."
+            if (self / ENSEMBLE).is_file():
+                mend = f"Its parts are not all Keras models, so that {PREDICTIONS} and {ENSEMBLE} are all there is."
             raise RunFolderError(f"{self.path}: holds no trained model ({missing[0]} is missing). {mend}")
         return self
 

@@ -1,10 +1,11 @@
-"""Intervals: Wilson's against its closed form, the corrected one against its paper's formula and a simulation."""
+"""Intervals: Wilson's against its closed form, the paired one against its paper's table, the corrected one against its paper's
+formula, both against a simulation."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from tl_keras.evaluate.intervals import corrected, wilson
+from tl_keras.evaluate.intervals import corrected, paired, wilson
 
 
 @pytest.mark.parametrize(("correct", "num"), [(0, 5), (5, 5), (175, 200), (1, 3)])
@@ -33,3 +34,30 @@ def test_corrected_is_wider_than_what_takes_folds_for_independent() -> None:
 def test_one_value_has_no_interval() -> None:
     with pytest.raises(ValueError, match="an interval needs at least two values"):
         corrected([0.5], 0.25)
+
+
+def right(both: int, mine: int, theirs: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    counts = [both, mine, theirs, neither]
+    return np.repeat([True, True, False, False], counts), np.repeat([True, False, True, False], counts)
+
+
+def test_paired_is_newcombe_s_tenth_method() -> None:
+    np.testing.assert_allclose(paired(*right(36, 12, 2, 0)), (0.0569, 0.3404), atol=5e-5)  # a line of his table
+
+
+def test_paired_turns_round_with_its_arguments_and_holds_no_difference() -> None:
+    one, other = right(150, 20, 5, 25)
+    low, high = paired(one, other)
+    assert paired(other, one) == pytest.approx((-high, -low))
+    assert low < 15 / 200 < high
+    low, high = paired(one, one)
+    assert low == -high < 0
+
+
+def test_paired_covers_the_truth_as_often_as_it_says() -> None:
+    draws = np.random.default_rng(0)
+    shares, hits, rounds = (0.8, 0.07, 0.04, 0.09), 0, 600
+    for _ in range(rounds):
+        low, high = paired(*right(*draws.multinomial(200, shares)))
+        hits += low <= 0.03 <= high
+    assert 0.93 <= hits / rounds <= 0.99

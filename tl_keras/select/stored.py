@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.sources import Index
-from tl_keras.models.classifier import count_parameters
+from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.precision import set_precision
@@ -22,10 +22,12 @@ class Opened:
 
     Attributes:
         config: without open settings, of mode 'extract'.
+        classifier: the network; its head is as it was built.
         num_parameters: of the backbone.
     """
 
     config: Config
+    classifier: Classifier
     frozen: FrozenFeatures
     num_parameters: int
 
@@ -50,5 +52,5 @@ def open_features(config: Config, index: Index, progress: Progress) -> Opened:
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
     pixels.identify(progress)
     frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
-    _, _, frozen = settle_precision(config, classifier, frozen, np.full(len(index.paths), "train"), progress)
-    return Opened(config, frozen, num_parameters)
+    _, classifier, frozen = settle_precision(config, classifier, frozen, np.full(len(index.paths), "train"), progress)
+    return Opened(config, classifier, frozen, num_parameters)

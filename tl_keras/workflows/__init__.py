@@ -5,6 +5,7 @@ line.
 """
 
 from tl_keras.workflows.crossval import crossval
+from tl_keras.workflows.ensemble import ensemble
 from tl_keras.workflows.evaluate import evaluate
 from tl_keras.workflows.export import export
 from tl_keras.workflows.plan import make_plan
@@ -14,4 +15,4 @@ from tl_keras.workflows.search import search
 from tl_keras.workflows.setting_up import set_up
 from tl_keras.workflows.train import train
 
-__all__ = ["crossval", "evaluate", "export", "make_plan", "predict", "rank", "search", "set_up", "train", "write_predictions"]
+__all__ = ["crossval", "ensemble", "evaluate", "export", "make_plan", "predict", "rank", "search", "set_up", "train", "write_predictions"]

@@ -41,7 +41,7 @@ def evaluate(run_dir: Path, *, source: str | None = None, progress: Progress | N
         trained.run.clear_scratch()
     result = {
         "mode": "evaluate",
-        "backbone": trained.config.model.backbone,
+        "backbone": trained.backbone,
         "seed": trained.config.runtime.seed,
         "source": where,
         "data": {"test": len(data.rows("test")), "classes": len(data.classes), "skipped": len(data.pixels.bad)},

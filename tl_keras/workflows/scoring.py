@@ -15,6 +15,9 @@ from tl_keras.evaluate.metrics import classification_metrics, softmax
 from tl_keras.progress import Progress
 from tl_keras.transfer.feeds import Feed
 
+AGREEMENT_IMAGES = 4
+AGREEMENT_GPU = 3e-2  # largest difference of a probability where convolutions are computed in TensorFloat-32
+
 
 class Clock:
     """Wall-clock seconds by name: laps, and their total."""
@@ -76,3 +79,24 @@ def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | Non
 def measure(data: ImageData, split: str, probabilities: NDArray[np.float64]) -> dict[str, Any]:
     """The figures of one split; see `evaluate.metrics`."""
     return classification_metrics(probabilities, data.labels(split), data.classes)
+
+
+def check_agreement(data: ImageData, model: keras.Model, probabilities: NDArray[np.float64], allowed: float) -> dict[str, Any]:
+    """Compare the model that is saved, from pixels, with the probabilities of val that came from stored outputs.
+
+    Args:
+        model: float32 pixels (b, h, w, 3) -> logits (b, k).
+        probabilities: (n, k), in the order of `data.rows("val")`.
+        allowed: largest difference of a probability, where convolutions are computed in float32.
+
+    Raises:
+        RuntimeError: they differ by more than the precision of what was stored explains.
+    """
+    places = np.linspace(0, len(probabilities) - 1, min(AGREEMENT_IMAGES, len(probabilities))).astype(np.int64)
+    pixels = data.pixels.read(data.rows("val")[places])
+    again = softmax(model(pixels.astype(np.float32), training=False).numpy())
+    worst = float(np.abs(again - probabilities[places]).max())
+    allowed = AGREEMENT_GPU if tf.config.list_physical_devices("GPU") else allowed
+    if not worst <= allowed:
+        raise RuntimeError(f"model.keras and the stored features disagree: probabilities differ by {worst:.1e}, more than {allowed:.0e}")
+    return {"images": len(places), "largest_difference": worst}

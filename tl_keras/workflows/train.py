@@ -5,9 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras import run_folder as names
@@ -16,7 +14,6 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data import splits
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.sources import Index, open_source
-from tl_keras.evaluate.metrics import softmax
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
@@ -30,14 +27,12 @@ from tl_keras.transfer.prepare import build, prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import POOLED, Task
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.scoring import Clock, measure, score
+from tl_keras.workflows.scoring import Clock, check_agreement, measure, score
 from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
 from tl_keras.workflows.trained import data_root, read_config
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
-AGREEMENT_IMAGES = 4
 AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
-AGREEMENT_GPU = 3e-2  # where convolutions are computed in TensorFloat-32
 
 
 def train(
@@ -111,22 +106,6 @@ def scoring_feed(task: Task, classifier: Classifier) -> Feed:
     return PixelFeed(task, classifier.model) if task.config.mode == "pretrain" else finetune_feed(task, classifier)
 
 
-def check_agreement(task: Task, model: keras.Model, probabilities: NDArray[np.float64]) -> dict[str, Any]:
-    """Compare the saved model, from pixels, with the probabilities of val that came from stored features.
-
-    Raises:
-        RuntimeError: they differ by more than the precision of what was stored explains.
-    """
-    places = np.linspace(0, len(probabilities) - 1, min(AGREEMENT_IMAGES, len(probabilities))).astype(np.int64)
-    pixels = task.data.pixels.read(task.data.rows("val")[places])
-    again = softmax(model(pixels.astype(np.float32), training=False).numpy())
-    worst = float(np.abs(again - probabilities[places]).max())
-    allowed = AGREEMENT_GPU if tf.config.list_physical_devices("GPU") else AGREEMENT[task.config.mode]
-    if not worst <= allowed:
-        raise RuntimeError(f"model.keras and the stored features disagree: probabilities differ by {worst:.1e}, more than {allowed:.0e}")
-    return {"images": len(places), "largest_difference": worst}
-
-
 def _finish(task: Task, clock: Clock, scored: Sequence[str]) -> dict[str, Any]:
     run, config = task.run, task.config
     classifier = in_float32(task)
@@ -139,7 +118,9 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str]) -> dict[str, Any]:
     if "test" in scores:
         write_predictions(run / names.PREDICTIONS, task.data, "test", scores["test"])
     selected = read_selection(run)
-    agreement = {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(task, model, scores["val"])}
+    agreement = (
+        {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(task.data, model, scores["val"], AGREEMENT[config.mode])}
+    )
     clock.lap("evaluate_s")
     metrics = {
         "mode": config.mode,

@@ -13,6 +13,7 @@ from tl_keras.config_file import from_yaml
 from tl_keras.data import splits
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import RunFolderError
+from tl_keras.models.backbones import short_name
 from tl_keras.models.presets import INSTALL
 from tl_keras.run_folder import RunFolder
 
@@ -40,6 +41,12 @@ class Trained:
     model: keras.Model
     index: Index
     split: NDArray[np.str_]
+
+    @property
+    def backbone(self) -> str:
+        """The name of its backbone, or of an ensemble's members."""
+        members = self.config.ensemble.members
+        return " + ".join(map(short_name, members)) if self.config.mode == "ensemble" else self.config.model.backbone
 
     @property
     def image_size(self) -> tuple[int, int]:

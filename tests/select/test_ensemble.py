@@ -1,0 +1,275 @@
+"""Ensembles: what members are, that test and held-out images take no part, what is kept, what cannot be combined."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss
+
+from tl_keras import run_folder as names
+from tl_keras import workflows
+from tl_keras.config import Config
+from tl_keras.data.sources import open_source
+from tl_keras.errors import ConfigError, DataError, RunFolderError
+from tl_keras.progress import Progress
+from tl_keras.select import members as making
+from tl_keras.select.ensemble_of_backbones import FROM_BACKBONES, of_backbones
+from tl_keras.select.members import answer_out_of_fold, bag_heads, open_members, resample, solve_head
+from tl_keras.workflows.ensemble_of_runs import FROM_RUNS, parts_of
+
+PhotoFolder = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path_factory.getbasetemp() / "cache_of_ensembles"))
+
+
+@pytest.fixture(scope="module")
+def photos(photo_folder: PhotoFolder) -> Path:
+    return photo_folder(classes=("cat", "dog", "owl"), per_class=20)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A second backbone, in a file: a random convolution."""
+    pixels = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu", kernel_initializer=keras.initializers.HeNormal(seed=0))(
+        keras.layers.Rescaling(1 / 255)(pixels)
+    )
+    path = tmp_path_factory.mktemp("other") / "other.keras"
+    keras.Model(pixels, x).save(path)
+    return str(path)
+
+
+def config_of(photos: Path, *members: str, **sections: Any) -> Config:
+    data = {"source": str(photos), "image_size": 16} | sections.pop("data", {})
+    wanted = {"members": members} | sections.pop("ensemble", {})
+    return Config.model_validate({"mode": "ensemble", "data": data, "ensemble": wanted, "crossval": {"folds": 3}, **sections})
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+# --- over backbones ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", FROM_BACKBONES)
+def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(photos: Path, other: str, tmp_path: Path, method: str) -> None:
+    run = tmp_path / "R"
+    result = workflows.ensemble(config_of(photos, "small_resnet", other, ensemble={"method": method}), run)
+    lines = rows_of(run / names.PREDICTIONS)
+    classes = ("cat", "dog", "owl")
+    truth = [classes.index(line["class"]) for line in lines]
+    answers = np.array([[float(line[f"p_{name}"]) for name in classes] for line in lines])
+    answers /= answers.sum(axis=1, keepdims=True)  # the file has six digits
+    assert result["together"]["test"]["accuracy"] == pytest.approx(accuracy_score(truth, answers.argmax(axis=1)))
+    assert result["together"]["test"]["log_loss"] == pytest.approx(log_loss(truth, answers), abs=1e-4)
+    assert [one["name"] for one in result["singles"]] == ["small_resnet", "other"]
+    assert result["is_keras"] == (run / names.MODEL).is_file() == (method != "boosting")
+    assert {line["path"] for line in lines} == {line["path"] for line in rows_of(run / names.SPLITS) if line["split"] == "test"}
+    if method != "boosting":
+        found = {each.path: each.probabilities for each in workflows.predict(run, [str(photos / line["path"]) for line in lines])}
+        again = np.array([[found[str(photos / line["path"])][name] for name in classes] for line in lines])
+        np.testing.assert_allclose(again, answers, atol=1e-5)
+        evaluated = workflows.evaluate(run)
+        assert evaluated["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
+        assert evaluated["backbone"] == "small_resnet + other"
+
+
+def test_singles_are_what_extract_trains(photos: Path, other: str, tmp_path: Path) -> None:
+    result = workflows.ensemble(config_of(photos, "small_resnet", other), tmp_path / "E")
+    alone = Config.model_validate({"mode": "extract", "data": {"source": str(photos), "image_size": 16}, "model": {"backbone": other}})
+    metrics = workflows.train(alone, tmp_path / "R")
+    single = result["singles"][1]
+    assert single["val"]["log_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
+    assert single["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], abs=1e-5)
+
+
+def test_an_ensemble_exports_as_one_model(photos: Path, other: str, tmp_path: Path) -> None:
+    config = config_of(photos, "small_resnet", other, ensemble={"method": "stack"})
+    workflows.ensemble(config, tmp_path / "R")
+    assert max(workflows.export(tmp_path / "R")["largest_difference"].values()) < 1e-3
+
+
+def test_the_same_seed_gives_the_same_ensemble_and_another_other_resamples(photos: Path, tmp_path: Path) -> None:
+    def found(seed: int, name: str) -> list[dict[str, str]]:
+        config = config_of(photos, "small_resnet", ensemble={"method": "bagging", "resamples": 3}, runtime={"seed": seed})
+        workflows.ensemble(config, tmp_path / name)
+        return rows_of(tmp_path / name / names.PREDICTIONS)
+
+    assert found(0, "A") == found(0, "B") != found(1, "C")
+
+
+def test_labels_of_test_take_no_part(photos: Path, other: str) -> None:
+    config = config_of(photos, "small_resnet", other, ensemble={"method": "stack"})
+    index = open_source(config.data)
+    found = of_backbones(config, index, Progress())
+    split = found.data.split
+    labels = index.labels.copy()
+    labels[split == "test"] = (labels[split == "test"] + 1) % 3
+    given = tuple(split.tolist())
+    again, expected = (of_backbones(config, replace(index, labels=each, given=given), Progress()) for each in (labels, index.labels))
+    np.testing.assert_array_equal(again.test.together, expected.test.together)
+    np.testing.assert_array_equal(again.val.together, expected.val.together)
+
+
+def test_out_of_fold_each_image_is_answered_by_heads_that_have_not_seen_it(photos: Path) -> None:
+    config = config_of(photos, "small_resnet")
+    index = open_source(config.data)
+    members = open_members(config, ["small_resnet"], index, Progress())
+    found = answer_out_of_fold(members, config, Progress())
+    split = members[0].data.split
+    assert found.rows.tolist() == np.flatnonzero(split != "test").tolist()
+    assert sorted(np.concatenate([fold.held_out for fold in found.folds])) == list(range(len(found.rows)))
+    fold = found.folds[0]
+    labels = index.labels.copy()
+    labels[found.rows[fold.held_out]] = (labels[found.rows[fold.held_out]] + 1) % 3
+    data = replace(members[0].data, index=replace(index, labels=labels))
+    again = answer_out_of_fold([replace(members[0], data=data)], config, Progress())
+    if all(np.array_equal(mine.train, theirs.train) for mine, theirs in zip(found.folds, again.folds, strict=True)):
+        np.testing.assert_array_equal(again.probabilities[:, fold.held_out], found.probabilities[:, fold.held_out])
+
+
+def test_resamples_keep_the_classes_and_leave_images_out(photos: Path) -> None:
+    labels = np.repeat(np.arange(3), [5, 30, 65]).astype(np.int32)
+    rows = resample(labels, np.random.default_rng(0))
+    assert np.bincount(labels[rows]).tolist() == [5, 30, 65]
+    assert 0.55 < len(np.unique(rows)) / len(rows) < 0.72  # 1 - 1/e of large classes
+    members = open_members(config_of(photos, "small_resnet"), ["small_resnet"], open_source(config_of(photos).data), Progress())
+    first, second = bag_heads(members[0], 2, seed=0)
+    assert not np.array_equal(first.kernel, second.kernel)
+    assert not np.array_equal(first.kernel, solve_head(members[0]).kernel)
+
+
+def test_boosting_learns_from_no_more_than_memory_is_given_to(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 5})
+    assert workflows.ensemble(config, tmp_path / "A")["images"] == 42
+    members = open_members(config, ["small_resnet"], open_source(config.data), Progress())
+    monkeypatch.setattr(making, "BOOSTED_BYTES", 20 * 4 * members[0].features("val").shape[1])
+    result = workflows.ensemble(config, tmp_path / "B")
+    assert result["images"] == 20
+    assert len(rows_of(tmp_path / "B" / names.PREDICTIONS)) == 9
+
+
+def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path) -> None:
+    told: list[str] = []
+    progress = Progress()
+    progress.line = told.append  # type: ignore[method-assign]
+    open_size = config_of(photos, data={"image_size": None})
+    found = making.with_one_size(open_size, ["mobilenet_075", "mobilenet_v2"], progress)
+    assert found.data.image_size == 224
+    assert told == ["images of 224 pixels a side for all (mobilenet_075's own is 192)"]
+    assert making.with_one_size(config_of(photos), ["mobilenet_075", "mobilenet_v2"], progress).data.image_size == 16
+    assert making.distinct(["a", "b", "a"]) == ["a#1", "b", "a#2"]
+
+
+# --- over runs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runs(photos: Path, other: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs on the same images."""
+    root = tmp_path_factory.mktemp("runs")
+    for name, backbone in (("first", "small_resnet"), ("second", other)):
+        config = {"mode": "extract", "data": {"source": str(photos), "image_size": 16}, "model": {"backbone": backbone}}
+        workflows.train(Config.model_validate(config), root / name)
+    return [root / "first", root / "second"]
+
+
+def of_runs(runs: list[Path], **sections: Any) -> Config:
+    wanted = {"members": [str(run) for run in runs]} | sections.pop("ensemble", {})
+    return Config.model_validate({"mode": "ensemble", "ensemble": wanted, "crossval": {"folds": 3}, **sections})
+
+
+@pytest.mark.parametrize("method", [method for method in FROM_RUNS if method != "soup"])
+def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path], tmp_path: Path, method: str) -> None:
+    result = workflows.ensemble(of_runs(runs, ensemble={"method": method}), tmp_path / "R")
+    for run, single in zip(runs, result["singles"], strict=True):
+        metrics = json.loads((run / names.METRICS).read_text())
+        assert single["name"] == run.name
+        assert single["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], abs=1e-4)
+    assert (tmp_path / "R" / names.SPLITS).read_bytes() == (runs[0] / names.SPLITS).read_bytes()
+    assert workflows.evaluate(tmp_path / "R")["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
+    assert result["metrics"]["data"]["train"] == 42
+
+
+def test_a_class_with_one_image_cannot_be_stacked_on() -> None:
+    assert sorted(np.concatenate(parts_of(np.array([0, 0, 1, 1, 1], np.int32), 5, 0))) == [0, 1, 2, 3, 4]
+    with pytest.raises(DataError, match="each class needs two images"):
+        parts_of(np.array([0, 1, 1], np.int32), 5, 0)
+
+
+def test_an_ensemble_of_runs_that_are_one_is_that_one(runs: list[Path], tmp_path: Path) -> None:
+    result = workflows.ensemble(of_runs([runs[0], runs[0]]), tmp_path / "R")
+    assert [one["name"] for one in result["singles"]] == ["first#1", "first#2"]
+    assert result["together"]["test"]["log_loss"] == pytest.approx(result["singles"][0]["test"]["log_loss"], abs=1e-6)
+    assert result["difference"]["test"]["mean"] == 0
+
+
+def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], photos: Path, tmp_path: Path) -> None:
+    for name, data, words in (
+        ("cut", {"image_size": 16, "split_seed": 1}, "was trained on other images, classes or splits"),
+        ("size", {"image_size": 20}, "takes images of 20x20 by crop"),
+        ("resize", {"image_size": 16, "resize": "stretch"}, "takes images of 16x16 by stretch"),
+    ):
+        workflows.train(Config.model_validate({"mode": "extract", "data": {"source": str(photos)} | data}), tmp_path / name)
+        with pytest.raises(RunFolderError, match=words):
+            workflows.ensemble(of_runs([runs[0], tmp_path / name]), tmp_path / "R")
+        assert not (tmp_path / "R").exists()
+
+
+def test_images_that_have_moved_are_found_with_data(runs: list[Path], photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "moved")
+    result = workflows.ensemble(of_runs(runs, data={"source": str(tmp_path / "moved")}), tmp_path / "R")
+    expected = workflows.ensemble(of_runs(runs), tmp_path / "E")
+    assert result["together"] == expected["together"]
+    assert json.loads((tmp_path / "R" / names.ENSEMBLE).read_text())["members"] == [str(run) for run in runs]
+
+
+# --- mistakes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("members", "sections", "words"),
+    [
+        ((), {}, "ensemble.members: got none"),
+        (("small_resnet",), {}, "got small_resnet alone, and 'average' needs two"),
+        (("small_resnet", "vgg16"), {"ensemble": {"method": "soup"}}, "averages the weights of runs"),
+        (("small_resnet", "vgg16"), {"model": {"hidden": [8]}}, "solves linear heads"),
+        (("small_resnet", "vgg16"), {"runtime": {"precision": "bfloat16"}}, "expected 'auto' or 'float32'"),
+    ],
+)
+def test_what_backbones_cannot_be_combined(photos: Path, tmp_path: Path, members: tuple[str, ...], sections: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        workflows.ensemble(config_of(photos, *members, **sections), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
+
+
+def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
+    for config, words in (
+        (of_runs(runs[:1]), "first alone, expected two runs"),
+        (of_runs([runs[0], Path("vgg16")]), "is a run and vgg16 is none"),
+        (of_runs(runs, ensemble={"method": "bagging"}), "trains heads on backbones"),
+        (of_runs(runs, model={"pooling": "max"}), "model: has settings that do nothing"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            workflows.ensemble(config, tmp_path / "R")
+        assert not (tmp_path / "R").exists()
+
+
+def test_what_is_no_keras_model_says_so(photos: Path, tmp_path: Path) -> None:
+    workflows.ensemble(config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 2}), tmp_path / "R")
+    with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
+        workflows.evaluate(tmp_path / "R")
+    with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
+        workflows.ensemble(of_runs([tmp_path / "R", tmp_path / "R"]), tmp_path / "E")

@@ -1,0 +1,104 @@
+"""Several classifiers as one: heads on stored features of backbones, or the models of runs, combined, measured and kept as a run."""
+
+from pathlib import Path
+from typing import Any
+
+from tl_keras import run_folder as names
+from tl_keras.config import Config
+from tl_keras.config_file import to_yaml
+from tl_keras.data import dataset
+from tl_keras.data.sources import open_source
+from tl_keras.errors import ConfigError
+from tl_keras.models.classifier import count_parameters
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.select.ensemble import Ensemble, compare
+from tl_keras.select.ensemble_of_backbones import of_backbones
+from tl_keras.workflows.ensemble_of_runs import of_runs
+from tl_keras.workflows.scoring import Clock, check_agreement, measure
+from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.train import write_predictions
+
+AGREEMENT = 1e-4  # largest difference of a probability between the figures and the model that is saved
+
+
+def ensemble(config: Config, run_dir: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Combine the classifiers of `ensemble.members` as `ensemble.method` says.
+
+    Args:
+        config: `mode` is 'ensemble'. Over runs, the sections `ensemble` and `runtime` count, and `data.source` where their images
+            have moved.
+        run_dir: the folder to make: an ordinary run's, with `model.keras` wherever all parts are Keras models.
+
+    Returns:
+        What ensemble.json holds: see `select.ensemble.compare`; `method`, `members`, `is_keras`, and the `metrics` of metrics.json.
+
+    Raises:
+        UserError: anything that the user can mend; a folder made for it is gone again.
+    """
+    clock, progress, run = Clock(), progress or Progress(), RunFolder(run_dir)
+    config = checked(config)
+    set_up(config.runtime)
+    with undone_on_failure(run, resume=False):
+        members = [RunFolder(Path(name).expanduser()) for name in config.ensemble.members]
+        runs = [member for member in members if (member / names.CONFIG).is_file()]
+        if runs and len(runs) < len(members):
+            other = next(member.path for member in members if member not in runs)
+            raise ConfigError(f"ensemble.members: {runs[0].path} is a run and {other} is none. Give runs only, or backbones only.")
+        if runs:
+            found = of_runs(config, runs, run, progress)
+        else:
+            found = of_backbones(config, open_source(config.data), progress)
+            dataset.write(found.data, run, progress)
+        clock.lap("combine_s")
+        result = write(found, run, clock)
+    return result
+
+
+def checked(config: Config) -> Config:
+    """The configuration in float32, in which the figures and the model that is saved agree.
+
+    Raises:
+        ConfigError: another precision is asked for, or there are no members.
+    """
+    if config.runtime.precision not in ("auto", "float32"):
+        raise ConfigError(f"runtime.precision: got '{config.runtime.precision}', expected 'auto' or 'float32' for an ensemble.")
+    if not config.ensemble.members:
+        raise ConfigError("ensemble.members: got none. Name backbones, such as mobilenet_v2 resnet50, or the folders of runs.")
+    return config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": "float32"})})
+
+
+def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
+    """Write what a run folder holds of an ensemble, the metrics last; splits.csv is there already."""
+    names.write_text(run / names.CONFIG, to_yaml(found.config))
+    names.write_json(run / names.ENVIRONMENT, environment())
+    write_predictions(run / names.PREDICTIONS, found.data, "test", found.test.together)
+    agreement, parameters = {}, {}
+    if found.model is not None:
+        agreement = {"agreement": check_agreement(found.data, found.model, found.val.together, AGREEMENT)}
+        parameters = {"parameters": count_parameters(found.model)}
+        names.write_whole(run / names.MODEL, found.model.save)
+    clock.lap("write_s")
+    metrics = {
+        "mode": "ensemble",
+        "backbone": " + ".join(found.names),
+        "seed": found.config.runtime.seed,
+        "data": found.data.counts(),
+        **parameters,
+        "val": measure(found.data, "val", found.val.together),
+        "test": measure(found.data, "test", found.test.together),
+        **agreement,
+        "timing": clock.timing(),
+    }
+    wanted = found.config.ensemble
+    result = {
+        "method": wanted.method,
+        "members": list(wanted.members),
+        **compare(found),
+        **found.notes,
+        "is_keras": found.model is not None,
+        "metrics": metrics,
+    }
+    names.write_json(run / names.ENSEMBLE, result)
+    names.write_json(run / names.METRICS, metrics)
+    return result

@@ -1,0 +1,148 @@
+"""Ensembles of runs on the same images: their models combined, or one model with an average of their weights."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras import run_folder as names
+from tl_keras.config import Config
+from tl_keras.data import dataset
+from tl_keras.data.dataset import ImageData
+from tl_keras.errors import ConfigError, DataError, RunFolderError
+from tl_keras.models.combined import Rule, combined_model, side_by_side
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.select.ensemble import RULES, Answers, Ensemble, Numbers, OutOfFold, Probabilities, fit_meta
+from tl_keras.select.members import distinct
+from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.workflows.scoring import score_pixels
+from tl_keras.workflows.trained import Trained, data_root, open_run
+
+SPLITS = ("val", "test")
+SETTLED = ("model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Classifiers on the same images.
+
+    Attributes:
+        config: what the ensemble's run folder keeps.
+        data: their images and splits.
+        names: of the classifiers.
+        models: each float32 pixels (b, h, w, 3) -> logits (b, k).
+        singles: what each says of 'val' and of 'test', (m, n, k).
+    """
+
+    config: Config
+    data: ImageData
+    names: list[str]
+    models: list[keras.Model]
+    singles: dict[str, Probabilities]
+
+
+def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progress: Progress) -> Ensemble:
+    """Combine the models of runs.
+
+    Args:
+        run: the ensemble's own folder, to which splits.csv is copied.
+
+    Raises:
+        ConfigError: too few runs, settings that runs have settled, or a method that makes its members itself.
+        RunFolderError: a folder without a model, or runs of other images, splits, classes or sizes.
+    """
+    method = config.ensemble.method
+    if method not in FROM_RUNS:
+        raise ConfigError(f"ensemble.method: got '{method}', which trains heads on backbones. Give names of backbones, not runs.")
+    for section in SETTLED:
+        if getattr(config, section) != Config.model_fields[section].get_default(call_default_factory=True):
+            raise ConfigError(f"{section}: has settings that do nothing for an ensemble of runs, which have their own. Take them away.")
+    if len(folders) < 2:
+        raise ConfigError(f"ensemble.members: got {folders[0].path} alone, expected two runs at least.")
+    trained = [open_run(folder.path) for folder in folders]
+    for other in trained[1:]:
+        require_same(trained[0], other)
+    runs = open_runs(config, trained, progress)
+    shutil.copyfile(trained[0].run / names.SPLITS, run / names.SPLITS)
+    return FROM_RUNS[method](runs)
+
+
+def require_same(first: Trained, other: Trained) -> None:
+    """Raise RunFolderError where two runs cannot be combined, or not compared: one's test images may be another's train."""
+    mine, theirs = ((each.index.classes, each.index.paths, each.split.tolist()) for each in (first, other))
+    if mine != theirs:
+        raise RunFolderError(
+            f"{other.run.path}: was trained on other images, classes or splits than {first.run.path}; one could have learned what the "
+            "other is tested on. Train both on the same --data with the same settings in data."
+        )
+    sizes = ((each.image_size, each.config.data.resize) for each in (first, other))
+    (size, resize), (other_size, other_resize) = sizes
+    if (size, resize) != (other_size, other_resize):
+        told = ["x".join(map(str, one)) + f" by {how}" for one, how in ((other_size, other_resize), (size, resize))]
+        raise RunFolderError(
+            f"{other.run.path}: takes images of {told[0]}, and {first.run.path} of {told[1]}; one model takes one. "
+            "Train both with the same data.image_size and data.resize."
+        )
+
+
+def open_runs(config: Config, trained: Sequence[Trained], progress: Progress) -> Runs:
+    """Run all models over val and test at once: each image is decoded once."""
+    first = trained[0]
+    moved = config.data.source != type(config.data)().source
+    settings = first.config.data.model_copy(update={"source": config.data.source}) if moved else first.config.data
+    about = first.config.model_copy(update={"data": settings})
+    index = replace(first.index, root=data_root(about))
+    data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
+    models = [each.model for each in trained]
+    everything = combined_model(models, side_by_side)
+    singles = {}
+    for split in SPLITS:
+        rows = data.rows(split)
+        with progress.bar(f"evaluate {split}", len(rows)) as advance:
+            singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance), 1, 0)
+    wanted = config.ensemble.model_copy(update={"members": tuple(str(each.run.path.resolve()) for each in trained)})
+    kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
+    return Runs(about.model_copy(update=kept), data, distinct([each.run.path.name for each in trained]), models, singles)
+
+
+def by_rule(runs: Runs) -> Ensemble:
+    """The mean probability of the models, or their vote."""
+    numbers, rule = RULES[runs.config.ensemble.method]
+    return _combined(runs, numbers, rule)
+
+
+def stacked(runs: Runs) -> Ensemble:
+    """A meta-learner on the models, which learns from what they say of val; they have chosen by it, but not learned from it."""
+    labels, wanted = runs.data.labels("val"), runs.config
+    parts = parts_of(labels, wanted.crossval.folds, wanted.data.split_seed)
+    weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
+    meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names)
+    found = _combined(runs, meta.numbers, meta.rule)
+    out_of_fold = OutOfFold(Answers(labels, runs.singles["val"], meta.answers), parts)
+    return replace(found, out_of_fold=out_of_fold, notes={"learned_from": "val", **meta.notes})
+
+
+def parts_of(labels: NDArray[np.int32], num: int, seed: int) -> list[NDArray[np.int64]]:
+    """Cut images into parts, each with every class: `num`, or as many as the rarest class has images.
+
+    Raises:
+        DataError: a class has one image.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    num = min(num, int(np.bincount(labels).min()))
+    if num < 2:
+        raise DataError("ensemble.method: 'stack' learns from val, where each class needs two images, and one has one. Take 'average'.")
+    return [part for _, part in StratifiedKFold(num, shuffle=True, random_state=seed).split(labels, labels)]
+
+
+def _combined(runs: Runs, numbers: Numbers, rule: Rule) -> Ensemble:
+    val, test = (Answers(runs.data.labels(split), runs.singles[split], numbers(runs.singles[split])) for split in SPLITS)
+    return Ensemble(runs.config, runs.data, runs.names, val, test, combined_model(runs.models, rule))
+
+
+FROM_RUNS: dict[str, Callable[[Runs], Ensemble]] = {"average": by_rule, "vote": by_rule, "stack": stacked}
