@@ -64,6 +64,7 @@ OTHER: dict[str, Any] = {
     "train.momentum": 0.0,
     "train.weight_decay": 0.0,
     "train.schedule": "onecycle",
+    "train.cycles": 2,
     "train.warmup_fraction": 0.0,
     "train.step_epochs": 1,
     "train.step_factor": 0.5,
@@ -108,6 +109,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "data.augment.cval": {"data.augment.fill_mode": "constant"},
     "features.keep": {"features.selection": "pca"},
     "train.momentum": {"train.optimizer": "sgd"},
+    "train.cycles": {"train.schedule": "cosine_restarts"},
     "train.step_epochs": {"train.schedule": "step"},
     "train.step_factor": {"train.schedule": "step"},
     "train.focal_gamma": {"train.loss": "focal"},
@@ -310,6 +312,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ("train.focal_gamma=3", "train.focal_gamma: got 3.0, which does nothing without loss: focal."),
         ("train.momentum=0.5", "train.momentum: got 0.5, which does nothing without optimizer: sgd."),
         ("train.step_epochs=5", "train.step_epochs: got 5, which does nothing without schedule: step."),
+        ("train.cycles=3", "train.cycles: got 3, which does nothing without schedule: cosine_restarts."),
         ("data.augment.cval=9", "data.augment.cval: got 9.0, which does nothing without fill_mode: constant."),
     ],
 )
@@ -323,6 +326,31 @@ def test_contradictions_are_all_told() -> None:
         "--set: train.warmup_fraction: got 0.2, which does nothing without a schedule other than onecycle.",
         "--set: train.step_factor: got 0.5, which does nothing without schedule: step.",
     ]
+
+
+def test_restarts_need_an_epoch_a_cycle_and_no_early_stop() -> None:
+    restarts = ["train.schedule=cosine_restarts", "train.cycles=3"]
+    assert mistakes(*restarts, "train.epochs=2", "train.patience=4") == [
+        "--set: train.cycles: got 3, expected at most epochs, which is 2: a cycle ends with an epoch.",
+        "--set: train.patience: got 4, expected null with schedule: cosine_restarts: a restart makes epochs worse for a while, which is "
+        "no reason to stop.",
+    ]
+    assert load_config("finetune", file=None, flags={}, sets=[*restarts, "train.epochs=3"]).train.cycles == 3
+
+
+@pytest.mark.parametrize("mode", ["extract", "search", "crossval"])
+def test_restarts_need_more_than_a_head(mode: str) -> None:
+    line = "train.schedule: got 'cosine_restarts', which does nothing where a head alone is trained: it keeps no snapshots."
+    assert mistakes("train.schedule=cosine_restarts", mode=mode) == [f"--set: {line}"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "sets"),
+    [("finetune", []), ("pretrain", []), ("search", ["search.trial=finetune"]), ("crossval", ["crossval.training=finetune"])],
+)
+def test_restarts_are_for_backbones_that_train(mode: str, sets: list[str]) -> None:
+    config = load_config(mode, file=None, flags={}, sets=["train.schedule=cosine_restarts", *sets])
+    assert config.train.schedule == "cosine_restarts"
 
 
 @pytest.mark.parametrize("setting", ["model.hidden=[8]", "train.loss=focal"])

@@ -182,11 +182,15 @@ class TrainConfig(Section):
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="the rule of the updates")
     momentum: Number = Field(default=0.9, ge=0, lt=1, description="of sgd")
     weight_decay: Number = Field(default=0.01, ge=0, description="decoupled: times rate, off each kernel every step")
-    schedule: Literal["cosine", "onecycle", "step", "constant"] = Field(
+    schedule: Literal["cosine", "cosine_restarts", "onecycle", "step", "constant"] = Field(
         default="cosine",
-        description="rate over steps; onecycle has its own warm-up of 30 % in place of warmup_fraction",
+        description="rate over steps; onecycle has its own warm-up of 30 % in place of warmup_fraction; "
+        "cosine_restarts keeps the weights of each cycle's end in snapshots/",
     )
-    warmup_fraction: Number = Field(default=0.1, ge=0, lt=1, description="fraction of all steps with a rising rate")
+    cycles: Side = Field(default=5, description="times that the rate falls from its peak to 0, where schedule is cosine_restarts")
+    warmup_fraction: Number = Field(
+        default=0.1, ge=0, lt=1, description="fraction of all steps (cosine_restarts: of the first cycle's) with a rising rate"
+    )
     step_epochs: Side = Field(default=10, description="epochs between two drops, where schedule is step")
     step_factor: Area = Field(default=0.1, description="what a drop multiplies the rate by, where schedule is step")
     loss: Literal["cross_entropy", "focal", "mse"] = Field(default="cross_entropy", description="what training lowers")
@@ -205,6 +209,16 @@ class TrainConfig(Section):
         yield from self._idle("warmup_fraction", self.schedule != "onecycle", "a schedule other than onecycle")
         yield from self._idle("step_epochs", self.schedule == "step", "schedule: step")
         yield from self._idle("step_factor", self.schedule == "step", "schedule: step")
+        yield from self._idle("cycles", self.schedule == "cosine_restarts", "schedule: cosine_restarts")
+        if self.schedule == "cosine_restarts":
+            yield from self._wrong_with_restarts()
+
+    def _wrong_with_restarts(self) -> Iterator[tuple[str, str]]:
+        if self.epochs is not None and self.epochs < self.cycles:
+            yield "cycles", f"got {self.cycles}, expected at most epochs, which is {self.epochs}: a cycle ends with an epoch."
+        if self.patience is not None:
+            got = f"got {self.patience}, expected null with schedule: cosine_restarts"
+            yield "patience", f"{got}: a restart makes epochs worse for a while, which is no reason to stop."
 
 
 class RankConfig(Section):
@@ -308,6 +322,9 @@ class Config(Section):
                 "train.head_penalty",
                 f"got {self.train.head_penalty!r}, which does nothing without a linear head and loss: cross_entropy.",
             )
+        trained = {"search": self.search.trial, "crossval": self.crossval.training}.get(self.mode, self.mode)
+        if trained == "extract" and self.train.schedule == "cosine_restarts":
+            yield "train.schedule", "got 'cosine_restarts', which does nothing where a head alone is trained: it keeps no snapshots."
         if self.mode == "pretrain" and self.features.stages == "all":
             yield "features.stages", "got 'all', expected 'last': pretraining has no frozen features."
         if self.features.selection != "none" and not solved:

@@ -26,6 +26,7 @@ MODEL = "model.keras"
 BACKBONE = "backbone.keras"
 ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
+SNAPSHOTS = "snapshots"  # the weights of each cycle's end, and what val says of them
 EXPORT = "export"
 RANKING = "rank.csv"
 RANKING_JSON = "rank.json"

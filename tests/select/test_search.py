@@ -18,7 +18,7 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError, TrainingError, UserError
 from tl_keras.progress import Progress
-from tl_keras.select.study import TUNERS
+from tl_keras.select.study import TUNERS, Outcome
 from tl_keras.select.trial import HeadTrials
 from tl_keras.transfer.trunk import Trunk
 
@@ -186,6 +186,17 @@ def test_whole_trainings_keep_the_best_models_only(photos: Path, tmp_path: Path)
         assert "test" not in metrics
         assert not (tmp_path / "R" / "trials" / folder / names.PREDICTIONS).exists()
     assert result["metrics"]["mode"] == "finetune"
+
+
+def test_snapshots_go_where_models_go(tmp_path: Path) -> None:
+    run = names.RunFolder(tmp_path)
+    for trial in ("good", "bad"):
+        folder = tmp_path / "trials" / trial / names.SNAPSHOTS
+        folder.mkdir(parents=True)
+        (folder / "1.weights.h5").touch()
+    found = [Outcome(trial, {}, 1.0, {"val_loss": loss}, None) for trial, loss in (("good", 0.1), ("bad", 0.2))]
+    workflow.keep_best(run, found, "val_loss", 1)
+    assert [path.parent.name for path in tmp_path.glob("trials/*/snapshots")] == ["good"]
 
 
 def test_a_batch_that_memory_does_not_hold_is_halved(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,18 @@ def test_pretraining_trains_everything_at_one_rate():
     assert (train.unfreeze_from, train.layer_decay, train.learning_rate) == ("all", 1.0, 0.1)
 
 
+@pytest.mark.parametrize(
+    ("mode", "num_train", "cycles", "epochs"), [("finetune", 600, 3, 21), ("finetune", 4_000, 5, 5), ("pretrain", 600, 7, 35)]
+)
+def test_open_epochs_make_cycles_equally_long(mode, num_train, cycles, epochs):
+    train = resolved(mode, "train.schedule=cosine_restarts", f"train.cycles={cycles}", num_train=num_train)
+    assert (train.epochs, train.cycles) == (epochs, cycles)
+
+
+def test_views_are_those_of_the_epochs_that_cycles_need():
+    assert resolved_config("finetune", "train.schedule=cosine_restarts", num_train=4_000).features.views == 4
+
+
 @pytest.mark.parametrize(("mode", "views", "stages"), [("extract", 0, "all"), ("finetune", 7, "last")])
 def test_features_suit_the_mode_unless_chosen_by_hand(mode, views, stages):
     features = resolved_config(mode).features

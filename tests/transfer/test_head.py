@@ -13,6 +13,7 @@ from tl_keras.run_folder import CHECKPOINTS
 from tl_keras.transfer import head
 from tl_keras.transfer.probe import Standardiser, fit_linear_probe
 from tl_keras.transfer.selection import select_features
+from tl_keras.transfer.snapshots import snapshots_of
 from tl_keras.transfer.task import POOLED, Task
 
 MakeTask = Callable[..., Task]
@@ -57,6 +58,15 @@ def test_head_with_hidden_layers_answers_on_pixels_as_val_said(make_task: MakeTa
     assert [line[:2] for line in lines] == [["head", "1"], ["head", "2"], ["head", "3"]]
     assert found == pytest.approx(best, abs=1e-3)
     assert same(before, backbone_weights(task))
+
+
+def test_head_has_no_restarts_and_no_snapshots(make_task: MakeTask) -> None:
+    plain = make_task("plain", **HIDDEN)
+    restarts = make_task("restarts", **HIDDEN | {"train": {"head_epochs": 3, "schedule": "cosine_restarts", "cycles": 2}})
+    for task in (plain, restarts):
+        head.train_head(task)
+    assert same(plain.classifier.head.get_weights(), restarts.classifier.head.get_weights())
+    assert snapshots_of(restarts.run) == []
 
 
 @pytest.mark.parametrize("sections", [{}, HIDDEN], ids=["linear", "hidden"])

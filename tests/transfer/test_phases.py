@@ -13,9 +13,11 @@ import tensorflow as tf
 from tl_keras.config import TrainConfig
 from tl_keras.errors import TrainingError
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
+from tl_keras.run_folder import CHECKPOINTS, HISTORY, SNAPSHOTS, RunFolder
 from tl_keras.transfer.checkpoints import HISTORY_HEADER, PhaseState
 from tl_keras.transfer.phases import Phase, run_phase
+from tl_keras.transfer.schedules import Schedule
+from tl_keras.transfer.snapshots import snapshots_of
 
 NUM, BATCH = 20, 8
 RNG = np.random.default_rng(0)
@@ -69,11 +71,12 @@ def go(
     rate: float = 0.05,
     patience: int | None = None,
     train: Any = batches,
+    snapshots: bool = False,
     **config: Any,
 ) -> PhaseState:
     run.path.mkdir(exist_ok=True)
     settings = TrainConfig(batch_size=BATCH, **config)
-    phase = Phase("finetune", epochs, NUM, rate, {}, patience)
+    phase = Phase("finetune", epochs, NUM, rate, {}, patience, model if snapshots else None)
     return run_phase(model, train, VAL, phase, settings, run, progress or Progress())
 
 
@@ -108,6 +111,13 @@ def test_history_has_a_line_for_each_epoch_and_tells_it(run: RunFolder) -> None:
         f"finetune   1/3  train loss {first[0]:.4f} accuracy {first[1]:.4f}  val loss {first[2]:.4f} accuracy {first[3]:.4f}"
     )
     assert abs(float(seconds) - first[5]) < 0.06  # both are rounded, the line to 0.1
+
+
+@pytest.mark.parametrize(("schedule", "ends"), [("cosine", [9]), ("cosine_restarts", [6, 9])])
+def test_history_has_the_rate_of_the_last_step_of_each_epoch(run: RunFolder, schedule: str, ends: list[int]) -> None:
+    go(run, small_model(), schedule=schedule, warmup_fraction=0, **({} if len(ends) == 1 else {"cycles": 2}))
+    rate = Schedule(schedule, 0.05, 9, cycle_ends=ends)
+    assert [float(line[6]) for line in history(run)[1:]] == pytest.approx([float(rate(step)) for step in (2, 5, 8)], rel=1e-5)
 
 
 @pytest.mark.parametrize(("monitor", "rate"), [("val_loss", 0.8), ("val_accuracy", 0.2)])
@@ -149,6 +159,22 @@ def test_a_loss_that_is_no_number_is_one_line(run: RunFolder, monitor: str) -> N
     with pytest.raises(TrainingError, match=text):
         go(run, model, train=broken, monitor=monitor)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+def test_weights_that_are_no_numbers_are_no_snapshot(run: RunFolder) -> None:
+    def breaking(first: int) -> Any:  # in the second epoch, with which the second cycle ends
+        return batches(first).enumerate().map(lambda step, batch: (batch[0] if step < 3 else batch[0] * np.nan, *batch[1:]))
+
+    with pytest.raises(TrainingError, match=r"^finetune epoch 2: loss is nan"):
+        go(run, small_model(), epochs=2, train=breaking, snapshots=True, schedule="cosine_restarts", cycles=2)
+    assert [file.name for file in snapshots_of(run)] == ["1.weights.h5"]
+    assert not (run / SNAPSHOTS / "2.weights.h5").exists()
+
+
+@pytest.mark.parametrize("settings", [{"schedule": "cosine", "snapshots": True}, {"schedule": "cosine_restarts", "cycles": 3}], ids=str)
+def test_no_snapshots_without_restarts_or_a_classifier(run: RunFolder, settings: dict[str, Any]) -> None:
+    go(run, small_model(), **settings)
+    assert snapshots_of(run) == []
 
 
 def interrupt_at(epoch: int) -> Told:

@@ -7,9 +7,16 @@ import numpy as np
 from tl_keras.models.backbone_loading import build_backbone
 from tl_keras.run_folder import BACKBONE
 from tl_keras.transfer.pretrain import pretrain, save_backbone
+from tl_keras.transfer.snapshots import snapshots_of
 from tl_keras.transfer.task import Task
 
 MakeTask = Callable[..., Task]
+
+
+def test_pretraining_with_restarts_keeps_snapshots(make_task: MakeTask) -> None:
+    task = make_task(mode="pretrain", train={"epochs": 2, "schedule": "cosine_restarts", "cycles": 2})
+    pretrain(task)
+    assert [file.name for file in snapshots_of(task.run)] == ["1.weights.h5", "2.weights.h5"]
 
 
 def test_pretrained_backbone_is_taken_by_path_with_the_same_feature_map(make_task: MakeTask) -> None:

@@ -1,7 +1,7 @@
 """What a phase leaves behind as it goes: its state for --resume, its best weights, its history.
 
-Every epoch ends in this order: the state's weights, the best weights, and last `<phase>.json`, whose epoch numbers name
-them both. A run killed in between goes on from the epoch before, whose files are all still there.
+Every epoch ends in this order: the state's weights, a snapshot where a cycle ends, the best weights, and last `<phase>.json`,
+whose epoch numbers name them. A run killed in between goes on from the epoch before, whose files are all still there.
 """
 
 import csv
@@ -84,6 +84,21 @@ class SaveState(keras.callbacks.Callback):
         write_whole(self.files.state(epoch + 1), self.model.save_weights)
 
 
+class CheckFinite(keras.callbacks.Callback):
+    """Stop a training whose loss is no number; comes before anything that keeps its weights as a result."""
+
+    def __init__(self, phase: str) -> None:
+        super().__init__()
+        self.phase = phase
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = logs or {}
+        for name in ("loss", "val_loss"):  # whatever is monitored: an accuracy stays finite when the weights do not
+            if not math.isfinite(logs[name]):
+                rate = "head_learning_rate" if self.phase == "head" else "learning_rate"
+                raise TrainingError(f"{self.phase} epoch {epoch + 1}: {name} is {logs[name]}. Lower train.{rate}, or set train.clip_norm.")
+
+
 class KeepBest(keras.callbacks.Callback):
     """Write the weights of the best epoch, stop when none gets better, and commit the epoch."""
 
@@ -93,9 +108,7 @@ class KeepBest(keras.callbacks.Callback):
         self.sign = -1.0 if monitor == "val_accuracy" else 1.0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = logs or {}
-        self._check_finite(epoch, logs)
-        value = float(logs[self.monitor])
+        value = float((logs or {})[self.monitor])
         self.state.epoch = epoch + 1
         if self.state.best is None or self.sign * value < self.sign * self.state.best:
             self.state.best, self.state.best_epoch, self.state.waited = value, epoch + 1, 0
@@ -107,14 +120,6 @@ class KeepBest(keras.callbacks.Callback):
             self.model.stop_training = True
         self.state.done = enough or epoch + 1 == self.params["epochs"]
         self.files.write(self.state)
-
-    def _check_finite(self, epoch: int, logs: dict[str, Any]) -> None:
-        for name in ("loss", "val_loss"):  # whatever is monitored: an accuracy stays finite when the weights do not
-            if not math.isfinite(logs[name]):
-                rate = "head_learning_rate" if self.files.phase == "head" else "learning_rate"
-                raise TrainingError(
-                    f"{self.files.phase} epoch {epoch + 1}: {name} is {logs[name]}. Lower train.{rate}, or set train.clip_norm."
-                )
 
 
 class KeyDropout(keras.callbacks.Callback):
@@ -132,24 +137,27 @@ class KeyDropout(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """Append a line to history.csv and tell one line after each epoch."""
+    """Append a line to history.csv and tell one line after each epoch; the learning rate in it is that of the last step."""
 
     def __init__(self, file: Path, phase: str, epochs: int, first_epoch: int, progress: Progress) -> None:
         super().__init__()
         self.file, self.phase, self.epochs, self.progress = file, phase, epochs, progress
-        self.started = 0.0
+        self.started, self.rate = 0.0, 0.0
         _keep_lines_before(file, phase, first_epoch)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.started = time.perf_counter()
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        if batch + 1 == self.params["steps"]:  # at the end of the epoch the optimizer has the next step's, at a restart the peak
+            self.rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs, seconds = logs or {}, time.perf_counter() - self.started
         values = [float(logs[name]) for name in HISTORY_HEADER[2:6]]
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         with self.file.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow(
-                [self.phase, epoch + 1, *(f"{value:.6g}" for value in values), f"{rate:.6g}", f"{seconds:.2f}"]
+                [self.phase, epoch + 1, *(f"{value:.6g}" for value in values), f"{self.rate:.6g}", f"{seconds:.2f}"]
             )
         loss, accuracy, val_loss, val_accuracy = values
         self.progress.line(

@@ -4,6 +4,8 @@ They gave 0.925 to 0.940 test accuracy on 600 photos of flowers (MobileNetV2, th
 number of images or parameters tips a rule is judgement, not measurement. The choices are written to the run's config.yaml.
 """
 
+import math
+
 from tl_keras.config import Config
 
 FINETUNE_VIEWS = 7  # against 3: flowers 0.932 and 0.912 on test; PACS sketches 0.940 and 0.921 on val, both 0.893 on test
@@ -22,7 +24,7 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
     """
     scratch = config.mode == "pretrain"
     chosen = {
-        "epochs": PRETRAIN_EPOCHS if scratch else finetune_epochs(num_train),
+        "epochs": open_epochs(config, num_train),
         "learning_rate": LEARNING_RATES[config.mode == "pretrain", config.train.optimizer],
         "layer_decay": 1.0 if scratch else LAYER_DECAY,
         "unfreeze_from": "all" if scratch else lowest_stage(num_train, stages, num_parameters),
@@ -30,7 +32,7 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
     missing = {name: value for name, value in chosen.items() if getattr(config.train, name) is None}
     views = config.features.views
     if views is None:
-        epochs = config.train.epochs or finetune_epochs(num_train)
+        epochs = config.train.epochs or open_epochs(config, num_train)
         views = min(FINETUNE_VIEWS, epochs - 1) if config.mode == "finetune" else 0  # each epoch shows one, the plain one among them
     features = config.features.model_copy(update={"views": views, "stages": head_stages(config)})
     return config.model_copy(update={"train": config.train.model_copy(update=missing), "features": features})
@@ -39,6 +41,13 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
 def head_stages(config: Config) -> str:
     """Whose features the head sees: `features.stages`, or what suits the mode."""
     return config.features.stages or ("all" if config.mode == "extract" and config.model.pooling != "flatten" else "last")
+
+
+def open_epochs(config: Config, num_train: int) -> int:
+    """The passes of finetuning or pretraining; with restarts as many more as make the cycles equally long."""
+    epochs = PRETRAIN_EPOCHS if config.mode == "pretrain" else finetune_epochs(num_train)
+    cycles = config.train.cycles if config.train.schedule == "cosine_restarts" else 1
+    return math.ceil(epochs / cycles) * cycles
 
 
 def finetune_epochs(num_train: int) -> int:

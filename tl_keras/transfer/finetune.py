@@ -47,5 +47,6 @@ def train_backbone(task: Task, feed: Feed, name: str, lowest: str, *, freeze_bat
         learning_rate=chosen(train.learning_rate),
         scales=update_scales(task.classifier, chosen(train.layer_decay)),
         patience=train.patience,
+        whole=task.classifier.model,
     )
     run_phase(feed.model, feed.train, feed.ordered("val"), phase, train, task.run, task.progress)

@@ -1,7 +1,7 @@
 """The head's own phase: a classifier learned on stored features of the frozen backbone.
 
 A linear head is solved by `probe`; one with hidden layers learns by steps, in `phases`. Both see standardised
-features, and both end as weights of the Keras head on raw features.
+features, and both end as weights of the Keras head on raw features. Where the schedule restarts, this phase has a plain cosine.
 """
 
 import json
@@ -95,6 +95,8 @@ def describe(probe: LinearProbe) -> str:
 
 def _step_head(task: Task, standardise: Standardiser) -> None:
     train = task.config.train
+    if train.schedule == "cosine_restarts":  # the head is one start for all cycles to come: nobody keeps snapshots of it
+        train = train.model_copy(update={"schedule": "cosine"})
     phase = Phase(
         name="head",
         epochs=train.head_epochs,

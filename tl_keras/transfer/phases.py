@@ -14,11 +14,22 @@ import keras
 from tl_keras.config import TrainConfig
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
-from tl_keras.transfer.checkpoints import Bar, History, KeepBest, KeyDropout, PhaseFiles, PhaseState, SaveState, weights_view
+from tl_keras.transfer.checkpoints import (
+    Bar,
+    CheckFinite,
+    History,
+    KeepBest,
+    KeyDropout,
+    PhaseFiles,
+    PhaseState,
+    SaveState,
+    weights_view,
+)
 from tl_keras.transfer.interrupts import StopAfterInterrupt, noted_interrupts
 from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
-from tl_keras.transfer.schedules import make_schedule
+from tl_keras.transfer.schedules import cycle_ends, make_schedule
+from tl_keras.transfer.snapshots import KeepSnapshots
 
 
 @dataclass(frozen=True)
@@ -32,6 +43,8 @@ class Phase:
         learning_rate: peak rate of the head.
         scales: factor on the update of a variable, by its path; 1 where it is not named.
         patience: epochs without a better one before it stops; None never stops early.
+        whole: the classifier that the phase trains, all of it or a part, whose weights are kept at the end of each cycle of
+            `schedule: cosine_restarts`; None keeps none.
     """
 
     name: str
@@ -40,6 +53,7 @@ class Phase:
     learning_rate: float
     scales: Mapping[str, float]
     patience: int | None
+    whole: keras.Model | None = None
 
     def steps(self, batch_size: int) -> int:
         """Batches of one epoch, the last, smaller one included."""
@@ -80,9 +94,10 @@ def run_phase(
     bar = Bar(phase.name, phase.steps(config.batch_size), progress)
     history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
-    # SaveState sees the weights that train; History and KeepBest the averaged ones, which val saw.
-    stop = StopAfterInterrupt()
-    callbacks = [stop, bar, KeyDropout(), SaveState(files), *swap, history, KeepBest(files, state, config.monitor, phase.patience)]
+    # SaveState sees the weights that train; those after the swap the averaged ones, which val saw. KeepBest commits the epoch.
+    stop, best = StopAfterInterrupt(), KeepBest(files, state, config.monitor, phase.patience)
+    kept = [CheckFinite(phase.name), *_keep_snapshots(phase, config, run), best]
+    callbacks = [stop, bar, KeyDropout(), SaveState(files), *swap, history, *kept]
     try:
         if not state.done:
             compile_model(model, phase, config)
@@ -94,6 +109,12 @@ def run_phase(
         bar.close()
         _restore_best(model, files, start)
     return files.read()
+
+
+def _keep_snapshots(phase: Phase, config: TrainConfig, run: RunFolder) -> list[KeepSnapshots]:
+    if config.schedule != "cosine_restarts" or phase.whole is None:
+        return []
+    return [KeepSnapshots(run, phase.whole, cycle_ends(phase.epochs, config.cycles))]
 
 
 def _fit(model: keras.Model, train: Any, val: Any, phase: Phase, steps: int, first_epoch: int, callbacks: list[Any]) -> None:

@@ -211,12 +211,13 @@ def require_unfinished(run: RunFolder) -> RunFolder:
 
 
 def keep_best(run: RunFolder, found: Sequence[Outcome], objective: str, keep: int) -> None:
-    """Remove models and checkpoints of trials other than the best; their figures stay."""
+    """Remove models, snapshots and checkpoints of trials other than the best; their figures stay."""
     kept = {each.trial for each in best(found, objective)[:keep]}
     for folder in (run / TRIALS).glob("*"):
         shutil.rmtree(folder / names.CHECKPOINTS, ignore_errors=True)
         if folder.name not in kept:
             (folder / names.MODEL).unlink(missing_ok=True)
+            shutil.rmtree(folder / names.SNAPSHOTS, ignore_errors=True)
 
 
 def write_trials(file: Path, found: Sequence[Outcome], space: Sequence[Dimension]) -> None:
