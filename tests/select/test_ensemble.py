@@ -17,11 +17,13 @@ from tl_keras import run_folder as names
 from tl_keras import workflows
 from tl_keras.config import Config
 from tl_keras.data.sources import open_source
-from tl_keras.errors import ConfigError, DataError, RunFolderError
+from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
 from tl_keras.progress import Progress
 from tl_keras.select import members as making
 from tl_keras.select.ensemble_of_backbones import FROM_BACKBONES, of_backbones
 from tl_keras.select.members import answer_out_of_fold, bag_heads, open_members, resample, solve_head
+from tl_keras.select.soup import greedy_soup
+from tl_keras.workflows import ensemble_of_runs as runs_room
 from tl_keras.workflows.ensemble_of_runs import FROM_RUNS, parts_of
 
 PhotoFolder = Callable[..., Path]
@@ -236,6 +238,55 @@ def test_images_that_have_moved_are_found_with_data(runs: list[Path], photos: Pa
     assert json.loads((tmp_path / "R" / names.ENSEMBLE).read_text())["members"] == [str(run) for run in runs]
 
 
+def test_a_soup_is_one_network_with_the_average_of_weights(photos: Path, runs: list[Path], tmp_path: Path) -> None:
+    data = {"source": str(photos), "image_size": 16}
+    workflows.train(Config.model_validate({"mode": "extract", "data": data, "train": {"head_penalty": 0.01}}), tmp_path / "third")
+    result = workflows.ensemble(of_runs([runs[0], tmp_path / "third"], ensemble={"method": "soup"}), tmp_path / "R")
+    by_name = {"first": runs[0], "third": tmp_path / "third"}
+    kept = [keras.models.load_model(by_name[name] / names.MODEL).get_weights() for name in result["in_soup"]]
+    soup = keras.models.load_model(tmp_path / "R" / names.MODEL)
+    for mine, *theirs in zip(soup.get_weights(), *kept, strict=True):
+        np.testing.assert_allclose(mine, np.mean(theirs, axis=0), rtol=1e-6, atol=1e-7)
+    best = max(one["val"]["accuracy"] for one in result["singles"])
+    assert result["together"]["val"]["accuracy"] >= best
+    with pytest.raises(UserError, match="are of different networks"):
+        workflows.ensemble(of_runs(runs, ensemble={"method": "soup"}), tmp_path / "E")
+
+
+def test_averages_are_tried_without_changing_the_members(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+
+    def noting(members: Any, load: Any, score: Any) -> Any:
+        before = {name: load(name).arrays for name in members}
+        score([np.zeros_like(array) for array in before["first#1"]])
+        for name, arrays in before.items():
+            for one, other in zip(arrays, load(name).arrays, strict=True):
+                np.testing.assert_array_equal(one, other)
+            looked_at.append(name)
+        return greedy_soup(members, load, score)
+
+    monkeypatch.setattr(runs_room, "greedy_soup", noting)
+    workflows.ensemble(of_runs([runs[0], runs[0]], ensemble={"method": "soup"}), tmp_path / "R")
+    assert looked_at == ["first#1", "first#2"]
+
+
+def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: Path) -> None:
+    settings = {
+        "mode": "finetune",
+        "data": {"source": str(photos), "image_size": 16},
+        "train": {"schedule": "cosine_restarts", "cycles": 2, "epochs": 2, "batch_size": 16},
+        "features": {"views": 0},
+    }
+    workflows.train(Config.model_validate(settings), tmp_path / "run")
+    result = workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "R")
+    assert [one["name"] for one in result["singles"]] == ["snapshot1", "snapshot2"]
+    first, last = result["singles"]
+    assert first["test"]["log_loss"] != last["test"]["log_loss"]
+    shutil.rmtree(tmp_path / "run" / "snapshots")
+    with pytest.raises(ConfigError, match="kept no snapshots"):
+        workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
+
+
 # --- mistakes ------------------------------------------------------------------------------------------------------
 
 
@@ -257,7 +308,7 @@ def test_what_backbones_cannot_be_combined(photos: Path, tmp_path: Path, members
 
 def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
     for config, words in (
-        (of_runs(runs[:1]), "first alone, expected two runs"),
+        (of_runs(runs[:1]), "first alone, which kept no snapshots"),
         (of_runs([runs[0], Path("vgg16")]), "is a run and vgg16 is none"),
         (of_runs(runs, ensemble={"method": "bagging"}), "trains heads on backbones"),
         (of_runs(runs, model={"pooling": "max"}), "model: has settings that do nothing"),

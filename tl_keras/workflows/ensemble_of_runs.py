@@ -1,4 +1,7 @@
-"""Ensembles of runs on the same images: their models combined, or one model with an average of their weights."""
+"""Ensembles of runs on the same images: their models combined, or one model with an average of their weights.
+
+A run that is given alone is taken apart into the snapshots that it kept.
+"""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,13 +16,16 @@ from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
 from tl_keras.errors import ConfigError, DataError, RunFolderError
+from tl_keras.evaluate.metrics import classification_metrics
 from tl_keras.models.combined import Rule, combined_model, side_by_side
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.ensemble import RULES, Answers, Ensemble, Numbers, OutOfFold, Probabilities, fit_meta
 from tl_keras.select.members import distinct
+from tl_keras.select.soup import Arrays, Score, Weights, greedy_soup
 from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.workflows.scoring import score_pixels
+from tl_keras.transfer.snapshots import snapshots_of
+from tl_keras.workflows.scoring import inference, score_pixels
 from tl_keras.workflows.trained import Trained, data_root, open_run
 
 SPLITS = ("val", "test")
@@ -61,14 +67,33 @@ def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progre
     for section in SETTLED:
         if getattr(config, section) != Config.model_fields[section].get_default(call_default_factory=True):
             raise ConfigError(f"{section}: has settings that do nothing for an ensemble of runs, which have their own. Take them away.")
-    if len(folders) < 2:
-        raise ConfigError(f"ensemble.members: got {folders[0].path} alone, expected two runs at least.")
     trained = [open_run(folder.path) for folder in folders]
     for other in trained[1:]:
         require_same(trained[0], other)
-    runs = open_runs(config, trained, progress)
+    members = snapshots(trained[0]) if len(trained) == 1 else [(each.run.path.name, each.model) for each in trained]
+    runs = open_runs(config, trained, members, progress)
     shutil.copyfile(trained[0].run / names.SPLITS, run / names.SPLITS)
-    return FROM_RUNS[method](runs)
+    return FROM_RUNS[method](runs, progress)
+
+
+def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
+    """The models that a run came to at the end of each cycle of its rate.
+
+    Raises:
+        ConfigError: it kept no two.
+    """
+    files = snapshots_of(trained.run)
+    if len(files) < 2:
+        raise ConfigError(
+            f"ensemble.members: got {trained.run.path} alone, which kept no snapshots. Give two runs, or train one with "
+            "--set train.schedule=cosine_restarts."
+        )
+    found = []
+    for number, file in enumerate(files, start=1):
+        model = open_run(trained.run.path).model
+        model.load_weights(file)
+        found.append((f"snapshot{number}", model))
+    return found
 
 
 def require_same(first: Trained, other: Trained) -> None:
@@ -89,15 +114,19 @@ def require_same(first: Trained, other: Trained) -> None:
         )
 
 
-def open_runs(config: Config, trained: Sequence[Trained], progress: Progress) -> Runs:
-    """Run all models over val and test at once: each image is decoded once."""
+def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tuple[str, keras.Model]], progress: Progress) -> Runs:
+    """Run all models over val and test at once, so that each image is decoded once.
+
+    Args:
+        members: names and models, which take the same images.
+    """
     first = trained[0]
     moved = config.data.source != type(config.data)().source
     settings = first.config.data.model_copy(update={"source": config.data.source}) if moved else first.config.data
     about = first.config.model_copy(update={"data": settings})
     index = replace(first.index, root=data_root(about))
     data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
-    models = [each.model for each in trained]
+    models = [model for _, model in members]
     everything = combined_model(models, side_by_side)
     singles = {}
     for split in SPLITS:
@@ -106,16 +135,16 @@ def open_runs(config: Config, trained: Sequence[Trained], progress: Progress) ->
             singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance), 1, 0)
     wanted = config.ensemble.model_copy(update={"members": tuple(str(each.run.path.resolve()) for each in trained)})
     kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
-    return Runs(about.model_copy(update=kept), data, distinct([each.run.path.name for each in trained]), models, singles)
+    return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles)
 
 
-def by_rule(runs: Runs) -> Ensemble:
+def by_rule(runs: Runs, progress: Progress) -> Ensemble:
     """The mean probability of the models, or their vote."""
     numbers, rule = RULES[runs.config.ensemble.method]
     return _combined(runs, numbers, rule)
 
 
-def stacked(runs: Runs) -> Ensemble:
+def stacked(runs: Runs, progress: Progress) -> Ensemble:
     """A meta-learner on the models, which learns from what they say of val; they have chosen by it, but not learned from it."""
     labels, wanted = runs.data.labels("val"), runs.config
     parts = parts_of(labels, wanted.crossval.folds, wanted.data.split_seed)
@@ -124,6 +153,44 @@ def stacked(runs: Runs) -> Ensemble:
     found = _combined(runs, meta.numbers, meta.rule)
     out_of_fold = OutOfFold(Answers(labels, runs.singles["val"], meta.answers), parts)
     return replace(found, out_of_fold=out_of_fold, notes={"learned_from": "val", **meta.notes})
+
+
+def souped(runs: Runs, progress: Progress) -> Ensemble:
+    """One network with the average of those members' weights that val does not suffer from."""
+    data, model = runs.data, runs.models[0]
+    labels, call, own = data.labels("val"), inference(model), weights_of(model)
+    members = dict(zip(runs.names, runs.models, strict=True))
+
+    def load(name: str) -> Weights:
+        return own if members[name] is model else weights_of(members[name])  # the first is what averages are tried in
+
+    def answer(split: str) -> Probabilities:
+        rows = data.rows(split)
+        with progress.bar(f"evaluate {split}", len(rows)) as advance:
+            return score_pixels(model, data, rows, runs.config.train.batch_size, advance, call)
+
+    def score(weights: Arrays) -> Score:
+        model.set_weights(weights)
+        return score_of(answer("val"), labels, data.classes)
+
+    singles = {name: score_of(one, labels, data.classes) for name, one in zip(runs.names, runs.singles["val"], strict=True)}
+    soup = greedy_soup(singles, load, score)
+    for step in soup.steps:
+        progress.line(f"soup: {step.member} {'stays in' if step.kept else 'is left out'}, val accuracy with it {step.score.accuracy:.4f}")
+    model.set_weights(soup.weights.arrays)
+    val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in SPLITS)
+    return Ensemble(runs.config, data, runs.names, val, test, model, notes={"in_soup": list(soup.members)})
+
+
+def weights_of(model: keras.Model) -> Weights:
+    """A copy of a model's weights. Their names leave out the layers', which Keras numbers by what was built before."""
+    return Weights(tuple(weight.name for weight in model.weights), [np.array(weight) for weight in model.weights])
+
+
+def score_of(probabilities: Probabilities, labels: NDArray[np.int32], classes: Sequence[str]) -> Score:
+    """Accuracy and log loss of probabilities (n, k)."""
+    figures = classification_metrics(probabilities, labels, classes)
+    return Score(figures["accuracy"], figures["log_loss"])
 
 
 def parts_of(labels: NDArray[np.int32], num: int, seed: int) -> list[NDArray[np.int64]]:
@@ -145,4 +212,4 @@ def _combined(runs: Runs, numbers: Numbers, rule: Rule) -> Ensemble:
     return Ensemble(runs.config, runs.data, runs.names, val, test, combined_model(runs.models, rule))
 
 
-FROM_RUNS: dict[str, Callable[[Runs], Ensemble]] = {"average": by_rule, "vote": by_rule, "stack": stacked}
+FROM_RUNS: dict[str, Callable[[Runs, Progress], Ensemble]] = {"average": by_rule, "vote": by_rule, "stack": stacked, "soup": souped}

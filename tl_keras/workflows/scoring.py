@@ -44,23 +44,33 @@ def score(feed: Feed, data: ImageData, split: str, progress: Progress) -> NDArra
 
 
 def score_pixels(
-    model: keras.Model, data: ImageData, rows: NDArray[np.int64], batch_size: int, advance: Advance | None = None
+    model: keras.Model,
+    data: ImageData,
+    rows: NDArray[np.int64],
+    batch_size: int,
+    advance: Advance | None = None,
+    call: Any = None,
 ) -> NDArray[np.float64]:
-    """Probabilities float64 (n, k) of some images, from their pixels."""
-    return softmax(
-        run_model(
-            model, ordered_batches(data.pixels, rows, data.index.labels, len(data.classes), batch_size=batch_size), len(rows), advance
-        )
-    )
+    """Probabilities float64 (n, ..., k) of some images, from their pixels; see `run_model`."""
+    batches = ordered_batches(data.pixels, rows, data.index.labels, len(data.classes), batch_size=batch_size)
+    return softmax(run_model(model, batches, len(rows), advance, call))
 
 
-def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | None = None) -> NDArray[np.float32]:
-    """Run a model in inference mode over (inputs, targets) batches: logits float32 (num, k).
+def inference(model: keras.Model) -> Any:
+    """A model in inference mode as one graph, which stays valid when its weights change."""
+    return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+
+
+def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | None = None, call: Any = None) -> NDArray[np.float32]:
+    """Run a model in inference mode over (inputs, targets) batches: logits float32 (num, ..., k).
+
+    Args:
+        call: what `inference` made of the model, where it is run again and again.
 
     Raises:
         TrainingError: the model puts out a number that is not finite, as float16 does where it overflows.
     """
-    call = tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    call = call or inference(model)
     found = np.empty((num, *model.output.shape[1:]), np.float32)
     done = 0
     for inputs, _ in batches:
