@@ -95,7 +95,7 @@ OTHER: dict[str, Any] = {
     "crossval.group_pattern": r"(patient\d+)",
     "ensemble.members": ("resnet50", "saved_models/other"),
     "ensemble.method": "vote",
-    "ensemble.meta": "mixture",
+    "ensemble.meta": "linear",
     "ensemble.resamples": 3,
     "ensemble.rounds": 7,
     "export.parity_images": 1,

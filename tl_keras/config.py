@@ -273,7 +273,9 @@ class EnsembleConfig(Section):
     method: Literal["average", "vote", "stack", "bagging", "boosting", "soup"] = Field(
         default="average", description="of probabilities, of first places, learned; of resamples, trees; of weights"
     )
-    meta: Literal["linear", "mixture"] = Field(default="linear", description="stack: the meta-learner; mixture: a weighted mean")
+    meta: Literal["mixture", "linear"] = Field(
+        default="mixture", description="what a stack learns: weights of a mean, or a linear classifier"
+    )
     resamples: Side = Field(default=10, description="bagging: heads of each backbone")
     rounds: Side = Field(default=100, description="boosting: rounds at most")
 

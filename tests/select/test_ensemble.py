@@ -65,10 +65,12 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 # --- over backbones ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", FROM_BACKBONES)
-def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(photos: Path, other: str, tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize("ways", [*({"method": method} for method in FROM_BACKBONES), {"method": "stack", "meta": "linear"}], ids=str)
+def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
+    photos: Path, other: str, tmp_path: Path, ways: dict[str, str]
+) -> None:
     run = tmp_path / "R"
-    result = workflows.ensemble(config_of(photos, "small_resnet", other, ensemble={"method": method}), run)
+    result = workflows.ensemble(config_of(photos, "small_resnet", other, ensemble=ways), run)
     lines = rows_of(run / names.PREDICTIONS)
     classes = ("cat", "dog", "owl")
     truth = [classes.index(line["class"]) for line in lines]
@@ -77,9 +79,9 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(phot
     assert result["together"]["test"]["accuracy"] == pytest.approx(accuracy_score(truth, answers.argmax(axis=1)))
     assert result["together"]["test"]["log_loss"] == pytest.approx(log_loss(truth, answers), abs=1e-4)
     assert [one["name"] for one in result["singles"]] == ["small_resnet", "other"]
-    assert result["is_keras"] == (run / names.MODEL).is_file() == (method != "boosting")
+    assert result["is_keras"] == (run / names.MODEL).is_file() == (ways["method"] != "boosting")
     assert {line["path"] for line in lines} == {line["path"] for line in rows_of(run / names.SPLITS) if line["split"] == "test"}
-    if method != "boosting":
+    if result["is_keras"]:
         found = {each.path: each.probabilities for each in workflows.predict(run, [str(photos / line["path"]) for line in lines])}
         again = np.array([[found[str(photos / line["path"])][name] for name in classes] for line in lines])
         np.testing.assert_allclose(again, answers, atol=1e-5)
@@ -193,9 +195,11 @@ def of_runs(runs: list[Path], **sections: Any) -> Config:
     return Config.model_validate({"mode": "ensemble", "ensemble": wanted, "crossval": {"folds": 3}, **sections})
 
 
-@pytest.mark.parametrize("method", [method for method in FROM_RUNS if method != "soup"])
-def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path], tmp_path: Path, method: str) -> None:
-    result = workflows.ensemble(of_runs(runs, ensemble={"method": method}), tmp_path / "R")
+@pytest.mark.parametrize(
+    "ways", [*({"method": method} for method in FROM_RUNS if method != "soup"), {"method": "stack", "meta": "linear"}], ids=str
+)
+def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path], tmp_path: Path, ways: dict[str, str]) -> None:
+    result = workflows.ensemble(of_runs(runs, ensemble=ways), tmp_path / "R")
     for run, single in zip(runs, result["singles"], strict=True):
         metrics = json.loads((run / names.METRICS).read_text())
         assert single["name"] == run.name
