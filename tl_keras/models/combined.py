@@ -12,6 +12,8 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from tl_keras.models.sharing import cut_shared
+
 LEAST = 1e-7  # a probability below it counts as it: a logit is finite
 LEAST_SEEN = 1e-4  # the same where a meta-learner sees the logarithm: how wrong a wrong answer is says nothing beyond it
 TIE = 1e-3  # of a vote, what the mean probability counts: enough to settle a tie, and nothing else
@@ -21,7 +23,7 @@ Heads = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]  # kernels (d,
 
 
 def combined_model(members: Sequence[keras.Model], rule: Rule) -> keras.Model:
-    """Make one model of several, whose layers it shares.
+    """Make one model of several, whose layers it has; what all of them compute alike, such as a frozen trunk, runs once.
 
     Args:
         members: each float32 pixels (b, h, w, 3) in 0..255 -> logits (b, k), of one size and with the same k classes.
@@ -31,6 +33,9 @@ def combined_model(members: Sequence[keras.Model], rule: Rule) -> keras.Model:
         A model of the same input and output.
     """
     pixels = keras.Input(members[0].input.shape[1:], name="pixels", dtype=members[0].input.dtype)
+    shared = cut_shared(members)
+    if shared is not None:
+        return keras.Model(pixels, rule(shared(pixels)))
     return keras.Model(pixels, rule([renamed(member, f"member{place}")(pixels) for place, member in enumerate(members, start=1)]))
 
 
