@@ -78,11 +78,35 @@ def spoil_one(folder: Path, data: bytes) -> Path:
         (["--mode", "pretrain", "--backbone", "auto"], ["model.backbone", "there is nothing to rank before pretraining"]),
         (["--mode", "crossval", "--set", "crossval.folds=1"], ["crossval.folds", "an integer >= 2"]),
         (["--mode", "crossval", "--resume"], ["--run-dir"]),
+        (["--mode", "search", "--workers", "0"], ["--workers", "got '0', expected an integer >= 1"]),
+        (["--mode", "search", "--workers", "two"], ["--workers", "got 'two'"]),
+        (["--mode", "finetune", "--workers", "2"], ["--workers", "--mode finetune does not use it"]),
+        (["--mode", "search", "--resume", "--workers", "2", "--run-dir", "no/such/run"], ["no/such/run", "holds nothing to resume"]),
         (["--mode", "crossval", "--resume", "--run-dir", "no/such/run"], ["no/such/run", "holds nothing to resume"]),
     ],
 )
 def test_a_wrong_command_is_one_line(capfd, arguments, words):
     line = mistake(capfd, *arguments)
+    for word in words:
+        assert word in line
+
+
+FAR = {"TUNER_ID": "worker1", "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": "8000"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "words"),
+    [
+        ({"ORACLE_PORT": ""}, [], ["KERASTUNER_TUNER_ID is set and KERASTUNER_ORACLE_PORT is not"]),
+        ({"ORACLE_IP": ""}, [], ["KERASTUNER_ORACLE_IP is not"]),
+        ({"ORACLE_PORT": "http"}, [], ["got 'http', expected a port number"]),
+        ({}, ["--workers", "2"], ["--workers", "makes this process a worker"]),
+    ],
+)
+def test_a_wrong_environment_of_a_search_is_one_line(capfd, monkeypatch, changes, arguments, words):
+    for name, value in (FAR | changes).items():
+        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+    line = mistake(capfd, "--mode", "search", *arguments)
     for word in words:
         assert word in line
 
