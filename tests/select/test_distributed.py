@@ -150,6 +150,7 @@ def test_a_worker_of_another_study_is_refused_and_disturbs_nobody(tmp_path: Path
         with pytest.raises(UserError, match="worker 'b' was refused: its space, images, settings or version are not the chief's"):
             work(chief.address, "b", study="study-other")
         assert oracle.trials == {}
+        assert chief.told() == ["worker 'b' was refused: it works on another study"]
         assert len(work(chief.address, "a")) == 3
         assert chief.is_over()
 
@@ -301,11 +302,12 @@ def test_a_defect_in_a_call_is_the_chief_s_to_raise(tmp_path: Path, monkeypatch:
             chief.is_over()
 
 
-def test_a_taken_port_is_one_line(tmp_path: Path) -> None:
+def test_a_taken_port_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     with serve(ANYWHERE) as chief:
         assert chief.address.port > 0
         with pytest.raises(ConfigError, match=rf"cannot serve at {chief.address}: another program has this port"), serve(chief.address):
             pass
+    assert capfd.readouterr().err == ""
     with serve(chief.address):
         pass
 

@@ -22,6 +22,7 @@ from keras_tuner.src.distribute.oracle_chief import OracleServicer
 from keras_tuner.src.distribute.oracle_client import OracleClient
 
 from tl_keras.errors import ConfigError, UserError
+from tl_keras.quiet import quiet
 from tl_keras.select.place import ORACLE_IP, ORACLE_PORT, Address
 
 CHIEF_WAIT_S = 120.0  # that a worker waits for its chief to be there
@@ -44,15 +45,20 @@ class Chief:
         self._server = grpc.server(self._thread, options=(REUSE,))
         self._servicer = Servicer()
         protos.get_service_grpc().add_OracleServicer_to_server(self._servicer, self._server)
-        try:
-            port = self._server.add_insecure_port(str(address))
-        except RuntimeError:
-            raise ConfigError(
-                f"cannot serve at {address}: another program has this port, or the address is none of this machine. "
-                f"Set another {ORACLE_PORT}, or mend {ORACLE_IP}."
-            ) from None
+        port = self._bind(address)
         self.address = Address(address.ip, port)
         self._server.start()
+
+    def _bind(self, address: Address) -> int:
+        with quiet():  # gRPC writes a line of its own
+            try:
+                return int(self._server.add_insecure_port(str(address)))
+            except RuntimeError:
+                pass
+        raise ConfigError(
+            f"cannot serve at {address}: another program has this port, or the address is none of this machine. "
+            f"Set another {ORACLE_PORT}, or mend {ORACLE_IP}."
+        )
 
     def open(self, oracle: Any, study: str) -> None:
         """Give trials of a study from now on; workers that came before have waited.
@@ -154,6 +160,7 @@ class Servicer(OracleServicer):
         """The next trial of a worker, with the values alone: KerasTuner's copy of a space loses its order."""
         given = sent_with(context)
         if self.oracle is not None and given.get(STUDY_KEY) != self.study:
+            self._lines.append(f"worker '{request.tuner_id}' was refused: it works on another study")
             context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"worker '{request.tuner_id}' was refused: its space, images, settings or version are not the chief's. "
