@@ -91,7 +91,7 @@ def parser() -> Parser:
         dest="sets",
         help="any setting, such as train.epochs=5; repeatable",
     )
-    made.add_argument("--workers", metavar="N", type=positive, help="search: run the trials in N processes of this machine")
+    made.add_argument("--workers", metavar="N", type=positive, help="search: run the trials in N processes; several machines: see README")
     made.add_argument("--resume", action="store_true", help="go on with the interrupted run in --run-dir")
     made.add_argument("--dry-run", action="store_true", help="say what would be done, how long and how large; train nothing")
     made.add_argument(

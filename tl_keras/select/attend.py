@@ -32,11 +32,11 @@ def attend(chief: Chief, team: LocalWorkers, tell: Callable[[Any, str], None], s
         for trial, worker in chief.ended(0 if over else POLL_S):
             tell(trial, worker)
             news = time.monotonic()
+        for line in chief.told():
+            say(line)
         if over:
             team.wait(LEAVE_S)
             return
-        for line in chief.told():
-            say(line)
         for death in team.deaths():
             say(after_death(chief, death))
             last = f" ({death})"
@@ -50,7 +50,7 @@ def attend(chief: Chief, team: LocalWorkers, tell: Callable[[Any, str], None], s
 
 def after_death(chief: Chief, death: Death) -> str:
     """Take back the trial of a worker that died, and say what becomes of it."""
-    trial = chief.bury(death.name, f"workers died during it, the last one of {death}")
+    trial = chief.bury(death.name, f"workers died during it, the last: {death}")
     if trial is None:
         return f"{death.name} died ({death})"
     fate = "which has failed now" if trial.status == "FAILED" else "which another will run"

@@ -34,6 +34,13 @@ LONGEST_CAUSE = 4000  # bytes; gRPC takes 8 kB of metadata
 WORKER_KEY, STUDY_KEY, CAUSE_KEY = "tl-keras-worker-bin", "tl-keras-study-bin", "tl-keras-cause-bin"
 PROXY, REUSE = ("grpc.enable_http_proxy", 0), ("grpc.so_reuseport", 0)  # else a second chief would get half of the calls
 PATIENCE = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 1000))
+KEPT_ALIVE = (  # by a worker, through a trial of hours: a connection that was cut meanwhile would be noticed by the report of its end
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+)
+ALLOWED_PINGS = (("grpc.keepalive_permit_without_calls", 1), ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000))
 Result = TypeVar("Result")
 
 
@@ -42,7 +49,7 @@ class Chief:
 
     def __init__(self, address: Address) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="oracle")
-        self._server = grpc.server(self._thread, options=(REUSE,))
+        self._server = grpc.server(self._thread, options=(REUSE, *ALLOWED_PINGS))
         self._servicer = Servicer()
         protos.get_service_grpc().add_OracleServicer_to_server(self._servicer, self._server)
         port = self._bind(address)
@@ -299,7 +306,7 @@ def connect(address: Address, worker: str, study: str) -> Iterator[Client]:
     Raises:
         UserError: nobody serves there.
     """
-    with grpc.insecure_channel(str(address), options=(PROXY, *PATIENCE)) as channel:
+    with grpc.insecure_channel(str(address), options=(PROXY, *PATIENCE, *KEPT_ALIVE)) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=CHIEF_WAIT_S)
         except grpc.FutureTimeoutError:

@@ -45,7 +45,6 @@ def hand_out_trials(
     """As `run_trials`, by workers: some that are started here, and those that come from elsewhere."""
     wanted, oracle = config.search, open_wanted(study, config, space)
     command = [sys.executable, "-m", "tl_keras.run", "--mode", "search", "--run-dir", str(run.path), "--resume"]
-
     names_begin = "worker" if place_in(os.environ) is None else "local"  # those from elsewhere may well be called worker1
 
     def ended() -> list[Outcome]:
