@@ -602,3 +602,25 @@ def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
     assert run.main(["--mode", "finetune", "--resume", "--run-dir", str(tmp_path / "R")]) == 0
     history = (tmp_path / "R" / "history.csv").read_text().splitlines()
     assert [line.split(",")[1] for line in history[1:]] == [str(epoch) for epoch in range(1, done_epochs + 2)]
+
+
+def test_ctrl_c_ends_a_search_and_its_workers(photo_folder, tmp_path):
+    data = photo_folder(classes=("cat", "dog"), per_class=8)
+    arguments = ["--mode", "search", "--data", data, *TINY, "--set", "search.max_trials=100000", "--set", "search.tuner=random"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tl_keras.run", *map(str, arguments), "--workers", "1", "--run-dir", str(tmp_path / "R")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job is started without it
+    )
+    assert any(line.startswith("trial ") and line.endswith("  worker1\n") for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert error.splitlines()[-1].startswith("interrupted. Go on with: python -m tl_keras.run --mode search --resume")
+    assert "Traceback" not in error
+    log = (tmp_path / "R" / "workers" / "worker1.log").read_text()
+    assert "interrupted." in log  # it has ended too
+    assert "Traceback" not in log
+    assert len((tmp_path / "R" / "trials.csv").read_text().splitlines()) > 1

@@ -384,6 +384,20 @@ def test_the_death_of_the_last_worker_ends_the_search(tmp_path: Path) -> None:
             attended(chief, team)
 
 
+def test_a_trial_that_fails_with_the_last_worker_is_told_first(tmp_path: Path) -> None:
+    with serving(opened(tmp_path)) as chief:
+        for name in ("worker1", "worker2"):
+            with client_of(chief, name) as client:
+                assert int(client.create_trial(name).trial_id) == 0
+            if name == "worker1":
+                chief.bury(name, "died")
+        told: list[str] = []
+        team: Any = Team(("worker1", "worker2"), 0, (Death("worker2", "signal 9", ""),))
+        with pytest.raises(UserError, match=r"the last worker died \(signal 9\)"):
+            attend(chief, team, lambda trial, worker: told.append(f"{worker}: {trial.message}"), lambda line: None, how="")
+    assert told == ["worker2: workers died during it, the last: signal 9"]
+
+
 def test_a_guest_goes_on_where_the_last_local_worker_died(tmp_path: Path) -> None:
     with serving(opened(tmp_path, max_trials=3)) as chief, client_of(chief, "far") as client:
         client.create_trial("far")

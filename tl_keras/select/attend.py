@@ -37,10 +37,11 @@ def attend(chief: Chief, team: LocalWorkers, tell: Callable[[Any, str], None], s
         if over:
             team.wait(LEAVE_S)
             return
-        for death in team.deaths():
+        deaths = team.deaths()
+        for death in deaths:
             say(after_death(chief, death))
             last = f" ({death})"
-        if team.names and not alive and not chief.is_over() and not chief.guests(team.names):
+        if team.names and not alive and not deaths and not chief.is_over() and not chief.guests(team.names):
             raise UserError(f"the last worker died{last}. The trials that ended are kept; go on with: python {how}")
         ongoing = chief.ongoing()
         if time.monotonic() - news > QUIET_S and not ongoing.keys() & set(team.names):

@@ -46,7 +46,7 @@ ASKED = "trial.json"  # settings and share of a trial that is a training, once i
 def search(config: Config, run_dir: Path, *, resume: bool = False, workers: int = 0, progress: Progress | None = None) -> dict[str, Any]:
     """Try settings of `search.space` by their score on val, and train the best as an ordinary run in `best/`.
 
-    Where the environment names this process a chief (see `distributed.place_in`), workers of other machines take part.
+    Where the environment names this process a chief (see `select.place`), workers of other machines take part.
 
     Args:
         config: `mode` is 'search'; ignored where `resume` reads the run's own.
