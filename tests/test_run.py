@@ -81,11 +81,35 @@ def spoil_one(folder: Path, data: bytes) -> Path:
         (["--mode", "ensemble"], ["ensemble.members: got none"]),
         (["--mode", "ensemble", "--backbone", "vgg16"], ["--backbone", "--mode ensemble does not use it"]),
         (["--mode", "ensemble", "vgg166", "vgg16"], ["unknown backbone 'vgg166'", "Did you mean 'vgg16'?"]),
+        (["--mode", "search", "--workers", "0"], ["--workers", "got '0', expected an integer >= 1"]),
+        (["--mode", "search", "--workers", "two"], ["--workers", "got 'two'"]),
+        (["--mode", "finetune", "--workers", "2"], ["--workers", "--mode finetune does not use it"]),
+        (["--mode", "search", "--resume", "--workers", "2", "--run-dir", "no/such/run"], ["no/such/run", "holds nothing to resume"]),
         (["--mode", "crossval", "--resume", "--run-dir", "no/such/run"], ["no/such/run", "holds nothing to resume"]),
     ],
 )
 def test_a_wrong_command_is_one_line(capfd, arguments, words):
     line = mistake(capfd, *arguments)
+    for word in words:
+        assert word in line
+
+
+FAR = {"TUNER_ID": "worker1", "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": "8000"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "words"),
+    [
+        ({"ORACLE_PORT": ""}, [], ["KERASTUNER_TUNER_ID is set and KERASTUNER_ORACLE_PORT is not"]),
+        ({"ORACLE_IP": ""}, [], ["KERASTUNER_ORACLE_IP is not"]),
+        ({"ORACLE_PORT": "http"}, [], ["got 'http', expected a port number"]),
+        ({}, ["--workers", "2"], ["--workers", "makes this process a worker"]),
+    ],
+)
+def test_a_wrong_environment_of_a_search_is_one_line(capfd, monkeypatch, changes, arguments, words):
+    for name, value in (FAR | changes).items():
+        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+    line = mistake(capfd, "--mode", "search", *arguments)
     for word in words:
         assert word in line
 
@@ -591,3 +615,25 @@ def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
     assert run.main(["--mode", "finetune", "--resume", "--run-dir", str(tmp_path / "R")]) == 0
     history = (tmp_path / "R" / "history.csv").read_text().splitlines()
     assert [line.split(",")[1] for line in history[1:]] == [str(epoch) for epoch in range(1, done_epochs + 2)]
+
+
+def test_ctrl_c_ends_a_search_and_its_workers(photo_folder, tmp_path):
+    data = photo_folder(classes=("cat", "dog"), per_class=8)
+    arguments = ["--mode", "search", "--data", data, *TINY, "--set", "search.max_trials=100000", "--set", "search.tuner=random"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tl_keras.run", *map(str, arguments), "--workers", "1", "--run-dir", str(tmp_path / "R")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job is started without it
+    )
+    assert any(line.startswith("trial ") and line.endswith("  worker1\n") for line in process.stdout)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert error.splitlines()[-1].startswith("interrupted. Go on with: python -m tl_keras.run --mode search --resume")
+    assert "Traceback" not in error
+    log = (tmp_path / "R" / "workers" / "worker1.log").read_text()
+    assert "interrupted." in log  # it has ended too
+    assert "Traceback" not in log
+    assert len((tmp_path / "R" / "trials.csv").read_text().splitlines()) > 1

@@ -64,6 +64,13 @@ class Parser(argparse.ArgumentParser):
         return f" (did you mean '{near[0]}'?)" if near else ""
 
 
+def positive(text: str) -> int:
+    """A number >= 1 on the command line."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected an integer >= 1")
+    return int(text)
+
+
 def parser() -> Parser:
     """The command line."""
     made = Parser(
@@ -86,6 +93,7 @@ def parser() -> Parser:
         dest="sets",
         help="any setting, such as train.epochs=5; repeatable",
     )
+    made.add_argument("--workers", metavar="N", type=positive, help="search: run the trials in N processes; several machines: see README")
     made.add_argument("--resume", action="store_true", help="go on with the interrupted run in --run-dir")
     made.add_argument("--dry-run", action="store_true", help="say what would be done, how long and how large; train nothing")
     made.add_argument(
@@ -129,7 +137,7 @@ USES: dict[str, tuple[str, ...]] = {  # which options a mode takes, beside --mod
     "finetune": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
     "pretrain": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
     "rank": ("config", "data", "run_dir", "sets", "paths"),
-    "search": ("config", "data", "backbone", "run_dir", "sets", "resume"),
+    "search": ("config", "data", "backbone", "run_dir", "sets", "resume", "workers"),
     "crossval": ("config", "data", "backbone", "run_dir", "sets", "resume"),
     "ensemble": ("config", "data", "run_dir", "sets", "paths"),
     "evaluate": ("run_dir", "data"),
@@ -148,7 +156,7 @@ def check_options(options: argparse.Namespace) -> None:
     given = [name for name, value in vars(options).items() if value not in (None, False, []) and name != "mode"]
     idle = [name for name in given if name not in USES[options.mode]]
     if options.resume:
-        idle += [name for name in given if name not in ("run_dir", "resume")]
+        idle += [name for name in given if name not in ("run_dir", "resume", "workers")]  # a search may go on with fewer
     if idle:
         flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(idle[0], f"--{idle[0].replace('_', '-')}")
         why = "--resume goes on with the run's own settings" if options.resume else f"--mode {options.mode} does not use it"
@@ -276,18 +284,39 @@ def rank(options: argparse.Namespace) -> None:
 
 def search(options: argparse.Namespace) -> None:
     """--mode search."""
+    from tl_keras.select.local_workers import MEMORY_AS_NEEDED
+    from tl_keras.select.place import TUNER_ID, place_in
+
+    place = place_in(os.environ)
+    is_worker = place is not None and not place.is_chief
+    if is_worker and options.workers is not None:
+        raise ConfigError(f"--workers: {TUNER_ID} makes this process a worker, which starts no others. Take it away.")
     config = stored_config(options) if options.resume else configure(options)
     run_dir = options.run_dir or default_run_dir(config)
+    if is_worker:
+        return work(config, run_dir, options)
+    if options.workers is not None:
+        os.environ.update(MEMORY_AS_NEEDED)  # before TensorFlow takes a GPU that workers use too
     workflows, progress = start(config)
     progress.line(f"run folder {run_dir}")
     with telling_how_to_go_on(config.mode, run_dir):
-        result = workflows.search(config, run_dir, resume=options.resume, progress=progress)
+        result = workflows.search(config, run_dir, resume=options.resume, workers=options.workers or 0, progress=progress)
     objective = result["objective"]
     progress.line(
         f"{result['trials']} trials, {result['failed']} failed; the best: {result['settings'] or 'the configuration as it stands'}"
     )
     progress.line(f"{objective} {result['score']:.4f}; {result['baseline'][objective]:.4f} as it stands")
     show_metrics(result["metrics"], progress, run_dir / "best")
+    return None
+
+
+def work(config: "Config", run_dir: Path, options: argparse.Namespace) -> None:
+    """--mode search, where the environment names a chief elsewhere."""
+    workflows, progress = start(config)
+    try:
+        workflows.work(config, run_dir, resume=options.resume, progress=progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Started again under the same name, this worker gets its trial again.") from None
 
 
 def crossval(options: argparse.Namespace) -> None:

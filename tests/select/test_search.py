@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -18,9 +20,13 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError, TrainingError, UserError
 from tl_keras.progress import Progress
+from tl_keras.select.distributed import serve
+from tl_keras.select.place import LOCALHOST, Address
+from tl_keras.select.space import read_space
 from tl_keras.select.study import TUNERS, Outcome
 from tl_keras.select.trial import HeadTrials
 from tl_keras.transfer.trunk import Trunk
+from tl_keras.workflows.search_study import study_digest
 
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.search")  # the package has the function under this name
@@ -251,3 +257,144 @@ def test_a_wrong_space_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"search\.space: is empty"):
         workflows.search(config_of(photos, search={"space": {}}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+def ranked(run: Path) -> list[tuple[str, ...]]:
+    """Settings and scores of a search's trials, the best first."""
+    left_out = ("trial", "seconds")
+    lines = sorted(rows_of(run / names.TRIALS), key=lambda line: (float(line["val_loss"]), line["train.head_penalty"]))
+    return [tuple(value for name, value in line.items() if name not in left_out) for line in lines]
+
+
+class Killing(Progress):
+    """Kills the first worker of the team that is started, once a trial has ended."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lines: list[str] = []
+        self._processes: list[Any] = []
+        module = import_module("tl_keras.select.local_workers")
+        start = module.start_process
+        monkeypatch.setattr(module, "start_process", lambda *given: self._processes.append(start(*given)) or self._processes[-1])
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+        if text.startswith("trial ") and self._processes[0].poll() is None:
+            os.kill(self._processes[0].pid, signal.SIGKILL)
+            self._processes[0].wait()
+
+
+def test_workers_find_what_one_process_finds_also_where_one_is_killed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(workflows.__file__).parents[2]))
+    space = {"train.head_penalty": {"float": [1e-4, 10.0], "log": True}, "features.stages": {"choice": ["last", "all"]}}
+    config = config_of(photos, search={"space": space, "tuner": "random", "max_trials": 30})
+    alone = workflows.search(config, tmp_path / "alone")
+    progress = Killing(monkeypatch)
+    result = workflows.search(config, tmp_path / "R", workers=2, progress=progress)
+    assert ranked(tmp_path / "R") == ranked(tmp_path / "alone")
+    assert result["score"] == pytest.approx(alone["score"], abs=1e-6)
+    assert {key: result[key] for key in ("settings", "trials", "failed")} == {key: alone[key] for key in ("settings", "trials", "failed")}
+    assert any(line.startswith("worker1 died (signal 9)") for line in progress.lines)
+    ended = [line.split()[1] for line in progress.lines if line.startswith("trial ")]
+    assert sorted(ended) == [f"{number:02d}" for number in range(30)]  # each was told once
+    assert "worker2 works for the chief at 127.0.0.1" in (tmp_path / "R" / "workers" / "worker2.log").read_text()
+
+
+def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "false")
+    with pytest.raises(UserError, match=r"the last worker died \(exit status 1\).*go on with: python -m tl_keras\.run --mode search"):
+        workflows.search(config_of(photos), tmp_path / "R", workers=1)
+    assert workflows.search(config_of(photos), tmp_path / "R", resume=True)["trials"] == 6
+
+
+def as_worker(monkeypatch: pytest.MonkeyPatch, address: Address) -> None:
+    for name, value in (("TUNER_ID", "far"), ("ORACLE_IP", address.ip), ("ORACLE_PORT", str(address.port))):
+        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+
+
+def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = finetunings(photos)
+    space, study = read_space(RATES), import_module("tl_keras.workflows.search_study")
+    with serve(Address(LOCALHOST, 0)) as chief:
+        oracle = study.open_wanted(tmp_path / "study-x", config, space)
+        chief.open(oracle, study_digest(config, space, open_source(config.data)))
+        as_worker(monkeypatch, chief.address)
+        assert workflows.work(config, tmp_path / "R") == 3
+        ended = [trial.trial_id for trial, _ in chief.ended(1)]
+    assert [path.name for path in (tmp_path / "R").iterdir()] == ["trials"]
+    assert sorted(path.name for path in (tmp_path / "R" / "trials").iterdir()) == sorted(ended)
+    assert len(list((tmp_path / "R" / "trials").glob(f"*/{names.MODEL}"))) == 1  # the best of this worker
+
+
+def test_a_worker_takes_no_foreign_folder_and_no_ranking(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_worker(monkeypatch, Address(LOCALHOST, 9))
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(RunFolderError, match=r"holds config.yaml, which is no worker's. Add --resume where it is the chief's"):
+        workflows.work(config_of(photos), tmp_path)
+    with pytest.raises(ConfigError, match=r"model.backbone: got 'auto', which is the chief's to rank"):
+        workflows.work(config_of(photos, model={"backbone": "auto"}), tmp_path / "R")
+    with pytest.raises(ConfigError, match="KERASTUNER_TUNER_ID: 'far' is a worker's name"):
+        workflows.search(config_of(photos), tmp_path / "R")
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="a worker needs KERASTUNER_TUNER_ID"):
+        workflows.work(config_of(photos), tmp_path / "R")
+
+
+def test_the_digest_knows_images_and_settings_and_not_where_they_lie(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+    def digest(folder: Path, **sections: Any) -> str:
+        config = config_of(folder, **sections)
+        return study_digest(config, read_space(config.search.space or {}), open_source(config.data))
+
+    one, other = (photo_folder(classes=("cat", "dog"), per_class=2) for _ in range(2))
+    assert one != other
+    first = digest(one)
+    assert digest(other) == first
+    assert digest(one, runtime={"threads": 2}, features={"max_gb": 1}, search={"max_trials": 3, "max_minutes": 1}) == first
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "own.keras").touch()
+    assert len({digest(one, model={"backbone": str(tmp_path / str(number) / "own.keras")}) for number in range(2)}) == 1
+    changed: list[dict[str, Any]] = [
+        {"search": {"space": RATES}},
+        {"search": {"tuner": "random"}},
+        {"train": {"head_penalty": 0.5}},
+        {"runtime": {"seed": 1}},
+        {"model": {"backbone": "mobilenet_v2"}},
+        {"data": {"split_seed": 1}},
+    ]
+    more = photo_folder(classes=("cat", "dog"), per_class=3)
+    renamed = photo_folder(classes=("cat", "eel"), per_class=2)
+    assert len({first, digest(more), digest(renamed), *(digest(one, **each) for each in changed)}) == 3 + len(changed)
+
+
+def test_a_training_is_taken_over_only_where_it_was_of_these_settings(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = finetunings(photos)
+    trials = workflow.Trials(config, open_source(config.data), names.RunFolder(tmp_path), Progress())
+    first = trials("0", {"train.learning_rate": 1e-3}, 1.0)
+    trained = []
+    real = workflow.train
+    monkeypatch.setattr(workflow, "train", lambda *given, **options: trained.append(1) or real(*given, **options))
+    assert trials("0", {"train.learning_rate": 1e-3}, 1.0) == first
+    assert trained == []
+    assert trials("0", {"train.learning_rate": 1e-2}, 1.0) != first
+    assert trained == [1]
+
+
+def test_trials_at_work_keep_their_checkpoints(tmp_path: Path) -> None:
+    study = import_module("tl_keras.workflows.search_study")
+    module = import_module("tl_keras.select.study")
+    for name in ("default", "0", "1", "2"):
+        (tmp_path / "trials" / name / names.CHECKPOINTS).mkdir(parents=True)
+        (tmp_path / "trials" / name / names.MODEL).touch()
+    found = [module.Outcome(name, {}, 1.0, {"val_loss": float(name)}, None) for name in ("0", "1")]
+    study.keep_best(names.RunFolder(tmp_path), found, "val_loss", 1)
+    assert [path.parent.name for path in sorted(tmp_path.glob(f"trials/*/{names.CHECKPOINTS}"))] == ["2"]
+    assert [path.parent.name for path in sorted(tmp_path.glob(f"trials/*/{names.MODEL}"))] == ["0", "2"]

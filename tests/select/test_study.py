@@ -27,14 +27,15 @@ def evaluate(_: str, settings: dict[str, Any], share: float) -> dict[str, float]
     return {"val_loss": loss(settings) / share, "val_accuracy": 1 / (1 + loss(settings))}
 
 
-def opened(folder: Path, tuner: str, space: Any = None, *, objective: str = "val_loss", max_trials: int = 30, seed: int = 0) -> Any:
+def opened(folder: Path, tuner: str, space: Any = None, **options: Any) -> Any:
     chosen = (GRID if tuner == "grid" else SPACE) if space is None else space
-    return open_study(folder / "study", tuner, chosen, objective=objective, max_trials=max_trials, max_epochs=EPOCHS, seed=seed)
+    wanted = {"objective": "val_loss", "max_trials": 30, "max_epochs": EPOCHS, "seed": 0, **options}
+    return open_study(folder / "study", tuner, chosen, **wanted)
 
 
 def ran(oracle: Any, space: Any, judge: Any = evaluate, told: list[Outcome] | None = None) -> list[Outcome]:
     told = [] if told is None else told
-    run_study(oracle, space, judge, told.append, tuner_id="t", max_epochs=EPOCHS, until=time.monotonic() + 100)
+    run_study(oracle, space, judge, told.append, tuner_id="t", max_epochs=EPOCHS)
     return told
 
 
@@ -86,7 +87,7 @@ def test_a_killed_study_goes_on_and_repeats_no_trial_that_ended(tmp_path: Path, 
 def test_a_kill_between_a_trial_s_end_and_the_study_s_file_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = opened(tmp_path, "random", max_trials=5)
     saves: list[int] = []
-    real = module.WholeFiles.save
+    real = module.Lasting.save
 
     def save(self: Any) -> None:
         saves.append(1)
@@ -94,10 +95,10 @@ def test_a_kill_between_a_trial_s_end_and_the_study_s_file_repeats_nothing(tmp_p
             raise KeyboardInterrupt
         real(self)
 
-    monkeypatch.setattr(module.WholeFiles, "save", save)
+    monkeypatch.setattr(module.Lasting, "save", save)
     with pytest.raises(KeyboardInterrupt):
         ran(oracle, SPACE)
-    monkeypatch.setattr(module.WholeFiles, "save", real)
+    monkeypatch.setattr(module.Lasting, "save", real)
     again = opened(tmp_path, "random", max_trials=5)
     assert len(outcomes(again, SPACE, EPOCHS)) == 2
     assert [int(each.trial) for each in ran(again, SPACE)] == [2, 3, 4]
@@ -150,9 +151,7 @@ def test_accuracy_is_better_when_larger(tmp_path: Path) -> None:
 
 
 def test_no_trial_begins_after_its_time(tmp_path: Path) -> None:
-    told: list[Outcome] = []
-    run_study(opened(tmp_path, "random"), SPACE, evaluate, told.append, tuner_id="t", max_epochs=EPOCHS, until=time.monotonic() - 1)
-    assert told == []
+    assert ran(opened(tmp_path, "random", until=time.monotonic() - 1), SPACE) == []
 
 
 def test_importance_is_what_moves_the_score(tmp_path: Path) -> None:

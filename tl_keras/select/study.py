@@ -5,6 +5,7 @@ again. Knows values and scores; `search` in the workflows knows what a trial is.
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_tuner import HyperParameters, Objective, oracles
+from keras_tuner import HyperParameters, Objective, oracles, synchronized
 from keras_tuner.engine import trial as engine
 from threadpoolctl import threadpool_limits
 
@@ -26,6 +27,7 @@ DIRECTIONS = {"val_loss": "min", "val_accuracy": "max"}
 BUDGET = "tuner/epochs"  # KerasTuner's name for the share of a Hyperband trial
 RANDOM_POINTS = 2000  # among which the Gaussian process chooses
 WAIT_S = 0.5  # until an oracle that waits for other trials is asked again
+MOST_DEATHS = 2  # of workers during one trial: such a trial would end them all, one after the other
 
 
 @dataclass(frozen=True)
@@ -50,22 +52,79 @@ class Outcome:
 Evaluate = Callable[[str, dict[str, Any], float], Mapping[str, float]]  # trial, settings, share -> metrics
 
 
-class WholeFiles:
-    """Makes an oracle write its files whole or not at all: a kill in the middle of one would end the study."""
+class Lasting:
+    """What an oracle needs beside its proposals: files whole or not at all, an end in time, and trials of the dead run again.
+
+    Attributes:
+        until: `time.monotonic()` after which no trial begins.
+        stopped: whether it has nothing more to propose.
+    """
+
+    until = math.inf
+    stopped = False
 
     def save(self) -> None:
-        """Write the oracle's state."""
+        """Write the oracle's state: a kill in the middle of it would end the study."""
         write_text(Path(self._get_oracle_fname()), json.dumps(self.get_state()))  # type: ignore[attr-defined]
 
     def _save_trial(self, trial: engine.Trial) -> None:
         write_text(Path(self._get_trial_dir(trial.trial_id)) / "trial.json", json.dumps(trial.get_state()))  # type: ignore[attr-defined]
 
+    @synchronized
+    def create_trial(self: Any, tuner_id: str) -> engine.Trial:
+        """The next trial of a worker.
 
-class Random(WholeFiles, oracles.RandomSearchOracle):
+        Its status is STOPPED where there are no more, and IDLE where there may be: as long as others are at work, one of
+        them may die and leave its trial.
+        """
+        if time.monotonic() >= self.until:
+            self.tuner_ids.discard(tuner_id)
+            return engine.Trial(HyperParameters(), "", engine.TrialStatus.STOPPED)
+        trial = super().create_trial(tuner_id)  # type: ignore[misc]
+        if trial.status == engine.TrialStatus.STOPPED:
+            if self.ongoing_trials:
+                self.tuner_ids.add(tuner_id)  # KerasTuner has let it go
+                trial.status = engine.TrialStatus.IDLE
+            else:
+                self.stopped = True
+        return trial
+
+    @synchronized
+    def give_back(self: Any, tuner_id: str, cause: str) -> engine.Trial | None:
+        """Take back the trial of a worker that died; another will run it, unless it has ended workers before.
+
+        Args:
+            cause: what a trial that is FAILED for this says.
+
+        Returns:
+            The trial, as it is now; None where the worker had none.
+        """
+        self.tuner_ids.discard(tuner_id)
+        trial = self.ongoing_trials.get(tuner_id)
+        if trial is None:
+            return None
+        self._run_times[trial.trial_id] += 1
+        if self._run_times[trial.trial_id] < MOST_DEATHS:
+            del self.ongoing_trials[tuner_id]
+            self._retry_queue.append(trial.trial_id)
+            self.save()
+        else:
+            trial.status, trial.message = engine.TrialStatus.FAILED, cause
+            self.end_trial(trial)
+        return trial
+
+    @synchronized
+    def is_over(self: Any) -> bool:
+        """Whether no trial runs and none will begin."""
+        exhausted = self.stopped or (len(self.trials) >= self.max_trials and not self._retry_queue)
+        return not self.ongoing_trials and (exhausted or time.monotonic() >= self.until)
+
+
+class Random(Lasting, oracles.RandomSearchOracle):
     """Values at random."""
 
 
-class Grid(WholeFiles, oracles.GridSearchOracle):
+class Grid(Lasting, oracles.GridSearchOracle):
     """Every combination, in order; KerasTuner's own forgets in a file how far it is."""
 
     def get_state(self) -> dict[str, Any]:
@@ -85,7 +144,7 @@ class Grid(WholeFiles, oracles.GridSearchOracle):
         self._populate_next = state["ordered"]  # after each of them one may be missing; those that are there are passed over
 
 
-class Bayesian(WholeFiles, oracles.BayesianOptimizationOracle):
+class Bayesian(Lasting, oracles.BayesianOptimizationOracle):
     """Where a Gaussian process expects the best.
 
     KerasTuner looks for that point with 50 descents, a point at a time, which takes a second a trial; here it is the
@@ -115,11 +174,21 @@ class Bayesian(WholeFiles, oracles.BayesianOptimizationOracle):
         return gpr
 
 
-class Hyperband(WholeFiles, oracles.HyperbandOracle):
+class Hyperband(Lasting, oracles.HyperbandOracle):
     """Many short trials, of which the best go on (Li et al. 2018, arXiv:1603.06560)."""
 
 
-def open_study(folder: Path, tuner: str, space: Sequence[Dimension], *, objective: str, max_trials: int, max_epochs: int, seed: int) -> Any:
+def open_study(
+    folder: Path,
+    tuner: str,
+    space: Sequence[Dimension],
+    *,
+    objective: str,
+    max_trials: int,
+    max_epochs: int,
+    seed: int,
+    until: float = math.inf,
+) -> Any:
     """Begin a study in a folder, or go on with the one that lies there.
 
     Args:
@@ -129,6 +198,7 @@ def open_study(folder: Path, tuner: str, space: Sequence[Dimension], *, objectiv
         max_trials: at most; Hyperband has its own number where that is smaller.
         max_epochs: of Hyperband's longest trials.
         seed: at least 0; 0 is a seed like others.
+        until: `time.monotonic()` after which no trial begins.
     """
     common: dict[str, Any] = {
         "objective": Objective(objective, DIRECTIONS[objective]),
@@ -144,7 +214,7 @@ def open_study(folder: Path, tuner: str, space: Sequence[Dimension], *, objectiv
         oracle.max_trials = max_trials
     else:
         oracle = {"random": Random, "grid": Grid, "bayesian": Bayesian}[tuner](max_trials=max_trials, **common)
-    oracle.verbose = 0
+    oracle.verbose, oracle.until = 0, until
     oracle._set_project_dir(str(folder.parent), folder.name)
     if (folder / "oracle.json").is_file():
         reload(oracle)
@@ -167,17 +237,16 @@ def run_study(
     *,
     tuner_id: str,
     max_epochs: int,
-    until: float,
 ) -> None:
-    """Run trials until the oracle has no more, or a time has come.
+    """Run trials until the oracle has no more.
 
     Args:
+        oracle: of this process, or what stands for that of the chief.
         evaluate: runs one trial; a UserError or a metric that is not finite fails the trial and not the study.
         tell: hears of each outcome.
         tuner_id: a name for this process among those that work on the study.
-        until: `time.monotonic()` after which no trial begins.
     """
-    while time.monotonic() < until:
+    while True:
         trial = oracle.create_trial(tuner_id)
         if trial.status == engine.TrialStatus.STOPPED:
             return
@@ -196,10 +265,12 @@ def run_trial(oracle: Any, trial: Any, space: Sequence[Dimension], evaluate: Eva
         if not all(np.isfinite(value) for value in found.values()):
             raise UserError("its loss is no number: NaN or infinite.")
         metrics = {**found, "seconds": time.perf_counter() - started}
-        oracle.update_trial(trial.trial_id, metrics)
-        trial.status = engine.TrialStatus.COMPLETED
     except UserError as error:
         cause = str(error)
+    if cause is None:
+        oracle.update_trial(trial.trial_id, metrics)
+        trial.status = engine.TrialStatus.COMPLETED
+    else:
         trial.status, trial.message = engine.TrialStatus.FAILED, cause
     oracle.end_trial(trial)
     return Outcome(trial.trial_id, settings, share, metrics, cause)
@@ -212,15 +283,16 @@ def share_of(values: HyperParameters, max_epochs: int) -> float:
 
 def outcomes(oracle: Any, space: Sequence[Dimension], max_epochs: int) -> list[Outcome]:
     """Every trial of a study that has ended, in the order in which they began."""
-    found = []
-    for name in oracle.start_order:
-        trial = oracle.trials[name]
-        if trial.status in ("COMPLETED", "FAILED"):
-            metrics = {metric: trial.metrics.get_best_value(metric) for metric in trial.metrics.metrics}
-            settings = settings_of(trial.hyperparameters.values, space)
-            cause = trial.message if trial.status == "FAILED" else None
-            found.append(Outcome(name, settings, share_of(trial.hyperparameters, max_epochs), metrics if cause is None else {}, cause))
-    return found
+    trials = (oracle.trials[name] for name in oracle.start_order)
+    return [outcome_of(trial, space, max_epochs) for trial in trials if trial.status in ("COMPLETED", "FAILED")]
+
+
+def outcome_of(trial: engine.Trial, space: Sequence[Dimension], max_epochs: int) -> Outcome:
+    """What is known of a trial that has ended."""
+    failed = trial.status == "FAILED"
+    metrics = {} if failed else {metric: trial.metrics.get_best_value(metric) for metric in trial.metrics.metrics}
+    settings, share = settings_of(trial.hyperparameters.values, space), share_of(trial.hyperparameters, max_epochs)
+    return Outcome(trial.trial_id, settings, share, metrics, trial.message if failed else None)
 
 
 def best(found: Sequence[Outcome], objective: str) -> list[Outcome]:

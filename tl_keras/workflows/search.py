@@ -1,60 +1,58 @@
 """A search of hyperparameters: a study in a run folder, its trials, and the best of them trained and tested once."""
 
-import hashlib
 import json
 import shutil
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from tl_keras import __version__
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml, with_settings
 from tl_keras.data.sources import Index, open_source
-from tl_keras.errors import RunFolderError, UserError
+from tl_keras.errors import UserError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.select.distributed import serve
 from tl_keras.select.space import Dimension, read_space
-from tl_keras.select.study import DIRECTIONS, Outcome, best, importance, open_study, outcomes, run_study
+from tl_keras.select.study import DIRECTIONS, Outcome, best, importance, outcomes, run_study
 from tl_keras.select.trial import HeadTrials
 from tl_keras.select.trials_picture import draw_trials, write_hparams
 from tl_keras.transfer.head import solves_exactly
 from tl_keras.workflows.rank import with_best_backbone
+from tl_keras.workflows.search_chief import chief_place, hand_out_trials
+from tl_keras.workflows.search_study import (
+    BASELINE,
+    TRIALS,
+    keep_best,
+    open_wanted,
+    require_unfinished,
+    space_of,
+    study_digest,
+    study_folder,
+    told,
+    write_trials,
+)
 from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
 from tl_keras.workflows.train import train
 from tl_keras.workflows.trained import read_config
 
-DEFAULT_SPACES: dict[str, dict[str, Any]] = {
-    "extract": {
-        "features.stages": {"choice": ["last", "all"]},
-        "features.selection": {"choice": ["none", "head2toe"]},
-        "features.keep": {"float": [0.02, 0.6], "log": True, "when": {"features.selection": "head2toe"}},
-        "train.head_penalty": {"float": [1e-5, 10.0], "log": True},
-        "train.class_weights": {"choice": ["none", "balanced"]},
-    },
-    "finetune": {
-        "train.learning_rate": {"float": [1e-4, 3e-3], "log": True},
-        "train.layer_decay": {"choice": [0.6, 0.8, 1.0]},
-        "train.weight_decay": {"float": [1e-4, 0.1], "log": True},
-        "train.label_smoothing": {"choice": [0.0, 0.1, 0.2]},
-        "model.dropout": {"choice": [0.0, 0.2, 0.5]},
-    },
-}
-TRIALS = "trials"  # a folder for each trial that is a training
-BASELINE = "default"  # the trial of the configuration as it stands
+ASKED = "trial.json"  # settings and share of a trial that is a training, once it ended
 
 
-def search(config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+def search(config: Config, run_dir: Path, *, resume: bool = False, workers: int = 0, progress: Progress | None = None) -> dict[str, Any]:
     """Try settings of `search.space` by their score on val, and train the best as an ordinary run in `best/`.
+
+    Where the environment names this process a chief (see `select.place`), workers of other machines take part.
 
     Args:
         config: `mode` is 'search'; ignored where `resume` reads the run's own.
         run_dir: the folder to make, or to continue.
         resume: go on with an interrupted search; trials that ended are not run again.
+        workers: processes to start on this machine for the trials; 0: they run in this one, unless it is a chief.
 
     Returns:
         What search.json holds: `settings` and `score` of the best, the `baseline`'s score, how many trials there were and
@@ -63,20 +61,25 @@ def search(config: Config, run_dir: Path, *, resume: bool = False, progress: Pro
     Raises:
         UserError: anything that the user can mend; a folder made for it is gone again.
     """
-    progress, run = progress or Progress(), RunFolder(run_dir)
+    progress, run, place = progress or Progress(), RunFolder(run_dir), chief_place(workers)
     if resume:
         config = read_config(require_unfinished(run))
-    set_up(config.runtime)
-    space = read_space(DEFAULT_SPACES[config.search.trial] if config.search.space is None else config.search.space)
-    with undone_on_failure(run, resume=resume):
-        index = open_source(config.data)
-        config = with_best_backbone(config, index, run, progress)
-        study = study_folder(run, config, space, index)
-        names.write_text(run / names.CONFIG, to_yaml(config))
-        names.write_json(run / names.ENVIRONMENT, environment())
-        trials = Trials(config, index, run, progress)
-        baseline = trials(BASELINE, {}, 1.0)
-    found = run_trials(config, space, study, trials, run, progress)
+    with ExitStack() as stack:
+        chief = None if place is None else stack.enter_context(serve(place.address))  # a port that is taken is told before all else
+        set_up(config.runtime)
+        space = read_space(space_of(config))
+        with undone_on_failure(run, resume=resume):
+            index = open_source(config.data)
+            config = with_best_backbone(config, index, run, progress)
+            study = study_folder(run, study_digest(config, space, index))
+            names.write_text(run / names.CONFIG, to_yaml(config))
+            names.write_json(run / names.ENVIRONMENT, environment())
+            trials = Trials(config, index, run, progress)
+            baseline = trials(BASELINE, {}, 1.0)
+        if chief is None:
+            found = run_trials(config, space, study, trials, run, progress)
+        else:
+            found = hand_out_trials(config, space, study, chief, workers, run, progress)
     return finish(config, space, found, baseline, run, progress)
 
 
@@ -96,20 +99,22 @@ class Trials:
         config = with_settings(self._config, settings, "search.space").model_copy(update={"mode": kind})
         if kind == "extract" and solves_exactly(config):
             return self._heads(config, share)
-        metrics = self._train(config, RunFolder(self._run / TRIALS / trial), share)
+        metrics = self._train(config, RunFolder(self._run / TRIALS / trial), settings, share)
         return {"val_loss": metrics["val"]["log_loss"], "val_accuracy": metrics["val"]["accuracy"]}
 
-    def _train(self, config: Config, folder: RunFolder, share: float) -> dict[str, Any]:
-        if (folder / names.METRICS).is_file():  # it ended, and the study was killed before it knew
-            found: dict[str, Any] = json.loads((folder / names.METRICS).read_text(encoding="utf-8"))
-            return found
+    def _train(self, config: Config, folder: RunFolder, settings: Mapping[str, Any], share: float) -> dict[str, Any]:
+        asked = {"settings": dict(settings), "share": share}
+        if (folder / names.METRICS).is_file() and read_json(folder / ASKED) == asked:  # it ended, and the study did not hear of it
+            return read_json(folder / names.METRICS)
         if share < 1:
             epochs = max(1, round(share * self._config.search.max_epochs))
             config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
         while True:
             shutil.rmtree(folder.path, ignore_errors=True)
             try:
-                return train(config, folder.path, scored=("val",))
+                metrics = train(config, folder.path, scored=("val",))
+                names.write_json(folder / ASKED, asked)
+                return metrics
             except tf.errors.ResourceExhaustedError:
                 if config.train.batch_size == 1:
                     raise UserError("memory does not hold a batch of one image.") from None
@@ -122,25 +127,14 @@ def run_trials(
     config: Config, space: Sequence[Dimension], study: Path, trials: Trials, run: RunFolder, progress: Progress
 ) -> list[Outcome]:
     """Run what is left of a study, and return all that is known of it."""
-    wanted = config.search
-    oracle = open_study(
-        study,
-        wanted.tuner,
-        space,
-        objective=wanted.objective,
-        max_trials=wanted.max_trials,
-        max_epochs=wanted.max_epochs,
-        seed=config.runtime.seed,
-    )
-    until = time.monotonic() + (float("inf") if wanted.max_minutes is None else 60 * wanted.max_minutes)
+    wanted, oracle = config.search, open_wanted(study, config, space)
 
     def tell(outcome: Outcome) -> None:
-        told = outcome.cause or f"{wanted.objective} {outcome.metrics[wanted.objective]:.4f}"
-        progress.line(f"trial {outcome.trial}  {told}  {outcome.settings}")
+        progress.line(told(outcome, wanted.objective))
         keep_best(run, outcomes(oracle, space, wanted.max_epochs), wanted.objective, wanted.keep_models)
 
     try:
-        run_study(oracle, space, trials, tell, tuner_id="tuner0", max_epochs=wanted.max_epochs, until=until)
+        run_study(oracle, space, trials, tell, tuner_id="tuner0", max_epochs=wanted.max_epochs)
     finally:
         write_trials(run / names.TRIALS, outcomes(oracle, space, wanted.max_epochs), space)
     return outcomes(oracle, space, wanted.max_epochs)
@@ -181,56 +175,7 @@ def finish(
     return result
 
 
-def study_folder(run: RunFolder, config: Config, space: Sequence[Dimension], index: Index) -> Path:
-    """The folder of the study of this space, data and version of the code.
-
-    Raises:
-        RunFolderError: the run folder holds a study of another one.
-    """
-    endings = {"max_trials", "max_minutes", "keep_models"}
-    about = config.model_dump(mode="json", exclude={"search": endings})
-    digest = hashlib.sha256(json.dumps([__version__, about, [repr(each) for each in space]], sort_keys=True).encode())
-    digest.update("\n".join(index.paths).encode())
-    folder = run / f"study-{digest.hexdigest()[:12]}"
-    others = [path.name for path in run.path.glob("study-*") if path != folder]
-    if others:
-        raise RunFolderError(
-            f"{run.path}: holds {others[0]}, a study of another space, of other images or of another version. Give another --run-dir."
-        )
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-def require_unfinished(run: RunFolder) -> RunFolder:
-    """Return this folder, or raise RunFolderError when no interrupted search lies in it."""
-    if not (run / names.CONFIG).is_file() or not list(run.path.glob("study-*")):
-        raise RunFolderError(f"{run.path}: holds no interrupted search to resume. Start one without --resume.")
-    if (run / names.SEARCH).is_file():
-        raise RunFolderError(f"{run.path}: this search is finished; there is nothing to resume. Give another --run-dir.")
-    return run
-
-
-def keep_best(run: RunFolder, found: Sequence[Outcome], objective: str, keep: int) -> None:
-    """Remove models, snapshots and checkpoints of trials other than the best; their figures stay."""
-    kept = {each.trial for each in best(found, objective)[:keep]}
-    for folder in (run / TRIALS).glob("*"):
-        shutil.rmtree(folder / names.CHECKPOINTS, ignore_errors=True)
-        if folder.name not in kept:
-            (folder / names.MODEL).unlink(missing_ok=True)
-            shutil.rmtree(folder / names.SNAPSHOTS, ignore_errors=True)
-
-
-def write_trials(file: Path, found: Sequence[Outcome], space: Sequence[Dimension]) -> None:
-    """Write trials.csv: a line per trial that ended, with the cause where it failed."""
-    header = ("trial", "val_loss", "val_accuracy", "seconds", "share", *(each.path for each in space), "cause")
-    lines = (
-        (
-            each.trial,
-            *(f"{each.metrics[name]:.6g}" if name in each.metrics else "" for name in ("val_loss", "val_accuracy", "seconds")),
-            f"{each.share:.4g}",
-            *(each.settings.get(dimension.path, "") for dimension in space),
-            each.cause or "",
-        )
-        for each in found
-    )
-    names.write_csv(file, header, lines)
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON document; empty where there is no file."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found

@@ -1,0 +1,71 @@
+"""A worker of a search: evaluates trials for a chief elsewhere, and leaves the results with it."""
+
+import os
+from pathlib import Path
+
+from tl_keras import run_folder as names
+from tl_keras.config import AUTO, Config
+from tl_keras.data.sources import open_source
+from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.select.distributed import connect
+from tl_keras.select.local_workers import end_with_chief
+from tl_keras.select.place import ORACLE_IP, ORACLE_PORT, TUNER_ID, place_in
+from tl_keras.select.space import read_space
+from tl_keras.select.study import Outcome, run_study
+from tl_keras.workflows.search import Trials
+from tl_keras.workflows.search_study import TRIALS, keep_best, require_unfinished, space_of, study_digest, told
+from tl_keras.workflows.setting_up import set_up
+from tl_keras.workflows.trained import read_config
+
+
+def work(config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None) -> int:
+    """Evaluate trials for the chief that the environment names, until there are no more.
+
+    Args:
+        config: `mode` is 'search', and all but the data's place equals the chief's; ignored where `resume` reads it.
+        run_dir: where trials that are trainings lie, in `trials/`: a folder of this worker's own, or the chief's.
+        resume: `run_dir` is the chief's, and has the configuration.
+
+    Returns:
+        How many trials this worker evaluated.
+
+    Raises:
+        UserError: the environment names no worker, nobody serves there, the chief has other settings or images, or it went away.
+    """
+    progress, run, place = progress or Progress(), RunFolder(run_dir), place_in(os.environ)
+    if place is None or place.is_chief:
+        raise ConfigError(f"a worker needs {TUNER_ID} (without 'chief' in it), {ORACLE_IP} and {ORACLE_PORT} in its environment.")
+    end_with_chief()
+    if resume:
+        config = read_config(require_unfinished(run))
+    elif config.model.backbone == AUTO:
+        raise ConfigError(
+            "model.backbone: got 'auto', which is the chief's to rank. Give this worker the chief's folder, with --resume --run-dir."
+        )
+    else:
+        require_own(run)
+    set_up(config.runtime)
+    space, wanted, done = read_space(space_of(config)), config.search, list[Outcome]()
+    index = open_source(config.data)
+
+    def tell(outcome: Outcome) -> None:
+        done.append(outcome)
+        progress.line(told(outcome, wanted.objective))
+        keep_best(run, done, wanted.objective, wanted.keep_models)
+
+    trials = Trials(config, index, run, progress)
+    with connect(place.address, place.name, study_digest(config, space, index)) as oracle:
+        progress.line(f"{place.name} works for the chief at {place.address}")
+        run_study(oracle, space, trials, tell, tuner_id=place.name, max_epochs=wanted.max_epochs)
+    progress.line(f"no more trials; {len(done)} of them ran here")
+    return len(done)
+
+
+def require_own(run: RunFolder) -> None:
+    """Raise RunFolderError where a folder holds something that no worker has left there."""
+    others = [path.name for path in run.path.glob("*") if path.name != TRIALS]
+    if others:
+        mend = "Add --resume where it is the chief's, else give another --run-dir." if names.CONFIG in others else "Give another --run-dir."
+        raise RunFolderError(f"{run.path}: holds {others[0]}, which is no worker's. {mend}")
