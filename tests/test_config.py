@@ -427,6 +427,14 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
         assert str(caught.value) == f"{tmp_path / name}: {problem} --config expects a YAML file."
 
 
+def test_what_a_run_wrote_stays_readable_when_a_default_changes() -> None:
+    text = to_yaml(build({})).replace("meta: mixture", "meta: linear").replace("momentum: 0.9", "momentum: 0.8")
+    settled = from_yaml(text, "config.yaml")
+    assert (settled.ensemble.meta, settled.train.momentum) == ("linear", 0.8)
+    with pytest.raises(ConfigError, match=r"train\.batch_size"):
+        from_yaml(text.replace("batch_size: 32", "batch_size: 0"), "config.yaml")
+
+
 def test_from_yaml_needs_a_mode() -> None:
     with pytest.raises(ConfigError, match=r"^run/config.yaml: mode is missing, expected one of 'extract', "):
         from_yaml("train: {epochs: 3}", "run/config.yaml")

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 Mode = Literal["extract", "finetune", "pretrain", "rank", "search", "crossval", "ensemble", "evaluate", "predict", "export"]
 MODES: tuple[str, ...] = get_args(Mode)
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
+SETTLED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
 AUTO = "auto"  # the backbone that `rank` puts first
 
 
@@ -71,7 +72,9 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="after")
-    def _refuse_contradictions(self) -> Self:
+    def _refuse_contradictions(self, info: ValidationInfo) -> Self:
+        if info.context == SETTLED:
+            return self
         found = list(self._contradictions())
         if found:
             text = "; ".join(f"{field}: {reason}" for field, reason in found)

@@ -14,7 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from tl_keras.config import Config, Expected, fields
+from tl_keras.config import SETTLED, Config, Expected, fields
 from tl_keras.errors import ConfigError
 
 
@@ -55,7 +55,7 @@ def from_yaml(text: str, name: str) -> Config:
     """
     draft = _Draft()
     draft.add_text(name, text)
-    return draft.config(name)
+    return draft.config(name, context=SETTLED)
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> Config:
@@ -166,14 +166,17 @@ class _Draft:
             return f"Keys of {section!r}: {self._keys(section)}." if section else f"Keys: {self._keys('')}."
         return self._nearest_key(section)
 
-    def config(self, name: str = "") -> Config:
+    def config(self, name: str = "", context: dict[str, bool] | None = None) -> Config:
         """Check the values together with what was noted before.
+
+        Args:
+            context: `SETTLED`, where settings that contradict each other were refused long ago.
 
         Raises:
             ConfigError: with all mistakes, a line each.
         """
         try:
-            config = Config.model_validate(self._tree())
+            config = Config.model_validate(self._tree(), context=context)
         except ValidationError as error:
             lines = [line for one in error.errors() for line in self._describe(dict(one), name)]
             raise ConfigError("\n".join([*self._mistakes, *dict.fromkeys(lines)])) from None
