@@ -222,9 +222,25 @@ def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path],
 
 
 def test_a_class_with_one_image_cannot_be_stacked_on() -> None:
-    assert sorted(np.concatenate(parts_of(np.array([0, 0, 1, 1, 1], np.int32), 5, 0))) == [0, 1, 2, 3, 4]
+    assert sorted(np.concatenate(parts_of(np.array([0, 0, 1, 1, 1], np.int32), None, 5, 0))) == [0, 1, 2, 3, 4]
     with pytest.raises(DataError, match="each class needs two images"):
-        parts_of(np.array([0, 1, 1], np.int32), 5, 0)
+        parts_of(np.array([0, 1, 1], np.int32), None, 5, 0)
+
+
+def test_images_of_one_group_are_in_one_part() -> None:
+    labels, groups = np.tile(np.arange(2, dtype=np.int32), 12), np.repeat(np.arange(6), 4)
+    parts = parts_of(labels, groups, 3, 0)
+    assert sorted(np.concatenate(parts)) == list(range(24))
+    assert sorted(group for part in parts for group in set(groups[part])) == list(range(6))
+    with pytest.raises(DataError, match="finds one group in val"):
+        parts_of(labels, groups * 0, 3, 0)
+
+
+def test_a_stack_of_runs_keeps_groups_together(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="finds nothing in the path"):
+        workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, crossval={"group_pattern": "patient(.)"}), tmp_path / "R")
+    result = workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, crossval={"group_pattern": "(.)[.]"}), tmp_path / "R")
+    assert result["judged_on"] == "out_of_fold"
 
 
 def test_an_ensemble_of_runs_that_are_one_is_that_one(runs: list[Path], tmp_path: Path) -> None:
@@ -246,9 +262,38 @@ def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], photos: Pat
         assert not (tmp_path / "R").exists()
 
 
-def test_images_that_have_moved_are_found_with_data(runs: list[Path], photos: Path, tmp_path: Path) -> None:
+def test_runs_on_folders_of_the_same_names_are_refused_unless_data_says_that_they_are_one(
+    runs: list[Path], photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "twin")
+    twin = {"mode": "extract", "data": {"source": str(tmp_path / "twin"), "image_size": 16}}
+    workflows.train(Config.model_validate(twin), tmp_path / "third")
+    with pytest.raises(RunFolderError, match=f"third: learned from images in {tmp_path}/twin, and .*first from those in {photos};"):
+        workflows.ensemble(of_runs([runs[0], tmp_path / "third"]), tmp_path / "R")
+    workflows.ensemble(of_runs([runs[0], tmp_path / "third"], data={"source": str(photos)}), tmp_path / "R")
+
+
+def test_an_image_that_cannot_be_read_any_more_is_named(runs: list[Path], photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "moved")
-    result = workflows.ensemble(of_runs(runs, data={"source": str(tmp_path / "moved")}), tmp_path / "R")
+    tested = next(line["path"] for line in rows_of(runs[0] / names.SPLITS) if line["split"] == "test")
+    for spoil, words in (
+        (lambda file: file.write_bytes(file.read_bytes()[:90]), "is a truncated or damaged"),
+        (Path.unlink, "cannot be read"),
+    ):
+        spoil(tmp_path / "moved" / tested)
+        with pytest.raises(DataError, match=f"{tested}: {words}.* restore it"):
+            workflows.ensemble(of_runs(runs, data={"source": str(tmp_path / "moved")}), tmp_path / "R")
+        assert not (tmp_path / "R").exists()
+
+
+def test_images_that_have_moved_are_found_with_data(
+    runs: list[Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos, tmp_path / "moved")
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        result = workflows.ensemble(of_runs(runs, data={"source": "moved"}), tmp_path / "R")
+    assert workflows.evaluate(tmp_path / "R")["source"] == str(tmp_path / "moved")
     expected = workflows.ensemble(of_runs(runs), tmp_path / "E")
     assert result["together"] == expected["together"]
     assert json.loads((tmp_path / "R" / names.ENSEMBLE).read_text())["members"] == [str(run) for run in runs]
@@ -298,6 +343,9 @@ def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: P
     assert [one["name"] for one in result["singles"]] == ["snapshot1", "snapshot2"]
     first, last = result["singles"]
     assert first["test"]["log_loss"] != last["test"]["log_loss"]
+    (tmp_path / "run" / "snapshots" / "1.weights.h5").write_bytes(b"cut short")
+    with pytest.raises(RunFolderError, match=r"1.weights.h5: is no whole file of this run's weights"):
+        workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
     shutil.rmtree(tmp_path / "run" / "snapshots")
     with pytest.raises(ConfigError, match="kept no snapshots"):
         workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
@@ -311,7 +359,11 @@ def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: P
     [
         ((), {}, "ensemble.members: got none"),
         (("small_resnet",), {}, "got small_resnet alone, and 'average' needs two"),
-        (("small_resnet", "vgg16"), {"ensemble": {"method": "soup"}}, "averages the weights of runs"),
+        (
+            ("small_resnet", "vgg16"),
+            {"ensemble": {"method": "soup"}},
+            "averages the weights of runs, and small_resnet is no folder of a run",
+        ),
         (("small_resnet", "vgg16"), {"model": {"hidden": [8]}}, "solves linear heads"),
         (("small_resnet", "vgg16"), {"runtime": {"precision": "bfloat16"}}, "expected 'auto' or 'float32'"),
     ],
@@ -327,7 +379,8 @@ def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
         (of_runs(runs[:1]), "first alone, which kept no snapshots"),
         (of_runs([runs[0], Path("vgg16")]), "is a run and vgg16 is none"),
         (of_runs(runs, ensemble={"method": "bagging"}), "trains heads on backbones"),
-        (of_runs(runs, model={"pooling": "max"}), "model: has settings that do nothing"),
+        (of_runs(runs, data={"image_size": 16}), "data.image_size: got 16, which does nothing"),
+        (of_runs(runs, model={"pooling": "max"}), "model.pooling: got 'max', which does nothing"),
     ):
         with pytest.raises(ConfigError, match=words):
             workflows.ensemble(config, tmp_path / "R")
