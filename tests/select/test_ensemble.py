@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -16,10 +17,13 @@ from sklearn.metrics import accuracy_score, log_loss
 from tl_keras import run_folder as names
 from tl_keras import workflows
 from tl_keras.config import Config
+from tl_keras.config_file import load_config
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
+from tl_keras.evaluate.intervals import corrected, paired
 from tl_keras.progress import Progress
 from tl_keras.select import members as making
+from tl_keras.select.ensemble import Answers, Ensemble, OutOfFold, compare
 from tl_keras.select.ensemble_of_backbones import FROM_BACKBONES, of_backbones
 from tl_keras.select.members import answer_out_of_fold, bag_heads, open_members, resample, solve_head
 from tl_keras.select.soup import greedy_soup
@@ -60,6 +64,35 @@ def config_of(photos: Path, *members: str, **sections: Any) -> Config:
 def rows_of(file: Path) -> list[dict[str, str]]:
     with file.open(newline="") as opened:
         return list(csv.DictReader(opened))
+
+
+# --- the comparison ------------------------------------------------------------------------------------------------
+
+
+def answers(*wrong: set[int], num: int = 12) -> Answers:
+    """What two single classifiers and an ensemble say of images of two classes; each is wrong, and unsure, on some."""
+    labels = np.arange(num, dtype=np.int32) % 2
+    truth = np.eye(2)[labels]
+    missed = np.array([[row in each for row in range(num)] for each in wrong])[..., None]
+    found = np.where(missed, 0.6 - 0.2 * truth, 0.1 + 0.8 * truth)
+    return Answers(labels, found[:-1], found[-1])
+
+
+def test_val_and_not_test_says_which_single_is_the_best() -> None:
+    val, test = answers({0}, {0, 1, 2}, {1}), answers({0, 1, 2, 3}, set(), {5})
+    found = Ensemble(Config(mode="ensemble"), cast(Any, SimpleNamespace(classes=("a", "b"))), ["one", "two"], val, test, None)
+    result = compare(found)
+    assert (result["judged_on"], result["best_single"]) == ("val", "one")
+    right = np.arange(12) != 5, np.arange(12) > 3
+    assert result["difference"] == {"test": {"mean": pytest.approx(3 / 12), "ci95": list(paired(*right))}}
+    assert result["together"]["val"]["accuracy"] == pytest.approx(11 / 12)
+    folds = [np.arange(start, 12, 3) for start in range(3)]
+    learned = compare(replace(found, out_of_fold=OutOfFold(answers({0, 1, 4}, {0}, {0, 3, 5}), folds)))
+    assert (learned["judged_on"], learned["best_single"]) == ("out_of_fold", "two")
+    assert learned["together"]["out_of_fold"]["accuracy"] == pytest.approx(9 / 12)
+    gains = [-1 / 4, 0, -1 / 4]  # image 0 is wrong either way
+    assert learned["difference"]["out_of_fold"] == {"mean": pytest.approx(-1 / 6), "ci95": pytest.approx(corrected(gains, 1 / 2))}
+    assert learned["difference"]["test"]["mean"] == pytest.approx(-1 / 12)
 
 
 # --- over backbones ------------------------------------------------------------------------------------------------
@@ -227,6 +260,12 @@ def test_a_class_with_one_image_cannot_be_stacked_on() -> None:
         parts_of(np.array([0, 1, 1], np.int32), None, 5, 0)
 
 
+def test_an_ensembles_own_configuration_makes_it_again(runs: list[Path], tmp_path: Path) -> None:
+    first = workflows.ensemble(of_runs(runs, ensemble={"method": "vote"}), tmp_path / "A")
+    again = workflows.ensemble(load_config("ensemble", file=tmp_path / "A" / names.CONFIG, flags={}, sets=()), tmp_path / "B")
+    assert {**again, "metrics": None} == {**first, "metrics": None, "members": [str(run) for run in runs]}
+
+
 def test_images_of_one_group_are_in_one_part() -> None:
     labels, groups = np.tile(np.arange(2, dtype=np.int32), 12), np.repeat(np.arange(6), 4)
     parts = parts_of(labels, groups, 3, 0)
@@ -379,7 +418,7 @@ def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
         (of_runs(runs[:1]), "first alone, which kept no snapshots"),
         (of_runs([runs[0], Path("vgg16")]), "is a run and vgg16 is none"),
         (of_runs(runs, ensemble={"method": "bagging"}), "trains heads on backbones"),
-        (of_runs(runs, data={"image_size": 16}), "data.image_size: got 16, which does nothing"),
+        (of_runs(runs, data={"image_size": 20}), "data.image_size: got 20, which does nothing"),
         (of_runs(runs, model={"pooling": "max"}), "model.pooling: got 'max', which does nothing"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -71,8 +71,8 @@ def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progre
     method = config.ensemble.method
     if method not in FROM_RUNS:
         raise ConfigError(f"ensemble.method: got '{method}', which trains heads on backbones. Give names of backbones, not runs.")
-    require_open(config)
     trained = [open_run(folder.path) for folder in folders]
+    require_settled(config, trained[0])
     for other in trained[1:]:
         require_same(trained[0], other, moved=given_source(config) is not None)
     members = snapshots(trained[0]) if len(trained) == 1 else [(each.run.path.resolve().name, each.model) for each in trained]
@@ -81,12 +81,12 @@ def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progre
     return FROM_RUNS[method](runs, progress)
 
 
-def require_open(config: Config) -> None:
-    """Raise ConfigError where a setting is given that the runs have settled."""
-    default = Config(mode="ensemble")
+def require_settled(config: Config, first: Trained) -> None:
+    """Raise ConfigError where a setting is given that the runs have settled, unless as the first did: an ensemble's own file has it so."""
+    allowed = Config(mode="ensemble"), first.config
     for path in fields():
         got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED and path != "data.source"
-        if idle and got != attrgetter(path)(default):
+        if idle and got not in [attrgetter(path)(each) for each in allowed]:
             raise ConfigError(f"{path}: got {got!r}, which does nothing for an ensemble of runs: they have settled it. Take it away.")
 
 
