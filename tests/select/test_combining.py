@@ -8,6 +8,7 @@ from sklearn.metrics import log_loss
 
 from tl_keras.evaluate.metrics import softmax
 from tl_keras.select.combining import Mixture, fit_mixture, fit_stacker, mixture_weights, seen
+from tl_keras.transfer import probe
 
 NUM, CLASSES = 300, 3
 EVEN = np.ones(CLASSES, np.float32)
@@ -41,7 +42,7 @@ def test_a_member_that_is_always_worse_gets_nothing() -> None:
     assert weights[0] > 0.99
 
 
-def test_answers_to_a_part_come_from_the_others() -> None:
+def test_answers_to_a_part_come_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     members, labels = made()
     parts = parts_of()
     for fit in (lambda labels: fit_mixture(members, labels, parts), lambda labels: fit_stacker(members, labels, parts, EVEN)):
@@ -57,6 +58,9 @@ def test_answers_to_a_part_come_from_the_others() -> None:
     turned = labels.copy()
     turned[parts[0]] = (turned[parts[0]] + 1) % CLASSES
     np.testing.assert_array_equal(fit_mixture(members, turned, parts)[1][parts[0]], answers[parts[0]])
+    monkeypatch.setattr(probe, "PENALTIES", (0.1,))  # which the labels of all parts choose
+    one, other = (fit_stacker(members, each, parts, EVEN)[1][parts[0]] for each in (labels, turned))
+    np.testing.assert_array_equal(one, other)
 
 
 def test_a_stacker_is_logistic_regression_on_logarithms() -> None:

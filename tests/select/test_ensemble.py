@@ -23,9 +23,10 @@ from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
 from tl_keras.evaluate.intervals import corrected, paired
 from tl_keras.progress import Progress
 from tl_keras.select import members as making
-from tl_keras.select.ensemble import Answers, Ensemble, OutOfFold, compare
+from tl_keras.select.combining import fit_stacker
+from tl_keras.select.ensemble import Answers, Ensemble, OutOfFold, compare, fit_meta
 from tl_keras.select.ensemble_of_backbones import FROM_BACKBONES, of_backbones
-from tl_keras.select.members import answer_out_of_fold, bag_heads, open_members, resample, solve_head
+from tl_keras.select.members import Boosted, answer_out_of_fold, bag_heads, open_members, resample, solve_head
 from tl_keras.select.soup import greedy_soup
 from tl_keras.workflows import ensemble_of_runs as runs_room
 from tl_keras.workflows.ensemble_of_runs import FROM_RUNS, parts_of
@@ -93,6 +94,16 @@ def test_val_and_not_test_says_which_single_is_the_best() -> None:
     gains = [-1 / 4, 0, -1 / 4]  # image 0 is wrong either way
     assert learned["difference"]["out_of_fold"] == {"mean": pytest.approx(-1 / 6), "ci95": pytest.approx(corrected(gains, 1 / 2))}
     assert learned["difference"]["test"]["mean"] == pytest.approx(-1 / 12)
+
+
+def test_a_linear_meta_learner_has_the_class_weights_of_the_training() -> None:
+    given, weights = answers({0, 1, 2, 5}, {2, 3, 6}, set()), np.array([1, 9], np.float32)
+    parts = [np.arange(start, 12, 3) for start in range(3)]
+    config = Config.model_validate({"mode": "ensemble", "ensemble": {"method": "stack", "meta": "linear"}})
+    found = fit_meta(config, given.singles, given.labels, parts, weights, ["one", "two"])
+    twin, even = (fit_stacker(given.singles, given.labels, parts, each)[0] for each in (weights, np.ones(2, np.float32)))
+    np.testing.assert_array_equal(found.numbers(given.singles), twin(given.singles))
+    assert not np.allclose(found.numbers(given.singles), even(given.singles), atol=1e-3)
 
 
 # --- over backbones ------------------------------------------------------------------------------------------------
@@ -196,6 +207,13 @@ def test_resamples_keep_the_classes_and_leave_images_out(photos: Path) -> None:
     assert not np.array_equal(first.kernel, solve_head(members[0]).kernel)
 
 
+def test_a_bag_of_all_images_and_their_views_is_the_head_on_them(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, data={"augment": {"horizontal_flip": True}}, features={"views": 2})
+    member = open_members(config, ["small_resnet"], open_source(config.data), Progress())[0]
+    monkeypatch.setattr(making, "resample", lambda labels, _: np.arange(len(labels)))
+    np.testing.assert_array_equal(bag_heads(member, 1, seed=0)[0].kernel, solve_head(member).kernel)
+
+
 def test_boosting_learns_from_no_more_than_memory_is_given_to(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 5})
     assert workflows.ensemble(config, tmp_path / "A")["images"] == 42
@@ -204,6 +222,15 @@ def test_boosting_learns_from_no_more_than_memory_is_given_to(photos: Path, tmp_
     result = workflows.ensemble(config, tmp_path / "B")
     assert result["images"] == 20
     assert len(rows_of(tmp_path / "B" / names.PREDICTIONS)) == 9
+
+
+def test_val_chooses_how_long_boosting_goes_on(photos: Path) -> None:
+    config = config_of(photos, "small_resnet")
+    member = open_members(config, ["small_resnet"], open_source(config.data), Progress())[0]
+    labels, val = member.data.index.labels.copy(), member.data.rows("val")
+    labels[val] = (labels[val] + 1) % 3
+    wrong = replace(member, data=replace(member.data, index=replace(member.data.index, labels=labels)))
+    assert (Boosted([member], 5, seed=0).rounds, Boosted([wrong], 5, seed=0).rounds) == (5, 1)
 
 
 def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,6 +390,7 @@ def test_averages_are_tried_without_changing_the_members(runs: list[Path], tmp_p
             for one, other in zip(arrays, load(name).arrays, strict=True):
                 np.testing.assert_array_equal(one, other)
             looked_at.append(name)
+        assert score(before["first#1"]).loss == pytest.approx(members["first#1"].loss, rel=1e-4)
         return greedy_soup(members, load, score)
 
     monkeypatch.setattr(runs_room, "greedy_soup", noting)
