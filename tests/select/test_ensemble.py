@@ -279,6 +279,9 @@ def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path],
     assert (tmp_path / "R" / names.SPLITS).read_bytes() == (runs[0] / names.SPLITS).read_bytes()
     assert workflows.evaluate(tmp_path / "R")["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
     assert result["metrics"]["data"]["train"] == 42
+    where = "out_of_fold" if ways["method"] == "stack" else "val"  # which a stack has learned from
+    assert {"val", "out_of_fold"} & set(result["metrics"]) == {where}
+    assert result["metrics"][where]["log_loss"] == result["together"][where]["log_loss"]
 
 
 def test_a_class_with_one_image_cannot_be_stacked_on() -> None:

@@ -9,6 +9,7 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
+from tl_keras.evaluate.metrics import classification_metrics
 from tl_keras.models.classifier import count_parameters
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -26,12 +27,13 @@ def ensemble(config: Config, run_dir: Path, *, progress: Progress | None = None)
     """Combine the classifiers of `ensemble.members` as `ensemble.method` says.
 
     Args:
-        config: `mode` is 'ensemble'. Over runs, the sections `ensemble` and `runtime` count, and `data.source` where their images
-            have moved.
+        config: `mode` is 'ensemble'. Over runs, the sections `ensemble` and `runtime` count, those of `crossval` that cut a stack's
+            folds, and `data.source` where their images have moved.
         run_dir: the folder to make: an ordinary run's, with `model.keras` wherever all parts are Keras models.
 
     Returns:
-        What ensemble.json holds: see `select.ensemble.compare`; `method`, `members`, `is_keras`, and the `metrics` of metrics.json.
+        What ensemble.json holds: see `select.ensemble.compare`; `method`, `members`, `is_keras`, and the `metrics` of metrics.json,
+        which of a stack are `out_of_fold` and not of val.
 
     Raises:
         UserError: anything that the user can mend; a folder made for it is gone again.
@@ -79,13 +81,14 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
         parameters = {"parameters": count_parameters(found.model)}
         names.write_whole(run / names.MODEL, found.model.save)
     clock.lap("write_s")
+    where, judged = found.judged  # a meta-learner has learned from val
     metrics = {
         "mode": "ensemble",
         "backbone": " + ".join(found.names),
         "seed": found.config.runtime.seed,
         "data": found.data.counts(),
         **parameters,
-        "val": measure(found.data, "val", found.val.together),
+        where: classification_metrics(judged.together, judged.labels, found.data.classes),
         "test": measure(found.data, "test", found.test.together),
         **agreement,
         "timing": clock.timing(),
