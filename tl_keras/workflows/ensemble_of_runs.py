@@ -126,17 +126,17 @@ def require_same(first: Trained, other: Trained, *, moved: bool) -> None:
     Args:
         moved: whether it is said where the images of all lie, which then need not be where each run had them.
     """
-    source, other_source = (each.config.data.source for each in (first, other))
-    if not moved and source != other_source:
-        raise RunFolderError(
-            f"{other.run.path}: learned from images in {other_source}, and {first.run.path} from those in {source}; files of the same "
-            "names may be other images. If they are the same, say with --data where they lie."
-        )
     mine, theirs = ((each.index.classes, each.index.paths, each.split.tolist()) for each in (first, other))
     if mine != theirs:
         raise RunFolderError(
             f"{other.run.path}: was trained on other images, classes or splits than {first.run.path}; one could have learned what the "
             "other is tested on. Train both on the same --data with the same settings in data."
+        )
+    source, other_source = (each.config.data.source for each in (first, other))
+    if not moved and source != other_source:
+        raise RunFolderError(
+            f"{other.run.path}: learned from images in {other_source}, and {first.run.path} from those in {source}; files of the same "
+            "names may be other images. If they are the same, say with --data where they lie."
         )
     sizes = ((each.image_size, each.config.data.resize) for each in (first, other))
     (size, resize), (other_size, other_resize) = sizes
