@@ -24,7 +24,7 @@ from tl_keras.evaluate.intervals import corrected, paired
 from tl_keras.progress import Progress
 from tl_keras.select import members as making
 from tl_keras.select.combining import fit_stacker
-from tl_keras.select.ensemble import Answers, Ensemble, OutOfFold, compare, fit_meta
+from tl_keras.select.ensemble import RULES, Answers, Ensemble, OutOfFold, compare, fit_meta
 from tl_keras.select.ensemble_of_backbones import FROM_BACKBONES, of_backbones
 from tl_keras.select.members import Boosted, answer_out_of_fold, bag_heads, open_members, resample, solve_head
 from tl_keras.select.soup import greedy_soup
@@ -132,6 +132,14 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
         evaluated = workflows.evaluate(run)
         assert evaluated["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
         assert evaluated["backbone"] == "small_resnet + other"
+
+
+def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, _ = RULES["average"]
+    monkeypatch.setitem(RULES, "average", (numbers, lambda logits: logits[1]))
+    with pytest.raises(RuntimeError, match="disagree"):
+        workflows.ensemble(config_of(photos, "small_resnet", other), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
 
 
 def test_singles_are_what_extract_trains(photos: Path, other: str, tmp_path: Path) -> None:
