@@ -15,6 +15,7 @@ from typing import Any
 from processes import print_table
 
 from tl_keras import ensemble, load_config
+from tl_keras.errors import UserError
 from tl_keras.run_folder import CONFIG
 
 FROM_BACKBONES = ("average", "vote", "stack", "stack linear", "bagging", "boosting")
@@ -58,7 +59,11 @@ def main() -> None:
     combine(given.members, given.data, "average")  # so that no way pays for the pass over the images
     singles, combined = {}, []
     for way in ways:
-        found, seconds = combine(given.members, given.data, way)
+        try:
+            found, seconds = combine(given.members, given.data, way)
+        except UserError as error:  # a soup of different networks
+            print(f"{way}: {error}\n")
+            continue
         where, gains = found["judged_on"], [gain(found["difference"], split) for split in ("test", "out_of_fold")]
         for single in found["singles"]:
             singles[single["name"], where] = row(single["name"], where, single, "", "", "")

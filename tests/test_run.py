@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import tensorflow as tf
 from PIL import Image
 
 from tl_keras import run
+from tl_keras.config import Config
+from tl_keras.console import ensemble_lines
 from tl_keras.data import images
 from tl_keras.evaluate.metrics import softmax
 from tl_keras.transfer.store import Store
@@ -80,6 +83,7 @@ def spoil_one(folder: Path, data: bytes) -> Path:
         (["--mode", "crossval", "--resume"], ["--run-dir"]),
         (["--mode", "ensemble"], ["ensemble.members: got none"]),
         (["--mode", "ensemble", "--backbone", "vgg16"], ["--backbone", "--mode ensemble does not use it"]),
+        (["--mode", "ensemble", "--resume", "vgg16"], ["--resume: --mode ensemble does not use it"]),
         (["--mode", "ensemble", "vgg166", "vgg16"], ["unknown backbone 'vgg166'", "Did you mean 'vgg16'?"]),
         (["--mode", "search", "--workers", "0"], ["--workers", "got '0', expected an integer >= 1"]),
         (["--mode", "search", "--workers", "two"], ["--workers", "got 'two'"]),
@@ -140,6 +144,19 @@ def test_crossval_prints_mean_and_spread_and_compares(photo_folder, tmp_path, ca
     against = ["--set", f"crossval.against={tmp_path / 'A'}", "--run-dir", tmp_path / "B"]
     assert run.main([str(word) for word in [*command, *against]]) == 0
     assert "against the other: accuracy +0.0000 (95 % interval +0.0000 to +0.0000), which may be chance" in capfd.readouterr().out
+
+
+def test_an_ensembles_folder_is_not_named_after_a_backbone_or_data_that_it_has_not():
+    config = Config.model_validate({"mode": "ensemble", "ensemble": {"members": ["runs/a", "runs/b"], "method": "vote"}})
+    assert re.fullmatch(r"ensemble-vote-\d{8}-\d{6}", run.default_run_dir(config).name)
+
+
+def test_an_ensembles_differences_have_their_sign_and_are_clear_or_not():
+    found = {"test": {"mean": -0.02, "ci95": [-0.03, -0.01]}, "out_of_fold": {"mean": 0.01, "ci95": [-0.01, 0.03]}}
+    assert ensemble_lines({"difference": found, "best_single": "vgg16", "is_keras": True}) == [
+        "against vgg16 alone: test accuracy -0.0200 (95 % interval -0.0300 to -0.0100), a clear difference",
+        "against vgg16 alone: out of fold accuracy +0.0100 (95 % interval -0.0100 to +0.0300), which may be chance",
+    ]
 
 
 def test_ensemble_prints_members_differences_and_what_it_cannot_do(photo_folder, tmp_path, capfd):

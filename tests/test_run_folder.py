@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from tl_keras.errors import RunFolderError
-from tl_keras.run_folder import CONFIG, METRICS, MODEL, SCRATCH, SPLITS, RunFolder, write_csv, write_json, write_text, write_whole
+from tl_keras.run_folder import BEST, CONFIG, METRICS, MODEL, SCRATCH, SPLITS, RunFolder, write_csv, write_json, write_text, write_whole
 
 
 def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
@@ -84,6 +84,10 @@ def test_what_a_folder_is_good_for(tmp_path):
         (run / name).touch()
     assert run.require_resumable() is run
     with pytest.raises(RunFolderError, match="Continue it with --resume"):
+        run.require_model()
+    (run / BEST).mkdir()
+    (run / BEST / MODEL).touch()
+    with pytest.raises(RunFolderError, match=r"Give .*best, the winner of this search"):
         run.require_model()
     (run / MODEL).touch()
     assert run.require_model() is run

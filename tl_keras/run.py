@@ -155,11 +155,12 @@ def check_options(options: argparse.Namespace) -> None:
         raise ConfigError(f"--mode: got {got}, expected one of {', '.join(USES)}.{hint}")
     given = [name for name, value in vars(options).items() if value not in (None, False, []) and name != "mode"]
     idle = [name for name in given if name not in USES[options.mode]]
-    if options.resume:
-        idle += [name for name in given if name not in ("run_dir", "resume", "workers")]  # a search may go on with fewer
+    if options.resume and not idle:
+        idle = [name for name in given if name not in ("run_dir", "resume", "workers")]  # a search may go on with fewer
     if idle:
         flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(idle[0], f"--{idle[0].replace('_', '-')}")
-        why = "--resume goes on with the run's own settings" if options.resume else f"--mode {options.mode} does not use it"
+        own = options.resume and "resume" in USES[options.mode]
+        why = "--resume goes on with the run's own settings" if own else f"--mode {options.mode} does not use it"
         raise ConfigError(f"{flag}: {why}. Take it away.")
     if (
         options.run_dir is None
@@ -236,8 +237,10 @@ def left_behind(mode: str, run_dir: Path) -> str:
 
 
 def default_run_dir(config: "Config") -> Path:
-    """A new folder below saved_models/, named after mode, backbone, data and time."""
+    """A new folder below saved_models/, named after mode, backbone, data and time; an ensemble's after its method and time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    if config.mode == "ensemble":  # of runs, which have data of their own
+        return RUNS / "-".join([config.mode, config.ensemble.method, stamp])
     backbone = [] if config.mode == "rank" else [short_name(config.model.backbone)]
     return RUNS / "-".join([config.mode, *backbone, Path(config.data.source).name or "data", stamp])
 

@@ -129,7 +129,7 @@ class RunFolder:
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise RunFolderError(
                     f"{self.path}: holds {'another run' if (self / CONFIG).exists() else 'other files'} already. "
-                    "Give another --run-dir, or add --resume to continue a run that was interrupted."
+                    "Give another --run-dir; a training, search or crossval that was interrupted goes on with --resume."
                 )
             new = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
@@ -148,6 +148,8 @@ class RunFolder:
         missing = [name for name in (MODEL, CONFIG, SPLITS) if not (self / name).is_file()]
         if missing:
             mend = "Continue it with --resume." if (self / CONFIG).exists() else "Give the folder that a training wrote."
+            if (self / BEST / MODEL).is_file():
+                mend = f"Give {self.path / BEST}, the winner of this search."
             if (self / ENSEMBLE).is_file():
                 mend = f"Its parts are not all Keras models, so that {PREDICTIONS} and {ENSEMBLE} are all there is."
             raise RunFolderError(f"{self.path}: holds no trained model ({missing[0]} is missing). {mend}")

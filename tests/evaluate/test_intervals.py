@@ -45,6 +45,16 @@ def test_paired_is_newcombe_s_tenth_method() -> None:
     np.testing.assert_allclose(paired(*right(36, 12, 2, 0)), (0.0569, 0.3404), atol=5e-5)  # a line of his table
 
 
+def test_paired_takes_half_an_image_each_off_a_correlation_above_zero() -> None:
+    # Of 200 images 170 and 155 are right, 150 of them by both models.
+    phi = (150 * 25 - 20 * 5 - 100) / np.sqrt(170 * 30 * 155 * 45)
+    p, q = 170 / 200, 155 / 200
+    (low_p, high_p), (low_q, high_q) = wilson(170, 200), wilson(155, 200)
+    below = np.sqrt((p - low_p) ** 2 - 2 * phi * (p - low_p) * (high_q - q) + (high_q - q) ** 2)
+    above = np.sqrt((high_p - p) ** 2 - 2 * phi * (high_p - p) * (q - low_q) + (q - low_q) ** 2)
+    assert paired(*right(150, 20, 5, 25)) == pytest.approx((p - q - below, p - q + above))
+
+
 def test_paired_turns_round_with_its_arguments_and_holds_no_difference() -> None:
     one, other = right(150, 20, 5, 25)
     low, high = paired(one, other)

@@ -6,7 +6,8 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -16,14 +17,19 @@ from sklearn.metrics import accuracy_score, log_loss
 from tl_keras import run_folder as names
 from tl_keras import workflows
 from tl_keras.config import Config
+from tl_keras.config_file import load_config
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
+from tl_keras.evaluate.intervals import corrected, paired
 from tl_keras.progress import Progress
 from tl_keras.select import members as making
+from tl_keras.select.combining import fit_stacker
+from tl_keras.select.ensemble import RULES, Answers, Ensemble, OutOfFold, compare, fit_meta
 from tl_keras.select.ensemble_of_backbones import FROM_BACKBONES, of_backbones
-from tl_keras.select.members import answer_out_of_fold, bag_heads, open_members, resample, solve_head
+from tl_keras.select.members import Boosted, answer_out_of_fold, bag_heads, open_members, resample, solve_head
 from tl_keras.select.soup import greedy_soup
 from tl_keras.workflows import ensemble_of_runs as runs_room
+from tl_keras.workflows.ensemble import surest
 from tl_keras.workflows.ensemble_of_runs import FROM_RUNS, parts_of
 
 PhotoFolder = Callable[..., Path]
@@ -62,6 +68,45 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
+# --- the comparison ------------------------------------------------------------------------------------------------
+
+
+def answers(*wrong: set[int], num: int = 12) -> Answers:
+    """What two single classifiers and an ensemble say of images of two classes; each is wrong, and unsure, on some."""
+    labels = np.arange(num, dtype=np.int32) % 2
+    truth = np.eye(2)[labels]
+    missed = np.array([[row in each for row in range(num)] for each in wrong])[..., None]
+    found = np.where(missed, 0.6 - 0.2 * truth, 0.1 + 0.8 * truth)
+    return Answers(labels, found[:-1], found[-1])
+
+
+def test_val_and_not_test_says_which_single_is_the_best() -> None:
+    val, test = answers({0}, {0, 1, 2}, {1}), answers({0, 1, 2, 3}, set(), {5})
+    found = Ensemble(Config(mode="ensemble"), cast(Any, SimpleNamespace(classes=("a", "b"))), ["one", "two"], val, test, None)
+    result = compare(found)
+    assert (result["judged_on"], result["best_single"]) == ("val", "one")
+    right = np.arange(12) != 5, np.arange(12) > 3
+    assert result["difference"] == {"test": {"mean": pytest.approx(3 / 12), "ci95": list(paired(*right))}}
+    assert result["together"]["val"]["accuracy"] == pytest.approx(11 / 12)
+    folds = [np.arange(start, 12, 3) for start in range(3)]
+    learned = compare(replace(found, out_of_fold=OutOfFold(answers({0, 1, 4}, {0}, {0, 3, 5}), folds)))
+    assert (learned["judged_on"], learned["best_single"]) == ("out_of_fold", "two")
+    assert learned["together"]["out_of_fold"]["accuracy"] == pytest.approx(9 / 12)
+    gains = [-1 / 4, 0, -1 / 4]  # image 0 is wrong either way
+    assert learned["difference"]["out_of_fold"] == {"mean": pytest.approx(-1 / 6), "ci95": pytest.approx(corrected(gains, 1 / 2))}
+    assert learned["difference"]["test"]["mean"] == pytest.approx(-1 / 12)
+
+
+def test_a_linear_meta_learner_has_the_class_weights_of_the_training() -> None:
+    given, weights = answers({0, 1, 2, 5}, {2, 3, 6}, set()), np.array([1, 9], np.float32)
+    parts = [np.arange(start, 12, 3) for start in range(3)]
+    config = Config.model_validate({"mode": "ensemble", "ensemble": {"method": "stack", "meta": "linear"}})
+    found = fit_meta(config, given.singles, given.labels, parts, weights, ["one", "two"])
+    twin, even = (fit_stacker(given.singles, given.labels, parts, each)[0] for each in (weights, np.ones(2, np.float32)))
+    np.testing.assert_array_equal(found.numbers(given.singles), twin(given.singles))
+    assert not np.allclose(found.numbers(given.singles), even(given.singles), atol=1e-3)
+
+
 # --- over backbones ------------------------------------------------------------------------------------------------
 
 
@@ -88,6 +133,14 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
         evaluated = workflows.evaluate(run)
         assert evaluated["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
         assert evaluated["backbone"] == "small_resnet + other"
+
+
+def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, _ = RULES["average"]
+    monkeypatch.setitem(RULES, "average", (numbers, lambda logits: logits[1]))
+    with pytest.raises(RuntimeError, match="disagree"):
+        workflows.ensemble(config_of(photos, "small_resnet", other), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
 
 
 def test_singles_are_what_extract_trains(photos: Path, other: str, tmp_path: Path) -> None:
@@ -127,12 +180,13 @@ def test_labels_of_test_take_no_part(photos: Path, other: str) -> None:
     np.testing.assert_array_equal(again.val.together, expected.val.together)
 
 
-def test_out_of_fold_each_image_is_answered_by_heads_that_have_not_seen_it(photos: Path) -> None:
+def test_out_of_fold_each_image_is_answered_by_heads_that_have_not_seen_it(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(photos, "small_resnet")
     index = open_source(config.data)
     members = open_members(config, ["small_resnet"], index, Progress())
     found = answer_out_of_fold(members, config, Progress())
     split = members[0].data.split
+    monkeypatch.setattr(making, "cut_folds", lambda *_: found.folds)  # they are stratified: other labels would cut others
     assert found.rows.tolist() == np.flatnonzero(split != "test").tolist()
     assert sorted(np.concatenate([fold.held_out for fold in found.folds])) == list(range(len(found.rows)))
     fold = found.folds[0]
@@ -140,8 +194,15 @@ def test_out_of_fold_each_image_is_answered_by_heads_that_have_not_seen_it(photo
     labels[found.rows[fold.held_out]] = (labels[found.rows[fold.held_out]] + 1) % 3
     data = replace(members[0].data, index=replace(index, labels=labels))
     again = answer_out_of_fold([replace(members[0], data=data)], config, Progress())
-    if all(np.array_equal(mine.train, theirs.train) for mine, theirs in zip(found.folds, again.folds, strict=True)):
-        np.testing.assert_array_equal(again.probabilities[:, fold.held_out], found.probabilities[:, fold.held_out])
+    np.testing.assert_array_equal(again.probabilities[:, fold.held_out], found.probabilities[:, fold.held_out])
+    others = np.setdiff1d(np.arange(len(found.rows)), fold.held_out)
+    assert not np.isclose(again.probabilities[:, others], found.probabilities[:, others]).all(axis=(0, 2)).any()
+
+
+def test_a_stack_learns_from_augmented_views_too(photos: Path, other: str, tmp_path: Path) -> None:
+    views = {"data": {"augment": {"horizontal_flip": True}}, "features": {"views": 2}, "ensemble": {"method": "stack"}}
+    result = workflows.ensemble(config_of(photos, "small_resnet", other, **views), tmp_path / "R")
+    assert workflows.evaluate(tmp_path / "R")["test"]["log_loss"] == pytest.approx(result["together"]["test"]["log_loss"], abs=1e-5)
 
 
 def test_resamples_keep_the_classes_and_leave_images_out(photos: Path) -> None:
@@ -155,6 +216,13 @@ def test_resamples_keep_the_classes_and_leave_images_out(photos: Path) -> None:
     assert not np.array_equal(first.kernel, solve_head(members[0]).kernel)
 
 
+def test_a_bag_of_all_images_and_their_views_is_the_head_on_them(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, data={"augment": {"horizontal_flip": True}}, features={"views": 2})
+    member = open_members(config, ["small_resnet"], open_source(config.data), Progress())[0]
+    monkeypatch.setattr(making, "resample", lambda labels, _: np.arange(len(labels)))
+    np.testing.assert_array_equal(bag_heads(member, 1, seed=0)[0].kernel, solve_head(member).kernel)
+
+
 def test_boosting_learns_from_no_more_than_memory_is_given_to(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 5})
     assert workflows.ensemble(config, tmp_path / "A")["images"] == 42
@@ -165,7 +233,16 @@ def test_boosting_learns_from_no_more_than_memory_is_given_to(photos: Path, tmp_
     assert len(rows_of(tmp_path / "B" / names.PREDICTIONS)) == 9
 
 
-def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path) -> None:
+def test_val_chooses_how_long_boosting_goes_on(photos: Path) -> None:
+    config = config_of(photos, "small_resnet")
+    member = open_members(config, ["small_resnet"], open_source(config.data), Progress())[0]
+    labels, val = member.data.index.labels.copy(), member.data.rows("val")
+    labels[val] = (labels[val] + 1) % 3
+    wrong = replace(member, data=replace(member.data, index=replace(member.data.index, labels=labels)))
+    assert (Boosted([member], 5, seed=0).rounds, Boosted([wrong], 5, seed=0).rounds) == (5, 1)
+
+
+def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     progress = Progress()
     progress.line = told.append  # type: ignore[method-assign]
@@ -174,7 +251,17 @@ def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path) -> No
     assert found.data.image_size == 224
     assert told == ["images of 224 pixels a side for all (mobilenet_075's own is 192)"]
     assert making.with_one_size(config_of(photos), ["mobilenet_075", "mobilenet_v2"], progress).data.image_size == 16
+    sizes = {"one/my.keras": 64, "two/my.keras": 32}
+    monkeypatch.setattr(making, "native_image_size", sizes.__getitem__)
+    assert making.with_one_size(open_size, list(sizes), progress).data.image_size == 64
+    assert told[1:] == ["images of 64 pixels a side for all (my's own is 32)"]
     assert making.distinct(["a", "b", "a"]) == ["a#1", "b", "a#2"]
+
+
+def test_a_vote_is_compared_with_its_model_where_no_member_is_near_a_tie() -> None:
+    near, sure, unsure = [0.50, 0.49, 0.01], [0.9, 0.1, 0.0], [0.6, 0.4, 0.0]
+    singles = np.array([[near, sure, unsure, sure], [sure, sure, unsure, sure]])
+    assert surest(singles).tolist() == [1, 3, 2, 0]
 
 
 # --- over runs -----------------------------------------------------------------------------------------------------
@@ -207,12 +294,37 @@ def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path],
     assert (tmp_path / "R" / names.SPLITS).read_bytes() == (runs[0] / names.SPLITS).read_bytes()
     assert workflows.evaluate(tmp_path / "R")["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
     assert result["metrics"]["data"]["train"] == 42
+    where = "out_of_fold" if ways["method"] == "stack" else "val"  # which a stack has learned from
+    assert {"val", "out_of_fold"} & set(result["metrics"]) == {where}
+    assert result["metrics"][where]["log_loss"] == result["together"][where]["log_loss"]
 
 
 def test_a_class_with_one_image_cannot_be_stacked_on() -> None:
-    assert sorted(np.concatenate(parts_of(np.array([0, 0, 1, 1, 1], np.int32), 5, 0))) == [0, 1, 2, 3, 4]
+    assert sorted(np.concatenate(parts_of(np.array([0, 0, 1, 1, 1], np.int32), None, 5, 0))) == [0, 1, 2, 3, 4]
     with pytest.raises(DataError, match="each class needs two images"):
-        parts_of(np.array([0, 1, 1], np.int32), 5, 0)
+        parts_of(np.array([0, 1, 1], np.int32), None, 5, 0)
+
+
+def test_an_ensembles_own_configuration_makes_it_again(runs: list[Path], tmp_path: Path) -> None:
+    first = workflows.ensemble(of_runs(runs, ensemble={"method": "vote"}), tmp_path / "A")
+    again = workflows.ensemble(load_config("ensemble", file=tmp_path / "A" / names.CONFIG, flags={}, sets=()), tmp_path / "B")
+    assert {**again, "metrics": None} == {**first, "metrics": None, "members": [str(run) for run in runs]}
+
+
+def test_images_of_one_group_are_in_one_part() -> None:
+    labels, groups = np.tile(np.arange(2, dtype=np.int32), 12), np.repeat(np.arange(6), 4)
+    parts = parts_of(labels, groups, 3, 0)
+    assert sorted(np.concatenate(parts)) == list(range(24))
+    assert sorted(group for part in parts for group in set(groups[part])) == list(range(6))
+    with pytest.raises(DataError, match="finds one group in val"):
+        parts_of(labels, groups * 0, 3, 0)
+
+
+def test_a_stack_of_runs_keeps_groups_together(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="finds nothing in the path"):
+        workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, crossval={"group_pattern": "patient(.)"}), tmp_path / "R")
+    result = workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, crossval={"group_pattern": "(.)[.]"}), tmp_path / "R")
+    assert result["judged_on"] == "out_of_fold"
 
 
 def test_an_ensemble_of_runs_that_are_one_is_that_one(runs: list[Path], tmp_path: Path) -> None:
@@ -234,9 +346,38 @@ def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], photos: Pat
         assert not (tmp_path / "R").exists()
 
 
-def test_images_that_have_moved_are_found_with_data(runs: list[Path], photos: Path, tmp_path: Path) -> None:
+def test_runs_on_folders_of_the_same_names_are_refused_unless_data_says_that_they_are_one(
+    runs: list[Path], photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(photos, tmp_path / "twin")
+    twin = {"mode": "extract", "data": {"source": str(tmp_path / "twin"), "image_size": 16}}
+    workflows.train(Config.model_validate(twin), tmp_path / "third")
+    with pytest.raises(RunFolderError, match=f"third: learned from images in {tmp_path}/twin, and .*first from those in {photos};"):
+        workflows.ensemble(of_runs([runs[0], tmp_path / "third"]), tmp_path / "R")
+    workflows.ensemble(of_runs([runs[0], tmp_path / "third"], data={"source": str(photos)}), tmp_path / "R")
+
+
+def test_an_image_that_cannot_be_read_any_more_is_named(runs: list[Path], photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "moved")
-    result = workflows.ensemble(of_runs(runs, data={"source": str(tmp_path / "moved")}), tmp_path / "R")
+    tested = next(line["path"] for line in rows_of(runs[0] / names.SPLITS) if line["split"] == "test")
+    for spoil, words in (
+        (lambda file: file.write_bytes(file.read_bytes()[:90]), "is a truncated or damaged"),
+        (Path.unlink, "cannot be read"),
+    ):
+        spoil(tmp_path / "moved" / tested)
+        with pytest.raises(DataError, match=f"{tested}: {words}.* restore it"):
+            workflows.ensemble(of_runs(runs, data={"source": str(tmp_path / "moved")}), tmp_path / "R")
+        assert not (tmp_path / "R").exists()
+
+
+def test_images_that_have_moved_are_found_with_data(
+    runs: list[Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos, tmp_path / "moved")
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        result = workflows.ensemble(of_runs(runs, data={"source": "moved"}), tmp_path / "R")
+    assert workflows.evaluate(tmp_path / "R")["source"] == str(tmp_path / "moved")
     expected = workflows.ensemble(of_runs(runs), tmp_path / "E")
     assert result["together"] == expected["together"]
     assert json.loads((tmp_path / "R" / names.ENSEMBLE).read_text())["members"] == [str(run) for run in runs]
@@ -267,6 +408,7 @@ def test_averages_are_tried_without_changing_the_members(runs: list[Path], tmp_p
             for one, other in zip(arrays, load(name).arrays, strict=True):
                 np.testing.assert_array_equal(one, other)
             looked_at.append(name)
+        assert score(before["first#1"]).loss == pytest.approx(members["first#1"].loss, rel=1e-4)
         return greedy_soup(members, load, score)
 
     monkeypatch.setattr(runs_room, "greedy_soup", noting)
@@ -286,6 +428,9 @@ def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: P
     assert [one["name"] for one in result["singles"]] == ["snapshot1", "snapshot2"]
     first, last = result["singles"]
     assert first["test"]["log_loss"] != last["test"]["log_loss"]
+    (tmp_path / "run" / "snapshots" / "1.weights.h5").write_bytes(b"cut short")
+    with pytest.raises(RunFolderError, match=r"1.weights.h5: is no whole file of this run's weights"):
+        workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
     shutil.rmtree(tmp_path / "run" / "snapshots")
     with pytest.raises(ConfigError, match="kept no snapshots"):
         workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
@@ -299,7 +444,11 @@ def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: P
     [
         ((), {}, "ensemble.members: got none"),
         (("small_resnet",), {}, "got small_resnet alone, and 'average' needs two"),
-        (("small_resnet", "vgg16"), {"ensemble": {"method": "soup"}}, "averages the weights of runs"),
+        (
+            ("small_resnet", "vgg16"),
+            {"ensemble": {"method": "soup"}},
+            "averages the weights of runs, and small_resnet is no folder of a run",
+        ),
         (("small_resnet", "vgg16"), {"model": {"hidden": [8]}}, "solves linear heads"),
         (("small_resnet", "vgg16"), {"runtime": {"precision": "bfloat16"}}, "expected 'auto' or 'float32'"),
     ],
@@ -315,7 +464,8 @@ def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
         (of_runs(runs[:1]), "first alone, which kept no snapshots"),
         (of_runs([runs[0], Path("vgg16")]), "is a run and vgg16 is none"),
         (of_runs(runs, ensemble={"method": "bagging"}), "trains heads on backbones"),
-        (of_runs(runs, model={"pooling": "max"}), "model: has settings that do nothing"),
+        (of_runs(runs, data={"image_size": 20}), "data.image_size: got 20, which does nothing"),
+        (of_runs(runs, model={"pooling": "max"}), "model.pooling: got 'max', which does nothing"),
     ):
         with pytest.raises(ConfigError, match=words):
             workflows.ensemble(config, tmp_path / "R")

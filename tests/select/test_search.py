@@ -65,6 +65,15 @@ def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, tmp
         assert found["val_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
 
 
+def test_a_grid_that_is_cut_short_is_said_to_be(photos: Path, tmp_path: Path) -> None:
+    for most, told in ((1, True), (10, False)):
+        lines: list[str] = []
+        progress = Progress()
+        progress.line = lines.append  # type: ignore[method-assign]
+        workflows.search(config_of(photos, search={"max_trials": most}), tmp_path / str(most), progress=progress)
+        assert any("ended the grid" in line for line in lines) is told
+
+
 def test_settings_of_the_head_share_one_backbone(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = []
     module = import_module("tl_keras.select.trial")

@@ -56,6 +56,13 @@ def test_every_tuner_finds_the_better_side(tmp_path: Path, tuner: str) -> None:
     assert all(each.metrics["seconds"] >= 0 for each in told)
 
 
+@pytest.mark.parametrize(("most", "left"), [(4, True), (6, False), (30, False)])
+def test_a_grid_knows_whether_combinations_are_left(tmp_path: Path, most: int, left: bool) -> None:
+    oracle = opened(tmp_path, "grid", max_trials=most)
+    ran(oracle, GRID)
+    assert oracle.has_more() is left
+
+
 def test_bayesian_gathers_where_it_is_good(tmp_path: Path) -> None:
     told = ran(opened(tmp_path, "bayesian"), SPACE)
     early, late = (sum(loss(each.settings) for each in part) / len(part) for part in (told[:6], told[-10:]))

@@ -33,8 +33,10 @@ def vote(members: Probabilities) -> Probabilities:
     return found
 
 
-def mixture_weights(members: Probabilities, labels: Labels) -> NDArray[np.float64]:
+def mixture_weights(members: Probabilities, labels: Labels, class_weights: NDArray[np.float32]) -> NDArray[np.float64]:
     """The weights (m,) of a mean of probabilities under which the labels are most likely, by expectation-maximisation.
+
+    Every label counts as often as its class weighs.
 
     The likelihood of a mixture is concave in its weights, so the least log loss there is, is found. They are >= 0 and sum to 1.
 
@@ -42,14 +44,15 @@ def mixture_weights(members: Probabilities, labels: Labels) -> NDArray[np.float6
     combination is Breiman 1996, Machine Learning 24, 49.
     """
     likelihood = np.maximum(members[:, np.arange(len(labels)), labels], np.finfo(np.float64).tiny)
+    counts = class_weights[labels] / class_weights[labels].sum(dtype=np.float64)
     weights = np.full(len(members), 1 / len(members))
     before = -np.inf
     for _ in range(MOST_STEPS):
         mixed = weights @ likelihood
-        now = float(np.log(mixed).mean())
+        now = float(counts @ np.log(mixed))
         if now - before < SETTLED:
             break
-        before, weights = now, weights * (likelihood / mixed).mean(axis=1)
+        before, weights = now, weights * ((likelihood / mixed) @ counts)
     return weights
 
 
@@ -88,13 +91,15 @@ def seen(members: Probabilities) -> NDArray[np.float32]:
     return np.concatenate(list(logarithms), axis=1)
 
 
-def fit_mixture(members: Probabilities, labels: Labels, parts: Sequence[Rows]) -> tuple[Mixture, Probabilities]:
+def fit_mixture(
+    members: Probabilities, labels: Labels, parts: Sequence[Rows], class_weights: NDArray[np.float32]
+) -> tuple[Mixture, Probabilities]:
     """Fit the weights of a mean; see `fit_stacker`."""
     answers = np.empty(members.shape[1:])
     for part in parts:
         others = np.setdiff1d(np.arange(len(labels)), part)
-        answers[part] = Mixture(mixture_weights(members[:, others], labels[others]))(members[:, part])
-    return Mixture(mixture_weights(members, labels)), answers
+        answers[part] = Mixture(mixture_weights(members[:, others], labels[others], class_weights))(members[:, part])
+    return Mixture(mixture_weights(members, labels, class_weights)), answers
 
 
 def fit_stacker(

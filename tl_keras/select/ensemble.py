@@ -39,7 +39,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Answers by what had not learned from the image; `parts` are the rows, int64, that were answered together, in all every one."""
+    """Answers by heads and a meta-learner that were not fitted on the image; `parts` are the rows, int64, answered together, in all each.
+
+    What is left of a part in the meta-learner that answers it: the other parts' answers came from heads that know it, and a linear
+    one's penalty is the best over all parts.
+    """
 
     answers: Answers
     parts: list[NDArray[np.int64]]
@@ -95,7 +99,7 @@ def fit_meta(
 ) -> Meta:
     """Fit the meta-learner `ensemble.meta`; see `combining.fit_stacker` for the arguments."""
     if config.ensemble.meta == "mixture":
-        mixture, answers = fit_mixture(singles, labels, parts)
+        mixture, answers = fit_mixture(singles, labels, parts, class_weights)
         weights = dict(zip(names, mixture.weights.tolist(), strict=True))
         return Meta(mixture, combined.weighted(mixture.weights), answers, {"weights": weights})
     stacker, answers = fit_stacker(singles, labels, parts, class_weights)

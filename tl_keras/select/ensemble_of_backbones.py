@@ -29,7 +29,10 @@ def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
     """
     method = config.ensemble.method
     if method not in FROM_BACKBONES:
-        raise ConfigError(f"ensemble.method: got '{method}', which averages the weights of runs. Give folders of runs, not backbones.")
+        raise ConfigError(
+            f"ensemble.method: got '{method}', which averages the weights of runs, and {config.ensemble.members[0]} is no folder of a run. "
+            "Give folders of runs."
+        )
     if not solves_exactly(config):
         raise ConfigError("--mode ensemble: solves linear heads on backbones. Take model.hidden and train.loss away, or combine runs.")
     backbones = candidates(config.ensemble.members)

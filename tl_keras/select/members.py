@@ -108,9 +108,9 @@ def with_one_size(config: Config, backbones: Sequence[str], progress: Progress) 
     """The configuration with one image size for all backbones, as one model takes one: the largest of their own, unless it is set."""
     if config.data.image_size is not None:
         return config
-    sizes = {short_name(name): native_image_size(name) for name in backbones}
-    largest = max(sizes.values())
-    others = ", ".join(f"{name}'s own is {size}" for name, size in sizes.items() if size != largest)
+    sizes = [native_image_size(name) for name in backbones]
+    largest = max(sizes)
+    others = ", ".join(f"{short_name(name)}'s own is {size}" for name, size in zip(backbones, sizes, strict=True) if size != largest)
     if others:
         progress.line(f"images of {largest} pixels a side for all ({others})")
     return config.model_copy(update={"data": config.data.model_copy(update={"image_size": largest})})
@@ -180,6 +180,7 @@ def answer_out_of_fold(members: Sequence[Frozen], config: Config, progress: Prog
     found = np.empty((len(members), len(rows), len(index.classes)))
     with progress.bar("folds", len(members) * len(folds)) as advance:
         for place, member in enumerate(members):
+            member.opened.compute([rows] * (1 + num_views(member.config)), progress)  # views of val too: folds learn from it
             for fold in folds:
                 found[place, fold.held_out] = solve_fold(member.config, index, member.opened.frozen, rows, fold).probabilities
                 advance(1)

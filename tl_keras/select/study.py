@@ -143,6 +143,10 @@ class Grid(Lasting, oracles.GridSearchOracle):
             self._ordered_ids.insert(name)
         self._populate_next = state["ordered"]  # after each of them one may be missing; those that are there are passed over
 
+    def has_more(self) -> bool:
+        """Whether combinations are left; asked once all trials have run."""
+        return bool(self.populate_space("another")["status"] == engine.TrialStatus.RUNNING)
+
 
 class Bayesian(Lasting, oracles.BayesianOptimizationOracle):
     """Where a Gaussian process expects the best.

@@ -144,13 +144,13 @@ def image_size_of(config: Config) -> tuple[int, int]:
 
 def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
     """Fill every open setting, and make paths absolute."""
-    data = config.data.model_copy(update={"image_size": image_size_of(config), "source": _absolute(config.data.source)})
-    model = config.model.model_copy(update={name: _absolute(getattr(config.model, name)) for name in ("backbone", "weights")})
+    data = config.data.model_copy(update={"image_size": image_size_of(config), "source": absolute(config.data.source)})
+    model = config.model.model_copy(update={name: absolute(getattr(config.model, name)) for name in ("backbone", "weights")})
     num_parameters = count_parameters(classifier.trunk)["total"]
     return defaults.resolve(config.model_copy(update={"data": data, "model": model}), num_train, tuple(classifier.stages), num_parameters)
 
 
-def _absolute(name: str) -> str:
+def absolute(name: str) -> str:
     """A path that later modes find from any folder; a name of a table or data set stays as it is."""
     path = Path(name).expanduser()
     return str(path.resolve()) if name not in (*BACKBONES, "digits") and path.exists() else name

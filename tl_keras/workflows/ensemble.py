@@ -3,19 +3,23 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
+from tl_keras.evaluate.metrics import classification_metrics
 from tl_keras.models.classifier import count_parameters
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.ensemble import Ensemble, compare
+from tl_keras.select.ensemble import Ensemble, Probabilities, compare
 from tl_keras.select.ensemble_of_backbones import of_backbones
 from tl_keras.workflows.ensemble_of_runs import of_runs
-from tl_keras.workflows.scoring import Clock, check_agreement, measure
+from tl_keras.workflows.scoring import AGREEMENT_IMAGES, Clock, check_agreement, measure
 from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
 from tl_keras.workflows.train import write_predictions
 
@@ -26,12 +30,13 @@ def ensemble(config: Config, run_dir: Path, *, progress: Progress | None = None)
     """Combine the classifiers of `ensemble.members` as `ensemble.method` says.
 
     Args:
-        config: `mode` is 'ensemble'. Over runs, the sections `ensemble` and `runtime` count, and `data.source` where their images
-            have moved.
+        config: `mode` is 'ensemble'. Over runs, the sections `ensemble` and `runtime` count, those of `crossval` that cut a stack's
+            folds, and `data.source` where their images have moved.
         run_dir: the folder to make: an ordinary run's, with `model.keras` wherever all parts are Keras models.
 
     Returns:
-        What ensemble.json holds: see `select.ensemble.compare`; `method`, `members`, `is_keras`, and the `metrics` of metrics.json.
+        What ensemble.json holds: see `select.ensemble.compare`; `method`, `members`, `is_keras`, and the `metrics` of metrics.json,
+        which of a stack are `out_of_fold` and not of val.
 
     Raises:
         UserError: anything that the user can mend; a folder made for it is gone again.
@@ -75,17 +80,19 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
     write_predictions(run / names.PREDICTIONS, found.data, "test", found.test.together)
     agreement, parameters = {}, {}
     if found.model is not None:
-        agreement = {"agreement": check_agreement(found.data, found.model, found.val.together, AGREEMENT)}
+        places = surest(found.val.singles) if found.config.ensemble.method == "vote" else None  # else rounding turns a near tie
+        agreement = {"agreement": check_agreement(found.data, found.model, found.val.together, AGREEMENT, places)}
         parameters = {"parameters": count_parameters(found.model)}
         names.write_whole(run / names.MODEL, found.model.save)
     clock.lap("write_s")
+    where, judged = found.judged  # a meta-learner has learned from val
     metrics = {
         "mode": "ensemble",
         "backbone": " + ".join(found.names),
         "seed": found.config.runtime.seed,
         "data": found.data.counts(),
         **parameters,
-        "val": measure(found.data, "val", found.val.together),
+        where: classification_metrics(judged.together, judged.labels, found.data.classes),
         "test": measure(found.data, "test", found.test.together),
         **agreement,
         "timing": clock.timing(),
@@ -102,3 +109,9 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
     names.write_json(run / names.ENSEMBLE, result)
     names.write_json(run / names.METRICS, metrics)
     return result
+
+
+def surest(singles: Probabilities) -> NDArray[np.int64]:
+    """The images that all members (m, n, k) are the surest of, by the least distance between a first and a second class."""
+    first_two = np.sort(singles, axis=-1)[..., -2:]
+    return np.argsort(-np.min(first_two[..., 1] - first_two[..., 0], axis=0), kind="stable")[:AGREEMENT_IMAGES]

@@ -4,32 +4,39 @@ A run that is given alone is taken apart into the snapshots that it kept.
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras import run_folder as names
-from tl_keras.config import Config
+from tl_keras.config import Config, fields
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
+from tl_keras.data.pipeline import row_batches
 from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluate.metrics import classification_metrics
 from tl_keras.models.combined import Rule, combined_model, side_by_side
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.ensemble import RULES, Answers, Ensemble, Numbers, OutOfFold, Probabilities, fit_meta
+from tl_keras.select.folds import groups_of
 from tl_keras.select.members import distinct
 from tl_keras.select.soup import Arrays, Score, Weights, greedy_soup
 from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.transfer.prepare import absolute
 from tl_keras.transfer.snapshots import snapshots_of
 from tl_keras.workflows.scoring import inference, score_pixels
 from tl_keras.workflows.trained import Trained, data_root, open_run
 
 SPLITS = ("val", "test")
-SETTLED = ("model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
+DECODED_AT_ONCE = 256  # images in memory where bad ones are looked for
+SETTLED = ("data", "model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
 
 
 @dataclass(frozen=True)
@@ -64,16 +71,29 @@ def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progre
     method = config.ensemble.method
     if method not in FROM_RUNS:
         raise ConfigError(f"ensemble.method: got '{method}', which trains heads on backbones. Give names of backbones, not runs.")
-    for section in SETTLED:
-        if getattr(config, section) != Config.model_fields[section].get_default(call_default_factory=True):
-            raise ConfigError(f"{section}: has settings that do nothing for an ensemble of runs, which have their own. Take them away.")
     trained = [open_run(folder.path) for folder in folders]
+    require_settled(config, trained[0])
     for other in trained[1:]:
-        require_same(trained[0], other)
-    members = snapshots(trained[0]) if len(trained) == 1 else [(each.run.path.name, each.model) for each in trained]
+        require_same(trained[0], other, moved=given_source(config) is not None)
+    members = snapshots(trained[0]) if len(trained) == 1 else [(each.run.path.resolve().name, each.model) for each in trained]
     runs = open_runs(config, trained, members, progress)
-    shutil.copyfile(trained[0].run / names.SPLITS, run / names.SPLITS)
+    names.write_whole(run / names.SPLITS, lambda file: shutil.copyfile(trained[0].run / names.SPLITS, file))
     return FROM_RUNS[method](runs, progress)
+
+
+def require_settled(config: Config, first: Trained) -> None:
+    """Raise ConfigError where a setting is given that the runs have settled, unless as the first did: an ensemble's own file has it so."""
+    allowed = Config(mode="ensemble"), first.config
+    for path in fields():
+        got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED and path != "data.source"
+        if idle and got not in [attrgetter(path)(each) for each in allowed]:
+            raise ConfigError(f"{path}: got {got!r}, which does nothing for an ensemble of runs: they have settled it. Take it away.")
+
+
+def given_source(config: Config) -> str | None:
+    """Where the images of the runs are said to lie now; None where nothing is said."""
+    source = config.data.source
+    return None if source == type(config.data)().source else absolute(source)
 
 
 def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
@@ -81,6 +101,7 @@ def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
 
     Raises:
         ConfigError: it kept no two.
+        RunFolderError: one is gone, or cannot be read.
     """
     files = snapshots_of(trained.run)
     if len(files) < 2:
@@ -91,18 +112,31 @@ def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
     found = []
     for number, file in enumerate(files, start=1):
         model = open_run(trained.run.path).model
-        model.load_weights(file)
+        try:
+            model.load_weights(file)
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{file}: is no whole file of this run's weights. Restore it, or train again.") from error
         found.append((f"snapshot{number}", model))
     return found
 
 
-def require_same(first: Trained, other: Trained) -> None:
-    """Raise RunFolderError where two runs cannot be combined, or not compared: one's test images may be another's train."""
+def require_same(first: Trained, other: Trained, *, moved: bool) -> None:
+    """Raise RunFolderError where two runs cannot be combined, or not compared: one's test images may be another's train.
+
+    Args:
+        moved: whether it is said where the images of all lie, which then need not be where each run had them.
+    """
     mine, theirs = ((each.index.classes, each.index.paths, each.split.tolist()) for each in (first, other))
     if mine != theirs:
         raise RunFolderError(
             f"{other.run.path}: was trained on other images, classes or splits than {first.run.path}; one could have learned what the "
             "other is tested on. Train both on the same --data with the same settings in data."
+        )
+    source, other_source = (each.config.data.source for each in (first, other))
+    if not moved and source != other_source:
+        raise RunFolderError(
+            f"{other.run.path}: learned from images in {other_source}, and {first.run.path} from those in {source}; files of the same "
+            "names may be other images. If they are the same, say with --data where they lie."
         )
     sizes = ((each.image_size, each.config.data.resize) for each in (first, other))
     (size, resize), (other_size, other_resize) = sizes
@@ -119,10 +153,13 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
 
     Args:
         members: names and models, which take the same images.
+
+    Raises:
+        DataError: an image is gone, or does not decode any more.
     """
     first = trained[0]
-    moved = config.data.source != type(config.data)().source
-    settings = first.config.data.model_copy(update={"source": config.data.source}) if moved else first.config.data
+    source = given_source(config)
+    settings = first.config.data if source is None else first.config.data.model_copy(update={"source": source})
     about = first.config.model_copy(update={"data": settings})
     index = replace(first.index, root=data_root(about))
     data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
@@ -131,11 +168,25 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
     singles = {}
     for split in SPLITS:
         rows = data.rows(split)
-        with progress.bar(f"evaluate {split}", len(rows)) as advance:
+        with progress.bar(f"evaluate {split}", len(rows)) as advance, bad_images_named(data, rows):
             singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance), 1, 0)
     wanted = config.ensemble.model_copy(update={"members": tuple(str(each.run.path.resolve()) for each in trained)})
     kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
     return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles)
+
+
+@contextmanager
+def bad_images_named(data: ImageData, rows: NDArray[np.int64]) -> Iterator[None]:
+    """Let what fails inside for an image that cannot be read end with its name."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        for part in row_batches(rows, DECODED_AT_ONCE):
+            data.pixels.read_good(part)
+        if bad := data.pixels.bad:
+            more = f" ({len(bad) - 1} more)" if len(bad) > 1 else ""
+            raise DataError(f"{bad[min(bad)]}{more}. The runs were measured on it: restore it.") from error
+        raise
 
 
 def by_rule(runs: Runs, progress: Progress) -> Ensemble:
@@ -147,7 +198,9 @@ def by_rule(runs: Runs, progress: Progress) -> Ensemble:
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
     """A meta-learner on the models, which learns from what they say of val; they have chosen by it, but not learned from it."""
     labels, wanted = runs.data.labels("val"), runs.config
-    parts = parts_of(labels, wanted.crossval.folds, wanted.data.split_seed)
+    pattern, paths = wanted.crossval.group_pattern, [runs.data.index.paths[row] for row in runs.data.rows("val")]
+    groups = None if pattern is None else groups_of(paths, pattern)
+    parts = parts_of(labels, groups, wanted.crossval.folds, wanted.data.split_seed)
     weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
     meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names)
     found = _combined(runs, meta.numbers, meta.rule)
@@ -193,18 +246,24 @@ def score_of(probabilities: Probabilities, labels: NDArray[np.int32], classes: S
     return Score(figures["accuracy"], figures["log_loss"])
 
 
-def parts_of(labels: NDArray[np.int32], num: int, seed: int) -> list[NDArray[np.int64]]:
-    """Cut images into parts, each with every class: `num`, or as many as the rarest class has images.
+def parts_of(labels: NDArray[np.int32], groups: NDArray[np.int64] | None, num: int, seed: int) -> list[NDArray[np.int64]]:
+    """Cut images into parts: `num`, or as many as the rarest class has images, or as there are groups.
+
+    Args:
+        groups: int64 (n,), images of one group stay together; None where each is a group of its own, and each class in every part.
 
     Raises:
-        DataError: a class has one image.
+        DataError: a class has one image, or there is one group.
     """
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     num = min(num, int(np.bincount(labels).min()))
     if num < 2:
         raise DataError("ensemble.method: 'stack' learns from val, where each class needs two images, and one has one. Take 'average'.")
-    return [part for _, part in StratifiedKFold(num, shuffle=True, random_state=seed).split(labels, labels)]
+    if groups is not None and (num := min(num, len(np.unique(groups)))) < 2:
+        raise DataError("crossval.group_pattern: finds one group in val, and 'stack' needs two. Narrow it, or take 'average'.")
+    cutter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(num, shuffle=True, random_state=seed)
+    return [part for _, part in cutter.split(labels, labels, groups)]
 
 
 def _combined(runs: Runs, numbers: Numbers, rule: Rule) -> Ensemble:

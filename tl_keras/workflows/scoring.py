@@ -91,18 +91,22 @@ def measure(data: ImageData, split: str, probabilities: NDArray[np.float64]) -> 
     return classification_metrics(probabilities, data.labels(split), data.classes)
 
 
-def check_agreement(data: ImageData, model: keras.Model, probabilities: NDArray[np.float64], allowed: float) -> dict[str, Any]:
+def check_agreement(
+    data: ImageData, model: keras.Model, probabilities: NDArray[np.float64], allowed: float, places: NDArray[np.int64] | None = None
+) -> dict[str, Any]:
     """Compare the model that is saved, from pixels, with the probabilities of val that came from stored outputs.
 
     Args:
         model: float32 pixels (b, h, w, 3) -> logits (b, k).
         probabilities: (n, k), in the order of `data.rows("val")`.
         allowed: largest difference of a probability, where convolutions are computed in float32.
+        places: the images of val to compare on, as positions in `probabilities`; None for some that are evenly spaced.
 
     Raises:
         RuntimeError: they differ by more than the precision of what was stored explains.
     """
-    places = np.linspace(0, len(probabilities) - 1, min(AGREEMENT_IMAGES, len(probabilities))).astype(np.int64)
+    if places is None:
+        places = np.linspace(0, len(probabilities) - 1, min(AGREEMENT_IMAGES, len(probabilities))).astype(np.int64)
     pixels = data.pixels.read(data.rows("val")[places])
     again = softmax(model(pixels.astype(np.float32), training=False).numpy())
     worst = float(np.abs(again - probabilities[places]).max())

@@ -33,6 +33,7 @@ from tl_keras.workflows.search_study import (
     space_of,
     study_digest,
     study_folder,
+    tell_what_is_left,
     told,
     write_trials,
 )
@@ -137,6 +138,7 @@ def run_trials(
         run_study(oracle, space, trials, tell, tuner_id="tuner0", max_epochs=wanted.max_epochs)
     finally:
         write_trials(run / names.TRIALS, outcomes(oracle, space, wanted.max_epochs), space)
+    tell_what_is_left(oracle, config, progress)
     return outcomes(oracle, space, wanted.max_epochs)
 
 

@@ -20,7 +20,7 @@ from tl_keras.select.local_workers import LocalWorkers, usable_cpus, visible_gpu
 from tl_keras.select.place import LOCALHOST, TUNER_ID, Address, Place, place_in
 from tl_keras.select.space import Dimension
 from tl_keras.select.study import Outcome, outcome_of, outcomes
-from tl_keras.workflows.search_study import keep_best, open_wanted, told, write_trials
+from tl_keras.workflows.search_study import keep_best, open_wanted, tell_what_is_left, told, write_trials
 
 LOGS = "workers"  # what each worker of this machine wrote
 
@@ -64,6 +64,7 @@ def hand_out_trials(
             attend(chief, team, tell, progress.line, how=shlex.join(command[1:]))
     finally:
         write_trials(run / names.TRIALS, outcomes(oracle, space, wanted.max_epochs), space)
+    tell_what_is_left(oracle, config, progress)
     return outcomes(oracle, space, wanted.max_epochs)
 
 

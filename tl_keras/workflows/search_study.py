@@ -14,9 +14,10 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.data.sources import Index
 from tl_keras.errors import RunFolderError
+from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.space import Dimension
-from tl_keras.select.study import Outcome, best, open_study
+from tl_keras.select.study import Grid, Outcome, best, open_study
 
 DEFAULT_SPACES: dict[str, dict[str, Any]] = {
     "extract": {
@@ -57,6 +58,16 @@ def open_wanted(study: Path, config: Config, space: Sequence[Dimension]) -> Any:
         seed=config.runtime.seed,
         until=time.monotonic() + (math.inf if wanted.max_minutes is None else 60 * wanted.max_minutes),
     )
+
+
+def tell_what_is_left(oracle: Any, config: Config, progress: Progress) -> None:
+    """Say where a grid was not gone through: its first combinations differ in their last settings only."""
+    most = config.search.max_trials
+    if isinstance(oracle, Grid) and len(oracle.trials) >= most and oracle.has_more():
+        progress.line(
+            f"search.max_trials={most} ended the grid in one corner of the space, before all combinations were tried; "
+            "tuners random and bayesian spread as many trials over all of it"
+        )
 
 
 def study_digest(config: Config, space: Sequence[Dimension], index: Index) -> str:
