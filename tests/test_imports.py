@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -13,7 +14,7 @@ ROOMS = [
     ("data",),
     ("models",),
     ("transfer",),
-    ("evaluate",),
+    ("evaluation",),
     ("select",),
     ("deploy",),
     ("workflows",),
@@ -48,6 +49,7 @@ def test_every_public_name_is_there():
 
     for name in tl_keras.__all__:
         assert getattr(tl_keras, name) is not None
+        assert not isinstance(getattr(tl_keras, name), ModuleType), f"{name} is a room of the package, which hides what is public"
     with pytest.raises(AttributeError, match="no attribute 'tain'"):
         tl_keras.tain  # noqa: B018
 

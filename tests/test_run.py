@@ -20,7 +20,7 @@ from tl_keras import run
 from tl_keras.config import Config
 from tl_keras.console import ensemble_lines
 from tl_keras.data import images
-from tl_keras.evaluate.metrics import softmax
+from tl_keras.evaluation.metrics import softmax
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import Trunk
 

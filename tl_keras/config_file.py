@@ -7,7 +7,7 @@ of all of them at once; `to_yaml` writes a `Config`, resolved, to the run folder
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from types import NoneType, UnionType
+from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import yaml
@@ -18,7 +18,9 @@ from tl_keras.config import SETTLED, Config, Expected, fields
 from tl_keras.errors import ConfigError
 
 
-def load_config(mode: str, *, file: Path | None, flags: Mapping[str, tuple[str, object]], sets: Sequence[str]) -> Config:
+def load_config(
+    mode: str, *, file: Path | str | None = None, flags: Mapping[str, tuple[str, object]] = MappingProxyType({}), sets: Sequence[str] = ()
+) -> Config:
     """Merge defaults < `file` < `flags` < `sets`; of two `--set` of one path the later counts.
 
     Args:
@@ -33,7 +35,7 @@ def load_config(mode: str, *, file: Path | None, flags: Mapping[str, tuple[str, 
     """
     draft = _Draft()
     if file is not None:
-        draft.add_file(file)
+        draft.add_file(Path(file))
     for flag, (path, text) in flags.items():
         draft.add_path(flag, path, text)
     for assignment in sets:

@@ -100,14 +100,17 @@ def ensemble_table(result: Mapping[str, Any]) -> Table:
         for name, found in [*((one["name"], one) for one in result["singles"]), (result["method"], result["together"])]
     ]
     told = where.replace("_", " ")
-    return plain_table(
-        ("", told, "loss", "test", "95 % interval", "loss"), rows, f"accuracy and log loss: chosen by {told}, reported on test"
-    )
+    title = f"accuracy and log loss: {told} says which is the best, {result['metrics']['data']['test']} images of test only report"
+    return plain_table(("", told, "log loss", "test", "95 % interval", "log loss"), rows, title)
 
 
 def ensemble_lines(result: Mapping[str, Any]) -> list[str]:
     """How far an ensemble is from the best single classifier, and what it cannot do."""
     lines = []
+    if "weights" in result:
+        lines.append("weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in result["weights"].items()))
+    if result.get("in_soup") and len(result["in_soup"]) == 1:
+        lines.append(f"nothing but {result['in_soup'][0]} is in the soup: it is that classifier")
     for where, found in result["difference"].items():
         low, high = found["ci95"]
         verdict = "a clear difference" if low > 0 or high < 0 else "which may be chance"

@@ -94,8 +94,8 @@ def parser() -> Parser:
         help="any setting, such as train.epochs=5; repeatable",
     )
     made.add_argument("--workers", metavar="N", type=positive, help="search: run the trials in N processes; several machines: see README")
-    made.add_argument("--resume", action="store_true", help="go on with the interrupted run in --run-dir")
-    made.add_argument("--dry-run", action="store_true", help="say what would be done, how long and how large; train nothing")
+    made.add_argument("--resume", action="store_true", help="go on with the interrupted training, search or crossval in --run-dir")
+    made.add_argument("--dry-run", action="store_true", help="of a training: say what would be done, how long and how large; train nothing")
     made.add_argument(
         "--output",
         metavar="FILE",
@@ -161,7 +161,8 @@ def check_options(options: argparse.Namespace) -> None:
         flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(idle[0], f"--{idle[0].replace('_', '-')}")
         own = options.resume and "resume" in USES[options.mode]
         why = "--resume goes on with the run's own settings" if own else f"--mode {options.mode} does not use it"
-        raise ConfigError(f"{flag}: {why}. Take it away.")
+        hint = " A backbone is given with --backbone." if idle[0] == "paths" and "backbone" in USES[options.mode] else ""
+        raise ConfigError(f"{flag}: {why}. Take it away.{hint}")
     if (
         options.run_dir is None
         and ("run_dir" in USES[options.mode])
@@ -193,7 +194,8 @@ def train(options: argparse.Namespace) -> None:
     progress.line(f"run folder {run_dir}")
     with telling_how_to_go_on(config.mode, run_dir):
         metrics = workflows.train(config, run_dir, resume=options.resume, progress=progress)
-    show_metrics(metrics, progress, run_dir)
+    show_metrics(metrics, progress)
+    progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {run_dir}")
     return None
 
 
@@ -259,7 +261,7 @@ def dry_run(config: "Config") -> None:
     progress.line("dry run: nothing was trained and nothing was written")
 
 
-def show_metrics(metrics: Mapping[str, Any], progress: "ConsoleProgress", run_dir: Path) -> None:
+def show_metrics(metrics: Mapping[str, Any], progress: "ConsoleProgress") -> None:
     """Print the result of a training or evaluation."""
     from tl_keras.console import accuracy_line, metrics_table
 
@@ -267,7 +269,6 @@ def show_metrics(metrics: Mapping[str, Any], progress: "ConsoleProgress", run_di
     for split in ("val", "test"):
         if split in metrics:
             progress.line(accuracy_line(split, metrics[split]))
-    progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {run_dir}")
 
 
 def rank(options: argparse.Namespace) -> None:
@@ -304,12 +305,14 @@ def search(options: argparse.Namespace) -> None:
     progress.line(f"run folder {run_dir}")
     with telling_how_to_go_on(config.mode, run_dir):
         result = workflows.search(config, run_dir, resume=options.resume, workers=options.workers or 0, progress=progress)
+    from tl_keras.select.study import settings_text
+
     objective = result["objective"]
-    progress.line(
-        f"{result['trials']} trials, {result['failed']} failed; the best: {result['settings'] or 'the configuration as it stands'}"
-    )
-    progress.line(f"{objective} {result['score']:.4f}; {result['baseline'][objective]:.4f} as it stands")
-    show_metrics(result["metrics"], progress, run_dir / "best")
+    show_metrics(result["metrics"], progress)
+    progress.line(f"{result['trials']} trials, {result['failed']} failed; the best: {settings_text(result['settings'])}")
+    before = result["baseline"][objective]
+    progress.line(f"{objective} {result['score']:.4f} with it, {before:.4f} with the settings that the search began with")
+    progress.line(f"the winner's run is {run_dir / 'best'}; everything lies in {run_dir}")
     return None
 
 
@@ -346,6 +349,7 @@ def ensemble(options: argparse.Namespace) -> None:
     workflows, progress = start(config)
     from tl_keras.console import ensemble_lines, ensemble_table
 
+    progress.line(f"run folder {run_dir}")
     result = workflows.ensemble(config, run_dir, progress=progress)
     progress.console.print(ensemble_table(result))
     for line in ensemble_lines(result):
@@ -356,7 +360,9 @@ def ensemble(options: argparse.Namespace) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """--mode evaluate."""
     workflows, progress = start()
-    show_metrics(workflows.evaluate(options.run_dir, source=options.data, progress=progress), progress, options.run_dir)
+    metrics = workflows.evaluate(options.run_dir, source=options.data, progress=progress)
+    show_metrics(metrics, progress)
+    progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {options.run_dir}")
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -438,6 +444,8 @@ def start(config: "Config | None" = None, *, to_stderr: bool = False) -> "tuple[
         import tensorflow as tf
 
         from tl_keras import workflows
+
+        tf.get_logger().setLevel("ERROR")  # its advice on retracing is for us, and networks are built often here
 
         if config is not None:
             workflows.set_up(config.runtime)

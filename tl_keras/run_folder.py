@@ -108,6 +108,11 @@ class RunFolder:
 
     path: Path
 
+    @classmethod
+    def at(cls, path: Path | str) -> "RunFolder":
+        """The folder of this name."""
+        return cls(Path(path))
+
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
@@ -144,7 +149,7 @@ class RunFolder:
     def require_model(self) -> "RunFolder":
         """Return this folder, or raise RunFolderError when it holds no trained model."""
         if not self.path.is_dir():
-            raise RunFolderError(f"{self.path}: no such run folder. Give the folder that --mode extract or finetune wrote.")
+            raise RunFolderError(f"{self.path}: no such run folder. Give the folder that a training wrote, or an ensemble.")
         missing = [name for name in (MODEL, CONFIG, SPLITS) if not (self / name).is_file()]
         if missing:
             mend = "Continue it with --resume." if (self / CONFIG).exists() else "Give the folder that a training wrote."

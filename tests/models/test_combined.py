@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tl_keras.evaluate.metrics import softmax
+from tl_keras.evaluation.metrics import softmax
 from tl_keras.models import combined
 from tl_keras.models.combined import Rule, bagged_model, combined_model
 from tl_keras.select import combining

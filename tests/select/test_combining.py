@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from tl_keras.evaluate.metrics import softmax
+from tl_keras.evaluation.metrics import softmax
 from tl_keras.select.combining import Mixture, fit_mixture, fit_stacker, mixture_weights, seen
 from tl_keras.transfer import probe
 

@@ -20,7 +20,7 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError
-from tl_keras.evaluate.intervals import corrected
+from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval import compute_features, cut_folds, outside_test, solve_fold, taken

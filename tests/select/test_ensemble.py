@@ -20,7 +20,7 @@ from tl_keras.config import Config
 from tl_keras.config_file import load_config
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
-from tl_keras.evaluate.intervals import corrected, paired
+from tl_keras.evaluation.intervals import corrected, paired
 from tl_keras.progress import Progress
 from tl_keras.select import members as making
 from tl_keras.select.combining import fit_stacker
@@ -328,7 +328,8 @@ def test_a_stack_of_runs_keeps_groups_together(runs: list[Path], tmp_path: Path)
 
 
 def test_an_ensemble_of_runs_that_are_one_is_that_one(runs: list[Path], tmp_path: Path) -> None:
-    result = workflows.ensemble(of_runs([runs[0], runs[0]]), tmp_path / "R")
+    shutil.copytree(runs[0], tmp_path / "again" / "first")
+    result = workflows.ensemble(of_runs([runs[0], tmp_path / "again" / "first"]), tmp_path / "R")
     assert [one["name"] for one in result["singles"]] == ["first#1", "first#2"]
     assert result["together"]["test"]["log_loss"] == pytest.approx(result["singles"][0]["test"]["log_loss"], abs=1e-6)
     assert result["difference"]["test"]["mean"] == 0
@@ -361,11 +362,11 @@ def test_an_image_that_cannot_be_read_any_more_is_named(runs: list[Path], photos
     shutil.copytree(photos, tmp_path / "moved")
     tested = next(line["path"] for line in rows_of(runs[0] / names.SPLITS) if line["split"] == "test")
     for spoil, words in (
-        (lambda file: file.write_bytes(file.read_bytes()[:90]), "is a truncated or damaged"),
-        (Path.unlink, "cannot be read"),
+        (lambda file: file.write_bytes(file.read_bytes()[:90]), f"{tested}: is a truncated or damaged.* restore it"),
+        (Path.unlink, f"1 of 18 images that the runs were measured on are missing, such as {tested}.* take it away"),
     ):
         spoil(tmp_path / "moved" / tested)
-        with pytest.raises(DataError, match=f"{tested}: {words}.* restore it"):
+        with pytest.raises(DataError, match=words):
             workflows.ensemble(of_runs(runs, data={"source": str(tmp_path / "moved")}), tmp_path / "R")
         assert not (tmp_path / "R").exists()
 
@@ -412,7 +413,8 @@ def test_averages_are_tried_without_changing_the_members(runs: list[Path], tmp_p
         return greedy_soup(members, load, score)
 
     monkeypatch.setattr(runs_room, "greedy_soup", noting)
-    workflows.ensemble(of_runs([runs[0], runs[0]], ensemble={"method": "soup"}), tmp_path / "R")
+    shutil.copytree(runs[0], tmp_path / "again" / "first")
+    workflows.ensemble(of_runs([runs[0], tmp_path / "again" / "first"], ensemble={"method": "soup"}), tmp_path / "R")
     assert looked_at == ["first#1", "first#2"]
 
 
@@ -462,7 +464,11 @@ def test_what_backbones_cannot_be_combined(photos: Path, tmp_path: Path, members
 def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
     for config, words in (
         (of_runs(runs[:1]), "first alone, which kept no snapshots"),
-        (of_runs([runs[0], Path("vgg16")]), "is a run and vgg16 is none"),
+        (of_runs([runs[0], Path("vgg16")]), "there is no folder or file vgg16"),
+        (of_runs([runs[0], runs[0].parent]), "is a run and .* is none"),
+        (of_runs([runs[0], runs[0].with_name("frist")]), "no folder or file .*frist. Did you mean '.*first'"),
+        (of_runs([Path("no/such/run"), Path("no/such/other")]), "there is no folder or file no/such/run"),
+        (of_runs([runs[0], runs[1].parent / "second" / ".." / "first"]), "is given twice"),
         (of_runs(runs, ensemble={"method": "bagging"}), "trains heads on backbones"),
         (of_runs(runs, data={"image_size": 20}), "data.image_size: got 20, which does nothing"),
         (of_runs(runs, model={"pooling": "max"}), "model.pooling: got 'max', which does nothing"),
@@ -477,4 +483,4 @@ def test_what_is_no_keras_model_says_so(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
         workflows.evaluate(tmp_path / "R")
     with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
-        workflows.ensemble(of_runs([tmp_path / "R", tmp_path / "R"]), tmp_path / "E")
+        workflows.ensemble(of_runs([tmp_path / "R"]), tmp_path / "E")

@@ -15,8 +15,8 @@ from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.sources import Index
 from tl_keras.data.splits import UNUSED
-from tl_keras.evaluate.intervals import corrected
-from tl_keras.evaluate.metrics import classification_metrics, softmax
+from tl_keras.evaluation.intervals import corrected
+from tl_keras.evaluation.metrics import classification_metrics, softmax
 from tl_keras.progress import Progress
 from tl_keras.select.folds import Fold, groups_of, make_folds
 from tl_keras.select.stored import Opened, open_features
@@ -101,7 +101,7 @@ def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArr
 
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:
-    """The figures of one fold, by name; see `evaluate.metrics`."""
+    """The figures of one fold, by name; see `evaluation.metrics`."""
     found = classification_metrics(answer.probabilities, index.labels[answer.fold.held_out], index.classes)
     return {name: found[name] for name in FIGURES}
 

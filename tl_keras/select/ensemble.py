@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
-from tl_keras.evaluate.intervals import corrected, paired
-from tl_keras.evaluate.metrics import classification_metrics
+from tl_keras.evaluation.intervals import corrected, paired
+from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.models import combined
 from tl_keras.models.combined import Rule
 from tl_keras.select import combining

@@ -17,7 +17,7 @@ from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.sources import Index
 from tl_keras.data.splits import stratified_sample
-from tl_keras.evaluate.metrics import softmax
+from tl_keras.evaluation.metrics import softmax
 from tl_keras.models.backbone_loading import native_image_size
 from tl_keras.models.backbones import short_name
 from tl_keras.progress import Progress

@@ -17,7 +17,7 @@ from tl_keras.data import dataset
 from tl_keras.data.sources import Index
 from tl_keras.data.splits import UNUSED, stratified_sample
 from tl_keras.errors import ConfigError, DataError
-from tl_keras.evaluate.intervals import wilson
+from tl_keras.evaluation.intervals import wilson
 from tl_keras.models.backbone_loading import check_backbone
 from tl_keras.models.backbone_weights import has_weights
 from tl_keras.models.backbones import BACKBONES, short_name

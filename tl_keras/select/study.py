@@ -280,6 +280,12 @@ def run_trial(oracle: Any, trial: Any, space: Sequence[Dimension], evaluate: Eva
     return Outcome(trial.trial_id, settings, share, metrics, cause)
 
 
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """Settings for a line, numbers with four digits."""
+    texts = {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in settings.items()}
+    return "  ".join(f"{name}={text}" for name, text in texts.items()) or "none changed"
+
+
 def share_of(values: HyperParameters, max_epochs: int) -> float:
     """The share of a trial's full length that it is to have: below 1 where Hyperband begins short."""
     return float(values.values.get(BUDGET, max_epochs)) / max_epochs

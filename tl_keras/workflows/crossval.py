@@ -16,7 +16,7 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import RunFolderError
-from tl_keras.evaluate.intervals import corrected
+from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval import (
@@ -42,7 +42,7 @@ from tl_keras.workflows.trained import read_config
 FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training of its own
 
 
-def crossval(config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
     """Train on every fold of train and val, and say how good that is on what was held out.
 
     Args:
@@ -56,7 +56,7 @@ def crossval(config: Config, run_dir: Path, *, resume: bool = False, progress: P
     Raises:
         UserError: anything that the user can mend; a folder made for it is gone again.
     """
-    progress, run = progress or Progress(), RunFolder(run_dir)
+    progress, run = progress or Progress(), RunFolder.at(run_dir)
     if resume:
         config = read_config(require_unfinished(run))
     set_up(config.runtime)

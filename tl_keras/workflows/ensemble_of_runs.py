@@ -19,8 +19,9 @@ from tl_keras.config import Config, fields
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import row_batches
+from tl_keras.data.sources import Index
 from tl_keras.errors import ConfigError, DataError, RunFolderError
-from tl_keras.evaluate.metrics import classification_metrics
+from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.models.combined import Rule, combined_model, side_by_side
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -162,6 +163,9 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
     settings = first.config.data if source is None else first.config.data.model_copy(update={"source": source})
     about = first.config.model_copy(update={"data": settings})
     index = replace(first.index, root=data_root(about))
+    if source is not None:
+        require_images(index, source, first.split)
+        progress.line(f"the runs' own images of val and test are read from {source}")
     data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
     models = [model for _, model in members]
     everything = combined_model(models, side_by_side)
@@ -173,6 +177,17 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
     wanted = config.ensemble.model_copy(update={"members": tuple(str(each.run.path.resolve()) for each in trained)})
     kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
     return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles)
+
+
+def require_images(index: Index, source: str, split: NDArray[np.str_]) -> None:
+    """Raise DataError where the images of val and test do not lie below the folder that is said to hold them."""
+    wanted = [path for path, part in zip(index.paths, split, strict=True) if part in SPLITS]
+    missing = [path for path in wanted if not (index.root / path).is_file()]
+    if missing:
+        raise DataError(
+            f"{source}: {len(missing)} of {len(wanted)} images that the runs were measured on are missing, such as {missing[0]}. "
+            "--data says where the runs' images have moved; take it away if they have not."
+        )
 
 
 @contextmanager
@@ -229,7 +244,8 @@ def souped(runs: Runs, progress: Progress) -> Ensemble:
     singles = {name: score_of(one, labels, data.classes) for name, one in zip(runs.names, runs.singles["val"], strict=True)}
     soup = greedy_soup(singles, load, score)
     for step in soup.steps:
-        progress.line(f"soup: {step.member} {'stays in' if step.kept else 'is left out'}, val accuracy with it {step.score.accuracy:.4f}")
+        fate = "stays in" if step.kept else "is left out"
+        progress.line(f"soup: {step.member} {fate}; with it, val has accuracy {step.score.accuracy:.4f} and log loss {step.score.loss:.4f}")
     model.set_weights(soup.weights.arrays)
     val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in SPLITS)
     return Ensemble(runs.config, data, runs.names, val, test, model, notes={"in_soup": list(soup.members)})

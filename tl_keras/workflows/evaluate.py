@@ -16,7 +16,7 @@ from tl_keras.workflows.scoring import Clock, measure, score_pixels
 from tl_keras.workflows.trained import Trained, open_run
 
 
-def evaluate(run_dir: Path, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Measure a run's model again: on its own test split, or on other labelled images.
 
     Args:

@@ -10,7 +10,7 @@ from tl_keras.progress import Progress
 from tl_keras.workflows.trained import data_root, open_run
 
 
-def export(run_dir: Path, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def export(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Write `export/saved_model` in a run folder and prove that it agrees with the model on images of the test split.
 
     Args:

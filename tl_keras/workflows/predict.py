@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tl_keras.data import images
 from tl_keras.data.pipeline import row_batches
 from tl_keras.errors import BadImageError, DataError
-from tl_keras.evaluate.metrics import softmax
+from tl_keras.evaluation.metrics import softmax
 from tl_keras.progress import Progress
 from tl_keras.run_folder import write_whole
 from tl_keras.workflows.trained import Trained, open_run
@@ -62,7 +62,7 @@ def _is_image(path: Path, root: Path) -> bool:
     return not hidden and path.suffix.lower() in images.IMAGE_SUFFIXES and path.is_file()
 
 
-def predict(run_dir: Path, patterns: Sequence[str], *, progress: Progress | None = None) -> Iterator[Prediction]:
+def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress | None = None) -> Iterator[Prediction]:
     """Classify files with a run's model, one `Prediction` each, in order; a bad file does not end it."""
     progress = progress or Progress()
     files = find_images(patterns)

@@ -15,7 +15,7 @@ from tl_keras.select.rank import METRICS, Judged, choose, explain, front, rank_c
 from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
 
 
-def rank(config: Config, run_dir: Path, *, progress: Progress | None = None) -> dict[str, Any]:
+def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = None) -> dict[str, Any]:
     """Rank the candidates of `rank.candidates` on the images of `data.source`.
 
     Args:
@@ -28,7 +28,7 @@ def rank(config: Config, run_dir: Path, *, progress: Progress | None = None) -> 
     Raises:
         UserError: anything that the user can mend; a folder made for it is gone again.
     """
-    progress, run = progress or Progress(), RunFolder(run_dir)
+    progress, run = progress or Progress(), RunFolder.at(run_dir)
     set_up(config.runtime)
     with undone_on_failure(run, resume=False):
         judged = rank_candidates(config, open_source(config.data), progress)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
-from tl_keras.evaluate.metrics import classification_metrics, softmax
+from tl_keras.evaluation.metrics import classification_metrics, softmax
 from tl_keras.progress import Progress
 from tl_keras.transfer.feeds import Feed
 
@@ -87,7 +87,7 @@ def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | Non
 
 
 def measure(data: ImageData, split: str, probabilities: NDArray[np.float64]) -> dict[str, Any]:
-    """The figures of one split; see `evaluate.metrics`."""
+    """The figures of one split; see `evaluation.metrics`."""
     return classification_metrics(probabilities, data.labels(split), data.classes)
 
 

@@ -34,6 +34,7 @@ from tl_keras.workflows.search_study import (
     study_digest,
     study_folder,
     tell_what_is_left,
+    tell_what_is_there,
     told,
     write_trials,
 )
@@ -44,7 +45,9 @@ from tl_keras.workflows.trained import read_config
 ASKED = "trial.json"  # settings and share of a trial that is a training, once it ended
 
 
-def search(config: Config, run_dir: Path, *, resume: bool = False, workers: int = 0, progress: Progress | None = None) -> dict[str, Any]:
+def search(
+    config: Config, run_dir: Path | str, *, resume: bool = False, workers: int = 0, progress: Progress | None = None
+) -> dict[str, Any]:
     """Try settings of `search.space` by their score on val, and train the best as an ordinary run in `best/`.
 
     Where the environment names this process a chief (see `select.place`), workers of other machines take part.
@@ -62,7 +65,7 @@ def search(config: Config, run_dir: Path, *, resume: bool = False, workers: int 
     Raises:
         UserError: anything that the user can mend; a folder made for it is gone again.
     """
-    progress, run, place = progress or Progress(), RunFolder(run_dir), chief_place(workers)
+    progress, run, place = progress or Progress(), RunFolder.at(run_dir), chief_place(workers)
     if resume:
         config = read_config(require_unfinished(run))
     with ExitStack() as stack:
@@ -129,6 +132,7 @@ def run_trials(
 ) -> list[Outcome]:
     """Run what is left of a study, and return all that is known of it."""
     wanted, oracle = config.search, open_wanted(study, config, space)
+    tell_what_is_there(outcomes(oracle, space, wanted.max_epochs), config, progress)
 
     def tell(outcome: Outcome) -> None:
         progress.line(told(outcome, wanted.objective))
@@ -155,10 +159,11 @@ def finish(
     beaten = sign * ranked[0].metrics[wanted.objective] < sign * baseline[wanted.objective]
     settings = ranked[0].settings if beaten else {}
     if not beaten:
-        progress.line("no trial is better on val than the configuration as it stands, which is trained")
+        progress.line("no trial is better on val than the settings that the search began with, which are taken")
     winner = with_settings(config, settings, "search.space").model_copy(update={"mode": wanted.trial})
     folder = RunFolder(run / names.BEST)
     if not folder.is_finished:
+        progress.line(f"the best on val is trained as an ordinary run in {folder.path}")
         shutil.rmtree(folder.path, ignore_errors=True)
         train(winner, folder.path, progress=progress)
     draw_trials(run / names.TRIALS_PICTURE, found, space, wanted.objective)

@@ -20,7 +20,7 @@ from tl_keras.select.local_workers import LocalWorkers, usable_cpus, visible_gpu
 from tl_keras.select.place import LOCALHOST, TUNER_ID, Address, Place, place_in
 from tl_keras.select.space import Dimension
 from tl_keras.select.study import Outcome, outcome_of, outcomes
-from tl_keras.workflows.search_study import keep_best, open_wanted, tell_what_is_left, told, write_trials
+from tl_keras.workflows.search_study import keep_best, open_wanted, tell_what_is_left, tell_what_is_there, told, write_trials
 
 LOGS = "workers"  # what each worker of this machine wrote
 
@@ -54,6 +54,7 @@ def hand_out_trials(
         progress.line(f"{told(outcome_of(trial, space, wanted.max_epochs), wanted.objective)}  {worker}")
         keep_best(run, ended(), wanted.objective, wanted.keep_models)
 
+    tell_what_is_there(outcomes(oracle, space, wanted.max_epochs), config, progress)
     chief.open(oracle, study.name)
     try:
         with LocalWorkers(command, run / LOGS) as team:

@@ -17,7 +17,7 @@ from tl_keras.errors import RunFolderError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.space import Dimension
-from tl_keras.select.study import Grid, Outcome, best, open_study
+from tl_keras.select.study import Grid, Outcome, best, open_study, settings_text
 
 DEFAULT_SPACES: dict[str, dict[str, Any]] = {
     "extract": {
@@ -58,6 +58,12 @@ def open_wanted(study: Path, config: Config, space: Sequence[Dimension]) -> Any:
         seed=config.runtime.seed,
         until=time.monotonic() + (math.inf if wanted.max_minutes is None else 60 * wanted.max_minutes),
     )
+
+
+def tell_what_is_there(found: Sequence[Outcome], config: Config, progress: Progress) -> None:
+    """Say how far a study has come before it goes on."""
+    if found:
+        progress.line(f"{len(found)} of at most {config.search.max_trials} trials ended before and are not run again")
 
 
 def tell_what_is_left(oracle: Any, config: Config, progress: Progress) -> None:
@@ -122,7 +128,7 @@ def require_unfinished(run: RunFolder) -> RunFolder:
 def told(outcome: Outcome, objective: str) -> str:
     """One line for a trial that ended."""
     score = outcome.cause or f"{objective} {outcome.metrics[objective]:.4f}"
-    return f"trial {outcome.trial}  {score}  {outcome.settings}"
+    return f"trial {outcome.trial}  {score}  {settings_text(outcome.settings)}"
 
 
 def keep_best(run: RunFolder, found: Sequence[Outcome], objective: str, keep: int) -> None:

@@ -9,7 +9,7 @@ from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.distributed import connect
+from tl_keras.select.distributed import CHIEF_WAIT_S, connect
 from tl_keras.select.local_workers import end_with_chief
 from tl_keras.select.place import ORACLE_IP, ORACLE_PORT, TUNER_ID, place_in
 from tl_keras.select.space import read_space
@@ -20,7 +20,7 @@ from tl_keras.workflows.setting_up import set_up
 from tl_keras.workflows.trained import read_config
 
 
-def work(config: Config, run_dir: Path, *, resume: bool = False, progress: Progress | None = None) -> int:
+def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress: Progress | None = None) -> int:
     """Evaluate trials for the chief that the environment names, until there are no more.
 
     Args:
@@ -34,7 +34,7 @@ def work(config: Config, run_dir: Path, *, resume: bool = False, progress: Progr
     Raises:
         UserError: the environment names no worker, nobody serves there, the chief has other settings or images, or it went away.
     """
-    progress, run, place = progress or Progress(), RunFolder(run_dir), place_in(os.environ)
+    progress, run, place = progress or Progress(), RunFolder.at(run_dir), place_in(os.environ)
     if place is None or place.is_chief:
         raise ConfigError(f"a worker needs {TUNER_ID} (without 'chief' in it), {ORACLE_IP} and {ORACLE_PORT} in its environment.")
     end_with_chief()
@@ -56,6 +56,7 @@ def work(config: Config, run_dir: Path, *, resume: bool = False, progress: Progr
         keep_best(run, done, wanted.objective, wanted.keep_models)
 
     trials = Trials(config, index, run, progress)
+    progress.line(f"{place.name} asks the chief at {place.address} for trials, and waits for it up to {CHIEF_WAIT_S:.0f} s")
     with connect(place.address, place.name, study_digest(config, space, index)) as oracle:
         progress.line(f"{place.name} works for the chief at {place.address}")
         run_study(oracle, space, trials, tell, tuner_id=place.name, max_epochs=wanted.max_epochs)

@@ -37,7 +37,7 @@ AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a proba
 
 def train(
     config: Config,
-    run_dir: Path,
+    run_dir: Path | str,
     *,
     resume: bool = False,
     progress: Progress | None = None,
@@ -60,7 +60,7 @@ def train(
         UserError: anything that the user can mend; a run folder made for it is gone again.
         KeyboardInterrupt: by Ctrl-C; the best weights so far are in `model.keras`.
     """
-    clock, progress, run = Clock(), progress or Progress(), RunFolder(run_dir)
+    clock, progress, run = Clock(), progress or Progress(), RunFolder.at(run_dir)
     if resume:
         config = read_config(run.require_resumable())
     set_up(config.runtime)

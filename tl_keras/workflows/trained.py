@@ -55,7 +55,7 @@ class Trained:
         return int(height), int(width)
 
 
-def open_run(run_dir: Path) -> Trained:
+def open_run(run_dir: Path | str) -> Trained:
     """Read a run folder back.
 
     The index holds paths only: who reads images says below which folder they lie now.
@@ -63,7 +63,7 @@ def open_run(run_dir: Path) -> Trained:
     Raises:
         RunFolderError: no run, or one that has not come to a model yet.
     """
-    run = RunFolder(run_dir).require_model()
+    run = RunFolder.at(run_dir).require_model()
     config = read_config(run)
     keras.config.set_dtype_policy("float32")
     try:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tl_keras.evaluate.intervals import corrected, paired, wilson
+from tl_keras.evaluation.intervals import corrected, paired, wilson
 
 
 @pytest.mark.parametrize(("correct", "num"), [(0, 5), (5, 5), (175, 200), (1, 3)])

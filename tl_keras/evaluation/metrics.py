@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from tl_keras.evaluate.intervals import wilson
+from tl_keras.evaluation.intervals import wilson
 
 
 def softmax(logits: ArrayLike) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from tl_keras.evaluate.metrics import classification_metrics, softmax
+from tl_keras.evaluation.metrics import classification_metrics, softmax
 
 CLASSES = ["ant", "bee", "cat", "dog"]
 
@@ -142,5 +142,5 @@ def test_wrong_arguments_are_named(probabilities: object, labels: object, messag
 
 
 def test_tensorflow_is_not_imported() -> None:
-    script = "import sys, tl_keras.evaluate.metrics; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    script = "import sys, tl_keras.evaluation.metrics; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
