@@ -100,7 +100,7 @@ def ensemble_table(result: Mapping[str, Any]) -> Table:
         for name, found in [*((one["name"], one) for one in result["singles"]), (result["method"], result["together"])]
     ]
     told = where.replace("_", " ")
-    title = f"accuracy and log loss: {told} says which is the best, {result['metrics']['data']['test']} images of test only report"
+    title = f"accuracy and log loss; the best single one is chosen by {told}, not by test"
     return plain_table(("", told, "log loss", "test", "95 % interval", "log loss"), rows, title)
 
 
