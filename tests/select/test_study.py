@@ -91,6 +91,24 @@ def test_a_killed_study_goes_on_and_repeats_no_trial_that_ended(tmp_path: Path, 
     assert len(set(settings)) == len(settings)
 
 
+@pytest.mark.parametrize("tuner", TUNERS)
+@pytest.mark.parametrize("at", [4, 15])
+def test_a_killed_study_comes_to_the_trials_of_an_unbroken_one(tmp_path: Path, tuner: str, at: int) -> None:
+    at = min(at, 5) if tuner == "grid" else at
+    told: list[Outcome] = []
+
+    def killed(trial: str, settings: dict[str, Any], share: float) -> dict[str, float]:
+        if len(told) == at:
+            raise KeyboardInterrupt
+        return evaluate(trial, settings, share)
+
+    with pytest.raises(KeyboardInterrupt):
+        ran(opened(tmp_path / "killed", tuner), space_of(tuner), killed, told)
+    rest = ran(opened(tmp_path / "killed", tuner), space_of(tuner))
+    whole = ran(opened(tmp_path / "whole", tuner), space_of(tuner))
+    assert [(each.trial, each.settings, each.share) for each in told + rest] == [(each.trial, each.settings, each.share) for each in whole]
+
+
 def test_a_kill_between_a_trial_s_end_and_the_study_s_file_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = opened(tmp_path, "random", max_trials=5)
     saves: list[int] = []

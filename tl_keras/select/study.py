@@ -164,7 +164,8 @@ class Bayesian(Lasting, oracles.BayesianOptimizationOracle):
         with threadpool_limits(1, user_api="blas"):  # matrices of a hundred rows
             self.gpr.fit(*self._vectorize_trials())
             bounds = self._get_hp_bounds()
-            points = self._random_state.uniform(bounds[:, 0], bounds[:, 1], (RANDOM_POINTS, len(bounds)))
+            draws = np.random.default_rng([self.seed, int(trial_id)])  # the same for this trial after a kill
+            points = draws.uniform(bounds[:, 0], bounds[:, 1], (RANDOM_POINTS, len(bounds)))
             mean, deviation = self.gpr.predict(points, return_std=True)
         for point in points[np.argsort(mean - self.beta * deviation)]:
             values = self._vector_to_values(point)
