@@ -15,11 +15,11 @@ from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.models import combined
 from tl_keras.models.combined import Rule
 from tl_keras.select import combining
-from tl_keras.select.combining import fit_mixture, fit_stacker
+from tl_keras.select.combining import Probabilities, fit_mixture, fit_stacker
 
 FIGURES = ("accuracy", "accuracy_ci95", "macro_f1", "log_loss")
+SPLITS = ("val", "test")  # those that an ensemble is asked about
 
-Probabilities = NDArray[np.float64]
 Numbers = Callable[[Probabilities], Probabilities]  # a rule on arrays, (m, n, k) -> (n, k); a `Rule` is the same as layers
 
 RULES: dict[str, tuple[Numbers, Rule]] = {

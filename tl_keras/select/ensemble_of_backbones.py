@@ -12,12 +12,11 @@ from tl_keras.errors import ConfigError
 from tl_keras.models import combined
 from tl_keras.models.combined import Rule, bagged_model
 from tl_keras.progress import Progress
-from tl_keras.select.ensemble import RULES, Answers, Ensemble, Numbers, OutOfFold, Probabilities, fit_meta
+from tl_keras.select.combining import Probabilities
+from tl_keras.select.ensemble import RULES, SPLITS, Answers, Ensemble, Numbers, OutOfFold, fit_meta
 from tl_keras.select.members import Boosted, Frozen, Head, answer_out_of_fold, bag_heads, open_members, solve_head
 from tl_keras.select.rank import candidates
 from tl_keras.transfer.head import solves_exactly
-
-SPLITS = ("val", "test")
 
 
 def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
@@ -63,8 +62,10 @@ def bagged(config: Config, members: Sequence[Frozen], progress: Progress) -> Ens
         for member in members:
             bags.append(bag_heads(member, config.ensemble.resamples, config.runtime.seed))
             advance(1)
-    pairs = [(member, head) for member, bag in zip(members, bags, strict=True) for head in bag]
-    together = {split: np.mean([head(member.features(split)) for member, head in pairs], axis=0) for split in SPLITS}
+    together = {}
+    for split in SPLITS:
+        features = [member.features(split) for member in members]
+        together[split] = np.mean([head(each) for each, bag in zip(features, bags, strict=True) for head in bag], axis=0)
     model = _model(members, bags, combined.average)
     return _assembled(config, members, _singles(members, [solve_head(member) for member in members]), together, model)
 

@@ -79,11 +79,14 @@ class Standardiser:
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return (features - self.mean) / self.scale
 
+    def folded(self, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """A kernel (d, k) and bias (k,) that answer to raw features as those given do to standardised ones."""
+        kernel = kernel / self.scale[:, None]
+        return kernel, bias - self.mean @ kernel
+
     def fold(self, dense: "keras.layers.Dense") -> None:
         """Change a layer that expects standardised features so that it takes raw ones and answers the same."""
-        kernel, bias = dense.get_weights()
-        kernel = kernel / self.scale[:, None]
-        dense.set_weights([kernel, bias - self.mean @ kernel])
+        dense.set_weights(self.folded(*dense.get_weights()))
 
 
 class StandardisedRows:

@@ -20,7 +20,8 @@ from tl_keras.models.classifier import count_parameters
 from tl_keras.models.presets import is_preset
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.ensemble import Ensemble, Probabilities, compare
+from tl_keras.select.combining import Probabilities
+from tl_keras.select.ensemble import Ensemble, compare
 from tl_keras.select.ensemble_of_backbones import of_backbones
 from tl_keras.workflows.ensemble_of_runs import of_runs
 from tl_keras.workflows.scoring import AGREEMENT_IMAGES, Clock, check_agreement, measure

@@ -25,7 +25,8 @@ from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.models.combined import Rule, combined_model, side_by_side
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.ensemble import RULES, Answers, Ensemble, Numbers, OutOfFold, Probabilities, fit_meta
+from tl_keras.select.combining import Probabilities
+from tl_keras.select.ensemble import RULES, SPLITS, Answers, Ensemble, Numbers, OutOfFold, fit_meta
 from tl_keras.select.folds import groups_of
 from tl_keras.select.members import distinct
 from tl_keras.select.soup import Arrays, Score, Weights, greedy_soup
@@ -35,7 +36,6 @@ from tl_keras.transfer.snapshots import snapshots_of
 from tl_keras.workflows.scoring import inference, score_pixels
 from tl_keras.workflows.trained import Trained, data_root, open_run
 
-SPLITS = ("val", "test")
 DECODED_AT_ONCE = 256  # images in memory where bad ones are looked for
 SETTLED = ("data", "model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
 
