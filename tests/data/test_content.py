@@ -79,5 +79,5 @@ def test_ids_as_text_come_back():
     assert [len(text) for text in texts] == [32, 32, 32]
     assert from_hex(texts).tolist() == ids.tolist()
     for text in ("abcd", "zz" * 16):
-        with pytest.raises(ValueError, match="hexadecimal|is not an id"):
+        with pytest.raises(ValueError, match=r"hexadecimal|is not an id"):
             from_hex([text])

@@ -179,9 +179,9 @@ def test_files_that_are_gone_or_were_replaced_are_told(photo_folder):
     one, other = root / index.paths[4], root / index.paths[7]
     one.write_bytes(other.read_bytes())
     assert told() == (
-        f"{root}: 1 of 4 test images is not what the run knows; the first is {index.paths[4]}. "
+        f"{root}: of 4 test images, 1 is not what the run knows; the first is {index.paths[4]}. "
         "Put them back, or say with --data where they lie."
     )
     other.unlink()
-    assert told().startswith(f"{root}: 1 of 4 test images is missing and 1 of 4 test images is not what the run knows; ")
-    assert told(replace(index, ids=None)).startswith(f"{root}: 1 of 4 test images is missing; the first is {index.paths[7]}.")
+    assert told().startswith(f"{root}: of 4 test images, 1 is missing and 1 is not what the run knows; ")
+    assert told(replace(index, ids=None)).startswith(f"{root}: of 4 test images, 1 is missing; the first is {index.paths[7]}.")

@@ -108,7 +108,7 @@ def test_a_run_does_not_go_on_with_other_images(make_task: MakeTask, photo_folde
     index, _ = read_splits(task.run / SPLITS, root)
     prepare.prepare_task(task.config, index, task.run, Progress())
     (root / index.paths[5]).write_bytes((root / index.paths[1]).read_bytes())
-    with pytest.raises(DataError, match=r"1 of 8 images of this run is not what the run knows; the first is dog/001\.jpg\."):
+    with pytest.raises(DataError, match=r"of 8 images of this run, 1 is not what the run knows; the first is dog/001\.jpg\."):
         prepare.prepare_task(task.config, index, task.run, Progress())
 
 

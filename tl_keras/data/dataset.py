@@ -100,9 +100,9 @@ def require_unchanged(index: Index, rows: NDArray[np.int64], found: Ids, of: str
         return
     gone, first = found == b"", int(np.flatnonzero(changed)[0])
     counts = {"missing": int(gone.sum()), "not what the run knows": int((changed & ~gone).sum())}
-    told = " and ".join(f"{number} of {len(rows)} {of} {'is' if number == 1 else 'are'} {fate}" for fate, number in counts.items() if number)
+    fates = (f"{number} {'is' if number == 1 else 'are'} {fate}" for fate, number in counts.items() if number)
     raise DataError(
-        f"{index.root}: {told}; the first is {index.paths[rows[first]]}. Put them back, or say with --data where they lie."
+        f"{index.root}: of {len(rows)} {of}, {' and '.join(fates)}; the first is {index.paths[rows[first]]}. Put them back, or say with --data where they lie."
     )
 
 
