@@ -102,7 +102,8 @@ def require_unchanged(index: Index, rows: NDArray[np.int64], found: Ids, of: str
     counts = {"missing": int(gone.sum()), "not what the run knows": int((changed & ~gone).sum())}
     fates = (f"{number} {'is' if number == 1 else 'are'} {fate}" for fate, number in counts.items() if number)
     raise DataError(
-        f"{index.root}: of {len(rows)} {of}, {' and '.join(fates)}; the first is {index.paths[rows[first]]}. Put them back, or say with --data where they lie."
+        f"{index.root}: of {len(rows)} {of}, {' and '.join(fates)}; the first is {index.paths[rows[first]]}. "
+        "Put them back, or say with --data where they lie."
     )
 
 
