@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import unpack
+from tl_keras.data.content import Ids
 from tl_keras.errors import DataError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
@@ -45,6 +46,7 @@ class Index:
         labels: int32 (n,), each in [0, len(classes)).
         given: the split of each file where the folders say it, each of `SPLITS`; None where splits are to be cut.
         ignored: how many files were passed over, by ending ('' for none).
+        ids: what the content of each file was known by when the index was written; None where nobody has read the files yet.
     """
 
     root: Path
@@ -53,6 +55,7 @@ class Index:
     labels: NDArray[np.int32]
     given: tuple[str, ...] | None
     ignored: dict[str, int]
+    ids: Ids | None = None
 
 
 def open_source(config: DataConfig) -> Index:

@@ -48,10 +48,12 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
+    pixels.identify(progress)
+    if index.ids is not None:  # a run that goes on
+        dataset.require_unchanged(index, np.arange(len(index.paths)), pixels.ids, "images of this run")
     frozen: FrozenFeatures | None = None
     precision = Choice(as_asked(config))
     if config.mode != "pretrain":
-        pixels.identify(progress)
         frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
         frozen = in_room(config, frozen, split, run, progress)
         precision, classifier, frozen = settle_precision(config, classifier, frozen, split, progress)
