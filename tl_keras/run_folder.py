@@ -40,6 +40,8 @@ SEARCH = "search.json"
 TRIALS = "trials.csv"
 TRIALS_PICTURE = "trials.png"
 BEST = "best"  # the run folder of a search's winner
+RUNS = "saved_models"  # the folder of run folders, where none is given
+ALWAYS = (ENVIRONMENT, SPLITS, METRICS)  # one of them lies beside config.yaml in every run folder
 SCRATCH = "scratch"  # pixels of the run in progress; removed when it stops
 
 
