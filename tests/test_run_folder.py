@@ -1,11 +1,26 @@
 """Files appear whole or not at all; a run folder says what it holds."""
 
 import csv
+import json
+import os
 
 import pytest
 
 from tl_keras.errors import RunFolderError
-from tl_keras.run_folder import BEST, CONFIG, METRICS, MODEL, SCRATCH, SPLITS, RunFolder, write_csv, write_json, write_text, write_whole
+from tl_keras.run_folder import (
+    BEST,
+    CONFIG,
+    METRICS,
+    MODEL,
+    SCRATCH,
+    SPLITS,
+    RunFolder,
+    open_text,
+    write_csv,
+    write_json,
+    write_text,
+    write_whole,
+)
 
 
 def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
@@ -48,6 +63,25 @@ def test_json_and_csv_round_trip(tmp_path):
     write_csv(tmp_path / "a.csv", ("name", "number"), iter(rows))
     with (tmp_path / "a.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["name", "number"], *rows]
+
+
+NAMES = ["a\rb", "a\nb", "\r\n", 'say "no", please', "Löwe", os.fsdecode(b"b\xe4r.png"), ""]
+
+
+def test_a_csv_file_holds_every_name_that_a_file_may_have(tmp_path):
+    write_csv(tmp_path / "a.csv", ("name", "number"), ([name, str(number)] for number, name in enumerate(NAMES)))
+    with open_text(tmp_path / "a.csv") as file:
+        assert list(csv.reader(file)) == [["name", "number"], *([name, str(number)] for number, name in enumerate(NAMES))]
+    assert b"\nb\xe4r.png,5\n" in (tmp_path / "a.csv").read_bytes()
+    assert b"\nL\xc3\xb6we,4\n" in (tmp_path / "a.csv").read_bytes()
+
+
+def test_a_json_file_is_utf_8_whatever_the_names(tmp_path):
+    write_json(tmp_path / "a.json", NAMES)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8", errors="strict")
+    assert "Löwe" in text
+    assert "b\\udce4r.png" in text
+    assert json.loads(text) == NAMES
 
 
 def test_start_makes_parents_and_refuses_what_is_taken(tmp_path):

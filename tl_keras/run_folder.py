@@ -7,11 +7,12 @@ names and bytes; it must not know what a model, a split or a metric is.
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 
 from tl_keras.errors import RunFolderError
 
@@ -80,22 +81,62 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def open_text(path: Path, mode: Literal["r", "w", "a"] = "r") -> TextIO:
+    """Open a text file that may hold names of files, which need not be UTF-8: their bytes stay what they are on disk."""
+    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def write(temporary: Path) -> None:
+        with open_text(temporary, "w") as file:
+            file.write(text)
+
+    write_whole(path, write)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A JSON document. The bytes of a file's name that are not UTF-8 are escaped, as JSON has to be; `json.loads` restores them."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document, indented, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+class CsvWriter:
+    """Writes lines of a CSV file that `csv.reader` reads back whatever they hold, line breaks in names of files included.
+
+    Args:
+        file: opened with `newline=""`, as `open_text` does.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._writer = csv.writer(self, lineterminator="\r\n")  # a lone "\r" is quoted only where lines end in one
+
+    def write(self, line: str) -> None:
+        """Take a line from the csv module, and write it with a Unix line end."""
+        self._file.write(line.removesuffix("\r\n") + "\n")
+
+    def writerow(self, row: Iterable[Any]) -> None:
+        """Write one line."""
+        self._writer.writerow(row)
+
+    def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Write several lines; `rows` may be a generator."""
+        self._writer.writerows(rows)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file with a header line, whole or not at all; `rows` may be a generator."""
 
     def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
+        with open_text(temporary, "w") as file:
+            writer = CsvWriter(file)
             writer.writerow(header)
             writer.writerows(rows)
 

@@ -1,5 +1,6 @@
 """The cut: stratified, whole, obeyed where given, the same again for the same seed; and splits.csv there and back."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,11 +162,20 @@ def test_splits_csv_knows_the_content_of_each_image(tmp_path):
     assert again.ids.tolist() == ids[[0, 2]].tolist()
 
 
+def test_splits_csv_holds_every_name_that_a_file_may_have(tmp_path):
+    names = ("a\rb", "a\nb", 'say "no", please', os.fsdecode(b"b\xe4r"))
+    index = index_of(1, 1, 1, 1, names=sorted(names))
+    write_splits(tmp_path / "splits.csv", index, np.array(["train", "val", "test", "train"]))
+    again, _ = read_splits(tmp_path / "splits.csv", ROOT)
+    assert again.paths == index.paths
+    assert again.classes == index.classes
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, "cannot be read as a table of splits. Give the folder of a whole run."),
-        (b"\xff\xfe", "cannot be read as a table"),
+        (b"\xff\xfe", "has columns \udcff\udcfe, expected path, class, split"),
         (b"path,class,split\na.png,a\n", "cannot be read as a table"),
         (b"path,class,split,content\na.png,a,train\n", "cannot be read as a table"),
         (b"path,class,split,content\na.png,a,train,xyz\n", "cannot be read as a table"),

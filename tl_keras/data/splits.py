@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tl_keras.data.content import from_hex, to_hex
 from tl_keras.data.sources import SPLITS, Index
 from tl_keras.errors import DataError, RunFolderError
-from tl_keras.run_folder import write_csv
+from tl_keras.run_folder import open_text, write_csv
 
 HEADER = ("path", "class", "split", "content")
 WITHOUT_CONTENT = HEADER[:3]  # as older runs wrote it
@@ -127,7 +127,7 @@ def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
         RunFolderError: the file is missing, has other columns, or a split of another name.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with open_text(path) as file:
             return _read_table(csv.reader(file), path, root)
     except (OSError, ValueError, csv.Error) as error:
         raise RunFolderError(f"{path}: cannot be read as a table of splits. Give the folder of a whole run.") from error

@@ -129,7 +129,7 @@ def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
     if not file.is_file():
         names.write_csv(file, header, lines)
         return
-    with file.open(newline="", encoding="utf-8") as known:
+    with names.open_text(file) as known:
         if list(csv.reader(known)) != [list(header), *lines]:
             raise RunFolderError(
                 f"{file}: these are folds of other images, or cut otherwise. Take the same --data and crossval settings as there."
@@ -152,7 +152,7 @@ def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progres
 
 def read_answer(folder: RunFolder, index: Index, fold: Fold) -> Answer:
     """What the run of a fold says of the images held out; those that did not decode are held out of the figures too."""
-    with (folder / names.PREDICTIONS).open(newline="", encoding="utf-8") as file:
+    with names.open_text(folder / names.PREDICTIONS) as file:
         lines = {line["path"]: line for line in csv.DictReader(file)}
     held_out = np.array([row for row in fold.held_out if index.paths[row] in lines], np.int64)
     columns = [f"p_{name}" for name in index.classes]
