@@ -6,8 +6,8 @@ as such, once. Nothing is decoded here; the next stop is `splits`.
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 
@@ -68,11 +68,62 @@ def open_source(config: DataConfig) -> Index:
     Raises:
         DataError: nothing of that name, no images, fewer than two classes, or classes that differ between splits.
     """
-    check_source(config)
+    root = find_root(config)
     try:
-        return scan_folder(_folder_of(config))
+        return scan_folder(root)
     except OSError as error:
         raise _unreadable(config, error) from error
+
+
+def find_root(config: DataConfig) -> Path:
+    """The folder that `data.source` names, or into which it is unpacked; what lies in it is not looked at.
+
+    Raises:
+        DataError: nothing of that name.
+    """
+    check_source(config)
+    try:
+        return _folder_of(config)
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
+    """Find labelled images for a model that knows its classes already: some of them may have no image, or no folder.
+
+    Args:
+        config: `source` as in `open_source`; of train/, val/ and test/ any may be missing, and where there is test/, it alone is read.
+        classes: what the model knows, in the order of the labels.
+
+    Raises:
+        DataError: nothing of that name, no images, or images of a class that the model does not know.
+    """
+    root = find_root(config)
+    try:
+        return _scan_known(root, tuple(classes))
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def _scan_known(root: Path, classes: tuple[str, ...]) -> Index:
+    folders = _folders(root)
+    by_split = {SPLIT_FOLDERS[name.lower()]: f"{name}/" for name in folders if name.lower() in SPLIT_FOLDERS and name not in classes}
+    wheres = [by_split["test"]] if "test" in by_split else list(by_split.values()) or [""]
+    none: Files = ([], Counter())
+    found: dict[str | None, dict[str, Files]] = {}
+    for where in wheres:
+        files = _class_files(root, where, _folders(root / where))
+        unknown = sorted(name for name, (images, _) in files.items() if images and name not in classes)
+        if unknown:
+            near = get_close_matches(unknown[0], classes, n=1, cutoff=NEAR)
+            hint = f" Did you mean '{near[0]}'?" if near else f" It knows {', '.join(classes)}."
+            raise DataError(f"{root / where}: has a class '{unknown[0]}', which the model does not know.{hint}")
+        found[where] = {name: files.get(name, none) for name in classes}
+    index = _index(root, classes, found, _loose(root))
+    if not index.paths:
+        above = f" If '{root.name}' is the class, give {root.parent}." if root.name in classes else ""
+        raise DataError(f"{root}: no images in folders of the model's classes ({', '.join(classes)}).{above}")
+    return replace(index, given=None)
 
 
 def check_source(config: DataConfig) -> None:
