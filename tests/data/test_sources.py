@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tl_keras.config import DataConfig
-from tl_keras.data.sources import check_source, open_source, scan_folder
+from tl_keras.data.sources import check_source, open_labelled, open_source, scan_folder
 from tl_keras.errors import DataError
 
 
@@ -162,6 +162,13 @@ def test_class_names_are_composed_and_paths_as_they_are_on_disk(tmp_path):
     index = scan_folder(tmp_path)
     assert index.classes == ("cafz", COMPOSED)
     assert index.paths == ("train/cafz/0.png", f"train/{DECOMPOSED}/0.png", "val/cafz/0.png", f"val/{COMPOSED}/0.png")
+
+
+def test_a_model_knows_a_class_however_its_letters_are_composed(tmp_path):
+    class_folders(tmp_path, COMPOSED, "b", number=1)
+    index = open_labelled(DataConfig(source=str(tmp_path)), (DECOMPOSED, "b"))
+    assert (index.classes, index.paths) == ((DECOMPOSED, "b"), (f"{COMPOSED}/0.png", "b/0.png"))
+    np.testing.assert_array_equal(index.labels, [0, 1])
 
 
 def test_class_folders_that_look_alike(tmp_path):
@@ -361,3 +368,46 @@ def test_order_does_not_depend_on_the_file_system(tmp_path):
     for file in sorted((tmp_path / "x/b").iterdir(), reverse=True):
         touch(tmp_path / "y", f"b/{file.name}")
     assert scan_folder(tmp_path / "x").paths == scan_folder(tmp_path / "y").paths
+
+
+# --- labelled images for a model that knows its classes ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (["bee"], {1}),  # one class
+        (["test/ant", "test/wasp"], {0, 2}),  # test alone, two of three classes
+        (["train/ant", "train/bee", "test/bee"], {1}),  # of splits only test
+        (["train/ant", "val/wasp"], {0, 2}),  # no test: all
+        (["ant", "empty/deeper"], {0}),  # a folder without images is nobody's class
+    ],
+)
+def test_labelled_images_for_a_model_need_not_be_of_every_class(tmp_path, folders, labels):
+    class_folders(tmp_path, *(folder for folder in folders if "empty" not in folder), number=2)
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    index = open_labelled(DataConfig(source=str(tmp_path)), ("ant", "bee", "wasp"))
+    assert (index.classes, set(index.labels.tolist()), index.given) == (("ant", "bee", "wasp"), labels, None)
+    assert len(index.paths) == 2 * len(labels)
+    assert all((tmp_path / path).is_file() for path in index.paths)
+
+
+def test_a_class_called_test_is_a_class_to_a_model_that_knows_it(tmp_path):
+    class_folders(tmp_path, "test", "healthy", number=2)
+    assert set(open_labelled(DataConfig(source=str(tmp_path)), ("healthy", "test")).labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("folders", "given", "words"),
+    [
+        (["ant", "bees"], "", "has a class 'bees', which the model does not know. Did you mean 'bee'?"),
+        (["test/moth"], "", "/test: has a class 'moth', which the model does not know. It knows ant, bee."),
+        (["ant"], "ant", "no images in folders of the model's classes (ant, bee). If 'ant' is the class, give "),
+    ],
+)
+def test_labelled_images_that_a_model_cannot_be_measured_on(tmp_path, folders, given, words):
+    class_folders(tmp_path, *folders, number=2)
+    with pytest.raises(DataError) as caught:
+        open_labelled(DataConfig(source=str(tmp_path / given)), ("ant", "bee"))
+    assert words in str(caught.value)

@@ -8,7 +8,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -74,10 +74,63 @@ def open_source(config: DataConfig) -> Index:
     Raises:
         DataError: nothing of that name, no images, fewer than two classes, or classes that differ between splits.
     """
+    root = find_root(config)
     try:
-        return scan_folder(root_of(config))
+        return scan_folder(root)
     except OSError as error:
         raise _unreadable(config, error) from error
+
+
+def find_root(config: DataConfig) -> Path:
+    """The folder that `data.source` names, or into which it is unpacked; what lies in it is not looked at.
+
+    Raises:
+        DataError: nothing of that name.
+    """
+    check_source(config)
+    try:
+        return _folder_of(config)
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
+    """Find labelled images for a model that knows its classes already: some of them may have no image, or no folder.
+
+    Args:
+        config: `source` as in `open_source`; of train/, val/ and test/ any may be missing, and where there is test/, it alone is read.
+        classes: what the model knows, in the order of the labels.
+
+    Raises:
+        DataError: nothing of that name, no images, or images of a class that the model does not know.
+    """
+    root = find_root(config)
+    try:
+        return _scan_known(root, tuple(classes))
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def _scan_known(root: Path, classes: tuple[str, ...]) -> Index:
+    known = {class_name(name): name for name in classes}  # older models may have names that are not composed
+    folders = _candidates(root)
+    by_split = {SPLIT_FOLDERS[name.lower()]: f"{name}/" for name in folders if name.lower() in SPLIT_FOLDERS and name not in known}
+    wheres = [by_split["test"]] if "test" in by_split else list(by_split.values()) or [""]
+    found: dict[str | None, dict[str, Files]] = {}
+    for where in wheres:
+        inside = _classes(root / where, subfolders(root / where) if where else folders)
+        files = {name: files_below(root, f"{where}{folder}", [root]) for name, folder in inside.items()}
+        unknown = sorted(name for name in files if files[name].images and name not in known)
+        if unknown:
+            near = get_close_matches(unknown[0], known, n=1, cutoff=NEAR)
+            hint = f" Did you mean '{near[0]}'?" if near else f" It knows {', '.join(classes)}."
+            raise DataError(f"{root / where}: has a class '{unknown[0]}', which the model does not know.{hint}")
+        found[where] = {known[name]: files.get(name, Files([], Counter())) for name in known}
+    index = _index(root, classes, found, loose_files(root))
+    if not index.paths:
+        above = f" If '{root.name}' is the class, give {root.parent}." if class_name(root.name) in known else ""
+        raise DataError(f"{root}: no images in folders of the model's classes ({', '.join(classes)}).{above}")
+    return replace(index, given=None)
 
 
 def check_source(config: DataConfig) -> None:
@@ -110,13 +163,7 @@ def _unreadable(config: DataConfig, error: OSError) -> DataError:
     return DataError(f"{config.source}: cannot be read ({error.strerror or error}). Give a folder that you may read.")
 
 
-def root_of(config: DataConfig) -> Path:
-    """The folder of class folders that `data.source` names, unpacked where that is needed; the images in it are not looked for.
-
-    Raises:
-        DataError: there is nothing of that name.
-    """
-    check_source(config)
+def _folder_of(config: DataConfig) -> Path:
     path = Path(config.source).expanduser()
     if config.source == "digits":
         return unpack.digits()
@@ -138,7 +185,7 @@ def scan_folder(root: Path) -> Index:
 
     Hidden files, what systems leave in folders, and run folders of this package are not seen.
     """
-    folders = [name for name in subfolders(root) if not holds_runs(root / name)]
+    folders = _candidates(root)
     by_split = _split_folders(root, folders)
     if by_split:
         return _scan_given_splits(root, by_split)
@@ -147,6 +194,11 @@ def scan_folder(root: Path) -> Index:
     files = {name: files_below(root, folder, [root]) for name, folder in classes.items()}
     _check_found(root, classes, files)
     return _index(root, tuple(classes), {None: files}, loose_files(root))
+
+
+def _candidates(root: Path) -> list[str]:
+    """The folders that may be classes or splits."""
+    return [name for name in subfolders(root) if not holds_runs(root / name)]
 
 
 def class_name(folder: str) -> str:
