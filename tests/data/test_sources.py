@@ -1,13 +1,16 @@
 """Folder layouts: what is found, in which order, with which label, and what each mistake is told."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tl_keras.config import DataConfig
-from tl_keras.data.sources import open_source, scan_folder
+from tl_keras.data.sources import check_source, open_source, scan_folder
 from tl_keras.errors import DataError
 
 
@@ -194,11 +197,53 @@ def test_typo_in_a_path(tmp_path, monkeypatch):
     assert "./dta: no such folder. Did you mean 'data'?" in error_of("./dta")
 
 
-def test_typo_in_a_bare_name_sees_folders_and_tfds(tmp_path, monkeypatch):
+def test_typo_in_a_bare_name(tmp_path, monkeypatch):
     class_folders(tmp_path / "blossoms", "a", "b")
     monkeypatch.chdir(tmp_path)
-    assert error_of("blosoms") == "blosoms: no such folder, and no TFDS data set of that name. Did you mean 'blossoms'?"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    assert error_of("blosoms") == (
+        f"blosoms: no such folder, and no TFDS data set of that name on disk (looked for {tmp_path}/tfds/blosoms). Did you mean "
+        "'blossoms'? Give a folder of class folders or 'digits'; a TFDS data set is fetched with --set data.download=true."
+    )
     assert "Did you mean 'digits'?" in error_of("digts")
+    assert "Did you mean" not in error_of("photos")
+    assert "Did you mean 'blossoms'?" in error_of("Blossoms/")
+
+
+CHECK_WITHOUT_TENSORFLOW = """
+import sys
+from tl_keras.config import DataConfig
+from tl_keras.data.sources import check_source
+from tl_keras.errors import DataError
+for source in sys.argv[1:]:
+    try:
+        check_source(DataConfig(source=source))
+    except DataError as error:
+        print(error)
+    else:
+        print("found")
+sys.exit("tensorflow" in sys.modules or "tensorflow_datasets" in sys.modules)
+"""
+
+
+def test_a_source_is_checked_without_tensorflow(tmp_path):
+    class_folders(tmp_path, "photos/a", "tfds/tiny_cats/1.0.0", number=1)
+    touch(tmp_path, "tfds/tiny_cats/1.0.0/dataset_info.json")
+    sources = ["digits", "photos", "tiny_cats", "tiny_cats:1.0.0", "mnist", "photos/a/0.png", "Photos", "../nothing"]
+    environment = os.environ | {"TFDS_DATA_DIR": str(tmp_path / "tfds")}
+    command = [sys.executable, "-c", CHECK_WITHOUT_TENSORFLOW, *sources]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = done.stdout.splitlines()
+    assert answers[:4] == ["found"] * 4
+    assert answers[4].startswith("mnist: no such folder, and no TFDS data set of that name on disk")
+    assert answers[5].startswith("photos/a/0.png: is a file.")
+    assert answers[6].startswith("Photos: no such folder. Did you mean 'photos'?")
+    assert answers[7].startswith("../nothing: no such folder. Give a folder")
+
+
+def test_a_set_that_may_be_fetched_is_not_refused_early():
+    check_source(DataConfig(source="mnist", download=True))
 
 
 def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):

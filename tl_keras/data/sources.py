@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import unpack
-from tl_keras.data.images import IMAGE_SUFFIXES
 from tl_keras.errors import DataError
 
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+NEAR = 0.75  # likeness from which a name is taken for a misspelt other: 'flowrs' for 'flowers', but not 'photos' for 'toto'
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {  # in any case
     "train": "train",
@@ -64,29 +65,58 @@ def open_source(config: DataConfig) -> Index:
     Raises:
         DataError: nothing of that name, no images, fewer than two classes, or classes that differ between splits.
     """
+    check_source(config)
     try:
         return scan_folder(_folder_of(config))
     except OSError as error:
-        raise DataError(f"{config.source}: cannot be read ({error.strerror or error}). Give a folder that you may read.") from error
+        raise _unreadable(config, error) from error
+
+
+def check_source(config: DataConfig) -> None:
+    """Refuse a `data.source` that there is not: cheap, without TensorFlow or the network, and nothing below it is read.
+
+    Raises:
+        DataError: no such folder, a file, a folder that may not be read, or a TFDS data set that is neither on disk nor to be fetched.
+    """
+    source, path = config.source, Path(config.source).expanduser()
+    try:
+        if source == "digits":
+            return
+        if path.is_dir():
+            os.scandir(path).close()
+        elif path.exists():
+            raise DataError(f"{source}: is a file. Give the folder that holds one folder of images per class.")
+        elif not unpack.looks_like_tfds(source) or ("/" in source and path.parent.is_dir()):
+            raise DataError(f"{source}: no such folder.{_neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
+        elif not config.download and not unpack.is_tfds_on_disk(source):
+            looked = unpack.tfds_folder() / source.partition(":")[0]
+            raise DataError(
+                f"{source}: no such folder, and no TFDS data set of that name on disk (looked for {looked}).{_neighbour(path)} "
+                "Give a folder of class folders or 'digits'; a TFDS data set is fetched with --set data.download=true."
+            )
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def _unreadable(config: DataConfig, error: OSError) -> DataError:
+    return DataError(f"{config.source}: cannot be read ({error.strerror or error}). Give a folder that you may read.")
 
 
 def _folder_of(config: DataConfig) -> Path:
-    source = config.source
-    path = Path(source).expanduser()
-    if source == "digits":
+    path = Path(config.source).expanduser()
+    if config.source == "digits":
         return unpack.digits()
     if path.is_dir():
         return unpack.prepared_tfds(path) if unpack.is_prepared_tfds(path) else path
-    if path.exists():
-        raise DataError(f"{source}: is a file. Give the folder that holds one folder of images per class.")
-    if not unpack.looks_like_tfds(source) or ("/" in source and path.parent.is_dir()):
-        raise DataError(f"{source}: no such folder.{_neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
-    return unpack.named_tfds(source, download=config.download, timeout_s=config.download_timeout_s)
+    return unpack.named_tfds(config.source, download=config.download, timeout_s=config.download_timeout_s)
 
 
 def _neighbour(path: Path) -> str:
-    near = get_close_matches(path.name, _folders(path.parent), n=1) if path.parent.is_dir() else []
-    return f" Did you mean '{path.parent / near[0]}'?" if near else ""
+    """A hint at the folder, or the digits, that a name may be a slip of; '' where nothing is really like it."""
+    known = _folders(path.parent) if path.parent.is_dir() else []
+    by_lower = {name.lower(): name for name in [*(["digits"] if path.parent == Path() else []), *known]}
+    near = get_close_matches(path.name.lower(), by_lower, n=1, cutoff=NEAR)
+    return f" Did you mean '{path.parent / by_lower[near[0]]}'?" if near else ""
 
 
 def scan_folder(root: Path) -> Index:
@@ -147,7 +177,7 @@ def _check_same_classes(root: Path, split: str, found: list[str], classes: list[
             f"Add {split}/{missing[0]}, or drop {split}/ to split train."
         )
     if extra:
-        near = get_close_matches(extra[0], classes, n=1)
+        near = get_close_matches(extra[0], classes, n=1, cutoff=NEAR)
         hint = f" Did you mean '{near[0]}'?" if near else f" Add train/{extra[0]}, or take {split}/{extra[0]} away."
         raise DataError(f"{root}: {split} has a folder '{extra[0]}', which train has not ({len(classes)} classes).{hint}")
 
