@@ -159,7 +159,7 @@ def test_extracting_without_room_is_said_before_anything_is_computed(
         make_task(mode="extract", features={"max_gb": 1e-6, "stages": "last"}, runtime={"precision": "float32"})
     assert str(caught.value) == (
         f"{own_store}: 0.00 GB of features are needed and 0.00 GB are free under features.max_gb=1e-06 and on the disk. "
-        "Raise it, free the disk, take features.stages=last, or run: tl-keras cache prune."
+        "Raise it, free the disk, or take features.stages=last."
     )
     assert not own_store.exists()
 
