@@ -250,9 +250,10 @@ def place_words(options: argparse.Namespace) -> None:
 
 def refuse_backbone_as_data(mode: str, words: Sequence[str]) -> None:
     """Refuse `tl-keras rank resnet50`: the images come first."""
+    from tl_keras.models.backbone_names import table_name
     from tl_keras.models.backbones import BACKBONES
 
-    if words and words[0] in BACKBONES and not Path(words[0]).exists():
+    if words and table_name(words[0]) in BACKBONES and not Path(words[0]).exists():
         raise ConfigError(f"'{words[0]}' is a backbone, and the images come first: tl-keras {mode} DATA {shlex.join(words)}.")
 
 

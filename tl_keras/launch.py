@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tl_keras.arguments import RUNS, TRAININGS, is_run
 from tl_keras.errors import BackboneError, ConfigError, DataError
-from tl_keras.models.backbones import short_name
+from tl_keras.models.backbone_names import check_backbone, short_name
 from tl_keras.quiet import quiet
 from tl_keras.run_folder import CONFIG, RunFolder
 
@@ -58,11 +58,16 @@ def check_names(config: "Config") -> None:
         DataError: `data.source` is not there.
         BackboneError: a backbone or a file of weights is not there.
     """
+    from tl_keras.config import AUTO
     from tl_keras.data.sources import check_source
 
     asked = {"rank": config.rank.candidates, "ensemble": config.ensemble.members}.get(config.mode, (config.model.backbone,))
-    if not (config.mode == "ensemble" and all(map(is_run, asked))):  # which have images of their own
+    of_runs = config.mode == "ensemble" and any(map(is_run, asked))  # which have images of their own
+    if not of_runs:
         check_source(config.data)
+        for name in asked:
+            if name not in (AUTO, CACHED):
+                check_backbone(name)
     weights = config.model.weights
     if weights not in KINDS_OF_WEIGHTS and not Path(weights).expanduser().is_file():
         raise BackboneError(f"{weights}: there is no such file of weights. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")
