@@ -329,6 +329,11 @@ class Config(Section):
     export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
 
+    @property
+    def trained(self) -> str:
+        """What is trained: the mode, or of a search or cross-validation the mode of each of its trainings."""
+        return {"search": self.search.trial, "crossval": self.crossval.training}.get(self.mode, self.mode)
+
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         solved = self.mode != "pretrain" and not self.model.hidden and self.train.loss == "cross_entropy"
         if self.train.head_penalty is not None and not solved:
@@ -336,8 +341,7 @@ class Config(Section):
                 "train.head_penalty",
                 f"got {self.train.head_penalty!r}, which does nothing without a linear head and loss: cross_entropy.",
             )
-        trained = {"search": self.search.trial, "crossval": self.crossval.training}.get(self.mode, self.mode)
-        if trained == "extract" and self.train.schedule == "cosine_restarts":
+        if self.trained == "extract" and self.train.schedule == "cosine_restarts":
             yield "train.schedule", "got 'cosine_restarts', which does nothing where a head alone is trained: it keeps no snapshots."
         if self.mode == "pretrain" and self.features.stages == "all":
             yield "features.stages", "got 'all', expected 'last': pretraining has no frozen features."
