@@ -23,9 +23,7 @@ def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
         DataError: a class is too small to be cut into splits.
     """
     usable = np.ones(len(index.paths), bool)
-    split = splits.cut(
-        index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed
-    )
+    split = splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
     progress.line(found_line(config.source, index, split))
     if config.source == "digits":
         progress.line("digits are bundled with tl_keras; --data FOLDER takes your own images")
@@ -45,7 +43,9 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     in_splits = ", ".join(f"{name} {int((split == name).sum())}" for name in SPLITS)
     names = (source, f".../{Path(source).name}")
     lines = [
-        f"{name}: {len(index.paths)} images, {classes}; {in_splits}" for classes in (each, f"{len(sizes)} classes of {span}") for name in names
+        f"{name}: {len(index.paths)} images, {classes}; {in_splits}"
+        for classes in (each, f"{len(sizes)} classes of {span}")
+        for name in names
     ]
     return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
 
