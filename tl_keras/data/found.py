@@ -41,12 +41,10 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     each = ", ".join(f"{name} {size}" for name, size in zip(index.classes, sizes, strict=True))
     span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
     in_splits = ", ".join(f"{name} {int((split == name).sum())}" for name in SPLITS)
-    names = (source, f".../{Path(source).name}")
-    lines = [
-        f"{name}: {len(index.paths)} images, {classes}; {in_splits}"
-        for classes in (each, f"{len(sizes)} classes of {span}")
-        for name in names
-    ]
+    name = Path(source).name or Path(source).resolve().name  # of '.'
+    names = (source if Path(source).name else f"{name}/", f".../{name}")
+    of_classes = (each, f"{len(sizes)} classes of {span}")
+    lines = [f"{name}: {len(index.paths)} images, {classes}; {in_splits}" for classes in of_classes for name in names]
     return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
 
 
@@ -61,12 +59,14 @@ def copies_lines(index: Index, ids: Ids, split: NDArray[np.str_] | None = None) 
     if split is not None:
         number, pair = clashes(ids[used], np.unique(split[used], return_inverse=True)[1])
         if number:
-            first, second = (f"{index.paths[row]} in {split[row]}" for row in used[list(pair)])
-            yield f"{_images(number)} in more than one split, first {first} and {second}: what is measured on copies is too good"
+            first, second = (f"{index.paths[row]} ({split[row]})" for row in used[list(pair)])
+            yield f"{_images(number)} in more than one split: what is measured on such copies is too good"
+            yield f"  first {first} and {second}"
     number, pair = clashes(ids[used], index.labels[used])
     if number:
         first, second = (index.paths[row] for row in used[list(pair)])
-        yield f"{_images(number)} in more than one class, first {first} and {second}: one of the labels must be wrong"
+        yield f"{_images(number)} in more than one class: one of the labels must be wrong"
+        yield f"  first {first} and {second}"
 
 
 def _images(number: int) -> str:
