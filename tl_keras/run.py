@@ -5,6 +5,7 @@ a traceback for a defect of this package. TensorFlow is imported only once a mod
 """
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ DAY_S = 86_400.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files that are not UTF-8 are printed byte for byte, as `ls` does
     if not given:  # nothing is done, which a script should hear of
         parser().print_help()
         return 2
