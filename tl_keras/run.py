@@ -156,7 +156,8 @@ def check_options(options: argparse.Namespace) -> None:
     given = [name for name, value in vars(options).items() if value not in (None, False, []) and name != "mode"]
     idle = [name for name in given if name not in USES[options.mode]]
     if options.resume and not idle:
-        idle = [name for name in given if name not in ("run_dir", "resume", "workers")]  # a search may go on with fewer
+        taken = ("run_dir", "resume", "workers", *(("data",) if options.mode in TRAININGS else ()))  # a search may go on with fewer
+        idle = [name for name in given if name not in taken]
     if idle:
         flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(idle[0], f"--{idle[0].replace('_', '-')}")
         own = options.resume and "resume" in USES[options.mode]
@@ -193,7 +194,9 @@ def train(options: argparse.Namespace) -> None:
     workflows, progress = start(config)
     progress.line(f"run folder {run_dir}")
     with telling_how_to_go_on(config.mode, run_dir):
-        metrics = workflows.train(config, run_dir, resume=options.resume, progress=progress)
+        metrics = workflows.train(
+            config, run_dir, resume=options.resume, source=options.data if options.resume else None, progress=progress
+        )
     show_metrics(metrics, progress)
     progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {run_dir}")
     return None
@@ -263,9 +266,11 @@ def dry_run(config: "Config") -> None:
 
 def show_metrics(metrics: Mapping[str, Any], progress: "ConsoleProgress") -> None:
     """Print the result of a training or evaluation."""
-    from tl_keras.console import accuracy_line, metrics_table
+    from tl_keras.console import accuracy_line, confusion_lines, metrics_table
 
     progress.console.print(metrics_table(metrics["test"], f"test: {metrics['data']['test']} images"))
+    for line in confusion_lines(metrics["test"]):
+        progress.line(line)
     for split in ("val", "test"):
         if split in metrics:
             progress.line(accuracy_line(split, metrics[split]))
@@ -362,7 +367,7 @@ def evaluate(options: argparse.Namespace) -> None:
     workflows, progress = start()
     metrics = workflows.evaluate(options.run_dir, source=options.data, progress=progress)
     show_metrics(metrics, progress)
-    progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {options.run_dir}")
+    progress.line(f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv")
 
 
 def predict(options: argparse.Namespace) -> None:
