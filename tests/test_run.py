@@ -21,6 +21,7 @@ from tl_keras.config import Config
 from tl_keras.console import ensemble_lines
 from tl_keras.data import images
 from tl_keras.evaluation.metrics import softmax
+from tl_keras.launch import new_run_dir
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import Trunk
 
@@ -61,33 +62,34 @@ def spoil_one(folder: Path, data: bytes) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["--mode", "got nothing", "extract"]),
+        (["--data", "photos"], ["--mode", "got nothing", "extract"]),
         (["--mode", "finetun"], ["'finetun'", "Did you mean 'finetune'?"]),
         (["--mode", "extract", "--bacbone", "vgg16"], ["--bacbone", "did you mean '--backbone'"]),
         (["--mode", "extract", "--set", "train.learning_rte=1"], ["train.learning_rte", "train.learning_rate"]),
         (["--mode", "extract", "--set", "train.batch_size=many"], ["train.batch_size", "'many'", "integer"]),
         (["--mode", "extract", "--set", "data.resize=corp"], ["data.resize", "Did you mean 'crop'?"]),
         (["--mode", "extract", "--config", "no/such.yaml"], ["no/such.yaml"]),
-        (["--mode", "extract", "photo.jpg"], ["photo.jpg", "does not use it"]),
+        (["--mode", "extract", "photo.jpg"], ["photo.jpg: no such folder"]),
+        (["--mode", "extract", "--data", "digits", "photo.jpg"], ["photo.jpg", "does not use it"]),
         (["--mode", "extract", "--resume"], ["--run-dir"]),
         (["--mode", "evaluate"], ["--run-dir"]),
         (["--mode", "predict", "--run-dir", "R", "--backbone", "vgg16"], ["--backbone", "does not use it"]),
         (["--mode", "predict", "--run-dir", "R", "--output", "x.txt", "a.jpg"], ["x.txt", ".csv or .jsonl"]),
         (["--mode", "extract", "--resume", "--run-dir", "R", "--backbone", "b"], ["--backbone", "the run's own settings"]),
         (["--mode", "export", "--run-dir", "no/such/run"], ["no/such/run", "no such run folder"]),
-        (["--mode", "rank", "--backbone", "vgg16"], ["--backbone", "--mode rank does not use it"]),
+        (["--mode", "rank", "--backbone", "vgg16"], ["--backbone: rank does not use it"]),
         (["--mode", "rank", "--set", "rank.candidates=[]"], ["rank.candidates", "a list of backbones"]),
         (["--mode", "rank", "vgg166"], ["unknown backbone 'vgg166'", "Did you mean 'vgg16'?"]),
         (["--mode", "pretrain", "--backbone", "auto"], ["model.backbone", "there is nothing to rank before pretraining"]),
         (["--mode", "crossval", "--set", "crossval.folds=1"], ["crossval.folds", "an integer >= 2"]),
         (["--mode", "crossval", "--resume"], ["--run-dir"]),
         (["--mode", "ensemble"], ["ensemble.members: got none"]),
-        (["--mode", "ensemble", "--backbone", "vgg16"], ["--backbone", "--mode ensemble does not use it"]),
-        (["--mode", "ensemble", "--resume", "vgg16"], ["--resume: --mode ensemble does not use it"]),
+        (["--mode", "ensemble", "--backbone", "vgg16"], ["--backbone: ensemble does not use it"]),
+        (["--mode", "ensemble", "--resume", "vgg16"], ["--resume: ensemble does not use it"]),
         (["--mode", "ensemble", "vgg166", "vgg16"], ["unknown backbone 'vgg166'", "Did you mean 'vgg16'?"]),
         (["--mode", "search", "--workers", "0"], ["--workers", "got '0', expected an integer >= 1"]),
         (["--mode", "search", "--workers", "two"], ["--workers", "got 'two'"]),
-        (["--mode", "finetune", "--workers", "2"], ["--workers", "--mode finetune does not use it"]),
+        (["--mode", "finetune", "--workers", "2"], ["--workers: finetune does not use it"]),
         (["--mode", "search", "--resume", "--workers", "2", "--run-dir", "no/such/run"], ["no/such/run", "holds nothing to resume"]),
         (["--mode", "crossval", "--resume", "--run-dir", "no/such/run"], ["no/such/run", "holds nothing to resume"]),
     ],
@@ -132,7 +134,7 @@ def test_rank_prints_its_choice_and_the_command_that_trains_it(photo_folder, tmp
     assert run.main([str(word) for word in command]) == 0
     printed = capfd.readouterr().out
     assert "small_resnet: accuracy" in printed
-    assert f"--mode finetune --data {data} --backbone small_resnet" in printed
+    assert f"finetune {data} --backbone small_resnet" in printed.splitlines()[-1]
     assert {"rank.csv", "rank.json", "rank.png", "config.yaml", "environment.json"} == {path.name for path in (tmp_path / "R").iterdir()}
     assert mistake(capfd, *command).startswith(f"RunFolderError: {tmp_path / 'R'}: holds another run already.")
 
@@ -148,7 +150,7 @@ def test_crossval_prints_mean_and_spread_and_compares(photo_folder, tmp_path, ca
 
 def test_an_ensembles_folder_is_not_named_after_a_backbone_or_data_that_it_has_not():
     config = Config.model_validate({"mode": "ensemble", "ensemble": {"members": ["runs/a", "runs/b"], "method": "vote"}})
-    assert re.fullmatch(r"ensemble-vote-\d{8}-\d{6}", run.default_run_dir(config).name)
+    assert re.fullmatch(r"ensemble-vote-\d{8}-\d{6}", new_run_dir(config).name)
 
 
 def test_an_ensembles_differences_have_their_sign_and_are_clear_or_not():
@@ -517,7 +519,8 @@ def test_cache_list_tells_what_is_stored(stored, capfd):
 @pytest.mark.parametrize(
     ("arguments", "left"),
     [
-        ([], []),
+        ([], ["resnet50", "vgg16"]),  # far below the limit of features.max_gb
+        (["--all"], []),
         (["--older-than", "9"], ["resnet50"]),
         (["--older-than", "11"], ["resnet50", "vgg16"]),
         (["--max-gb", "0.0025"], ["resnet50"]),
@@ -547,12 +550,14 @@ def test_an_empty_cache_is_no_mistake(tmp_path, capfd, monkeypatch):
     [
         ([], ["action", "See --help"]),
         (["clear"], ["'clear'", "list", "prune"]),
-        (["list", "--max-gb", "1"], ["--max-gb", "cache list does not use it. Take it away."]),
-        (["list", "--older-than", "1"], ["--older-than", "cache list does not use it. Take it away."]),
+        (["list", "--max-gb", "1"], ["--max-gb", "cache list does not use it. Remove it."]),
+        (["list", "--older-than", "1"], ["--older-than", "cache list does not use it. Remove it."]),
         (["prune", "--max-gb", "many"], ["--max-gb", "'many'"]),
         (["prune", "--max-gb", "-1"], ["--max-gb: got -1, expected a number >= 0."]),
         (["prune", "--max-gb", "nan"], ["--max-gb: got nan, expected a number >= 0."]),
         (["prune", "--older-than", "-0.5"], ["--older-than: got -0.5, expected a number >= 0."]),
+        (["list", "--all"], ["--all", "cache list does not use it. Remove it."]),
+        (["prune", "--all", "--max-gb", "1"], ["--all: everything goes", "--max-gb"]),
         (["prune", "--max-bg", "1"], ["--max-bg", "did you mean '--max-gb'?"]),
     ],
 )
@@ -569,7 +574,7 @@ def test_too_little_room_is_one_line_and_leaves_nothing(stored, capfd, photo_fol
         capfd, "--mode", "extract", "--data", photo_folder(), *TINY, "--set", "features.max_gb=0.001", "--run-dir", tmp_path / "R"
     )
     assert line.startswith(f"StoreError: {stored}: 0.00 GB of features are needed and 0.00 GB are free under features.max_gb=0.001")
-    assert line.endswith("Raise it, free the disk, take features.stages=last, or run: tl-keras cache prune.")
+    assert line.endswith("To remove features that were stored before: tl-keras cache prune --all.")
     assert not (tmp_path / "R").exists()
 
 
@@ -642,7 +647,8 @@ def test_ctrl_c_ends_a_search_and_its_workers(photo_folder, tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert error.splitlines()[-1].startswith("interrupted. Go on with: python -m tl_keras.run --mode search --resume")
+    assert error.splitlines()[-1].startswith("interrupted. Go on with: ")
+    assert " -m tl_keras.run search --resume --run-dir " in error
     assert "Traceback" not in error
     log = (tmp_path / "R" / "workers" / "worker1.log").read_text()
     assert "interrupted." in log  # it has ended too

@@ -44,6 +44,8 @@ SEARCH = "search.json"
 TRIALS = "trials.csv"
 TRIALS_PICTURE = "trials.png"
 BEST = "best"  # the run folder of a search's winner
+RUNS = "saved_models"  # the folder of run folders, where none is given
+ALWAYS = (ENVIRONMENT, SPLITS, METRICS)  # one of them lies beside config.yaml in every run folder
 SCRATCH = "scratch"  # pixels of the run in progress; removed when it stops
 
 
@@ -193,6 +195,18 @@ class RunFolder:
         """Whether training came to its end here: the metrics are written last."""
         return (self / METRICS).is_file() and (self / MODEL).is_file()
 
+    def require_free(self) -> None:
+        """Raise RunFolderError where this folder holds something already."""
+        try:
+            taken = self.path.is_dir() and any(self.path.iterdir())
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be read ({error.strerror}). Give another --run-dir.") from error
+        if taken:
+            raise RunFolderError(
+                f"{self.path}: holds {'another run' if (self / CONFIG).exists() else 'other files'} already. "
+                "Give another --run-dir; a training, search or crossval that was interrupted goes on with --resume."
+            )
+
     def start(self) -> bool:
         """Make the folder for a new run.
 
@@ -202,12 +216,8 @@ class RunFolder:
         Raises:
             RunFolderError: it holds something already, or cannot be written.
         """
+        self.require_free()
         try:
-            if self.path.is_dir() and any(self.path.iterdir()):
-                raise RunFolderError(
-                    f"{self.path}: holds {'another run' if (self / CONFIG).exists() else 'other files'} already. "
-                    "Give another --run-dir; a training, search or crossval that was interrupted goes on with --resume."
-                )
             new = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self / ".writable", "")

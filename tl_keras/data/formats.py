@@ -6,7 +6,7 @@ imported. `sources` asks what to list, `images` how to decode.
 
 import re
 
-HEAD_BYTES = 32  # of a file's beginning that `image_format` looks at
+HEAD_BYTES = 64  # of a file's beginning that `image_format` looks at
 
 # Raw files of cameras are TIFF files whose first image is a small preview: by their bytes they would be taken for photos.
 CAMERA_RAW_SUFFIXES = frozenset(

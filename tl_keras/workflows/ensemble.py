@@ -17,8 +17,8 @@ from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.pictures import draw_confusion
+from tl_keras.models.backbone_names import is_preset
 from tl_keras.models.classifier import count_parameters
-from tl_keras.models.presets import is_preset
 from tl_keras.models.saved import save_classifier
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder

@@ -13,7 +13,7 @@ from tl_keras.config_file import from_yaml
 from tl_keras.data import dataset, splits
 from tl_keras.data.sources import Index, find_root
 from tl_keras.errors import DataError, RunFolderError
-from tl_keras.models.backbones import short_name
+from tl_keras.models.backbone_names import short_name
 from tl_keras.models.presets import INSTALL
 from tl_keras.models.saved import read_classes
 from tl_keras.progress import Progress

@@ -1,0 +1,61 @@
+"""What to do next, as commands that can be pasted: the last lines of a mode."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tl_keras.arguments import program
+from tl_keras.run_folder import BACKBONE, CONFIG, EXPORT
+
+if TYPE_CHECKING:
+    from tl_keras.config import Config
+
+NEW_IMAGES = "NEW_PHOTOS/"  # what the user puts a folder in place of
+
+
+def command(*words: object) -> str:
+    """A command line of this program, quoted for a shell."""
+    return f"{program()} {shlex.join(map(str, words))}"
+
+
+def go_on(mode: str, run_dir: Path) -> str:
+    """The command that goes on with an interrupted run."""
+    return command(mode, "--resume", "--run-dir", run_dir)
+
+
+def use_run(run_dir: Path) -> Iterator[str]:
+    """How to use a model that is there."""
+    yield "next: classify other images"
+    yield f"  {command('predict', run_dir, NEW_IMAGES)}"
+    if not (run_dir / EXPORT).is_dir():
+        yield "or export it as a SavedModel"
+        yield f"  {command('export', run_dir)}"
+
+
+def after_training(config: "Config", run_dir: Path) -> Iterator[str]:
+    """How to use a model, and what may make a better one."""
+    source, backbone = config.data.source, config.model.backbone
+    if config.mode == "pretrain":
+        yield "next: finetune what was pretrained on other images"
+        yield f"  {command('finetune', NEW_IMAGES, '--backbone', run_dir / BACKBONE)}"
+        return
+    yield from use_run(run_dir)
+    if config.mode == "extract":
+        yield "or see whether finetuning does better"
+        yield f"  {command('finetune', source, '--backbone', backbone)}"
+    elif source == "digits":
+        yield "or take photos of your own, a folder for each class"
+        yield f"  {command('finetune', NEW_IMAGES, '--backbone', 'mobilenet_v2')}"
+
+
+def after_ranking(config: "Config", chosen: str) -> Iterator[str]:
+    """How to train what ranks first."""
+    yield "next: train it"
+    yield f"  {command('finetune', config.data.source, '--backbone', chosen)}"
+
+
+def after_crossval(config: "Config", run_dir: Path) -> Iterator[str]:
+    """How to train on all folds together."""
+    yield "next: train one on all folds, with test to measure it"
+    yield f"  {command(config.crossval.training, '--config', run_dir / CONFIG)}"
