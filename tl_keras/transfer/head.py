@@ -18,7 +18,7 @@ from tl_keras.run_folder import CHECKPOINTS, RunFolder, write_json, write_whole
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.phases import Phase, run_phase
-from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
+from tl_keras.transfer.probe import PENALTIES, LinearProbe, Standardiser, fit_linear_probe
 from tl_keras.transfer.relevance import Pair
 from tl_keras.transfer.selection import select_features
 from tl_keras.transfer.task import POOLED, Task
@@ -68,11 +68,21 @@ def solve(
     """
     wanted, penalty = config.features, config.train.head_penalty
     if wanted.selection == "none":
-        return fit_linear_probe(train, val, standardise, class_weights, penalty, lambda each: progress.line(describe(each))), {}
+        num_tried = 0
+
+        def told(_: LinearProbe) -> None:
+            nonlocal num_tried
+            num_tried += 1
+            advance(1)
+
+        with progress.bar("head: penalties", len(PENALTIES) if penalty is None else 1) as advance:
+            probe = fit_linear_probe(train, val, standardise, class_weights, penalty, told)
+        progress.line(describe(probe) + (f"  the best of {num_tried} penalties" if penalty is None else ""))
+        return probe, {}
     found = select_features(
         wanted.selection, train, val, standardise, class_weights, keep=wanted.keep, penalty=penalty, seed=config.runtime.seed
     )
-    progress.line(f"{describe(found.probe)} {found.summary}")
+    progress.line(f"{describe(found.probe)}  {found.summary}")
     return found.probe, found.report()
 
 
@@ -89,8 +99,8 @@ def _labels(task: Task, split: str) -> NDArray[np.int32]:
 
 
 def describe(probe: LinearProbe) -> str:
-    """One line about one penalty of the path."""
-    return f"head  C {probe.penalty:<8.2g} val loss {probe.val_loss:.4f} accuracy {probe.val_accuracy:.4f}"
+    """One line about a solved head; its val loss is the log loss, as everywhere."""
+    return f"head  C {probe.penalty:.2g}  val loss {probe.val_loss:.4f} accuracy {probe.val_accuracy:.4f}"
 
 
 def _step_head(task: Task, standardise: Standardiser) -> None:
