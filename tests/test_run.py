@@ -276,6 +276,11 @@ def finished(tmp_path_factory, photo_folder):
     return folder / "R", data
 
 
+def test_a_finished_run_has_pictures_and_no_checkpoints(finished):
+    assert {path.name for path in finished[0].iterdir()} >= {"curves.png", "confusion.png", "classes.txt", "history.csv"}
+    assert not (finished[0] / "checkpoints").exists()
+
+
 def test_metrics_have_the_promised_fields(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
     assert metrics["data"] == {"train": 12, "val": 2, "test": 2, "classes": 2}

@@ -1,5 +1,6 @@
 """The head's own phase: solved or by steps, on raw features in the end, and continued where it was done."""
 
+import csv
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,21 @@ def test_linear_head_answers_on_pixels_as_the_probe_on_features(make_task: MakeT
     np.testing.assert_allclose(logits, standardise(val[0]) @ probe.kernel + probe.bias, atol=1e-3)
     assert same(before, backbone_weights(task))  # BatchNorm's statistics too
     assert (logits.argmax(1) == task.data.labels("val")).all()
+
+
+def test_a_solved_head_leaves_its_line_of_history(make_task: MakeTask) -> None:
+    task = make_task(mode="extract", train={"head_penalty": 0.1})
+    head.train_head(task)
+    with (task.run / "history.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert (line["phase"], line["epoch"], line["penalty"], line["learning_rate"]) == ("head", "1", "0.1", "")
+    assert float(line["seconds"]) >= 0
+    for split, prefix in (("train", ""), ("val", "val_")):
+        logits = np.asarray(task.classifier.model(pixels_of(task, split)))
+        targets = np.eye(2, dtype="float32")[task.data.labels(split)]
+        loss = float(keras.losses.CategoricalCrossentropy(from_logits=True)(targets, logits))
+        assert float(line[f"{prefix}loss"]) == pytest.approx(loss, rel=1e-3)
+        assert float(line[f"{prefix}accuracy"]) == (logits.argmax(1) == task.data.labels(split)).mean()
 
 
 def test_head_with_hidden_layers_answers_on_pixels_as_val_said(make_task: MakeTask) -> None:

@@ -107,9 +107,7 @@ def test_history_has_a_line_for_each_epoch_and_tells_it(run: RunFolder) -> None:
     assert {line[6] for line in lines} == {"0.05"}
     first = [float(value) for value in lines[0][2:]]
     told_numbers, _, seconds = told.lines[0].removesuffix(" s").rpartition("  ")
-    assert told_numbers == (
-        f"finetune   1/3  loss {first[0]:.4f} acc {first[1]:.4f}  val loss {first[2]:.4f} acc {first[3]:.4f}"
-    )
+    assert told_numbers == (f"finetune   1/3  loss {first[0]:.4f} acc {first[1]:.4f}  val loss {first[2]:.4f} acc {first[3]:.4f}")
     assert abs(float(seconds) - first[5]) < 0.06  # both are rounded, the line to 0.1
 
 

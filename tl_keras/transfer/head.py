@@ -5,6 +5,8 @@ features, and both end as weights of the Keras head on raw features. Where the s
 """
 
 import json
+import time
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,11 +16,11 @@ from numpy.typing import NDArray
 from tl_keras.config import Config
 from tl_keras.models.classifier import unfreeze
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CHECKPOINTS, RunFolder, write_json, write_whole
-from tl_keras.transfer.checkpoints import weights_view
+from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, write_csv, write_json, write_whole
+from tl_keras.transfer.checkpoints import HISTORY_HEADER, weights_view
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.phases import Phase, run_phase
-from tl_keras.transfer.probe import PENALTIES, LinearProbe, Standardiser, fit_linear_probe
+from tl_keras.transfer.probe import PENALTIES, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
 from tl_keras.transfer.relevance import Pair
 from tl_keras.transfer.selection import select_features
 from tl_keras.transfer.task import POOLED, Task
@@ -50,13 +52,25 @@ def solves_exactly(config: Config) -> bool:
 
 
 def _solve_head(task: Task, standardise: Standardiser) -> None:
+    started = time.perf_counter()
     train, val = ((task.stored(POOLED, split), _labels(task, split)) for split in ("train", "val"))
     probe, selected = solve(task.config, train, val, standardise, task.class_weights, task.progress)
     if selected:
         write_json(task.run / CHECKPOINTS / SELECTION, selected)
+    if task.config.mode == "extract":  # finetuning measures the head as its epoch 0
+        seconds = time.perf_counter() - started
+        _write_history(task.run / HISTORY, probe, StandardisedRows(train[0], standardise), train[1], seconds)
     logits = task.classifier.head.layers[-1]
     logits.set_weights([probe.kernel, probe.bias])
     standardise.fold(logits)
+
+
+def _write_history(file: Path, probe: LinearProbe, rows: StandardisedRows, labels: NDArray[np.int32], seconds: float) -> None:
+    """Write history.csv with the one line of a solved head: what an epoch's line has, and the penalty in place of a rate."""
+    on_train = LinearProbe.measure(np.vstack([probe.kernel, probe.bias]), probe.penalty, rows, labels)
+    figures = (on_train.val_loss, on_train.val_accuracy, probe.val_loss, probe.val_accuracy)
+    line = ("head", 1, *(f"{value:.6g}" for value in figures), "", f"{seconds:.2f}", f"{probe.penalty:.6g}")
+    write_csv(file, (*HISTORY_HEADER, "penalty"), [line])
 
 
 def solve(
