@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from tl_keras import __version__
 from tl_keras.errors import ConfigError
-from tl_keras.short_forms import FORMS_OF, MOST_MEANT, SHORT_FORMS, either, flag_of, nearest, normal, settings_called
+from tl_keras.short_forms import FORMS_OF, MOST_MEANT, SHORT_FORMS, either, flag_of, nearest, normal, setting_named, settings_called
 
 RUNS = Path("saved_models")
 DESCRIPTION = "Transfer learning for images: from a folder of labelled images to a verified classifier."
@@ -37,7 +37,7 @@ examples:
   tl-keras evaluate saved_models/RUN                 the test figures again
   tl-keras predict saved_models/RUN new/             classes as CSV
   tl-keras export saved_models/RUN                   a SavedModel, checked
-  tl-keras cache list                                stored features; cache prune
+  tl-keras cache list                                stored features; or prune
 `python -m tl_keras` is the same as `tl-keras`.
 """
 
@@ -216,7 +216,8 @@ def instead_of(flag: str, value: str, known: Sequence[str], *, uses_run: bool) -
     name = flag.removeprefix("--")
     if uses_run and normal(name) in RUN_ELSEWHERE:
         return ". The folder of a run is given with --run-dir"
-    if near := like_flags(flag, known):
+    near = like_flags(flag, known)
+    if near and not setting_named(name, fields()):
         return f" (did you mean {either(near)}?)"
     short = {form.setting: flag_of(name) for name, form in SHORT_FORMS.items()}
     value = shlex.quote(value) if value else "VALUE"
@@ -236,7 +237,7 @@ def place_words(options: argparse.Namespace) -> None:
     options.mode = {normal(mode): mode for mode in USES}.get(normal(str(options.mode)), options.mode)
     places = ("run_dir",) if options.resume else PLACES.get(options.mode, ())
     if options.mode in ("rank", "ensemble"):
-        places = () if by_flag or (options.paths and is_run(options.paths[0])) else places
+        places = () if by_flag or (options.mode == "ensemble" and options.paths and may_be_run(options.paths[0])) else places
         if places and options.data is None:
             refuse_backbone_as_data(options.mode, options.paths)
     for name in places:
@@ -255,6 +256,11 @@ def refuse_backbone_as_data(mode: str, words: Sequence[str]) -> None:
 
     if words and table_name(words[0]) in BACKBONES and not Path(words[0]).exists():
         raise ConfigError(f"'{words[0]}' is a backbone, and the images come first: tl-keras {mode} DATA {shlex.join(words)}.")
+
+
+def may_be_run(word: str) -> bool:
+    """Whether a word is the folder of a run, or a path that leads nowhere."""
+    return is_run(word) or ("/" in word.rstrip("/") and "://" not in word and not Path(word).expanduser().exists())
 
 
 def is_run(word: str) -> bool:

@@ -190,7 +190,7 @@ class _Draft:
         if called and called[0].rpartition(".")[2] == name:
             return f"{name!r} belongs in {called[0]!r}."
         near = nearest(path, [*self._fields, *(self._sections - {section, ""})] if section else self._sections - {""})
-        if len(called) == 1 or (near is None and 1 < len(called) <= MOST_MEANT):
+        if len(called) == 1 or (near in (None, *called) and 1 < len(called) <= MOST_MEANT):
             return f"Did you mean {either(called)}?"
         by_name = {normal(setting.rpartition(".")[2]): setting for setting in self._fields}
         near = near or (None if called else by_name.get(normal(nearest(name, by_name) or "")))

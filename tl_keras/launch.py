@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tl_keras.arguments import RUNS, TRAININGS, is_run
+from tl_keras.arguments import RUNS, TRAININGS
 from tl_keras.errors import BackboneError, ConfigError, DataError
 from tl_keras.models.backbone_names import check_backbone, short_name
 from tl_keras.quiet import quiet
@@ -56,13 +56,14 @@ def check_names(config: "Config") -> None:
     Raises:
         DataError: `data.source` is not there.
         BackboneError: a backbone or a file of weights is not there.
+        ConfigError: a member of an ensemble is not there.
     """
     from tl_keras.config import AUTO
     from tl_keras.data.sources import check_source
+    from tl_keras.select.member_names import runs_among
 
     asked = {"rank": config.rank.candidates, "ensemble": config.ensemble.members}.get(config.mode, (config.model.backbone,))
-    of_runs = config.mode == "ensemble" and any(map(is_run, asked))  # which have images of their own
-    if not of_runs:
+    if not (config.mode == "ensemble" and runs_among(asked)):  # which have images of their own
         check_source(config.data)
         for name in asked:
             if name not in (AUTO, CACHED):

@@ -139,12 +139,16 @@ def settings_called(name: str, settings: Iterable[str]) -> list[str]:
         name: such as 'lr', 'Batch-Size' or 'flip'.
         settings: paths, such as 'train.learning_rate'.
     """
-    by_name = {normal(path.rpartition(".")[2]): path for path in settings}
-    same = by_name.get(normal(name)) or ELSEWHERE.get(normal(name))
-    if same:
-        return [same]
+    paths = list(settings)
+    same = setting_named(name, paths)
     words = set(re.split(r"[_-]+", name.casefold()))
-    return [path for path in by_name.values() if words <= set(path.rpartition(".")[2].split("_"))]
+    return [same] if same else [path for path in paths if words <= set(path.rpartition(".")[2].split("_"))]
+
+
+def setting_named(name: str, settings: Iterable[str]) -> str | None:
+    """The setting of a name without its section, or of which other programs use the name."""
+    by_name = {normal(path.rpartition(".")[2]): path for path in settings}
+    return by_name.get(normal(name)) or ELSEWHERE.get(normal(name))
 
 
 def either(names: Iterable[str]) -> str:

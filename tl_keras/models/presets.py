@@ -19,7 +19,7 @@ from tl_keras.models.stages import is_feature_map
 
 PRESET_PREPROCESSING = "preset"
 IMAGE_SIZE = 224  # where the preset names none
-INSTALL = 'pip install "tl-keras[hub]"'
+INSTALL = 'pip install "keras-hub>=0.32,<0.33"'  # the extra `hub` of pyproject.toml, which in a clone has another name
 _HUGGING_FACE = "hf://"
 
 
