@@ -18,14 +18,20 @@ MOST_CLASSES = 30  # rows of the table per class; metrics.json has them all
 TERMINAL = 80  # characters of a line that fit everywhere
 LEAST_LEFT = 12  # of them for the names of the rows
 CORNER = "true \\ predicted"
+MOST_COUNTED = 10  # classes in a line of counts
 MOST_CONFUSED = 10  # classes up to which the confusion matrix is shown
 
 
 class ConsoleProgress(Progress):
-    """Lines that stay and bars that go away when they are done."""
+    """Lines that stay and, in a terminal, bars that go away when they are done.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        bars: False for lines only, where something else writes to the terminal too.
+    """
+
+    def __init__(self, console: Console, *, bars: bool = True) -> None:
         self.console = console
+        self.bars = bars and console.is_terminal
 
     def line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -33,7 +39,7 @@ class ConsoleProgress(Progress):
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with RichProgress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
+        with RichProgress(*columns, console=self.console, transient=True, disable=not self.bars) as bars:
             task = bars.add_task(title, total=total)
             yield lambda done: bars.advance(task, done)
 
@@ -72,6 +78,14 @@ def confusion_lines(scores: Mapping[str, Any]) -> list[str]:
         )
 
     return [line(CORNER, across), *(line(name, (str(num or "·") for num in row)) for name, row in zip(classes, matrix, strict=True))]
+
+
+def counts_line(by_class: Mapping[str, int], what: str) -> str:
+    """One line: how many there are, and how many of each class, the most first."""
+    total = sum(by_class.values())
+    told = [f"{name} {number}" for name, number in sorted(by_class.items(), key=lambda item: -item[1])]
+    more = f" and {len(told) - MOST_COUNTED} more classes" if len(told) > MOST_COUNTED else ""
+    return f"{total} {what}{'s' * (total != 1)}: {', '.join(told[:MOST_COUNTED])}{more}"
 
 
 def accuracy_line(split: str, scores: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from tl_keras.data import dataset, splits
 from tl_keras.data.content import Ids
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.sources import SPLITS, Index, open_labelled
+from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
 from tl_keras.evaluation.pictures import draw_confusion
 from tl_keras.models.classifier import count_parameters
@@ -81,7 +82,10 @@ def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -
     if source is None:
         index, counts = _own_test(trained, progress), Counter({"test": _num(trained, "test")})
     else:
-        index, counts = _unseen(trained, open_labelled(config, trained.index.classes), progress)
+        found = open_labelled(config, trained.index.classes)
+        for line in left_out_lines(found.ignored):
+            progress.line(line)
+        index, counts = _unseen(trained, found, progress)
     _tell(trained, index, counts, progress)
     pixels = dataset.open_pixels(index, config, trained.image_size)
     dataset.keep_pixels(pixels, config, trained.run / names.SCRATCH)
