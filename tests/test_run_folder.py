@@ -18,6 +18,7 @@ from tl_keras.run_folder import (
     open_text,
     write_csv,
     write_json,
+    write_numbered,
     write_text,
     write_whole,
 )
@@ -48,6 +49,29 @@ def test_write_whole_replaces_a_folder(tmp_path):
         write_whole(folder, fill)
     assert [entry.name for entry in folder.iterdir()] == ["two"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
+
+
+def test_numbered_folders_follow_each_other_and_none_is_replaced(tmp_path):
+    parent = tmp_path / "evaluations"
+
+    def fill(text):
+        return lambda folder: (folder / "a.txt").write_text(text)
+
+    assert write_numbered(parent, fill("one")) == parent / "1"
+    (parent / "9").mkdir()
+    (parent / "9" / "kept.txt").touch()
+    (parent / "notes").mkdir()
+
+    def beaten(folder):  # another process is faster
+        (folder / "a.txt").write_text("mine")
+        (parent / "10").mkdir()
+        (parent / "10" / "its.txt").touch()
+
+    assert write_numbered(parent, beaten) == parent / "11"
+    with pytest.raises(OSError, match="disk full"):
+        write_numbered(parent, lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    assert sorted(entry.name for entry in parent.iterdir()) == ["1", "10", "11", "9", "notes"]
+    assert (parent / "1" / "a.txt").read_text() == "one"
 
 
 def test_write_whole_keeps_the_suffixes(tmp_path):

@@ -22,8 +22,12 @@ SPLITS = "splits.csv"
 BAD_IMAGES = "bad_images.csv"
 HISTORY = "history.csv"
 METRICS = "metrics.json"
+EVALUATIONS = "evaluations"  # a folder 1, 2, ... for each evaluation of a run
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.csv"
+CONFUSION = "confusion.png"
+CURVES = "curves.png"
+CLASSES = "classes.txt"  # a name a line, in the order of the model's outputs
 MODEL = "model.keras"
 BACKBONE = "backbone.keras"
 ENVIRONMENT = "environment.json"
@@ -65,6 +69,33 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
+    finally:
+        _remove(temporary)
+
+
+def write_numbered(parent: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a new folder `parent/1`, `parent/2`, ..., the first number after those that are there; it appears atomically.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OSError: whatever `write` or the rename met; nothing new is left.
+    """
+    parent.mkdir(exist_ok=True)
+    temporary = parent / f".{os.getpid()}.new"
+    try:
+        temporary.mkdir()
+        write(temporary)
+        while True:
+            taken = [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
+            folder = parent / str(max(taken, default=0) + 1)
+            try:
+                temporary.rename(folder)  # never over another: a folder with files in it is not replaced
+                return folder
+            except OSError:
+                if not folder.exists():
+                    raise
     finally:
         _remove(temporary)
 

@@ -34,6 +34,7 @@ from tl_keras.transfer.precision import WORTH_S, Choice, candidate, compare, rem
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.task import POOLED, Task, chosen, num_views, tail_of
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
+from tl_keras.transfer.varied import require_varied
 
 FEED = "feed.json"  # which stored outputs a run's finetuning goes on from
 
@@ -52,6 +53,7 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     pixels.identify(progress)
     if index.ids is not None:  # a run that goes on
         dataset.require_unchanged(index, np.arange(len(index.paths)), pixels.ids, "images of this run")
+    require_varied(pixels, np.flatnonzero(split == "train"))
     frozen: FrozenFeatures | None = None
     precision = Choice(as_asked(config))
     if config.mode != "pretrain":

@@ -149,7 +149,7 @@ def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progres
         if not started:
             shutil.rmtree(folder.path, ignore_errors=True)
         own = config.model_copy(update={"mode": config.crossval.training})
-        train(own, folder.path, resume=started, progress=progress, index=replace(index, given=tuple(split.tolist())))
+        train(own, folder.path, resume=started, progress=progress, index=replace(index, given=tuple(split.tolist())), pictures=False)
     return read_answer(folder, index, fold)
 
 
