@@ -31,7 +31,9 @@ def new_run_dir(config: "Config") -> Path:
     if config.mode == "ensemble":  # of runs, which have data of their own
         return RUNS / "-".join([config.mode, config.ensemble.method, stamp])
     backbone = [] if config.mode == "rank" else [short_name(config.model.backbone)]
-    return RUNS / "-".join([config.mode, *backbone, Path(config.data.source).name or "data", stamp])
+    data = Path(config.data.source).name or Path(config.data.source).resolve().name  # of '.'
+    data = "".join(letter if letter.isprintable() else "_" for letter in data)  # bytes that are not UTF-8 are not, either
+    return RUNS / "-".join([config.mode, *backbone, data or "data", stamp])
 
 
 def refuse_idle(config: "Config", given: Mapping[str, str]) -> None:

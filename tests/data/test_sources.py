@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tl_keras.config import DataConfig
+from tl_keras.data import sources, walk
 from tl_keras.data.sources import check_source, open_labelled, open_source, scan_folder
 from tl_keras.errors import DataError
 
@@ -258,7 +259,19 @@ def test_one_folder_too_high(tmp_path):
 def test_a_class_without_images(tmp_path):
     class_folders(tmp_path, "a", "b")
     touch(tmp_path, "c/readme.txt")
-    assert error_of(tmp_path) == f"{tmp_path}: class 'c' has no image. Add images, or take the folder away."
+    assert error_of(tmp_path) == f"{tmp_path}: class 'c' has no image (found 1 file ending in '.txt'). Add images, or take the folder away."
+
+
+def test_a_class_of_heic_files_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "reads_heic", lambda: False)
+    monkeypatch.setattr(walk, "reads_heic", lambda: False)
+    class_folders(tmp_path, "a", "b")
+    touch(tmp_path, "c/0")
+    (tmp_path / "c/0").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert error_of(tmp_path) == (
+        f"{tmp_path}: class 'c' has no image (found 1 file ending in '.heic'). Add images, or take the folder away. "
+        "To read .heic: pip install pillow-heif."
+    )
 
 
 def test_empty_folder(tmp_path):

@@ -307,10 +307,9 @@ def _check_found(root: Path, classes: ClassFolders, files: dict[str, Files]) -> 
         raise DataError(f"{root}: no class folders found.{loose} Make one folder of images per class: {root}/cat, {root}/dog.")
     if not any(found.images for found in files.values()):
         left_out = sum((found.left_out for found in files.values()), Counter[str]())
-        other = f" (found {left_out.most_common(1)[0][1]} files ending in '{left_out.most_common(1)[0][0]}')" if left_out else ""
         endings = ", ".join(sorted(IMAGE_SUFFIXES))
         folders = f"its {len(classes)} folder{'s' * (len(classes) > 1)}"
-        raise DataError(f"{root}: no images in {folders}{other}. Endings read: {endings}.{_heic_hint(left_out)}")
+        raise DataError(f"{root}: no images in {folders}{_others(left_out)}. Endings read: {endings}.{_heic_hint(left_out)}")
     if len(classes) == 1:
         (folder,) = classes.values()
         inner = subfolders(root / folder)
@@ -318,8 +317,16 @@ def _check_found(root: Path, classes: ClassFolders, files: dict[str, Files]) -> 
         raise DataError(f"{root}: one class only ('{folder}'); a classifier needs at least 2 class folders.{hint}")
     for name, found in files.items():
         if not found.images:
-            hint = _heic_hint(found.left_out)
-            raise DataError(f"{root}: class '{name}' has no image. Add images, or take the folder away.{hint}")
+            others, hint = _others(found.left_out), _heic_hint(found.left_out)
+            raise DataError(f"{root}: class '{name}' has no image{others}. Add images, or take the folder away.{hint}")
+
+
+def _others(left_out: Counter[str]) -> str:
+    """What most files are where there is no image."""
+    if not left_out:
+        return ""
+    ((ending, number),) = left_out.most_common(1)
+    return f" (found {number} file{'s' * (number > 1)} {f'ending in {ending!r}' if ending else 'without an ending'})"
 
 
 def _heic_hint(left_out: Counter[str]) -> str:

@@ -66,6 +66,7 @@ def search(
         UserError: anything that the user can mend; a folder made for it is gone again.
     """
     progress, run, place = progress or Progress(), RunFolder.at(run_dir), chief_place(workers)
+    run.require_utf8("KerasTuner")
     if resume:
         config = read_config(require_unfinished(run))
     with ExitStack() as stack:
