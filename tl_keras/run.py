@@ -6,12 +6,13 @@ a traceback for a defect of this package. TensorFlow is imported only once a mod
 
 import argparse
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from tl_keras import advice
 from tl_keras.arguments import Parser, parser, program, read_options
@@ -245,8 +246,8 @@ def predict(options: argparse.Namespace) -> None:
     check_run(options.run_dir)
     check_files(options.paths)
     shown = options.output is None
-    # lines of CSV in a terminal show by themselves how far it is, and a bar would share lines with them
-    workflows, progress = start(to_stderr=shown, bars=not (shown and sys.stdout.isatty()))
+    # lines of CSV in a terminal, straight or by way of a pipe, show how far it is by themselves, and a bar would share lines with them
+    workflows, progress = start(to_stderr=shown, bars=not shown or is_file(sys.stdout))
     predictions = workflows.predict(options.run_dir, options.paths, progress=progress)
     written = workflows.write_predictions(options.output or sys.stdout, predictions)
     if written.bad:
@@ -257,6 +258,14 @@ def predict(options: argparse.Namespace) -> None:
         from tl_keras.console import counts_line
 
         progress.line(f"{options.output}: {counts_line(written.by_class, 'image')}")
+
+
+def is_file(stream: TextIO) -> bool:
+    """Whether a stream goes to a file, where nobody sees it as it is written."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # a stream of Python's own
+        return False
 
 
 def check_output(output: Path | None) -> None:

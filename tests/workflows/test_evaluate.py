@@ -45,7 +45,7 @@ def others(photo_folder: Callable[..., Path]) -> Path:
 def test_other_images_of_the_same_names_are_all_measured(trained: Run, others: Path, heard: Any) -> None:
     result = evaluate(trained[0], source=str(others), progress=heard)
     assert result["data"] == {"test": 36, "classes": 3, "skipped": 0, "own_test": 0, "others": 36, "left_out": 0}
-    assert heard.lines == [f"{others}: the run is measured on 36 that are new to it"]
+    assert heard.lines == [f"{others}: measured on 36 images new to the run"]
 
 
 def test_the_runs_own_images_elsewhere_and_under_other_names_give_its_test_split(own: Run, heard: Any) -> None:
@@ -58,7 +58,7 @@ def test_the_runs_own_images_elsewhere_and_under_other_names_give_its_test_split
     assert result["test"]["confusion_matrix"] == first["confusion_matrix"]
     assert result["test"]["log_loss"] == pytest.approx(first["log_loss"], abs=1e-6)
     assert heard.lines == [
-        f"{moved}: the run is measured on 6 of the 6 images of its own test split",
+        f"{moved}: measured on 6 of the run's 6 test images",
         "left out, because the run has learned from them: 18 of train and 6 of val",
     ]
 
@@ -69,7 +69,7 @@ def test_new_images_among_its_own_are_measured_too(own: Run, others: Path, heard
     (moved / own_test_paths(run)[0]).unlink()
     result = evaluate(run, source=str(moved), progress=heard)
     assert (result["data"]["own_test"], result["data"]["others"], result["data"]["test"]) == (5, 1, 6)
-    assert heard.lines[0].endswith("measured on 5 of the 6 images of its own test split and 1 that are new to it")
+    assert heard.lines[0].endswith("measured on 5 of the run's 6 test images and 1 image new to the run")
 
 
 def test_images_that_a_run_has_learned_from_are_not_measured(own: Run) -> None:
@@ -111,8 +111,8 @@ def test_a_run_of_an_older_version_knows_its_images_by_path_and_says_so(own: Run
 @pytest.mark.parametrize(
     ("kept", "num", "line"),
     [
-        (["bee"], 12, "no image of ant, wasp: the macro figures are means over the other 1 classes"),
-        (["ant", "wasp"], 24, "no image of bee: the macro figures are means over the other 2 classes"),
+        (["bee"], 12, "no image of ant, wasp; macro figures are means over the other class"),
+        (["ant", "wasp"], 24, "no image of bee; macro figures are means over the other 2 classes"),
     ],
 )
 def test_some_of_the_classes_are_enough(trained: Run, others: Path, heard: Any, kept: list[str], num: int, line: str) -> None:

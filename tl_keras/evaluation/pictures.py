@@ -25,7 +25,7 @@ def draw_confusion(path: Path, matrix: Sequence[Sequence[int]], classes: Sequenc
 
     Args:
         matrix: (k, k), a row per true class of the images predicted as each class.
-        title: what was measured; the accuracy is added.
+        title: what was measured; the number of images and the accuracy are added.
     """
     from matplotlib.figure import Figure
 
@@ -47,8 +47,9 @@ def draw_confusion(path: Path, matrix: Sequence[Sequence[int]], classes: Sequenc
         axes.set_xticks(range(num), names, rotation=90 if max(map(len, names)) > 3 else 0, fontsize=small, parse_math=False)
         axes.set_yticks(range(num), names, fontsize=small, parse_math=False)
     axes.set(xlabel="predicted class", ylabel="true class")
-    right = int(np.trace(counts))
-    axes.set_title(f"{title}, {100 * right / max(counts.sum(), 1):.1f} % right", loc="left", fontsize=11)
+    total, right = int(counts.sum()), int(np.trace(counts))
+    told = f"{_shown(title)}: {total} image{'s' * (total != 1)}, {100 * right / max(total, 1):.1f} % right"
+    axes.set_title(told, loc="left", fontsize=11, parse_math=False)
     figure.colorbar(image, ax=axes, fraction=0.05, label="share of the true class")
     _save(figure, path)
 

@@ -68,7 +68,7 @@ def _write(trained: Trained, data: ImageData, probabilities: NDArray[np.float64]
 
     def write(folder: Path) -> None:
         write_predictions(folder / names.PREDICTIONS, data, "test", probabilities)
-        draw_confusion(folder / names.CONFUSION, result["test"]["confusion_matrix"], data.classes, f"{len(probabilities)} images")
+        draw_confusion(folder / names.CONFUSION, result["test"]["confusion_matrix"], data.classes, data.index.root.name)
         if data.pixels.bad:
             names.write_csv(folder / names.BAD_IMAGES, ("path", "reason"), dataset.bad_rows(data.pixels.bad, data.index))
         names.write_json(folder / names.EVALUATION, result)
@@ -143,8 +143,9 @@ def own_splits(known: Index, split: Sequence[str] | NDArray[np.str_], found: Ind
         found: other files.
         ids: of their content, (len(found.paths),).
     """
-    known_ids: Any = () if known.ids is None else known.ids.tolist()
-    at_path = {path: (content, str(name)) for path, content, name in zip(known.paths, known_ids, split, strict=True)}
+    if known.ids is None:
+        raise ValueError("the run's images have no ids; they are known by name only.")
+    at_path = {path: (content, str(name)) for path, content, name in zip(known.paths, known.ids.tolist(), split, strict=True)}
     by_content: dict[bytes, str] = {}
     for name in reversed(SPLITS):  # train last, and with it the say
         by_content.update((content, name) for content, own in at_path.values() if own == name)
@@ -168,14 +169,13 @@ def _tell(trained: Trained, index: Index, counts: Counter[str], progress: Progre
     """Say what is measured, and what is left out."""
     if trained.index.ids is None:
         progress.line(NO_CONTENT)
-    own, others = counts["test"], counts[UNKNOWN]
-    parts = [f"{own} of the {_num(trained, 'test')} images of its own test split"] * bool(own) + [f"{others} that are new to it"] * bool(
-        others
-    )
-    progress.line(f"{index.root}: the run is measured on {' and '.join(parts)}")
+    parts = [f"{counts['test']} of the run's {_num(trained, 'test')} test images"] * bool(counts["test"])
+    parts += [f"{counts[UNKNOWN]} image{'s' * (counts[UNKNOWN] != 1)} new to the run"] * bool(counts[UNKNOWN])
+    progress.line(f"{index.root}: measured on {' and '.join(parts)}")
     if left := " and ".join(f"{counts[name]} of {name}" for name in LEARNED_FROM if counts[name]):
         progress.line(f"left out, because the run has learned from them: {left}")
     empty = [name for label, name in enumerate(index.classes) if label not in set(index.labels.tolist())]
     if empty:
         named = ", ".join(empty[:MOST_NAMED]) + (f" and {len(empty) - MOST_NAMED} more" if len(empty) > MOST_NAMED else "")
-        progress.line(f"no image of {named}: the macro figures are means over the other {len(index.classes) - len(empty)} classes")
+        rest = len(index.classes) - len(empty)
+        progress.line(f"no image of {named}; macro figures are means over the other {'class' if rest == 1 else f'{rest} classes'}")
