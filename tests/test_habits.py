@@ -116,6 +116,13 @@ def test_the_help_fits_a_terminal(line):
     assert len(line) <= 90 if line.startswith("Transfer learning") else len(line) <= 80 or line.startswith("usage")
 
 
+def test_an_interpreter_below_the_current_folder_is_named_from_there(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/site/tl_keras/__main__.py"])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    assert program() == ".venv/bin/python -m tl_keras"
+
+
 @pytest.mark.parametrize(
     ("called", "which", "told"),
     [

@@ -368,10 +368,8 @@ def prepare(
     wanted = mode or (base.mode if base is not None and base.mode in modes else "finetune" if "finetune" in modes else modes[0])
     if wanted not in modes:
         raise ConfigError(f"mode: got {mode!r}, expected one of {', '.join(modes)}.")
-    if base is None or short or settings or base.mode != wanted:
-        config = make_config(wanted, base, short, settings or {})
-    else:
-        config = base
+    as_it_is = base is not None and base.mode == wanted and not short and not settings
+    config = base if base is not None and as_it_is else make_config(wanted, base, short, settings or {})
     refuse_idle(config, {name: SHORT_FORMS[name].setting for name in short if name in SHORT_FORMS})
     folder = new_run_dir(config) if run_dir is None else run_of(run_dir)
     RunFolder(folder).require_free()

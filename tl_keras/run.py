@@ -229,6 +229,7 @@ def evaluate(options: argparse.Namespace) -> None:
     metrics = workflows.evaluate(options.run_dir, source=options.data, progress=progress)
     show_metrics(metrics, progress)
     progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {options.run_dir}")
+    show_lines(advice.use_run(options.run_dir), progress)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -262,6 +263,7 @@ def export(options: argparse.Namespace) -> None:
     result = workflows.export(options.run_dir, source=options.data, progress=progress)
     worst = max(result["largest_difference"].values())
     progress.line(f"{result['saved_model']} agrees with the model on {len(result['images'])} images (largest difference {worst:.1e})")
+    show_lines(advice.after_export(result["saved_model"]), progress)
 
 
 MODES: dict[str, Callable[[argparse.Namespace], None]] = {
