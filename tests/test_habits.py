@@ -21,8 +21,7 @@ def options_of(line: str):
 
 def refusal(line: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        options = options_of(line)
-        run.configure(options)
+        run.configure(options_of(line))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
