@@ -105,6 +105,14 @@ def test_what_is_not_there_is_told_at_the_call(without_tensorflow, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
+def test_a_mistake_has_a_short_traceback():
+    with pytest.raises(ConfigError) as caught:
+        tl_keras.train(epochs=0)
+    assert len(caught.traceback) <= 3
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
 # --- a run ---------------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from tl_keras.arguments import TRAININGS, run_of
 from tl_keras.config import Config, fields
 from tl_keras.config_file import make_config
-from tl_keras.errors import ConfigError
+from tl_keras.errors import ConfigError, UserError
 from tl_keras.launch import check_files, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -33,7 +33,10 @@ Settings = Mapping[str, object]
 
 
 def told(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Let an argument that there is not be a ConfigError, which says what is meant."""
+    """Let an argument that there is not be a ConfigError, which says what is meant.
+
+    A `UserError` has no traceback of this package's inside: its text is the whole explanation.
+    """
     known = inspect.signature(function).parameters
 
     @wraps(function)
@@ -41,7 +44,10 @@ def told(function: Callable[Given, Result]) -> Callable[Given, Result]:
         for name in kwargs:
             if name not in known:
                 raise ConfigError(f"{function.__name__}(): there is no argument '{name}'.{instead_of(name, list(known))}")
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            raise error.with_traceback(None) from None
 
     return checked
 
