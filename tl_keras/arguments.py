@@ -286,7 +286,8 @@ def check_options(options: argparse.Namespace) -> None:
     idle = [name for name in given if name not in used]
     resumes = options.resume and "resume" in used
     if resumes and not idle:
-        idle = [name for name in given if name not in ("mode", "run_dir", "resume", "workers")]  # a search may go on with fewer
+        moved = ("data",) if mode in TRAININGS else ()  # where its images lie now
+        idle = [name for name in given if name not in ("mode", "run_dir", "resume", "workers", *moved)]  # a search may go on with fewer
     if options.output_dir is not None and options.run_dir is not None and mode not in RUN_USERS:
         raise ConfigError("--output-dir: means the same as --run-dir, which is given too. Remove one of them.")
     if idle:

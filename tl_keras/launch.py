@@ -4,7 +4,6 @@ The looks are cheap and need no TensorFlow, whose import takes seconds: a mistak
 (`run`) and the functions for Python (`api`).
 """
 
-import glob
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -94,11 +93,12 @@ def check_files(words: Sequence[str]) -> None:
     Raises:
         DataError: nothing was given, or something given matches nothing.
     """
+    from tl_keras.data.patterns import NO_WORDS, matches
+
     if not words:
-        raise DataError("no images given. Add files, folders or globs: tl-keras predict RUN photo.jpg 'folder/*.png'.")
+        raise DataError(NO_WORDS)
     for word in words:
-        path = Path(word).expanduser()
-        if not path.exists() and next(glob.iglob(str(path), recursive=True), None) is None:
+        if next(matches(word), None) is None:
             raise DataError(f"{word}: no such file, or no images in it.")
 
 

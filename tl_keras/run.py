@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ DAY_S = 86_400.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
     if not given:  # nothing is done, which a script should hear of
         parser().print_help()
         return 2
@@ -72,7 +76,9 @@ def train(options: argparse.Namespace) -> None:
     workflows, progress = start(config)
     progress.line(f"run folder {run_dir}")
     with telling_how_to_go_on(config.mode, run_dir):
-        metrics = workflows.train(config, run_dir, resume=options.resume, progress=progress)
+        metrics = workflows.train(
+            config, run_dir, resume=options.resume, source=options.data if options.resume else None, progress=progress
+        )
     show_metrics(metrics, progress)
     progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {run_dir}")
     show_lines(advice.after_training(config, run_dir), progress)
@@ -130,9 +136,11 @@ def dry_run(config: "Config") -> None:
 
 def show_metrics(metrics: Mapping[str, Any], progress: "ConsoleProgress") -> None:
     """Print the result of a training or evaluation."""
-    from tl_keras.console import accuracy_line, metrics_table
+    from tl_keras.console import accuracy_line, confusion_lines, metrics_table
 
     progress.console.print(metrics_table(metrics["test"], f"test: {metrics['data']['test']} images"))
+    for line in confusion_lines(metrics["test"]):
+        progress.line(line)
     for split in ("val", "test"):
         if split in metrics:
             progress.line(accuracy_line(split, metrics[split]))
@@ -228,7 +236,7 @@ def evaluate(options: argparse.Namespace) -> None:
     workflows, progress = start()
     metrics = workflows.evaluate(options.run_dir, source=options.data, progress=progress)
     show_metrics(metrics, progress)
-    progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {options.run_dir}")
+    progress.line(f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv")
     show_lines(advice.use_run(options.run_dir), progress)
 
 
@@ -237,13 +245,19 @@ def predict(options: argparse.Namespace) -> None:
     check_output(options.output)
     check_run(options.run_dir)
     check_files(options.paths)
-    workflows, progress = start(to_stderr=options.output is None)
+    shown = options.output is None
+    # lines of CSV in a terminal show by themselves how far it is, and a bar would share lines with them
+    workflows, progress = start(to_stderr=shown, bars=not (shown and sys.stdout.isatty()))
     predictions = workflows.predict(options.run_dir, options.paths, progress=progress)
-    counts = workflows.write_predictions(options.output or sys.stdout, predictions)
-    if counts["bad"]:
-        print(f"{counts['bad']} of {counts['all']} files could not be read; their lines say why", file=sys.stderr)
-    if counts["bad"] == counts["all"]:
-        raise UserError(f"none of {counts['all']} files could be read.")
+    written = workflows.write_predictions(options.output or sys.stdout, predictions)
+    if written.bad:
+        print(f"{written.bad} of {written.files} files could not be read; their lines say why", file=sys.stderr)
+    if written.bad == written.files:
+        raise UserError(f"none of {written.files} files could be read.")
+    if not shown:
+        from tl_keras.console import counts_line
+
+        progress.line(f"{options.output}: {counts_line(written.by_class, 'image')}")
 
 
 def check_output(output: Path | None) -> None:
@@ -320,13 +334,13 @@ def most_left_gb(options: argparse.Namespace) -> float:
     return 0.0 if options.all or options.older_than is not None else FeaturesConfig().max_gb
 
 
-def start(config: "Config | None" = None, *, to_stderr: bool = False) -> "tuple[Any, ConsoleProgress]":
+def start(config: "Config | None" = None, *, to_stderr: bool = False, bars: bool = True) -> "tuple[Any, ConsoleProgress]":
     """Import TensorFlow, without its noise, and open the console."""
     from rich.console import Console
 
     from tl_keras.console import ConsoleProgress
 
-    return import_workflows(config), ConsoleProgress(Console(stderr=to_stderr))
+    return import_workflows(config), ConsoleProgress(Console(stderr=to_stderr), bars=bars)
 
 
 if __name__ == "__main__":

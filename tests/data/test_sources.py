@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tl_keras.config import DataConfig
-from tl_keras.data.sources import check_source, open_source, scan_folder
+from tl_keras.data.sources import check_source, open_labelled, open_source, scan_folder
 from tl_keras.errors import DataError
 
 
@@ -82,7 +82,8 @@ def test_hidden_files_and_folders_are_not_seen(tmp_path):
 def test_other_files_are_counted_by_ending(tmp_path):
     class_folders(tmp_path, "train/a", "train/b")
     touch(tmp_path, "train/a/notes.TXT", "train/b/deep/x.txt", "train/b/README", "labels.csv", "train/loose.png")
-    assert scan_folder(tmp_path).ignored == {".txt": 2, "": 1, ".csv": 1, ".png": 1}
+    beside = {"beside the classes": 1}
+    assert scan_folder(tmp_path).ignored == {".txt": {"a": 1, "b": 1}, "": {"b": 1}, ".csv": beside, ".png": beside}
 
 
 def test_links_to_images_are_images_and_loops_end(tmp_path):
@@ -95,11 +96,92 @@ def test_links_to_images_are_images_and_loops_end(tmp_path):
     assert index.paths == ("a/0.png", "a/link.png", "b/0.png", "b/broken.png", "c/0.png", "c/broken.png")
 
 
+def test_links_to_folders_are_followed_once(tmp_path):
+    root = class_folders(tmp_path / "photos", "a", "b", number=1)
+    class_folders(tmp_path, "more/deep", number=1)
+    for link in ("a/more", "a/twice", "b/more"):
+        (root / link).symlink_to(tmp_path / "more")
+    (tmp_path / "more/deep/up").symlink_to(tmp_path / "more")
+    (root / "b/root").symlink_to(root)
+    assert scan_folder(root).paths == ("a/0.png", "a/more/deep/0.png", "b/0.png", "b/more/deep/0.png")
+
+
+def test_a_folder_that_holds_nothing_but_itself(tmp_path):
+    class_folders(tmp_path, "a", "b", number=1)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/loop").symlink_to(tmp_path / "c")
+    assert error_of(tmp_path).startswith(f"{tmp_path}: class 'c' has no image.")
+
+
 def test_a_class_may_be_called_like_a_split(tmp_path):
     class_folders(tmp_path, "train", "plane", "test")
     index = scan_folder(tmp_path)
     assert index.classes == ("plane", "test", "train")
     assert index.given is None
+
+
+def test_a_class_called_train_may_hold_folders_beside_its_images(tmp_path):
+    class_folders(tmp_path, "train", "train/steam", "plane")
+    assert scan_folder(tmp_path).classes == ("plane", "train")
+
+
+def test_what_systems_leave_is_not_a_class(tmp_path):
+    class_folders(tmp_path, "a", "b", "a/@eaDir", number=1)
+    touch(tmp_path, "__MACOSX/a/._0.png", "__MACOSX/0.png", "a/Thumbs.db", "b/desktop.ini", "$RECYCLE.BIN/0.png", "b/__MACOSX/0.png")
+    index = scan_folder(tmp_path)
+    assert index.paths == ("a/0.png", "b/0.png")
+    assert index.ignored == {}
+
+
+def run_folder_in(folder):
+    return touch(folder, "config.yaml", "environment.json", "rank.png")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_run_folders_are_not_classes(tmp_path, given):
+    class_folders(tmp_path, *(f"train/{name}" if given else name for name in ("a", "b")), number=1)
+    for run in ("own", "saved_models/first", "runs/deep"):
+        run_folder_in(tmp_path / run)
+    touch(tmp_path, "saved_models/killed/scratch/pixels.npy")
+    prefix = "train/" if given else ""
+    assert scan_folder(tmp_path).paths == (f"{prefix}a/0.png", f"{prefix}b/0.png")
+
+
+def test_a_run_folder_in_a_class_takes_no_images_away(tmp_path):
+    class_folders(tmp_path, "a/2020", "b", number=1)
+    run_folder_in(tmp_path / "a/run")
+    touch(tmp_path, "c/config.yaml", "c/0.png")
+    assert scan_folder(tmp_path).paths == ("a/2020/0.png", "b/0.png", "c/0.png")
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_class_names_are_composed_and_paths_as_they_are_on_disk(tmp_path):
+    class_folders(tmp_path, f"train/{DECOMPOSED}", "train/cafz", f"val/{COMPOSED}", "val/cafz", number=1)
+    index = scan_folder(tmp_path)
+    assert index.classes == ("cafz", COMPOSED)
+    assert index.paths == ("train/cafz/0.png", f"train/{DECOMPOSED}/0.png", "val/cafz/0.png", f"val/{COMPOSED}/0.png")
+
+
+def test_a_model_knows_a_class_however_its_letters_are_composed(tmp_path):
+    class_folders(tmp_path, COMPOSED, "b", number=1)
+    index = open_labelled(DataConfig(source=str(tmp_path)), (DECOMPOSED, "b"))
+    assert (index.classes, index.paths) == ((DECOMPOSED, "b"), (f"{COMPOSED}/0.png", "b/0.png"))
+    np.testing.assert_array_equal(index.labels, [0, 1])
+
+
+def test_class_folders_that_look_alike(tmp_path):
+    class_folders(tmp_path, COMPOSED, DECOMPOSED)
+    message = error_of(tmp_path)
+    assert f"has two folders that look like '{COMPOSED}'; their letters are composed differently" in message
+    assert "'caf\\xe9'" in message
+    assert "'cafe\\u0301'" in message
+
+
+def test_a_class_spelt_otherwise_in_a_split(tmp_path):
+    class_folders(tmp_path, "train/Rose", "train/tulip", "val/rose", "val/tulip")
+    assert error_of(tmp_path) == f"{tmp_path}: val has a folder 'rose', and train 'Rose'. Give both the same name."
 
 
 def test_classes_within_splits_may_be_called_like_a_split(tmp_path):
@@ -139,7 +221,7 @@ def test_two_folders_for_one_split(tmp_path):
 @pytest.mark.parametrize("split", ["train", "Test"])
 def test_class_folders_beside_a_split_folder(tmp_path, split):
     class_folders(tmp_path, f"{split}/a", f"{split}/b", "c")
-    assert f"has {split}/ with folders in it and beside it 'c', which is no split" in error_of(tmp_path)
+    assert f"has {split}/ with folders in it and beside it 'c', which is not a split" in error_of(tmp_path)
 
 
 def test_splits_without_train(tmp_path):
@@ -149,7 +231,18 @@ def test_splits_without_train(tmp_path):
 
 def test_splits_without_class_folders(tmp_path):
     class_folders(tmp_path, "train", "test")
-    assert error_of(tmp_path).startswith(f"{tmp_path / 'train'}: no class folders found. It holds images, but not in class folders.")
+    assert error_of(tmp_path) == (
+        f"{tmp_path}/train: no class folders found. 'test' and 'train' are read as splits, with a folder of images per class in each: "
+        f"make {tmp_path}/train/cat, {tmp_path}/train/dog. If 'test' and 'train' are the classes, rename one of them."
+    )
+
+
+def test_a_split_without_class_folders(tmp_path):
+    class_folders(tmp_path, "train/a", "train/b", "test")
+    assert error_of(tmp_path) == (
+        f"{tmp_path}: test/ has no class folders, so what its images show is not known. Sort them into folders as in train/ "
+        "(2 classes), or move test/ elsewhere: a split that is missing is cut from train."
+    )
 
 
 def test_one_class(tmp_path):
@@ -275,3 +368,46 @@ def test_order_does_not_depend_on_the_file_system(tmp_path):
     for file in sorted((tmp_path / "x/b").iterdir(), reverse=True):
         touch(tmp_path / "y", f"b/{file.name}")
     assert scan_folder(tmp_path / "x").paths == scan_folder(tmp_path / "y").paths
+
+
+# --- labelled images for a model that knows its classes ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (["bee"], {1}),  # one class
+        (["test/ant", "test/wasp"], {0, 2}),  # test alone, two of three classes
+        (["train/ant", "train/bee", "test/bee"], {1}),  # of splits only test
+        (["train/ant", "val/wasp"], {0, 2}),  # no test: all
+        (["ant", "empty/deeper"], {0}),  # a folder without images is nobody's class
+    ],
+)
+def test_labelled_images_for_a_model_need_not_be_of_every_class(tmp_path, folders, labels):
+    class_folders(tmp_path, *(folder for folder in folders if "empty" not in folder), number=2)
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    index = open_labelled(DataConfig(source=str(tmp_path)), ("ant", "bee", "wasp"))
+    assert (index.classes, set(index.labels.tolist()), index.given) == (("ant", "bee", "wasp"), labels, None)
+    assert len(index.paths) == 2 * len(labels)
+    assert all((tmp_path / path).is_file() for path in index.paths)
+
+
+def test_a_class_called_test_is_a_class_to_a_model_that_knows_it(tmp_path):
+    class_folders(tmp_path, "test", "healthy", number=2)
+    assert set(open_labelled(DataConfig(source=str(tmp_path)), ("healthy", "test")).labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("folders", "given", "words"),
+    [
+        (["ant", "bees"], "", "has a class 'bees', which the model does not know. Did you mean 'bee'?"),
+        (["test/moth"], "", "/test: has a class 'moth', which the model does not know. It knows ant, bee."),
+        (["ant"], "ant", "no images in folders of the model's classes (ant, bee). If 'ant' is the class, give "),
+    ],
+)
+def test_labelled_images_that_a_model_cannot_be_measured_on(tmp_path, folders, given, words):
+    class_folders(tmp_path, *folders, number=2)
+    with pytest.raises(DataError) as caught:
+        open_labelled(DataConfig(source=str(tmp_path / given)), ("ant", "bee"))
+    assert words in str(caught.value)

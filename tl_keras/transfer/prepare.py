@@ -34,6 +34,7 @@ from tl_keras.transfer.precision import WORTH_S, Choice, candidate, compare, rem
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.task import POOLED, Task, chosen, num_views, tail_of
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
+from tl_keras.transfer.varied import require_varied
 
 FEED = "feed.json"  # which stored outputs a run's finetuning goes on from
 
@@ -49,10 +50,13 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
+    pixels.identify(progress)
+    if index.ids is not None:  # a run that goes on
+        dataset.require_unchanged(index, np.arange(len(index.paths)), pixels.ids, "images of this run")
+    require_varied(pixels, np.flatnonzero(split == "train"))
     frozen: FrozenFeatures | None = None
     precision = Choice(as_asked(config))
     if config.mode != "pretrain":
-        pixels.identify(progress)
         frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
         frozen = in_room(config, frozen, split, run, progress)
         precision, classifier, frozen = settle_precision(config, classifier, frozen, split, progress)

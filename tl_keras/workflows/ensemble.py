@@ -10,10 +10,11 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
-from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
 from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.evaluation.pictures import draw_confusion
 from tl_keras.models.classifier import count_parameters
+from tl_keras.models.saved import save_classifier
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.combining import Probabilities
@@ -21,9 +22,8 @@ from tl_keras.select.ensemble import Ensemble, compare
 from tl_keras.select.ensemble_of_backbones import of_backbones
 from tl_keras.select.member_names import runs_among
 from tl_keras.workflows.ensemble_of_runs import of_runs
-from tl_keras.workflows.scoring import AGREEMENT_IMAGES, Clock, check_agreement, measure
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
-from tl_keras.workflows.train import write_predictions
+from tl_keras.workflows.scoring import AGREEMENT_IMAGES, Clock, check_agreement, measure, write_class_names, write_predictions
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 
 AGREEMENT = 1e-4  # largest difference of a probability between the figures and the model that is saved
 
@@ -46,15 +46,16 @@ def ensemble(config: Config, run_dir: Path | str, *, progress: Progress | None =
     clock, progress, run = Clock(), progress or Progress(), RunFolder.at(run_dir)
     config = checked(config)
     set_up(config.runtime)
+    runs = runs_among(config.ensemble.members)
+    index = None if runs else open_images(config, run, progress)
     with undone_on_failure(run, resume=False):
-        runs = runs_among(config.ensemble.members)
-        if runs:
+        if index is None:
             found = of_runs(config, runs, run, progress)
+            num, source = found.data.counts(), found.config.data.source
+            progress.line(f"{source}: train {num['train']}, val {num['val']}, test {num['test']} images of {num['classes']} classes")
         else:
-            found = of_backbones(config, open_source(config.data), progress)
+            found = of_backbones(config, index, progress)
             dataset.write(found.data, run, progress)
-        num, source = found.data.counts(), found.config.data.source
-        progress.line(f"{source}: {num['train']} images of train, {num['val']} of val, {num['test']} of test in {num['classes']} classes")
         clock.lap("combine_s")
         result = write(found, run, clock)
     return result
@@ -81,10 +82,10 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
         places = surest(found.val.singles) if found.config.ensemble.method == "vote" else None  # else rounding turns a near tie
         agreement = {"agreement": check_agreement(found.data, found.model, found.val.together, AGREEMENT, places)}
         parameters = {"parameters": count_parameters(found.model)}
-        names.write_whole(run / names.MODEL, found.model.save)
+        save_classifier(run / names.MODEL, found.model, found.data.classes)
     clock.lap("write_s")
     where, judged = found.judged  # a meta-learner has learned from val
-    metrics = {
+    metrics: dict[str, Any] = {
         "mode": "ensemble",
         "backbone": " + ".join(found.names),
         "seed": found.config.runtime.seed,
@@ -104,6 +105,8 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
         "is_keras": found.model is not None,
         "metrics": metrics,
     }
+    write_class_names(run / names.CLASSES, found.data.classes)
+    draw_confusion(run / names.CONFUSION, metrics["test"]["confusion_matrix"], found.data.classes, "test")
     names.write_json(run / names.ENSEMBLE, result)
     names.write_json(run / names.METRICS, metrics)
     return result
