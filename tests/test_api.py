@@ -91,6 +91,7 @@ def test_a_wrong_argument_is_told_at_the_call(without_tensorflow, name, argument
         ("train", {"data": "no/such/folder"}, DataError),
         ("train", {"backbone": "mobilnet_v2"}, BackboneError),
         ("train", {"weights": "no.h5"}, BackboneError),
+        ("train", {"resume": True, "run_dir": "R", "data": "no/such/folder"}, DataError),
         ("rank", {"backbones": ["vgg166"]}, BackboneError),
         ("crossval", {"data": "no/such/folder"}, DataError),
         ("predict", {"run_dir": "no/such/run", "paths": "new/"}, RunFolderError),

@@ -295,6 +295,7 @@ def test_what_is_not_there_is_told_without_tensorflow(tmp_path):
         ["finetune", "--config", "no.yaml"],
         ["finetune", "--run-dir", str(tmp_path / "taken")],
         ["finetune", "--resume", "no/such/run"],
+        ["finetune", "--resume", "no/such/run", "--data", "no/such/folder"],
         ["rank", "digits", "vgg166"],
         ["rank", "no/such/folder"],
         ["ensemble", "no/such/run", "no/such/other"],

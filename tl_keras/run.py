@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tl_keras import advice
 from tl_keras.arguments import Parser, parser, program, read_options
 from tl_keras.errors import ConfigError, UserError
-from tl_keras.launch import check_files, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
+from tl_keras.launch import check_files, check_images, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import FORMS_OF, SHORT_FORMS, flag_of
 
@@ -88,6 +88,7 @@ def train(options: argparse.Namespace) -> None:
 def prepare(options: argparse.Namespace, *, is_worker: bool = False) -> "tuple[Config, Path]":
     """The configuration and the folder of a run that is made, or gone on with; what they name is there."""
     if options.resume:
+        check_images(options.data)
         return stored_config(options.run_dir, [options.mode]), options.run_dir
     config = configure(options)
     run_dir = options.run_dir or new_run_dir(config)
