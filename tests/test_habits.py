@@ -21,8 +21,7 @@ def options_of(line: str):
 
 def refusal(line: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        options = options_of(line)
-        run.configure(options)
+        run.configure(options_of(line))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -114,6 +113,13 @@ def test_nothing_at_all_prints_the_help_and_fails(capfd):
 @pytest.mark.parametrize("line", run.parser().format_help().splitlines())
 def test_the_help_fits_a_terminal(line):
     assert len(line) <= 90 if line.startswith("Transfer learning") else len(line) <= 80 or line.startswith("usage")
+
+
+def test_an_interpreter_below_the_current_folder_is_named_from_there(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/site/tl_keras/__main__.py"])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    assert program() == ".venv/bin/python -m tl_keras"
 
 
 @pytest.mark.parametrize(
@@ -289,6 +295,7 @@ def test_what_is_not_there_is_told_without_tensorflow(tmp_path):
         ["finetune", "--config", "no.yaml"],
         ["finetune", "--run-dir", str(tmp_path / "taken")],
         ["finetune", "--resume", "no/such/run"],
+        ["finetune", "--resume", "no/such/run", "--data", "no/such/folder"],
         ["rank", "digits", "vgg166"],
         ["rank", "no/such/folder"],
         ["ensemble", "no/such/run", "no/such/other"],

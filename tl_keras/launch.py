@@ -75,18 +75,27 @@ def check_names(config: "Config") -> None:
         raise BackboneError(f"{weights}: there is no such file of weights. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")
 
 
-def check_run(run_dir: Path, data: str | None = None) -> None:
-    """Look whether a folder holds a trained model, and whether the images for it are there.
+def check_images(data: str | None) -> None:
+    """Look whether there is a source of images of this name, if one is given.
 
     Raises:
-        UserError: no, or no.
+        DataError: there is none.
     """
     from tl_keras.config import DataConfig
     from tl_keras.data.sources import check_source
 
-    RunFolder.at(run_dir).require_model()
     if data is not None:
         check_source(DataConfig(source=data))
+
+
+def check_run(run_dir: Path, data: str | None = None) -> None:
+    """Look whether a folder holds a trained model, and whether the images for it are there.
+
+    Raises:
+        UserError: it holds none, or they are not there.
+    """
+    RunFolder.at(run_dir).require_model()
+    check_images(data)
 
 
 def check_files(words: Sequence[str]) -> None:
