@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 
 from tl_keras import run
+from tl_keras.arguments import read_options
 
 
 def main() -> None:
-    options = run.parser().parse_intermixed_args()
+    options = read_options(sys.argv[1:])
     config = run.configure(options)
     workflows, _ = run.start(config)
     started = time.perf_counter()

@@ -1,5 +1,6 @@
 """Every field round-trips, and every mistake is one line that says how to mend it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,8 @@ OTHER: dict[str, Any] = {
     "data.split_seed": 7,
     "data.image_size": (48, 64),
     "data.resize": "letterbox",
+    "data.bit_depth": 12,
+    "data.max_megapixels": 300.5,
     "data.on_bad_image": "error",
     "data.max_bad_fraction": 1.0,
     "data.download": True,
@@ -455,3 +458,12 @@ def test_import_is_free_of_tensorflow() -> None:
 def test_pretraining_refuses_to_freeze():
     with pytest.raises(ConfigError, match=r"train\.unfreeze_from: got 'stage2', expected 'all'"):
         load_config("pretrain", file=None, flags={}, sets=["train.unfreeze_from=stage2"])
+
+
+def test_a_name_need_not_be_utf_8():
+    source = os.fsdecode(b"ph\xf6tos")
+    config = load_config("extract", flags={"--data": ("data.source", source), "--backbone": ("model.backbone", f"{source}.keras")})
+    assert config.data.source == source
+    text = to_yaml(config)
+    text.encode("ascii")
+    assert from_yaml(text, "config.yaml") == config

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tl_keras import run
+from tl_keras.arguments import EXAMPLES, TRAININGS, USES, read_options
 from tl_keras.config_file import load_config
 
 ROOT = Path(__file__).parents[1]
@@ -15,25 +16,25 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tl_keras" / "
 
 
 def commands(text):
-    """The arguments of every `python -m tl_keras.run` or bare `--mode` in a text, without optional [parts]."""
+    """The arguments of every `python -m tl_keras.run`, `tl-keras` or bare `--mode` in a text, without optional [parts]."""
     found = [match.group(1) for match in re.finditer(r"tl_keras\.run (--mode(?: ?[^\n`# ]+)*)", text)]
+    found += [match.group(1) for match in re.finditer(rf"tl-keras ((?:{'|'.join(USES)})(?: ?[^\n`# ]+)*)", text)]
     found += [match.group(1) for match in re.finditer(r"`(--mode [^`]*)`", text)]
     return [shlex.split(re.sub(r"\[.*?\]", "", command)) for command in found]
 
 
 def cases():
     return [pytest.param(command, id=" ".join(command)) for path in DOCUMENTS for command in commands(path.read_text())] + [
-        pytest.param(command, id=" ".join(command)) for command in commands(run.EXAMPLES)
+        pytest.param(command, id=" ".join(command)) for command in commands(EXAMPLES)
     ]
 
 
 @pytest.mark.parametrize("command", cases())
 def test_every_command_is_one_that_the_program_takes(command):
-    if command == ["--mode", "extract"] or "--resume" in command:
+    if command == ["--mode", "extract"] or (command[0] == "--mode" and "--resume" in command):
         command = [*command, "--run-dir", "RUN"] if "--run-dir" not in command else command
-    options = run.parser().parse_intermixed_args([re.sub(r"^runtime\.seed=S$", "runtime.seed=0", word) for word in command])
-    run.check_options(options)
-    if options.mode in run.TRAININGS and not options.resume:
+    options = read_options([re.sub(r"^runtime\.seed=S$", "runtime.seed=0", word) for word in command])
+    if options.mode in TRAININGS and not options.resume:
         if options.config is not None:
             options.config = ROOT / options.config
         run.configure(options)

@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tl_keras"
 ROOMS = [
-    ("errors", "config", "config_file", "progress", "quiet", "run_folder"),
+    ("errors", "config", "config_file", "progress", "quiet", "run_folder", "short_forms"),
     ("data",),
     ("models",),
     ("transfer",),
@@ -18,7 +18,7 @@ ROOMS = [
     ("select",),
     ("deploy",),
     ("workflows",),
-    ("console", "run"),
+    ("advice", "api", "arguments", "console", "launch", "notebook", "run", "__main__"),
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]

@@ -1,11 +1,27 @@
 """Files appear whole or not at all; a run folder says what it holds."""
 
 import csv
+import json
+import os
 
 import pytest
 
 from tl_keras.errors import RunFolderError
-from tl_keras.run_folder import BEST, CONFIG, METRICS, MODEL, SCRATCH, SPLITS, RunFolder, write_csv, write_json, write_text, write_whole
+from tl_keras.run_folder import (
+    BEST,
+    CONFIG,
+    METRICS,
+    MODEL,
+    SCRATCH,
+    SPLITS,
+    RunFolder,
+    open_text,
+    write_csv,
+    write_json,
+    write_numbered,
+    write_text,
+    write_whole,
+)
 
 
 def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
@@ -35,6 +51,29 @@ def test_write_whole_replaces_a_folder(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
 
+def test_numbered_folders_follow_each_other_and_none_is_replaced(tmp_path):
+    parent = tmp_path / "evaluations"
+
+    def fill(text):
+        return lambda folder: (folder / "a.txt").write_text(text)
+
+    assert write_numbered(parent, fill("one")) == parent / "1"
+    (parent / "9").mkdir()
+    (parent / "9" / "kept.txt").touch()
+    (parent / "notes").mkdir()
+
+    def beaten(folder):  # another process is faster
+        (folder / "a.txt").write_text("mine")
+        (parent / "10").mkdir()
+        (parent / "10" / "its.txt").touch()
+
+    assert write_numbered(parent, beaten) == parent / "11"
+    with pytest.raises(OSError, match="disk full"):
+        write_numbered(parent, lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    assert sorted(entry.name for entry in parent.iterdir()) == ["1", "10", "11", "9", "notes"]
+    assert (parent / "1" / "a.txt").read_text() == "one"
+
+
 def test_write_whole_keeps_the_suffixes(tmp_path):
     seen = []
     write_whole(tmp_path / "a.weights.h5", lambda path: (seen.append(path.name), path.write_text("x")))
@@ -50,10 +89,29 @@ def test_json_and_csv_round_trip(tmp_path):
         assert list(csv.reader(file)) == [["name", "number"], *rows]
 
 
+NAMES = ["a\rb", "a\nb", "\r\n", 'say "no", please', "Löwe", os.fsdecode(b"b\xe4r.png"), ""]
+
+
+def test_a_csv_file_holds_every_name_that_a_file_may_have(tmp_path):
+    write_csv(tmp_path / "a.csv", ("name", "number"), ([name, str(number)] for number, name in enumerate(NAMES)))
+    with open_text(tmp_path / "a.csv") as file:
+        assert list(csv.reader(file)) == [["name", "number"], *([name, str(number)] for number, name in enumerate(NAMES))]
+    assert b"\nb\xe4r.png,5\n" in (tmp_path / "a.csv").read_bytes()
+    assert b"\nL\xc3\xb6we,4\n" in (tmp_path / "a.csv").read_bytes()
+
+
+def test_a_json_file_is_utf_8_whatever_the_names(tmp_path):
+    write_json(tmp_path / "a.json", NAMES)
+    text = (tmp_path / "a.json").read_text(encoding="utf-8", errors="strict")
+    assert "Löwe" in text
+    assert "b\\udce4r.png" in text
+    assert json.loads(text) == NAMES
+
+
 def test_start_makes_parents_and_refuses_what_is_taken(tmp_path):
     run = RunFolder(tmp_path / "deep" / "run")
-    assert run.start() is True
-    assert run.start() is False  # empty: still to be had
+    assert run.start() == (tmp_path / "deep" / "run", tmp_path / "deep")
+    assert run.start() == ()  # empty: still to be had
     (run / "notes.txt").touch()
     with pytest.raises(RunFolderError, match="holds other files already"):
         run.start()
@@ -62,15 +120,39 @@ def test_start_makes_parents_and_refuses_what_is_taken(tmp_path):
         run.start()
 
 
+def test_a_start_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tl_keras.run_folder.write_text", refuse)
+    with pytest.raises(RunFolderError, match=r"cannot write a run folder here \(No space left on device\)"):
+        RunFolder(tmp_path / "deep" / "run").start()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_undo_removes_what_was_made(tmp_path):
-    run = RunFolder(tmp_path / "run")
-    run.start()
+    run = RunFolder(tmp_path / "deep" / "run")
+    made = run.start()
     (run / SCRATCH).mkdir()
     (run / SPLITS).touch()
-    run.undo(keep_folder=True)
-    assert list((tmp_path / "run").iterdir()) == []
-    run.undo(keep_folder=False)
-    assert not (tmp_path / "run").exists()
+    run.undo(())
+    assert list(run.path.iterdir()) == []
+    run.undo(made)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused_where_that_will_not_do(tmp_path):
+    RunFolder(tmp_path / "rün").require_utf8("KerasTuner")
+    with pytest.raises(RunFolderError, match=r"the name of this folder is not UTF-8, which KerasTuner needs\. Give another --run-dir"):
+        RunFolder(tmp_path / os.fsdecode(b"r\xfcn")).require_utf8("KerasTuner")
+
+
+def test_undo_keeps_what_another_run_has_made_meanwhile(tmp_path):
+    run = RunFolder(tmp_path / "deep" / "run")
+    made = run.start()
+    (tmp_path / "deep/other").mkdir()
+    run.undo(made)
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["other"]
 
 
 def test_what_a_folder_is_good_for(tmp_path):

@@ -1,10 +1,27 @@
 """Transfer learning for images on Keras 3 and TensorFlow: from a folder of labelled images to a verified classifier.
 
-Importing this package does not import TensorFlow; the functions below do when they are first used.
+    from tl_keras import export, predict, train
+
+    metrics = train(data="photos/", backbone="mobilenet_v2", epochs=5)
+    print(metrics["test"]["accuracy"])
+    for found in predict(metrics["run_dir"], "new/"):
+        print(found.path, found.label, found.probability)
+
+`train`, `rank`, `search`, `crossval` and `ensemble` make a run folder; `evaluate`, `predict` and `export` use one: see
+`help(tl_keras.train)` for the arguments.
+Importing this package does not import TensorFlow; the functions do when they are called.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tl_keras.api import crossval, ensemble, evaluate, export, predict, rank, search, train
+    from tl_keras.config import Config
+    from tl_keras.config_file import load_config
+    from tl_keras.errors import UserError
+    from tl_keras.models.backbones import BACKBONES
+    from tl_keras.progress import Progress
 
 __version__ = "0.1.0"
 
@@ -12,20 +29,22 @@ _PUBLIC = {
     "Config": "tl_keras.config",
     "load_config": "tl_keras.config_file",
     "UserError": "tl_keras.errors",
+    "Progress": "tl_keras.progress",
     "BACKBONES": "tl_keras.models.backbones",
-    "train": "tl_keras.workflows",
-    "rank": "tl_keras.workflows",
-    "search": "tl_keras.workflows",
-    "crossval": "tl_keras.workflows",
-    "ensemble": "tl_keras.workflows",
-    "evaluate": "tl_keras.workflows",
-    "predict": "tl_keras.workflows",
-    "export": "tl_keras.workflows",
+    "train": "tl_keras.api",
+    "rank": "tl_keras.api",
+    "search": "tl_keras.api",
+    "crossval": "tl_keras.api",
+    "ensemble": "tl_keras.api",
+    "evaluate": "tl_keras.api",
+    "predict": "tl_keras.api",
+    "export": "tl_keras.api",
 }
 
 __all__ = [
     "BACKBONES",
     "Config",
+    "Progress",
     "UserError",
     "__version__",
     "crossval",
@@ -44,3 +63,7 @@ def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'tl_keras' has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
@@ -39,10 +39,17 @@ def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
+def _text(value: object) -> str:
+    """Any text; pydantic's own `str` refuses the name of a file that is not UTF-8."""
+    if not isinstance(value, str) or not value:
+        raise ValueError("text is expected")
+    return value
+
+
 Whole = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 Positive = Annotated[Number, Field(gt=0)]
-Name = Annotated[str, Field(min_length=1), Expected("text (in quotes, where it looks like a number)")]
+Name = Annotated[str, PlainValidator(_text), Expected("text (in quotes, where it looks like a number)")]
 Side = Annotated[Whole, Field(ge=1)]
 ImageSize = Annotated[Side | tuple[Side, Side], Expected("an integer >= 1 or a pair [height, width] of them")]
 Factors = Annotated[
@@ -128,6 +135,8 @@ class DataConfig(Section):
     split_seed: Whole = Field(default=0, ge=0, description="seed of the split, apart from runtime.seed")
     image_size: ImageSize | None = Field(default=None, description="pixels a side or [height, width]; null: backbone's")
     resize: Literal["crop", "letterbox", "stretch"] = Field(default="crop", description="how an image gets its size")
+    bit_depth: Whole = Field(default=16, ge=8, le=16, description="bits of a grey in a 16-bit file that are used; 12: 4095 is white")
+    max_megapixels: Positive = Field(default=178.9, le=700, description="images of more are refused as bad")
     on_bad_image: Literal["skip", "error"] = Field(default="skip", description="what a file that does not decode does")
     max_bad_fraction: Number = Field(default=0.05, ge=0, le=1, description="fraction of skipped files that is an error")
     download: bool = Field(default=False, description="may fetch a TFDS data set that is not on disk")
@@ -320,6 +329,11 @@ class Config(Section):
     export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
 
+    @property
+    def trained(self) -> str:
+        """What is trained: the mode, or of a search or cross-validation the mode of each of its trainings."""
+        return {"search": self.search.trial, "crossval": self.crossval.training}.get(self.mode, self.mode)
+
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         solved = self.mode != "pretrain" and not self.model.hidden and self.train.loss == "cross_entropy"
         if self.train.head_penalty is not None and not solved:
@@ -327,8 +341,7 @@ class Config(Section):
                 "train.head_penalty",
                 f"got {self.train.head_penalty!r}, which does nothing without a linear head and loss: cross_entropy.",
             )
-        trained = {"search": self.search.trial, "crossval": self.crossval.training}.get(self.mode, self.mode)
-        if trained == "extract" and self.train.schedule == "cosine_restarts":
+        if self.trained == "extract" and self.train.schedule == "cosine_restarts":
             yield "train.schedule", "got 'cosine_restarts', which does nothing where a head alone is trained: it keeps no snapshots."
         if self.mode == "pretrain" and self.features.stages == "all":
             yield "features.stages", "got 'all', expected 'last': pretraining has no frozen features."

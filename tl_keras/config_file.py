@@ -5,7 +5,6 @@ of all of them at once; `to_yaml` writes a `Config`, resolved, to the run folder
 """
 
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
@@ -16,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from tl_keras.config import SETTLED, Config, Expected, fields
 from tl_keras.errors import ConfigError
+from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, normal, settings_called
 
 
 def load_config(
@@ -26,7 +26,8 @@ def load_config(
     Args:
         mode: one of `MODES`; a file's own `mode` gives way to it.
         file: a YAML file of sections, with only what differs from the defaults; a run folder's `config.yaml` will do.
-        flags: name of a flag -> (path of the setting, its value or text), e.g. `{"--backbone": ("model.backbone", "vgg16")}`.
+        flags: name of a flag -> (path of the setting, its value or text), e.g. `{"--backbone": ("model.backbone", "vgg16")}`. Text is
+            read as YAML, but for settings that are text themselves.
         sets: `path=value` each, with the value in YAML, e.g. `data.augment.zoom_range=[0.8, 1.2]`.
 
     Raises:
@@ -36,11 +37,37 @@ def load_config(
     draft = _Draft()
     if file is not None:
         draft.add_file(Path(file))
-    for flag, (path, text) in flags.items():
-        draft.add_path(flag, path, text)
+    for flag, (path, value) in flags.items():
+        if isinstance(value, str) and fields()[path].annotation is not str:
+            draft.add_yaml(flag, path, value)
+        else:
+            draft.add_path(flag, path, value)
     for assignment in sets:
         draft.add_assignment(assignment)
     draft.add_path("--mode", "mode", mode)
+    return draft.config()
+
+
+def make_config(mode: str | None, base: Config | None, short: Mapping[str, object], settings: Mapping[str, object]) -> Config:
+    """Build a configuration from values of Python.
+
+    Args:
+        mode: None for that of `base`.
+        base: what is changed; None for the defaults.
+        short: names of `SHORT_FORMS` and other settings' last names -> values; where messages say so, these are the names they use.
+        settings: paths -> values, such as `{"train.weight_decay": 0.05}`; they come last.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    draft = _Draft()
+    if base is not None:
+        draft.add_tree("config", "", base.model_dump())
+    for name, value in short.items():
+        draft.add_path(name, SHORT_FORMS[name].setting if name in SHORT_FORMS else name, value)
+    draft.add_tree("settings", "", dict(settings))
+    if mode is not None:
+        draft.add_path("mode", "mode", mode)
     return draft.config()
 
 
@@ -116,10 +143,13 @@ class _Draft:
         if not equals:
             self._mistakes.append(f"--set: got {assignment!r}, expected path=value, e.g. train.learning_rate=1e-3.")
             return
+        self.add_yaml("--set", path.strip(), text)
+
+    def add_yaml(self, origin: str, path: str, text: str) -> None:
         before = len(self._mistakes)
-        value = self._parse(f"--set: {path.strip()}", text)
+        value = self._parse(f"{origin}: {path}", text)
         if len(self._mistakes) == before:
-            self.add_path("--set", path.strip(), value)
+            self.add_path(origin, path, value)
 
     def add_path(self, origin: str, path: str, value: object) -> None:
         if path in self._fields:
@@ -156,14 +186,16 @@ class _Draft:
     def _nearest_key(self, path: str) -> str:
         """What to write in place of an unknown path: the same name elsewhere, a like name, or the names there are."""
         section, _, name = path.rpartition(".")
-        by_name = {setting.rpartition(".")[2]: setting for setting in self._fields}
-        if name in by_name:
-            return f"{name!r} belongs in {by_name[name]!r}."
-        known = [*self._fields, *(self._sections - {section})] if section else self._sections
-        near = get_close_matches(path, known, n=1, cutoff=0.7)
-        near = near or [by_name[like] for like in get_close_matches(name, by_name, n=1, cutoff=0.55)]
+        called = settings_called(name, [*self._sections - {""}, *self._fields])
+        if called and called[0].rpartition(".")[2] == name:
+            return f"{name!r} belongs in {called[0]!r}."
+        near = nearest(path, [*self._fields, *(self._sections - {section, ""})] if section else self._sections - {""})
+        if len(called) == 1 or (near in (None, *called) and 1 < len(called) <= MOST_MEANT):
+            return f"Did you mean {either(called)}?"
+        by_name = {normal(setting.rpartition(".")[2]): setting for setting in self._fields}
+        near = near or (None if called else by_name.get(normal(nearest(name, by_name) or "")))
         if near:
-            return f"Did you mean {near[0]!r}?"
+            return f"Did you mean {near!r}?"
         if section in self._sections:
             return f"Keys of {section!r}: {self._keys(section)}." if section else f"Keys: {self._keys('')}."
         return self._nearest_key(section)
@@ -208,8 +240,8 @@ class _Draft:
         if path not in self._values:
             return [f"{name}: {path} is missing, {expected}"]
         value = self._values[path]
-        near = get_close_matches(str(value), _choices(field.annotation), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        near = nearest(str(value), _choices(field.annotation))
+        hint = f" Did you mean {near!r}?" if near else ""
         return [f"{self._origins[path]}: {path}: got {value!r}, {expected}{hint}"]
 
     def _origin(self, path: str) -> str:
@@ -220,7 +252,10 @@ class _Draft:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that notes keys given twice, of which PyYAML would silently keep the last."""
+    """Safe YAML whose keys are text as it is written, and that notes those given twice, of which PyYAML silently keeps the last.
+
+    YAML 1.1 reads the keys `yes`, `no`, `on` and `off` as true and false, and `01` as 1: here they are names of classes.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -234,6 +269,8 @@ class _Loader(yaml.SafeLoader):
                 first = lines[key.value]
                 self.repeated.append(f"line {line}: key {key.value!r} was given on line {first} already. Keep one.")
             lines.setdefault(key.value, line)
+            if key.tag != "tag:yaml.org,2002:merge":
+                key.tag = "tag:yaml.org,2002:str"
         return super().construct_mapping(node, deep=deep)
 
 

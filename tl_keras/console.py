@@ -1,26 +1,37 @@
 """The terminal side of `progress`: rich lines and bars on standard output, plain where it is no terminal."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from tl_keras.models.backbones import short_name
+from tl_keras.models.backbone_names import short_name
 from tl_keras.progress import Progress
 from tl_keras.transfer.store import Stored
 
 MOST_CLASSES = 30  # rows of the table per class; metrics.json has them all
+TERMINAL = 80  # characters of a line that fit everywhere
+LEAST_LEFT = 12  # of them for the names of the rows
+CORNER = "true \\ predicted"
+MOST_COUNTED = 10  # classes in a line of counts
+MOST_CONFUSED = 10  # classes up to which the confusion matrix is shown
 
 
 class ConsoleProgress(Progress):
-    """Lines that stay and bars that go away when they are done."""
+    """Lines that stay and, in a terminal, bars that go away when they are done.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        bars: False for lines only, where something else writes to the terminal too.
+    """
+
+    def __init__(self, console: Console, *, bars: bool = True) -> None:
         self.console = console
+        self.bars = bars and console.is_terminal
 
     def line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -28,7 +39,7 @@ class ConsoleProgress(Progress):
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with RichProgress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
+        with RichProgress(*columns, console=self.console, transient=True, disable=not self.bars) as bars:
             task = bars.add_task(title, total=total)
             yield lambda done: bars.advance(task, done)
 
@@ -41,10 +52,40 @@ def metrics_table(scores: Mapping[str, Any], title: str) -> Table:
         table.add_column(name, justify="right")
     per_class = list(scores["per_class"].items())
     for name, row in per_class[:MOST_CLASSES]:
-        table.add_row(name, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")), str(row["support"]))
+        figures = (f"{row[key]:.3f}" if row["support"] else "-" for key in ("precision", "recall", "f1"))  # no image, no figure
+        table.add_row(name, *figures, str(row["support"]))
     if len(per_class) > MOST_CLASSES:
         table.add_row(f"and {len(per_class) - MOST_CLASSES} more", "", "", "", "")
     return table
+
+
+def confusion_lines(scores: Mapping[str, Any]) -> list[str]:
+    """How many images of each class were taken for which, in plain lines; none where the classes are too many for a terminal."""
+    classes, matrix = list(scores["per_class"]), scores["confusion_matrix"]
+    if len(classes) > MOST_CONFUSED:
+        return []
+    digits = max(len(str(number)) for row in matrix for number in row)
+    across = classes
+    if sum(max(digits, cell_len(name)) + 2 for name in classes) > TERMINAL - LEAST_LEFT:  # then columns have the numbers of the rows
+        across = [str(place) for place, _ in enumerate(classes, start=1)]
+        classes = [f"{place} {name}" for place, name in enumerate(classes, start=1)]
+    widths = [max(digits, cell_len(name)) + (2 if digits < 5 else 1) for name in across]
+    left = min(max(map(cell_len, [CORNER, *classes])), TERMINAL - sum(widths))
+
+    def line(first: str, cells: Iterable[str]) -> str:
+        return set_cell_size(first, left) + "".join(
+            " " * (width - cell_len(cell)) + cell for cell, width in zip(cells, widths, strict=True)
+        )
+
+    return [line(CORNER, across), *(line(name, (str(num or "·") for num in row)) for name, row in zip(classes, matrix, strict=True))]
+
+
+def counts_line(by_class: Mapping[str, int], what: str) -> str:
+    """One line: how many there are, and how many of each class, the most first."""
+    total = sum(by_class.values())
+    told = [f"{name} {number}" for name, number in sorted(by_class.items(), key=lambda item: -item[1])]
+    more = f" and {len(told) - MOST_COUNTED} more classes" if len(told) > MOST_COUNTED else ""
+    return f"{total} {what}{'s' * (total != 1)}: {', '.join(told[:MOST_COUNTED])}{more}"
 
 
 def accuracy_line(split: str, scores: Mapping[str, Any]) -> str:

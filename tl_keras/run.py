@@ -1,4 +1,4 @@
-"""`python -m tl_keras.run --mode ...`: arguments -> Config -> a mode -> exit status. The only place that prints.
+"""`tl-keras MODE ...`: arguments -> Config -> a mode -> exit status. The only place that prints, beside `api`'s progress.
 
 Exit status: 0 when done, 2 for a mistake that the user can mend (one line on standard error), 130 after Ctrl-C, 1 with
 a traceback for a defect of this package. TensorFlow is imported only once a mode needs it.
@@ -6,118 +6,42 @@ a traceback for a defect of this package. TensorFlow is imported only once a mod
 
 import argparse
 import os
-import shlex
+import stat
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
-from difflib import get_close_matches
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, TextIO
 
-from tl_keras import __version__
+from tl_keras import advice
+from tl_keras.arguments import Parser, parser, program, read_options
 from tl_keras.errors import ConfigError, UserError
-from tl_keras.models.backbones import short_name
-from tl_keras.quiet import quiet
+from tl_keras.launch import check_files, check_images, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
+from tl_keras.run_folder import RunFolder
+from tl_keras.short_forms import FORMS_OF, SHORT_FORMS, flag_of
 
 if TYPE_CHECKING:
     from tl_keras.config import Config
     from tl_keras.console import ConsoleProgress
 
-RUNS = Path("saved_models")
 DAY_S = 86_400.0
-DESCRIPTION = "Transfer learning for images: from a folder of labelled images to a verified classifier."
-MODE_HELP = (
-    "extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
-    "pretrain: a backbone from scratch; rank: which backbone suits these images; "
-    "search: better settings; crossval: how good a configuration is, with its spread; "
-    "ensemble: several backbones or runs as one; evaluate, predict, export: use a run"
-)
-BACKBONE_HELP = (
-    "a keras.applications name such as resnet50, small_resnet, a .keras file, the folder or address of a TF-Hub module, "
-    "keras_hub:PRESET, or auto"
-)
-EXAMPLES = """\
-examples:
-  python -m tl_keras.run --mode finetune                                       the bundled digits, no network needed
-  python -m tl_keras.run --mode finetune --data photos/ --backbone mobilenet_v2
-  python -m tl_keras.run --mode extract --data photos/ --dry-run               what would be done, and how long it takes
-  python -m tl_keras.run --mode rank --data photos/                            the backbones on this machine, the best first
-  python -m tl_keras.run --mode ensemble --data photos/ mobilenet_v2 resnet50  heads on several backbones as one classifier
-  python -m tl_keras.run --mode evaluate --run-dir saved_models/RUN            the test figures again
-  python -m tl_keras.run --mode predict --run-dir saved_models/RUN new/*.jpg   classes and probabilities as CSV
-  python -m tl_keras.run --mode export --run-dir saved_models/RUN              a SavedModel, checked against the model
-  python -m tl_keras.run cache list                                            features that are kept for later runs; cache prune
-"""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose mistakes are ConfigErrors: one line, and the nearest name."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message[0].lower() + message[1:] + self._near(message) + ". See --help.")
-
-    def _near(self, message: str) -> str:
-        flags = [flag for action in self._actions for flag in action.option_strings]
-        wrong = [word for word in message.split() if word.startswith("--")]
-        near = get_close_matches(wrong[0].partition("=")[0], flags, n=1) if "unrecognized" in message and wrong else []
-        return f" (did you mean '{near[0]}'?)" if near else ""
-
-
-def positive(text: str) -> int:
-    """A number >= 1 on the command line."""
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError(f"got '{text}', expected an integer >= 1")
-    return int(text)
-
-
-def parser() -> Parser:
-    """The command line."""
-    made = Parser(
-        prog="python -m tl_keras.run",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    made.add_argument("--mode", metavar="MODE", help=MODE_HELP)
-    made.add_argument("--config", metavar="FILE", type=Path, help="a YAML file with what differs from the defaults")
-    made.add_argument("--data", metavar="SOURCE", help="a folder of class folders, 'digits', or a TFDS name or folder")
-    made.add_argument("--backbone", metavar="NAME", help=BACKBONE_HELP)
-    made.add_argument("--run-dir", metavar="DIR", type=Path, help=f"the run's folder (default: a new one below {RUNS}/)")
-    made.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        dest="sets",
-        help="any setting, such as train.epochs=5; repeatable",
-    )
-    made.add_argument("--workers", metavar="N", type=positive, help="search: run the trials in N processes; several machines: see README")
-    made.add_argument("--resume", action="store_true", help="go on with the interrupted training, search or crossval in --run-dir")
-    made.add_argument("--dry-run", action="store_true", help="of a training: say what would be done, how long and how large; train nothing")
-    made.add_argument(
-        "--output",
-        metavar="FILE",
-        type=Path,
-        help="predict: write here, .csv or .jsonl (default: CSV to standard output)",
-    )
-    made.add_argument("--version", action="version", version=f"tl_keras {__version__}")
-    made.add_argument(
-        "paths", metavar="PATH", nargs="*", help="predict: files, folders or globs; rank: backbones; ensemble: backbones or runs"
-    )
-    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
+    if not given:  # nothing is done, which a script should hear of
+        parser().print_help()
+        return 2
     try:
-        if given[:1] == ["cache"]:
+        if given[0] == "cache":
             manage_cache(given[1:])
         else:
-            options = parser().parse_intermixed_args(given)
-            check_options(options)
+            options = read_options(given)
             MODES[options.mode](options)
     except UserError as error:
         for line in str(error).splitlines():
@@ -132,93 +56,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-USES: dict[str, tuple[str, ...]] = {  # which options a mode takes, beside --mode
-    "extract": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
-    "finetune": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
-    "pretrain": ("config", "data", "backbone", "run_dir", "sets", "resume", "dry_run"),
-    "rank": ("config", "data", "run_dir", "sets", "paths"),
-    "search": ("config", "data", "backbone", "run_dir", "sets", "resume", "workers"),
-    "crossval": ("config", "data", "backbone", "run_dir", "sets", "resume"),
-    "ensemble": ("config", "data", "run_dir", "sets", "paths"),
-    "evaluate": ("run_dir", "data"),
-    "predict": ("run_dir", "output", "paths"),
-    "export": ("run_dir", "data"),
-}
-
-
-def check_options(options: argparse.Namespace) -> None:
-    """Refuse a mode that there is not, and options that the mode would ignore."""
-    if options.mode not in USES:
-        near = get_close_matches(str(options.mode), USES, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        got = "nothing" if options.mode is None else f"'{options.mode}'"
-        raise ConfigError(f"--mode: got {got}, expected one of {', '.join(USES)}.{hint}")
-    given = [name for name, value in vars(options).items() if value not in (None, False, []) and name != "mode"]
-    idle = [name for name in given if name not in USES[options.mode]]
-    if options.resume and not idle:
-        idle = [name for name in given if name not in ("run_dir", "resume", "workers")]  # a search may go on with fewer
-    if idle:
-        flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(idle[0], f"--{idle[0].replace('_', '-')}")
-        own = options.resume and "resume" in USES[options.mode]
-        why = "--resume goes on with the run's own settings" if own else f"--mode {options.mode} does not use it"
-        hint = " A backbone is given with --backbone." if idle[0] == "paths" and "backbone" in USES[options.mode] else ""
-        raise ConfigError(f"{flag}: {why}. Take it away.{hint}")
-    if (
-        options.run_dir is None
-        and ("run_dir" in USES[options.mode])
-        and (options.mode not in (*TRAININGS, "rank", "search", "crossval", "ensemble") or options.resume)
-    ):
-        raise ConfigError("--run-dir: expected the folder of a run, such as saved_models/NAME.")
-
-
 def configure(options: argparse.Namespace) -> "Config":
     """Build the configuration of a mode that makes a run folder from the options."""
     from tl_keras.config_file import load_config
 
-    flags = {
-        "--data": ("data.source", options.data),
-        "--backbone": ("model.backbone", options.backbone),
-        "PATH": ("ensemble.members" if options.mode == "ensemble" else "rank.candidates", options.paths or None),
-    }
-    given = {flag: (path, value) for flag, (path, value) in flags.items() if value is not None}
-    return load_config(options.mode, file=options.config, flags=given, sets=options.sets)
+    names = [name for name in FORMS_OF[options.mode] if getattr(options, name) is not None]
+    flags: dict[str, tuple[str, object]] = {flag_of(name): (SHORT_FORMS[name].setting, getattr(options, name)) for name in names}
+    if options.paths:
+        flags["PATH"] = ("ensemble.members" if options.mode == "ensemble" else "rank.candidates", options.paths)
+    config = load_config(options.mode, file=options.config, flags=flags, sets=options.sets)
+    refuse_idle(config, {flag: path for flag, (path, _) in flags.items()})
+    return config
 
 
 def train(options: argparse.Namespace) -> None:
-    """--mode extract, finetune, pretrain."""
-    config = resumed(options) if options.resume else configure(options)
+    """The modes extract, finetune and pretrain."""
+    config, run_dir = prepare(options)
     if options.dry_run:
         return dry_run(config)
-    run_dir = options.run_dir or default_run_dir(config)
     workflows, progress = start(config)
     progress.line(f"run folder {run_dir}")
     with telling_how_to_go_on(config.mode, run_dir):
-        metrics = workflows.train(config, run_dir, resume=options.resume, progress=progress)
+        metrics = workflows.train(
+            config, run_dir, resume=options.resume, source=options.data if options.resume else None, progress=progress
+        )
     show_metrics(metrics, progress)
     progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {run_dir}")
+    show_lines(advice.after_training(config, run_dir), progress)
     return None
 
 
-def resumed(options: argparse.Namespace) -> "Config":
-    """The configuration of an interrupted run."""
-    from tl_keras.run_folder import RunFolder
+def prepare(options: argparse.Namespace, *, is_worker: bool = False) -> "tuple[Config, Path]":
+    """The configuration and the folder of a run that is made, or gone on with; what they name is there."""
+    if options.resume:
+        check_images(options.data)
+        return stored_config(options.run_dir, [options.mode]), options.run_dir
+    config = configure(options)
+    run_dir = options.run_dir or new_run_dir(config)
+    check_names(config)
+    if not is_worker:  # which may have left trials in its folder
+        RunFolder(run_dir).require_free()
+    return config, run_dir
 
-    RunFolder(options.run_dir).require_resumable()
-    return stored_config(options)
 
-
-def stored_config(options: argparse.Namespace) -> "Config":
-    """The configuration in a run folder, which must be of the mode that is asked for."""
-    from tl_keras.config_file import from_yaml
-    from tl_keras.run_folder import CONFIG
-
-    file = options.run_dir / CONFIG
-    if not file.is_file():
-        raise ConfigError(f"--run-dir: {options.run_dir} holds nothing to resume. Start it without --resume.")
-    config = from_yaml(file.read_text(encoding="utf-8"), str(file))
-    if config.mode != options.mode:
-        raise ConfigError(f"--mode: got '{options.mode}', but {options.run_dir} holds an interrupted run of mode '{config.mode}'.")
-    return config
+def show_lines(lines: Iterable[str], progress: "ConsoleProgress") -> None:
+    """Print lines."""
+    for line in lines:
+        progress.line(line)
 
 
 @contextmanager
@@ -235,16 +119,7 @@ def left_behind(mode: str, run_dir: Path) -> str:
     if not (run_dir / "config.yaml").exists():
         return "Nothing was trained yet; features that were computed are kept for the next run."
     kept = f"The best so far is {run_dir / 'model.keras'}. " if (run_dir / "model.keras").exists() else ""
-    return f"{kept}Go on with: python -m tl_keras.run --mode {mode} --resume --run-dir {shlex.quote(str(run_dir))}"
-
-
-def default_run_dir(config: "Config") -> Path:
-    """A new folder below saved_models/, named after mode, backbone, data and time; an ensemble's after its method and time."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    if config.mode == "ensemble":  # of runs, which have data of their own
-        return RUNS / "-".join([config.mode, config.ensemble.method, stamp])
-    backbone = [] if config.mode == "rank" else [short_name(config.model.backbone)]
-    return RUNS / "-".join([config.mode, *backbone, Path(config.data.source).name or "data", stamp])
+    return f"{kept}Go on with: {advice.go_on(mode, run_dir)}"
 
 
 def dry_run(config: "Config") -> None:
@@ -258,45 +133,44 @@ def dry_run(config: "Config") -> None:
     progress.console.print(plain_table(("class", "train", "val", "test"), plan.splits, "images per split"))
     progress.console.print(plain_table(("phase", "trainable", "total", "epochs", "steps", "estimate"), plan.phases, "phases"))
     progress.line(f"about {plan.seconds:.0f} s of training on this machine, {plan.memory_gb:.1f} GB memory, {plan.disk_gb:.2f} GB disk")
-    progress.line("dry run: nothing was trained and nothing was written")
+    progress.line("dry run: nothing was trained and nothing was written; the same command without --dry-run does it")
 
 
 def show_metrics(metrics: Mapping[str, Any], progress: "ConsoleProgress") -> None:
     """Print the result of a training or evaluation."""
-    from tl_keras.console import accuracy_line, metrics_table
+    from tl_keras.console import accuracy_line, confusion_lines, metrics_table
 
     progress.console.print(metrics_table(metrics["test"], f"test: {metrics['data']['test']} images"))
+    for line in confusion_lines(metrics["test"]):
+        progress.line(line)
     for split in ("val", "test"):
         if split in metrics:
             progress.line(accuracy_line(split, metrics[split]))
 
 
 def rank(options: argparse.Namespace) -> None:
-    """--mode rank."""
-    config = configure(options)
-    run_dir = options.run_dir or default_run_dir(config)
+    """The mode rank."""
+    config, run_dir = prepare(options)
     workflows, progress = start(config)
     from tl_keras.console import ranking_table
 
     result = workflows.rank(config, run_dir, progress=progress)
     progress.console.print(ranking_table(result["candidates"]))
     progress.line(result["why"])
-    source, chosen = shlex.quote(config.data.source), shlex.quote(result["chosen"])
-    progress.line(f"train it: python -m tl_keras.run --mode finetune --data {source} --backbone {chosen}")
     progress.line(f"everything lies in {run_dir}")
+    show_lines(advice.after_ranking(config, result["chosen"]), progress)
 
 
 def search(options: argparse.Namespace) -> None:
-    """--mode search."""
+    """The mode search."""
     from tl_keras.select.local_workers import MEMORY_AS_NEEDED
     from tl_keras.select.place import TUNER_ID, place_in
 
     place = place_in(os.environ)
     is_worker = place is not None and not place.is_chief
     if is_worker and options.workers is not None:
-        raise ConfigError(f"--workers: {TUNER_ID} makes this process a worker, which starts no others. Take it away.")
-    config = stored_config(options) if options.resume else configure(options)
-    run_dir = options.run_dir or default_run_dir(config)
+        raise ConfigError(f"--workers: {TUNER_ID} makes this process a worker, which starts no others. Remove it.")
+    config, run_dir = prepare(options, is_worker=is_worker)
     if is_worker:
         return work(config, run_dir, options)
     if options.workers is not None:
@@ -313,11 +187,12 @@ def search(options: argparse.Namespace) -> None:
     before = result["baseline"][objective]
     progress.line(f"{objective} {result['score']:.4f} with it, {before:.4f} with the settings that the search began with")
     progress.line(f"the winner's run is {run_dir / 'best'}; everything lies in {run_dir}")
+    show_lines(advice.use_run(run_dir / "best"), progress)
     return None
 
 
 def work(config: "Config", run_dir: Path, options: argparse.Namespace) -> None:
-    """--mode search, where the environment names a chief elsewhere."""
+    """The mode search, where the environment names a chief elsewhere."""
     workflows, progress = start(config)
     try:
         workflows.work(config, run_dir, resume=options.resume, progress=progress)
@@ -326,9 +201,8 @@ def work(config: "Config", run_dir: Path, options: argparse.Namespace) -> None:
 
 
 def crossval(options: argparse.Namespace) -> None:
-    """--mode crossval."""
-    config = stored_config(options) if options.resume else configure(options)
-    run_dir = options.run_dir or default_run_dir(config)
+    """The mode crossval."""
+    config, run_dir = prepare(options)
     workflows, progress = start(config)
     from tl_keras.console import difference_lines, summary_table
 
@@ -340,12 +214,12 @@ def crossval(options: argparse.Namespace) -> None:
     for line in difference_lines(result["against"]["differences"] if "against" in result else {}):
         progress.line(line)
     progress.line(f"everything lies in {run_dir}")
+    show_lines(advice.after_crossval(config, run_dir), progress)
 
 
 def ensemble(options: argparse.Namespace) -> None:
-    """--mode ensemble."""
-    config = configure(options)
-    run_dir = options.run_dir or default_run_dir(config)
+    """The mode ensemble."""
+    config, run_dir = prepare(options)
     workflows, progress = start(config)
     from tl_keras.console import ensemble_lines, ensemble_table
 
@@ -355,26 +229,45 @@ def ensemble(options: argparse.Namespace) -> None:
     for line in ensemble_lines(result):
         progress.line(line)
     progress.line(f"{result['metrics']['timing']['total_s']:.1f} s; everything lies in {run_dir}")
+    show_lines(advice.use_run(run_dir) if result["is_keras"] else (), progress)
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """--mode evaluate."""
+    """The mode evaluate."""
+    check_run(options.run_dir, options.data)
     workflows, progress = start()
     metrics = workflows.evaluate(options.run_dir, source=options.data, progress=progress)
     show_metrics(metrics, progress)
-    progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {options.run_dir}")
+    progress.line(f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv")
+    show_lines(advice.use_run(options.run_dir), progress)
 
 
 def predict(options: argparse.Namespace) -> None:
-    """--mode predict."""
+    """The mode predict."""
     check_output(options.output)
-    workflows, progress = start(to_stderr=options.output is None)
+    check_run(options.run_dir)
+    check_files(options.paths)
+    shown = options.output is None
+    # lines of CSV in a terminal, straight or by way of a pipe, show how far it is by themselves, and a bar would share lines with them
+    workflows, progress = start(to_stderr=shown, bars=not shown or is_file(sys.stdout))
     predictions = workflows.predict(options.run_dir, options.paths, progress=progress)
-    counts = workflows.write_predictions(options.output or sys.stdout, predictions)
-    if counts["bad"]:
-        print(f"{counts['bad']} of {counts['all']} files could not be read; their lines say why", file=sys.stderr)
-    if counts["bad"] == counts["all"]:
-        raise UserError(f"none of {counts['all']} files could be read.")
+    written = workflows.write_predictions(options.output or sys.stdout, predictions)
+    if written.bad:
+        print(f"{written.bad} of {written.files} files could not be read; their lines say why", file=sys.stderr)
+    if written.bad == written.files:
+        raise UserError(f"none of {written.files} files could be read.")
+    if not shown:
+        from tl_keras.console import counts_line
+
+        progress.line(f"{options.output}: {counts_line(written.by_class, 'image')}")
+
+
+def is_file(stream: TextIO) -> bool:
+    """Whether a stream goes to a file, where nobody sees it as it is written."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # a stream of Python's own
+        return False
 
 
 def check_output(output: Path | None) -> None:
@@ -388,14 +281,15 @@ def check_output(output: Path | None) -> None:
 
 
 def export(options: argparse.Namespace) -> None:
-    """--mode export."""
+    """The mode export."""
+    check_run(options.run_dir, options.data)
     workflows, progress = start()
     result = workflows.export(options.run_dir, source=options.data, progress=progress)
     worst = max(result["largest_difference"].values())
     progress.line(f"{result['saved_model']} agrees with the model on {len(result['images'])} images (largest difference {worst:.1e})")
+    show_lines(advice.after_export(result["saved_model"]), progress)
 
 
-TRAININGS = ("extract", "finetune", "pretrain")
 MODES: dict[str, Callable[[argparse.Namespace], None]] = {
     "extract": train,
     "finetune": train,
@@ -412,15 +306,19 @@ MODES: dict[str, Callable[[argparse.Namespace], None]] = {
 
 def manage_cache(arguments: Sequence[str]) -> None:
     """`tl-keras cache`: list or prune the features that runs have stored."""
-    made = Parser(prog="tl-keras cache", description="Features of frozen backbones, kept for later runs.", allow_abbrev=False)
+    made = Parser(prog=f"{program()} cache", description="Features of frozen backbones, kept for later runs.", allow_abbrev=False)
     made.add_argument("action", choices=("list", "prune"), help="list: what is stored; prune: remove what was unused the longest")
-    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until so much is left (default: 0, all goes)")
-    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what was not used for so many days (default: 0)")
+    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until so much is left (default: features.max_gb's, 20)")
+    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what was not used for so many days")
+    made.add_argument("--all", action="store_true", help="prune: everything goes")
     options = made.parse_args(arguments)
-    for name, value in (("--max-gb", options.max_gb), ("--older-than", options.older_than)):
-        if value is not None and (options.action == "list" or not value >= 0):
-            expected = "cache list does not use it. Take it away" if options.action == "list" else f"got {value:g}, expected a number >= 0"
-            raise ConfigError(f"{name}: {expected}.")
+    for name, value in (("--max-gb", options.max_gb), ("--older-than", options.older_than), ("--all", options.all or None)):
+        if value is not None and options.action == "list":
+            raise ConfigError(f"{name}: cache list does not use it. Remove it.")
+        if value is not None and not value >= 0:
+            raise ConfigError(f"{name}: got {value:g}, expected a number >= 0.")
+    if options.all and (options.max_gb, options.older_than) != (None, None):
+        raise ConfigError("--all: everything goes, so that --max-gb and --older-than do nothing. Remove one or the other.")
     from rich.console import Console
 
     from tl_keras.console import print_stored
@@ -428,29 +326,31 @@ def manage_cache(arguments: Sequence[str]) -> None:
 
     console, root = Console(), store.feature_folder()
     if options.action == "prune":
-        removed = store.prune(root, older_than_s=(options.older_than or 0) * DAY_S, max_bytes=(options.max_gb or 0) * 1e9)
-        print_stored(console, "removed", list(removed))
+        limit_gb = most_left_gb(options)
+        removed = list(store.prune(root, older_than_s=(options.older_than or 0) * DAY_S, max_bytes=limit_gb * 1e9))
+        print_stored(console, "removed", removed)
+        if not removed and limit_gb:
+            line = f"nothing to remove: the limit is {limit_gb:g} GB (--max-gb); --all removes everything"
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     print_stored(console, f"stored in {root}", store.describe(root))
 
 
-def start(config: "Config | None" = None, *, to_stderr: bool = False) -> "tuple[Any, ConsoleProgress]":
+def most_left_gb(options: argparse.Namespace) -> float:
+    """How many GB of features `cache prune` leaves: by default what runs may keep; by age or for --all, none."""
+    from tl_keras.config import FeaturesConfig
+
+    if options.max_gb is not None:
+        return float(options.max_gb)
+    return 0.0 if options.all or options.older_than is not None else FeaturesConfig().max_gb
+
+
+def start(config: "Config | None" = None, *, to_stderr: bool = False, bars: bool = True) -> "tuple[Any, ConsoleProgress]":
     """Import TensorFlow, without its noise, and open the console."""
     from rich.console import Console
 
     from tl_keras.console import ConsoleProgress
 
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with quiet():
-        import tensorflow as tf
-
-        from tl_keras import workflows
-
-        tf.get_logger().setLevel("ERROR")  # its advice on retracing is for us, and networks are built often here
-
-        if config is not None:
-            workflows.set_up(config.runtime)
-        tf.zeros(())  # looks for GPU drivers, which is noisy too
-    return workflows, ConsoleProgress(Console(stderr=to_stderr))
+    return import_workflows(config), ConsoleProgress(Console(stderr=to_stderr), bars=bars)
 
 
 if __name__ == "__main__":

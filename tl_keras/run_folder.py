@@ -7,11 +7,13 @@ names and bytes; it must not know what a model, a split or a metric is.
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 
 from tl_keras.errors import RunFolderError
 
@@ -20,8 +22,12 @@ SPLITS = "splits.csv"
 BAD_IMAGES = "bad_images.csv"
 HISTORY = "history.csv"
 METRICS = "metrics.json"
+EVALUATIONS = "evaluations"  # a folder 1, 2, ... for each evaluation of a run
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.csv"
+CONFUSION = "confusion.png"
+CURVES = "curves.png"
+CLASSES = "classes.txt"  # a name a line, in the order of the model's outputs
 MODEL = "model.keras"
 BACKBONE = "backbone.keras"
 ENVIRONMENT = "environment.json"
@@ -39,6 +45,8 @@ SEARCH = "search.json"
 TRIALS = "trials.csv"
 TRIALS_PICTURE = "trials.png"
 BEST = "best"  # the run folder of a search's winner
+RUNS = "saved_models"  # the folder of run folders, where none is given
+ALWAYS = (ENVIRONMENT, SPLITS, METRICS)  # one of them lies beside config.yaml in every run folder
 SCRATCH = "scratch"  # pixels of the run in progress; removed when it stops
 
 
@@ -65,6 +73,33 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         _remove(temporary)
 
 
+def write_numbered(parent: Path, write: Callable[[Path], object]) -> Path:
+    """Let `write` fill a new folder `parent/1`, `parent/2`, ..., the first number after those that are there; it appears atomically.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OSError: whatever `write` or the rename met; nothing new is left.
+    """
+    parent.mkdir(exist_ok=True)
+    temporary = parent / f".{os.getpid()}.new"
+    try:
+        temporary.mkdir()
+        write(temporary)
+        while True:
+            taken = [int(entry.name) for entry in parent.iterdir() if entry.name.isdecimal()]
+            folder = parent / str(max(taken, default=0) + 1)
+            try:
+                temporary.rename(folder)  # never over another: a folder with files in it is not replaced
+                return folder
+            except OSError:
+                if not folder.exists():
+                    raise
+    finally:
+        _remove(temporary)
+
+
 def _replace_folder(temporary: Path, path: Path) -> None:
     old = path.with_name(f".{os.getpid()}.old.{path.name}")
     if path.exists():
@@ -80,22 +115,68 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # not empty, or not made
+            folder.rmdir()
+
+
+def open_text(path: Path, mode: Literal["r", "w", "a"] = "r") -> TextIO:
+    """Open a text file that may hold names of files, which need not be UTF-8: their bytes stay what they are on disk."""
+    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
-    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+    def write(temporary: Path) -> None:
+        with open_text(temporary, "w") as file:
+            file.write(text)
+
+    write_whole(path, write)
+
+
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """A JSON document. The bytes of a file's name that are not UTF-8 are escaped, as JSON has to be; `json.loads` restores them."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON document, indented, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json_text(value, indent=2) + "\n")
+
+
+class CsvWriter:
+    """Writes lines of a CSV file that `csv.reader` reads back whatever they hold, line breaks in names of files included.
+
+    Args:
+        file: opened with `newline=""`, as `open_text` does.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._writer = csv.writer(self, lineterminator="\r\n")  # a lone "\r" is quoted only where lines end in one
+
+    def write(self, line: str) -> None:
+        """Take a line from the csv module, and write it with a Unix line end."""
+        self._file.write(line.removesuffix("\r\n") + "\n")
+
+    def writerow(self, row: Iterable[Any]) -> None:
+        """Write one line."""
+        self._writer.writerow(row)
+
+    def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Write several lines; `rows` may be a generator."""
+        self._writer.writerows(rows)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file with a header line, whole or not at all; `rows` may be a generator."""
 
     def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
+        with open_text(temporary, "w") as file:
+            writer = CsvWriter(file)
             writer.writerow(header)
             writer.writerows(rows)
 
@@ -121,30 +202,49 @@ class RunFolder:
         """Whether training came to its end here: the metrics are written last."""
         return (self / METRICS).is_file() and (self / MODEL).is_file()
 
-    def start(self) -> bool:
+    def require_free(self) -> None:
+        """Raise RunFolderError where this folder holds something already."""
+        try:
+            taken = self.path.is_dir() and any(self.path.iterdir())
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be read ({error.strerror}). Give another --run-dir.") from error
+        if taken:
+            raise RunFolderError(
+                f"{self.path}: holds {'another run' if (self / CONFIG).exists() else 'other files'} already. "
+                "Give another --run-dir; a training, search or crossval that was interrupted goes on with --resume."
+            )
+
+    def require_utf8(self, for_what: str) -> None:
+        """Raise RunFolderError where the name of this folder is not UTF-8, for parts that take no other."""
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            raise RunFolderError(
+                f"{self.path}: the name of this folder is not UTF-8, which {for_what} needs. Give another --run-dir."
+            ) from error
+
+    def start(self) -> tuple[Path, ...]:
         """Make the folder for a new run.
 
         Returns:
-            True when the folder did not exist before, so that a failed start may remove it.
+            What was made: this folder where it was not there before, and those above it, the deepest first. A start that fails
+            hands them to `undo`.
 
         Raises:
             RunFolderError: it holds something already, or cannot be written.
         """
+        self.require_free()
+        made = tuple(folder for folder in (self.path, *self.path.parents) if not folder.exists())
         try:
-            if self.path.is_dir() and any(self.path.iterdir()):
-                raise RunFolderError(
-                    f"{self.path}: holds {'another run' if (self / CONFIG).exists() else 'other files'} already. "
-                    "Give another --run-dir; a training, search or crossval that was interrupted goes on with --resume."
-                )
-            new = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self / ".writable", "")
             (self / ".writable").unlink()
         except OSError as error:
+            _remove_empty(made)
             raise RunFolderError(
                 f"{self.path}: cannot write a run folder here ({error.strerror}). Give a --run-dir that you may write to."
             ) from error
-        return new
+        return made
 
     def require_model(self) -> "RunFolder":
         """Return this folder, or raise RunFolderError when it holds no trained model."""
@@ -172,9 +272,8 @@ class RunFolder:
         """Remove what only a run in progress needs."""
         _remove(self / SCRATCH)
 
-    def undo(self, *, keep_folder: bool) -> None:
-        """Remove what a run that failed to start has left; the folder too, unless it was there before."""
+    def undo(self, made: Iterable[Path]) -> None:
+        """Remove what a run that failed to start has left, and the folders that `start` made, where nothing else lies in them."""
         for entry in self.path.iterdir():
             _remove(entry)
-        if not keep_folder:
-            self.path.rmdir()
+        _remove_empty(made)

@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from tl_keras.data import content
-from tl_keras.data.content import hash_file, hash_files, numbers
+from tl_keras.data.content import from_hex, hash_file, hash_files, numbers, to_hex
 
 
 def write(folder, *texts):
@@ -70,3 +71,13 @@ def test_the_id_of_one_file_is_that_of_many_though_it_ends_in_zero(tmp_path, mon
     monkeypatch.setattr(content, "hash_file", lambda _: "ab" * 15 + "00" * 17)
     ids = content.hash_files([tmp_path / "a"])
     assert content.file_id(tmp_path / "a") == ids[0] == b"\xab" * 15
+
+
+def test_ids_as_text_come_back():
+    ids = np.array([b"a\0\0b", b"\xff" * 16, b""], "S16")
+    texts = [to_hex(content) for content in ids]
+    assert [len(text) for text in texts] == [32, 32, 32]
+    assert from_hex(texts).tolist() == ids.tolist()
+    for text in ("abcd", "zz" * 16):
+        with pytest.raises(ValueError, match=r"hexadecimal|is not an id"):
+            from_hex([text])

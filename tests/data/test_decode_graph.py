@@ -7,10 +7,12 @@ import zlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
+from tl_keras.data import decode_graph as decode_graph_module
 from tl_keras.data import images
 from tl_keras.data.decode_graph import decode_graph
+from tl_keras.data.formats import HEAD_BYTES
 
 RANDOM = np.random.default_rng(0)
 PHOTO = Image.fromarray(RANDOM.integers(0, 256, (7, 9, 3), np.uint8)).resize((61, 43), Image.Resampling.BICUBIC)
@@ -70,7 +72,8 @@ def gif_on_larger_canvas(**options):
 def exif(orientation, order, *, tag=0x0112, dtype=3):
     """An EXIF block of two tags, the second of which is the orientation."""
     mark, o = {"big": (b"MM", ">"), "little": (b"II", "<")}[order]
-    entries = struct.pack(o + "HHIHH", 0x0100, 3, 1, 9, 0) + struct.pack(o + "HHIHH", tag, dtype, 1, orientation, 0)
+    value = struct.pack(o + "I", orientation) if dtype in (4, 9) else struct.pack(o + "HH", orientation, 0)
+    entries = struct.pack(o + "HHIHH", 0x0100, 3, 1, 9, 0) + struct.pack(o + "HHI", tag, dtype, 1) + value
     return b"Exif\0\0" + mark + struct.pack(o + "HIH", 42, 8, 2) + entries + b"\0\0\0\0"
 
 
@@ -84,7 +87,70 @@ def segment(content, marker=b"\xff\xe1"):
     return marker + struct.pack(">H", len(content) + 2) + content
 
 
+def png_with(*chunks, wrong_checksum=False):
+    """A PNG whose header is followed by chunks, each a name and its content."""
+    data = encode(PHOTO, "PNG")
+    parts = [struct.pack(">I", len(content)) + name + content for name, content in chunks]
+    sums = [struct.pack(">I", zlib.crc32(part[4:]) ^ wrong_checksum) for part in parts]
+    return data[:33] + b"".join(part + check for part, check in zip(parts, sums, strict=True)) + data[33:]
+
+
+def webp_with(chunks, flags):
+    """A WebP of the extended format, with chunks behind the pixels."""
+    simple = encode(PHOTO, "WEBP")
+    canvas = bytes([flags, 0, 0, 0]) + (60).to_bytes(3, "little") + (42).to_bytes(3, "little")
+    tail = b"".join(name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2) for name, content in chunks)
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + canvas + simple[12:] + tail
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def raw_profile(content):
+    """EXIF as ImageMagick writes it into a PNG's text."""
+    digits = content.hex().encode()
+    lines = b"\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+    return b"\nexif\n%8d\n%s\n" % (len(content), lines)
+
+
+def xmp(orientation, before=b""):
+    return b'<x:xmpmeta xmlns:x="adobe:ns:meta/">' + before + b'<rdf:Description tiff:Orientation="%d"/></x:xmpmeta>' % orientation
+
+
 SIX = exif(6, "big")
+XMP = b"http://ns.adobe.com/xap/1.0/\0"
+PNG_XMP = b"XML:com.adobe.xmp\0"
+PROFILE = b"Raw profile type exif\0"
+ORIENTED = {  # turned by Pillow and by viewers, or not
+    "jpeg_long": jpeg_with(segment(exif(6, "big", dtype=4))),
+    "jpeg_long_little": jpeg_with(segment(exif(8, "little", dtype=4))),
+    "jpeg_signed": jpeg_with(segment(exif(5, "big", dtype=9))),
+    "jpeg_long_too_large": jpeg_with(segment(exif(0x00010006, "little", dtype=4))),
+    "jpeg_mark_twice": jpeg_with(segment(b"Exif\0\0" + SIX)),
+    "jpeg_mark_thrice": jpeg_with(segment(b"Exif\0\0Exif\0\0" + SIX)),
+    "jpeg_xmp": jpeg_with(segment(XMP + xmp(6))),
+    "jpeg_xmp_element": jpeg_with(segment(XMP + b"<tiff:Orientation>8</tiff:Orientation>")),
+    "jpeg_xmp_second": jpeg_with(segment(XMP + xmp(6, b"<!-- tiff:Orientation is not this, and not tiff:Orientation=9 -->"))),
+    "jpeg_xmp_not_utf_8": jpeg_with(segment(XMP + xmp(6, b"\xff\xfe\n"))),
+    "jpeg_xmp_9": jpeg_with(segment(XMP + xmp(9))),
+    "jpeg_xmp_cut": jpeg_with(segment(XMP + b'<x tiff:Orientation="')),
+    "jpeg_xmp_without": jpeg_with(segment(XMP + b"<x/>")),
+    "jpeg_exif_1_xmp_6": jpeg_with(segment(exif(1, "big")) + segment(XMP + xmp(6))),
+    "jpeg_exif_0_xmp_6": jpeg_with(segment(exif(0, "big")) + segment(XMP + xmp(6))),
+    "jpeg_exif_without_xmp_6": jpeg_with(segment(exif(6, "big", tag=0x0113)) + segment(XMP + xmp(6))),
+    "png_profile": png_with((b"tEXt", PROFILE + raw_profile(SIX))),
+    "png_profile_packed": png_with((b"zTXt", PROFILE + b"\0" + zlib.compress(raw_profile(SIX)))),
+    "png_profile_short": png_with((b"tEXt", PROFILE + b"\nexif\n")),
+    "png_other_text": png_with((b"tEXt", b"Raw profile type iptc\0" + raw_profile(SIX)), (b"zTXt", b"a\0\0" + zlib.compress(b"b"))),
+    "png_exif_before_profile": png_with((b"eXIf", exif(1, "big")[6:]), (b"tEXt", PROFILE + raw_profile(SIX))),
+    "png_xmp": png_with((b"iTXt", PNG_XMP + b"\0\0\0\0" + xmp(6))),
+    "png_xmp_packed": png_with((b"iTXt", PNG_XMP + b"\1\0en\0key\0" + zlib.compress(xmp(6)))),
+    "png_xmp_empty": png_with((b"iTXt", PNG_XMP)),
+    "png_exif_after_the_pixels": png_with()[:-12] + png_with((b"eXIf", SIX[6:]))[33 : 33 + 12 + len(SIX) - 6] + png_with()[-12:],
+    "webp_exif": webp_with([(b"EXIF", SIX)], 8),
+    "webp_exif_long": webp_with([(b"EXIF", exif(6, "little", dtype=4)[6:])], 8),
+    "webp_exif_denied": webp_with([(b"EXIF", SIX)], 0),
+    "webp_xmp": webp_with([(b"XMP ", xmp(6))], 4),
+    "webp_xmp_denied": webp_with([(b"XMP ", xmp(6))], 8),
+}
 FILES = {
     "jpeg_444": encode(PHOTO, "JPEG", subsampling=0, quality=80),
     "jpeg_422": encode(PHOTO, "JPEG", subsampling=1, quality=80),
@@ -101,7 +167,7 @@ FILES = {
     "jpeg_exif_after_comment": jpeg_with(segment(b"Exif\0\0 is no tag here", b"\xff\xfe") + segment(SIX)),
     "jpeg_two_exifs": jpeg_with(segment(SIX) + segment(exif(3, "little"))),
     "jpeg_exif_no_orientation": jpeg_with(segment(exif(6, "big", tag=0x0113))),
-    "jpeg_exif_orientation_of_odd_type": jpeg_with(segment(exif(6, "big", dtype=4))),
+    "jpeg_exif_orientation_of_odd_type": jpeg_with(segment(exif(6, "big", dtype=2))),
     "jpeg_exif_orientation_0": jpeg_with(segment(exif(0, "big"))),
     "jpeg_exif_orientation_9": jpeg_with(segment(exif(9, "little"))),
     "jpeg_exif_empty": jpeg_with(segment(b"Exif\0\0")),
@@ -139,6 +205,12 @@ FILES = {
     "webp_alpha_lossless": encode(RGBA, "WEBP", lossless=True, exact=True),
     "webp_orientation": encode(PHOTO, "WEBP", exif=SIX),
 }
+FILES |= ORIENTED
+FILES |= {
+    "png_wrong_checksum_of_text": png_with((b"tEXt", b"Comment\0hello"), wrong_checksum=True),
+    "png_long_text": png_with((b"zTXt", b"Comment\0\0" + zlib.compress(b"x" * 2_000_000))),
+    "png_long_profile": png_with((b"iCCP", b"profile\0\0" + zlib.compress(b"\0" * 2_000_000))),
+}
 IN_GRAPH = tf.function(decode_graph, input_signature=[tf.TensorSpec((), tf.string)])
 
 
@@ -153,10 +225,23 @@ def test_decode_graph_eager_equals_decode(name):
     np.testing.assert_array_equal(decode_graph(tf.constant(FILES[name])), images.decode(FILES[name], name))
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if "_exif_" in name or name.endswith("orientation")])
+@pytest.mark.parametrize("name", [name for name in sorted(FILES.keys() - ORIENTED) if "_exif_" in name or name.endswith("orientation")])
 def test_samples_are_turned_or_not_as_their_name_says(name):
     is_turned = "after" in name or "without_jfif" in name or name in ("webp_orientation", "png_orientation")
     assert images.decode(FILES[name], name).shape == ((61, 43, 3) if is_turned else (43, 61, 3))
+
+
+@pytest.mark.parametrize("name", ORIENTED)
+def test_images_are_turned_as_pillow_turns_them(name):
+    with Image.open(io.BytesIO(ORIENTED[name])) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image))
+    np.testing.assert_array_equal(images.decode(ORIENTED[name], name), expected)
+
+
+def test_samples_are_turned_by_their_names():
+    turned = {name for name, data in ORIENTED.items() if images.decode(data, name).shape == (61, 43, 3)}
+    still = ("too_large", "thrice", "_9", "cut", "xmp_without", "exif_1", "exif_0", "short", "other", "before", "empty", "denied")
+    assert turned == {name for name in ORIENTED if not any(part in name for part in still)}
 
 
 @pytest.mark.parametrize("order", ["big", "little"])
@@ -167,6 +252,31 @@ def test_decode_graph_turns_an_image_upright(orientation, order):
     decoded = IN_GRAPH(data).numpy()
     np.testing.assert_array_equal(decoded, images._upright(plain, orientation))
     np.testing.assert_array_equal(decoded, images.decode(data, "a"))
+
+
+@pytest.mark.parametrize("bit_depth", [8, 12])
+@pytest.mark.parametrize(
+    "name", ["png_16_bit_grey", "png_16_bit_grey_transparent", "png_8_bit_grey", "png_16_bit_rgb", "png_16_bit_grey_alpha"]
+)
+def test_decode_graph_scales_greys_of_fewer_bits_as_decode_does(name, bit_depth):
+    expected = images.decode(FILES[name], name, images.Decoding(bit_depth))
+    np.testing.assert_array_equal(decode_graph(tf.constant(FILES[name]), bit_depth), expected)
+    assert (name in ("png_16_bit_grey", "png_16_bit_grey_transparent")) == (expected != images.decode(FILES[name], name)).any()
+
+
+@pytest.mark.parametrize(("limit", "shape"), [(61 * 43, (43, 61, 3)), (61 * 43 - 1, (22, 31, 3)), (21 * 16, (11, 16, 3)), (1, (6, 8, 3))])
+@pytest.mark.parametrize("name", ["jpeg_444", "jpeg_422", "jpeg_420", "jpeg_grey", "jpeg_cmyk", "jpeg_progressive"])
+def test_a_jpeg_over_the_limit_is_reduced_alike(name, limit, shape, monkeypatch):
+    monkeypatch.setattr(images, "WHOLE_JPEG", limit)
+    monkeypatch.setattr(decode_graph_module, "WHOLE_JPEG", limit)
+    expected = images.decode(FILES[name], name)
+    assert expected.shape == shape
+    np.testing.assert_array_equal(decode_graph(tf.constant(FILES[name])), expected)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_decode_are_not_said_to_be_refused(name):
+    assert decode_graph_module.refused_kind(FILES[name][:HEAD_BYTES]) is None
 
 
 def test_a_gif_is_white_around_its_first_frame_and_where_transparent():
@@ -190,6 +300,23 @@ def test_decode_graph_runs_over_a_batch_of_strings():
     )(data)
     expected = [images.fit(images.decode(one, "a"), (8, 8), "crop") for one in data.numpy()]
     np.testing.assert_array_equal(fitted, np.stack(expected))
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        ("TIFF", encode(PHOTO, "TIFF")),
+        ("1-bit or compressed BMP", encode(PHOTO.convert("1"), "BMP")),
+        ("animated WebP", encode(PHOTO, "WEBP", save_all=True, append_images=[PHOTO.rotate(90)])),
+        ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
+        ("unknown", b"hello"),
+        ("unknown", b""),
+    ],
+)
+def test_what_is_refused_has_a_name(kind, data):
+    assert decode_graph_module.refused_kind(data[:HEAD_BYTES]) == kind
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        IN_GRAPH(data)
 
 
 @pytest.mark.parametrize(

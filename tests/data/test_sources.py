@@ -1,13 +1,17 @@
 """Folder layouts: what is found, in which order, with which label, and what each mistake is told."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tl_keras.config import DataConfig
-from tl_keras.data.sources import open_source, scan_folder
+from tl_keras.data import sources, walk
+from tl_keras.data.sources import check_source, open_labelled, open_source, scan_folder
 from tl_keras.errors import DataError
 
 
@@ -79,7 +83,8 @@ def test_hidden_files_and_folders_are_not_seen(tmp_path):
 def test_other_files_are_counted_by_ending(tmp_path):
     class_folders(tmp_path, "train/a", "train/b")
     touch(tmp_path, "train/a/notes.TXT", "train/b/deep/x.txt", "train/b/README", "labels.csv", "train/loose.png")
-    assert scan_folder(tmp_path).ignored == {".txt": 2, "": 1, ".csv": 1, ".png": 1}
+    beside = {"beside the classes": 1}
+    assert scan_folder(tmp_path).ignored == {".txt": {"a": 1, "b": 1}, "": {"b": 1}, ".csv": beside, ".png": beside}
 
 
 def test_links_to_images_are_images_and_loops_end(tmp_path):
@@ -92,11 +97,92 @@ def test_links_to_images_are_images_and_loops_end(tmp_path):
     assert index.paths == ("a/0.png", "a/link.png", "b/0.png", "b/broken.png", "c/0.png", "c/broken.png")
 
 
+def test_links_to_folders_are_followed_once(tmp_path):
+    root = class_folders(tmp_path / "photos", "a", "b", number=1)
+    class_folders(tmp_path, "more/deep", number=1)
+    for link in ("a/more", "a/twice", "b/more"):
+        (root / link).symlink_to(tmp_path / "more")
+    (tmp_path / "more/deep/up").symlink_to(tmp_path / "more")
+    (root / "b/root").symlink_to(root)
+    assert scan_folder(root).paths == ("a/0.png", "a/more/deep/0.png", "b/0.png", "b/more/deep/0.png")
+
+
+def test_a_folder_that_holds_nothing_but_itself(tmp_path):
+    class_folders(tmp_path, "a", "b", number=1)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c/loop").symlink_to(tmp_path / "c")
+    assert error_of(tmp_path).startswith(f"{tmp_path}: class 'c' has no image.")
+
+
 def test_a_class_may_be_called_like_a_split(tmp_path):
     class_folders(tmp_path, "train", "plane", "test")
     index = scan_folder(tmp_path)
     assert index.classes == ("plane", "test", "train")
     assert index.given is None
+
+
+def test_a_class_called_train_may_hold_folders_beside_its_images(tmp_path):
+    class_folders(tmp_path, "train", "train/steam", "plane")
+    assert scan_folder(tmp_path).classes == ("plane", "train")
+
+
+def test_what_systems_leave_is_not_a_class(tmp_path):
+    class_folders(tmp_path, "a", "b", "a/@eaDir", number=1)
+    touch(tmp_path, "__MACOSX/a/._0.png", "__MACOSX/0.png", "a/Thumbs.db", "b/desktop.ini", "$RECYCLE.BIN/0.png", "b/__MACOSX/0.png")
+    index = scan_folder(tmp_path)
+    assert index.paths == ("a/0.png", "b/0.png")
+    assert index.ignored == {}
+
+
+def run_folder_in(folder):
+    return touch(folder, "config.yaml", "environment.json", "rank.png")
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_run_folders_are_not_classes(tmp_path, given):
+    class_folders(tmp_path, *(f"train/{name}" if given else name for name in ("a", "b")), number=1)
+    for run in ("own", "saved_models/first", "runs/deep"):
+        run_folder_in(tmp_path / run)
+    touch(tmp_path, "saved_models/killed/scratch/pixels.npy")
+    prefix = "train/" if given else ""
+    assert scan_folder(tmp_path).paths == (f"{prefix}a/0.png", f"{prefix}b/0.png")
+
+
+def test_a_run_folder_in_a_class_takes_no_images_away(tmp_path):
+    class_folders(tmp_path, "a/2020", "b", number=1)
+    run_folder_in(tmp_path / "a/run")
+    touch(tmp_path, "c/config.yaml", "c/0.png")
+    assert scan_folder(tmp_path).paths == ("a/2020/0.png", "b/0.png", "c/0.png")
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def test_class_names_are_composed_and_paths_as_they_are_on_disk(tmp_path):
+    class_folders(tmp_path, f"train/{DECOMPOSED}", "train/cafz", f"val/{COMPOSED}", "val/cafz", number=1)
+    index = scan_folder(tmp_path)
+    assert index.classes == ("cafz", COMPOSED)
+    assert index.paths == ("train/cafz/0.png", f"train/{DECOMPOSED}/0.png", "val/cafz/0.png", f"val/{COMPOSED}/0.png")
+
+
+def test_a_model_knows_a_class_however_its_letters_are_composed(tmp_path):
+    class_folders(tmp_path, COMPOSED, "b", number=1)
+    index = open_labelled(DataConfig(source=str(tmp_path)), (DECOMPOSED, "b"))
+    assert (index.classes, index.paths) == ((DECOMPOSED, "b"), (f"{COMPOSED}/0.png", "b/0.png"))
+    np.testing.assert_array_equal(index.labels, [0, 1])
+
+
+def test_class_folders_that_look_alike(tmp_path):
+    class_folders(tmp_path, COMPOSED, DECOMPOSED)
+    message = error_of(tmp_path)
+    assert f"has two folders that look like '{COMPOSED}'; their letters are composed differently" in message
+    assert "'caf\\xe9'" in message
+    assert "'cafe\\u0301'" in message
+
+
+def test_a_class_spelt_otherwise_in_a_split(tmp_path):
+    class_folders(tmp_path, "train/Rose", "train/tulip", "val/rose", "val/tulip")
+    assert error_of(tmp_path) == f"{tmp_path}: val has a folder 'rose', and train 'Rose'. Give both the same name."
 
 
 def test_classes_within_splits_may_be_called_like_a_split(tmp_path):
@@ -136,7 +222,7 @@ def test_two_folders_for_one_split(tmp_path):
 @pytest.mark.parametrize("split", ["train", "Test"])
 def test_class_folders_beside_a_split_folder(tmp_path, split):
     class_folders(tmp_path, f"{split}/a", f"{split}/b", "c")
-    assert f"has {split}/ with folders in it and beside it 'c', which is no split" in error_of(tmp_path)
+    assert f"has {split}/ with folders in it and beside it 'c', which is not a split" in error_of(tmp_path)
 
 
 def test_splits_without_train(tmp_path):
@@ -146,7 +232,18 @@ def test_splits_without_train(tmp_path):
 
 def test_splits_without_class_folders(tmp_path):
     class_folders(tmp_path, "train", "test")
-    assert error_of(tmp_path).startswith(f"{tmp_path / 'train'}: no class folders found. It holds images, but not in class folders.")
+    assert error_of(tmp_path) == (
+        f"{tmp_path}/train: no class folders found. 'test' and 'train' are read as splits, with a folder of images per class in each: "
+        f"make {tmp_path}/train/cat, {tmp_path}/train/dog. If 'test' and 'train' are the classes, rename one of them."
+    )
+
+
+def test_a_split_without_class_folders(tmp_path):
+    class_folders(tmp_path, "train/a", "train/b", "test")
+    assert error_of(tmp_path) == (
+        f"{tmp_path}: test/ has no class folders, so what its images show is not known. Sort them into folders as in train/ "
+        "(2 classes), or move test/ elsewhere: a split that is missing is cut from train."
+    )
 
 
 def test_one_class(tmp_path):
@@ -162,7 +259,19 @@ def test_one_folder_too_high(tmp_path):
 def test_a_class_without_images(tmp_path):
     class_folders(tmp_path, "a", "b")
     touch(tmp_path, "c/readme.txt")
-    assert error_of(tmp_path) == f"{tmp_path}: class 'c' has no image. Add images, or take the folder away."
+    assert error_of(tmp_path) == f"{tmp_path}: class 'c' has no image (found 1 file ending in '.txt'). Add images, or take the folder away."
+
+
+def test_a_class_of_heic_files_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "reads_heic", lambda: False)
+    monkeypatch.setattr(walk, "reads_heic", lambda: False)
+    class_folders(tmp_path, "a", "b")
+    touch(tmp_path, "c/0")
+    (tmp_path / "c/0").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert error_of(tmp_path) == (
+        f"{tmp_path}: class 'c' has no image (found 1 file ending in '.heic'). Add images, or take the folder away. "
+        "To read .heic: pip install pillow-heif."
+    )
 
 
 def test_empty_folder(tmp_path):
@@ -194,11 +303,53 @@ def test_typo_in_a_path(tmp_path, monkeypatch):
     assert "./dta: no such folder. Did you mean 'data'?" in error_of("./dta")
 
 
-def test_typo_in_a_bare_name_sees_folders_and_tfds(tmp_path, monkeypatch):
+def test_typo_in_a_bare_name(tmp_path, monkeypatch):
     class_folders(tmp_path / "blossoms", "a", "b")
     monkeypatch.chdir(tmp_path)
-    assert error_of("blosoms") == "blosoms: no such folder, and no TFDS data set of that name. Did you mean 'blossoms'?"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "tfds"))
+    assert error_of("blosoms") == (
+        f"blosoms: no such folder, and no TFDS data set of that name on disk (looked for {tmp_path}/tfds/blosoms). Did you mean "
+        "'blossoms'? Give a folder of class folders or 'digits'; a TFDS data set is fetched with --set data.download=true."
+    )
     assert "Did you mean 'digits'?" in error_of("digts")
+    assert "Did you mean" not in error_of("photos")
+    assert "Did you mean 'blossoms'?" in error_of("Blossoms/")
+
+
+CHECK_WITHOUT_TENSORFLOW = """
+import sys
+from tl_keras.config import DataConfig
+from tl_keras.data.sources import check_source
+from tl_keras.errors import DataError
+for source in sys.argv[1:]:
+    try:
+        check_source(DataConfig(source=source))
+    except DataError as error:
+        print(error)
+    else:
+        print("found")
+sys.exit("tensorflow" in sys.modules or "tensorflow_datasets" in sys.modules)
+"""
+
+
+def test_a_source_is_checked_without_tensorflow(tmp_path):
+    class_folders(tmp_path, "photos/a", "tfds/tiny_cats/1.0.0", number=1)
+    touch(tmp_path, "tfds/tiny_cats/1.0.0/dataset_info.json")
+    sources = ["digits", "photos", "tiny_cats", "tiny_cats:1.0.0", "mnist", "photos/a/0.png", "Photos", "../nothing"]
+    environment = os.environ | {"TFDS_DATA_DIR": str(tmp_path / "tfds")}
+    command = [sys.executable, "-c", CHECK_WITHOUT_TENSORFLOW, *sources]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    answers = done.stdout.splitlines()
+    assert answers[:4] == ["found"] * 4
+    assert answers[4].startswith("mnist: no such folder, and no TFDS data set of that name on disk")
+    assert answers[5].startswith("photos/a/0.png: is a file.")
+    assert answers[6].startswith("Photos: no such folder. Did you mean 'photos'?")
+    assert answers[7].startswith("../nothing: no such folder. Give a folder")
+
+
+def test_a_set_that_may_be_fetched_is_not_refused_early():
+    check_source(DataConfig(source="mnist", download=True))
 
 
 def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
@@ -230,3 +381,46 @@ def test_order_does_not_depend_on_the_file_system(tmp_path):
     for file in sorted((tmp_path / "x/b").iterdir(), reverse=True):
         touch(tmp_path / "y", f"b/{file.name}")
     assert scan_folder(tmp_path / "x").paths == scan_folder(tmp_path / "y").paths
+
+
+# --- labelled images for a model that knows its classes ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("folders", "labels"),
+    [
+        (["bee"], {1}),  # one class
+        (["test/ant", "test/wasp"], {0, 2}),  # test alone, two of three classes
+        (["train/ant", "train/bee", "test/bee"], {1}),  # of splits only test
+        (["train/ant", "val/wasp"], {0, 2}),  # no test: all
+        (["ant", "empty/deeper"], {0}),  # a folder without images is nobody's class
+    ],
+)
+def test_labelled_images_for_a_model_need_not_be_of_every_class(tmp_path, folders, labels):
+    class_folders(tmp_path, *(folder for folder in folders if "empty" not in folder), number=2)
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    index = open_labelled(DataConfig(source=str(tmp_path)), ("ant", "bee", "wasp"))
+    assert (index.classes, set(index.labels.tolist()), index.given) == (("ant", "bee", "wasp"), labels, None)
+    assert len(index.paths) == 2 * len(labels)
+    assert all((tmp_path / path).is_file() for path in index.paths)
+
+
+def test_a_class_called_test_is_a_class_to_a_model_that_knows_it(tmp_path):
+    class_folders(tmp_path, "test", "healthy", number=2)
+    assert set(open_labelled(DataConfig(source=str(tmp_path)), ("healthy", "test")).labels.tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("folders", "given", "words"),
+    [
+        (["ant", "bees"], "", "has a class 'bees', which the model does not know. Did you mean 'bee'?"),
+        (["test/moth"], "", "/test: has a class 'moth', which the model does not know. It knows ant, bee."),
+        (["ant"], "ant", "no images in folders of the model's classes (ant, bee). If 'ant' is the class, give "),
+    ],
+)
+def test_labelled_images_that_a_model_cannot_be_measured_on(tmp_path, folders, given, words):
+    class_folders(tmp_path, *folders, number=2)
+    with pytest.raises(DataError) as caught:
+        open_labelled(DataConfig(source=str(tmp_path / given)), ("ant", "bee"))
+    assert words in str(caught.value)

@@ -1,5 +1,7 @@
 """The cut: stratified, whole, obeyed where given, the same again for the same seed; and splits.csv there and back."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -147,16 +149,39 @@ def test_splits_csv_comes_back(tmp_path):
 def test_splits_csv_is_a_plain_table(tmp_path):
     write_splits(tmp_path / "splits.csv", index_of(1, 1), np.array(["train", "val"]))
     assert (tmp_path / "splits.csv").read_text() == "path,class,split\nc00/0.png,c00,train\nc01/1.png,c01,val\n"
+    assert read_splits(tmp_path / "splits.csv", ROOT)[0].ids is None  # as older runs wrote it
+
+
+def test_splits_csv_knows_the_content_of_each_image(tmp_path):
+    ids = np.array([b"\x01" * 15, b"x" * 16, b"\0" * 4 + b"y"], "S16")  # zero bytes at the end of an id are kept
+    index = replace(index_of(1, 2), ids=ids)
+    write_splits(tmp_path / "splits.csv", index, np.array(["train", UNUSED, "test"]))
+    lines = (tmp_path / "splits.csv").read_text().splitlines()
+    assert lines[:2] == ["path,class,split,content", "c00/0.png,c00,train," + "01" * 15 + "00"]
+    again, _ = read_splits(tmp_path / "splits.csv", ROOT)
+    assert again.ids.tolist() == ids[[0, 2]].tolist()
+
+
+def test_splits_csv_holds_every_name_that_a_file_may_have(tmp_path):
+    names = ("a\rb", "a\nb", 'say "no", please', os.fsdecode(b"b\xe4r"))
+    index = index_of(1, 1, 1, 1, names=sorted(names))
+    write_splits(tmp_path / "splits.csv", index, np.array(["train", "val", "test", "train"]))
+    again, _ = read_splits(tmp_path / "splits.csv", ROOT)
+    assert again.paths == index.paths
+    assert again.classes == index.classes
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         (None, "cannot be read as a table of splits. Give the folder of a whole run."),
-        (b"\xff\xfe", "cannot be read as a table"),
+        (b"\xff\xfe", "has columns \udcff\udcfe, expected path, class, split"),
         (b"path,class,split\na.png,a\n", "cannot be read as a table"),
-        (b"", "has columns of no name, expected path, class, split."),
-        (b"file,label\n", "has columns file, label, expected path, class, split."),
+        (b"path,class,split,content\na.png,a,train\n", "cannot be read as a table"),
+        (b"path,class,split,content\na.png,a,train,xyz\n", "cannot be read as a table"),
+        (b"path,class,split,content\na.png,a,train,abcd\n", "cannot be read as a table"),
+        (b"", "has columns of no name, expected path, class, split, content."),
+        (b"file,label\n", "has columns file, label, expected path, class, split, content."),
         (b"path,class,split\na.png,a,train\nb.png,b,trian\n", "line 3 has the split 'trian', expected one of train, val, test."),
     ],
 )

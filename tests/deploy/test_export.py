@@ -1,7 +1,9 @@
 """The SavedModel agrees with the model in a process that imports only tensorflow; one that does not is refused."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -102,3 +104,14 @@ def test_parity_choice_spreads_over_what_tensorflow_reads(files, tmp_path):
     assert len(chosen) == 5
     assert {path.suffix for path in chosen} == {".png"}
     assert export.parity_choice(many[:3], 5) == [many[0], many[2]]
+
+
+def test_a_folder_whose_name_is_not_utf_8(tmp_path):
+    class Archive:
+        def write_out(self, path, verbose):
+            Path(path.encode().decode()).mkdir()  # as TensorFlow: no other path will do
+
+    for name in (b"plain", b"r\xfcn"):
+        folder = tmp_path / os.fsdecode(name)
+        export._write_out(Archive(), folder)
+        assert folder.is_dir()

@@ -15,6 +15,15 @@ from tl_keras.select.study import Outcome, best, importance, open_study, outcome
 
 SPACE = read_space({"train.head_penalty": {"float": [1e-4, 10.0], "log": True}, "features.stages": {"choice": ["last", "all"]}})
 GRID = read_space({"train.head_penalty": {"choice": [0.01, 0.1, 1.0]}, "features.stages": {"choice": ["last", "all"]}})
+WIDE = read_space(
+    {
+        "model.pooling": {"choice": ["avg", "max"]},
+        "features.stages": {"choice": ["last", "all"]},
+        "features.keep": {"choice": [0.1, 0.2, 0.3], "when": {"features.stages": "all"}},
+        "train.head_penalty": {"float": [1e-4, 10.0], "log": True},
+        "model.dropout": {"choice": [0.0, 0.1, 0.2, 0.3, 0.4]},
+    }
+)
 TUNERS = ["random", "grid", "bayesian", "hyperband"]
 EPOCHS = 9
 
@@ -61,6 +70,26 @@ def test_a_grid_knows_whether_combinations_are_left(tmp_path: Path, most: int, l
     oracle = opened(tmp_path, "grid", max_trials=most)
     ran(oracle, GRID)
     assert oracle.has_more() is left
+
+
+def test_a_grid_that_is_cut_short_is_spread_over_the_whole(tmp_path: Path) -> None:
+    told = ran(opened(tmp_path, "grid", WIDE, max_trials=40), WIDE)
+    for path, size in (("model.pooling", 2), ("features.stages", 2), ("train.head_penalty", 10), ("model.dropout", 5)):
+        assert len({each.settings.get(path) for each in told}) == size
+    assert len({json.dumps(each.settings, sort_keys=True) for each in told}) == 40
+
+
+def test_a_grid_tries_each_combination_that_counts_once(tmp_path: Path) -> None:
+    told = ran(opened(tmp_path, "grid", WIDE, max_trials=1000), WIDE)
+    assert len(told) == len({json.dumps(each.settings, sort_keys=True) for each in told}) == 10 * 5 * 2 * (1 + 3)
+
+
+def test_the_seed_of_a_grid_is_its_order(tmp_path: Path) -> None:
+    runs = [
+        [each.settings for each in ran(opened(tmp_path / name, "grid", seed=seed), GRID)] for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    assert runs[0] == runs[1] != runs[2]
+    assert sorted(map(json.dumps, runs[0])) == sorted(map(json.dumps, runs[2]))
 
 
 def test_bayesian_gathers_where_it_is_good(tmp_path: Path) -> None:

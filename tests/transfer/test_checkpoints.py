@@ -42,7 +42,7 @@ def test_best_epoch_is_the_first_of_equals(tmp_path: Path, monitor: str, values:
     for epoch, value in enumerate(values):
         assert not state.done
         keep.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 1.0, monitor: value})
-    assert state == PhaseState(epoch=4, best_epoch=best, best=values[best - 1], waited=2, done=True)
+    assert state == PhaseState(epoch=4, best_epoch=best, best=values[best - 1], trained=values[best - 1], waited=2, done=True)
     assert keep.model.stop_training
     assert [path.name for path in tmp_path.glob("*.h5")] == [f"head.best{best}.weights.h5"]
 

@@ -1,5 +1,6 @@
 """The head's own phase: solved or by steps, on raw features in the end, and continued where it was done."""
 
+import csv
 from collections.abc import Callable
 from typing import Any
 
@@ -46,13 +47,28 @@ def test_linear_head_answers_on_pixels_as_the_probe_on_features(make_task: MakeT
     assert (logits.argmax(1) == task.data.labels("val")).all()
 
 
+def test_a_solved_head_leaves_its_line_of_history(make_task: MakeTask) -> None:
+    task = make_task(mode="extract", train={"head_penalty": 0.1})
+    head.train_head(task)
+    with (task.run / "history.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert (line["phase"], line["epoch"], line["penalty"], line["learning_rate"]) == ("head", "1", "0.1", "")
+    assert float(line["seconds"]) >= 0
+    for split, prefix in (("train", ""), ("val", "val_")):
+        logits = np.asarray(task.classifier.model(pixels_of(task, split)))
+        targets = np.eye(2, dtype="float32")[task.data.labels(split)]
+        loss = float(keras.losses.CategoricalCrossentropy(from_logits=True)(targets, logits))
+        assert float(line[f"{prefix}loss"]) == pytest.approx(loss, rel=1e-3)
+        assert float(line[f"{prefix}accuracy"]) == (logits.argmax(1) == task.data.labels(split)).mean()
+
+
 def test_head_with_hidden_layers_answers_on_pixels_as_val_said(make_task: MakeTask) -> None:
     task = make_task(mode="extract", **HIDDEN)
     before = backbone_weights(task)
     head.train_head(task)
     lines = [line.split(",") for line in (task.run / "history.csv").read_text().splitlines()[1:]]
     best = min(float(line[4]) for line in lines)
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
+    loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     targets = np.eye(2, dtype="float32")[task.data.labels("val")]
     found = float(loss(targets, task.classifier.model(pixels_of(task, "val"))))
     assert [line[:2] for line in lines] == [["head", "1"], ["head", "2"], ["head", "3"]]
@@ -122,7 +138,7 @@ def test_head_on_selected_features_answers_on_pixels_and_reports_what_was_kept(m
     logits = np.asarray(task.classifier.model(pixels_of(task, "val")))
     np.testing.assert_allclose(logits, standardise(val[0]) @ found.probe.kernel + found.probe.bias, atol=1e-3)
     assert head.read_selection(task.run) == found.report()
-    assert told[-1] == f"{head.describe(found.probe)} {found.summary}"
+    assert told[-1] == f"{head.describe(found.probe)}  {found.summary}"
     again = make_task(**settings)  # goes on from the weights, and still has the report
     head.train_head(again)
     assert head.read_selection(again.run) == found.report()

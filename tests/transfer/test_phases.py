@@ -15,7 +15,7 @@ from tl_keras.errors import TrainingError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, SNAPSHOTS, RunFolder
 from tl_keras.transfer.checkpoints import HISTORY_HEADER, PhaseState
-from tl_keras.transfer.phases import Phase, run_phase
+from tl_keras.transfer.phases import Phase, measure, run_phase
 from tl_keras.transfer.schedules import Schedule
 from tl_keras.transfer.snapshots import snapshots_of
 
@@ -72,11 +72,12 @@ def go(
     patience: int | None = None,
     train: Any = batches,
     snapshots: bool = False,
+    start: dict[str, float] | None = None,
     **config: Any,
 ) -> PhaseState:
     run.path.mkdir(exist_ok=True)
     settings = TrainConfig(batch_size=BATCH, **config)
-    phase = Phase("finetune", epochs, NUM, rate, {}, patience, model if snapshots else None)
+    phase = Phase("finetune", epochs, NUM, rate, {}, patience, model if snapshots else None, start)
     return run_phase(model, train, VAL, phase, settings, run, progress or Progress())
 
 
@@ -90,8 +91,7 @@ def without_seconds(run: RunFolder) -> list[list[str]]:
 
 
 def val_loss(model: keras.Model) -> float:
-    loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1)
-    return float(loss(Y_VAL, model(X_VAL)))
+    return float(keras.losses.CategoricalCrossentropy(from_logits=True)(Y_VAL, model(X_VAL)))
 
 
 def equal(a: keras.Model, b: keras.Model) -> bool:
@@ -107,9 +107,7 @@ def test_history_has_a_line_for_each_epoch_and_tells_it(run: RunFolder) -> None:
     assert {line[6] for line in lines} == {"0.05"}
     first = [float(value) for value in lines[0][2:]]
     told_numbers, _, seconds = told.lines[0].removesuffix(" s").rpartition("  ")
-    assert told_numbers == (
-        f"finetune   1/3  train loss {first[0]:.4f} accuracy {first[1]:.4f}  val loss {first[2]:.4f} accuracy {first[3]:.4f}"
-    )
+    assert told_numbers == (f"finetune   1/3  loss {first[0]:.4f} acc {first[1]:.4f}  val loss {first[2]:.4f} acc {first[3]:.4f}")
     assert abs(float(seconds) - first[5]) < 0.06  # both are rounded, the line to 0.1
 
 
@@ -139,6 +137,63 @@ def test_patience_ends_the_phase_and_is_remembered(run: RunFolder) -> None:
     assert (state.epoch, state.best_epoch, state.waited, state.done) == (3, 1, 2, True)
     assert go(run, small_model(), epochs=9, rate=1e-9, patience=2, monitor="val_accuracy") == state
     assert len(history(run)) == 4
+
+
+@pytest.mark.parametrize("settings", [{"label_smoothing": 0.3}, {"loss": "focal"}, {"loss": "mse"}, {"class_weights": {"a": 9.0}}], ids=str)
+def test_val_loss_is_the_log_loss_whatever_training_lowers(run: RunFolder, settings: dict[str, Any]) -> None:
+    model = small_model()
+    go(run, model, epochs=1, **settings)
+    assert float(history(run)[1][4]) == pytest.approx(val_loss(model), rel=1e-4)
+    assert measure(model, VAL) == pytest.approx({"val_loss": val_loss(model), "val_accuracy": float(history(run)[1][5])}, rel=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"monitor": "val_accuracy"}, {"ema": 0.1}], ids=str)
+def test_what_a_phase_begins_with_stays_where_no_epoch_is_better(run: RunFolder, settings: dict[str, Any]) -> None:
+    model = small_model()
+    go(RunFolder(run.path / "learnt"), model, epochs=60)  # little is left to win
+    before, start = [weight.copy() for weight in model.get_weights()], measure(model, VAL)
+    state = go(run, model, start=start, rate=3.0, schedule="constant", **settings)
+    monitored = settings.get("monitor", "val_loss")
+    assert (state.epoch, state.best_epoch, state.best, state.done) == (3, 0, start[monitored], True)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    lines = history(run)[1:]
+    assert [line[:2] for line in lines] == [["finetune", str(epoch)] for epoch in range(4)]
+    assert lines[0][2:] == ["", "", f"{start['val_loss']:.6g}", f"{start['val_accuracy']:.6g}", "", ""]
+    assert sorted(path.name for path in (run / CHECKPOINTS).iterdir()) == ["finetune.epoch3.weights.h5", "finetune.json"]
+    again = small_model()
+    again.set_weights(before)
+    assert go(run, again, start=start, rate=3.0, schedule="constant", **settings) == state
+    assert equal(again, model)
+    assert history(run)[1:] == lines
+
+
+def test_an_epoch_that_is_better_than_the_beginning_stays(run: RunFolder) -> None:
+    model, told = small_model(), Told()
+    start = measure(model, VAL)
+    state = go(run, model, told, start=start)
+    assert state.best_epoch == 3
+    assert val_loss(model) == pytest.approx(float(history(run)[4][4]), rel=1e-4)
+    assert told.lines[0] == (
+        f"finetune   0/3  the head before finetuning  val loss {start['val_loss']:.4f} acc {start['val_accuracy']:.4f}"
+    )
+
+
+def test_patience_waits_for_epochs_that_get_better_though_worse_than_the_beginning(run: RunFolder) -> None:
+    state = go(run, small_model(), epochs=4, patience=1, start={"val_loss": 0.0, "val_accuracy": 1.0})
+    assert (state.epoch, state.best_epoch, state.best, state.waited) == (4, 0, 0.0, 0)
+    assert state.trained == pytest.approx(float(history(run)[-1][4]), rel=1e-4)
+
+
+@pytest.mark.parametrize("at", [2, 4])  # the lines of epochs 1 and 3
+def test_killed_and_resumed_equals_uninterrupted_from_epoch_0_on(run: RunFolder, at: int) -> None:
+    whole, whole_run, start = small_model(), RunFolder(run.path / "whole"), measure(small_model(), VAL)
+    expected = go(whole_run, whole, epochs=4, start=start)
+    with pytest.raises(KeyboardInterrupt):
+        go(run, small_model(), interrupt_at(at), epochs=4, start=start)
+    resumed = small_model()
+    assert go(run, resumed, epochs=4, start=start) == expected
+    assert equal(resumed, whole)
+    assert without_seconds(run) == without_seconds(whole_run)
 
 
 @pytest.mark.parametrize("patience", [None, 1])

@@ -101,8 +101,22 @@ def test_a_class_that_is_too_small_and_unknown_names_are_said_before_anything_is
         make_task(train={"class_weights": {"bird": 2.0}})
 
 
-def test_pretraining_identifies_and_freezes_nothing(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare.Pixels, "identify", never)
+@pytest.mark.parametrize("mode", ["extract", "pretrain"])
+def test_a_run_does_not_go_on_with_other_images(make_task: MakeTask, photo_folder: Callable[..., Path], mode: str) -> None:
+    root = photo_folder(per_class=4)
+    task = make_task(mode=mode, data={"source": str(root)})
+    index, _ = read_splits(task.run / SPLITS, root)
+    prepare.prepare_task(task.config, index, task.run, Progress())
+    (root / index.paths[5]).write_bytes((root / index.paths[1]).read_bytes())
+    with pytest.raises(DataError, match=r"of 8 images of this run, 1 is not what the run knows; the first is dog/001\.jpg\."):
+        prepare.prepare_task(task.config, index, task.run, Progress())
+
+
+def test_a_run_s_configuration_names_the_backbone_as_the_table_does(make_task: MakeTask) -> None:
+    assert make_task(mode="pretrain", model={"backbone": "Small-ResNet"}).config.model.backbone == "small_resnet"
+
+
+def test_pretraining_freezes_nothing(make_task: MakeTask) -> None:
     task = make_task(mode="pretrain", runtime={"precision": "auto"})
     assert (task.frozen, task.tail, task.precision) == (None, (), Choice("float32"))
     assert task.data.pixels.good.all()
@@ -159,7 +173,7 @@ def test_extracting_without_room_is_said_before_anything_is_computed(
         make_task(mode="extract", features={"max_gb": 1e-6, "stages": "last"}, runtime={"precision": "float32"})
     assert str(caught.value) == (
         f"{own_store}: 0.00 GB of features are needed and 0.00 GB are free under features.max_gb=1e-06 and on the disk. "
-        "Raise it, free the disk, take features.stages=last, or run: tl-keras cache prune."
+        "Raise it, free the disk, or take features.stages=last."
     )
     assert not own_store.exists()
 

@@ -173,6 +173,21 @@ def test_constant_features_stay_finite() -> None:
     np.testing.assert_array_equal(Standardiser.fit(features)(features), np.zeros((10, 2)))
 
 
+def test_rounding_is_no_feature() -> None:
+    noise = np.random.default_rng(0).normal(0, 1e-7, (10, 50)).astype(np.float32)
+    features = 3 + noise
+    np.testing.assert_array_equal(Standardiser.fit(features).scale, np.ones(50))
+    assert Standardiser.fit(features + 1e-4 * np.arange(10, dtype=np.float32)[:, None]).scale.max() < 1e-3
+
+
+@pytest.mark.parametrize("num", [6, 60])
+def test_features_that_are_the_same_for_all_are_answered_by_the_bias(num: int) -> None:
+    features, labels = np.full((num, 40), 3.0, np.float32), np.array([0, 0, 1] * (num // 3), np.int32)
+    found = fit_linear_probe((features, labels), (features, labels), Standardiser.fit(features), np.ones(2, np.float32))
+    assert found.val_accuracy == pytest.approx(2 / 3)
+    assert np.isfinite(found.kernel).all()
+
+
 @pytest.mark.parametrize("hidden", [(), (6,)])
 def test_folded_head_on_raw_features_is_the_head_on_standardised_ones(hidden: tuple[int, ...]) -> None:
     keras.utils.set_random_seed(0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tl_keras.errors import StoreError
 from tl_keras.transfer import store as module
-from tl_keras.transfer.store import ABANDONED_S, ABOUT, Collection, Store, describe, feature_folder, prune
+from tl_keras.transfer.store import ABANDONED_S, ABOUT, Collection, Store, Stored, describe, feature_folder, prune
 
 DAY_S = 86_400
 PEOPLE = {"backbone": "b", "output": "pooled", "view": 0, "image_size": [16, 16]}
@@ -289,8 +289,16 @@ def test_the_limit_is_on_all_collections_together(tmp_path: Path) -> None:
         Store(tmp_path, sum(sizes) / 1e9).require_room(30_000_000)
     assert str(caught.value) == (
         f"{tmp_path}: 0.03 GB of features are needed and 0.00 GB are free under features.max_gb={sum(sizes) / 1e9:g} and on the disk. "
-        "Raise it, free the disk, take features.stages=last, or run: tl-keras cache prune."
+        "Raise it, free the disk, or take features.stages=last. To remove features that were stored before: tl-keras cache prune --all."
     )
+
+
+def test_too_little_room_names_the_limit_to_prune_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = Stored(tmp_path, {}, 1, 5_000_000_000, 0.0)
+    monkeypatch.setattr(module, "describe", lambda _: [stored])
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10**12}))
+    with pytest.raises(StoreError, match=r"tl-keras cache prune --max-gb 3\.99\.$"):
+        Store(tmp_path, 6.0).require_room(2_001_000_000)
 
 
 def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,7 +310,7 @@ def test_a_full_disk_is_said_before_anything_is_written(tmp_path: Path, monkeypa
         store.require_room(120_000_000)
     assert str(caught.value) == (
         f"{store.root}: 0.12 GB of features are needed and 0.09 GB are free under features.max_gb=20 and on the disk. "
-        "Raise it, free the disk, take features.stages=last, or run: tl-keras cache prune."
+        "Raise it, free the disk, or take features.stages=last."
     )
     assert not (tmp_path / "none").exists()
 

@@ -47,3 +47,23 @@ def file_id(path: Path) -> bytes:
 def numbers(ids: Ids) -> NDArray[np.int64]:
     """A number in [0, 2**32) from each id, for the random draws of an image: (n,)."""
     return np.ascontiguousarray(ids).view("<u4").reshape(len(ids), -1)[:, 0].astype(np.int64)
+
+
+def to_hex(content: bytes) -> str:
+    """One id as text, 32 hexadecimal digits."""
+    return content.ljust(ID_BYTES, b"\0").hex()
+
+
+def from_hex(texts: Sequence[str]) -> Ids:
+    """Ids from what `to_hex` made of them.
+
+    Raises:
+        ValueError: a text is not 32 hexadecimal digits.
+    """
+    ids = np.empty(len(texts), f"S{ID_BYTES}")
+    for row, text in enumerate(texts):
+        content = bytes.fromhex(text)
+        if len(content) != ID_BYTES:
+            raise ValueError(f"'{text}' is not an id of {ID_BYTES} bytes")
+        ids[row] = content
+    return ids

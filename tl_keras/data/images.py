@@ -4,47 +4,93 @@ Training's evaluation, prediction and export all see an image as `fit(decode(...
 labels, splits, batches or preprocessing. Pixels go to `pipeline`; the exported model calls `decode_graph` and `fit`.
 """
 
+import logging
 import re
-import struct
+import threading
 import warnings
+import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
 import tensorflow as tf
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
+from tl_keras.config import DataConfig
+from tl_keras.data.decode_graph import REDUCTIONS, WHOLE_JPEG
 from tl_keras.data.decode_graph import decode_graph as decode_graph
+from tl_keras.data.formats import image_format
+from tl_keras.data.orientation import of_exif, orientation, png_chunks
 from tl_keras.errors import BadImageError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 LETTERBOX_COLOUR = 128  # mid-grey: near zero after every preprocessing, and no edge against dark or bright photos
 
-CONTRACT = f"1 {PIL.__version__}"  # which pixels these are; the number goes up with any change here that moves one
+CONTRACT = f"2 {PIL.__version__}"  # which pixels these are; the number goes up with any change here that moves one
 
 Pixels = NDArray[np.uint8]
 
-_MAGIC = {  # Pillow's name of each format that is read -> how its files begin
-    "JPEG": rb"\xff\xd8\xff",
-    "PNG": rb"\x89PNG\r\n\x1a\n",
-    "GIF": rb"GIF8[79]a",
-    "BMP": rb"BM",
-    "WEBP": rb"RIFF....WEBP",
-    "TIFF": rb"II\*\0|MM\0\*|II\+\0|MM\0\+",
+_PLUGINS: dict[str, type[Image.Image]] = {
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "png": PngImagePlugin.PngImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "tiff": TiffImagePlugin.TiffImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
 }
+_TIFF_CHANNELS = ("unknown pixel mode", "unknown data organization", "Invalid value for samples per pixel")  # as Pillow says it
 _SHOWN_BYTES = 12  # of a file that is no image, in the error
 _PILLOW_NOISE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it would print between progress bars is in the error too
+_HUGE = threading.Lock()  # of images that take more than half a gigabyte, one is decoded at a time
 
 
-def decode(data: bytes, name: str) -> Pixels:
+@dataclass(frozen=True)
+class Decoding:
+    """What the settings of a run say of decoding.
+
+    Attributes:
+        bit_depth: of greys in 16-bit files: white is 2**bit_depth - 1, and what is brighter is white. Other files do not
+            depend on it.
+        max_megapixels: more are refused.
+    """
+
+    bit_depth: int = 16
+    max_megapixels: float = 178.9
+
+    @classmethod
+    def of(cls, config: DataConfig) -> "Decoding":
+        """What a run's settings say."""
+        return cls(config.bit_depth, config.max_megapixels)
+
+    @property
+    def contract(self) -> str:
+        """Which pixels these are, for keys of what is computed from them."""
+        return CONTRACT if self.bit_depth == 16 else f"{CONTRACT}, {self.bit_depth}-bit greys"
+
+
+DEFAULT = Decoding()
+
+
+class _NotReadError(Exception):
+    """A file that may be whole, and whose kind is not read; the text says so behind the file's name."""
+
+
+def decode(data: bytes, name: str, decoding: Decoding = DEFAULT) -> Pixels:
     """Decode an image file to upright RGB on white, the same on every machine.
 
-    The first frame of an animation; EXIF orientation applied; grey repeated; alpha composited on white; of 16 bits the
-    upper 8; CMYK as (255 - c) * (255 - k) // 255. An embedded colour profile is ignored.
+    The first frame of an animation; orientation applied (see `orientation`); grey repeated; alpha composited on white; of 16
+    bits the upper 8, or the upper 8 of `bit_depth` where greys are concerned; CMYK as (255 - c) * (255 - k) // 255. An embedded
+    colour profile is ignored. A JPEG of more than `WHOLE_JPEG` pixels (179 million) is decoded at a half, a quarter or an eighth
+    of its size, the largest that is no more: JPEG's own reduction, which needs little memory and which TensorFlow has, too.
 
     Args:
         data: the whole file. Its first bytes say what it is; a misleading ending does no harm.
@@ -54,22 +100,26 @@ def decode(data: bytes, name: str) -> Pixels:
         uint8 (height, width, 3).
 
     Raises:
-        BadImageError: empty, not of a known format, truncated or damaged, 32-bit, or over twice
-            `PIL.Image.MAX_IMAGE_PIXELS` (179 million) pixels.
+        BadImageError: empty, not of a known format, truncated or damaged, of more than `max_megapixels`, or of pixels without
+            a known range.
     """
-    kind = _kind(data, name)
+    if not data:
+        raise BadImageError(f"{name}: is empty (0 bytes)")
+    kind = image_format(data)
+    if kind is None:
+        raise BadImageError(f"{name}: is not an image (first bytes {data[:_SHOWN_BYTES]!r})")
     _silence_pillow()
     try:
-        with Image.open(BytesIO(data), formats=[kind]) as image:
-            frame = image.tile[0].extents if kind == "GIF" else None
-            image.load()
-            _mend_info(image, data)
-            pixels = _upright(_rgb(image), _orientation(image.info.get("exif", b"")))
-            return pixels if frame is None else _on_canvas(pixels, frame)
+        with _open(kind, data) as image:
+            _check_size(image, decoding)
+            with _HUGE if image.width * image.height > WHOLE_JPEG else nullcontext():
+                return _pixels(image, kind, data, decoding.bit_depth)
+    except _NotReadError as error:
+        raise BadImageError(f"{name}: {error}") from error
     except Image.DecompressionBombError as error:
-        raise BadImageError(f"{name}: is too large ({_one_line(error)})") from error
+        raise BadImageError(f"{name}: is a larger {kind.upper()} than Pillow reads ({_one_line(error)})") from error
     except Exception as error:  # Pillow's readers raise a dozen types on damaged files, SyntaxError and KeyError among them
-        raise BadImageError(f"{name}: is a truncated or damaged {kind} ({_one_line(error)})") from error
+        raise BadImageError(f"{name}: is a truncated or damaged {kind.upper()} ({_one_line(error)})") from error
 
 
 def fit(pixels: tf.Tensor, image_size: tuple[int, int], resize: str) -> tf.Tensor:
@@ -97,7 +147,7 @@ def fit(pixels: tf.Tensor, image_size: tuple[int, int], resize: str) -> tf.Tenso
     return tf.ensure_shape(fitted, (pixels.shape[0], *image_size, 3))
 
 
-def load(path: Path, image_size: tuple[int, int], resize: str) -> Pixels:
+def load(path: Path, image_size: tuple[int, int], resize: str, decoding: Decoding = DEFAULT) -> Pixels:
     """Read, decode and fit one file; safe to call from many threads, which then run in parallel.
 
     Returns:
@@ -110,17 +160,79 @@ def load(path: Path, image_size: tuple[int, int], resize: str) -> Pixels:
         data = path.read_bytes()
     except OSError as error:
         raise BadImageError(f"{path}: cannot be read ({error.strerror})") from error
-    fitted: Pixels = _compiled_fit(image_size, resize)(decode(data, str(path))).numpy()
+    fitted: Pixels = _compiled_fit(image_size, resize)(decode(data, str(path), decoding)).numpy()
     return fitted
 
 
-def _kind(data: bytes, name: str) -> str:
-    if not data:
-        raise BadImageError(f"{name}: is empty (0 bytes)")
-    for kind, magic in _MAGIC.items():
-        if re.match(magic, data, re.DOTALL):
-            return kind
-    raise BadImageError(f"{name}: is not an image (first bytes {data[:_SHOWN_BYTES]!r})")
+def _open(kind: str, data: bytes) -> Any:
+    """Pillow's reader of a kind of file, by itself: `Image.open` would choose one anew, and refuse large images for all alike."""
+    if kind == "png":
+        data = _without_annexes(data)
+    plugin = _heif_plugin() if kind == "heic" else _PLUGINS[kind]
+    if kind == "avif" and not AvifImagePlugin.SUPPORTED:
+        raise _NotReadError("is an AVIF image, which this build of Pillow does not read. Install another: pip install 'pillow>=11.3'.")
+    try:
+        image: Any = plugin(BytesIO(data))  # type: ignore[call-arg]
+    except SyntaxError as error:
+        if kind == "tiff" and str(error) in _TIFF_CHANNELS:
+            raise _NotReadError(
+                f"is a TIFF whose number or type of channels is not read ({_one_line(error)}). Save it as 8-bit grey or RGB."
+            ) from error
+        raise
+    if kind == "jpeg":
+        _reduce(image)
+    return image
+
+
+def _heif_plugin() -> Any:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise _NotReadError("is a HEIC image, which pillow-heif reads. Install it: pip install pillow-heif.") from error
+    return HeifImageFile
+
+
+def _without_annexes(png: bytes) -> bytes:
+    """A PNG with nothing but what its pixels need: Pillow gives up on a long text or a wrong checksum where it does not matter."""
+    kept, at = [png[:8]], 8
+    for name, begin, end in png_chunks(png):
+        if not name.isalpha() or end + 4 > len(png):
+            break  # damaged: Pillow says how
+        is_needed = name[0] & 0x20 == 0  # a capital letter
+        if is_needed or (name == b"tRNS" and zlib.crc32(png[begin - 4 : end]) == int.from_bytes(png[end : end + 4], "big")):
+            kept.append(png[begin - 8 : end + 4])
+        at = end + 4
+    return b"".join([*kept, png[at:]])
+
+
+def _reduce(jpeg: JpegImagePlugin.JpegImageFile) -> None:
+    width, height = jpeg.size
+    for ratio in REDUCTIONS:
+        if -(-width // ratio) * -(-height // ratio) <= WHOLE_JPEG:
+            break
+    if ratio > 1:
+        jpeg.draft(None, (width // ratio, height // ratio))
+
+
+def _check_size(image: Image.Image, decoding: Decoding) -> None:
+    megapixels = image.width * image.height / 1e6
+    if megapixels > decoding.max_megapixels:
+        shown = f"{megapixels:,.0f}" if megapixels >= 1 else f"{megapixels:g}"
+        raise _NotReadError(
+            f"has {shown} megapixels ({image.width} x {image.height}), more than data.max_megapixels={decoding.max_megapixels:g}. "
+            "Raise it if you trust the file."
+        )
+
+
+def _pixels(image: Any, kind: str, data: bytes, bit_depth: int) -> Pixels:
+    frame = image.tile[0].extents if kind == "gif" else None
+    image.load()
+    _mend_info(image, data)
+    turned = (
+        of_exif(image.info.get("exif") or b"") or 1 if kind in ("heic", "avif") else orientation(kind, data)
+    )  # a TIFF is turned by Pillow
+    pixels = _upright(_rgb(image, bit_depth), turned)
+    return pixels if frame is None else _on_canvas(pixels, frame)
 
 
 def _silence_pillow() -> None:
@@ -133,7 +245,8 @@ def _silence_pillow() -> None:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """What Pillow says, without the address of an object, which is another at each run."""
+    return " ".join(re.sub(r"<[\w.]+ object at 0x\w+>", "the file", str(error)).split()) or type(error).__name__
 
 
 def _mend_info(image: Image.Image, data: bytes) -> None:
@@ -151,14 +264,14 @@ def _on_canvas(pixels: Pixels, frame: tuple[int, int, int, int]) -> Pixels:
     return canvas
 
 
-def _rgb(image: Image.Image) -> Pixels:
+def _rgb(image: Image.Image, bit_depth: int) -> Pixels:
     """uint8 (h, w, 3) of a loaded image of any mode."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return np.asarray(image)
     if image.mode in ("I", "F"):
-        raise ValueError(f"32-bit pixels of mode {image.mode!r} have no known range; save it with 8 or 16 bits")
+        raise _NotReadError(_no_range(image))
     if image.mode.startswith("I;16"):
-        return _rgb_from_16_bit(np.asarray(image), image.info.get("transparency"))
+        return _rgb_from_16_bit(np.asarray(image), image.info.get("transparency"), bit_depth)
     if image.mode == "CMYK":
         cmyk = np.asarray(image)
         inverted = image.format == "JPEG" and "adobe" not in image.info  # Pillow takes every CMYK JPEG for Adobe's
@@ -168,8 +281,16 @@ def _rgb(image: Image.Image) -> Pixels:
     return np.asarray(image.convert("RGB"))
 
 
-def _rgb_from_16_bit(grey: NDArray[np.uint16], transparent: int | None) -> Pixels:
-    upper = (grey >> 8).astype(np.uint8)
+def _no_range(image: Image.Image) -> str:
+    values = np.asarray(image)
+    values = values[np.isfinite(values)]
+    held = f" ({values.min():.4g} to {values.max():.4g} here)" if values.size else ""
+    number = "floating-point numbers" if image.mode == "F" else "32-bit or signed integers"
+    return f"its pixels are {number}{held}, of which nobody knows what is white. Scale all such images alike and save them with 8 bits."
+
+
+def _rgb_from_16_bit(grey: NDArray[np.uint16], transparent: int | None, bit_depth: int) -> Pixels:
+    upper = np.minimum(grey >> (bit_depth - 8), 255).astype(np.uint8)
     if transparent is not None:
         upper[grey == transparent] = 255
     return np.repeat(upper[..., np.newaxis], 3, axis=-1)
@@ -183,23 +304,6 @@ def _rgb_from_cmyk(cmyk: Pixels) -> Pixels:
 def _on_white(rgba: Pixels) -> Pixels:
     colour, alpha = rgba[..., :3].astype(np.int32), rgba[..., 3:].astype(np.int32)
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def _orientation(exif: bytes) -> int:
-    """Tag 0x0112 of the first directory, 1 to 8; 1 where it is missing or makes no sense. (TIFF files: Pillow turns them.)"""
-    tiff = exif.removeprefix(b"Exif\0\0")
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
-    if order is None or len(tiff) < 8:
-        return 1
-    (directory,) = struct.unpack_from(order + "I", tiff, 4)
-    if directory + 2 > len(tiff):
-        return 1
-    (count,) = struct.unpack_from(order + "H", tiff, directory)
-    for entry in range(directory + 2, min(directory + 2 + 12 * count, len(tiff) - 11), 12):
-        tag, dtype, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
-        if tag == 0x0112 and dtype == 3:
-            return value if 1 <= value <= 8 else 1
-    return 1
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

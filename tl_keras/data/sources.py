@@ -5,32 +5,40 @@ as such, once. Nothing is decoded here; the next stop is `splits`.
 """
 
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import unpack
-from tl_keras.data.images import IMAGE_SUFFIXES
+from tl_keras.data.content import Ids
+from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
+from tl_keras.data.walk import (
+    BESIDE,
+    HEIC,
+    IMAGE_SUFFIXES,
+    INSTALL_HEIC,
+    Files,
+    LeftOut,
+    files_below,
+    holds_runs,
+    loose_files,
+    peek,
+    reads_heic,
+    subfolders,
+)
 from tl_keras.errors import DataError
 
+NEAR = 0.75  # likeness from which a name is taken for a misspelt other: 'flowrs' for 'flowers', but not 'photos' for 'toto'
 SPLITS = ("train", "val", "test")
-SPLIT_FOLDERS = {  # in any case
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
-Files = tuple[list[str], Counter[str]]  # images as POSIX paths, and how many other files there are of each ending
+ClassFolders = dict[str, str]  # name of each class, in Unicode's composed form (NFC), sorted -> its folder as it is on disk
 
 
 @dataclass(frozen=True)
@@ -39,11 +47,12 @@ class Index:
 
     Attributes:
         root: the folder that `paths` are relative to.
-        classes: names, sorted; a label is a position in this tuple.
+        classes: names in Unicode's composed form (NFC), sorted; a label is a position in this tuple.
         paths: POSIX paths relative to `root`, n of them.
         labels: int32 (n,), each in [0, len(classes)).
         given: the split of each file where the folders say it, each of `SPLITS`; None where splits are to be cut.
-        ignored: how many files were passed over, by ending ('' for none).
+        ignored: the files that are no images, or that cannot be read here; see `walk.left_out_lines`.
+        ids: what the content of each file was known by when the index was written; None where nobody has read the files yet.
     """
 
     root: Path
@@ -51,7 +60,8 @@ class Index:
     paths: tuple[str, ...]
     labels: NDArray[np.int32]
     given: tuple[str, ...] | None
-    ignored: dict[str, int]
+    ignored: LeftOut
+    ids: Ids | None = None
 
 
 def open_source(config: DataConfig) -> Index:
@@ -64,61 +74,177 @@ def open_source(config: DataConfig) -> Index:
     Raises:
         DataError: nothing of that name, no images, fewer than two classes, or classes that differ between splits.
     """
+    root = find_root(config)
     try:
-        return scan_folder(_folder_of(config))
+        return scan_folder(root)
     except OSError as error:
-        raise DataError(f"{config.source}: cannot be read ({error.strerror or error}). Give a folder that you may read.") from error
+        raise _unreadable(config, error) from error
+
+
+def find_root(config: DataConfig) -> Path:
+    """The folder that `data.source` names, or into which it is unpacked; what lies in it is not looked at.
+
+    Raises:
+        DataError: nothing of that name.
+    """
+    check_source(config)
+    try:
+        return _folder_of(config)
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
+    """Find labelled images for a model that knows its classes already: some of them may have no image, or no folder.
+
+    Args:
+        config: `source` as in `open_source`; of train/, val/ and test/ any may be missing, and where there is test/, it alone is read.
+        classes: what the model knows, in the order of the labels.
+
+    Raises:
+        DataError: nothing of that name, no images, or images of a class that the model does not know.
+    """
+    root = find_root(config)
+    try:
+        return _scan_known(root, tuple(classes))
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def _scan_known(root: Path, classes: tuple[str, ...]) -> Index:
+    known = {class_name(name): name for name in classes}  # older models may have names that are not composed
+    folders = _candidates(root)
+    by_split = {SPLIT_FOLDERS[name.lower()]: f"{name}/" for name in folders if name.lower() in SPLIT_FOLDERS and name not in known}
+    wheres = [by_split["test"]] if "test" in by_split else list(by_split.values()) or [""]
+    found: dict[str | None, dict[str, Files]] = {}
+    for where in wheres:
+        inside = _classes(root / where, subfolders(root / where) if where else folders)
+        files = {name: files_below(root, f"{where}{folder}", [root]) for name, folder in inside.items()}
+        unknown = sorted(name for name in files if files[name].images and name not in known)
+        if unknown:
+            near = get_close_matches(unknown[0], known, n=1, cutoff=NEAR)
+            hint = f" Did you mean '{near[0]}'?" if near else f" It knows {', '.join(classes)}."
+            raise DataError(f"{root / where}: has a class '{unknown[0]}', which the model does not know.{hint}")
+        found[where] = {known[name]: files.get(name, Files([], Counter())) for name in known}
+    index = _index(root, classes, found, loose_files(root))
+    if not index.paths:
+        above = f" If '{root.name}' is the class, give {root.parent}." if class_name(root.name) in known else ""
+        raise DataError(f"{root}: no images in folders of the model's classes ({', '.join(classes)}).{above}")
+    return replace(index, given=None)
+
+
+def check_source(config: DataConfig) -> None:
+    """Refuse a `data.source` that there is not: cheap, without TensorFlow or the network, and nothing below it is read.
+
+    Raises:
+        DataError: no such folder, a file, a folder that may not be read, or a TFDS data set that is neither on disk nor to be fetched.
+    """
+    source, path = config.source, Path(config.source).expanduser()
+    try:
+        if source == "digits":
+            return
+        if path.is_dir():
+            os.scandir(path).close()
+        elif path.exists():
+            raise DataError(f"{source}: is a file. Give the folder that holds one folder of images per class.")
+        elif not unpack.looks_like_tfds(source) or ("/" in source and path.parent.is_dir()):
+            raise DataError(f"{source}: no such folder.{_neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
+        elif not config.download and not unpack.is_tfds_on_disk(source):
+            looked = unpack.tfds_folder() / source.partition(":")[0]
+            raise DataError(
+                f"{source}: no such folder, and no TFDS data set of that name on disk (looked for {looked}).{_neighbour(path)} "
+                "Give a folder of class folders or 'digits'; a TFDS data set is fetched with --set data.download=true."
+            )
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def _unreadable(config: DataConfig, error: OSError) -> DataError:
+    return DataError(f"{config.source}: cannot be read ({error.strerror or error}). Give a folder that you may read.")
 
 
 def _folder_of(config: DataConfig) -> Path:
-    source = config.source
-    path = Path(source).expanduser()
-    if source == "digits":
+    path = Path(config.source).expanduser()
+    if config.source == "digits":
         return unpack.digits()
     if path.is_dir():
         return unpack.prepared_tfds(path) if unpack.is_prepared_tfds(path) else path
-    if path.exists():
-        raise DataError(f"{source}: is a file. Give the folder that holds one folder of images per class.")
-    if not unpack.looks_like_tfds(source) or ("/" in source and path.parent.is_dir()):
-        raise DataError(f"{source}: no such folder.{_neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
-    return unpack.named_tfds(source, download=config.download, timeout_s=config.download_timeout_s)
+    return unpack.named_tfds(config.source, download=config.download, timeout_s=config.download_timeout_s)
 
 
 def _neighbour(path: Path) -> str:
-    near = get_close_matches(path.name, _folders(path.parent), n=1) if path.parent.is_dir() else []
-    return f" Did you mean '{path.parent / near[0]}'?" if near else ""
+    """A hint at the folder, or the digits, that a name may be a slip of; '' where nothing is really like it."""
+    known = subfolders(path.parent) if path.parent.is_dir() else []
+    by_lower = {name.lower(): name for name in [*(["digits"] if path.parent == Path() else []), *known]}
+    near = get_close_matches(path.name.lower(), by_lower, n=1, cutoff=NEAR)
+    return f" Did you mean '{path.parent / by_lower[near[0]]}'?" if near else ""
 
 
 def scan_folder(root: Path) -> Index:
     """Read the class folders below `root`; see `open_source` for the layouts and errors.
 
-    Hidden files and folders, and links to folders below a class folder, are not followed.
+    Hidden files, what systems leave in folders, and run folders of this package are not seen.
     """
-    folders = _folders(root)
-    holds_folders = [name for name in folders if name.lower() in SPLIT_FOLDERS and _folders(root / name)]
-    only_splits = len(folders) > 1 and all(name.lower() in SPLIT_FOLDERS for name in folders)
-    if holds_folders or only_splits:  # a class may be called 'train', but such a class holds images
-        return _scan_given_splits(root, _split_folders(root, folders))
-    _check_found(root, folders, files := _class_files(root, "", folders))
-    return _index(root, tuple(folders), {None: files}, _loose(root))
+    folders = _candidates(root)
+    by_split = _split_folders(root, folders)
+    if by_split:
+        return _scan_given_splits(root, by_split)
+    check_layout(root, folders)
+    classes = _classes(root, folders)
+    files = {name: files_below(root, folder, [root]) for name, folder in classes.items()}
+    _check_found(root, classes, files)
+    return _index(root, tuple(classes), {None: files}, loose_files(root))
 
 
-def _folders(root: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+def _candidates(root: Path) -> list[str]:
+    """The folders that may be classes or splits."""
+    return [name for name in subfolders(root) if not holds_runs(root / name)]
+
+
+def class_name(folder: str) -> str:
+    """The name of a class from that of its folder: composed (NFC), as macOS may write it decomposed and others do not."""
+    return unicodedata.normalize("NFC", folder)
+
+
+def _classes(root: Path, folders: Sequence[str]) -> ClassFolders:
+    """The class of each folder.
+
+    Raises:
+        DataError: two folders differ in nothing but how their letters are composed.
+    """
+    found: ClassFolders = {}
+    for folder in folders:
+        twin = found.setdefault(class_name(folder), folder)
+        if twin != folder:
+            raise DataError(
+                f"{root}: has two folders that look like '{class_name(folder)}'; their letters are composed differently (Unicode NFC "
+                f"and NFD: {folder!a} and {twin!a}). Move the images of one into the other."
+            )
+    return dict(sorted(found.items()))
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
-    """The folder of each split that is there, in the order of `SPLITS`."""
-    strange = [name for name in folders if name.lower() not in SPLIT_FOLDERS]
+    """The folder of each split that is there, in the order of `SPLITS`; empty where the folders are classes.
+
+    A class may be called 'train', but such a class holds images.
+    """
+    named = [name for name in folders if name.lower() in SPLIT_FOLDERS]
+    strange = [name for name in folders if name not in named]
+    looks = {name: peek(root / name) for name in named}
+    holding_folders = [name for name, (holds_images, inner) in looks.items() if inner and not (holds_images and strange)]
+    if not holding_folders and (strange or len(named) < 2):
+        return {}
+    if not holding_folders:
+        raise DataError(_unlabelled(root, named))
     by_split: dict[str, str] = {}
-    for name in (name for name in folders if name not in strange):
+    for name in named:
         split = SPLIT_FOLDERS[name.lower()]
         if split in by_split:
             raise DataError(f"{root}: has both {by_split[split]}/ and {name}/ for the {split} split. Keep one of them.")
         by_split[split] = name
     if strange:
         raise DataError(
-            f"{root}: has {next(iter(by_split.values()))}/ with folders in it and beside it '{strange[0]}', which is no split "
+            f"{root}: has {next(iter(by_split.values()))}/ with folders in it and beside it '{strange[0]}', which is not a split "
             f"(train, val, test). Move the class folders into train/, or take '{strange[0]}' away."
         )
     if "train" not in by_split:
@@ -126,92 +252,100 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
     return {split: by_split[split] for split in SPLITS if split in by_split}
 
 
+def _unlabelled(root: Path, named: list[str]) -> str:
+    """What is said where folders have the names of splits, and no class folders in them."""
+    folder = next((name for name in named if SPLIT_FOLDERS[name.lower()] == "train"), named[0])
+    quoted = " and ".join(f"'{name}'" for name in named)
+    return (
+        f"{root / folder}: no class folders found. {quoted} are read as splits, with a folder of images per class in each: "
+        f"make {root / folder / 'cat'}, {root / folder / 'dog'}. If {quoted} are the classes, rename one of them."
+    )
+
+
 def _scan_given_splits(root: Path, by_split: dict[str, str]) -> Index:
-    classes = _folders(root / by_split["train"])
-    by_split_files: dict[str | None, dict[str, Files]] = {}
-    loose = _loose(root)
+    names: tuple[str, ...] = ()
+    found: dict[str | None, dict[str, Files]] = {}
+    loose = loose_files(root)
     for split, folder in by_split.items():
-        if split != "train":
-            _check_same_classes(root, folder, _folders(root / folder), classes)
-        by_split_files[split] = _class_files(root, f"{folder}/", classes)
-        _check_found(root / folder, classes, by_split_files[split])
-        loose += _loose(root / folder)
-    return _index(root, tuple(classes), by_split_files, loose)
+        folders = subfolders(root / folder)
+        check_depth(root / folder, folders)
+        classes = _classes(root / folder, folders)
+        if split == "train":
+            check_layout(root / folder, folders)
+            names = tuple(classes)
+        else:
+            _check_same_classes(root, folder, list(classes), list(names))
+        found[split] = {name: files_below(root, f"{folder}/{inner}", [root, root / folder]) for name, inner in classes.items()}
+        _check_found(root / folder, classes, found[split])
+        loose += loose_files(root / folder)
+    return _index(root, names, found, loose)
 
 
 def _check_same_classes(root: Path, split: str, found: list[str], classes: list[str]) -> None:
     missing, extra = sorted(set(classes) - set(found)), sorted(set(found) - set(classes))
+    if not found:
+        raise DataError(
+            f"{root}: {split}/ has no class folders, so what its images show is not known. Sort them into folders as in train/ "
+            f"({len(classes)} classes), or move {split}/ elsewhere: a split that is missing is cut from train."
+        )
+    near = get_close_matches(extra[0], missing or classes, n=1, cutoff=NEAR) if extra else []
+    if missing and near:
+        raise DataError(f"{root}: {split} has a folder '{extra[0]}', and train '{near[0]}'. Give both the same name.")
     if missing:
         raise DataError(
             f"{root}: {split} has no folder '{missing[0]}', which train has ({len(classes)} classes). "
             f"Add {split}/{missing[0]}, or drop {split}/ to split train."
         )
     if extra:
-        near = get_close_matches(extra[0], classes, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else f" Add train/{extra[0]}, or take {split}/{extra[0]} away."
         raise DataError(f"{root}: {split} has a folder '{extra[0]}', which train has not ({len(classes)} classes).{hint}")
 
 
-def _class_files(root: Path, prefix: str, classes: list[str]) -> dict[str, Files]:
-    return {name: _sorted_out(_walk(root, f"{prefix}{name}")) for name in classes}
-
-
-def _walk(root: Path, folder: str) -> Iterator[str]:
-    """Files below a folder at any depth, by name, as POSIX paths relative to `root`. Plain strings: there may be millions."""
-    for entry in sorted(os.scandir(root / folder), key=lambda entry: entry.name):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, f"{folder}/{entry.name}")
-        elif not entry.is_dir():  # a broken link is a file that does not decode, and is counted as one
-            yield f"{folder}/{entry.name}"
-
-
-def _loose(folder: Path) -> Counter[str]:
-    """The files beside class folders, images or not, by ending: they have no label."""
-    files = (entry.name for entry in os.scandir(folder) if not entry.is_dir() and not entry.name.startswith("."))
-    return Counter(PurePosixPath(name).suffix.lower() for name in files)
-
-
-def _sorted_out(files: Iterable[str]) -> Files:
-    images, ignored = [], Counter[str]()
-    for path in files:
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix in IMAGE_SUFFIXES:
-            images.append(path)
-        else:
-            ignored[suffix] += 1
-    return images, ignored
-
-
-def _check_found(root: Path, classes: list[str], files: dict[str, Files]) -> None:
+def _check_found(root: Path, classes: ClassFolders, files: dict[str, Files]) -> None:
     if not classes:
-        loose = " It holds images, but not in class folders." if _loose(root).keys() & IMAGE_SUFFIXES else ""
+        loose = " It holds images, but not in class folders." if peek(root)[0] else ""
         raise DataError(f"{root}: no class folders found.{loose} Make one folder of images per class: {root}/cat, {root}/dog.")
-    if not any(images for images, _ in files.values()):
-        found = sum((ignored for _, ignored in files.values()), Counter[str]()).most_common(1)
-        other = f" (found {found[0][1]} files ending in '{found[0][0]}')" if found else ""
+    if not any(found.images for found in files.values()):
+        left_out = sum((found.left_out for found in files.values()), Counter[str]())
         endings = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise DataError(f"{root}: no images in its {len(classes)} folder{'s' * (len(classes) > 1)}{other}. Endings read: {endings}.")
+        folders = f"its {len(classes)} folder{'s' * (len(classes) > 1)}"
+        raise DataError(f"{root}: no images in {folders}{_others(left_out)}. Endings read: {endings}.{_heic_hint(left_out)}")
     if len(classes) == 1:
-        inner = _folders(root / classes[0])
-        hint = f" Did you mean '{root / classes[0]}', which holds {len(inner)} folders?" if len(inner) > 1 else ""
-        raise DataError(f"{root}: one class only ('{classes[0]}'); a classifier needs at least 2 class folders.{hint}")
-    for name, (images, _) in files.items():
-        if not images:
-            raise DataError(f"{root}: class '{name}' has no image. Add images, or take the folder away.")
+        (folder,) = classes.values()
+        inner = subfolders(root / folder)
+        hint = f" Did you mean '{root / folder}', which holds {len(inner)} folders?" if len(inner) > 1 else ""
+        raise DataError(f"{root}: one class only ('{folder}'); a classifier needs at least 2 class folders.{hint}")
+    for name, found in files.items():
+        if not found.images:
+            others, hint = _others(found.left_out), _heic_hint(found.left_out)
+            raise DataError(f"{root}: class '{name}' has no image{others}. Add images, or take the folder away.{hint}")
+
+
+def _others(left_out: Counter[str]) -> str:
+    """What most files are where there is no image."""
+    if not left_out:
+        return ""
+    ((ending, number),) = left_out.most_common(1)
+    return f" (found {number} file{'s' * (number > 1)} {f'ending in {ending!r}' if ending else 'without an ending'})"
+
+
+def _heic_hint(left_out: Counter[str]) -> str:
+    return f" To read {HEIC}: {INSTALL_HEIC}." if left_out[HEIC] and not reads_heic() else ""
 
 
 def _index(root: Path, classes: tuple[str, ...], by_split: dict[str | None, dict[str, Files]], loose: Counter[str]) -> Index:
     paths: list[str] = []
     labels: list[NDArray[np.int32]] = []
     given: list[str] = []
-    ignored = Counter(loose)
+    left_out: LeftOut = {}
+    for kind, number in loose.items():
+        left_out.setdefault(kind, Counter())[BESIDE] += number
     for split, files in by_split.items():
         for label, name in enumerate(classes):
-            images, passed_over = files[name]
+            images = files[name].images
             paths += images
             labels.append(np.full(len(images), label, np.int32))
             given += [split] * len(images) if split else []
-            ignored += passed_over
-    return Index(root, classes, tuple(paths), np.concatenate(labels), tuple(given) or None, dict(ignored))
+            for kind, number in files[name].left_out.items():
+                left_out.setdefault(kind, Counter())[name] += number
+    return Index(root, classes, tuple(paths), np.concatenate(labels), tuple(given) or None, left_out)

@@ -4,18 +4,20 @@ Model choice never sees test data, so the cut is made before anything is trained
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from sys import intern
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.data.content import from_hex, to_hex
 from tl_keras.data.sources import SPLITS, Index
 from tl_keras.errors import DataError, RunFolderError
-from tl_keras.run_folder import write_csv
+from tl_keras.run_folder import open_text, write_csv
 
-HEADER = ("path", "class", "split")
+HEADER = ("path", "class", "split", "content")
+WITHOUT_CONTENT = HEADER[:3]  # as older runs wrote it
 LEAST_IN_TRAIN = 2  # images of each class
 UNUSED = ""  # the split of an image that does not decode
 
@@ -100,11 +102,15 @@ def stratified_sample(labels: NDArray[np.int32], num: int, seed: int) -> NDArray
 
 
 def write_splits(path: Path, index: Index, split: NDArray[np.str_]) -> None:
-    """Write splits.csv: the path of each usable image below the data folder, its class name, its split."""
-    rows = (
-        (file, index.classes[label], name) for file, label, name in zip(index.paths, index.labels, split, strict=True) if name != UNUSED
-    )
-    write_csv(path, HEADER, rows)
+    """Write splits.csv: of each usable image its path below the data folder, class name, split, and the id of its content.
+
+    An index without ids is written without the last column.
+    """
+    used = np.flatnonzero(split != UNUSED)
+    rows: Iterable[tuple[str, ...]] = ((index.paths[row], index.classes[index.labels[row]], str(split[row])) for row in used)
+    if index.ids is not None:
+        rows = ((*line, to_hex(content)) for line, content in zip(rows, index.ids[used], strict=True))
+    write_csv(path, WITHOUT_CONTENT if index.ids is None else HEADER, rows)
 
 
 def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
@@ -115,13 +121,13 @@ def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
         root: the data folder that its paths are relative to.
 
     Returns:
-        The index of the images that the run used, and their splits.
+        The index of the images that the run used, without ids where an older version wrote the file, and their splits.
 
     Raises:
         RunFolderError: the file is missing, has other columns, or a split of another name.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with open_text(path) as file:
             return _read_table(csv.reader(file), path, root)
     except (OSError, ValueError, csv.Error) as error:
         raise RunFolderError(f"{path}: cannot be read as a table of splits. Give the folder of a whole run.") from error
@@ -129,18 +135,24 @@ def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
 
 def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
     header = next(lines, [])
-    if tuple(header) != HEADER:
+    if tuple(header) not in (HEADER, WITHOUT_CONTENT):
         raise RunFolderError(f"{path}: has columns {', '.join(header) or 'of no name'}, expected {', '.join(HEADER)}.")
     paths: list[str] = []
     names: list[str] = []
     splits: list[str] = []
-    for file, name, split in lines:  # ValueError where a line has other columns
+    ids: list[str] = []
+    for line in lines:
+        file, name, split, *content = line
+        if len(line) != len(header):
+            raise ValueError(f"a line of {len(line)} columns")
         if split not in SPLITS:
             raise RunFolderError(f"{path}: line {len(paths) + 2} has the split '{split}', expected one of {', '.join(SPLITS)}.")
         paths.append(file)
         names.append(intern(name))
         splits.append(intern(split))
+        ids += content
     classes = tuple(sorted(set(names)))
     number = {name: label for label, name in enumerate(classes)}
     labels = np.fromiter((number[name] for name in names), np.int32, len(names))
-    return Index(root, classes, tuple(paths), labels, tuple(splits), {}), np.array(splits, dtype="<U5")
+    known = from_hex(ids) if tuple(header) == HEADER else None
+    return Index(root, classes, tuple(paths), labels, tuple(splits), {}, known), np.array(splits, dtype="<U5")

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from tl_keras.errors import DataError
 from tl_keras.run_folder import write_whole
 
+NEAR = 0.8  # likeness from which an unknown TFDS name is taken for a misspelt one
 TFDS_SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 _TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.]+)?")
 
@@ -60,6 +61,17 @@ def _write_digits(folder: Path) -> None:
 def looks_like_tfds(source: str) -> bool:
     """Whether `source` has the form of a TFDS name: name, name/config, name:1.0.0 or name/config:1.0.0."""
     return _TFDS_NAME.fullmatch(source) is not None
+
+
+def tfds_folder() -> Path:
+    """The folder in which TFDS prepares data sets: `TFDS_DATA_DIR`, or ~/tensorflow_datasets."""
+    return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def is_tfds_on_disk(name: str) -> bool:
+    """Whether something is prepared under a TFDS name: in NAME/VERSION, or NAME/CONFIG/VERSION."""
+    folder = tfds_folder() / name.partition(":")[0]
+    return any(is_prepared_tfds(path) for pattern in ("*", "*/*") for path in folder.glob(pattern))
 
 
 def is_prepared_tfds(path: Path) -> bool:
@@ -110,9 +122,8 @@ def _builder(name: str) -> Any:
     try:
         return tfds.builder(name, data_dir=os.environ.get("TFDS_DATA_DIR"), try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
-        folders = [entry.name for entry in os.scandir() if entry.is_dir()]
-        known = [*tfds.list_builders(with_community_datasets=False), "digits", *folders]  # the community's are listed by network
-        near = get_close_matches(re.split("[/:]", name)[0], known, n=1)
+        known = tfds.list_builders(with_community_datasets=False)  # the community's are listed by network
+        near = get_close_matches(re.split("[/:]", name)[0], known, n=1, cutoff=NEAR)
         hint = f" Did you mean '{near[0]}'?" if near else " Give a folder of class folders, 'digits' or a TFDS name."
         raise DataError(f"{name}: no such folder, and no TFDS data set of that name.{hint}") from error
     except Exception as error:  # of no common type: a version or configuration that there is not, a package that is missing

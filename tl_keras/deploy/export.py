@@ -10,6 +10,8 @@ Each answers `class` string (b,), `probability` float32 (b,), `probabilities` fl
 """
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -71,7 +73,7 @@ def export_saved_model(
     differences: dict[str, float] = {}
 
     def write(temporary: Path) -> None:
-        _archive(model, classes, resize).write_out(str(temporary), verbose=False)
+        _write_out(_archive(model, classes, resize), temporary)
         differences.update(compare(model, resize, temporary, parity_files))
         check(differences)
 
@@ -85,7 +87,7 @@ def export_saved_model(
 
 def _archive(model: keras.Model, classes: Sequence[str], resize: str) -> Any:
     height, width = model.input.shape[1:3]
-    labels = tf.constant(list(classes))
+    labels = tf.constant([os.fsencode(name) for name in classes])  # as on disk: UTF-8, or what the user has
 
     def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = tf.nn.softmax(model(pixels, training=False))
@@ -115,6 +117,18 @@ def _archive(model: keras.Model, classes: Sequence[str], resize: str) -> Any:
     return archive
 
 
+def _write_out(archive: Any, folder: Path) -> None:
+    """Write a SavedModel. TensorFlow takes no path that is not UTF-8: such a folder is filled by way of another."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as scratch:
+            archive.write_out(f"{scratch}/{SAVED_MODEL}", verbose=False)
+            shutil.move(f"{scratch}/{SAVED_MODEL}", folder)
+    else:
+        archive.write_out(str(folder), verbose=False)
+
+
 def compare(model: keras.Model, resize: str, folder: Path, files: Sequence[Path]) -> dict[str, float]:
     """Measure the largest difference of probability between a model and a SavedModel loaded by tensorflow alone.
 
@@ -133,8 +147,8 @@ def _answers(folder: Path, files: Sequence[Path], pixels: NDArray[np.uint8]) -> 
         names, answers = Path(scratch) / "files.json", Path(scratch) / "answers.npz"
         names.write_text(json.dumps([str(file.resolve()) for file in files]))
         np.save(f"{answers}.pixels.npy", pixels)
-        command = [sys.executable, "-c", _READER, str(folder.resolve()), str(names), str(answers)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=scratch)
+        command = [sys.executable, "-P", "-c", _READER, folder.name, str(names), str(answers)]  # a name: the path may not be UTF-8
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder.parent)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise ExportError(f"{folder.name}: does not load with tensorflow alone ({last}).")

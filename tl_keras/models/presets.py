@@ -19,15 +19,8 @@ from tl_keras.models.stages import is_feature_map
 
 PRESET_PREPROCESSING = "preset"
 IMAGE_SIZE = 224  # where the preset names none
-INSTALL = 'pip install "tl-keras[hub]"'
+INSTALL = 'pip install "keras-hub>=0.32,<0.33"'  # the extra `hub` of pyproject.toml, which in a clone has another name
 _HUGGING_FACE = "hf://"
-
-
-def is_preset(backbone: str) -> bool:
-    """Whether `model.backbone` begins with 'keras_hub:', or is a folder that KerasHub wrote."""
-    folder = Path(backbone).expanduser()
-    written = ("metadata.json", "model.weights.h5")
-    return backbone.startswith(PRESET_PREFIX) or ((folder / "config.json").is_file() and any((folder / name).is_file() for name in written))
 
 
 def preset_image_size(backbone: str) -> int:

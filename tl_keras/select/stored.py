@@ -14,6 +14,7 @@ from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.precision import set_precision
 from tl_keras.transfer.prepare import build, check_pixels, image_size_of, open_frozen, resolve, settle_precision
 from tl_keras.transfer.store import Store, feature_folder
+from tl_keras.transfer.varied import require_varied
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def open_features(config: Config, index: Index, progress: Progress) -> Opened:
     config = resolve(config, classifier, len(index.paths))
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
     pixels.identify(progress)
+    require_varied(pixels, np.arange(len(index.paths)))
     frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
     _, classifier, frozen = settle_precision(config, classifier, frozen, np.full(len(index.paths), "train"), progress)
     return Opened(config, classifier, frozen, num_parameters)

@@ -7,18 +7,19 @@ again. Knows values and scores; `search` in the workflows knows what a trial is.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras_tuner import HyperParameters, Objective, oracles, synchronized
+from keras_tuner import HyperParameters, Objective, Oracle, oracles, synchronized
 from keras_tuner.engine import trial as engine
 from threadpoolctl import threadpool_limits
 
 from tl_keras.errors import UserError
 from tl_keras.run_folder import write_text
+from tl_keras.select.grid_order import spread
 from tl_keras.select.space import Dimension, hyperparameters, settings_of
 
 SEED_ZERO = 2**31 - 1  # KerasTuner takes 0 for "any"
@@ -124,28 +125,43 @@ class Random(Lasting, oracles.RandomSearchOracle):
     """Values at random."""
 
 
-class Grid(Lasting, oracles.GridSearchOracle):
-    """Every combination, in order; KerasTuner's own forgets in a file how far it is."""
+class Grid(Lasting, Oracle):
+    """Every combination once, in an order that is spread over the whole grid from the first trials on (see `grid_order`).
 
-    def get_state(self) -> dict[str, Any]:
-        """What a later process needs to go on."""
-        ordered, index = [], self._ordered_ids._next_index[None]
-        while index is not None:
-            ordered.append(self._ordered_ids._memory[index])
-            index = self._ordered_ids._next_index[index]
-        state: dict[str, Any] = super().get_state()
-        return {**state, "ordered": ordered}
+    Numbers without a step have ten values. What comes next follows from the trials that there are: neither a kill nor the order
+    in which workers end theirs changes it, and nothing of it needs to be kept.
+    """
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from what `get_state` returned."""
-        super().set_state(state)
-        for name in state["ordered"]:
-            self._ordered_ids.insert(name)
-        self._populate_next = state["ordered"]  # after each of them one may be missing; those that are there are passed over
+    _coming: Iterator[dict[str, Any]] | None = None
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Propose the next combination."""
+        self._coming = self._coming or self._left()
+        values = next(self._coming, None)
+        return {"status": engine.TrialStatus.STOPPED if values is None else engine.TrialStatus.RUNNING, "values": values}
 
     def has_more(self) -> bool:
-        """Whether combinations are left; asked once all trials have run."""
-        return bool(self.populate_space("another")["status"] == engine.TrialStatus.RUNNING)
+        """Whether combinations are left."""
+        return next(self._left(), None) is not None
+
+    def _left(self) -> Iterator[dict[str, Any]]:
+        """The combinations that no trial has yet, with the values of those settings alone that count."""
+        space = self.get_space()
+        choices = {each.name: list(each.values) for each in space.space}
+        seen = {_key(trial.hyperparameters.values, choices) for trial in self.trials.values()}
+        for places in spread([len(values) for values in choices.values()], self.seed):
+            space.values = {}
+            for each, place in zip(space.space, places, strict=True):  # a parent comes before what depends on it
+                if space.is_active(each):
+                    space.values[each.name] = choices[each.name][place]
+            key = _key(space.values, choices)
+            if key not in seen:
+                seen.add(key)
+                yield dict(space.values)
+
+
+def _key(values: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, ...]:
+    return tuple(values.get(name) for name in names)
 
 
 class Bayesian(Lasting, oracles.BayesianOptimizationOracle):

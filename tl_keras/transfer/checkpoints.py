@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import write_json, write_whole
 
 HISTORY_HEADER = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+LOG_LOSS = "log_loss"  # the metric that `val_loss` is, see `LogLossOfVal`
 
 
 @dataclass
@@ -28,8 +30,10 @@ class PhaseState:
 
     Attributes:
         epoch: epochs done.
-        best_epoch: the best of them, 1-based; 0 before the first is done.
-        best: the monitored value of the best epoch.
+        best_epoch: the best of them, 1-based; 0 before the first is done, and as long as none beats the weights that the
+            phase began with, where these count (`Phase.start`).
+        best: the monitored value of the best epoch, or of the weights that the phase began with.
+        trained: the best monitored value of an epoch that was trained.
         waited: epochs since then.
         done: whether the phase is over, by its last epoch or by patience.
     """
@@ -37,6 +41,7 @@ class PhaseState:
     epoch: int = 0
     best_epoch: int = 0
     best: float | None = None
+    trained: float | None = None
     waited: int = 0
     done: bool = False
 
@@ -99,8 +104,25 @@ class CheckFinite(keras.callbacks.Callback):
                 raise TrainingError(f"{self.phase} epoch {epoch + 1}: {name} is {logs[name]}. Lower train.{rate}, or set train.clip_norm.")
 
 
+class LogLossOfVal(keras.callbacks.Callback):
+    """Let `val_loss` be the log loss of val, whatever training lowers; comes before all that read it.
+
+    The loss that training lowers may be smoothed, focal or squared, and its values do not compare with those of the head,
+    of metrics.json or of another run. So the log loss (cross-entropy with the labels as they are, every image counting the
+    same) is what is shown, what history.csv has, and what `train.monitor: val_loss` chooses the best epoch by.
+    """
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:  # one dictionary, which all callbacks are handed
+            logs["val_loss"] = logs[f"val_{LOG_LOSS}"]
+
+
 class KeepBest(keras.callbacks.Callback):
-    """Write the weights of the best epoch, stop when none gets better, and commit the epoch."""
+    """Write the weights of the best epoch, stop when none gets better, and commit the epoch.
+
+    Patience counts the epochs without a better one among those that were trained: the first epochs, at a high rate, may well be
+    worse than what the phase began with, and get better all the same.
+    """
 
     def __init__(self, files: PhaseFiles, state: PhaseState, monitor: str, patience: int | None) -> None:
         super().__init__()
@@ -110,9 +132,11 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         value = float((logs or {})[self.monitor])
         self.state.epoch = epoch + 1
-        if self.state.best is None or self.sign * value < self.sign * self.state.best:
-            self.state.best, self.state.best_epoch, self.state.waited = value, epoch + 1, 0
+        if self._is_better(value, self.state.best):
+            self.state.best, self.state.best_epoch = value, epoch + 1
             write_whole(self.files.best(epoch + 1), weights_view(self.model).save_weights)
+        if self._is_better(value, self.state.trained):
+            self.state.trained, self.state.waited = value, 0
         else:
             self.state.waited += 1
         enough = self.patience is not None and self.state.waited >= self.patience
@@ -120,6 +144,9 @@ class KeepBest(keras.callbacks.Callback):
             self.model.stop_training = True
         self.state.done = enough or epoch + 1 == self.params["epochs"]
         self.files.write(self.state)
+
+    def _is_better(self, value: float, other: float | None) -> bool:
+        return other is None or self.sign * value < self.sign * other
 
 
 class KeyDropout(keras.callbacks.Callback):
@@ -137,13 +164,25 @@ class KeyDropout(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """Append a line to history.csv and tell one line after each epoch; the learning rate in it is that of the last step."""
+    """Append a line to history.csv and tell one line after each epoch; the learning rate in it is that of the last step.
 
-    def __init__(self, file: Path, phase: str, epochs: int, first_epoch: int, progress: Progress) -> None:
+    Args:
+        first_epoch: epochs that were done before.
+        start: `val_loss` and `val_accuracy` of the weights that the phase begins with, which become the line of epoch 0: it has
+            no loss, no rate and no seconds, for nothing was trained. None where they do not count.
+    """
+
+    def __init__(
+        self, file: Path, phase: str, epochs: int, first_epoch: int, progress: Progress, start: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__()
         self.file, self.phase, self.epochs, self.progress = file, phase, epochs, progress
         self.started, self.rate = 0.0, 0.0
         _keep_lines_before(file, phase, first_epoch)
+        if start is not None and first_epoch == 0:
+            self._append(0, None, None, start["val_loss"], start["val_accuracy"], None, None)
+            told = f"val loss {start['val_loss']:.4f} acc {start['val_accuracy']:.4f}"
+            self.progress.line(f"{self._numbered(0)}  the head before finetuning  {told}")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.started = time.perf_counter()
@@ -154,16 +193,19 @@ class History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs, seconds = logs or {}, time.perf_counter() - self.started
-        values = [float(logs[name]) for name in HISTORY_HEADER[2:6]]
-        with self.file.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerow(
-                [self.phase, epoch + 1, *(f"{value:.6g}" for value in values), f"{self.rate:.6g}", f"{seconds:.2f}"]
-            )
-        loss, accuracy, val_loss, val_accuracy = values
-        self.progress.line(
-            f"{self.phase} {epoch + 1:>3}/{self.epochs}  train loss {loss:.4f} accuracy {accuracy:.4f}"
-            f"  val loss {val_loss:.4f} accuracy {val_accuracy:.4f}  {seconds:.1f} s"
+        loss, accuracy, val_loss, val_accuracy = (float(logs[name]) for name in HISTORY_HEADER[2:6])
+        self._append(epoch + 1, loss, accuracy, val_loss, val_accuracy, self.rate, round(seconds, 2))
+        self.progress.line(  # 80 columns at most
+            f"{self._numbered(epoch + 1)}  loss {loss:.4f} acc {accuracy:.4f}  val loss {val_loss:.4f} acc {val_accuracy:.4f}  {seconds:.1f} s"
         )
+
+    def _numbered(self, epoch: int) -> str:
+        return f"{self.phase} {epoch:>3}/{self.epochs}"
+
+    def _append(self, epoch: int, *values: float | None) -> None:
+        texts = ("" if value is None else f"{value:.6g}" for value in values)
+        with self.file.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerow([self.phase, epoch, *texts])
 
 
 def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
@@ -182,7 +224,7 @@ def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
 
 def _stays(line: list[str], phase: str, first_epoch: int) -> bool:
     whole = len(line) == len(HISTORY_HEADER)  # a kill may have torn the last one
-    return whole and (line[0] != phase or int(line[1]) <= first_epoch)
+    return whole and (line[0] != phase or 0 <= int(line[1]) <= first_epoch != 0)  # a phase that begins writes its epoch 0 itself
 
 
 class Bar(keras.callbacks.Callback):

@@ -4,19 +4,39 @@ Training the head first keeps its random start from distorting the features that
 2022, arXiv:2202.10054). The stages that stay frozen run once: the rest learns from what they put out.
 """
 
+from collections.abc import Mapping
+
 from tl_keras.models.classifier import Classifier, cut_below, unfreeze, update_scales
+from tl_keras.transfer.checkpoints import PhaseState
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.head import train_head
-from tl_keras.transfer.phases import Phase, run_phase
-from tl_keras.transfer.task import Task, chosen
+from tl_keras.transfer.phases import Phase, measure, run_phase
+from tl_keras.transfer.task import POOLED, Task, chosen
+
+FEW_IMAGES = 100
 
 
 def finetune(task: Task) -> None:
-    """Train the head, then the backbone from `train.unfreeze_from` up together with it."""
+    """Train the head, then the backbone from `train.unfreeze_from` up together with it.
+
+    The head on the frozen backbone is epoch 0 of finetuning: where no epoch is better on val, by `train.monitor`, it stays.
+    """
+    num = len(task.data.rows("train"))
+    if num < FEW_IMAGES:
+        task.progress.line(f"{num} training images are few for finetuning: --mode extract learns the head alone, and often as well")
     train_head(task)
-    config = task.config
-    lowest = chosen(config.train.unfreeze_from)
-    train_backbone(task, finetune_feed(task, task.classifier), "finetune", lowest, freeze_batchnorm=config.model.freeze_batchnorm)
+    config, head = task.config, task.classifier.head
+    start = measure(head, StoredFeed(task, head, [POOLED]).ordered("val"))  # the backbone has run over these images already
+    lowest, still = chosen(config.train.unfreeze_from), config.model.freeze_batchnorm
+    state = train_backbone(task, finetune_feed(task, task.classifier), "finetune", lowest, freeze_batchnorm=still, start=start)
+    if state.best_epoch == 0 and state.trained is not None:
+        task.progress.line(head_kept(config.train.monitor, start[config.train.monitor], state.trained))
+
+
+def head_kept(monitor: str, start: float, trained: float) -> str:
+    """One line for a finetuning whose epochs were all no better than what it began with."""
+    name = "accuracy" if monitor == "val_accuracy" else "loss"
+    return f"no epoch has a better val {name} than the head before finetuning ({start:.4f}; at best {trained:.4f}): that head is kept"
 
 
 def finetune_feed(task: Task, classifier: Classifier) -> Feed:
@@ -25,7 +45,9 @@ def finetune_feed(task: Task, classifier: Classifier) -> Feed:
     return PixelFeed(task, classifier.model) if cut is None else StoredFeed(task, cut[1], task.tail)
 
 
-def train_backbone(task: Task, feed: Feed, name: str, lowest: str, *, freeze_batchnorm: bool) -> None:
+def train_backbone(
+    task: Task, feed: Feed, name: str, lowest: str, *, freeze_batchnorm: bool, start: Mapping[str, float] | None = None
+) -> PhaseState:
     """Train head and backbone together: the phase that finetuning and pretraining share.
 
     Args:
@@ -33,6 +55,10 @@ def train_backbone(task: Task, feed: Feed, name: str, lowest: str, *, freeze_bat
         name: of the phase.
         lowest: the lowest stage that trains, or 'all'.
         freeze_batchnorm: hold BatchNorm still in stages that train.
+        start: what val says of the weights as they are, see `Phase.start`.
+
+    Returns:
+        How the phase ended.
 
     Raises:
         ConfigError: the backbone has no such stage.
@@ -48,5 +74,6 @@ def train_backbone(task: Task, feed: Feed, name: str, lowest: str, *, freeze_bat
         scales=update_scales(task.classifier, chosen(train.layer_decay)),
         patience=train.patience,
         whole=task.classifier.model,
+        start=start,
     )
-    run_phase(feed.model, feed.train, feed.ordered("val"), phase, train, task.run, task.progress)
+    return run_phase(feed.model, feed.train, feed.ordered("val"), phase, train, task.run, task.progress)

@@ -5,6 +5,8 @@ features, and both end as weights of the Keras head on raw features. Where the s
 """
 
 import json
+import time
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -14,11 +16,11 @@ from numpy.typing import NDArray
 from tl_keras.config import Config
 from tl_keras.models.classifier import unfreeze
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CHECKPOINTS, RunFolder, write_json, write_whole
-from tl_keras.transfer.checkpoints import weights_view
+from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, write_csv, write_json, write_whole
+from tl_keras.transfer.checkpoints import HISTORY_HEADER, weights_view
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.phases import Phase, run_phase
-from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
+from tl_keras.transfer.probe import PENALTIES, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
 from tl_keras.transfer.relevance import Pair
 from tl_keras.transfer.selection import select_features
 from tl_keras.transfer.task import POOLED, Task
@@ -50,13 +52,25 @@ def solves_exactly(config: Config) -> bool:
 
 
 def _solve_head(task: Task, standardise: Standardiser) -> None:
+    started = time.perf_counter()
     train, val = ((task.stored(POOLED, split), _labels(task, split)) for split in ("train", "val"))
     probe, selected = solve(task.config, train, val, standardise, task.class_weights, task.progress)
     if selected:
         write_json(task.run / CHECKPOINTS / SELECTION, selected)
+    if task.config.mode == "extract":  # finetuning measures the head as its epoch 0
+        seconds = time.perf_counter() - started
+        _write_history(task.run / HISTORY, probe, StandardisedRows(train[0], standardise), train[1], seconds)
     logits = task.classifier.head.layers[-1]
     logits.set_weights([probe.kernel, probe.bias])
     standardise.fold(logits)
+
+
+def _write_history(file: Path, probe: LinearProbe, rows: StandardisedRows, labels: NDArray[np.int32], seconds: float) -> None:
+    """Write history.csv with the one line of a solved head: what an epoch's line has, and the penalty in place of a rate."""
+    on_train = LinearProbe.measure(np.vstack([probe.kernel, probe.bias]), probe.penalty, rows, labels)
+    figures = (on_train.val_loss, on_train.val_accuracy, probe.val_loss, probe.val_accuracy)
+    line = ("head", 1, *(f"{value:.6g}" for value in figures), "", f"{seconds:.2f}", f"{probe.penalty:.6g}")
+    write_csv(file, (*HISTORY_HEADER, "penalty"), [line])
 
 
 def solve(
@@ -68,11 +82,21 @@ def solve(
     """
     wanted, penalty = config.features, config.train.head_penalty
     if wanted.selection == "none":
-        return fit_linear_probe(train, val, standardise, class_weights, penalty, lambda each: progress.line(describe(each))), {}
+        num_tried = 0
+
+        def told(_: LinearProbe) -> None:
+            nonlocal num_tried
+            num_tried += 1
+            advance(1)
+
+        with progress.bar("head: penalties", len(PENALTIES) if penalty is None else 1) as advance:
+            probe = fit_linear_probe(train, val, standardise, class_weights, penalty, told)
+        progress.line(describe(probe) + (f"  the best of {num_tried} penalties" if penalty is None else ""))
+        return probe, {}
     found = select_features(
         wanted.selection, train, val, standardise, class_weights, keep=wanted.keep, penalty=penalty, seed=config.runtime.seed
     )
-    progress.line(f"{describe(found.probe)} {found.summary}")
+    progress.line(f"{describe(found.probe)}  {found.summary}")
     return found.probe, found.report()
 
 
@@ -89,8 +113,8 @@ def _labels(task: Task, split: str) -> NDArray[np.int32]:
 
 
 def describe(probe: LinearProbe) -> str:
-    """One line about one penalty of the path."""
-    return f"head  C {probe.penalty:<8.2g} val loss {probe.val_loss:.4f} accuracy {probe.val_accuracy:.4f}"
+    """One line about a solved head; its val loss is the log loss, as everywhere."""
+    return f"head  C {probe.penalty:.2g}  val loss {probe.val_loss:.4f} accuracy {probe.val_accuracy:.4f}"
 
 
 def _step_head(task: Task, standardise: Standardiser) -> None:

@@ -15,11 +15,13 @@ from tl_keras.config import TrainConfig
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
 from tl_keras.transfer.checkpoints import (
+    LOG_LOSS,
     Bar,
     CheckFinite,
     History,
     KeepBest,
     KeyDropout,
+    LogLossOfVal,
     PhaseFiles,
     PhaseState,
     SaveState,
@@ -45,6 +47,8 @@ class Phase:
         patience: epochs without a better one before it stops; None never stops early.
         whole: the classifier that the phase trains, all of it or a part, whose weights are kept at the end of each cycle of
             `schedule: cosine_restarts`; None keeps none.
+        start: `val_loss` and `val_accuracy` of the weights that the phase begins with, as `measure` finds them, where these may
+            be better than any epoch: they are then epoch 0 of the choice. None where they are not worth keeping.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Phase:
     scales: Mapping[str, float]
     patience: int | None
     whole: keras.Model | None = None
+    start: Mapping[str, float] | None = None
 
     def steps(self, batch_size: int) -> int:
         """Batches of one epoch, the last, smaller one included."""
@@ -65,14 +70,37 @@ def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None
     steps = phase.steps(config.batch_size)
     schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
     optimizer = make_optimizer(config, schedule, phase.scales)
-    model.compile(optimizer=optimizer, loss=make_loss(config), metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")])
+    model.compile(optimizer=optimizer, loss=make_loss(config), metrics=metrics())
     model.optimizer.build(model.trainable_variables)
+
+
+def metrics() -> list[keras.metrics.Metric]:
+    """What is measured beside the loss: `accuracy`, and the log loss that becomes `val_loss` (see `LogLossOfVal`)."""
+    return [
+        keras.metrics.CategoricalAccuracy(name="accuracy"),
+        keras.metrics.CategoricalCrossentropy(from_logits=True, name=LOG_LOSS),
+    ]
+
+
+def measure(model: keras.Model, val: Any) -> dict[str, float]:
+    """`val_loss` and `val_accuracy` of a model as it stands, as a phase measures them at the end of an epoch.
+
+    Args:
+        val: (inputs, targets) batches, once through.
+    """
+    view = weights_view(model)  # its compilation is not the model's
+    view.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True), metrics=metrics())
+    found = view.evaluate(val, verbose=0, return_dict=True)
+    return {"val_loss": float(found[LOG_LOSS]), "val_accuracy": float(found["accuracy"])}
 
 
 def run_phase(
     model: keras.Model, train: Any, val: Any, phase: Phase, config: TrainConfig, run: RunFolder, progress: Progress
 ) -> PhaseState:
     """Train a model through one phase, or what is left of it, and leave the best epoch's weights in it.
+
+    The best epoch is that with the lowest log loss on val, or the highest accuracy there, as `train.monitor` says; of equal ones
+    the first. Where the phase has a `start`, what it began with is epoch 0 and takes part.
 
     Args:
         train: a function of the first epoch (0-based) that returns endless (images, targets, weights) batches.
@@ -91,13 +119,15 @@ def run_phase(
     folder.mkdir(exist_ok=True)
     files = PhaseFiles(folder, phase.name)
     state, start = files.read(), model.get_weights()
+    if phase.start is not None and state.best is None:
+        state.best = phase.start[config.monitor]
     bar = Bar(phase.name, phase.steps(config.batch_size), progress)
-    history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress)
+    history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress, phase.start)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
     # SaveState sees the weights that train; those after the swap the averaged ones, which val saw. KeepBest commits the epoch.
     stop, best = StopAfterInterrupt(), KeepBest(files, state, config.monitor, phase.patience)
     kept = [CheckFinite(phase.name), *_keep_snapshots(phase, config, run), best]
-    callbacks = [stop, bar, KeyDropout(), SaveState(files), *swap, history, *kept]
+    callbacks = [LogLossOfVal(), stop, bar, KeyDropout(), SaveState(files), *swap, history, *kept]
     try:
         if not state.done:
             compile_model(model, phase, config)

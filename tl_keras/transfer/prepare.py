@@ -20,8 +20,9 @@ from tl_keras.data.pipeline import Pixels, check_bad
 from tl_keras.data.sources import Index
 from tl_keras.errors import ConfigError, StoreError
 from tl_keras.models.backbone_loading import build_backbone, native_image_size
+from tl_keras.models.backbone_names import short_name, table_name
 from tl_keras.models.backbone_weights import copy_weights
-from tl_keras.models.backbones import BACKBONES, short_name
+from tl_keras.models.backbones import BACKBONES
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, cut_below, unfreeze
 from tl_keras.models.hub_layer import HubModule
 from tl_keras.progress import Progress
@@ -33,6 +34,7 @@ from tl_keras.transfer.precision import WORTH_S, Choice, candidate, compare, rem
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.task import POOLED, Task, chosen, num_views, tail_of
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
+from tl_keras.transfer.varied import require_varied
 
 FEED = "feed.json"  # which stored outputs a run's finetuning goes on from
 
@@ -48,10 +50,13 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
+    pixels.identify(progress)
+    if index.ids is not None:  # a run that goes on
+        dataset.require_unchanged(index, np.arange(len(index.paths)), pixels.ids, "images of this run")
+    require_varied(pixels, np.flatnonzero(split == "train"))
     frozen: FrozenFeatures | None = None
     precision = Choice(as_asked(config))
     if config.mode != "pretrain":
-        pixels.identify(progress)
         frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
         frozen = in_room(config, frozen, split, run, progress)
         precision, classifier, frozen = settle_precision(config, classifier, frozen, split, progress)
@@ -145,7 +150,9 @@ def image_size_of(config: Config) -> tuple[int, int]:
 def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
     """Fill every open setting, and make paths absolute."""
     data = config.data.model_copy(update={"image_size": image_size_of(config), "source": absolute(config.data.source)})
-    model = config.model.model_copy(update={name: absolute(getattr(config.model, name)) for name in ("backbone", "weights")})
+    model = config.model.model_copy(
+        update={"backbone": absolute(table_name(config.model.backbone)), "weights": absolute(config.model.weights)}
+    )
     num_parameters = count_parameters(classifier.trunk)["total"]
     return defaults.resolve(config.model_copy(update={"data": data, "model": model}), num_train, tuple(classifier.stages), num_parameters)
 

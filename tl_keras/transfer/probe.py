@@ -22,6 +22,7 @@ PENALTIES = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-
 IN_MEMORY_BYTES = 128 * 10**6  # features up to this size are kept, standardised; larger ones are read anew each time
 CHUNK_BYTES = 4 * 10**6  # read at once: two products with a chunk that stays in the processor's cache cost one read
 VARIANCE_FLOOR = 1e-3  # of the mean variance: a feature that hardly moves is not blown up
+ROUNDING = 1e-6  # relative: features whose deviation is below differ by rounding only
 PATIENCE = 2  # penalties without a better val loss before the path ends
 MAX_ITERATIONS = 300  # for one penalty: a weak one on separable data has its optimum far away, and it does not win
 TOLERANCE = 3e-4  # largest entry of the preconditioned gradient at the optimum; below, only the last digits move
@@ -68,6 +69,8 @@ class Standardiser:
             mean += features[rows].sum(axis=0, dtype=np.float64) / len(features)
         for rows in chunks(features):
             variance += ((features[rows] - mean) ** 2).sum(axis=0) / len(features)
+        if variance.mean() <= ROUNDING**2 * np.mean(mean**2):  # the same for all: what little they differ by is no signal
+            return cls(mean.astype(np.float32), np.ones(len(mean), np.float32))
         floor = VARIANCE_FLOOR * variance.mean() + 1e-12
         return cls(mean.astype(np.float32), np.sqrt(variance + floor).astype(np.float32))
 
@@ -227,7 +230,8 @@ def fit_linear_probe(
     rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
     axes, span = Axes.of(rows), None
     num, width = rows.shape
-    if axes.vectors is not None and num < width and num <= SAMPLED_ROWS:  # the optimum lies in the span of the rows
+    varied = len(axes.spectrum) > 0  # else all rows are the same, and the bias answers
+    if varied and axes.vectors is not None and num < width and num <= SAMPLED_ROWS:  # the optimum lies in the span of the rows
         rows, rows_val, span = rows.turned(axes.vectors), rows_val.turned(axes.vectors), axes.vectors
         axes = Axes(None, axes.spectrum, 0.0)
     best: LinearProbe | None = None

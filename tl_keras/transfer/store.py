@@ -228,9 +228,16 @@ class Store:
         if needed > room:
             raise StoreError(
                 f"{self.root}: {needed / 1e9:.2f} GB of features are needed and {max(0, room) / 1e9:.2f} GB are free under "
-                f"features.max_gb={self.max_gb:g} and on the disk. Raise it, free the disk, take features.stages=last, "
-                "or run: tl-keras cache prune."
+                f"features.max_gb={self.max_gb:g} and on the disk. Raise it, free the disk, or take features.stages=last."
+                + self._pruning(needed - room)
             )
+
+    def _pruning(self, missing: int) -> str:
+        """The command that removes `missing` bytes of what is stored, as a sentence."""
+        stored = sum(each.bytes for each in describe(self.root))
+        left = max(0, stored - missing) // 10_000_000 / 100
+        how_much = f"--max-gb {left:g}" if left else "--all"
+        return f" To remove features that were stored before: tl-keras cache prune {how_much}." if stored else ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.found import copies_lines
+from tl_keras.data.sources import Index
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
@@ -35,7 +36,7 @@ from tl_keras.select.folds import Fold
 from tl_keras.transfer.head import solves_exactly
 from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.train import train
 from tl_keras.workflows.trained import read_config
 
@@ -62,13 +63,15 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     set_up(config.runtime)
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)
+    whole = open_images(config, run, progress, resume=resume)
     with undone_on_failure(run, resume=resume):
-        whole = open_source(config.data)
         config = with_best_backbone(config, whole, run, progress)
         stored = config.crossval.training == "extract" and solves_exactly(config)
         if stored:
             opened, rows = compute_features(config, whole, progress)
             config, frozen = opened.config, opened.frozen
+            for line in copies_lines(whole, frozen.pixels.ids):
+                progress.line(line)
         else:
             rows = outside_test(config, whole, find_bad(config, whole, progress))
         index = taken(whole, rows)
@@ -129,7 +132,7 @@ def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
     if not file.is_file():
         names.write_csv(file, header, lines)
         return
-    with file.open(newline="", encoding="utf-8") as known:
+    with names.open_text(file) as known:
         if list(csv.reader(known)) != [list(header), *lines]:
             raise RunFolderError(
                 f"{file}: these are folds of other images, or cut otherwise. Take the same --data and crossval settings as there."
@@ -146,13 +149,13 @@ def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progres
         if not started:
             shutil.rmtree(folder.path, ignore_errors=True)
         own = config.model_copy(update={"mode": config.crossval.training})
-        train(own, folder.path, resume=started, progress=progress, index=replace(index, given=tuple(split.tolist())))
+        train(own, folder.path, resume=started, progress=progress, index=replace(index, given=tuple(split.tolist())), pictures=False)
     return read_answer(folder, index, fold)
 
 
 def read_answer(folder: RunFolder, index: Index, fold: Fold) -> Answer:
     """What the run of a fold says of the images held out; those that did not decode are held out of the figures too."""
-    with (folder / names.PREDICTIONS).open(newline="", encoding="utf-8") as file:
+    with names.open_text(folder / names.PREDICTIONS) as file:
         lines = {line["path"]: line for line in csv.DictReader(file)}
     held_out = np.array([row for row in fold.held_out if index.paths[row] in lines], np.int64)
     columns = [f"p_{name}" for name in index.classes]

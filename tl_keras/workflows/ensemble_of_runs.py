@@ -19,7 +19,6 @@ from tl_keras.config import Config, fields
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import row_batches
-from tl_keras.data.sources import Index
 from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.models.combined import Rule, combined_model, side_by_side
@@ -128,13 +127,15 @@ def require_same(first: Trained, other: Trained, *, moved: bool) -> None:
         moved: whether it is said where the images of all lie, which then need not be where each run had them.
     """
     mine, theirs = ((each.index.classes, each.index.paths, each.split.tolist()) for each in (first, other))
-    if mine != theirs:
+    ids, other_ids = first.index.ids, other.index.ids
+    by_content = ids is not None and other_ids is not None
+    if mine != theirs or (ids is not None and other_ids is not None and not np.array_equal(ids, other_ids)):
         raise RunFolderError(
             f"{other.run.path}: was trained on other images, classes or splits than {first.run.path}; one could have learned what the "
             "other is tested on. Train both on the same --data with the same settings in data."
         )
     source, other_source = (each.config.data.source for each in (first, other))
-    if not moved and source != other_source:
+    if not (moved or by_content) and source != other_source:
         raise RunFolderError(
             f"{other.run.path}: learned from images in {other_source}, and {first.run.path} from those in {source}; files of the same "
             "names may be other images. If they are the same, say with --data where they lie."
@@ -162,9 +163,10 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
     source = given_source(config)
     settings = first.config.data if source is None else first.config.data.model_copy(update={"source": source})
     about = first.config.model_copy(update={"data": settings})
-    index = replace(first.index, root=data_root(about))
+    index = replace(first.index, root=data_root(first.config, first.run, source))
+    rows = np.flatnonzero(np.isin(first.split, SPLITS))
+    dataset.require_unchanged(index, rows, dataset.identify(index, rows, progress), "images that the runs were measured on")
     if source is not None:
-        require_images(index, source, first.split)
         progress.line(f"the runs' own images of val and test are read from {source}")
     data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
     models = [model for _, model in members]
@@ -177,17 +179,6 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
     wanted = config.ensemble.model_copy(update={"members": tuple(str(each.run.path.resolve()) for each in trained)})
     kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
     return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles)
-
-
-def require_images(index: Index, source: str, split: NDArray[np.str_]) -> None:
-    """Raise DataError where the images of val and test do not lie below the folder that is said to hold them."""
-    wanted = [path for path, part in zip(index.paths, split, strict=True) if part in SPLITS]
-    missing = [path for path in wanted if not (index.root / path).is_file()]
-    if missing:
-        raise DataError(
-            f"{source}: {len(missing)} of {len(wanted)} images that the runs were measured on are missing, such as {missing[0]}. "
-            "--data says where the runs' images have moved; take it away if they have not."
-        )
 
 
 @contextmanager

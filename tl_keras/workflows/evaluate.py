@@ -1,39 +1,50 @@
 """Measuring a run's model again, on its own test split or on other labelled images."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tl_keras import run_folder as names
 from tl_keras.data import dataset, splits
+from tl_keras.data.content import Ids
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import SPLITS, Index, open_labelled
+from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
+from tl_keras.evaluation.pictures import draw_confusion
 from tl_keras.models.classifier import count_parameters
 from tl_keras.progress import Progress
-from tl_keras.workflows.scoring import Clock, measure, score_pixels
-from tl_keras.workflows.trained import Trained, open_run
+from tl_keras.workflows.scoring import Clock, measure, score_pixels, write_predictions
+from tl_keras.workflows.trained import NO_CONTENT, Trained, data_root, open_run
+
+LEARNED_FROM = ("train", "val")  # splits on which a model has been fitted or chosen
+UNKNOWN = ""  # the split of an image that is none of the run's
+MOST_NAMED = 10  # classes in a line
 
 
 def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Measure a run's model again: on its own test split, or on other labelled images.
 
     Args:
-        source: a folder of class folders. The run's own data in another place is recognised by its files and the test
-            split alone is read; of other data every image is read (only test/, where it has splits).
+        source: a folder of class folders, of which some may be missing; or what else `data.source` may be. Of folders train, val and
+            test the last alone is read. Images that the run has learned from are known by their content and left out, so that its own
+            data in another place gives its test split. None reads that where the run found it.
 
     Returns:
-        What `evaluation.json` in the run folder holds: the fields of `metrics.json` that apply.
+        What `evaluations/N/evaluation.json` in the run folder holds: the fields of `metrics.json` that apply; and `folder`, where it is.
 
     Raises:
-        DataError: images are missing, do not decode, or belong to classes that the model does not know.
+        DataError: images are missing, were replaced, do not decode, or belong to classes that the model does not know.
     """
     clock, progress = Clock(), progress or Progress()
     trained = open_run(run_dir)
     try:
         (trained.run / names.SCRATCH).mkdir(exist_ok=True)
-        data, where = _evaluation_data(trained, source, progress)
+        data, counts = _evaluation_data(trained, source, progress)
         rows = data.rows("test")
         with progress.bar("evaluate test", len(rows)) as advance:
             probabilities = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance)
@@ -43,52 +54,128 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
         "mode": "evaluate",
         "backbone": trained.backbone,
         "seed": trained.config.runtime.seed,
-        "source": where,
-        "data": {"test": len(data.rows("test")), "classes": len(data.classes), "skipped": len(data.pixels.bad)},
+        "source": str(data.index.root),
+        "data": {"test": len(rows), "classes": len(data.classes), "skipped": len(data.pixels.bad), **counts},
         "parameters": count_parameters(trained.model),
         "test": measure(data, "test", probabilities),
         "timing": clock.timing(),
     }
-    names.write_json(trained.run / names.EVALUATION, result)
-    return result
+    return {**result, "folder": str(_write(trained, data, probabilities, result))}
 
 
-def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -> tuple[ImageData, str]:
+def _write(trained: Trained, data: ImageData, probabilities: NDArray[np.float64], result: dict[str, Any]) -> Path:
+    """Write an evaluation beside those before it."""
+
+    def write(folder: Path) -> None:
+        write_predictions(folder / names.PREDICTIONS, data, "test", probabilities)
+        draw_confusion(folder / names.CONFUSION, result["test"]["confusion_matrix"], data.classes, data.index.root.name)
+        if data.pixels.bad:
+            names.write_csv(folder / names.BAD_IMAGES, ("path", "reason"), dataset.bad_rows(data.pixels.bad, data.index))
+        names.write_json(folder / names.EVALUATION, result)
+
+    return names.write_numbered(trained.run / names.EVALUATIONS, write)
+
+
+def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -> tuple[ImageData, dict[str, int]]:
+    """The images to be measured, and how many of them, and of those left out, are of which split of the run."""
     config = trained.config.data if source is None else trained.config.data.model_copy(update={"source": source})
-    found = open_source(config)
-    known = len(set(trained.index.paths).intersection(found.paths))
-    if source is None or 2 * known >= len(found.paths):  # names alone may coincide now and then
-        progress.line("these are the run's own images: its test split is measured")
-        index = _own_test(trained, found.root)
+    if source is None:
+        index, counts = _own_test(trained, progress), Counter({"test": _num(trained, "test")})
     else:
-        progress.line("these are other images than the run's own: all are measured, or test/ where there is one")
-        index = _relabel(found, trained.index.classes)
+        found = open_labelled(config, trained.index.classes)
+        for line in left_out_lines(found.ignored):
+            progress.line(line)
+        index, counts = _unseen(trained, found, progress)
+    _tell(trained, index, counts, progress)
     pixels = dataset.open_pixels(index, config, trained.image_size)
     dataset.keep_pixels(pixels, config, trained.run / names.SCRATCH)
     dataset.decode(pixels, config, progress)
     split = np.full(len(index.paths), "test", dtype="<U5")
     split[list(pixels.bad)] = splits.UNUSED
-    return ImageData(index, pixels, split), str(found.root)
+    if not (split == "test").any():
+        raise DataError(f"{index.root}: none of its {len(split)} images decodes. First: {pixels.bad[0]}.")
+    named = {"own_test": counts["test"], "others": counts[UNKNOWN], "left_out": sum(counts[name] for name in LEARNED_FROM)}
+    return ImageData(index, pixels, split), named
 
 
-def _own_test(trained: Trained, root: Path) -> Index:
-    """The run's test images below a folder; none may be missing, else the figures would be of other images."""
-    wanted = trained.split == "test"
-    own = tuple(path for path, is_test in zip(trained.index.paths, wanted, strict=True) if is_test)
-    missing = [path for path in own if not (root / path).is_file()]
-    if missing:
+def _num(trained: Trained, split: str) -> int:
+    return int((trained.split == split).sum())
+
+
+def _own_test(trained: Trained, progress: Progress) -> Index:
+    """The run's test images where it found them; none may be missing or another image, else the figures would be of other images."""
+    index = trained.images("test", data_root(trained.config, trained.run))
+    rows = np.arange(len(index.paths))
+    dataset.require_unchanged(index, rows, dataset.identify(index, rows, progress), "test images of the run")
+    return index
+
+
+def _unseen(trained: Trained, found: Index, progress: Progress) -> tuple[Index, Counter[str]]:
+    """Those of some images that a run has not learned from, and how many images are of which of its splits, or of none.
+
+    Raises:
+        DataError: there are none.
+    """
+    if trained.index.ids is None:
+        own = _own_by_name(trained, found)
+    else:
+        own = own_splits(trained.index, trained.split, found, dataset.identify(found, np.arange(len(found.paths)), progress))
+    counts = Counter(own)
+    rows = [row for row, split in enumerate(own) if split not in LEARNED_FROM]
+    if not rows:
+        told = " and ".join(f"{counts[name]} of {name}" for name in LEARNED_FROM if counts[name])
         raise DataError(
-            f"{root}: {len(missing)} of the run's {len(own)} test images are missing, such as {missing[0]}. Put them back; "
-            "other images that happen to have the names of the run's own need a folder with other names."
+            f"{found.root}: the run has learned from all {len(own)} images there ({told}), which says nothing of others. "
+            "Give images that it has not seen."
         )
-    return Index(root, trained.index.classes, own, trained.index.labels[wanted], None, {})
+    return Index(found.root, found.classes, tuple(found.paths[row] for row in rows), found.labels[rows], None, found.ignored), counts
 
 
-def _relabel(found: Index, classes: tuple[str, ...]) -> Index:
-    """Other labelled images under the labels of a model: classes are matched by name, never by position."""
-    unknown = sorted(set(found.classes) - set(classes))
-    if unknown:
-        raise DataError(f"{found.root}: has a class '{unknown[0]}', which the model does not know. It knows {', '.join(classes)}.")
-    keep = [row for row in range(len(found.paths)) if found.given is None or "test" not in found.given or found.given[row] == "test"]
-    labels = np.asarray([classes.index(found.classes[found.labels[row]]) for row in keep], np.int32)
-    return Index(found.root, classes, tuple(found.paths[row] for row in keep), labels, None, found.ignored)
+def own_splits(known: Index, split: Sequence[str] | NDArray[np.str_], found: Index, ids: Ids) -> list[str]:
+    """Which split of a run each of some images belongs to, by content; `UNKNOWN` for those that are none of its own.
+
+    Of an image that the run had twice, a file at one of its paths belongs where that path does; elsewhere it counts as learned from
+    where any copy was.
+
+    Args:
+        known: the run's images, with their ids.
+        split: of each of them.
+        found: other files.
+        ids: of their content, (len(found.paths),).
+    """
+    if known.ids is None:
+        raise ValueError("the run's images have no ids; they are known by name only.")
+    at_path = {path: (content, str(name)) for path, content, name in zip(known.paths, known.ids.tolist(), split, strict=True)}
+    by_content: dict[bytes, str] = {}
+    for name in reversed(SPLITS):  # train last, and with it the say
+        by_content.update((content, name) for content, own in at_path.values() if own == name)
+    answers = []
+    for path, content in zip(found.paths, ids.tolist(), strict=True):
+        here = at_path.get(path)
+        answers.append(here[1] if here is not None and here[0] == content else by_content.get(content, UNKNOWN))
+    return answers
+
+
+def _own_by_name(trained: Trained, found: Index) -> list[str]:
+    """The same for a run of an older version, which knows no content: where half of the names are its own, the images are."""
+    split_of = dict(zip(trained.index.paths, trained.split.tolist(), strict=True))
+    known = sum(path in split_of for path in found.paths)
+    if 2 * known < len(found.paths):  # names alone may coincide now and then
+        return [UNKNOWN] * len(found.paths)
+    return [split_of.get(path, UNKNOWN) for path in found.paths]
+
+
+def _tell(trained: Trained, index: Index, counts: Counter[str], progress: Progress) -> None:
+    """Say what is measured, and what is left out."""
+    if trained.index.ids is None:
+        progress.line(NO_CONTENT)
+    parts = [f"{counts['test']} of the run's {_num(trained, 'test')} test images"] * bool(counts["test"])
+    parts += [f"{counts[UNKNOWN]} image{'s' * (counts[UNKNOWN] != 1)} new to the run"] * bool(counts[UNKNOWN])
+    progress.line(f"{index.root}: measured on {' and '.join(parts)}")
+    if left := " and ".join(f"{counts[name]} of {name}" for name in LEARNED_FROM if counts[name]):
+        progress.line(f"left out, because the run has learned from them: {left}")
+    empty = [name for label, name in enumerate(index.classes) if label not in set(index.labels.tolist())]
+    if empty:
+        named = ", ".join(empty[:MOST_NAMED]) + (f" and {len(empty) - MOST_NAMED} more" if len(empty) > MOST_NAMED else "")
+        rest = len(index.classes) - len(empty)
+        progress.line(f"no image of {named}; macro figures are means over the other {'class' if rest == 1 else f'{rest} classes'}")

@@ -24,9 +24,8 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
     """
     progress = progress or Progress()
     trained = open_run(run_dir)
-    root = data_root(trained.config) if source is None else Path(source).expanduser()
-    test = [root / path for path, split in zip(trained.index.paths, trained.split, strict=True) if split == "test"]
-    there = [file for file in test if file.is_file()]
+    root = data_root(trained.config, trained.run, source)
+    there = trained.files_there("test", root)
     files = exporting.parity_choice(there, trained.config.export.parity_images)
     if not there:
         raise ExportError(f"{root}: none of the run's test images is there to compare the export with. Say with --data where they are.")

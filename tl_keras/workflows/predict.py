@@ -1,8 +1,5 @@
 """Classifying files with a run's model."""
 
-import csv
-import glob
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data import images
+from tl_keras.data.patterns import find_images
 from tl_keras.data.pipeline import row_batches
-from tl_keras.errors import BadImageError, DataError
+from tl_keras.data.walk import left_out_lines
+from tl_keras.errors import BadImageError
 from tl_keras.evaluation.metrics import softmax
 from tl_keras.progress import Progress
-from tl_keras.run_folder import write_whole
+from tl_keras.run_folder import CsvWriter, json_text, open_text, write_whole
 from tl_keras.workflows.trained import Trained, open_run
 
 
@@ -36,36 +35,12 @@ class Prediction:
     error: str | None = None
 
 
-def find_images(patterns: Sequence[str]) -> list[Path]:
-    """Files, folders (searched for images) and globs, in the order given.
-
-    Raises:
-        DataError: nothing was given, or something given matches no file.
-    """
-    if not patterns:
-        raise DataError("no images given. Add files, folders or globs: --mode predict --run-dir RUN photo.jpg 'folder/*.png'.")
-    found: list[Path] = []
-    for pattern in patterns:
-        path = Path(pattern).expanduser()
-        if path.is_dir():
-            matches = sorted(entry for entry in path.rglob("*") if _is_image(entry, path))
-        else:
-            matches = [path] if path.is_file() else sorted(map(Path, glob.glob(str(path), recursive=True)))
-        if not matches:
-            raise DataError(f"{pattern}: no such file, or no images in it.")
-        found += matches
-    return found
-
-
-def _is_image(path: Path, root: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
-    return not hidden and path.suffix.lower() in images.IMAGE_SUFFIXES and path.is_file()
-
-
 def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress | None = None) -> Iterator[Prediction]:
     """Classify files with a run's model, one `Prediction` each, in order; a bad file does not end it."""
     progress = progress or Progress()
-    files = find_images(patterns)
+    files, left_out = find_images(patterns)
+    for line in left_out_lines(left_out):
+        progress.line(line)
     trained = open_run(run_dir)
     with progress.bar("predict", len(files)) as advance:
         for rows in row_batches(np.arange(len(files)), trained.config.train.batch_size):
@@ -96,33 +71,56 @@ def _prediction(file: Path, item: NDArray[np.uint8] | str, answers: Iterator[NDA
     return Prediction(str(file), classes, classes[best], float(values[best]), by_name)
 
 
-def write_predictions(target: Path | TextIO, predictions: Iterable[Prediction]) -> dict[str, int]:
+@dataclass
+class Written:
+    """What was written of predictions.
+
+    Attributes:
+        files: how many there were.
+        bad: how many of them could not be read.
+        by_class: class name -> files that were taken for it, for every class of the model.
+    """
+
+    files: int = 0
+    bad: int = 0
+    by_class: dict[str, int] = field(default_factory=dict)
+
+    def count(self, found: Prediction) -> None:
+        """Take note of one more."""
+        self.by_class = self.by_class or dict.fromkeys(found.classes, 0)
+        self.files += 1
+        if found.error is not None:
+            self.bad += 1
+        else:
+            self.by_class[found.label] += 1
+
+
+def write_predictions(target: Path | TextIO, predictions: Iterable[Prediction]) -> Written:
     """Write predictions as they come: JSON lines where `target` ends in .jsonl, else CSV.
 
     A CSV line holds path, class, probability, error and a column per class; a bad file has only path and error.
 
-    Returns:
-        How many files there were ('all') and how many could not be read ('bad').
+    Args:
+        target: a file, which appears atomically; or one that is open, which must take names that are not UTF-8 (`errors`).
     """
+    written = Written()
     if not isinstance(target, Path):
-        return _write_csv(target, predictions)
-    counts: dict[str, int] = {}
+        _write_csv(target, predictions, written)
+        return written
 
     def write(temporary: Path) -> None:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            counts.update((_write_json_lines if target.suffix == ".jsonl" else _write_csv)(file, predictions))
+        with open_text(temporary, "w") as file:
+            (_write_json_lines if target.suffix == ".jsonl" else _write_csv)(file, predictions, written)
 
     write_whole(target, write)
-    return counts
+    return written
 
 
-def _write_json_lines(file: TextIO, predictions: Iterable[Prediction]) -> dict[str, int]:
-    counts = {"all": 0, "bad": 0}
+def _write_json_lines(file: TextIO, predictions: Iterable[Prediction], written: Written) -> None:
     for found in predictions:
-        _count(counts, found)
+        written.count(found)
         line = {"path": found.path, "error": found.error} if found.error else _as_json(found)
-        file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    return counts
+        file.write(json_text(line) + "\n")
 
 
 def _as_json(found: Prediction) -> dict[str, Any]:
@@ -134,21 +132,14 @@ def _as_json(found: Prediction) -> dict[str, Any]:
     }
 
 
-def _write_csv(file: TextIO, predictions: Iterable[Prediction]) -> dict[str, int]:
-    counts = {"all": 0, "bad": 0}
-    writer = csv.writer(file, lineterminator="\n")
+def _write_csv(file: TextIO, predictions: Iterable[Prediction], written: Written) -> None:
+    writer = CsvWriter(file)
     for found in predictions:
-        if not counts["all"]:
+        if not written.files:
             writer.writerow(["path", "class", "probability", "error", *(f"p_{name}" for name in found.classes)])
-        _count(counts, found)
+        written.count(found)
         if found.error:
             writer.writerow([found.path, "", "", found.error, *("" for _ in found.classes)])
         else:
             values = (f"{value:.6f}" for value in found.probabilities.values())
             writer.writerow([found.path, found.label, f"{found.probability:.6f}", "", *values])
-    return counts
-
-
-def _count(counts: dict[str, int], found: Prediction) -> None:
-    counts["all"] += 1
-    counts["bad"] += found.error is not None

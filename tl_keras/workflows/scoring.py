@@ -1,6 +1,8 @@
 """Running a model over a split and measuring it: what training and evaluation share."""
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tl_keras import run_folder as names
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
@@ -114,3 +117,26 @@ def check_agreement(
     if not worst <= allowed:
         raise RuntimeError(f"model.keras and the stored features disagree: probabilities differ by {worst:.1e}, more than {allowed:.0e}")
     return {"images": len(places), "largest_difference": worst}
+
+
+def write_predictions(path: Path, data: ImageData, split: str, probabilities: NDArray[np.float64]) -> None:
+    """Write a CSV line per image: path, class, predicted class, its probability, then every class's probability."""
+    header = ("path", "class", "predicted", "probability", *(f"p_{name}" for name in data.classes))
+
+    def line(row: int, values: NDArray[np.float64]) -> list[str]:
+        best = int(values.argmax())
+        known = data.classes[data.index.labels[row]]
+        return [
+            data.index.paths[row],
+            known,
+            data.classes[best],
+            f"{values[best]:.6f}",
+            *(f"{value:.6f}" for value in values),
+        ]
+
+    names.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), probabilities, strict=True)))
+
+
+def write_class_names(path: Path, classes: Sequence[str]) -> None:
+    """Write classes.txt: a name a line, in the order of the model's outputs; a line break in a name is written as backslash and n."""
+    names.write_text(path, "".join(name.replace("\n", "\\n") + "\n" for name in classes))

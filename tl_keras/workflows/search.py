@@ -12,7 +12,7 @@ import tensorflow as tf
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml, with_settings
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import Index
 from tl_keras.errors import UserError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -38,7 +38,7 @@ from tl_keras.workflows.search_study import (
     told,
     write_trials,
 )
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.train import train
 from tl_keras.workflows.trained import read_config
 
@@ -66,14 +66,15 @@ def search(
         UserError: anything that the user can mend; a folder made for it is gone again.
     """
     progress, run, place = progress or Progress(), RunFolder.at(run_dir), chief_place(workers)
+    run.require_utf8("KerasTuner")
     if resume:
         config = read_config(require_unfinished(run))
     with ExitStack() as stack:
         chief = None if place is None else stack.enter_context(serve(place.address))  # a port that is taken is told before all else
         set_up(config.runtime)
         space = read_space(space_of(config))
+        index = open_images(config, run, progress, resume=resume)
         with undone_on_failure(run, resume=resume):
-            index = open_source(config.data)
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))
             names.write_text(run / names.CONFIG, to_yaml(config))
@@ -84,7 +85,7 @@ def search(
             found = run_trials(config, space, study, trials, run, progress)
         else:
             found = hand_out_trials(config, space, study, chief, workers, run, progress)
-    return finish(config, space, found, baseline, run, progress)
+    return finish(config, index, space, found, baseline, run, progress)
 
 
 class Trials:
@@ -147,7 +148,13 @@ def run_trials(
 
 
 def finish(
-    config: Config, space: Sequence[Dimension], found: Sequence[Outcome], baseline: Mapping[str, float], run: RunFolder, progress: Progress
+    config: Config,
+    index: Index,
+    space: Sequence[Dimension],
+    found: Sequence[Outcome],
+    baseline: Mapping[str, float],
+    run: RunFolder,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Choose, train the winner as an ordinary run, and write what was found."""
     wanted = config.search
@@ -165,7 +172,7 @@ def finish(
     if not folder.is_finished:
         progress.line(f"the best on val is trained as an ordinary run in {folder.path}")
         shutil.rmtree(folder.path, ignore_errors=True)
-        train(winner, folder.path, progress=progress)
+        train(winner, folder.path, progress=progress, index=index)
     draw_trials(run / names.TRIALS_PICTURE, found, space, wanted.objective)
     write_hparams(run / "tensorboard", found)
     result = {

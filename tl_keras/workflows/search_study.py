@@ -67,13 +67,10 @@ def tell_what_is_there(found: Sequence[Outcome], config: Config, progress: Progr
 
 
 def tell_what_is_left(oracle: Any, config: Config, progress: Progress) -> None:
-    """Say where a grid was not gone through: its first combinations differ in their last settings only."""
+    """Say where a grid was not gone through to its end."""
     most = config.search.max_trials
     if isinstance(oracle, Grid) and len(oracle.trials) >= most and oracle.has_more():
-        progress.line(
-            f"search.max_trials={most} ended the grid in one corner of the space, before all combinations were tried; "
-            "tuners random and bayesian spread as many trials over all of it"
-        )
+        progress.line(f"search.max_trials={most} ended the grid before all combinations were tried; those that were are spread over it")
 
 
 def study_digest(config: Config, space: Sequence[Dimension], index: Index) -> str:

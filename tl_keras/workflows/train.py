@@ -1,21 +1,22 @@
 """The training modes: from images to a run folder."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import keras
 
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import splits
-from tl_keras.data.dataset import ImageData
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import Index
+from tl_keras.evaluation.pictures import draw_confusion, draw_curves
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
+from tl_keras.models.saved import save_classifier
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.transfer.checkpoints import weights_view
@@ -23,13 +24,13 @@ from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
 from tl_keras.transfer.head import read_selection, train_head
 from tl_keras.transfer.precision import set_precision
-from tl_keras.transfer.prepare import build, prepare_task
+from tl_keras.transfer.prepare import absolute, build, prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import POOLED, Task
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.scoring import Clock, check_agreement, measure, score
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
-from tl_keras.workflows.trained import data_root, read_config
+from tl_keras.workflows.scoring import Clock, check_agreement, measure, score, write_class_names, write_predictions
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
+from tl_keras.workflows.trained import NO_CONTENT, data_root, read_config
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
 AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
@@ -43,6 +44,8 @@ def train(
     progress: Progress | None = None,
     index: Index | None = None,
     scored: Sequence[str] = ("val", "test"),
+    pictures: bool = True,
+    source: str | None = None,
 ) -> dict[str, Any]:
     """Run one of the training modes, from images to a run folder.
 
@@ -52,6 +55,8 @@ def train(
         resume: go on with an interrupted run.
         index: the images, in place of those that `data.source` names; not looked at where `resume` has the run's own.
         scored: the splits that are measured at the end; without test where this is one of several to choose from.
+        pictures: draw curves and the confusion matrix of test; not where this is one of many.
+        source: where the images of a run that goes on lie now, if they have moved.
 
     Returns:
         What `metrics.json` holds.
@@ -62,12 +67,15 @@ def train(
     """
     clock, progress, run = Clock(), progress or Progress(), RunFolder.at(run_dir)
     if resume:
-        config = read_config(run.require_resumable())
+        config = moved_to(read_config(run.require_resumable()), source)
     set_up(config.runtime)
+    if index is None and not resume:
+        index = open_images(config, run, progress)
     with undone_on_failure(run, resume=resume):
-        if resume:
-            index = splits.read_splits(run / names.SPLITS, data_root(config))[0]
-        index = open_source(config.data) if index is None else index
+        if resume or index is None:
+            index = splits.read_splits(run / names.SPLITS, data_root(config, run))[0]
+            if index.ids is None:
+                progress.line(NO_CONTENT)
         config = with_best_backbone(config, index, run, progress)
         task = prepare_task(config, index, run, progress)
         names.write_text(run / names.CONFIG, to_yaml(task.config))
@@ -76,12 +84,17 @@ def train(
     try:
         TRAININGS[config.mode](task)
         clock.lap("train_s")
-        return _finish(task, clock, scored)
+        return _finish(task, clock, scored, pictures)
     except KeyboardInterrupt:
         _keep_best_so_far(task)
         raise
     finally:
         run.clear_scratch()
+
+
+def moved_to(config: Config, source: str | None) -> Config:
+    """The configuration of a run whose images lie elsewhere now; the same where `source` is None."""
+    return config if source is None else config.model_copy(update={"data": config.data.model_copy(update={"source": absolute(source)})})
 
 
 def in_float32(task: Task) -> Classifier:
@@ -106,11 +119,11 @@ def scoring_feed(task: Task, classifier: Classifier) -> Feed:
     return PixelFeed(task, classifier.model) if task.config.mode == "pretrain" else finetune_feed(task, classifier)
 
 
-def _finish(task: Task, clock: Clock, scored: Sequence[str]) -> dict[str, Any]:
+def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> dict[str, Any]:
     run, config = task.run, task.config
     classifier = in_float32(task)
     model = weights_view(classifier.model)
-    names.write_whole(run / names.MODEL, model.save)
+    _save(task, model)
     if config.mode == "pretrain":
         save_backbone(task, model)
     feed = scoring_feed(task, classifier)
@@ -122,7 +135,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str]) -> dict[str, Any]:
         {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(task.data, model, scores["val"], AGREEMENT[config.mode])}
     )
     clock.lap("evaluate_s")
-    metrics = {
+    metrics: dict[str, Any] = {
         "mode": config.mode,
         "backbone": config.model.backbone,
         "seed": config.runtime.seed,
@@ -135,28 +148,20 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str]) -> dict[str, Any]:
         "features": {"computed": 0 if task.frozen is None else task.frozen.store.num_computed},
         "timing": clock.timing(),
     }
+    if pictures:
+        draw_curves(run / names.CURVES, run / names.HISTORY)
+        if "test" in metrics:
+            draw_confusion(run / names.CONFUSION, metrics["test"]["confusion_matrix"], task.data.classes, "test")
     names.write_json(run / names.METRICS, metrics)
+    shutil.rmtree(run / names.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics
+
+
+def _save(task: Task, model: keras.Model) -> None:
+    save_classifier(task.run / names.MODEL, model, task.data.classes)
+    write_class_names(task.run / names.CLASSES, task.data.classes)
 
 
 def _keep_best_so_far(task: Task) -> None:
     if any((task.run / names.CHECKPOINTS).glob("*.weights.h5")):
-        names.write_whole(task.run / names.MODEL, weights_view(in_float32(task).model).save)
-
-
-def write_predictions(path: Path, data: ImageData, split: str, probabilities: NDArray[np.float64]) -> None:
-    """Write a CSV line per image: path, class, predicted class, its probability, then every class's probability."""
-    header = ("path", "class", "predicted", "probability", *(f"p_{name}" for name in data.classes))
-
-    def line(row: int, values: NDArray[np.float64]) -> list[str]:
-        best = int(values.argmax())
-        known = data.classes[data.index.labels[row]]
-        return [
-            data.index.paths[row],
-            known,
-            data.classes[best],
-            f"{values[best]:.6f}",
-            *(f"{value:.6f}" for value in values),
-        ]
-
-    names.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), probabilities, strict=True)))
+        _save(task, weights_view(in_float32(task).model))

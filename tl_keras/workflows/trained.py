@@ -1,6 +1,6 @@
 """A run read back: its model and what is needed to use it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
@@ -10,26 +10,41 @@ from numpy.typing import NDArray
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import from_yaml
-from tl_keras.data import splits
-from tl_keras.data.sources import Index, open_source
-from tl_keras.errors import RunFolderError
-from tl_keras.models.backbones import short_name
+from tl_keras.data import dataset, splits
+from tl_keras.data.sources import Index, find_root
+from tl_keras.errors import DataError, RunFolderError
+from tl_keras.models.backbone_names import short_name
 from tl_keras.models.presets import INSTALL
+from tl_keras.models.saved import read_classes
+from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+
+NO_CONTENT = "this run is of a version that did not record the content of images: they are known by their paths alone"
 
 
 def read_config(run: RunFolder) -> Config:
     """The resolved configuration of a run."""
     path = run / names.CONFIG
     try:
-        return from_yaml(path.read_text(encoding="utf-8"), str(path))
+        with names.open_text(path) as file:
+            return from_yaml(file.read(), str(path))
     except OSError as error:
         raise RunFolderError(f"{path}: cannot be read ({error.strerror}). Give the folder of a whole run.") from error
 
 
-def data_root(config: Config) -> Path:
-    """The folder that the paths of a run's splits.csv are relative to."""
-    return open_source(config.data).root
+def data_root(config: Config, run: RunFolder, moved: str | None = None) -> Path:
+    """The folder that the paths of a run's splits.csv are relative to.
+
+    Args:
+        moved: where its images are said to lie now; None where the run found them.
+
+    Raises:
+        DataError: they are not there any more.
+    """
+    source = Path(config.data.source)
+    if moved is None and source.is_absolute() and not source.exists():
+        raise DataError(f"{run.path}: its images lay in {source}, which is gone. Say with --data where they lie now.")
+    return find_root(config.data if moved is None else config.data.model_copy(update={"source": moved}))
 
 
 @dataclass(frozen=True)
@@ -54,11 +69,25 @@ class Trained:
         height, width = self.model.input.shape[1:3]
         return int(height), int(width)
 
+    def images(self, split: str, root: Path) -> Index:
+        """The run's images of one split, at their paths below `root`; whether they lie there nobody has looked."""
+        rows = np.flatnonzero(self.split == split)
+        ids = None if self.index.ids is None else self.index.ids[rows]
+        return Index(root, self.index.classes, tuple(self.index.paths[row] for row in rows), self.index.labels[rows], None, {}, ids)
+
+    def files_there(self, split: str, root: Path) -> list[Path]:
+        """The files of the run's images of one split that lie below `root` and are still the same images."""
+        index = self.images(split, root)
+        found = dataset.identify(index, np.arange(len(index.paths)), Progress())
+        same = found != b"" if index.ids is None else found == index.ids
+        return [root / index.paths[row] for row in np.flatnonzero(same)]
+
 
 def open_run(run_dir: Path | str) -> Trained:
     """Read a run folder back.
 
-    The index holds paths only: who reads images says below which folder they lie now.
+    The index holds paths only: who reads images says below which folder they lie now. Its classes are those that the model file names,
+    in the order of the model's outputs; of older versions, and of files saved again by Keras, those of splits.csv, which are sorted.
 
     Raises:
         RunFolderError: no run, or one that has not come to a model yet.
@@ -68,6 +97,7 @@ def open_run(run_dir: Path | str) -> Trained:
     keras.config.set_dtype_policy("float32")
     try:
         model = keras.models.load_model(run / names.MODEL, compile=False)
+        classes = read_classes(run / names.MODEL)
     except TypeError as error:  # Keras' error for a class that it cannot import
         raise RunFolderError(
             f"{run / names.MODEL}: holds layers of a package that is not installed. Where its backbone was KerasHub's: {INSTALL}."
@@ -75,4 +105,16 @@ def open_run(run_dir: Path | str) -> Trained:
     except (ValueError, OSError) as error:
         raise RunFolderError(f"{run / names.MODEL}: is no whole Keras model, or is cut short. Train again, or restore the file.") from error
     index, split = splits.read_splits(run / names.SPLITS, Path())
-    return Trained(run, config, model, index, split)
+    return Trained(run, config, model, index if classes is None else _relabelled(run, index, classes), split)
+
+
+def _relabelled(run: RunFolder, index: Index, classes: tuple[str, ...]) -> Index:
+    """The images of a run under the labels that its model gives to their classes."""
+    unknown = sorted(set(index.classes) - set(classes))
+    if unknown:
+        raise RunFolderError(
+            f"{run.path}: splits.csv has a class '{unknown[0]}', which model.keras does not know ({', '.join(classes)}). "
+            "Restore the file that was changed."
+        )
+    order = np.array([classes.index(name) for name in index.classes], np.int32)
+    return replace(index, classes=classes, labels=order[index.labels])

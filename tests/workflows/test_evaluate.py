@@ -1,0 +1,158 @@
+"""Measuring a run again: which images are its own is a matter of content, and any labelled images will do."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tl_keras import run_folder as names
+from tl_keras.data.sources import Index
+from tl_keras.errors import DataError
+from tl_keras.workflows import evaluate
+from tl_keras.workflows.evaluate import UNKNOWN, own_splits
+
+Run = tuple[Path, Path]
+
+
+def splits_of(run: Path) -> list[dict[str, str]]:
+    with (run / names.SPLITS).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def own_test_paths(run: Path) -> list[str]:
+    return [line["path"] for line in splits_of(run) if line["split"] == "test"]
+
+
+@pytest.fixture
+def own(trained: Run, tmp_path: Path) -> Run:
+    """The run, and a copy of its images in another place."""
+    shutil.copytree(trained[1], tmp_path / "moved")
+    return trained[0], tmp_path / "moved"
+
+
+@pytest.fixture
+def others(photo_folder: Callable[..., Path]) -> Path:
+    """Other images, some of which have the names of the run's own."""
+    folder = photo_folder(classes=("ant", "bee", "wasp"), per_class=12, size=(16, 17))
+    return folder
+
+
+def test_other_images_of_the_same_names_are_all_measured(trained: Run, others: Path, heard: Any) -> None:
+    result = evaluate(trained[0], source=str(others), progress=heard)
+    assert result["data"] == {"test": 36, "classes": 3, "skipped": 0, "own_test": 0, "others": 36, "left_out": 0}
+    assert heard.lines == [f"{others}: measured on 36 images new to the run"]
+
+
+def test_the_runs_own_images_elsewhere_and_under_other_names_give_its_test_split(own: Run, heard: Any) -> None:
+    run, moved = own
+    for file in sorted(moved.rglob("*.*")):
+        file.rename(file.with_name(f"renamed_{file.name}"))
+    result = evaluate(run, source=str(moved), progress=heard)
+    assert result["data"] == {"test": 6, "classes": 3, "skipped": 0, "own_test": 6, "others": 0, "left_out": 24}
+    first = json.loads((run / names.METRICS).read_text())["test"]
+    assert result["test"]["confusion_matrix"] == first["confusion_matrix"]
+    assert result["test"]["log_loss"] == pytest.approx(first["log_loss"], abs=1e-6)
+    assert heard.lines == [
+        f"{moved}: measured on 6 of the run's 6 test images",
+        "left out, because the run has learned from them: 18 of train and 6 of val",
+    ]
+
+
+def test_new_images_among_its_own_are_measured_too(own: Run, others: Path, heard: Any) -> None:
+    run, moved = own
+    shutil.copy(others / "ant" / "000.png", moved / "ant" / "new.png")
+    (moved / own_test_paths(run)[0]).unlink()
+    result = evaluate(run, source=str(moved), progress=heard)
+    assert (result["data"]["own_test"], result["data"]["others"], result["data"]["test"]) == (5, 1, 6)
+    assert heard.lines[0].endswith("measured on 5 of the run's 6 test images and 1 image new to the run")
+
+
+def test_images_that_a_run_has_learned_from_are_not_measured(own: Run) -> None:
+    run, moved = own
+    for path in own_test_paths(run):
+        (moved / path).unlink()
+    with pytest.raises(DataError, match=r"the run has learned from all 24 images there \(18 of train and 6 of val\)"):
+        evaluate(run, source=str(moved))
+    assert not (run / names.SCRATCH).exists()
+
+
+@pytest.mark.parametrize("spoil", ["replaced", "gone"])
+def test_own_test_images_that_were_replaced_or_are_gone_are_told(own: Run, tmp_path: Path, spoil: str) -> None:
+    run, moved = shutil.copytree(own[0], tmp_path / "R"), own[1]
+    config = run / names.CONFIG
+    config.write_text(config.read_text().replace(str(own_source(run)), str(moved)))
+    first, second = own_test_paths(run)[:2]
+    shutil.copy(moved / second, moved / first) if spoil == "replaced" else (moved / first).unlink()
+    fate = "is not what the run knows" if spoil == "replaced" else "is missing"
+    with pytest.raises(DataError, match=f"moved: of 6 test images of the run, 1 {fate}; the first is {first}"):
+        evaluate(run)
+    shutil.rmtree(moved)
+    with pytest.raises(DataError, match=f"R: its images lay in {moved}, which is gone. Say with --data where they lie now."):
+        evaluate(run)
+
+
+def own_source(run: Path) -> str:
+    return next(line for line in (run / names.CONFIG).read_text().splitlines() if "source:" in line).split("source: ")[1]
+
+
+def test_a_run_of_an_older_version_knows_its_images_by_path_and_says_so(own: Run, tmp_path: Path, heard: Any) -> None:
+    run, moved = shutil.copytree(own[0], tmp_path / "R"), own[1]
+    lines = [line.rsplit(",", 1)[0] for line in (run / names.SPLITS).read_text().splitlines()]
+    (run / names.SPLITS).write_text("\n".join(lines) + "\n")
+    assert evaluate(run, source=str(moved), progress=heard)["data"]["own_test"] == 6
+    assert heard.lines[0].startswith("this run is of a version that did not record the content of images")
+
+
+@pytest.mark.parametrize(
+    ("kept", "num", "line"),
+    [
+        (["bee"], 12, "no image of ant, wasp; macro figures are means over the other class"),
+        (["ant", "wasp"], 24, "no image of bee; macro figures are means over the other 2 classes"),
+    ],
+)
+def test_some_of_the_classes_are_enough(trained: Run, others: Path, heard: Any, kept: list[str], num: int, line: str) -> None:
+    for folder in {"ant", "bee", "wasp"} - set(kept):
+        shutil.rmtree(others / folder)
+    found = evaluate(trained[0], source=str(others), progress=heard)["test"]
+    assert sum(row["support"] for row in found["per_class"].values()) == num
+    assert found["macro_recall"] == np.mean([found["per_class"][name]["recall"] for name in kept])
+    assert heard.lines[-1] == line
+
+
+def test_test_alone_is_enough(trained: Run, others: Path) -> None:
+    shutil.move(others, others.parent / "test")
+    assert evaluate(trained[0], source=str(others.parent))["data"]["test"] == 36
+
+
+def test_every_evaluation_is_kept_with_what_it_says_of_each_image(trained: Run, others: Path) -> None:
+    run = trained[0]
+    before = {path.name for path in (run / names.EVALUATIONS).glob("*")}
+    (others / "bee" / "000.png").write_bytes(b"")
+    first, second = evaluate(run), evaluate(run, source=str(others))
+    assert {path.name for path in (run / names.EVALUATIONS).iterdir()} - before == {Path(one["folder"]).name for one in (first, second)}
+    folder = Path(second["folder"])
+    assert {path.name for path in folder.iterdir()} == {"evaluation.json", "predictions.csv", "confusion.png", "bad_images.csv"}
+    assert json.loads((folder / "evaluation.json").read_text())["test"] == second["test"]
+    with (folder / "predictions.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert len(lines) == 35
+    assert np.mean([line["class"] == line["predicted"] for line in lines]) == second["test"]["accuracy"]
+    assert (folder / "bad_images.csv").read_text() == "path,reason\nbee/000.png,is empty (0 bytes)\n"
+    columns = [
+        [line.split(",")[:3] for line in (folder / "predictions.csv").read_text().splitlines()] for folder in (Path(first["folder"]), run)
+    ]
+    assert columns[0] == columns[1]
+
+
+def test_an_image_that_a_run_has_twice_counts_as_learned_from_where_its_path_does_not_tell() -> None:
+    ids = np.array([b"a", b"a", b"b", b"c"], "S16")
+    known = Index(Path(), ("x",), ("1", "2", "3", "4"), np.zeros(4, np.int32), None, {}, ids)
+    found = Index(Path(), ("x",), ("1", "2", "3", "5", "6"), np.zeros(5, np.int32), None, {})
+    split = ["test", "train", "val", "test"]
+    found_ids = np.array([b"a", b"a", b"c", b"a", b""], "S16")
+    assert own_splits(known, split, found, found_ids) == ["test", "train", "test", "train", UNKNOWN]

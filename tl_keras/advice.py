@@ -1,0 +1,78 @@
+"""What to do next, as commands that can be pasted: the last lines of a mode."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tl_keras.arguments import program
+from tl_keras.run_folder import BACKBONE, CONFIG, EXPORT
+from tl_keras.short_forms import SHORT_FORMS, flag_of
+
+if TYPE_CHECKING:
+    from tl_keras.config import Config
+
+NEW_IMAGES = "NEW_PHOTOS/"  # what the user puts a folder in place of
+
+
+def command(*words: object) -> str:
+    """A command line of this program, quoted for a shell."""
+    return f"{program()} {shlex.join(map(str, words))}"
+
+
+def go_on(mode: str, run_dir: Path) -> str:
+    """The command that goes on with an interrupted run."""
+    return command(mode, "--resume", "--run-dir", run_dir)
+
+
+def use_run(run_dir: Path) -> Iterator[str]:
+    """How to use a model that is there."""
+    yield "next: classify other images"
+    yield f"  {command('predict', run_dir, NEW_IMAGES)}"
+    if not (run_dir / EXPORT).is_dir():
+        yield "or export it as a SavedModel"
+        yield f"  {command('export', run_dir)}"
+
+
+def after_training(config: "Config", run_dir: Path) -> Iterator[str]:
+    """How to use a model, and what may make a better one."""
+    if config.mode == "pretrain":
+        yield "next: finetune what was pretrained on other images"
+        yield f"  {command('finetune', NEW_IMAGES, '--backbone', run_dir / BACKBONE)}"
+        return
+    yield from use_run(run_dir)
+    if config.mode == "extract":
+        yield "or see whether finetuning does better"
+        yield f"  {command('finetune', config.data.source, *short_flags(config))}"
+    elif config.data.source == "digits":
+        yield "or take photos of your own, a folder for each class"
+        yield f"  {command('finetune', NEW_IMAGES, '--backbone', 'mobilenet_v2')}"
+
+
+def short_flags(config: "Config") -> Iterator[str]:
+    """The short forms that a finetuning of the same images takes over, where they are not the defaults."""
+    for name in ("backbone", "weights", "image_size", "batch_size", "seed"):
+        section, _, key = SHORT_FORMS[name].setting.partition(".")
+        inside = getattr(config, section)
+        value = getattr(inside, key)
+        if value != type(inside).model_fields[key].default:
+            yield flag_of(name)
+            yield str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def after_ranking(config: "Config", chosen: str) -> Iterator[str]:
+    """How to train what ranks first."""
+    yield "next: train it"
+    yield f"  {command('finetune', config.data.source, '--backbone', chosen)}"
+
+
+def after_crossval(config: "Config", run_dir: Path) -> Iterator[str]:
+    """How to train on all folds together."""
+    yield "next: train one on all folds, with test to measure it"
+    yield f"  {command(config.crossval.training, '--config', run_dir / CONFIG)}"
+
+
+def after_export(folder: str) -> Iterator[str]:
+    """How to load a SavedModel."""
+    yield "next: load it in Python, without this package; it takes the bytes of image files"
+    yield f"  tensorflow.saved_model.load({folder!r}).signatures['bytes']"

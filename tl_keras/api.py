@@ -1,0 +1,406 @@
+"""The functions for Python: the modes of the command line, under the names that the command line uses.
+
+`train(data="photos/", backbone="mobilenet_v2", epochs=5)` is `tl-keras finetune photos/ --backbone mobilenet_v2 --epochs 5`.
+Each checks what it is given before it imports TensorFlow, without TensorFlow's noise, and shows its progress where somebody
+watches: in a terminal and in a notebook. To have none, pass `progress=Progress()`.
+"""
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from tl_keras.arguments import TRAININGS, run_of
+from tl_keras.config import Config, fields
+from tl_keras.config_file import make_config
+from tl_keras.errors import ConfigError, UserError
+from tl_keras.launch import check_files, check_images, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, setting_named, settings_called
+
+if TYPE_CHECKING:
+    from tl_keras.data.sources import Index
+    from tl_keras.workflows.predict import Prediction
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+ImageSize = int | tuple[int, int]
+Settings = Mapping[str, object]
+
+
+def told(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Let an argument that there is not be a ConfigError, which says what is meant.
+
+    A `UserError` has no traceback of this package's inside: its text is the whole explanation.
+    """
+    known = inspect.signature(function).parameters
+
+    @wraps(function)
+    def checked(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        for name in kwargs:
+            if name not in known:
+                raise ConfigError(f"{function.__name__}(): there is no argument '{name}'.{instead_of(name, list(known))}")
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            raise error.with_traceback(None) from None
+
+    return checked
+
+
+def instead_of(name: str, known: Sequence[str]) -> str:
+    """What to write in place of an argument that there is not, as a sentence; empty where nothing is really like it."""
+    short = {form.setting: parameter for parameter, form in SHORT_FORMS.items() if parameter in known}
+    near = nearest(name, known)
+    if near and not setting_named(name, fields()):
+        return f" Did you mean '{near}'?"
+    called = settings_called(name, fields())
+    if len(called) == 1 and called[0] in short:
+        return f" Did you mean '{short[called[0]]}'?"
+    if not called or len(called) > MOST_MEANT or "settings" not in known:
+        return ""
+    return f" Write settings={{{either(called)}: ...}}."
+
+
+@told
+def train(
+    config: Config | None = None,
+    run_dir: Path | str | None = None,
+    *,
+    mode: str | None = None,
+    data: Path | str | None = None,
+    backbone: Path | str | None = None,
+    weights: Path | str | None = None,
+    image_size: ImageSize | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    settings: Settings | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    index: "Index | None" = None,
+    scored: Sequence[str] = ("val", "test"),
+) -> dict[str, Any]:
+    """Train a classifier, from images to a run folder.
+
+    Args:
+        config: what to start from, such as `load_config("extract", file="my.yaml")`; the defaults where there is none.
+        run_dir: the run folder to make, or to continue; by default a new one below saved_models/.
+        mode: 'finetune' (the default), 'extract' or 'pretrain'.
+        data: a folder of class folders, 'digits', or the name or folder of a TFDS data set.
+        backbone: a name such as 'resnet50', a .keras file, the folder or address of a TF-Hub module, 'keras_hub:PRESET' or 'auto'.
+        weights: of the backbone: a file, 'pretrained', 'imagenet' or 'none'.
+        image_size: pixels a side, or (height, width).
+        epochs: passes of finetuning or pretraining.
+        batch_size: images per step.
+        learning_rate: peak rate of finetuning or pretraining.
+        seed: of all that is random.
+        settings: any others by their paths, such as `{"train.weight_decay": 0.05}`; they come last.
+        resume: go on with the interrupted training in `run_dir`, with its own settings; `data` says where its images lie now.
+        progress: who hears of it; by default a terminal or a notebook, if there is one.
+        index: the images, in place of those that `data` names.
+        scored: the splits that are measured at the end.
+
+    Returns:
+        What `metrics.json` holds, and `run_dir`.
+
+    Raises:
+        UserError: anything that the caller can mend; a run folder made for it is gone again.
+    """
+    short = short_forms(data, backbone, weights, image_size, epochs, batch_size, learning_rate, seed)
+    config, folder = prepare(TRAININGS, mode, config, run_dir, short, settings, resume=resume, look=index is None)
+    workflows, progress = begin(config, progress)
+    progress.line(f"run folder {folder}")
+    moved = str(data) if resume and data is not None else None
+    metrics = workflows.train(config, folder, resume=resume, progress=progress, index=index, scored=scored, source=moved)
+    return {"run_dir": str(folder)} | metrics
+
+
+@told
+def rank(
+    config: Config | None = None,
+    run_dir: Path | str | None = None,
+    *,
+    data: Path | str | None = None,
+    backbones: Sequence[Path | str] | None = None,
+    weights: Path | str | None = None,
+    image_size: ImageSize | None = None,
+    seed: int | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Say which backbone suits the images.
+
+    Args:
+        backbones: candidates; by default each whose weights lie on this machine.
+
+    The others are those of `train`.
+
+    Returns:
+        What `rank.json` holds, and `run_dir`.
+
+    Raises:
+        UserError: anything that the caller can mend; a folder made for it is gone again.
+    """
+    short = short_forms(data, None, weights, image_size, None, None, None, seed) | listed("rank.candidates", backbones)
+    config, folder = prepare(("rank",), None, config, run_dir, short, settings)
+    workflows, progress = begin(config, progress)
+    return {"run_dir": str(folder)} | workflows.rank(config, folder, progress=progress)
+
+
+@told
+def search(
+    config: Config | None = None,
+    run_dir: Path | str | None = None,
+    *,
+    data: Path | str | None = None,
+    backbone: Path | str | None = None,
+    weights: Path | str | None = None,
+    image_size: ImageSize | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    settings: Settings | None = None,
+    resume: bool = False,
+    workers: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Try settings by their score on val, and train the best as an ordinary run in `best/` of the run folder.
+
+    Args:
+        workers: processes to start on this machine for the trials; 0: they run in this one.
+
+    The others are those of `train`.
+
+    Returns:
+        What `search.json` holds, and `run_dir`.
+
+    Raises:
+        UserError: anything that the caller can mend; a folder made for it is gone again.
+    """
+    from tl_keras.select.local_workers import MEMORY_AS_NEEDED
+
+    short = short_forms(data, backbone, weights, image_size, epochs, batch_size, learning_rate, seed)
+    config, folder = prepare(("search",), None, config, run_dir, short, settings, resume=resume)
+    if workers:
+        os.environ.update(MEMORY_AS_NEEDED)  # before TensorFlow takes a GPU that workers use too
+    workflows, progress = begin(config, progress)
+    progress.line(f"run folder {folder}")
+    return {"run_dir": str(folder)} | workflows.search(config, folder, resume=resume, workers=workers, progress=progress)
+
+
+@told
+def crossval(
+    config: Config | None = None,
+    run_dir: Path | str | None = None,
+    *,
+    data: Path | str | None = None,
+    backbone: Path | str | None = None,
+    weights: Path | str | None = None,
+    image_size: ImageSize | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int | None = None,
+    settings: Settings | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train on every fold of train and val, and say how good that is on what was held out; the arguments are those of `train`.
+
+    Returns:
+        What `crossval.json` holds, and `run_dir`.
+
+    Raises:
+        UserError: anything that the caller can mend; a folder made for it is gone again.
+    """
+    short = short_forms(data, backbone, weights, image_size, epochs, batch_size, learning_rate, seed)
+    config, folder = prepare(("crossval",), None, config, run_dir, short, settings, resume=resume)
+    workflows, progress = begin(config, progress)
+    progress.line(f"run folder {folder}")
+    return {"run_dir": str(folder)} | workflows.crossval(config, folder, resume=resume, progress=progress)
+
+
+@told
+def ensemble(
+    config: Config | None = None,
+    run_dir: Path | str | None = None,
+    *,
+    members: Sequence[Path | str] | None = None,
+    data: Path | str | None = None,
+    weights: Path | str | None = None,
+    image_size: ImageSize | None = None,
+    seed: int | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Combine several classifiers into one.
+
+    Args:
+        members: backbones, or the folders of runs on the same images.
+
+    The others are those of `train`.
+
+    Returns:
+        What `ensemble.json` holds, and `run_dir`.
+
+    Raises:
+        UserError: anything that the caller can mend; a folder made for it is gone again.
+    """
+    short = short_forms(data, None, weights, image_size, None, None, None, seed) | listed("ensemble.members", members)
+    config, folder = prepare(("ensemble",), None, config, run_dir, short, settings)
+    workflows, progress = begin(config, progress)
+    progress.line(f"run folder {folder}")
+    return {"run_dir": str(folder)} | workflows.ensemble(config, folder, progress=progress)
+
+
+@told
+def evaluate(run_dir: Path | str, *, data: Path | str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Measure a run's model again: on its own test split, or on other labelled images.
+
+    Args:
+        run_dir: the folder of a run.
+        data: a folder of class folders; by default the run's own images.
+
+    Returns:
+        What `evaluation.json` in the run folder holds.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    run, source = run_of(run_dir), None if data is None else str(data)
+    check_run(run, source)
+    workflows, progress = begin(None, progress)
+    found: dict[str, Any] = workflows.evaluate(run, source=source, progress=progress)
+    return found
+
+
+@told
+def predict(run_dir: Path | str, paths: Path | str | Iterable[Path | str], *, progress: Progress | None = None) -> "Iterator[Prediction]":
+    """Classify files with a run's model, a batch at a time as they are asked for.
+
+    Args:
+        run_dir: the folder of a run.
+        paths: a file, a folder (searched for images) or a glob; or several of them.
+
+    Returns:
+        One `Prediction` for each file, in order; that of a file that cannot be read has an `error`.
+
+    Raises:
+        UserError: at once, where there is no such run or file.
+    """
+    words = file_names(paths)
+    run = run_of(run_dir)
+    check_run(run)
+    check_files(words)
+    workflows, progress = begin(None, progress)
+    found: Iterator[Prediction] = workflows.predict(run, words, progress=progress)
+    return chain([first for first in [next(found, None)] if first is not None], found)  # the first batch shows what is wrong
+
+
+@told
+def export(run_dir: Path | str, *, data: Path | str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Write a run's model as a SavedModel, and prove that it agrees with the model on images of the test split.
+
+    Args:
+        run_dir: the folder of a run.
+        data: where the run's images lie now, if they have moved.
+
+    Returns:
+        What `export/parity.json` holds: the folder, the files compared and the largest difference of each signature.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    run, source = run_of(run_dir), None if data is None else str(data)
+    check_run(run, source)
+    workflows, progress = begin(None, progress)
+    found: dict[str, Any] = workflows.export(run, source=source, progress=progress)
+    return found
+
+
+def short_forms(*values: object) -> dict[str, object]:
+    """The short forms that are given, by their names; the values are in the order of the table."""
+    given = {name: value for name, value in zip(SHORT_FORMS, values, strict=True) if value is not None}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+
+
+def listed(setting: str, names: Sequence[Path | str] | None) -> dict[str, object]:
+    """A setting that is a list of names; empty where it is not given."""
+    if names is None:
+        return {}
+    return {setting: [str(name) for name in ([names] if isinstance(names, str | Path) else names)]}
+
+
+def file_names(paths: Path | str | Iterable[Path | str]) -> list[str]:
+    """One path or several, as texts."""
+    several = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    for path in several:
+        if not isinstance(path, str | os.PathLike):
+            raise ConfigError(f"paths: got a {type(path).__name__}, expected a path, a glob, or a list of them.")
+    return [os.fspath(path) for path in several]
+
+
+def prepare(
+    modes: Sequence[str],
+    mode: str | None,
+    base: Config | None,
+    run_dir: Path | str | None,
+    short: Mapping[str, object],
+    settings: Settings | None,
+    *,
+    resume: bool = False,
+    look: bool = True,
+) -> tuple[Config, Path]:
+    """The configuration and the folder of a run that is made, or gone on with; what they name is there.
+
+    Args:
+        modes: those that the function is for.
+        look: whether the data has to be there.
+
+    Raises:
+        UserError: it is not, or an argument is wrong.
+    """
+    if base is not None and not isinstance(base, Config):
+        raise ConfigError(f"config: got {base!r}, expected a Config, as load_config makes it. Images are given as data={base!r}.")
+    if resume:
+        moved = short.get("data") if "extract" in modes else None
+        if run_dir is None or settings or mode or set(short) - {"data" if moved is not None else ""}:
+            raise ConfigError("resume: goes on with the settings of the run in run_dir. Give run_dir, and no settings.")
+        check_images(None if moved is None else str(moved))
+        return stored_config(run_of(run_dir), modes), run_of(run_dir)
+    wanted = mode or (base.mode if base is not None and base.mode in modes else "finetune" if "finetune" in modes else modes[0])
+    if wanted not in modes:
+        raise ConfigError(f"mode: got {mode!r}, expected one of {', '.join(modes)}.")
+    as_it_is = base is not None and base.mode == wanted and not short and not settings
+    config = base if base is not None and as_it_is else make_config(wanted, base, short, settings or {})
+    refuse_idle(config, {name: SHORT_FORMS[name].setting for name in short if name in SHORT_FORMS})
+    folder = new_run_dir(config) if run_dir is None else run_of(run_dir)
+    RunFolder(folder).require_free()
+    if look:
+        check_names(config)
+    return config, folder
+
+
+def begin(config: Config | None, progress: Progress | None) -> tuple[Any, Progress]:
+    """Import TensorFlow without its noise, and find out who hears of the progress."""
+    return import_workflows(config), listener() if progress is None else progress
+
+
+def listener() -> Progress:
+    """A notebook or a terminal, if somebody watches one."""
+    from rich.console import Console
+
+    from tl_keras.console import ConsoleProgress
+    from tl_keras.notebook import NotebookProgress
+
+    console = Console(stderr=True)
+    if console.is_jupyter:
+        return NotebookProgress()
+    return ConsoleProgress(console) if console.is_terminal else Progress()

@@ -1,0 +1,328 @@
+"""The words of the command line: from arguments to checked options, before anything else is imported.
+
+`tl-keras MODE [DATA or RUN] [more] [--options]`; `--mode MODE` works in every place. What the options mean is `run`'s business.
+"""
+
+import argparse
+import shlex
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from tl_keras import __version__
+from tl_keras.errors import ConfigError
+from tl_keras.short_forms import FORMS_OF, MOST_MEANT, SHORT_FORMS, either, flag_of, nearest, normal, setting_named, settings_called
+
+RUNS = Path("saved_models")
+DESCRIPTION = "Transfer learning for images: from a folder of labelled images to a verified classifier."
+MODE_HELP = (
+    "extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
+    "pretrain: a backbone from scratch; rank: which backbone suits these images; "
+    "search: better settings; crossval: how good a configuration is, with its spread; "
+    "ensemble: several backbones or runs as one; evaluate, predict, export: use a run"
+)
+PATH_HELP = (
+    "the images (evaluate, predict, export: the folder of a run first) where no option gives them; then "
+    "predict: files, folders or globs; rank: backbones; ensemble: backbones or runs"
+)
+EXAMPLES = """\
+examples:
+  tl-keras finetune                                  the bundled digits, offline
+  tl-keras finetune photos/ --backbone mobilenet_v2
+  tl-keras extract photos/ --dry-run                 what it would do, how long
+  tl-keras rank photos/                              which backbone suits them
+  tl-keras ensemble photos/ mobilenet_v2 resnet50    several backbones as one
+  tl-keras evaluate saved_models/RUN                 the test figures again
+  tl-keras predict saved_models/RUN new/             classes as CSV
+  tl-keras export saved_models/RUN                   a SavedModel, checked
+  tl-keras cache list                                stored features; or prune
+`python -m tl_keras` is the same as `tl-keras`.
+"""
+
+TRAININGS = ("extract", "finetune", "pretrain")
+RUN_USERS = ("evaluate", "predict", "export")  # the others make a run folder
+MAKES = ("config", "run_dir", "output_dir", "sets")
+USES: dict[str, tuple[str, ...]] = {  # which options a mode takes, beside --mode and the short forms of its settings
+    "extract": (*MAKES, "resume", "dry_run"),
+    "finetune": (*MAKES, "resume", "dry_run"),
+    "pretrain": (*MAKES, "resume", "dry_run"),
+    "rank": (*MAKES, "paths"),
+    "search": (*MAKES, "resume", "workers"),
+    "crossval": (*MAKES, "resume"),
+    "ensemble": (*MAKES, "paths"),
+    "evaluate": ("run_dir", "data"),
+    "predict": ("run_dir", "output", "paths"),
+    "export": ("run_dir", "data"),
+}
+PLACES: dict[str, tuple[str, ...]] = {  # what the words behind the mode are, where no option has said it; the rest are paths
+    **dict.fromkeys(FORMS_OF, ("data",)),
+    "evaluate": ("run_dir", "data"),
+    "predict": ("run_dir",),
+    "export": ("run_dir", "data"),
+}
+MODES_ELSEWHERE: dict[str, tuple[str, ...]] = {  # what other programs call a mode, as `normal` writes it
+    "train": ("extract", "finetune"),
+    "fit": ("extract", "finetune"),
+    "retrain": ("finetune",),
+    "transfer": ("extract", "finetune"),
+    "freeze": ("extract",),
+    "frozen": ("extract",),
+    "features": ("extract",),
+    "test": ("evaluate",),
+    "eval": ("evaluate",),
+    "val": ("evaluate",),
+    "validate": ("evaluate",),
+    "classify": ("predict",),
+    "infer": ("predict",),
+    "inference": ("predict",),
+    "convert": ("export",),
+    "save": ("export",),
+    "tune": ("search",),
+    "tuning": ("search",),
+    "hpo": ("search",),
+    "cv": ("crossval",),
+    "crossvalidate": ("crossval",),
+    "crossvalidation": ("crossval",),
+    "kfold": ("crossval",),
+    "compare": ("rank",),
+}
+RUN_ELSEWHERE = ("checkpoint", "ckpt", "load", "model", "modeldir", "modelpath", "run", "weights")  # for --run-dir of a run's users
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose mistakes are ConfigErrors: one line, and the nearest name."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message[0].lower() + message[1:] + self._near(message) + ". See --help.")
+
+    def _near(self, message: str) -> str:
+        wrong = [word for word in message.split() if word.startswith("-")]
+        near = like_flags(wrong[0].partition("=")[0], flags(self)) if "unrecognized" in message and wrong else []
+        return f" (did you mean {either(near)}?)" if near else ""
+
+
+def flags(parser: argparse.ArgumentParser) -> list[str]:
+    """Every option string of a parser."""
+    return [flag for action in parser._actions for flag in action.option_strings]
+
+
+def like_flags(word: str, known: Iterable[str]) -> list[str]:
+    """The flags that a word may be a slip of: those that it begins, else the nearest."""
+    long = [flag for flag in known if flag.startswith("--")]
+    begun = [flag for flag in long if len(normal(word)) > 2 and normal(flag).startswith(normal(word))]
+    near = nearest(word, long)
+    return begun or ([near] if near else [])
+
+
+def positive(text: str) -> int:
+    """A number >= 1 on the command line."""
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected an integer >= 1")
+    return int(text)
+
+
+def program() -> str:
+    """How this command line was called, for lines that can be pasted: `tl-keras`, or the interpreter with its module."""
+    called = Path(sys.argv[0])
+    if called.name in ("__main__.py", "run.py") and called.parent.name == "tl_keras":
+        here = Path(sys.executable)
+        here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+        python = "python" if shutil.which("python") == sys.executable else shlex.quote(str(here))
+        return f"{python} -m tl_keras" + ".run" * (called.name == "run.py")
+    if called.name == "tl-keras" and shutil.which("tl-keras") != str(called):
+        return shlex.quote(str(called))
+    return "tl-keras"
+
+
+def parser() -> Parser:
+    """The command line."""
+    made = Parser(
+        prog=program(),
+        usage="%(prog)s MODE [DATA | RUN] [PATH ...] [options]",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--mode", metavar="MODE", help=MODE_HELP + " (or the first word, without --mode)")
+    made.add_argument("--config", metavar="FILE", type=Path, help="a YAML file with what differs from the defaults")
+    made.add_argument("--run-dir", metavar="DIR", type=Path, help=f"the run's folder (default: a new one below {RUNS}/)")
+    made.add_argument("--output-dir", metavar="DIR", type=Path, help="the same as --run-dir, for the modes that make a run")
+    made.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="sets",
+        help="any setting, such as train.weight_decay=0.05; repeatable",
+    )
+    made.add_argument("--workers", metavar="N", type=positive, help="search: run the trials in N processes; several machines: see README")
+    made.add_argument("--resume", action="store_true", help="go on with the interrupted training, search or crossval in --run-dir")
+    made.add_argument("--dry-run", action="store_true", help="of a training: say what would be done, how long and how large; train nothing")
+    made.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="predict: write here, .csv or .jsonl (default: CSV to standard output)",
+    )
+    made.add_argument("--version", action="version", version=f"tl_keras {__version__}")
+    short = made.add_argument_group("short forms of settings")
+    for name, form in SHORT_FORMS.items():
+        short.add_argument(flag_of(name), *form.aliases, dest=name, metavar=form.metavar, help=f"{form.setting}: {form.help}")
+    made.add_argument("paths", metavar="PATH", nargs="*", help=PATH_HELP)
+    return made
+
+
+def read_options(words: Sequence[str]) -> argparse.Namespace:
+    """Options from the words of a command line, checked against what their mode takes.
+
+    Raises:
+        ConfigError: a word that means nothing here, with what does.
+        SystemExit: after --help and --version.
+    """
+    made = parser()
+    options = made.parse_intermixed_args(known_flags(words, flags(made)))
+    place_words(options)
+    check_options(options)
+    return options
+
+
+def known_flags(words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The words with every flag as it is written here: `--Batch_Size=8` is `--batch-size=8`.
+
+    Raises:
+        ConfigError: a flag that there is not.
+    """
+    by_normal = {normal(flag): flag for flag in known if flag.startswith("--")}
+    end = words.index("--") if "--" in words else len(words)
+    found = []
+    for place, word in enumerate(words[:end]):
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--"):
+            found.append(word)
+        elif normal(flag) in by_normal:
+            found.append(by_normal[normal(flag)] + equals + value)
+        else:
+            behind = value if equals else next((each for each in words[place + 1 : place + 2] if not each.startswith("-")), "")
+            uses_run = any(word.removeprefix("--mode=") in RUN_USERS for word in words)
+            raise ConfigError(f"{flag}: there is no such option{instead_of(flag, behind, known, uses_run=uses_run)}. See --help.")
+    return [*found, *words[end:]]
+
+
+def instead_of(flag: str, value: str, known: Sequence[str], *, uses_run: bool) -> str:
+    """What to write in place of a flag that there is not, as the end of a sentence; empty where nothing is really like it."""
+    from tl_keras.config import fields
+
+    name = flag.removeprefix("--")
+    if uses_run and normal(name) in RUN_ELSEWHERE:
+        return ". The folder of a run is given with --run-dir"
+    near = like_flags(flag, known)
+    if near and not setting_named(name, fields()):
+        return f" (did you mean {either(near)}?)"
+    short = {form.setting: flag_of(name) for name, form in SHORT_FORMS.items()}
+    value = shlex.quote(value) if value else "VALUE"
+    called = settings_called(name, fields())
+    written = [f"{short[path]} {value}" if path in short else f"--set {path}={value}" for path in called]
+    return f". Write {' or '.join(written)}" if 0 < len(written) <= MOST_MEANT else ""
+
+
+def place_words(options: argparse.Namespace) -> None:
+    """Take the mode, the data and the run's folder from the words without a flag; what is left are paths.
+
+    Behind `--mode rank` and `--mode ensemble` such words have always been backbones and runs.
+    """
+    by_flag = options.mode is not None
+    if not by_flag and options.paths:
+        options.mode = options.paths.pop(0)
+    options.mode = {normal(mode): mode for mode in USES}.get(normal(str(options.mode)), options.mode)
+    places = ("run_dir",) if options.resume else PLACES.get(options.mode, ())
+    if options.mode in ("rank", "ensemble"):
+        places = () if by_flag or (options.mode == "ensemble" and options.paths and may_be_run(options.paths[0])) else places
+        if places and options.data is None:
+            refuse_backbone_as_data(options.mode, options.paths)
+    for name in places:
+        if options.paths and getattr(options, name) is None:
+            setattr(options, name, options.paths.pop(0))
+    if options.output_dir is not None and options.run_dir is None and options.mode not in RUN_USERS:
+        options.run_dir, options.output_dir = options.output_dir, None
+    if options.run_dir is not None:
+        options.run_dir = run_of(options.run_dir)
+
+
+def refuse_backbone_as_data(mode: str, words: Sequence[str]) -> None:
+    """Refuse `tl-keras rank resnet50`: the images come first."""
+    from tl_keras.models.backbone_names import table_name
+    from tl_keras.models.backbones import BACKBONES
+
+    if words and table_name(words[0]) in BACKBONES and not Path(words[0]).exists():
+        raise ConfigError(f"'{words[0]}' is a backbone, and the images come first: tl-keras {mode} DATA {shlex.join(words)}.")
+
+
+def may_be_run(word: str) -> bool:
+    """Whether a word is the folder of a run, or a path that leads nowhere."""
+    return is_run(word) or ("/" in word.rstrip("/") and "://" not in word and not Path(word).expanduser().exists())
+
+
+def is_run(word: str) -> bool:
+    """Whether a folder is a run's."""
+    return (Path(word).expanduser() / "config.yaml").is_file()
+
+
+def run_of(path: Path | str) -> Path:
+    """The folder of a run, of which the folder itself or its model.keras is given."""
+    path = Path(path).expanduser()
+    return path.parent if path.name == "model.keras" and not path.is_dir() else path
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse a mode that there is not, and options that the mode would ignore."""
+    mode = options.mode
+    if mode not in USES:
+        raise ConfigError(unknown_mode(mode))
+    used = {"mode", *USES[mode], *FORMS_OF.get(mode, ())}
+    given = [name for name, value in vars(options).items() if value not in (None, False, [])]
+    idle = [name for name in given if name not in used]
+    resumes = options.resume and "resume" in used
+    if resumes and not idle:
+        moved = ("data",) if mode in TRAININGS else ()  # where its images lie now
+        idle = [name for name in given if name not in ("mode", "run_dir", "resume", "workers", *moved)]  # a search may go on with fewer
+    if options.output_dir is not None and options.run_dir is not None and mode not in RUN_USERS:
+        raise ConfigError("--output-dir: means the same as --run-dir, which is given too. Remove one of them.")
+    if idle:
+        raise ConfigError(refusal(idle[0], options, resumes=resumes))
+    if options.run_dir is None and (mode in RUN_USERS or options.resume):
+        word = f"{mode} --resume" if options.resume else mode
+        raise ConfigError(f"{mode}: expected the folder of a run, such as: tl-keras {word} {RUNS}/NAME (or --run-dir {RUNS}/NAME).")
+
+
+def unknown_mode(mode: str | None) -> str:
+    """What is wrong with a mode that there is not, and which one is meant."""
+    expected = f"expected one of {', '.join(USES)}"
+    if mode is None:
+        return f"--mode: got nothing, {expected}. It is the first word: tl-keras finetune photos/."
+    if meant := MODES_ELSEWHERE.get(normal(mode)):
+        return f"--mode: got '{mode}', {expected}. Take {either(meant)}{' (extract: the head only)' * (len(meant) > 1)}."
+    near = nearest(mode, USES)
+    if near is None and Path(mode).exists():
+        return f"'{mode}': {expected} first, such as: tl-keras finetune {shlex.quote(mode)}."
+    return f"--mode: got '{mode}', {expected}." + (f" Did you mean '{near}'?" if near else "")
+
+
+def refusal(name: str, options: argparse.Namespace, *, resumes: bool) -> str:
+    """Why an option does nothing here, and what does."""
+    mode = options.mode
+    flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(name, flag_of(name))
+    if resumes and mode not in RUN_USERS:
+        return f"{flag}: --resume goes on with the run's own settings. Remove it."
+    hint = ""
+    if name == "paths" and "backbone" in FORMS_OF.get(mode, ()):
+        hint = " A backbone is given with --backbone."
+    elif name == "backbone" and "paths" in USES[mode]:
+        hint = f" Backbones are given as words: tl-keras {mode} DATA {shlex.quote(options.backbone)}."
+    elif name == "output_dir":
+        hint = " The folder of a run is given with --run-dir" + (", the file to write with --output." if mode == "predict" else ".")
+    elif mode in RUN_USERS and (name in SHORT_FORMS or name in ("sets", "config")):
+        hint = " The run's own settings are used."
+    return f"{flag}: {mode} does not use it. Remove it.{hint}"

@@ -1,0 +1,173 @@
+"""Which files below a folder are images: known by their endings, or else by their first bytes; and what is left out.
+
+One rule for class folders and for folders to predict. It imports no TensorFlow and opens only files whose ending is not that
+of an image. What a folder means (a class, a split) is for `sources` to say.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from tl_keras import run_folder as names
+from tl_keras.data.formats import CAMERA_RAW_SUFFIXES, HEAD_BYTES, image_format
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})  # listed without being opened
+JUNK = frozenset(  # what systems and programs leave in folders of images, in lower case; so do hidden files
+    {"__macosx", "@eadir", "__pycache__", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "icon\r"}
+)
+HEIC = ".heic"  # what such a file is counted as, whatever it is called, where it cannot be read
+INSTALL_HEIC = "pip install pillow-heif"
+LONGEST_SUFFIX = 10  # what follows the last dot of 'IMG.taken on 2020-01-02' is not an ending
+MOST_KINDS = 4  # of files left out that are told, and of the places of each
+MOST_PLACES = 3
+
+BESIDE = "beside the classes"
+
+LeftOut = dict[str, Counter[str]]  # ending ('' for none) -> class, or `BESIDE` ('' where there are no classes) -> number of files
+Identity = tuple[int, int]  # of a folder, whichever way leads to it: device and inode
+
+
+@dataclass(frozen=True)
+class Files:
+    """What lies below a folder: images as POSIX paths, and how many other files there are of each ending."""
+
+    images: list[str]
+    left_out: Counter[str]
+
+
+def subfolders(folder: Path) -> list[str]:
+    """The folders in a folder, sorted, links to folders included; not hidden ones, junk, or run folders of this package."""
+    return sorted(entry.name for entry in os.scandir(folder) if _is_seen(entry) and entry.is_dir() and not is_run(entry.path))
+
+
+def peek(folder: Path) -> tuple[bool, list[str]]:
+    """Whether a folder itself holds an image, and its `subfolders`, which are complete only where it does not."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in filter(_is_seen, entries):
+            if entry.is_dir():
+                found += [] if is_run(entry.path) else [entry.name]
+            elif _kind(entry) is None:
+                return True, sorted(found)
+    return False, sorted(found)
+
+
+def files_below(root: Path, folder: str, above: Iterable[Path] = ()) -> Files:
+    """The files below `root / folder` at any depth, by name.
+
+    A link to a folder is followed, and each folder is visited once, so that loops end.
+
+    Args:
+        folder: a POSIX path relative to `root`, as the paths of the images are.
+        above: folders that a link is not followed to.
+    """
+    images: list[str] = []
+    left_out = Counter[str]()
+    for path, kind in _walk(root, folder, {identity(other) for other in above}):
+        if kind is None:
+            images.append(path)
+        else:
+            left_out[kind] += 1
+    return Files(images, left_out)
+
+
+def images_below(folder: Path) -> tuple[list[Path], LeftOut]:
+    """The images below a folder, by name, and what was left out, for `left_out_lines`."""
+    found = files_below(folder, ".")
+    return [folder / path for path in found.images], {kind: Counter({"": number}) for kind, number in found.left_out.items()}
+
+
+def loose_files(folder: Path) -> Counter[str]:
+    """The files in a folder itself, images or not, by ending."""
+    return Counter(_suffix(entry.name) for entry in os.scandir(folder) if _is_seen(entry) and not entry.is_dir())
+
+
+def holds_runs(folder: Path) -> bool:
+    """Whether a folder is where runs of this package are kept, and nothing else."""
+    holds_images, others = peek(folder)
+    if holds_images or folder.name == names.RUNS:
+        return not holds_images
+    with os.scandir(folder) as entries:
+        return not others and any(entry.is_dir() and is_run(entry.path) for entry in entries)
+
+
+def is_run(folder: str) -> bool:
+    """Whether a folder is a run of this package."""
+    return os.path.isfile(f"{folder}/{names.CONFIG}") and any(os.path.isfile(f"{folder}/{name}") for name in names.ALWAYS)
+
+
+def identity(folder: Path | str) -> Identity:
+    """What tells a folder from others, whichever links lead to it."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _walk(root: Path, folder: str, visited: set[Identity]) -> Iterator[tuple[str, str | None]]:
+    """Yield each file and its `_kind`. Paths are plain strings: there may be millions."""
+    here = identity(root / folder)
+    if here in visited:
+        return
+    visited.add(here)
+    prefix = "" if folder == "." else f"{folder}/"
+    for entry in sorted(filter(_is_seen, os.scandir(root / folder)), key=lambda entry: entry.name):
+        if not entry.is_dir():
+            yield f"{prefix}{entry.name}", _kind(entry)
+        elif not is_run(entry.path):
+            yield from _walk(root, f"{prefix}{entry.name}", visited)
+
+
+def _is_seen(entry: os.DirEntry[str]) -> bool:
+    return not entry.name.startswith(".") and entry.name.lower() not in JUNK
+
+
+def _kind(entry: os.DirEntry[str]) -> str | None:
+    """None for an image, else what it is counted as when it is left out. A broken link is an image that does not decode."""
+    suffix = _suffix(entry.name)
+    if suffix in IMAGE_SUFFIXES and (entry.is_file() or entry.is_symlink()):
+        return None
+    if suffix in CAMERA_RAW_SUFFIXES or not entry.is_file():
+        return suffix
+    try:
+        with open(entry.path, "rb") as file:
+            found = image_format(file.read(HEAD_BYTES))
+    except OSError:
+        return suffix
+    if found is None:
+        return suffix
+    return HEIC if found == "heic" and not reads_heic() else None
+
+
+def _suffix(name: str) -> str:
+    suffix = os.path.splitext(name)[1].lower()
+    return suffix if len(suffix) <= LONGEST_SUFFIX and " " not in suffix else ""
+
+
+@cache
+def reads_heic() -> bool:
+    """Whether HEIC files can be decoded here."""
+    return find_spec("pillow_heif") is not None
+
+
+def left_out_lines(left_out: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """What to tell of files that were left out: nothing where there are none, else their number, endings and places."""
+    kinds = sorted(left_out.items(), key=lambda item: (-sum(item[1].values()), item[0]))
+    total = sum(sum(places.values()) for places in left_out.values())
+    if not total:
+        return []
+    told = [f"{sum(places.values())} {kind or 'without an ending'}{_places(places)}" for kind, places in kinds[:MOST_KINDS]]
+    rest = sum(sum(places.values()) for _, places in kinds[MOST_KINDS:])
+    told += [f"{rest} of other endings"] if rest else []
+    lines = [f"left out {total} file{'s' * (total > 1)}: {', '.join(told)}"]
+    return [*lines, f"to read {HEIC}: {INSTALL_HEIC}"] if HEIC in left_out and not reads_heic() else lines
+
+
+def _places(places: Mapping[str, int]) -> str:
+    if set(places) == {""}:
+        return ""
+    by_number = sorted(places.items(), key=lambda item: (-item[1], item[0]))
+    told = [f"{place} {number}" for place, number in by_number[:MOST_PLACES]]
+    return f" ({', '.join([*told, '...'] if len(by_number) > MOST_PLACES else told)})"

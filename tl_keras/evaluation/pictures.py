@@ -1,0 +1,120 @@
+"""Pictures of how a training went and of what a classifier confuses, as PNG files.
+
+Knows figures and names only. Matplotlib is imported when something is drawn, and always without its windows.
+"""
+
+import csv
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.run_folder import open_text, write_whole
+
+MOST_COUNTS = 20  # classes up to which each cell says its number of images
+MOST_NAMES = 60  # classes up to which each row and column has its name
+LONGEST_NAME = 24  # characters of a name
+DPI = 110
+
+
+def draw_confusion(path: Path, matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> None:
+    """Write a PNG of a confusion matrix: a row for each true class, coloured by the share of its images.
+
+    Args:
+        matrix: (k, k), a row per true class of the images predicted as each class.
+        title: what was measured; the number of images and the accuracy are added.
+    """
+    from matplotlib.figure import Figure
+
+    counts = np.asarray(matrix)
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(totals, 1)
+    num = len(classes)
+    side = float(np.clip(0.55 * num, 3, 14))
+    margin = 0.09 * min(max(map(len, classes)), LONGEST_NAME) if num <= MOST_NAMES else 0.0
+    figure = Figure(figsize=(side + margin + 1.6, side + margin + 0.9), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    if num <= MOST_COUNTS:
+        for row, column in np.argwhere(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
+    if num <= MOST_NAMES:
+        names, small = [_shown(name) for name in classes], 9 if num <= MOST_COUNTS else 7
+        axes.set_xticks(range(num), names, rotation=90 if max(map(len, names)) > 3 else 0, fontsize=small, parse_math=False)
+        axes.set_yticks(range(num), names, fontsize=small, parse_math=False)
+    axes.set(xlabel="predicted class", ylabel="true class")
+    total, right = int(counts.sum()), int(np.trace(counts))
+    told = f"{_shown(title)}: {total} image{'s' * (total != 1)}, {100 * right / max(total, 1):.1f} % right"
+    axes.set_title(told, loc="left", fontsize=11, parse_math=False)
+    figure.colorbar(image, ax=axes, fraction=0.05, label="share of the true class")
+    _save(figure, path)
+
+
+def draw_curves(path: Path, history: Path) -> bool:
+    """Write a PNG of loss and accuracy over the epochs of a training, on train and val, phase after phase.
+
+    Args:
+        history: a run's history.csv.
+
+    Returns:
+        Whether there was anything to draw: one line, as of a head that was solved, is not a curve.
+    """
+    rows = _read(history)
+    if len(rows) < 2:
+        return False
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    places, phases = _places(rows)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, figure_name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for prefix, told, colour in (("", "train", "tab:blue"), ("val_", "val", "tab:orange")):
+            values = _numbers(rows, prefix + figure_name)
+            axes.plot(places, values, color=colour, label=told, marker="o" if len(rows) <= 30 else None, markersize=3)
+        axes.set(xlabel="epoch", ylabel=figure_name)
+        axes.set_title(f"{figure_name}: {', then '.join(name for name, _ in phases)}", loc="left", fontsize=11)
+        for _, start in phases[1:]:
+            axes.axvline(start + 0.5, color="0.5", linewidth=0.8, linestyle="--")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _save(figure, path)
+    return True
+
+
+def _read(history: Path) -> list[dict[str, str]]:
+    if not history.is_file():
+        return []
+    with open_text(history) as file:
+        return list(csv.DictReader(file))
+
+
+def _places(rows: Sequence[Mapping[str, str]]) -> tuple[list[int], list[tuple[str, int]]]:
+    """Where each row lies on the axis of epochs, and the phases with the place after which each begins."""
+    places: list[int] = []
+    phases: list[tuple[str, int]] = []
+    for row in rows:
+        if not phases or phases[-1][0] != row["phase"]:
+            phases.append((row["phase"], places[-1] if places else 0))
+        places.append(phases[-1][1] + int(row["epoch"]))
+    return places, phases
+
+
+def _numbers(rows: Sequence[Mapping[str, str]], name: str) -> NDArray[np.float64]:
+    return np.array([float(row[name]) if row[name] else np.nan for row in rows])
+
+
+def _shown(name: str) -> str:
+    """A name that fits beside an axis and has no byte that a font cannot know."""
+    name = name.encode("utf-8", "replace").decode().replace("\n", " ").replace("\r", " ")
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
+def _save(figure: Any, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # letters that the font lacks are drawn as boxes
+        write_whole(path, lambda temporary: figure.savefig(temporary, dpi=DPI))

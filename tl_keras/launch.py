@@ -1,0 +1,148 @@
+"""What comes before a mode's work: a name for its run folder, a look at every name and path, and TensorFlow without its noise.
+
+The looks are cheap and need no TensorFlow, whose import takes seconds: a mistake is told at once. Shared by the command line
+(`run`) and the functions for Python (`api`).
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tl_keras.arguments import RUNS, TRAININGS
+from tl_keras.errors import BackboneError, ConfigError, DataError
+from tl_keras.models.backbone_names import check_backbone, short_name
+from tl_keras.quiet import quiet
+from tl_keras.run_folder import CONFIG, RunFolder
+
+if TYPE_CHECKING:
+    from tl_keras.config import Config
+
+CACHED = "cached"  # among the candidates of a ranking: each backbone whose weights lie on this machine
+KINDS_OF_WEIGHTS = ("pretrained", "imagenet", "none")  # other than files
+OF_STEPS = ("train.epochs", "train.learning_rate")  # which do nothing where a head alone is trained
+TRAINED_BY = {"search": "search.trial", "crossval": "crossval.training"}  # the setting that says what is trained
+
+
+def new_run_dir(config: "Config") -> Path:
+    """A new folder below saved_models/, named after mode, backbone, data and time; an ensemble's after its method and time."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    if config.mode == "ensemble":  # of runs, which have data of their own
+        return RUNS / "-".join([config.mode, config.ensemble.method, stamp])
+    backbone = [] if config.mode == "rank" else [short_name(config.model.backbone)]
+    data = Path(config.data.source).name or Path(config.data.source).resolve().name  # of '.'
+    data = "".join(letter if letter.isprintable() else "_" for letter in data)  # bytes that are not UTF-8 are not, either
+    return RUNS / "-".join([config.mode, *backbone, data or "data", stamp])
+
+
+def refuse_idle(config: "Config", given: Mapping[str, str]) -> None:
+    """Refuse short forms that do nothing, as the settings are.
+
+    Args:
+        given: what messages call a short form -> its setting.
+    """
+    for name, setting in given.items():
+        if setting in OF_STEPS and config.trained == "extract":
+            by = TRAINED_BY.get(config.mode)
+            other = f"set {by}=finetune" if by else "use finetune"
+            raise ConfigError(
+                f"{name}: does nothing where only a head is trained. Remove it, or {other}; "
+                f"a head with hidden layers learns by train.head_{setting.rpartition('.')[2]}."
+            )
+
+
+def check_names(config: "Config") -> None:
+    """Look whether the images, backbones and weights that a configuration names are there.
+
+    Raises:
+        DataError: `data.source` is not there.
+        BackboneError: a backbone or a file of weights is not there.
+        ConfigError: a member of an ensemble is not there.
+    """
+    from tl_keras.config import AUTO
+    from tl_keras.data.sources import check_source
+    from tl_keras.select.member_names import runs_among
+
+    asked = {"rank": config.rank.candidates, "ensemble": config.ensemble.members}.get(config.mode, (config.model.backbone,))
+    if not (config.mode == "ensemble" and runs_among(asked)):  # which have images of their own
+        check_source(config.data)
+        for name in asked:
+            if name not in (AUTO, CACHED):
+                check_backbone(name)
+    weights = config.model.weights
+    if weights not in KINDS_OF_WEIGHTS and not Path(weights).expanduser().is_file():
+        raise BackboneError(f"{weights}: there is no such file of weights. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")
+
+
+def check_images(data: str | None) -> None:
+    """Look whether there is a source of images of this name, if one is given.
+
+    Raises:
+        DataError: there is none.
+    """
+    from tl_keras.config import DataConfig
+    from tl_keras.data.sources import check_source
+
+    if data is not None:
+        check_source(DataConfig(source=data))
+
+
+def check_run(run_dir: Path, data: str | None = None) -> None:
+    """Look whether a folder holds a trained model, and whether the images for it are there.
+
+    Raises:
+        UserError: it holds none, or they are not there.
+    """
+    RunFolder.at(run_dir).require_model()
+    check_images(data)
+
+
+def check_files(words: Sequence[str]) -> None:
+    """Look whether there are files of these names, or that these patterns match.
+
+    Raises:
+        DataError: nothing was given, or something given matches nothing.
+    """
+    from tl_keras.data.patterns import NO_WORDS, matches
+
+    if not words:
+        raise DataError(NO_WORDS)
+    for word in words:
+        if next(matches(word), None) is None:
+            raise DataError(f"{word}: no such file, or no images in it.")
+
+
+def stored_config(run_dir: Path, modes: Sequence[str]) -> "Config":
+    """Read the configuration of an interrupted run, which must be of one of these modes.
+
+    Raises:
+        ConfigError: there is none, or it is of another mode.
+    """
+    from tl_keras.config_file import from_yaml
+
+    file = run_dir / CONFIG
+    if not file.is_file():
+        raise ConfigError(f"--run-dir: {run_dir} holds nothing to resume. Start it without --resume.")
+    config = from_yaml(file.read_text(encoding="utf-8"), str(file))
+    if config.mode not in modes:
+        raise ConfigError(f"--mode: got '{modes[0]}', but {run_dir} holds an interrupted run of mode '{config.mode}'.")
+    if config.mode in TRAININGS:
+        RunFolder(run_dir).require_resumable()
+    return config
+
+
+def import_workflows(config: "Config | None" = None) -> Any:
+    """Import TensorFlow and the workflows without TensorFlow's noise, and set the machine up for a configuration."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with quiet():
+        import tensorflow as tf
+
+        from tl_keras import workflows
+
+        tf.get_logger().setLevel("ERROR")  # its advice on retracing is for us, and networks are built often here
+
+        if config is not None:
+            workflows.set_up(config.runtime)
+        tf.zeros(())  # looks for GPU drivers, which is noisy too
+    return workflows
