@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import splits
+from tl_keras.data.images import Decoding
 from tl_keras.data.pipeline import Pixels, check_bad, fits
 from tl_keras.data.sources import Index
 from tl_keras.progress import Progress
@@ -71,7 +72,12 @@ class _Files(Sequence[Path]):
 
 def open_pixels(index: Index, config: DataConfig, image_size: tuple[int, int]) -> Pixels:
     """The images of an index, not decoded yet."""
-    return Pixels(_Files(index), image_size, config.resize)
+    return Pixels(files_of(index), image_size, config.resize, decoding=Decoding.of(config))
+
+
+def files_of(index: Index) -> Sequence[Path]:
+    """The files of an index as paths, made when they are asked for."""
+    return _Files(index)
 
 
 def keep_pixels(pixels: Pixels, config: DataConfig, scratch: Path) -> None:

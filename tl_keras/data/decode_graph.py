@@ -104,8 +104,8 @@ def _png(data: tf.Tensor, raw: tf.Tensor, bit_depth: int) -> tf.Tensor:
 
 
 def _deep_grey(data: tf.Tensor, transparent: tf.Tensor, bit_depth: int) -> tf.Tensor:
-    grey = tf.cast(tf.io.decode_png(data, channels=1, dtype=tf.uint16), tf.int64)
-    upper = tf.where(grey == transparent, 255, tf.minimum(grey // 2 ** (bit_depth - 8), 255))
+    grey = tf.cast(tf.io.decode_png(data, channels=1, dtype=tf.uint16), tf.int32)
+    upper = tf.where(grey == tf.cast(transparent, tf.int32), 255, tf.minimum(grey // 2 ** (bit_depth - 8), 255))
     return tf.repeat(tf.cast(upper, tf.uint8), 3, axis=-1)
 
 

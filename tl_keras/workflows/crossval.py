@@ -14,7 +14,7 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import Index
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
@@ -35,7 +35,7 @@ from tl_keras.select.folds import Fold
 from tl_keras.transfer.head import solves_exactly
 from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.train import train
 from tl_keras.workflows.trained import read_config
 
@@ -63,7 +63,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)
     with undone_on_failure(run, resume=resume):
-        whole = open_source(config.data)
+        whole = open_images(config.data, progress)
         config = with_best_backbone(config, whole, run, progress)
         stored = config.crossval.training == "extract" and solves_exactly(config)
         if stored:

@@ -13,7 +13,6 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
-from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.models.classifier import count_parameters
@@ -25,7 +24,7 @@ from tl_keras.select.ensemble import Ensemble, compare
 from tl_keras.select.ensemble_of_backbones import of_backbones
 from tl_keras.workflows.ensemble_of_runs import of_runs
 from tl_keras.workflows.scoring import AGREEMENT_IMAGES, Clock, check_agreement, measure
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.train import write_predictions
 
 AGREEMENT = 1e-4  # largest difference of a probability between the figures and the model that is saved
@@ -59,7 +58,7 @@ def ensemble(config: Config, run_dir: Path | str, *, progress: Progress | None =
         if runs:
             found = of_runs(config, runs, run, progress)
         else:
-            found = of_backbones(config, open_source(config.data), progress)
+            found = of_backbones(config, open_images(config.data, progress), progress)
             dataset.write(found.data, run, progress)
         num, source = found.data.counts(), found.config.data.source
         progress.line(f"{source}: {num['train']} images of train, {num['val']} of val, {num['test']} of test in {num['classes']} classes")

@@ -8,12 +8,13 @@ import numpy as np
 from tl_keras import run_folder as names
 from tl_keras.data import dataset, splits
 from tl_keras.data.dataset import ImageData
+from tl_keras.data.depth import tell_depth
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import DataError
 from tl_keras.models.classifier import count_parameters
 from tl_keras.progress import Progress
 from tl_keras.workflows.scoring import Clock, measure, score_pixels
-from tl_keras.workflows.trained import Trained, open_run
+from tl_keras.workflows.trained import ADVICE, Trained, open_run
 
 
 def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
@@ -63,6 +64,7 @@ def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -
     else:
         progress.line("these are other images than the run's own: all are measured, or test/ where there is one")
         index = _relabel(found, trained.index.classes)
+    tell_depth(dataset.files_of(index), config.bit_depth, progress, ADVICE)
     pixels = dataset.open_pixels(index, config, trained.image_size)
     dataset.keep_pixels(pixels, config, trained.run / names.SCRATCH)
     dataset.decode(pixels, config, progress)

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data import images
+from tl_keras.data.depth import tell_depth
 from tl_keras.data.pipeline import row_batches
 from tl_keras.errors import BadImageError, DataError
 from tl_keras.evaluation.metrics import softmax
 from tl_keras.progress import Progress
 from tl_keras.run_folder import write_whole
-from tl_keras.workflows.trained import Trained, open_run
+from tl_keras.workflows.trained import ADVICE, Trained, open_run
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress 
     progress = progress or Progress()
     files = find_images(patterns)
     trained = open_run(run_dir)
+    tell_depth(files, trained.config.data.bit_depth, progress, ADVICE)
     with progress.bar("predict", len(files)) as advance:
         for rows in row_batches(np.arange(len(files)), trained.config.train.batch_size):
             batch = [files[row] for row in rows]
@@ -78,7 +80,7 @@ def _predict_batch(trained: Trained, files: Sequence[Path]) -> list[Prediction]:
     loaded: list[NDArray[np.uint8] | str] = []
     for file in files:
         try:
-            loaded.append(images.load(file, trained.image_size, trained.config.data.resize))
+            loaded.append(images.load(file, trained.image_size, trained.config.data.resize, images.Decoding.of(trained.config.data)))
         except BadImageError as error:
             loaded.append(str(error))
     good = [pixels for pixels in loaded if not isinstance(pixels, str)]

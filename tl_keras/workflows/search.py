@@ -12,7 +12,7 @@ import tensorflow as tf
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml, with_settings
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import Index
 from tl_keras.errors import UserError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -38,7 +38,7 @@ from tl_keras.workflows.search_study import (
     told,
     write_trials,
 )
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.train import train
 from tl_keras.workflows.trained import read_config
 
@@ -73,7 +73,7 @@ def search(
         set_up(config.runtime)
         space = read_space(space_of(config))
         with undone_on_failure(run, resume=resume):
-            index = open_source(config.data)
+            index = open_images(config.data, progress)
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))
             names.write_text(run / names.CONFIG, to_yaml(config))

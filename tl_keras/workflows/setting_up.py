@@ -11,8 +11,12 @@ import keras
 import tensorflow as tf
 
 from tl_keras import __version__
-from tl_keras.config import RuntimeConfig
+from tl_keras.config import DataConfig, RuntimeConfig
+from tl_keras.data.dataset import files_of
+from tl_keras.data.depth import tell_depth
+from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import ConfigError
+from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.transfer.precision import set_precision
 
@@ -31,6 +35,13 @@ def set_up(runtime: RuntimeConfig) -> None:
     if runtime.threads not in (None, tf.config.threading.get_intra_op_parallelism_threads()):
         tf.config.threading.set_intra_op_parallelism_threads(runtime.threads)
     set_precision(runtime.precision)
+
+
+def open_images(config: DataConfig, progress: Progress) -> Index:
+    """Find the images, and say at once what would make them worthless; see `open_source` for the errors."""
+    index = open_source(config)
+    tell_depth(files_of(index), config.bit_depth, progress)
+    return index
 
 
 @contextmanager

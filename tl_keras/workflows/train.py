@@ -13,7 +13,7 @@ from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import splits
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import Index
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
@@ -28,7 +28,7 @@ from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import POOLED, Task
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.scoring import Clock, check_agreement, measure, score
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.trained import data_root, read_config
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
@@ -67,7 +67,7 @@ def train(
     with undone_on_failure(run, resume=resume):
         if resume:
             index = splits.read_splits(run / names.SPLITS, data_root(config))[0]
-        index = open_source(config.data) if index is None else index
+        index = open_images(config.data, progress) if index is None else index
         config = with_best_backbone(config, index, run, progress)
         task = prepare_task(config, index, run, progress)
         names.write_text(run / names.CONFIG, to_yaml(task.config))

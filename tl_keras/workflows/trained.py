@@ -17,6 +17,8 @@ from tl_keras.models.backbones import short_name
 from tl_keras.models.presets import INSTALL
 from tl_keras.run_folder import RunFolder
 
+ADVICE = "If the model learned from such images, train it again with data.bit_depth={}."  # see `depth.tell_depth`
+
 
 def read_config(run: RunFolder) -> Config:
     """The resolved configuration of a run."""
