@@ -44,7 +44,8 @@ import tensorflow as tf
 
 def first_line(error):  # of what went wrong: where the graph's nodes are named, it is the last line before them
     text = re.sub(r"\\{\\{.*?\\}\\}", "", str(error).split("\\n\\t [[")[0]).replace("assertion failed:", "")
-    return (text.strip() or type(error).__name__).splitlines()[-1].strip()
+    line = (text.strip() or type(error).__name__).splitlines()[-1].strip()
+    return re.sub(r"^\\[(.*?)\\](?= \\[)", r"\\1", line)  # an assertion's text is in brackets
 
 folder, files, answers, said = sys.argv[1:]
 names, refused, found = json.load(open(files)), {}, []
