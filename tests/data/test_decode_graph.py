@@ -307,7 +307,7 @@ def test_decode_graph_runs_over_a_batch_of_strings():
     ("kind", "data"),
     [
         ("TIFF", encode(PHOTO, "TIFF")),
-        ("1-bit or compressed BMP", encode(PHOTO.convert("1"), "BMP")),
+        ("1-bit BMP", encode(PHOTO.convert("1"), "BMP")),
         ("animated WebP", encode(PHOTO, "WEBP", save_all=True, append_images=[PHOTO.rotate(90)])),
         ("HEIC", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"),
         ("unknown", b"hello"),

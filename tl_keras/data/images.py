@@ -112,6 +112,8 @@ def decode(data: bytes, name: str, decoding: Decoding = DEFAULT) -> Pixels:
     try:
         with _open(kind, data) as image:
             _check_size(image, decoding)
+            if kind == "jpeg":
+                _reduce(image)
             with _HUGE if image.width * image.height > WHOLE_JPEG else nullcontext():
                 return _pixels(image, kind, data, decoding.bit_depth)
     except _NotReadError as error:
@@ -179,8 +181,6 @@ def _open(kind: str, data: bytes) -> Any:
                 f"is a TIFF whose number or type of channels is not read ({_one_line(error)}). Save it as 8-bit grey or RGB."
             ) from error
         raise
-    if kind == "jpeg":
-        _reduce(image)
     return image
 
 
