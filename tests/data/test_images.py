@@ -234,6 +234,12 @@ def test_decode_turns_an_image_upright(kind, orientation):
     np.testing.assert_allclose(decoded[4::8, 4::8], upright[4::8, 4::8], atol=60)
 
 
+@pytest.mark.parametrize("tag", [{274: 6}, {700: b'<x tiff:Orientation="6"/>'}])
+def test_decode_turns_a_tiff_by_its_tag_or_its_xmp(tag):
+    data = encode(Image.fromarray(PIXELS), "TIFF", tiffinfo=tag)
+    np.testing.assert_array_equal(images.decode(data, "a"), images._upright(PIXELS, 6))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_upright_agrees_with_pillow(orientation):
     image = Image.fromarray(PIXELS)
@@ -265,10 +271,12 @@ def test_decode_refuses_a_truncated_file(kind):
         images.decode(data[: len(data) * 3 // 4], "a")
 
 
-def test_decode_refuses_what_is_larger_than_allowed():
-    data = encode(Image.new("1", (200, 100)), "PNG")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_decode_refuses_what_is_larger_than_allowed(kind, monkeypatch):
+    data = encode(Image.new("1", (200, 100)), kind)
     assert images.decode(data, "a", images.Decoding(max_megapixels=0.02)).shape == (100, 200, 3)
     with pytest.raises(BadImageError, match=r"^a: has 0.02 megapixels \(200 x 100\), more than data\.max_megapixels=0\.01\. Raise it"):
+        monkeypatch.setattr(images, "WHOLE_JPEG", 100)  # what the file has is counted, not what is decoded of it
         images.decode(data, "a", images.Decoding(max_megapixels=0.01))
 
 

@@ -26,7 +26,7 @@ from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, JpegImag
 from tl_keras.config import DataConfig
 from tl_keras.data.decode_graph import REDUCTIONS, WHOLE_JPEG
 from tl_keras.data.decode_graph import decode_graph as decode_graph
-from tl_keras.data.formats import image_format
+from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.orientation import of_exif, orientation, png_chunks
 from tl_keras.errors import BadImageError
 
@@ -112,6 +112,8 @@ def decode(data: bytes, name: str, decoding: Decoding = DEFAULT) -> Pixels:
     try:
         with _open(kind, data) as image:
             _check_size(image, decoding)
+            if kind == "jpeg":
+                _reduce(image)
             with _HUGE if image.width * image.height > WHOLE_JPEG else nullcontext():
                 return _pixels(image, kind, data, decoding.bit_depth)
     except _NotReadError as error:
@@ -179,8 +181,6 @@ def _open(kind: str, data: bytes) -> Any:
                 f"is a TIFF whose number or type of channels is not read ({_one_line(error)}). Save it as 8-bit grey or RGB."
             ) from error
         raise
-    if kind == "jpeg":
-        _reduce(image)
     return image
 
 
@@ -233,6 +233,22 @@ def _pixels(image: Any, kind: str, data: bytes, bit_depth: int) -> Pixels:
     )  # a TIFF is turned by Pillow
     pixels = _upright(_rgb(image, bit_depth), turned)
     return pixels if frame is None else _on_canvas(pixels, frame)
+
+
+def deep_grey_peak(path: Path) -> int | None:
+    """The largest value in a PNG or TIFF file of 16-bit greys; None for other files, and for those that do not decode."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            kind = image_format(head)
+            if kind not in ("png", "tiff") or (kind == "png" and head[24:26] != b"\x10\0"):  # the depth, and grey without alpha
+                return None
+            with _open(kind, head + file.read()) as image:
+                if not image.mode.startswith("I;16") or image.width * image.height > WHOLE_JPEG:
+                    return None
+                return int(np.asarray(image).max())
+    except Exception:  # whoever decodes it says what is wrong with it
+        return None
 
 
 def _silence_pillow() -> None:

@@ -12,6 +12,8 @@ import tensorflow as tf
 
 from tl_keras import __version__
 from tl_keras.config import Config, RuntimeConfig
+from tl_keras.data.dataset import files_of
+from tl_keras.data.depth import tell_depth
 from tl_keras.data.found import tell_found
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import ConfigError
@@ -36,18 +38,19 @@ def set_up(runtime: RuntimeConfig) -> None:
     set_precision(runtime.precision)
 
 
-def open_images(config: Config, run: RunFolder, progress: Progress, *, resume: bool = False) -> Index:
+def open_images(config: Config, run: RunFolder | None, progress: Progress, *, resume: bool = False) -> Index:
     """Find the images of a configuration, and say what was found.
 
-    This comes before the folder of a new run is made, which may lie among the images.
+    This comes before the folder of a new run is made, which may lie among the images; `run` is None where none will be.
 
     Raises:
         UserError: the folder of a new run holds something already, or from the data.
     """
-    if not resume:
+    if run is not None and not resume:
         run.require_free()
     index = open_source(config.data)
     tell_found(index, config.data, progress)
+    tell_depth(files_of(index), config.data.bit_depth, progress)
     return index
 
 
