@@ -61,12 +61,12 @@ def check_names(config: "Config") -> None:
         ConfigError: a member of an ensemble is not there.
     """
     from tl_keras.config import AUTO
-    from tl_keras.data.sources import check_source
+    from tl_keras.data.sources import check_layout_of
     from tl_keras.select.member_names import runs_among
 
     asked = {"rank": config.rank.candidates, "ensemble": config.ensemble.members}.get(config.mode, (config.model.backbone,))
     if not (config.mode == "ensemble" and runs_among(asked)):  # which have images of their own
-        check_source(config.data)
+        check_layout_of(config.data)
         for name in asked:
             if name not in (AUTO, CACHED):
                 check_backbone(name)
