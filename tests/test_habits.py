@@ -103,8 +103,9 @@ def test_no_mode_is_guessed_from_a_word_that_is_not_like_one(mode):
     assert "Take" not in refusal(mode)
 
 
-def test_nothing_at_all_prints_the_help_and_fails(capfd):
-    assert run.main([]) == 2
+@pytest.mark.parametrize(("words", "status"), [([], 2), (["help"], 0)])
+def test_nothing_at_all_prints_the_help_and_fails(capfd, words, status):
+    assert run.main(words) == status
     printed = capfd.readouterr()
     assert "tl-keras finetune photos/" in printed.out
     assert not printed.err
@@ -287,8 +288,9 @@ def test_a_folder_that_is_taken_is_told_before_it_is_started(tmp_path):
 
 def test_what_is_not_there_is_told_without_tensorflow(tmp_path):
     (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "file").write_text("")
+    (tmp_path / "taken" / "file.jpg").write_text("")
     wrong = [
+        ["finetune", "taken"],  # no class folders
         ["finetune", "no/such/folder"],
         ["finetune", "--backbone", "mobilnet_v2"],
         ["finetune", "--weights", "no.h5"],

@@ -56,7 +56,7 @@ def check_names(config: "Config") -> None:
     """Look whether the images, backbones and weights that a configuration names are there.
 
     Raises:
-        DataError: `data.source` is not there.
+        DataError: `data.source` is not there, or its folders are not arranged for training.
         BackboneError: a backbone or a file of weights is not there.
         ConfigError: a member of an ensemble is not there.
     """

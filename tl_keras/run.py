@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
-    if not given:  # nothing is done, which a script should hear of
+    if given in ([], ["help"]):
         parser().print_help()
-        return 2
+        return 0 if given else 2  # nothing was asked for, which a script should hear of
     try:
         if given[0] == "cache":
             manage_cache(given[1:])
