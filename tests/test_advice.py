@@ -32,10 +32,11 @@ def test_every_command_can_be_pasted(mode):
         assert options.run_dir in (None, RUN)
 
 
-def test_a_finetuning_after_a_head_keeps_what_was_asked_for():
-    config = Config.model_validate({"mode": "extract", **SETTINGS})
-    options = read_options(shlex.split(commands(advice.after_training(config, RUN))[-1])[1:])
-    found = run.configure(options)
+@pytest.mark.parametrize("mode", ["extract", "rank"])
+def test_a_finetuning_afterwards_keeps_what_was_asked_for(mode):
+    config = Config.model_validate({"mode": mode, **SETTINGS})
+    lines = advice.after_training(config, RUN) if mode == "extract" else advice.after_ranking(config, "vgg16")
+    found = run.configure(read_options(shlex.split(commands(lines)[-1])[1:]))
     assert (found.mode, found.data.source, found.data.image_size, found.model.backbone) == ("finetune", "my photos/$1", (64, 48), "vgg16")
 
 

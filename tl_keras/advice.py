@@ -43,15 +43,16 @@ def after_training(config: "Config", run_dir: Path) -> Iterator[str]:
     yield from use_run(run_dir)
     if config.mode == "extract":
         yield "or see whether finetuning does better"
-        yield f"  {command('finetune', config.data.source, *short_flags(config))}"
+        yield f"  {command('finetune', config.data.source, *short_flags(config, config.model.backbone))}"
     elif config.data.source == "digits":
         yield "or take photos of your own, a folder for each class"
         yield f"  {command('finetune', NEW_IMAGES, '--backbone', 'mobilenet_v2')}"
 
 
-def short_flags(config: "Config") -> Iterator[str]:
+def short_flags(config: "Config", backbone: str) -> Iterator[str]:
     """The short forms that a finetuning of the same images takes over, where they are not the defaults."""
-    for name in ("backbone", "weights", "image_size", "batch_size", "seed"):
+    yield from ("--backbone", backbone)
+    for name in ("weights", "image_size", "batch_size", "seed"):
         section, _, key = SHORT_FORMS[name].setting.partition(".")
         inside = getattr(config, section)
         value = getattr(inside, key)
@@ -63,7 +64,7 @@ def short_flags(config: "Config") -> Iterator[str]:
 def after_ranking(config: "Config", chosen: str) -> Iterator[str]:
     """How to train what ranks first."""
     yield "next: train it"
-    yield f"  {command('finetune', config.data.source, '--backbone', chosen)}"
+    yield f"  {command('finetune', config.data.source, *short_flags(config, chosen))}"
 
 
 def after_crossval(config: "Config", run_dir: Path) -> Iterator[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from tl_keras.config import DataConfig
 from tl_keras.data import sources, walk
-from tl_keras.data.sources import check_source, open_labelled, open_source, scan_folder
+from tl_keras.data.sources import check_layout_of, check_source, open_labelled, open_source, scan_folder
 from tl_keras.errors import DataError
 
 
@@ -346,6 +346,16 @@ def test_a_source_is_checked_without_tensorflow(tmp_path):
     assert answers[5].startswith("photos/a/0.png: is a file.")
     assert answers[6].startswith("Photos: no such folder. Did you mean 'photos'?")
     assert answers[7].startswith("../nothing: no such folder. Give a folder")
+
+
+def test_a_layout_is_checked_without_reading_the_class_folders(tmp_path, monkeypatch):
+    class_folders(tmp_path / "good", "train/a", "train/b", "test/a", "test/b")
+    class_folders(tmp_path / "bad", "one")
+    monkeypatch.setattr(sources, "files_below", lambda *_: pytest.fail("read"))
+    for source in ("digits", str(tmp_path / "good")):
+        check_layout_of(DataConfig(source=source))
+    with pytest.raises(DataError, match="one class only"):
+        check_layout_of(DataConfig(source=str(tmp_path / "bad")))
 
 
 def test_a_set_that_may_be_fetched_is_not_refused_early():
