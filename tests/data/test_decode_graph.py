@@ -144,6 +144,7 @@ ORIENTED = {  # turned by Pillow and by viewers, or not
     "png_exif_before_profile": png_with((b"eXIf", exif(1, "big")[6:]), (b"tEXt", PROFILE + raw_profile(SIX))),
     "png_xmp": png_with((b"iTXt", PNG_XMP + b"\0\0\0\0" + xmp(6))),
     "png_xmp_packed": png_with((b"iTXt", PNG_XMP + b"\1\0en\0key\0" + zlib.compress(xmp(6)))),
+    "png_other_text_damaged": png_with((b"zTXt", b"Comment\0\0 is no stream of zlib's")),
     "png_xmp_empty": png_with((b"iTXt", PNG_XMP)),
     "png_exif_after_the_pixels": png_with()[:-12] + png_with((b"eXIf", SIX[6:]))[33 : 33 + 12 + len(SIX) - 6] + png_with()[-12:],
     "webp_exif": webp_with([(b"EXIF", SIX)], 8),

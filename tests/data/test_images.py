@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, features
 
+from tl_keras.config import DataConfig
 from tl_keras.data import images
 from tl_keras.errors import BadImageError
 
@@ -136,6 +137,11 @@ def test_decode_scales_greys_of_fewer_bits(kind, bit_depth):
 def test_decode_scales_nothing_but_16_bit_greys():
     for data in (encode(Image.fromarray(PIXELS), "PNG"), png(np.arange(0, 60_000, 5_000).reshape(2, 2, 3), 16, 2)):
         np.testing.assert_array_equal(images.decode(data, "a", images.Decoding(bit_depth=12)), images.decode(data, "a"))
+
+
+def test_decoding_without_settings_is_that_of_the_default_settings():
+    assert images.Decoding.of(DataConfig()) == images.DEFAULT
+    assert images.Decoding.of(DataConfig(bit_depth=12, max_megapixels=500)) == images.Decoding(12, 500)
 
 
 def test_the_bit_depth_is_part_of_what_pixels_are_known_by():
@@ -273,10 +279,11 @@ def test_decode_refuses_a_truncated_file(kind):
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 def test_decode_refuses_what_is_larger_than_allowed(kind, monkeypatch):
+    monkeypatch.setattr(images, "WHOLE_JPEG", 20_000)
     data = encode(Image.new("1", (200, 100)), kind)
     assert images.decode(data, "a", images.Decoding(max_megapixels=0.02)).shape == (100, 200, 3)
+    monkeypatch.setattr(images, "WHOLE_JPEG", 100)  # what the file has is counted, not what would be decoded of it
     with pytest.raises(BadImageError, match=r"^a: has 0.02 megapixels \(200 x 100\), more than data\.max_megapixels=0\.01\. Raise it"):
-        monkeypatch.setattr(images, "WHOLE_JPEG", 100)  # what the file has is counted, not what is decoded of it
         images.decode(data, "a", images.Decoding(max_megapixels=0.01))
 
 

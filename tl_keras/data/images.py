@@ -228,27 +228,34 @@ def _pixels(image: Any, kind: str, data: bytes, bit_depth: int) -> Pixels:
     frame = image.tile[0].extents if kind == "gif" else None
     image.load()
     _mend_info(image, data)
-    turned = (
-        of_exif(image.info.get("exif") or b"") or 1 if kind in ("heic", "avif") else orientation(kind, data)
-    )  # a TIFF is turned by Pillow
-    pixels = _upright(_rgb(image, bit_depth), turned)
+    pixels = _upright(_rgb(image, bit_depth), _orientation(image, kind, data))
     return pixels if frame is None else _on_canvas(pixels, frame)
+
+
+def _orientation(image: Image.Image, kind: str, data: bytes) -> int:
+    if kind in ("heic", "avif"):  # their own transformations count, which the plugins apply or say in EXIF's way
+        return of_exif(image.info.get("exif") or b"") or 1
+    return orientation(kind, data)  # of TIFF files 1: Pillow turns them
 
 
 def deep_grey_peak(path: Path) -> int | None:
     """The largest value in a PNG or TIFF file of 16-bit greys; None for other files, and for those that do not decode."""
+    _silence_pillow()
     try:
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
             kind = image_format(head)
-            if kind not in ("png", "tiff") or (kind == "png" and head[24:26] != b"\x10\0"):  # the depth, and grey without alpha
-                return None
-            with _open(kind, head + file.read()) as image:
-                if not image.mode.startswith("I;16") or image.width * image.height > WHOLE_JPEG:
-                    return None
-                return int(np.asarray(image).max())
+            file.seek(0)
+            if kind == "png" and head[24:26] == b"\x10\0":  # the depth, and grey without alpha
+                return _peak(_open(kind, file.read()))
+            return _peak(TiffImagePlugin.TiffImageFile(file)) if kind == "tiff" else None
     except Exception:  # whoever decodes it says what is wrong with it
         return None
+
+
+def _peak(image: Image.Image) -> int | None:
+    is_deep = image.mode.startswith("I;16") and image.width * image.height <= WHOLE_JPEG
+    return int(np.asarray(image).max()) if is_deep else None
 
 
 def _silence_pillow() -> None:
