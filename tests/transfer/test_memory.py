@@ -69,7 +69,9 @@ def test_a_pass_holds_both_sides_of_a_convolution_and_a_step_all_that_kernels_we
 
 
 @pytest.mark.parametrize("mode", ["extract", "finetune", "pretrain"])
-def test_large_images_are_refused_with_the_figure_before_anything_runs(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_large_images_are_refused_with_the_figure_before_anything_runs(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 2_000_000_000)
     monkeypatch.setattr(Trunk, "__call__", lambda *_: pytest.fail("the network runs"))
     told = r"data\.image_size: 5000 x 5000 pixels take at least \d+\.\d GB of memory for a batch of \d+ images in small_resnet"

@@ -82,7 +82,9 @@ def bytes_needed(config: Config, classifier: Classifier) -> dict[str, int]:
 
 def forward_bytes(model: keras.Model) -> int:
     """Bytes for each image of a batch that a pass through a model has to hold at once: its largest tensor, or a convolution's two."""
-    return max((sum(map(size, outs)) + (sum(map(size, ins)) if has_kernel(each) else 0) for each, ins, outs in operations(model)), default=0)
+    return max(
+        (sum(map(size, outs)) + (sum(map(size, ins)) if has_kernel(each) else 0) for each, ins, outs in operations(model)), default=0
+    )
 
 
 def backward_bytes(model: keras.Model) -> int:
