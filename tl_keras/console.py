@@ -43,13 +43,8 @@ class ConsoleProgress(Progress):
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-<<<<<<< HEAD
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with RichProgress(*columns, console=self.console, transient=True, disable=not self.bars) as bars:
-=======
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        with RichProgress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bars:
->>>>>>> w/training
+        with RichProgress(*columns, console=self.console, transient=True, disable=not self.bars) as bars:
             task = bars.add_task(title, total=total)
             yield lambda done: bars.advance(task, done)
 

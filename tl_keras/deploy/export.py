@@ -202,9 +202,8 @@ def _answers(folder: Path, files: Sequence[Path], pixels: NDArray[np.uint8], nam
             raise ExportError(f"{name}: does not load with tensorflow alone ({why}).")
         told = json.loads(said.read_text())
         if "failed" in told:
-            raise ExportError(
-                f"{name}: does not answer with tensorflow alone ({told['failed'].replace(str(folder.resolve()), name).replace(folder.name, name)})."
-            )
+            why = told["failed"].replace(str(folder.resolve()), name).replace(folder.name, name)
+            raise ExportError(f"{name}: does not answer with tensorflow alone ({why}).")
         with np.load(answers) as loaded:
             return dict(loaded), told["refused"]
 
