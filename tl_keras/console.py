@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
-from tl_keras.models.backbones import short_name
+from tl_keras.models.backbone_names import short_name
 from tl_keras.progress import Progress
 from tl_keras.transfer.store import Stored
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tl_keras import __version__
 from tl_keras.errors import ConfigError, UserError
-from tl_keras.models.backbones import short_name
+from tl_keras.models.backbone_names import short_name
 from tl_keras.quiet import quiet
 
 if TYPE_CHECKING:

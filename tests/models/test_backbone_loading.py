@@ -85,12 +85,6 @@ def test_saved_backbone_loads_in_a_process_without_this_package(tmp_path: Path) 
         ),
         ("missing.keras", {}, "backbone: there is no file missing.keras."),
         (
-            "some/x.weights.h5",
-            {},
-            "backbone 'some/x.weights.h5' is a file of weights, which does not say what network they belong to. "
-            "Use --backbone NAME --set model.weights=some/x.weights.h5.",
-        ),
-        (
             "mobilenet_v2",
             {"preprocessing": "bgr"},
             "model.preprocessing='bgr' is unknown. Expected 'auto', 'none', 'zero_to_one', 'minus_one_to_one', 'torch', 'caffe'.",
@@ -124,8 +118,15 @@ def test_mistake_is_named_in_one_line(backbone: str, options: dict[str, Any], te
 
 def test_native_image_size_knows_names_only_of_the_table() -> None:
     assert native_image_size("nasnet_large") == 331
+    assert native_image_size("NASNetLarge") == 331
     with pytest.raises(BackboneError, match="Did you mean 'vgg16'"):
-        native_image_size("vgg_16")
+        native_image_size("vg16")
+
+
+def test_name_in_another_spelling_builds_the_row() -> None:
+    built = build_backbone("MobileNet-025", image_size=(32, 32), weights="none")
+    assert built.row is not None
+    assert built.row.name == "mobilenet_025"
 
 
 @pytest.mark.shared

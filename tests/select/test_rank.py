@@ -75,7 +75,7 @@ def test_cached_are_the_bundled_one_and_what_lies_in_keras_home(tmp_path: Path, 
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / BACKBONES["vgg16"].weights_file).touch()
     assert candidates(["cached"]) == ["vgg16", "small_resnet"]
-    assert candidates(["small_resnet", "cached", "resnet50"]) == ["small_resnet", "vgg16", "resnet50"]
+    assert candidates(["small_resnet", "cached", "ResNet50"]) == ["small_resnet", "vgg16", "resnet50"]
     assert not has_weights(BACKBONES["resnet50"])
 
 

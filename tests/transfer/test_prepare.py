@@ -101,6 +101,10 @@ def test_a_class_that_is_too_small_and_unknown_names_are_said_before_anything_is
         make_task(train={"class_weights": {"bird": 2.0}})
 
 
+def test_a_run_s_configuration_names_the_backbone_as_the_table_does(make_task: MakeTask) -> None:
+    assert make_task(mode="pretrain", model={"backbone": "Small-ResNet"}).config.model.backbone == "small_resnet"
+
+
 def test_pretraining_identifies_and_freezes_nothing(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prepare.Pixels, "identify", never)
     task = make_task(mode="pretrain", runtime={"precision": "auto"})

@@ -3,7 +3,6 @@
 Owns what can be wrong with such a file. `backbone_loading` decides on preprocessing, stages and weights.
 """
 
-import difflib
 import json
 import zipfile
 from collections.abc import Callable
@@ -20,35 +19,6 @@ from tl_keras.models.stages import find_operation, is_feature_map, parents_of
 DEFAULT_IMAGE_SIZE = 224  # of a file that takes images of any size
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 _PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
-
-
-def keras_file(backbone: str) -> Path:
-    """Take `model.backbone`, which is no name of the table, for the path of a `.keras` file.
-
-    Raises:
-        BackboneError: It is no path, there is no such file, or it is a file of weights alone.
-    """
-    path = Path(backbone).expanduser()
-    if path.suffix in (".h5", ".hdf5"):
-        raise BackboneError(
-            f"backbone {backbone!r} is a file of weights, which does not say what network they belong to. "
-            f"Use --backbone NAME --set model.weights={backbone}."
-        )
-    if path.is_dir():
-        raise BackboneError(
-            f"backbone: folder {path} holds neither saved_model.pb, as a TF-Hub module does, nor config.json and model.weights.h5, "
-            f"as a KerasHub preset does."
-        )
-    if path.suffix != ".keras":
-        near = difflib.get_close_matches(backbone, BACKBONES, n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise BackboneError(
-            f"unknown backbone {backbone!r}.{hint} Expected the path of a .keras file, the folder or address of a TF-Hub module, "
-            f"keras_hub:PRESET, or one of: {', '.join(BACKBONES)}."
-        )
-    if not path.is_file():
-        raise BackboneError(f"backbone: there is no file {path}.")
-    return path
 
 
 def file_image_size(path: Path) -> int:

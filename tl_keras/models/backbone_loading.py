@@ -17,14 +17,14 @@ from tl_keras.models.backbone_files import (
     file_image_size,
     find_convolution,
     find_preprocessing,
-    keras_file,
     read_backbone,
     rebuild,
 )
+from tl_keras.models.backbone_names import is_module, is_preset, keras_file, table_name
 from tl_keras.models.backbone_weights import copy_weights, find_weights, import_builder, load_weights
 from tl_keras.models.backbones import BACKBONES, Backbone
-from tl_keras.models.hub import HUB_PREPROCESSING, is_module, module_image_size, read_module
-from tl_keras.models.presets import PRESET_PREPROCESSING, is_preset, preset_image_size, read_preset, read_rescaling
+from tl_keras.models.hub import HUB_PREPROCESSING, module_image_size, read_module
+from tl_keras.models.presets import PRESET_PREPROCESSING, preset_image_size, read_preset, read_rescaling
 from tl_keras.models.stages import boundaries_by_resolution, find_operation, layers_by_stage
 
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -65,14 +65,9 @@ class BuiltBackbone:
     preprocessing: str
 
 
-def check_backbone(backbone: str) -> None:
-    """Raise BackboneError for a name that is no row of the table, and no file, folder or address of a backbone."""
-    if not (backbone in BACKBONES or is_module(backbone) or is_preset(backbone)):
-        keras_file(backbone)
-
-
 def native_image_size(backbone: str) -> int:
     """Say at how many pixels a side a backbone was trained: by its row, or by what its file or folder says of its input."""
+    backbone = table_name(backbone)
     if backbone in BACKBONES:
         return BACKBONES[backbone].image_size
     if is_module(backbone):
@@ -100,6 +95,7 @@ def build_backbone(
     """
     if preprocessing not in ("auto", *_RESCALING):
         raise BackboneError(f"model.preprocessing={preprocessing!r} is unknown. Expected {_kinds(('auto', *_RESCALING))}.")
+    backbone = table_name(backbone)
     if backbone in BACKBONES:
         return _build_row(BACKBONES[backbone], image_size, weights, preprocessing)
     if is_module(backbone):

@@ -12,7 +12,6 @@ cells reads the two cells before it: its stages can be frozen, but not run apart
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 PRESET_PREFIX = "keras_hub:"  # before the name of a preset of KerasHub, which has no row
@@ -288,9 +287,3 @@ _ROWS = (
 # fmt: on
 
 BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
-
-
-def short_name(backbone: str) -> str:
-    """What people call the value of `model.backbone`: a row, a file, a folder or a preset by its name, an address by its end."""
-    name = backbone.removeprefix(PRESET_PREFIX)
-    return "-".join(name.split("/")[-3:]) if "://" in name else Path(name).name.removesuffix(".keras")

@@ -14,8 +14,9 @@ from typing import Any
 import tensorflow as tf
 
 from tl_keras.errors import BackboneError
+from tl_keras.models.backbone_names import ADDRESSES, SAVED_MODEL
 from tl_keras.models.backbone_weights import DOWNLOAD_TIMEOUT_S, first_line, socket_timeout
-from tl_keras.models.hub_layer import GRAPH, HubModule, Interface, SavedModule, describe
+from tl_keras.models.hub_layer import HubModule, Interface, SavedModule, describe
 
 IMAGE_SIZE = 224  # of a module that takes images of any size
 HUB_PREPROCESSING = "zero_to_one"
@@ -23,15 +24,10 @@ SIGNATURES = ("default", "serving_default")  # of TF-Hub before TensorFlow 2, an
 _WRONG = (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, tf.errors.OpError)  # of bad files
 
 
-def is_module(backbone: str) -> bool:
-    """Whether `model.backbone` is an address, or a folder with a SavedModel in it."""
-    return backbone.startswith(("https://", "http://")) or (Path(backbone).expanduser() / GRAPH).is_file()
-
-
 def module_image_size(backbone: str) -> int:
     """Read the height of the images that a module takes; `IMAGE_SIZE` where it takes any."""
     folder = _folder(backbone)
-    size = _fixed_image_size(folder, (folder / GRAPH).stat().st_mtime_ns)
+    size = _fixed_image_size(folder, (folder / SAVED_MODEL).stat().st_mtime_ns)
     return IMAGE_SIZE if size is None else size[0]
 
 
@@ -58,7 +54,7 @@ def read_module(backbone: str, image_size: tuple[int, int]) -> HubModule:
 
 
 def _folder(backbone: str) -> Path:
-    if not backbone.startswith(("https://", "http://")):
+    if not backbone.startswith(ADDRESSES):
         return Path(backbone).expanduser()
     try:
         with warnings.catch_warnings(), socket_timeout(DOWNLOAD_TIMEOUT_S):
@@ -71,8 +67,8 @@ def _folder(backbone: str) -> Path:
             f"the module {backbone} is not on this machine and did not download ({first_line(error)}). Where there is a "
             f"network, download it, and give its folder as --backbone; or set TFHUB_CACHE_DIR to a cache that has it."
         ) from error
-    if not (folder / GRAPH).is_file():
-        raise _unusable(folder, f"it holds no {GRAPH}; it is what came from {backbone}")
+    if not (folder / SAVED_MODEL).is_file():
+        raise _unusable(folder, f"it holds no {SAVED_MODEL}; it is what came from {backbone}")
     return folder
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-GRAPH = "saved_model.pb"
+from tl_keras.models.backbone_names import SAVED_MODEL
+
 ASSETS = "assets"  # the folder of files that a SavedModel reads, such as a vocabulary
 
 
@@ -53,7 +54,7 @@ class SavedModule:
     """
 
     def __init__(self, folder: Path, *, with_weights: bool) -> None:
-        paths = [folder / GRAPH, *sorted(path for path in (folder / ASSETS).rglob("*") if path.is_file())]
+        paths = [folder / SAVED_MODEL, *sorted(path for path in (folder / ASSETS).rglob("*") if path.is_file())]
         self.files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
         options = tf.saved_model.LoadOptions(experimental_skip_checkpoint=not with_weights)
         self.loaded = tf.saved_model.load(str(folder), options=options)

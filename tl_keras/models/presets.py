@@ -23,13 +23,6 @@ INSTALL = 'pip install "tl-keras[hub]"'
 _HUGGING_FACE = "hf://"
 
 
-def is_preset(backbone: str) -> bool:
-    """Whether `model.backbone` begins with 'keras_hub:', or is a folder that KerasHub wrote."""
-    folder = Path(backbone).expanduser()
-    written = ("metadata.json", "model.weights.h5")
-    return backbone.startswith(PRESET_PREFIX) or ((folder / "config.json").is_file() and any((folder / name).is_file() for name in written))
-
-
 def preset_image_size(backbone: str) -> int:
     """Read at how many pixels a side a preset was trained; `IMAGE_SIZE` where it does not say."""
     converter = _converter(backbone)

@@ -19,7 +19,7 @@ from tl_keras.data.sources import Index
 from tl_keras.data.splits import stratified_sample
 from tl_keras.evaluation.metrics import softmax
 from tl_keras.models.backbone_loading import native_image_size
-from tl_keras.models.backbones import short_name
+from tl_keras.models.backbone_names import short_name
 from tl_keras.progress import Progress
 from tl_keras.select.combining import Probabilities
 from tl_keras.select.crossval import cut_folds, solve_fold, taken

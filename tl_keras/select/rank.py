@@ -18,9 +18,9 @@ from tl_keras.data.sources import Index
 from tl_keras.data.splits import UNUSED, stratified_sample
 from tl_keras.errors import ConfigError, DataError
 from tl_keras.evaluation.intervals import wilson
-from tl_keras.models.backbone_loading import check_backbone
+from tl_keras.models.backbone_names import check_backbone, short_name, table_name
 from tl_keras.models.backbone_weights import has_weights
-from tl_keras.models.backbones import BACKBONES, short_name
+from tl_keras.models.backbones import BACKBONES
 from tl_keras.progress import Progress
 from tl_keras.select import transferability
 from tl_keras.select.stored import open_features
@@ -81,7 +81,7 @@ def candidates(names: Sequence[str]) -> list[str]:
     """
     found: list[str] = []
     for name in names:
-        found += [row.name for row in BACKBONES.values() if has_weights(row)] if name == CACHED else [name]
+        found += [row.name for row in BACKBONES.values() if has_weights(row)] if name == CACHED else [table_name(name)]
     for name in found:
         check_backbone(name)
     return list(dict.fromkeys(found))

@@ -20,8 +20,9 @@ from tl_keras.data.pipeline import Pixels, check_bad
 from tl_keras.data.sources import Index
 from tl_keras.errors import ConfigError, StoreError
 from tl_keras.models.backbone_loading import build_backbone, native_image_size
+from tl_keras.models.backbone_names import short_name, table_name
 from tl_keras.models.backbone_weights import copy_weights
-from tl_keras.models.backbones import BACKBONES, short_name
+from tl_keras.models.backbones import BACKBONES
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, cut_below, unfreeze
 from tl_keras.models.hub_layer import HubModule
 from tl_keras.progress import Progress
@@ -145,7 +146,9 @@ def image_size_of(config: Config) -> tuple[int, int]:
 def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
     """Fill every open setting, and make paths absolute."""
     data = config.data.model_copy(update={"image_size": image_size_of(config), "source": absolute(config.data.source)})
-    model = config.model.model_copy(update={name: absolute(getattr(config.model, name)) for name in ("backbone", "weights")})
+    model = config.model.model_copy(
+        update={"backbone": absolute(table_name(config.model.backbone)), "weights": absolute(config.model.weights)}
+    )
     num_parameters = count_parameters(classifier.trunk)["total"]
     return defaults.resolve(config.model_copy(update={"data": data, "model": model}), num_train, tuple(classifier.stages), num_parameters)
 

@@ -16,8 +16,8 @@ from tl_keras.data import dataset
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
 from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.models.backbone_names import is_preset
 from tl_keras.models.classifier import count_parameters
-from tl_keras.models.presets import is_preset
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.combining import Probabilities

@@ -8,6 +8,7 @@ from tl_keras import run_folder as names
 from tl_keras.config import AUTO, Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data.sources import Index, open_source
+from tl_keras.models.backbone_names import table_name
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.front import draw_front
@@ -30,6 +31,8 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
     """
     progress, run = progress or Progress(), RunFolder.at(run_dir)
     set_up(config.runtime)
+    asked = config.rank.model_copy(update={"candidates": tuple(map(table_name, config.rank.candidates))})
+    config = config.model_copy(update={"rank": asked})
     with undone_on_failure(run, resume=False):
         judged = rank_candidates(config, open_source(config.data), progress)
         chosen, why = choose(judged, config.rank.max_ms), explain(judged, config.rank.max_ms)
@@ -43,16 +46,23 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
 
 
 def with_best_backbone(config: Config, index: Index, run: RunFolder | None, progress: Progress) -> Config:
-    """The configuration with the backbone that ranks first in place of 'auto'; the ranking stays in the run folder."""
+    """The configuration with the backbone that ranks first in place of 'auto'; the ranking stays in the run folder.
+
+    Any other name is spelt as the table spells it.
+    """
     if config.model.backbone != AUTO:
-        return config
+        return with_backbone(config, table_name(config.model.backbone))
     judged = rank_candidates(config, index, progress)
     progress.line(explain(judged, config.rank.max_ms))
     if run is not None:
         write_ranking(run, judged)
     set_up(config.runtime)  # as if nothing had been built before
-    model = config.model.model_copy(update={"backbone": choose(judged, config.rank.max_ms).backbone})
-    return config.model_copy(update={"model": model})
+    return with_backbone(config, choose(judged, config.rank.max_ms).backbone)
+
+
+def with_backbone(config: Config, backbone: str) -> Config:
+    """The same configuration of another backbone."""
+    return config.model_copy(update={"model": config.model.model_copy(update={"backbone": backbone})})
 
 
 def describe(one: Judged, judged: list[Judged]) -> dict[str, Any]:

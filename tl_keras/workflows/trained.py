@@ -13,7 +13,7 @@ from tl_keras.config_file import from_yaml
 from tl_keras.data import splits
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import RunFolderError
-from tl_keras.models.backbones import short_name
+from tl_keras.models.backbone_names import short_name
 from tl_keras.models.presets import INSTALL
 from tl_keras.run_folder import RunFolder
 
