@@ -247,7 +247,7 @@ def test_operations_before_a_network_of_the_table_are_its_preprocessing(tmp_path
     assert built.row is not None
     assert (built.row.name, built.preprocessing) == ("small_resnet", "none")
     assert_close(built.model(PIXELS), model(PIXELS))
-    assert built.notes[0] == "own.keras: small_resnet, features are what 'stage3_out' puts out; all 284,016 weights stay"
+    assert built.notes[0] == "own.keras: a small_resnet, cut behind 'stage3_out': all 284,016 weights stay"
     assert built.notes[1].startswith("own.keras: its own preprocessing is used ('")
     with pytest.raises(BackboneError, match=r"would be preprocessed twice\. Expected 'auto' or 'none'\."):
         build_backbone(path, image_size=(64, 64), preprocessing="zero_to_one")
@@ -319,7 +319,7 @@ def test_network_inside_of_another_model_is_unrolled_with_what_lies_before_it(tm
     assert (built.row.name, built.preprocessing, list(built.stages)[-1]) == ("small_resnet", "none", "stage3")
     assert_close(built.model(PIXELS), base(PIXELS / 127.5 - 1))
     assert built.notes == (
-        "own.keras: small_resnet, features are what 'stage3_out' puts out; 284,016 of 284,145 weights stay",
+        "own.keras: a small_resnet, cut behind 'stage3_out': 284,016 of 284,145 weights stay",
         "own.keras: its own preprocessing is used ('scale')",
     )
     assert not any(isinstance(layer, keras.Model) for layer in built.model.layers)
@@ -345,7 +345,7 @@ def test_network_that_ends_in_tokens_keeps_its_attention(tmp_path: Path) -> None
     model = vit(lambda tokens: layers.Dense(3)(layers.GlobalAveragePooling1D(name="mean")(layers.LayerNormalization()(tokens))))
     built = build_backbone(save(model, tmp_path), image_size=(64, 64))
     assert_close(built.model(PIXELS), features(model, "mean")(PIXELS))
-    assert built.notes[0] == "own.keras: features are what 'mean' puts out; 4,208 of 4,259 weights stay"
+    assert built.notes[0] == "own.keras: cut behind 'mean': 4,208 of 4,259 weights stay"
     assert list(built.stages) == ["stage1"]
 
 

@@ -60,7 +60,7 @@ class OwnPreprocessing:
 def file_image_size(path: Path) -> int:
     """Read the height of the images that a `.keras` file takes, without building its model."""
     if why := why_unusable(path):
-        raise _unusable(path, why)
+        raise BackboneError(f"{path} cannot be a backbone: {why}")
     try:
         _, height, _, _ = first_layer(path)["batch_shape"]
     except (LookupError, TypeError, ValueError) as error:
@@ -95,7 +95,7 @@ def read_backbone(path: Path) -> SavedNetwork:
 
 def _load_image_model(path: Path) -> keras.Model:
     if why := why_unusable(path):
-        raise _unusable(path, why)
+        raise BackboneError(f"{path} cannot be a backbone: {why}")
     try:
         model = keras.models.load_model(path, compile=False)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:

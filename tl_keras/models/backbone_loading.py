@@ -22,11 +22,13 @@ from tl_keras.models.backbone_files import (
     read_backbone,
     rebuild,
 )
-from tl_keras.models.backbone_names import is_module, is_preset, keras_file, table_name
+from tl_keras.models.backbone_names import is_module, is_preset, keras_file, short_name, table_name
 from tl_keras.models.backbone_weights import copy_weights, find_weights, import_builder, load_weights
 from tl_keras.models.backbones import BACKBONES, Backbone
-from tl_keras.models.hub import HUB_PREPROCESSING, module_image_size, read_module
+from tl_keras.models.hub import HUB_PREPROCESSING, is_written_by_keras, module_image_size, read_module
+from tl_keras.models.hub_layer import HubModule
 from tl_keras.models.presets import PRESET_PREPROCESSING, preset_image_size, read_preset, read_rescaling
+from tl_keras.models.saved_model_graph import GraphFacts, look_into
 from tl_keras.models.stages import boundaries_by_resolution, find_operation, layers_by_stage
 
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -90,8 +92,8 @@ def build_backbone(
         image_size: Height and width of the images in pixels.
         weights: "pretrained" (published, or those in the file), "imagenet", "none" (random) or the path of a weights
             file; None for any, as they are about to be replaced.
-        preprocessing: What the weights want, or "auto": known from the table, found in the file or beside the
-            preset, or the convention of TF-Hub.
+        preprocessing: What the weights want, or "auto": known from the table, found in the file, in the module's graph or beside
+            the preset, or the convention of TF-Hub.
 
     Raises:
         BackboneError: An unknown name, an image too small, a file that is missing, foreign or of another architecture,
@@ -141,12 +143,41 @@ def _build_module(backbone: str, image_size: tuple[int, int], weights: str | Non
         raise BackboneError(f"model.weights={weights!r}: module {backbone} brings its own weights. Expected 'pretrained' or a file.")
     weights_file = find_weights(backbone, None, None if weights == "pretrained" else weights)
     module = read_module(backbone, image_size)
-    kind = HUB_PREPROCESSING if preprocessing == "auto" else preprocessing
+    facts = look_into(module.require_module(), module.interface, image_size)
+    kind = _module_preprocessing(backbone, module, facts) if preprocessing == "auto" else preprocessing
     pixels = _pixels(image_size)
     model = keras.Model(pixels, module(_preprocess(pixels, kind)), name=module.name)
     if weights_file:
         load_weights(model, None, weights_file)
-    return _cut(model, [module], None, kind)
+    return replace(_cut(model, [module], None, kind), notes=_module_notes(backbone, module, facts, kind, preprocessing))
+
+
+def _module_preprocessing(backbone: str, module: HubModule, facts: GraphFacts) -> str:
+    if facts.wants is not None:
+        return facts.wants
+    if is_written_by_keras(backbone, module):  # to which TF-Hub's convention means nothing
+        raise BackboneError(
+            f"module {backbone} was written by Keras, and its graph does not show what range of pixels it was trained on. "
+            f"Expected model.preprocessing to be one of {_kinds(_RESCALING)}."
+        )
+    return HUB_PREPROCESSING
+
+
+def _module_notes(backbone: str, module: HubModule, facts: GraphFacts, kind: str, asked: str) -> tuple[str, ...]:
+    name = short_name(backbone)
+    if asked != "auto" and facts.wants not in (None, kind):
+        taken = "pixels 0..255" if facts.wants == "none" else f"what {facts.wants} makes of them"
+        range_note = f"{name}: preprocessing {kind}, as set, though its own preprocessing takes {taken}"
+    elif facts.wants == "none":
+        range_note = f"{name}: gets pixels 0..255, which its own preprocessing takes"
+    elif facts.wants is not None:
+        range_note = f"{name}: preprocessing {kind}, the range that its own preprocessing takes"
+    else:
+        why = "TF-Hub's convention" if asked == "auto" else "as set"
+        range_note = f"{name}: preprocessing {kind}, {why}"
+    width = module.interface.features[-1]
+    head = f"{name}: its features are a classifier's {width:,} probabilities; a module without its classifier tells more"
+    return (range_note, head) if facts.gives_probabilities else (range_note,)
 
 
 def _build_preset(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
@@ -201,9 +232,9 @@ def _in_front(pixels: Any, own: OwnPreprocessing | None, kind: str) -> Any:
 
 def _cut_note(path: Path, saved: SavedNetwork) -> tuple[str, ...]:
     kept = saved.model.count_params()
-    what = "" if saved.row is None else f"{saved.row.name}, "
-    share = f"all {kept:,} weights stay" if kept == saved.total else f"{kept:,} of {saved.total:,} weights stay"
-    return (f"{path.name}: {what}features are what {saved.end!r} puts out; {share}",)
+    known = "" if saved.row is None else f"a {saved.row.name}, "
+    share = f"all {kept:,}" if kept == saved.total else f"{kept:,} of {saved.total:,}"
+    return (f"{path.name}: {known}cut behind {saved.end!r}: {share} weights stay",)
 
 
 def _preprocessing_note(path: Path, row: Backbone | None, own: OwnPreprocessing | None, kind: str, asked: str) -> tuple[str, ...]:

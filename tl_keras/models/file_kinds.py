@@ -14,7 +14,10 @@ _GRAPHS = ("Functional", "Sequential")
 
 
 def why_unusable(path: Path) -> str | None:
-    """Why a file called .keras is not what Keras 3 saves of a functional or sequential model; None where it looks like one."""
+    """Why a file called .keras is not what Keras 3 saves of a functional or sequential model; None where it looks like one.
+
+    Whole sentences; a command to copy ends them without a full stop.
+    """
     if not zipfile.is_zipfile(path):
         return _why_not_zip(path)
     try:
@@ -22,13 +25,13 @@ def why_unusable(path: Path) -> str | None:
             saved, about = (json.loads(archive.read(name)) for name in ("config.json", "metadata.json"))
         name, version = saved["class_name"], str(about["keras_version"])
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
-        return "it is not a .keras file, which holds config.json and metadata.json"
+        return "it is not a .keras file, which holds config.json and metadata.json."
     if _is_2(version):
         return f"it was saved by Keras {version}, whose files Keras 3 does not read. {convert_hint(path)}"
     if name not in _GRAPHS and (saved.get("module") or "").partition(".")[0] not in (*_OF_KERAS, "keras_hub"):
         return (
             f"it is a subclassed model: the code of its class {name!r} is not in the file. Build the same network from layers with "
-            f"keras.Model(inputs, outputs), give it the weights, and save that"
+            f"keras.Model(inputs, outputs), give it the weights, and save that."
         )
     return None
 
@@ -50,8 +53,8 @@ def _why_not_zip(path: Path) -> str:
     if holds_whole_model(path):
         return f"it is a whole model in HDF5, the format of earlier versions of Keras. {convert_hint(path)}"
     if _is_hdf5(path):
-        return "it is an HDF5 file of weights, which does not say what network they belong to"
-    return "it is not a .keras file, or is cut short"
+        return "it is an HDF5 file of weights, which does not say what network they belong to."
+    return "it is not a .keras file, or is cut short."
 
 
 def holds_whole_model(path: Path) -> bool:

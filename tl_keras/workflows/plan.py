@@ -24,7 +24,7 @@ from tl_keras.models.classifier import Classifier, count_parameters, cut_below, 
 from tl_keras.progress import Progress
 from tl_keras.transfer.features import row_bytes
 from tl_keras.transfer.phases import Phase, compile_model
-from tl_keras.transfer.prepare import build, image_size_of, resolve
+from tl_keras.transfer.prepare import build_and_tell, image_size_of, resolve
 from tl_keras.transfer.task import chosen, num_views
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import set_up
@@ -56,7 +56,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         test_fraction=config.data.test_fraction,
         seed=config.data.split_seed,
     )
-    classifier = build(config, len(index.classes), config.model.weights)
+    classifier = build_and_tell(config, len(index.classes), progress)
     num_train = int((split == "train").sum())
     config = resolve(config, classifier, num_train)
     with progress.bar("timing one batch of each phase", 2) as advance:
