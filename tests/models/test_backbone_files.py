@@ -1,5 +1,6 @@
 """Users' own `.keras` files as backbones."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from keras import layers
 
 from tl_keras.errors import BackboneError
-from tl_keras.models.backbone_loading import build_backbone, native_image_size
+from tl_keras.models.backbone_loading import build_backbone, native_image_size, preprocessing_of_file
+from tl_keras.models.backbones import BACKBONES
+from tl_keras.models.bundled.network import SmallResNet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
 
@@ -125,7 +128,7 @@ def test_unknown_network_needs_to_be_told_its_preprocessing(tmp_path: Path) -> N
     with pytest.raises(BackboneError) as caught:
         build_backbone(path, image_size=(64, 64))
     assert str(caught.value) == (
-        f"{path} has no Rescaling or Normalization before its first convolution, so nothing says what range of pixels it was "
+        f"{path} has no preprocessing before its first convolution, so nothing says what range of pixels it was "
         "trained on. Expected model.preprocessing to be one of 'none', 'zero_to_one', 'minus_one_to_one', 'torch', 'caffe'."
     )
     built = build_backbone(path, image_size=(64, 64), preprocessing="zero_to_one")
@@ -157,10 +160,6 @@ def test_native_image_size_is_that_of_the_file(tmp_path: Path) -> None:
     assert native_image_size(save(mobilenet(input_shape=(None, None, 3)), tmp_path, "any")) == 224
 
 
-def nested() -> keras.Model:
-    return keras.Sequential([mobilenet(), layers.GlobalAveragePooling2D(), layers.Dense(3)])
-
-
 def fixed_inside() -> keras.Model:
     return keras.Sequential([keras.Input((64, 64, 3)), layers.Rescaling(1.0), layers.Reshape((32, 128, 3)), layers.Conv2D(2, 3)])
 
@@ -168,10 +167,6 @@ def fixed_inside() -> keras.Model:
 @pytest.mark.parametrize(
     ("model", "text"),
     [
-        (
-            nested,
-            "{path} cannot be a backbone: it holds the model 'mobilenet_0.25_64' as one layer; save that model itself, ",
-        ),
         (
             lambda: keras.Sequential([keras.Input((64,)), layers.Dense(3)]),
             "{path} cannot be a backbone: its input has the shape ",
@@ -210,9 +205,9 @@ def test_image_too_small_for_a_recognised_network_is_refused(tmp_path: Path) -> 
 def test_file_that_is_not_of_keras_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.keras"
     path.write_bytes(content)
-    with pytest.raises(BackboneError, match=r"cannot be a backbone: it is no \.keras file, or is cut short"):
+    with pytest.raises(BackboneError, match=r"cannot be a backbone: it is not a \.keras file, or is cut short"):
         build_backbone(str(path), image_size=(64, 64))
-    with pytest.raises(BackboneError, match=r"cannot be a backbone: it is no \.keras file of a functional or sequential model"):
+    with pytest.raises(BackboneError, match=r"cannot be a backbone: it is not a \.keras file, or is cut short"):
         native_image_size(str(path))
 
 
@@ -224,3 +219,163 @@ def test_file_with_a_layer_of_the_users_own_is_refused(tmp_path: Path) -> None:
     path = save(small_network(Own()), tmp_path)
     with pytest.raises(BackboneError, match=r"cannot be a backbone: .*Own"):
         build_backbone(path, image_size=(64, 64))
+
+
+# --- preprocessing of the file's own -------------------------------------------------------------------------------
+
+
+def behind(preprocess: Callable[[Any], Any]) -> keras.Model:
+    """A small network behind some preprocessing, as the operations or layers that the file holds."""
+    pixels = keras.Input((64, 64, 3))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu", name="last")(preprocess(pixels))
+    return keras.Model(pixels, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+
+
+def by_keras(mode: str) -> Callable[[Any], Any]:
+    return lambda pixels: keras.applications.imagenet_utils.preprocess_input(pixels, mode=mode)
+
+
+def small_resnet(preprocess: Callable[[Any], Any] = lambda pixels: pixels) -> keras.Model:
+    pixels = keras.Input((64, 64, 3))
+    return keras.Model(pixels, SmallResNet(input_tensor=preprocess(pixels)).outputs[0])
+
+
+def test_operations_before_a_network_of_the_table_are_its_preprocessing(tmp_path: Path) -> None:
+    model = small_resnet(by_keras("caffe"))
+    path = save(model, tmp_path)
+    built = build_backbone(path, image_size=(64, 64))
+    assert built.row is not None
+    assert (built.row.name, built.preprocessing) == ("small_resnet", "none")
+    assert_close(built.model(PIXELS), model(PIXELS))
+    assert built.notes[0] == "own.keras: a small_resnet, cut behind 'stage3_out': all 284,016 weights stay"
+    assert built.notes[1].startswith("own.keras: its own preprocessing is used ('")
+    with pytest.raises(BackboneError, match=r"would be preprocessed twice\. Expected 'auto' or 'none'\."):
+        build_backbone(path, image_size=(64, 64), preprocessing="zero_to_one")
+
+
+@pytest.mark.parametrize(
+    "preprocess",
+    [
+        by_keras("torch"),
+        lambda pixels: pixels * (1 / 255),
+        lambda pixels: layers.Rescaling(1 / 127.5, -1)(keras.ops.cast(pixels, "float32")),
+        lambda pixels: layers.Normalization(mean=[120.0] * 3, variance=[3600.0] * 3)(pixels),
+        lambda pixels: keras.Sequential([layers.Resizing(32, 32), layers.Rescaling(1 / 255)])(pixels),
+        lambda pixels: keras.Sequential([layers.RandomFlip(), layers.RandomZoom(0.2), layers.Rescaling(1 / 255)])(pixels),
+    ],
+)
+def test_preprocessing_of_any_form_is_used_as_it_is(preprocess: Callable[[Any], Any], tmp_path: Path) -> None:
+    model = behind(preprocess)
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert built.preprocessing == "none"
+    assert_close(built.model(PIXELS), features(model, "last")(PIXELS, training=False))
+    assert not any(type(layer).__name__.startswith("Random") for layer in built.model.layers)
+
+
+def test_preprocessing_of_zero_to_one_gets_it(tmp_path: Path) -> None:
+    model = behind(lambda unit: layers.Rescaling(2.0, -1.0, name="stretch")(unit))
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert built.preprocessing == "zero_to_one"
+    assert_close(built.model(PIXELS), features(model, "last")(PIXELS / 255))
+    assert built.notes[1] == "own.keras: its own preprocessing is used ('stretch'), behind zero_to_one, the range that it takes"
+
+
+def test_preprocessing_that_says_nothing_is_asked_for(tmp_path: Path) -> None:
+    model = behind(lambda pixels: layers.BatchNormalization(name="first")(pixels))
+    path = save(model, tmp_path)
+    with pytest.raises(BackboneError) as caught:
+        build_backbone(path, image_size=(64, 64))
+    assert str(caught.value).startswith(
+        f"{path} does something of its own to images before its first convolution ('first'), which does not "
+    )
+    assert "Set model.preprocessing: 'none', as fits a file that does all of its preprocessing itself, or one of" in str(caught.value)
+    assert_close(build_backbone(path, image_size=(64, 64), preprocessing="none").model(PIXELS), features(model, "last")(PIXELS))
+    built = build_backbone(path, image_size=(64, 64), preprocessing="zero_to_one")
+    assert_close(built.model(PIXELS), features(model, "last")(PIXELS / 255))
+    assert built.notes[1].endswith("('first'), behind zero_to_one, as set")
+
+
+def test_network_of_the_table_saved_without_the_preprocessing_that_it_has_there_is_asked_for() -> None:
+    row = BACKBONES["mobilenet_v3_small"]  # include_preprocessing=False
+    with pytest.raises(BackboneError, match=r"own\.keras has no preprocessing before its first convolution"):
+        preprocessing_of_file("own.keras", row, None, "auto")
+    assert preprocessing_of_file("own.keras", row, None, "minus_one_to_one") == "minus_one_to_one"
+
+
+# --- models of models, and where a network ends --------------------------------------------------------------------
+
+
+def test_network_inside_of_another_model_is_unrolled_with_what_lies_before_it(tmp_path: Path) -> None:
+    """What Keras' guide to transfer learning makes."""
+    base = small_resnet()
+    base.trainable = False
+    pixels = keras.Input((64, 64, 3))
+    augmented = keras.Sequential([layers.RandomFlip("horizontal"), layers.RandomRotation(0.1)])(pixels)
+    scaled = layers.Rescaling(1 / 127.5, offset=-1, name="scale")(augmented)
+    pooled = layers.GlobalAveragePooling2D()(base(scaled, training=False))
+    model = keras.Model(pixels, layers.Dense(1)(layers.Dropout(0.2)(pooled)))
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert built.row is not None
+    assert (built.row.name, built.preprocessing, list(built.stages)[-1]) == ("small_resnet", "none", "stage3")
+    assert_close(built.model(PIXELS), base(PIXELS / 127.5 - 1))
+    assert built.notes == (
+        "own.keras: a small_resnet, cut behind 'stage3_out': 284,016 of 284,145 weights stay",
+        "own.keras: its own preprocessing is used ('scale')",
+    )
+    assert not any(isinstance(layer, keras.Model) for layer in built.model.layers)
+
+
+def test_classifier_around_a_network_without_preprocessing_gets_that_of_the_table(tmp_path: Path) -> None:
+    base = small_resnet()
+    model = keras.Sequential([base, layers.GlobalAveragePooling2D(), layers.Dense(3)])
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert_close(built.model(PIXELS), base(PIXELS / 255))
+    assert built.notes[1] == "own.keras: preprocessing zero_to_one, as small_resnet wants it"
+
+
+def vit(head: Callable[[Any], Any]) -> keras.Model:
+    pixels = keras.Input((64, 64, 3))
+    patches = layers.Conv2D(16, 8, strides=8)(layers.Rescaling(1 / 255)(pixels))
+    tokens = layers.Reshape((64, 16))(patches)
+    tokens = layers.Add(name="tokens")([tokens, layers.MultiHeadAttention(2, 8)(tokens, tokens)])
+    return keras.Model(pixels, head(tokens))
+
+
+def test_network_that_ends_in_tokens_keeps_its_attention(tmp_path: Path) -> None:
+    model = vit(lambda tokens: layers.Dense(3)(layers.GlobalAveragePooling1D(name="mean")(layers.LayerNormalization()(tokens))))
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert_close(built.model(PIXELS), features(model, "mean")(PIXELS))
+    assert built.notes[0] == "own.keras: cut behind 'mean': 4,208 of 4,259 weights stay"
+    assert list(built.stages) == ["stage1"]
+
+
+def test_tokens_without_a_vector_are_refused(tmp_path: Path) -> None:
+    path = save(vit(lambda tokens: tokens), tmp_path)
+    with pytest.raises(BackboneError, match=r"it puts out tokens or a sequence, \(None, 64, 16\)\. Expected a feature map"):
+        build_backbone(path, image_size=(64, 64))
+
+
+def test_two_networks_side_by_side_both_stay(tmp_path: Path) -> None:
+    pixels = keras.Input((64, 64, 3))
+    scaled = layers.Rescaling(1 / 255)(pixels)
+    branches = [layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, name=f"conv{number}")(scaled)) for number in (1, 2)]
+    model = keras.Model(pixels, layers.Dense(3)(layers.Concatenate(name="both")(branches)))
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert_close(built.model(PIXELS), features(model, "both")(PIXELS))
+
+
+def test_layer_without_weights_that_is_called_again_is_a_layer_for_each_call(tmp_path: Path) -> None:
+    pixels, relu = keras.Input((64, 64, 3)), layers.ReLU(name="relu")
+    x = layers.MaxPooling2D()(relu(layers.Conv2D(4, 3, padding="same")(layers.Rescaling(1 / 127.5, -1)(pixels))))
+    maps = keras.Model(pixels, relu(layers.Conv2D(6, 3, padding="same")(x)))
+    model = keras.Model(pixels, layers.Dense(3)(layers.GlobalAveragePooling2D()(maps.output)))
+    built = build_backbone(save(model, tmp_path), image_size=(64, 64))
+    assert_close(built.model(PIXELS), maps(PIXELS))
+    assert [tensor.shape[1:] for tensor in built.boundaries.values()] == [(64, 64, 4), (32, 32, 6)]
+
+
+def test_layer_with_weights_that_is_called_again_is_refused(tmp_path: Path) -> None:
+    pixels, last = keras.Input((64, 64, 3)), layers.Conv2D(3, 3, padding="same", name="shared")
+    model = keras.Model(pixels, last(last(layers.Rescaling(1 / 255)(pixels))))
+    with pytest.raises(BackboneError, match="its layer 'shared' is called more than once, and a backbone's layers share no weights"):
+        build_backbone(save(model, tmp_path), image_size=(64, 64))

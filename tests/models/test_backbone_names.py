@@ -132,6 +132,6 @@ def test_hdf5_of_weights_and_of_a_whole_model_are_told_apart(tmp_path: Path) -> 
         f"Use --backbone NAME --set model.weights={tmp_path}/some.weights.h5."
     )
     assert refusal(str(tmp_path / "whole.h5")) == (
-        f"backbone '{tmp_path}/whole.h5' is a whole model in the HDF5 format of earlier versions of Keras. Convert it to a .keras file "
-        f"first: python -c \"import keras; keras.models.load_model('{tmp_path}/whole.h5', compile=False).save('{tmp_path}/whole.keras')\"."
+        f"backbone '{tmp_path}/whole.h5' is a whole model in HDF5, the format of earlier versions of Keras. "
+        f"Convert it: python -m tl_keras.models.convert {tmp_path}/whole.h5 {tmp_path}/whole.keras"
     )

@@ -239,7 +239,8 @@ def test_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def classifier_of(folder: Path, **settings: Any) -> Any:
     keras.utils.set_random_seed(0)
-    return build_classifier(ModelConfig(), build_backbone(str(folder), image_size=(SIZE, SIZE)), 2, 0, **settings)
+    built = build_backbone(str(folder), image_size=(SIZE, SIZE), preprocessing="zero_to_one")
+    return build_classifier(ModelConfig(), built, 2, 0, **settings)
 
 
 @pytest.mark.parametrize("all_stages", [False, True])
@@ -301,7 +302,7 @@ def test_fingerprint_is_that_of_another_process(hub_module: MakeModule, tmp_path
         "from tl_keras.models.classifier import build_classifier\n"
         "from tl_keras.transfer.trunk import Trunk\n"
         "for folder in sys.argv[1:]:\n"
-        "    made = build_classifier(ModelConfig(), build_backbone(folder, image_size=(16, 16)), 2, 0)\n"
+        "    made = build_classifier(ModelConfig(), build_backbone(folder, image_size=(16, 16), preprocessing='zero_to_one'), 2, 0)\n"
         "    print(Trunk(made.model, {'pooled': made.trunk.output}).fingerprints()['pooled'])\n"
     )
     folders = [hub_module("hub_object"), hub_module("tf_keras_model"), hub_module("keras_export")]

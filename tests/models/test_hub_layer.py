@@ -29,7 +29,8 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3)).astype("f
 
 def build(folder: Path, **settings: Any) -> Classifier:
     keras.utils.set_random_seed(0)
-    return build_classifier(ModelConfig(), build_backbone(str(folder), image_size=(SIZE, SIZE), **settings), 2, 0)
+    built = build_backbone(str(folder), image_size=(SIZE, SIZE), preprocessing="zero_to_one", **settings)
+    return build_classifier(ModelConfig(), built, 2, 0)
 
 
 def layer_of(classifier: Classifier) -> HubModule:
@@ -55,7 +56,7 @@ def moved(layer: Any, before: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_are_those_of_the_savedmodel(hub_module: MakeModule, raw_features: Any, kind: str, pooled: bool) -> None:
     folder = hub_module(kind, pooled)
-    built = build_backbone(str(folder), image_size=(SIZE, SIZE))
+    built = build_backbone(str(folder), image_size=(SIZE, SIZE), preprocessing="zero_to_one")
     expected = raw_features(folder, PIXELS / 255)
     assert built.preprocessing == "zero_to_one"
     assert built.model.output.shape[1:] == expected.shape[1:]
@@ -66,7 +67,7 @@ def test_features_are_those_of_the_savedmodel(hub_module: MakeModule, raw_featur
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_the_savedmodel(hub_module: MakeModule, kind: str) -> None:
-    layer = build_backbone(str(hub_module(kind)), image_size=(SIZE, SIZE)).model.layers[-1]
+    layer = build_backbone(str(hub_module(kind)), image_size=(SIZE, SIZE), preprocessing="zero_to_one").model.layers[-1]
     raw = SavedModule(hub_module(kind), with_weights=True)
     theirs = [variable for variable, trains in raw.variables(layer.interface, (SIZE, SIZE)) if trains]
     images = tf.constant(PIXELS / 255)

@@ -1,63 +1,101 @@
-"""Backbones from a user's own `.keras` file: read, freed of their classifier, rebuilt at the image size asked for.
+"""Backbones from a user's own `.keras` file: read, unrolled, freed of their classifier, rebuilt at the image size asked for.
 
-Owns what can be wrong with such a file. `backbone_loading` decides on preprocessing, stages and weights.
+Owns what can be wrong with such a file, and finds the preprocessing in it. `backbone_loading` decides what goes in front, on stages
+and on weights.
 """
 
-import json
-import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from tl_keras.errors import BackboneError
-from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.backbones import BACKBONES, Backbone
-from tl_keras.models.stages import find_operation, is_feature_map, parents_of
+from tl_keras.models.feature_cut import find_features
+from tl_keras.models.file_kinds import first_layer, why_unusable
+from tl_keras.models.pixel_range import range_wanted
+from tl_keras.models.stages import ancestors, find_operation, parents_of
+from tl_keras.models.unroll import new_layer, unrolled
 
 DEFAULT_IMAGE_SIZE = 224  # of a file that takes images of any size
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
-_PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
+# Names of operations before the first convolution that change the size of an image or nothing, but not its numbers.
+_GEOMETRY = {"InputLayer", "ZeroPadding2D", "Cropping2D", "CenterCrop", "Resizing", "RandomCrop", "Reshape", "Permute"}
+_GEOMETRY |= {"Dropout", "GaussianNoise", "Identity", "Cast"}
+
+
+@dataclass(frozen=True)
+class SavedNetwork:
+    """What a `.keras` file holds of a backbone.
+
+    Attributes:
+        model: a flat functional model from images to features, with its weights.
+        row: the row of the table whose network it is, if any.
+        end: the name of the operation that puts out the features.
+        total: weights of the whole file, in numbers.
+    """
+
+    model: keras.Model
+    row: Backbone | None
+    end: str
+    total: int
+
+
+@dataclass(frozen=True)
+class OwnPreprocessing:
+    """What a network does itself to the numbers of an image before its first convolution.
+
+    Attributes:
+        names: of its operations.
+        wants: the preprocessing that makes the range which it takes: "none", "zero_to_one" or "minus_one_to_one"; None: unknown.
+    """
+
+    names: tuple[str, ...]
+    wants: str | None
 
 
 def file_image_size(path: Path) -> int:
     """Read the height of the images that a `.keras` file takes, without building its model."""
+    if why := why_unusable(path):
+        raise BackboneError(f"{path} cannot be a backbone: {why}")
     try:
-        with zipfile.ZipFile(path) as archive:
-            layers = json.loads(archive.read("config.json"))["config"]["layers"]
-        _, height, _, _ = layers[0]["config"]["batch_shape"]
-    except (OSError, KeyError, IndexError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise _unusable(path, "it is no .keras file of a functional or sequential model") from error
+        _, height, _, _ = first_layer(path)["batch_shape"]
+    except (LookupError, TypeError, ValueError) as error:
+        raise _unusable(path, "it does not begin with an input of images, (None, height, width, 3)") from error
     return int(height or DEFAULT_IMAGE_SIZE)
 
 
-def read_backbone(path: Path) -> tuple[keras.Model, Backbone | None]:
-    """Read a `.keras` file and cut off what follows its last feature map.
-
-    Returns:
-        The functional model up to its feature map, and the row of the table whose network it is, if any.
+def read_backbone(path: Path) -> SavedNetwork:
+    """Read a `.keras` file and cut off its classifier.
 
     Raises:
-        BackboneError: It cannot be read, takes no RGB images or holds no convolution of its own.
+        BackboneError: It cannot be read, takes no RGB images, holds no convolution of its own, ends in tokens, or shares weights.
     """
-    model = _load_image_model(path)
-    row, output = _recognise(model)
-    nested = [layer.name for layer in model.layers if isinstance(layer, keras.Model) and not isinstance(layer, keras.Sequential)]
-    if nested:
+    loaded = _load_image_model(path)
+    whole = unrolled(loaded)
+    if not find_convolution(whole.model):
+        raise _unusable(path, "it has no convolution")
+    row, output = _recognise(whole.model)
+    output = find_features(whole.model) if output is None else output
+    if output is None:
         raise _unusable(
             path,
-            f"it holds the model {nested[0]!r} as one layer; save that model itself, get_layer({nested[0]!r}).save()",
+            f"it puts out tokens or a sequence, {tuple(whole.model.output.shape)}. Expected a feature map (None, h, w, c) or a vector for "
+            f"each image (None, d): save it with a pooling layer behind them",
         )
-    backbone = keras.Model(model.inputs[0], output, name=row.name if row else path.stem)
-    if not find_convolution(backbone):
-        raise _unusable(path, "it has no convolution")
-    return backbone, row
+    backbone = keras.Model(whole.model.inputs[0], output, name=row.name if row else path.stem)
+    if again := [whole.repeated[layer.name] for layer in backbone.layers if layer.name in whole.repeated]:
+        raise _unusable(path, f"its layer {again[0]!r} is called more than once, and a backbone's layers share no weights")
+    end = next(operation.name for operation in backbone.operations if operation.output is output)
+    return SavedNetwork(backbone, row, end, loaded.count_params())
 
 
 def _load_image_model(path: Path) -> keras.Model:
-    if not zipfile.is_zipfile(path):
-        raise _unusable(path, "it is no .keras file, or is cut short")
+    if why := why_unusable(path):
+        raise BackboneError(f"{path} cannot be a backbone: {why}")
     try:
         model = keras.models.load_model(path, compile=False)
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -66,14 +104,7 @@ def _load_image_model(path: Path) -> keras.Model:
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[-1] != 3:
         raise _unusable(path, f"its input has the shape {shape}, not (None, height, width, 3)")
-    return _functional(model) if isinstance(model, keras.Sequential) else keras.Model(model.inputs[0], model.outputs[0])
-
-
-def _functional(model: keras.Sequential) -> keras.Model:
-    """Turn a Sequential into a functional model, with layers that know no graph but this one."""
-    functional = keras.models.clone_model(keras.Model(model.inputs[0], model.outputs[0]))
-    copy_weights(model, functional)
-    return functional
+    return model
 
 
 def _unusable(path: Path, why: str) -> BackboneError:
@@ -82,16 +113,14 @@ def _unusable(path: Path, why: str) -> BackboneError:
 
 def _recognise(model: keras.Model) -> tuple[Backbone | None, Any]:
     """Find the row with the same names and number of parameters, and the tensor where its network ends."""
+    before = _before_first_convolution(model)
     for row in BACKBONES.values():
         boundaries = [find_operation(model, name) for name in row.stages]
-        if all(boundaries):
+        if all(boundaries) and not any(each in before for each in boundaries):
             output = boundaries[-1].output  # type: ignore[union-attr]
             if keras.Model(model.inputs[0], output).count_params() == row.num_parameters:
                 return row, output
-    feature_maps = [operation.output for operation in model.operations if is_feature_map(operation.output)]
-    # A classifier may hold feature maps of one pixel.
-    wide = [tensor for tensor in feature_maps if tensor.shape[1:3] != (1, 1)]
-    return None, (wide or feature_maps)[-1]
+    return None, None
 
 
 def find_convolution(model: keras.Model) -> Any | None:
@@ -102,16 +131,31 @@ def find_convolution(model: keras.Model) -> Any | None:
     return None
 
 
-def find_preprocessing(model: keras.Model) -> Any | None:
-    """The Rescaling or Normalization that the image passes before the first convolution."""
-    parents = parents_of(model)
-    waiting = list(parents[id(find_convolution(model))])
-    while waiting:
-        operation = waiting.pop()
-        if isinstance(operation, _PREPROCESSING):
-            return operation
-        waiting += [parent for parent in parents[id(operation)] if parent is not operation]
-    return None
+def _before_first_convolution(model: keras.Model) -> list[Any]:
+    """The operations that an image passes before the first convolution, in the order of the graph."""
+    first = find_convolution(model)
+    if first is None:
+        return []
+    needed = ancestors(model, first.output, parents_of(model))
+    return [operation for operation in model.operations if id(operation) in needed and operation is not first]
+
+
+def find_preprocessing(model: keras.Model) -> OwnPreprocessing | None:
+    """What a flat model does to the numbers of an image before its first convolution; None where it does nothing."""
+    found = [operation for operation in _before_first_convolution(model) if type(operation).__name__ not in _GEOMETRY]
+    if not found:
+        return None
+    seen = keras.Model(model.inputs[0], find_convolution(model).input)  # type: ignore[union-attr]
+    height, width = (side or DEFAULT_IMAGE_SIZE for side in model.inputs[0].shape[1:3])
+    wants = range_wanted(lambda images: np.asarray(seen(images, training=False)), (height, width))
+    if wants is None and any(_says_raw(operation) for operation in found):
+        wants = "none"
+    return OwnPreprocessing(tuple(operation.name for operation in found), wants)
+
+
+def _says_raw(operation: Any) -> bool:
+    """Whether this is a Rescaling that changes nothing: this package puts it where raw pixels are meant."""
+    return isinstance(operation, keras.layers.Rescaling) and bool(np.all(operation.scale == 1) and np.all(operation.offset == 0))
 
 
 def rebuild(model: keras.Model, pixels: Any, preprocess: Callable[[Any], Any]) -> keras.Model:
@@ -128,7 +172,7 @@ def rebuild(model: keras.Model, pixels: Any, preprocess: Callable[[Any], Any]) -
         return layer(*(tensor if argument is pixels else argument for argument in arguments), **options)
 
     try:
-        new = keras.models.clone_model(model, input_tensors=pixels, clone_function=_new_layer, call_function=call)
+        new = keras.models.clone_model(model, input_tensors=pixels, clone_function=new_layer, call_function=call)
     except ValueError as error:
         raise BackboneError(
             f"backbone {model.name!r} cannot be rebuilt for image_size={tuple(pixels.shape[1:3])}: "
@@ -137,9 +181,3 @@ def rebuild(model: keras.Model, pixels: Any, preprocess: Callable[[Any], Any]) -
     for layer in new.layers:  # which a file of a frozen model holds as frozen
         layer.trainable = True
     return new
-
-
-def _new_layer(layer: Any) -> Any:
-    if isinstance(layer, keras.Sequential):  # whose configuration would fix the old image size
-        return keras.Sequential([_new_layer(inner) for inner in layer.layers], name=layer.name)
-    return type(layer).from_config(layer.get_config())

@@ -5,8 +5,8 @@ the graph, so that nobody can forget it or apply it twice and a saved model load
 module, whose layer is `hub_layer`'s). Knows neither heads nor training: `classifier` goes on from here.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,21 @@ import keras
 
 from tl_keras.errors import BackboneError
 from tl_keras.models.backbone_files import (
+    OwnPreprocessing,
+    SavedNetwork,
     file_image_size,
     find_convolution,
     find_preprocessing,
     read_backbone,
     rebuild,
 )
-from tl_keras.models.backbone_names import is_module, is_preset, keras_file, table_name
+from tl_keras.models.backbone_names import is_module, is_preset, keras_file, short_name, table_name
 from tl_keras.models.backbone_weights import copy_weights, find_weights, import_builder, load_weights
 from tl_keras.models.backbones import BACKBONES, Backbone
-from tl_keras.models.hub import HUB_PREPROCESSING, module_image_size, read_module
+from tl_keras.models.hub import HUB_PREPROCESSING, is_written_by_keras, module_image_size, read_module
+from tl_keras.models.hub_layer import HubModule
 from tl_keras.models.presets import PRESET_PREPROCESSING, preset_image_size, read_preset, read_rescaling
+from tl_keras.models.saved_model_graph import GraphFacts, look_into
 from tl_keras.models.stages import boundaries_by_resolution, find_operation, layers_by_stage
 
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -56,6 +60,7 @@ class BuiltBackbone:
         boundaries: the same stages -> the symbolic tensor that the stage puts out.
         row: the row of the table that the backbone is known as, or None.
         preprocessing: what was put in front, "preset" for KerasHub's; "none" where the network itself begins with its preprocessing.
+        notes: lines for the user on what was found in a file or a module: where it was cut, which preprocessing was chosen and why.
     """
 
     model: keras.Model
@@ -63,6 +68,7 @@ class BuiltBackbone:
     boundaries: dict[str, Any]
     row: Backbone | None
     preprocessing: str
+    notes: tuple[str, ...] = ()
 
 
 def native_image_size(backbone: str) -> int:
@@ -86,8 +92,8 @@ def build_backbone(
         image_size: Height and width of the images in pixels.
         weights: "pretrained" (published, or those in the file), "imagenet", "none" (random) or the path of a weights
             file; None for any, as they are about to be replaced.
-        preprocessing: What the weights want, or "auto": known from the table, found in the file or beside the
-            preset, or the convention of TF-Hub.
+        preprocessing: What the weights want, or "auto": known from the table, found in the file, in the module's graph or beside
+            the preset, or the convention of TF-Hub.
 
     Raises:
         BackboneError: An unknown name, an image too small, a file that is missing, foreign or of another architecture,
@@ -121,14 +127,15 @@ def _build_row(row: Backbone, image_size: tuple[int, int], weights: str | None, 
 
 
 def _build_file(path: Path, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
-    saved, row = read_backbone(path)
-    if row is not None:
-        _check_image_size(row, image_size)
-    inside = find_preprocessing(saved)
-    kind = _file_preprocessing(path, row, inside, preprocessing)
-    model = rebuild(saved, _pixels(image_size), lambda pixels: pixels if inside else _preprocess(pixels, kind))
-    _fill(model, saved, weights)
-    return _built(model, row, kind)
+    saved = read_backbone(path)
+    if saved.row is not None:
+        _check_image_size(saved.row, image_size)
+    own = find_preprocessing(saved.model)
+    kind = preprocessing_of_file(path, saved.row, own, preprocessing)
+    model = rebuild(saved.model, _pixels(image_size), lambda pixels: _in_front(pixels, own, kind))
+    _fill(model, saved.model, weights)
+    notes = (*_cut_note(path, saved), *_preprocessing_note(path, saved.row, own, kind, preprocessing))
+    return replace(_built(model, saved.row, kind), notes=notes)
 
 
 def _build_module(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
@@ -136,12 +143,41 @@ def _build_module(backbone: str, image_size: tuple[int, int], weights: str | Non
         raise BackboneError(f"model.weights={weights!r}: module {backbone} brings its own weights. Expected 'pretrained' or a file.")
     weights_file = find_weights(backbone, None, None if weights == "pretrained" else weights)
     module = read_module(backbone, image_size)
-    kind = HUB_PREPROCESSING if preprocessing == "auto" else preprocessing
+    facts = look_into(module.require_module(), module.interface, image_size)
+    kind = _module_preprocessing(backbone, module, facts) if preprocessing == "auto" else preprocessing
     pixels = _pixels(image_size)
     model = keras.Model(pixels, module(_preprocess(pixels, kind)), name=module.name)
     if weights_file:
         load_weights(model, None, weights_file)
-    return _cut(model, [module], None, kind)
+    return replace(_cut(model, [module], None, kind), notes=_module_notes(backbone, module, facts, kind, preprocessing))
+
+
+def _module_preprocessing(backbone: str, module: HubModule, facts: GraphFacts) -> str:
+    if facts.wants is not None:
+        return facts.wants
+    if is_written_by_keras(backbone, module):  # to which TF-Hub's convention means nothing
+        raise BackboneError(
+            f"module {backbone} was written by Keras, and its graph does not show what range of pixels it was trained on. "
+            f"Expected model.preprocessing to be one of {_kinds(_RESCALING)}."
+        )
+    return HUB_PREPROCESSING
+
+
+def _module_notes(backbone: str, module: HubModule, facts: GraphFacts, kind: str, asked: str) -> tuple[str, ...]:
+    name = short_name(backbone)
+    if asked != "auto" and facts.wants not in (None, kind):
+        taken = "pixels 0..255" if facts.wants == "none" else f"what {facts.wants} makes of them"
+        range_note = f"{name}: preprocessing {kind}, as set, though its own preprocessing takes {taken}"
+    elif facts.wants == "none":
+        range_note = f"{name}: gets pixels 0..255, which its own preprocessing takes"
+    elif facts.wants is not None:
+        range_note = f"{name}: preprocessing {kind}, the range that its own preprocessing takes"
+    else:
+        why = "TF-Hub's convention" if asked == "auto" else "as set"
+        range_note = f"{name}: preprocessing {kind}, {why}"
+    width = module.interface.features[-1]
+    head = f"{name}: its features are a classifier's {width:,} probabilities; a module without its classifier tells more"
+    return (range_note, head) if facts.gives_probabilities else (range_note,)
 
 
 def _build_preset(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
@@ -151,9 +187,9 @@ def _build_preset(backbone: str, image_size: tuple[int, int], weights: str | Non
         kind = PRESET_PREPROCESSING
         model = rebuild(network, _pixels(image_size), lambda pixels: _rescale(pixels, *rescaling))
     else:
-        inside = find_preprocessing(network)
-        kind = _file_preprocessing(backbone, None, inside, preprocessing)
-        model = rebuild(network, _pixels(image_size), lambda pixels: pixels if inside else _preprocess(pixels, kind))
+        own = find_preprocessing(network)
+        kind = preprocessing_of_file(backbone, None, own, preprocessing)
+        model = rebuild(network, _pixels(image_size), lambda pixels: _in_front(pixels, own, kind))
     _fill(model, network, weights)
     return _built(model, None, kind)
 
@@ -166,19 +202,52 @@ def _fill(model: keras.Model, source: keras.Model, weights: str | None) -> None:
         load_weights(model, None, weights_file)
 
 
-def _file_preprocessing(path: str | Path, row: Backbone | None, inside: Any | None, asked: str) -> str:
-    if inside is not None:
+def preprocessing_of_file(path: str | Path, row: Backbone | None, own: OwnPreprocessing | None, asked: str) -> str:
+    """What goes in front of a network from a file, which may do its own preprocessing."""
+    if own is not None and own.wants == "none":
         if asked not in ("auto", "none"):
-            raise _twice(str(path), f"with the layer {inside.name!r}", asked)
+            raise _twice(str(path), f"with the layer {own.names[0]!r}", asked)
         return "none"
     if asked != "auto":
         return asked
-    if row is None:
+    if own is not None:
+        if own.wants is None:
+            raise BackboneError(
+                f"{path} does something of its own to images before its first convolution ({_few(own.names)}), which does not show what "
+                f"range of pixels it was trained on. Set model.preprocessing: 'none', as fits a file that does all of its preprocessing "
+                f"itself, or one of {_kinds(kind for kind in _RESCALING if kind != 'none')}, which is put in front."
+            )
+        return own.wants
+    if row is None or row.preprocessing == "none":  # a row that has it inside, saved without
         raise BackboneError(
-            f"{path} has no Rescaling or Normalization before its first convolution, so nothing says what range of pixels "
+            f"{path} has no preprocessing before its first convolution, so nothing says what range of pixels "
             f"it was trained on. Expected model.preprocessing to be one of {_kinds(_RESCALING)}."
         )
     return row.preprocessing
+
+
+def _in_front(pixels: Any, own: OwnPreprocessing | None, kind: str) -> Any:
+    return pixels if own is not None and kind == "none" else _preprocess(pixels, kind)
+
+
+def _cut_note(path: Path, saved: SavedNetwork) -> tuple[str, ...]:
+    kept = saved.model.count_params()
+    known = "" if saved.row is None else f"a {saved.row.name}, "
+    share = f"all {kept:,}" if kept == saved.total else f"{kept:,} of {saved.total:,}"
+    return (f"{path.name}: {known}cut behind {saved.end!r}: {share} weights stay",)
+
+
+def _preprocessing_note(path: Path, row: Backbone | None, own: OwnPreprocessing | None, kind: str, asked: str) -> tuple[str, ...]:
+    """Say what `auto` chose."""
+    if own is not None:
+        needs = "" if kind == "none" else f", behind {kind}, the range that it takes" if asked == "auto" else f", behind {kind}, as set"
+        return (f"{path.name}: its own preprocessing is used ({_few(own.names)}){needs}",)
+    return (f"{path.name}: preprocessing {kind}, as {row.name} wants it",) if asked == "auto" and row is not None else ()
+
+
+def _few(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(map(repr, names[:most]))
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _built(model: keras.Model, row: Backbone | None, preprocessing: str) -> BuiltBackbone:

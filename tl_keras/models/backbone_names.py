@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tl_keras.errors import BackboneError
 from tl_keras.models.backbones import BACKBONES, PRESET_PREFIX
+from tl_keras.models.file_kinds import convert_hint, holds_whole_model
 
 SAVED_MODEL = "saved_model.pb"  # the file that makes a folder a SavedModel
 ADDRESSES = ("https://", "http://")
@@ -76,31 +77,11 @@ def _what_hdf5_is(backbone: str, path: Path) -> str:
     if not path.is_file():
         return f"backbone: there is no file {path}."
     if holds_whole_model(path):
-        return (
-            f"backbone {backbone!r} is a whole model in the HDF5 format of earlier versions of Keras. "
-            f"Convert it to a .keras file first: {conversion(path)}"
-        )
+        return f"backbone {backbone!r} is a whole model in HDF5, the format of earlier versions of Keras. {convert_hint(path)}"
     return (
         f"backbone {backbone!r} is a file of weights, which does not say what network they belong to. "
         f"Use --backbone NAME --set model.weights={backbone}."
     )
-
-
-def holds_whole_model(path: Path) -> bool:
-    """Whether an HDF5 file holds a model's architecture beside its weights."""
-    import h5py  # type: ignore[import-untyped]
-
-    try:
-        with h5py.File(path, "r") as file:
-            return "model_config" in file.attrs
-    except OSError:  # it is not HDF5
-        return False
-
-
-def conversion(path: Path) -> str:
-    """The command that writes a whole model in HDF5 as a `.keras` file beside it."""
-    load = f"keras.models.load_model({str(path)!r}, compile=False)"
-    return f'python -c "import keras; {load}.save({str(path.with_suffix(".keras"))!r})".'
 
 
 def _unknown(backbone: str, path: Path) -> str:

@@ -73,13 +73,13 @@ def load_weights(model: keras.Model, row: Backbone | None, path: Path) -> None:
         raise BackboneError(f"{path} is damaged or holds no weights of Keras: {first_line(error)}.") from error
     if row is not None:
         _square_published_deviation(model)
-    _settle_normalization(model)
+    settle_normalization(model)
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
     """Give a model the weights of another one with the same layers."""
     target.set_weights(source.get_weights())
-    _settle_normalization(target)
+    settle_normalization(target)
 
 
 def published_weights_file(row: Backbone) -> Path:
@@ -285,7 +285,7 @@ def _square_published_deviation(model: keras.Model) -> None:
             variance.assign(np.square(IMAGENET_DEVIATION))
 
 
-def _settle_normalization(model: keras.Model) -> None:
+def settle_normalization(model: keras.Model) -> None:
     """Make Normalization use its weights: it keeps a copy of them from the time when it was built or loaded."""
     for layer in _normalizations(model):
         layer.finalize_state()

@@ -31,6 +31,7 @@ class Classifier:
         head: features (b, d) -> logits; its layers are those of `model`.
         stages: 'stage1' ... -> names of the backbone's layers, from the input up.
         boundaries: the same -> the symbolic tensor of `model` that the stage puts out.
+        notes: lines for the user on what was found in the backbone's file or module.
     """
 
     model: keras.Model
@@ -38,6 +39,7 @@ class Classifier:
     head: keras.Model
     stages: dict[str, tuple[str, ...]]
     boundaries: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: int, seed: int, *, all_stages: bool = False) -> Classifier:
@@ -67,6 +69,7 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
         head=keras.Model(stored, _chain(head_layers, stored), name="head"),
         stages=backbone.stages,
         boundaries=backbone.boundaries,
+        notes=backbone.notes,
     )
 
 

@@ -1,8 +1,8 @@
 """Backbones from TF-Hub: a SavedModel in a folder or at an address becomes a layer, or one line says why it cannot.
 
 Owns what can be wrong with such a module: where it lies, what it takes and what it puts out. `hub_layer` calls it,
-`backbone_loading` puts the preprocessing in front. A module wants RGB in [0, 1], which is TF-Hub's common signature for
-images (https://www.tensorflow.org/hub/common_signatures/images).
+`backbone_loading` puts the preprocessing in front. Where its graph does not tell, a module of TF-Hub wants RGB in [0, 1], which is
+TF-Hub's common signature for images (https://www.tensorflow.org/hub/common_signatures/images).
 """
 
 import warnings
@@ -51,6 +51,13 @@ def read_module(backbone: str, image_size: tuple[int, int]) -> HubModule:
             f"image_size={tuple(image_size)}: module {folder} takes images of {fixed} only. Set data.image_size=[{fixed[0]}, {fixed[1]}]."
         )
     return HubModule(_interface(folder, module, entry, image_size), module, name="hub_module")
+
+
+def is_written_by_keras(backbone: str, module: HubModule) -> bool:
+    """Whether a folder holds what `model.export` of Keras 3 or `model.save` of Keras 2 wrote; TF-Hub's, which may too, have an address."""
+    loaded = module.require_module().loaded
+    of_keras_2, of_keras_3 = hasattr(loaded, "keras_api"), hasattr(loaded, "serve") and hasattr(loaded, "non_trainable_variables")
+    return not backbone.startswith(ADDRESSES) and (of_keras_2 or of_keras_3)
 
 
 def _folder(backbone: str) -> Path:

@@ -154,7 +154,7 @@ class HubModule(keras.layers.Layer):
 
     def call(self, pixels: tf.Tensor, training: bool | None = False) -> tf.Tensor:
         """Compute features; its regularisation is added to the loss where it trains."""
-        module = self._require_module()
+        module = self.require_module()
         trains = bool(training) and self.trainable
         if trains:
             for loss in module.losses:
@@ -162,7 +162,8 @@ class HubModule(keras.layers.Layer):
         learns = trains and self.has_training_mode and not self.freeze_batchnorm
         return tf.cast(module.call(self.interface, pixels, learns), tf.float32)
 
-    def _require_module(self) -> SavedModule:
+    def require_module(self) -> SavedModule:
+        """The SavedModel, which a layer that was made from a configuration alone does not have."""
         if self.module is None:
             raise RuntimeError(
                 f"layer {self.name!r} has no SavedModel: it was made from a configuration alone. Load the whole .keras file."
@@ -178,7 +179,7 @@ class HubModule(keras.layers.Layer):
 
     def save_assets(self, folder: str) -> None:
         """Called by Keras: write the SavedModel without its weights."""
-        for name, content in self._require_module().files.items():
+        for name, content in self.require_module().files.items():
             path = Path(folder, name)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

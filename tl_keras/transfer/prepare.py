@@ -46,7 +46,7 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     Raises:
         UserError: from the data, the backbone, the settings that only they can check, or the store.
     """
-    classifier = build(config, len(index.classes), config.model.weights)
+    classifier = build_and_tell(config, len(index.classes), progress)
     split = dataset.cut(index, config.data, {})  # a class that is too small is said before hours of computing
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
@@ -139,6 +139,14 @@ def build(config: Config, num_classes: int, weights: str | None) -> Classifier:
     )
     all_stages = defaults.head_stages(config) == "all"
     return build_classifier(config.model, backbone, num_classes, config.runtime.seed, all_stages=all_stages)
+
+
+def build_and_tell(config: Config, num_classes: int, progress: Progress) -> Classifier:
+    """Build the classifier with the weights that are asked for, and say what was found in its backbone's file or module."""
+    classifier = build(config, num_classes, config.model.weights)
+    for note in classifier.notes:
+        progress.line(note)
+    return classifier
 
 
 def image_size_of(config: Config) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from tl_keras.progress import Progress
 from tl_keras.transfer.features import row_bytes
 from tl_keras.transfer.memory import available_bytes, bytes_needed, require_memory
 from tl_keras.transfer.phases import Phase, compile_model
-from tl_keras.transfer.prepare import build, image_size_of, resolve
+from tl_keras.transfer.prepare import build_and_tell, image_size_of, resolve
 from tl_keras.transfer.task import chosen, num_views
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import open_images, set_up
@@ -62,7 +62,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         test_fraction=config.data.test_fraction,
         seed=config.data.split_seed,
     )
-    classifier = build(config, len(index.classes), config.model.weights)
+    classifier = build_and_tell(config, len(index.classes), progress)
     num_train = int((split == "train").sum())
     config = resolve(config, classifier, num_train)
     require_memory(config, classifier)
