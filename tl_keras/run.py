@@ -88,8 +88,14 @@ def train(options: argparse.Namespace) -> None:
 
 def prepare(options: argparse.Namespace, *, is_worker: bool = False) -> "tuple[Config, Path]":
     """The configuration and the folder of a run that is made, or gone on with; what they name is there."""
+    from tl_keras.data.sources import check_source
+
     if options.resume:
-        return stored_config(options.run_dir, [options.mode]), options.run_dir
+        config = stored_config(options.run_dir, [options.mode])
+        if options.data is not None:  # its images have moved
+            config = config.model_copy(update={"data": config.data.model_copy(update={"source": options.data})})
+            check_source(config.data)
+        return config, options.run_dir
     config = configure(options)
     run_dir = options.run_dir or new_run_dir(config)
     check_names(config)
