@@ -91,6 +91,7 @@ def test_a_wrong_argument_is_told_at_the_call(without_tensorflow, name, argument
         ("train", {"data": "no/such/folder"}, DataError),
         ("train", {"backbone": "mobilnet_v2"}, BackboneError),
         ("train", {"weights": "no.h5"}, BackboneError),
+        ("train", {"resume": True, "run_dir": "R", "data": "no/such/folder"}, DataError),
         ("rank", {"backbones": ["vgg166"]}, BackboneError),
         ("crossval", {"data": "no/such/folder"}, DataError),
         ("predict", {"run_dir": "no/such/run", "paths": "new/"}, RunFolderError),
@@ -103,6 +104,14 @@ def test_what_is_not_there_is_told_at_the_call(without_tensorflow, tmp_path, mon
     with pytest.raises(error):
         getattr(tl_keras, name)(**arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_has_a_short_traceback():
+    with pytest.raises(ConfigError) as caught:
+        tl_keras.train(epochs=0)
+    assert len(caught.traceback) <= 3
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
 
 
 # --- a run ---------------------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ OTHER: dict[str, Any] = {
     "data.split_seed": 7,
     "data.image_size": (48, 64),
     "data.resize": "letterbox",
+    "data.bit_depth": 12,
+    "data.max_megapixels": 300.5,
     "data.on_bad_image": "error",
     "data.max_bad_fraction": 1.0,
     "data.download": True,

@@ -31,7 +31,7 @@ def cases():
 
 @pytest.mark.parametrize("command", cases())
 def test_every_command_is_one_that_the_program_takes(command):
-    if command == ["--mode", "extract"] or "--resume" in command:
+    if command == ["--mode", "extract"] or (command[0] == "--mode" and "--resume" in command):
         command = [*command, "--run-dir", "RUN"] if "--run-dir" not in command else command
     options = read_options([re.sub(r"^runtime\.seed=S$", "runtime.seed=0", word) for word in command])
     if options.mode in TRAININGS and not options.resume:

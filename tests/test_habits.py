@@ -21,8 +21,7 @@ def options_of(line: str):
 
 def refusal(line: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        options = options_of(line)
-        run.configure(options)
+        run.configure(options_of(line))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -104,8 +103,9 @@ def test_no_mode_is_guessed_from_a_word_that_is_not_like_one(mode):
     assert "Take" not in refusal(mode)
 
 
-def test_nothing_at_all_prints_the_help_and_fails(capfd):
-    assert run.main([]) == 2
+@pytest.mark.parametrize(("words", "status"), [([], 2), (["help"], 0)])
+def test_nothing_at_all_prints_the_help_and_fails(capfd, words, status):
+    assert run.main(words) == status
     printed = capfd.readouterr()
     assert "tl-keras finetune photos/" in printed.out
     assert not printed.err
@@ -114,6 +114,13 @@ def test_nothing_at_all_prints_the_help_and_fails(capfd):
 @pytest.mark.parametrize("line", run.parser().format_help().splitlines())
 def test_the_help_fits_a_terminal(line):
     assert len(line) <= 90 if line.startswith("Transfer learning") else len(line) <= 80 or line.startswith("usage")
+
+
+def test_an_interpreter_below_the_current_folder_is_named_from_there(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["/site/tl_keras/__main__.py"])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    assert program() == ".venv/bin/python -m tl_keras"
 
 
 @pytest.mark.parametrize(
@@ -281,14 +288,16 @@ def test_a_folder_that_is_taken_is_told_before_it_is_started(tmp_path):
 
 def test_what_is_not_there_is_told_without_tensorflow(tmp_path):
     (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "file").write_text("")
+    (tmp_path / "taken" / "file.jpg").write_text("")
     wrong = [
+        ["finetune", "taken"],  # no class folders
         ["finetune", "no/such/folder"],
         ["finetune", "--backbone", "mobilnet_v2"],
         ["finetune", "--weights", "no.h5"],
         ["finetune", "--config", "no.yaml"],
         ["finetune", "--run-dir", str(tmp_path / "taken")],
         ["finetune", "--resume", "no/such/run"],
+        ["finetune", "--resume", "no/such/run", "--data", "no/such/folder"],
         ["rank", "digits", "vgg166"],
         ["rank", "no/such/folder"],
         ["ensemble", "no/such/run", "no/such/other"],

@@ -110,8 +110,8 @@ def test_a_json_file_is_utf_8_whatever_the_names(tmp_path):
 
 def test_start_makes_parents_and_refuses_what_is_taken(tmp_path):
     run = RunFolder(tmp_path / "deep" / "run")
-    assert run.start() is True
-    assert run.start() is False  # empty: still to be had
+    assert run.start() == (tmp_path / "deep" / "run", tmp_path / "deep")
+    assert run.start() == ()  # empty: still to be had
     (run / "notes.txt").touch()
     with pytest.raises(RunFolderError, match="holds other files already"):
         run.start()
@@ -120,15 +120,33 @@ def test_start_makes_parents_and_refuses_what_is_taken(tmp_path):
         run.start()
 
 
+def test_a_start_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tl_keras.run_folder.write_text", refuse)
+    with pytest.raises(RunFolderError, match=r"cannot write a run folder here \(No space left on device\)"):
+        RunFolder(tmp_path / "deep" / "run").start()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_undo_removes_what_was_made(tmp_path):
-    run = RunFolder(tmp_path / "run")
-    run.start()
+    run = RunFolder(tmp_path / "deep" / "run")
+    made = run.start()
     (run / SCRATCH).mkdir()
     (run / SPLITS).touch()
-    run.undo(keep_folder=True)
-    assert list((tmp_path / "run").iterdir()) == []
-    run.undo(keep_folder=False)
-    assert not (tmp_path / "run").exists()
+    run.undo(())
+    assert list(run.path.iterdir()) == []
+    run.undo(made)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_undo_keeps_what_another_run_has_made_meanwhile(tmp_path):
+    run = RunFolder(tmp_path / "deep" / "run")
+    made = run.start()
+    (tmp_path / "deep/other").mkdir()
+    run.undo(made)
+    assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["other"]
 
 
 def test_what_a_folder_is_good_for(tmp_path):

@@ -7,6 +7,8 @@
     for found in predict(metrics["run_dir"], "new/"):
         print(found.path, found.label, found.probability)
 
+`train`, `rank`, `search`, `crossval` and `ensemble` make a run folder; `evaluate`, `predict` and `export` use one: see
+`help(tl_keras.train)` for the arguments.
 Importing this package does not import TensorFlow; the functions do when they are called.
 """
 
@@ -64,4 +66,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

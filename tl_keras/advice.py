@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tl_keras.arguments import program
 from tl_keras.run_folder import BACKBONE, CONFIG, EXPORT
+from tl_keras.short_forms import SHORT_FORMS, flag_of
 
 if TYPE_CHECKING:
     from tl_keras.config import Config
@@ -35,7 +36,6 @@ def use_run(run_dir: Path) -> Iterator[str]:
 
 def after_training(config: "Config", run_dir: Path) -> Iterator[str]:
     """How to use a model, and what may make a better one."""
-    source, backbone = config.data.source, config.model.backbone
     if config.mode == "pretrain":
         yield "next: finetune what was pretrained on other images"
         yield f"  {command('finetune', NEW_IMAGES, '--backbone', run_dir / BACKBONE)}"
@@ -43,19 +43,37 @@ def after_training(config: "Config", run_dir: Path) -> Iterator[str]:
     yield from use_run(run_dir)
     if config.mode == "extract":
         yield "or see whether finetuning does better"
-        yield f"  {command('finetune', source, '--backbone', backbone)}"
-    elif source == "digits":
+        yield f"  {command('finetune', config.data.source, *short_flags(config, config.model.backbone))}"
+    elif config.data.source == "digits":
         yield "or take photos of your own, a folder for each class"
         yield f"  {command('finetune', NEW_IMAGES, '--backbone', 'mobilenet_v2')}"
+
+
+def short_flags(config: "Config", backbone: str) -> Iterator[str]:
+    """The short forms that a finetuning of the same images takes over, where they are not the defaults."""
+    yield from ("--backbone", backbone)
+    for name in ("weights", "image_size", "batch_size", "seed"):
+        section, _, key = SHORT_FORMS[name].setting.partition(".")
+        inside = getattr(config, section)
+        value = getattr(inside, key)
+        if value != type(inside).model_fields[key].default:
+            yield flag_of(name)
+            yield str(list(value)) if isinstance(value, tuple) else str(value)
 
 
 def after_ranking(config: "Config", chosen: str) -> Iterator[str]:
     """How to train what ranks first."""
     yield "next: train it"
-    yield f"  {command('finetune', config.data.source, '--backbone', chosen)}"
+    yield f"  {command('finetune', config.data.source, *short_flags(config, chosen))}"
 
 
 def after_crossval(config: "Config", run_dir: Path) -> Iterator[str]:
     """How to train on all folds together."""
     yield "next: train one on all folds, with test to measure it"
     yield f"  {command(config.crossval.training, '--config', run_dir / CONFIG)}"
+
+
+def after_export(folder: str) -> Iterator[str]:
+    """How to load a SavedModel."""
+    yield "next: load it in Python, without this package; it takes the bytes of image files"
+    yield f"  tensorflow.saved_model.load({folder!r}).signatures['bytes']"

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from tl_keras.arguments import TRAININGS, run_of
 from tl_keras.config import Config, fields
 from tl_keras.config_file import make_config
-from tl_keras.errors import ConfigError
-from tl_keras.launch import check_files, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
+from tl_keras.errors import ConfigError, UserError
+from tl_keras.launch import check_files, check_images, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, setting_named, settings_called
@@ -33,7 +33,10 @@ Settings = Mapping[str, object]
 
 
 def told(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Let an argument that there is not be a ConfigError, which says what is meant."""
+    """Let an argument that there is not be a ConfigError, which says what is meant.
+
+    A `UserError` has no traceback of this package's inside: its text is the whole explanation.
+    """
     known = inspect.signature(function).parameters
 
     @wraps(function)
@@ -41,7 +44,10 @@ def told(function: Callable[Given, Result]) -> Callable[Given, Result]:
         for name in kwargs:
             if name not in known:
                 raise ConfigError(f"{function.__name__}(): there is no argument '{name}'.{instead_of(name, list(known))}")
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            raise error.with_traceback(None) from None
 
     return checked
 
@@ -95,7 +101,7 @@ def train(
         learning_rate: peak rate of finetuning or pretraining.
         seed: of all that is random.
         settings: any others by their paths, such as `{"train.weight_decay": 0.05}`; they come last.
-        resume: go on with the interrupted training in `run_dir`.
+        resume: go on with the interrupted training in `run_dir`, with its own settings; `data` says where its images lie now.
         progress: who hears of it; by default a terminal or a notebook, if there is one.
         index: the images, in place of those that `data` names.
         scored: the splits that are measured at the end.
@@ -110,7 +116,9 @@ def train(
     config, folder = prepare(TRAININGS, mode, config, run_dir, short, settings, resume=resume, look=index is None)
     workflows, progress = begin(config, progress)
     progress.line(f"run folder {folder}")
-    return {"run_dir": str(folder)} | workflows.train(config, folder, resume=resume, progress=progress, index=index, scored=scored)
+    moved = str(data) if resume and data is not None else None
+    metrics = workflows.train(config, folder, resume=resume, progress=progress, index=index, scored=scored, source=moved)
+    return {"run_dir": str(folder)} | metrics
 
 
 @told
@@ -362,16 +370,16 @@ def prepare(
     if base is not None and not isinstance(base, Config):
         raise ConfigError(f"config: got {base!r}, expected a Config, as load_config makes it. Images are given as data={base!r}.")
     if resume:
-        if run_dir is None or short or settings or mode:
+        moved = short.get("data") if "extract" in modes else None
+        if run_dir is None or settings or mode or set(short) - {"data" if moved is not None else ""}:
             raise ConfigError("resume: goes on with the settings of the run in run_dir. Give run_dir, and no settings.")
+        check_images(None if moved is None else str(moved))
         return stored_config(run_of(run_dir), modes), run_of(run_dir)
     wanted = mode or (base.mode if base is not None and base.mode in modes else "finetune" if "finetune" in modes else modes[0])
     if wanted not in modes:
         raise ConfigError(f"mode: got {mode!r}, expected one of {', '.join(modes)}.")
-    if base is None or short or settings or base.mode != wanted:
-        config = make_config(wanted, base, short, settings or {})
-    else:
-        config = base
+    as_it_is = base is not None and base.mode == wanted and not short and not settings
+    config = base if base is not None and as_it_is else make_config(wanted, base, short, settings or {})
     refuse_idle(config, {name: SHORT_FORMS[name].setting for name in short if name in SHORT_FORMS})
     folder = new_run_dir(config) if run_dir is None else run_of(run_dir)
     RunFolder(folder).require_free()

@@ -127,7 +127,9 @@ def program() -> str:
     """How this command line was called, for lines that can be pasted: `tl-keras`, or the interpreter with its module."""
     called = Path(sys.argv[0])
     if called.name in ("__main__.py", "run.py") and called.parent.name == "tl_keras":
-        python = "python" if shutil.which("python") == sys.executable else shlex.quote(sys.executable)
+        here = Path(sys.executable)
+        here = here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here
+        python = "python" if shutil.which("python") == sys.executable else shlex.quote(str(here))
         return f"{python} -m tl_keras" + ".run" * (called.name == "run.py")
     if called.name == "tl-keras" and shutil.which("tl-keras") != str(called):
         return shlex.quote(str(called))

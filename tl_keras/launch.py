@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CACHED = "cached"  # among the candidates of a ranking: each backbone whose weights lie on this machine
 KINDS_OF_WEIGHTS = ("pretrained", "imagenet", "none")  # other than files
+FEW_FILES = 20_000
 OF_STEPS = ("train.epochs", "train.learning_rate")  # which do nothing where a head alone is trained
 TRAINED_BY = {"search": "search.trial", "crossval": "crossval.training"}  # the setting that says what is trained
 
@@ -54,17 +55,19 @@ def check_names(config: "Config") -> None:
     """Look whether the images, backbones and weights that a configuration names are there.
 
     Raises:
-        DataError: `data.source` is not there.
+        DataError: `data.source` is not there, or, where that is found out in no time, cannot be learned from.
         BackboneError: a backbone or a file of weights is not there.
         ConfigError: a member of an ensemble is not there.
     """
     from tl_keras.config import AUTO
-    from tl_keras.data.sources import check_source
+    from tl_keras.data.sources import check_source, open_source
     from tl_keras.select.member_names import runs_among
 
     asked = {"rank": config.rank.candidates, "ensemble": config.ensemble.members}.get(config.mode, (config.model.backbone,))
     if not (config.mode == "ensemble" and runs_among(asked)):  # which have images of their own
         check_source(config.data)
+        if holds_few_files(Path(config.data.source).expanduser()):
+            open_source(config.data)
         for name in asked:
             if name not in (AUTO, CACHED):
                 check_backbone(name)
@@ -73,18 +76,41 @@ def check_names(config: "Config") -> None:
         raise BackboneError(f"{weights}: there is no such file of weights. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")
 
 
-def check_run(run_dir: Path, data: str | None = None) -> None:
-    """Look whether a folder holds a trained model, and whether the images for it are there.
+def holds_few_files(folder: Path) -> bool:
+    """Whether a folder is searched in no time, so that this may be done once more later; not one that TFDS prepared."""
+    from tl_keras.data.unpack import is_prepared_tfds
+
+    if not folder.is_dir() or is_prepared_tfds(folder):
+        return False
+    count = 0
+    for _, _, files in os.walk(folder):
+        count += len(files)
+        if count > FEW_FILES:
+            return False
+    return True
+
+
+def check_images(data: str | None) -> None:
+    """Look whether there is a source of images of this name, if one is given.
 
     Raises:
-        UserError: no, or no.
+        DataError: there is none.
     """
     from tl_keras.config import DataConfig
     from tl_keras.data.sources import check_source
 
-    RunFolder.at(run_dir).require_model()
     if data is not None:
         check_source(DataConfig(source=data))
+
+
+def check_run(run_dir: Path, data: str | None = None) -> None:
+    """Look whether a folder holds a trained model, and whether the images for it are there.
+
+    Raises:
+        UserError: it holds none, or they are not there.
+    """
+    RunFolder.at(run_dir).require_model()
+    check_images(data)
 
 
 def check_files(words: Sequence[str]) -> None:

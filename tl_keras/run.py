@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tl_keras import advice
 from tl_keras.arguments import Parser, parser, program, read_options
 from tl_keras.errors import ConfigError, UserError
-from tl_keras.launch import check_files, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
+from tl_keras.launch import check_files, check_images, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import FORMS_OF, SHORT_FORMS, flag_of
 
@@ -34,9 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # names of files need not be UTF-8
-    if not given:  # nothing is done, which a script should hear of
+    if given in ([], ["help"]):
         parser().print_help()
-        return 2
+        return 0 if given else 2  # nothing was asked for, which a script should hear of
     try:
         if given[0] == "cache":
             manage_cache(given[1:])
@@ -88,13 +88,11 @@ def train(options: argparse.Namespace) -> None:
 
 def prepare(options: argparse.Namespace, *, is_worker: bool = False) -> "tuple[Config, Path]":
     """The configuration and the folder of a run that is made, or gone on with; what they name is there."""
-    from tl_keras.data.sources import check_source
-
     if options.resume:
+        check_images(options.data)
         config = stored_config(options.run_dir, [options.mode])
         if options.data is not None:  # its images have moved
             config = config.model_copy(update={"data": config.data.model_copy(update={"source": options.data})})
-            check_source(config.data)
         return config, options.run_dir
     config = configure(options)
     run_dir = options.run_dir or new_run_dir(config)
@@ -244,6 +242,7 @@ def evaluate(options: argparse.Namespace) -> None:
     metrics = workflows.evaluate(options.run_dir, source=options.data, progress=progress)
     show_metrics(metrics, progress)
     progress.line(f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv")
+    show_lines(advice.use_run(options.run_dir), progress)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -291,6 +290,7 @@ def export(options: argparse.Namespace) -> None:
     result = workflows.export(options.run_dir, source=options.data, progress=progress)
     worst = max(result["largest_difference"].values())
     progress.line(f"{result['saved_model']} agrees with the model on {len(result['images'])} images (largest difference {worst:.1e})")
+    show_lines(advice.after_export(result["saved_model"]), progress)
 
 
 MODES: dict[str, Callable[[argparse.Namespace], None]] = {

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -114,6 +115,12 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # not empty, or not made
+            folder.rmdir()
+
+
 def open_text(path: Path, mode: Literal["r", "w", "a"] = "r") -> TextIO:
     """Open a text file that may hold names of files, which need not be UTF-8: their bytes stay what they are on disk."""
     return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
@@ -207,26 +214,28 @@ class RunFolder:
                 "Give another --run-dir; a training, search or crossval that was interrupted goes on with --resume."
             )
 
-    def start(self) -> bool:
+    def start(self) -> tuple[Path, ...]:
         """Make the folder for a new run.
 
         Returns:
-            True when the folder did not exist before, so that a failed start may remove it.
+            What was made: this folder where it was not there before, and those above it, the deepest first. A start that fails
+            hands them to `undo`.
 
         Raises:
             RunFolderError: it holds something already, or cannot be written.
         """
         self.require_free()
+        made = tuple(folder for folder in (self.path, *self.path.parents) if not folder.exists())
         try:
-            new = not self.path.exists()
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(self / ".writable", "")
             (self / ".writable").unlink()
         except OSError as error:
+            _remove_empty(made)
             raise RunFolderError(
                 f"{self.path}: cannot write a run folder here ({error.strerror}). Give a --run-dir that you may write to."
             ) from error
-        return new
+        return made
 
     def require_model(self) -> "RunFolder":
         """Return this folder, or raise RunFolderError when it holds no trained model."""
@@ -254,9 +263,8 @@ class RunFolder:
         """Remove what only a run in progress needs."""
         _remove(self / SCRATCH)
 
-    def undo(self, *, keep_folder: bool) -> None:
-        """Remove what a run that failed to start has left; the folder too, unless it was there before."""
+    def undo(self, made: Iterable[Path]) -> None:
+        """Remove what a run that failed to start has left, and the folders that `start` made, where nothing else lies in them."""
         for entry in self.path.iterdir():
             _remove(entry)
-        if not keep_folder:
-            self.path.rmdir()
+        _remove_empty(made)

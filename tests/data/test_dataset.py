@@ -187,3 +187,18 @@ def test_files_that_are_gone_or_were_replaced_are_told(photo_folder):
     other.unlink()
     assert told().startswith(f"{root}: of 4 test images, 1 is missing and 1 is not what the run knows; ")
     assert told(replace(index, ids=None)).startswith(f"{root}: of 4 test images, 1 is missing; the first is {index.paths[7]}.")
+
+
+def test_the_same_image_in_two_splits_is_told(photo_folder, run):
+    root = photo_folder(per_class=2, splits=("train", "test"))
+    (root / "test/dog/001.jpg").write_bytes((root / "train/dog/001.jpg").read_bytes())
+    config = DataConfig(source=str(root), val_fraction=0.3)
+    index = open_source(config)
+    data = dataset.ImageData(index, dataset.open_pixels(index, config, SIZE), np.array(index.given))
+    data.pixels.identify(Progress())
+    heard = Heard()
+    dataset.write(data, run, heard)
+    assert heard.lines == [
+        "1 image is in more than one split: what is measured on such copies is too good",
+        "  first train/dog/001.jpg (train) and test/dog/001.jpg (test)",
+    ]

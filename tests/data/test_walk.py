@@ -14,8 +14,8 @@ HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic"
 
 
 @pytest.fixture(autouse=True)
-def _no_heif(monkeypatch):
-    monkeypatch.setattr(walk, "reads_heif", lambda: False)
+def _no_heic(monkeypatch):
+    monkeypatch.setattr(walk, "reads_heic", lambda: False)
 
 
 def put(root, **files):
@@ -40,7 +40,7 @@ def test_bytes_decide_where_an_ending_does_not(tmp_path):
 def test_heic_is_read_where_its_decoder_is_installed(tmp_path, monkeypatch):
     put(tmp_path, **{"a.heic": HEIC})
     assert images_below(tmp_path) == ([], {".heic": {"": 1}})
-    monkeypatch.setattr(walk, "reads_heif", lambda: True)
+    monkeypatch.setattr(walk, "reads_heic", lambda: True)
     assert images_below(tmp_path) == ([tmp_path / "a.heic"], {})
 
 

@@ -258,7 +258,7 @@ def test_pooling_of_vectors_is_refused(hub_module: MakeModule) -> None:
     backbone = build_backbone(str(hub_module("hub_object")), image_size=(SIZE, SIZE))
     with pytest.raises(ConfigError) as caught:
         build_classifier(ModelConfig(pooling="max"), backbone, 2, 0)
-    assert str(caught.value) == "model.pooling: got 'max', but the backbone puts out vectors, which nothing pools. Take it away."
+    assert str(caught.value) == "model.pooling: got 'max', but the backbone puts out vectors, which nothing pools. Remove it."
 
 
 def trunk_of(folder: Path) -> Trunk:

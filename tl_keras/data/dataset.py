@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tl_keras.config import DataConfig
 from tl_keras.data import splits
 from tl_keras.data.content import Ids, hash_files
+from tl_keras.data.found import copies_lines
 from tl_keras.data.pipeline import Pixels, check_bad, fits
 from tl_keras.data.sources import Index
 from tl_keras.errors import DataError
@@ -135,12 +136,14 @@ def cut(index: Index, config: DataConfig, bad: Container[int]) -> NDArray[np.str
 
 
 def write(data: ImageData, run: RunFolder, progress: Progress) -> None:
-    """Write splits.csv to a run folder, and bad_images.csv where there are any."""
+    """Write splits.csv to a run folder, and bad_images.csv where there are any; say what is wrong with the images."""
     bad = data.pixels.bad
     if bad:
         progress.line(f"skipped {len(bad)} of {len(data.index.paths)} files that do not decode; {BAD_IMAGES} names them")
         write_csv(run / BAD_IMAGES, ("path", "reason"), bad_rows(bad, data.index))
     index = replace(data.index, ids=data.pixels.ids) if len(data.pixels.ids) else data.index
+    for line in () if index.ids is None else copies_lines(index, index.ids, data.split):
+        progress.line(line)
     splits.write_splits(run / SPLITS, index, data.split)
 
 

@@ -21,16 +21,16 @@ from tl_keras.data.content import Ids
 from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
 from tl_keras.data.walk import (
     BESIDE,
-    HEIF,
+    HEIC,
     IMAGE_SUFFIXES,
-    INSTALL_HEIF,
+    INSTALL_HEIC,
     Files,
     LeftOut,
     files_below,
     holds_runs,
     loose_files,
     peek,
-    reads_heif,
+    reads_heic,
     subfolders,
 )
 from tl_keras.errors import DataError
@@ -310,7 +310,7 @@ def _check_found(root: Path, classes: ClassFolders, files: dict[str, Files]) -> 
         other = f" (found {left_out.most_common(1)[0][1]} files ending in '{left_out.most_common(1)[0][0]}')" if left_out else ""
         endings = ", ".join(sorted(IMAGE_SUFFIXES))
         folders = f"its {len(classes)} folder{'s' * (len(classes) > 1)}"
-        raise DataError(f"{root}: no images in {folders}{other}. Endings read: {endings}.{_heif_hint(left_out)}")
+        raise DataError(f"{root}: no images in {folders}{other}. Endings read: {endings}.{_heic_hint(left_out)}")
     if len(classes) == 1:
         (folder,) = classes.values()
         inner = subfolders(root / folder)
@@ -318,13 +318,12 @@ def _check_found(root: Path, classes: ClassFolders, files: dict[str, Files]) -> 
         raise DataError(f"{root}: one class only ('{folder}'); a classifier needs at least 2 class folders.{hint}")
     for name, found in files.items():
         if not found.images:
-            hint = _heif_hint(found.left_out)
+            hint = _heic_hint(found.left_out)
             raise DataError(f"{root}: class '{name}' has no image. Add images, or take the folder away.{hint}")
 
 
-def _heif_hint(left_out: Counter[str]) -> str:
-    found = [ending for ending in HEIF.values() if left_out[ending]]
-    return f" To read {' and '.join(found)}: {INSTALL_HEIF}." if found and not reads_heif() else ""
+def _heic_hint(left_out: Counter[str]) -> str:
+    return f" To read {HEIC}: {INSTALL_HEIC}." if left_out[HEIC] and not reads_heic() else ""
 
 
 def _index(root: Path, classes: tuple[str, ...], by_split: dict[str | None, dict[str, Files]], loose: Counter[str]) -> Index:

@@ -19,8 +19,8 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 JUNK = frozenset(  # what systems and programs leave in folders of images, in lower case; so do hidden files
     {"__macosx", "@eadir", "__pycache__", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "icon\r"}
 )
-HEIF = {"heic": ".heic", "avif": ".avif"}  # formats that need `INSTALL_HEIF` -> how their files are counted when they are left out
-INSTALL_HEIF = "pip install pillow-heif"
+HEIC = ".heic"  # what such a file is counted as, whatever it is called, where it cannot be read
+INSTALL_HEIC = "pip install pillow-heif"
 LONGEST_SUFFIX = 10  # what follows the last dot of 'IMG.taken on 2020-01-02' is not an ending
 MOST_KINDS = 4  # of files left out that are told, and of the places of each
 MOST_PLACES = 3
@@ -138,7 +138,7 @@ def _kind(entry: os.DirEntry[str]) -> str | None:
         return suffix
     if found is None:
         return suffix
-    return HEIF[found] if found in HEIF and not reads_heif() else None
+    return HEIC if found == "heic" and not reads_heic() else None
 
 
 def _suffix(name: str) -> str:
@@ -147,8 +147,8 @@ def _suffix(name: str) -> str:
 
 
 @cache
-def reads_heif() -> bool:
-    """Whether HEIC and AVIF files can be decoded here."""
+def reads_heic() -> bool:
+    """Whether HEIC files can be decoded here."""
     return find_spec("pillow_heif") is not None
 
 
@@ -161,9 +161,8 @@ def left_out_lines(left_out: Mapping[str, Mapping[str, int]]) -> list[str]:
     told = [f"{sum(places.values())} {kind or 'without an ending'}{_places(places)}" for kind, places in kinds[:MOST_KINDS]]
     rest = sum(sum(places.values()) for _, places in kinds[MOST_KINDS:])
     told += [f"{rest} of other endings"] if rest else []
-    heif = [kind for kind in HEIF.values() if kind in left_out]
     lines = [f"left out {total} file{'s' * (total > 1)}: {', '.join(told)}"]
-    return [*lines, f"to read {' and '.join(heif)}: {INSTALL_HEIF}"] if heif and not reads_heif() else lines
+    return [*lines, f"to read {HEIC}: {INSTALL_HEIC}"] if HEIC in left_out and not reads_heic() else lines
 
 
 def _places(places: Mapping[str, int]) -> str:

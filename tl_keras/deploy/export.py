@@ -10,6 +10,7 @@ Each answers `class` string (b,), `probability` float32 (b,), `probabilities` fl
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -85,7 +86,7 @@ def export_saved_model(
 
 def _archive(model: keras.Model, classes: Sequence[str], resize: str) -> Any:
     height, width = model.input.shape[1:3]
-    labels = tf.constant(list(classes))
+    labels = tf.constant([os.fsencode(name) for name in classes])  # as on disk: UTF-8, or what the user has
 
     def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = tf.nn.softmax(model(pixels, training=False))

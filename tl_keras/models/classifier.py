@@ -54,7 +54,7 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
         ConfigError: a pooling is asked for where the backbone's features are vectors already.
     """
     if config.pooling != "avg" and not is_feature_map(backbone.model.output):
-        raise ConfigError(f"model.pooling: got '{config.pooling}', but the backbone puts out vectors, which nothing pools. Take it away.")
+        raise ConfigError(f"model.pooling: got '{config.pooling}', but the backbone puts out vectors, which nothing pools. Remove it.")
     taken = {operation.name for operation in backbone.model.operations}
     features = _pool(config.pooling, "pool", taken, backbone.model.output)
     if all_stages:

@@ -15,7 +15,8 @@ from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.data.content import to_hex
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.found import copies_lines
+from tl_keras.data.sources import Index
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
@@ -36,7 +37,7 @@ from tl_keras.select.folds import Fold
 from tl_keras.transfer.head import solves_exactly
 from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.train import train
 from tl_keras.workflows.trained import read_config
 
@@ -63,14 +64,16 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     set_up(config.runtime)
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)
+    whole = open_images(config, run, progress, resume=resume)
     with undone_on_failure(run, resume=resume):
-        whole = open_source(config.data)
         config = with_best_backbone(config, whole, run, progress)
         stored = config.crossval.training == "extract" and solves_exactly(config)
         if stored:
             opened, rows = compute_features(config, whole, progress)
             config, frozen = opened.config, opened.frozen
             whole = replace(whole, ids=frozen.pixels.ids)
+            for line in copies_lines(whole, frozen.pixels.ids):
+                progress.line(line)
         else:
             whole = dataset.identified(whole, progress)
             rows = outside_test(config, whole, find_bad(config, whole, progress))

@@ -10,7 +10,6 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
-from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.pictures import draw_confusion
@@ -24,7 +23,7 @@ from tl_keras.select.ensemble_of_backbones import of_backbones
 from tl_keras.select.member_names import runs_among
 from tl_keras.workflows.ensemble_of_runs import of_runs
 from tl_keras.workflows.scoring import AGREEMENT_IMAGES, Clock, check_agreement, measure, write_class_names, write_predictions
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 
 AGREEMENT = 1e-4  # largest difference of a probability between the figures and the model that is saved
 
@@ -47,15 +46,16 @@ def ensemble(config: Config, run_dir: Path | str, *, progress: Progress | None =
     clock, progress, run = Clock(), progress or Progress(), RunFolder.at(run_dir)
     config = checked(config)
     set_up(config.runtime)
+    runs = runs_among(config.ensemble.members)
+    index = None if runs else open_images(config, run, progress)
     with undone_on_failure(run, resume=False):
-        runs = runs_among(config.ensemble.members)
-        if runs:
+        if index is None:
             found = of_runs(config, runs, run, progress)
+            num, source = found.data.counts(), found.config.data.source
+            progress.line(f"{source}: train {num['train']}, val {num['val']}, test {num['test']} images of {num['classes']} classes")
         else:
-            found = of_backbones(config, open_source(config.data), progress)
+            found = of_backbones(config, index, progress)
             dataset.write(found.data, run, progress)
-        num, source = found.data.counts(), found.config.data.source
-        progress.line(f"{source}: {num['train']} images of train, {num['val']} of val, {num['test']} of test in {num['classes']} classes")
         clock.lap("combine_s")
         result = write(found, run, clock)
     return result

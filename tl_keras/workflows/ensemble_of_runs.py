@@ -87,7 +87,7 @@ def require_settled(config: Config, first: Trained) -> None:
     for path in fields():
         got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED and path != "data.source"
         if idle and got not in [attrgetter(path)(each) for each in allowed]:
-            raise ConfigError(f"{path}: got {got!r}, which does nothing for an ensemble of runs: they have settled it. Take it away.")
+            raise ConfigError(f"{path}: got {got!r}, which does nothing for an ensemble of runs: they have settled it. Remove it.")
 
 
 def given_source(config: Config) -> str | None:

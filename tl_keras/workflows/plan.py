@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tl_keras.config import Config
 from tl_keras.data import images, splits
+from tl_keras.data.found import tell_found
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
@@ -48,6 +49,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
     """Resolve a configuration, cut its splits (taking every file for readable) and time one batch of each phase."""
     set_up(config.runtime)
     index = open_source(config.data)
+    tell_found(index, config.data, progress)
     config = with_best_backbone(config, index, None, progress)
     split = splits.cut(
         index,

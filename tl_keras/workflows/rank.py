@@ -7,13 +7,13 @@ from typing import Any
 from tl_keras import run_folder as names
 from tl_keras.config import AUTO, Config
 from tl_keras.config_file import to_yaml
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import Index
 from tl_keras.models.backbone_names import table_name
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.front import draw_front
 from tl_keras.select.rank import METRICS, Judged, choose, explain, front, rank_candidates
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 
 
 def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -33,8 +33,9 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
     set_up(config.runtime)
     asked = config.rank.model_copy(update={"candidates": tuple(map(table_name, config.rank.candidates))})
     config = config.model_copy(update={"rank": asked})
+    index = open_images(config, run, progress)
     with undone_on_failure(run, resume=False):
-        judged = rank_candidates(config, open_source(config.data), progress)
+        judged = rank_candidates(config, index, progress)
         chosen, why = choose(judged, config.rank.max_ms), explain(judged, config.rank.max_ms)
         names.write_text(run / names.CONFIG, to_yaml(config))
         names.write_json(run / names.ENVIRONMENT, environment())

@@ -13,7 +13,7 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml, with_settings
 from tl_keras.data import dataset
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import Index
 from tl_keras.errors import UserError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -39,7 +39,7 @@ from tl_keras.workflows.search_study import (
     told,
     write_trials,
 )
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.train import train
 from tl_keras.workflows.trained import read_config
 
@@ -73,8 +73,9 @@ def search(
         chief = None if place is None else stack.enter_context(serve(place.address))  # a port that is taken is told before all else
         set_up(config.runtime)
         space = read_space(space_of(config))
+        index = open_images(config, run, progress, resume=resume)
         with undone_on_failure(run, resume=resume):
-            index = dataset.identified(open_source(config.data), progress)
+            index = dataset.identified(index, progress)
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))
             names.write_text(run / names.CONFIG, to_yaml(config))
@@ -85,7 +86,7 @@ def search(
             found = run_trials(config, space, study, trials, run, progress)
         else:
             found = hand_out_trials(config, space, study, chief, workers, run, progress)
-    return finish(config, space, found, baseline, run, progress)
+    return finish(config, index, space, found, baseline, run, progress)
 
 
 class Trials:
@@ -148,7 +149,13 @@ def run_trials(
 
 
 def finish(
-    config: Config, space: Sequence[Dimension], found: Sequence[Outcome], baseline: Mapping[str, float], run: RunFolder, progress: Progress
+    config: Config,
+    index: Index,
+    space: Sequence[Dimension],
+    found: Sequence[Outcome],
+    baseline: Mapping[str, float],
+    run: RunFolder,
+    progress: Progress,
 ) -> dict[str, Any]:
     """Choose, train the winner as an ordinary run, and write what was found."""
     wanted = config.search
@@ -166,7 +173,7 @@ def finish(
     if not folder.is_finished:
         progress.line(f"the best on val is trained as an ordinary run in {folder.path}")
         shutil.rmtree(folder.path, ignore_errors=True)
-        train(winner, folder.path, progress=progress)
+        train(winner, folder.path, progress=progress, index=index)
     draw_trials(run / names.TRIALS_PICTURE, found, space, wanted.objective)
     write_hparams(run / "tensorboard", found)
     result = {

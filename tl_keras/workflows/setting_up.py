@@ -11,8 +11,11 @@ import keras
 import tensorflow as tf
 
 from tl_keras import __version__
-from tl_keras.config import RuntimeConfig
+from tl_keras.config import Config, RuntimeConfig
+from tl_keras.data.found import tell_found
+from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import ConfigError
+from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.transfer.precision import set_precision
 
@@ -33,16 +36,31 @@ def set_up(runtime: RuntimeConfig) -> None:
     set_precision(runtime.precision)
 
 
+def open_images(config: Config, run: RunFolder, progress: Progress, *, resume: bool = False) -> Index:
+    """Find the images of a configuration, and say what was found.
+
+    This comes before the folder of a new run is made, which may lie among the images.
+
+    Raises:
+        UserError: the folder of a new run holds something already, or from the data.
+    """
+    if not resume:
+        run.require_free()
+    index = open_source(config.data)
+    tell_found(index, config.data, progress)
+    return index
+
+
 @contextmanager
 def undone_on_failure(run: RunFolder, *, resume: bool) -> Iterator[None]:
     """Start a run folder, or go on with one; what fails inside leaves no new folder behind."""
-    new = False if resume else run.start()
+    made = () if resume else run.start()
     try:
         yield
     except BaseException:
         run.clear_scratch()
         if not resume:
-            run.undo(keep_folder=not new)
+            run.undo(made)
         raise
 
 

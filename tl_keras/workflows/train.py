@@ -12,7 +12,7 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import splits
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import Index
 from tl_keras.evaluation.pictures import draw_confusion, draw_curves
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
@@ -29,7 +29,7 @@ from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import POOLED, Task
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.scoring import Clock, check_agreement, measure, score, write_class_names, write_predictions
-from tl_keras.workflows.setting_up import environment, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.trained import NO_CONTENT, data_root, read_config
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
@@ -69,12 +69,13 @@ def train(
     if resume:
         config = moved_to(read_config(run.require_resumable()), source)
     set_up(config.runtime)
+    if index is None and not resume:
+        index = open_images(config, run, progress)
     with undone_on_failure(run, resume=resume):
-        if resume:
+        if resume or index is None:
             index = splits.read_splits(run / names.SPLITS, data_root(config, run))[0]
             if index.ids is None:
                 progress.line(NO_CONTENT)
-        index = open_source(config.data) if index is None else index
         config = with_best_backbone(config, index, run, progress)
         task = prepare_task(config, index, run, progress)
         names.write_text(run / names.CONFIG, to_yaml(task.config))

@@ -1,0 +1,99 @@
+"""What is told of the images that were found, in 80 columns; copies in two splits or classes."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tl_keras.config import DataConfig
+from tl_keras.data.content import ID_BYTES
+from tl_keras.data.found import clashes, copies_lines, found_line, tell_found
+from tl_keras.data.sources import Index
+from tl_keras.progress import Progress
+
+
+class Heard(Progress):
+    """Keeps what it was told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+def index_of(ignored=None, **counts):
+    labels = np.repeat(np.arange(len(counts)), list(counts.values())).astype(np.int32)
+    paths = tuple(f"{name}/{number}.png" for name, count in counts.items() for number in range(count))
+    return Index(Path("photos"), tuple(counts), paths, labels, None, ignored or {})
+
+
+def ids_of(*letters):
+    return np.array([letter.encode() for letter in letters], f"S{ID_BYTES}")
+
+
+def test_the_classes_and_the_splits_that_are_cut():
+    heard = Heard()
+    tell_found(index_of(ants=50, bees=50), DataConfig(source="photos/"), heard)
+    assert heard.lines == ["photos/: 100 images, ants 50, bees 50; train 68, val 16, test 16"]
+
+
+def test_the_folder_at_hand_is_called_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert found_line(".", index_of(a=1, b=1), np.array(["train"] * 2)).startswith(f"{tmp_path.name}/: 2 images, ")
+
+
+def test_the_digits_are_called_bundled_and_files_left_out_are_told():
+    heard = Heard()
+    tell_found(index_of({".txt": {"a": 1}}, a=10, b=10), DataConfig(), heard)
+    assert heard.lines == [
+        "digits: 20 images, a 10, b 10; train 12, val 4, test 4",
+        "digits are bundled with tl_keras; --data FOLDER takes your own images",
+        "left out 1 file: 1 .txt (a 1)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "index", "line"),
+    [
+        ("p", index_of(**{f"class{number}": 40 + number for number in range(8)}), "p: 348 images, 8 classes of 40 to 47; "),
+        ("p", index_of(**{f"class{number}": 40 for number in range(8)}), "p: 320 images, 8 classes of 40; "),
+        ("/a/long/way/" + "to/" * 20 + "photos/", index_of(a=2, b=3), ".../photos: 5 images, a 2, b 3; "),
+    ],
+)
+def test_a_line_that_would_be_too_wide_is_shortened(source, index, line):
+    found = found_line(source, index, np.full(len(index.paths), "train"))
+    assert found == f"{line}train {len(index.paths)}, val 0, test 0"
+    assert len(found) <= 80
+
+
+def test_copies_in_two_splits_and_in_two_classes():
+    index = index_of(cat=4, dog=3)
+    ids = ids_of("a", "b", "c", "a", "b", "d", "")
+    split = np.array(["train", "val", "", "test", "val", "train", "train"])
+    assert list(copies_lines(index, ids, split)) == [
+        "1 image is in more than one split: what is measured on such copies is too good",
+        "  first cat/0.png (train) and cat/3.png (test)",
+        "1 image is in more than one class: one of the labels must be wrong",
+        "  first cat/1.png and dog/0.png",
+    ]
+    assert list(copies_lines(index, ids_of(*"abcdefg"), split)) == []
+
+
+def test_files_that_are_not_used_or_not_read_are_not_copies():
+    index = index_of(cat=2, dog=2)
+    assert list(copies_lines(index, ids_of("a", "", "a", ""), np.array(["train", "train", "", "test"]))) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_clashes_are_those_of_a_double_loop(seed):
+    rng = np.random.default_rng(seed)
+    letters = rng.integers(0, 12, 30)
+    groups = rng.integers(0, 3, 30)
+    number, pair = clashes(ids_of(*(chr(97 + letter) for letter in letters)), groups)
+    of_letter = {letter: set(groups[letters == letter].tolist()) for letter in letters.tolist()}
+    assert number == sum(len(found) > 1 for found in of_letter.values())
+    first = min(row for row in range(30) if len(of_letter[letters[row]]) > 1)
+    second = min(row for row in range(30) if letters[row] == letters[first] and groups[row] != groups[first])
+    assert pair == (first, second)
+    assert clashes(ids_of(), np.zeros(0, np.int64)) == (0, ())

@@ -1,0 +1,58 @@
+"""A run folder may be made among the images: they are found before it is, and nothing of it is left where the start fails."""
+
+import sys
+
+import pytest
+
+from tl_keras import run_folder as names
+from tl_keras.config_file import load_config
+from tl_keras.errors import DataError, RunFolderError
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.workflows.setting_up import open_images
+
+MAKERS = {  # mode -> its workflow, what it calls first once the folder is made, and the place of the index among the arguments
+    "extract": ("train", "prepare_task", 1),
+    "rank": ("rank", "rank_candidates", 1),
+    "crossval": ("crossval", "compute_features", 1),
+    "search": ("search", "study_digest", 2),
+    "ensemble": ("ensemble", "of_backbones", 1),
+}
+
+
+class Heard(Progress):
+    """Keeps what it was told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("mode", MAKERS)
+def test_a_run_may_lie_among_its_images(mode, photo_folder, monkeypatch):
+    root = photo_folder()
+    monkeypatch.chdir(root)
+    workflow, first, place = MAKERS[mode]
+    heard, seen = Heard(), []
+
+    def stop(*arguments):
+        seen.append(arguments[place].classes)
+        assert RunFolder.at("runs/mine/first").path.is_dir()
+        raise DataError("stop")
+
+    module = sys.modules[f"tl_keras.workflows.{workflow}"]  # the package's attribute of that name is the function
+    monkeypatch.setattr(module, first, stop)
+    config = load_config(mode, flags={"--data": ("data.source", ".")}, sets=["ensemble.members=[small_resnet, mobilenet_v2]"])
+    with pytest.raises(DataError, match="stop"):
+        getattr(module, workflow)(config, "runs/mine/first", progress=heard)
+    assert seen == [("cat", "dog")]
+    assert heard.lines == ["photos/: 12 images, cat 6, dog 6; train 8, val 2, test 2"]
+    assert sorted(entry.name for entry in root.iterdir()) == ["cat", "dog"]
+
+
+def test_a_folder_that_is_taken_is_refused_before_the_images_are_read(tmp_path):
+    (tmp_path / names.CONFIG).touch()
+    with pytest.raises(RunFolderError, match="holds another run already"):
+        open_images(load_config("extract"), RunFolder(tmp_path), Progress())

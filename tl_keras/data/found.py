@@ -1,0 +1,97 @@
+"""What a user is told of the images that were found: how many, of which classes, in which splits; what was left out; copies."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.config import DataConfig
+from tl_keras.data import splits
+from tl_keras.data.content import Ids
+from tl_keras.data.sources import SPLITS, Index
+from tl_keras.data.walk import left_out_lines
+from tl_keras.progress import Progress
+
+WIDTH = 80  # columns that a line should keep to
+
+
+def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
+    """Say what was found, with the splits as they are if every file decodes.
+
+    Raises:
+        DataError: a class is too small to be cut into splits.
+    """
+    usable = np.ones(len(index.paths), bool)
+    split = splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
+    progress.line(found_line(config.source, index, split))
+    if config.source == "digits":
+        progress.line("digits are bundled with tl_keras; --data FOLDER takes your own images")
+    for line in left_out_lines(index.ignored):
+        progress.line(line)
+
+
+def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
+    """One line, which is shortened in steps where it is wider than `WIDTH`.
+
+    Args:
+        split: of each image, (n,).
+    """
+    sizes = np.bincount(index.labels, minlength=len(index.classes))
+    each = ", ".join(f"{name} {size}" for name, size in zip(index.classes, sizes, strict=True))
+    span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
+    in_splits = ", ".join(f"{name} {int((split == name).sum())}" for name in SPLITS)
+    name = Path(source).name or Path(source).resolve().name  # of '.'
+    names = (source if Path(source).name else f"{name}/", f".../{name}")
+    of_classes = (each, f"{len(sizes)} classes of {span}")
+    lines = [f"{name}: {len(index.paths)} images, {classes}; {in_splits}" for classes in of_classes for name in names]
+    return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
+
+
+def copies_lines(index: Index, ids: Ids, split: NDArray[np.str_] | None = None) -> Iterator[str]:
+    """What to say of images that are there more than once where they should not be: in two splits, or in two classes.
+
+    Args:
+        ids: what the content of each file is known by, (n,).
+        split: of each image, (n,), '' for those that are not used; None where splits are not yet cut.
+    """
+    used = np.flatnonzero((ids != b"") & (True if split is None else split != splits.UNUSED))
+    if split is not None:
+        number, pair = clashes(ids[used], np.unique(split[used], return_inverse=True)[1])
+        if number:
+            first, second = (f"{index.paths[row]} ({split[row]})" for row in used[list(pair)])
+            yield f"{_images(number)} in more than one split: what is measured on such copies is too good"
+            yield f"  first {first} and {second}"
+    number, pair = clashes(ids[used], index.labels[used])
+    if number:
+        first, second = (index.paths[row] for row in used[list(pair)])
+        yield f"{_images(number)} in more than one class: one of the labels must be wrong"
+        yield f"  first {first} and {second}"
+
+
+def _images(number: int) -> str:
+    return f"{number} image{'s are' if number > 1 else ' is'}"
+
+
+def clashes(ids: Ids, groups: NDArray[np.integer]) -> tuple[int, tuple[int, ...]]:
+    """How many contents lie in more than one group, and the first two files of the first of them, in two groups.
+
+    Args:
+        ids: of n files.
+        groups: the number of each file's group, (n,).
+
+    Returns:
+        The number, and two positions; none where the number is 0.
+    """
+    if not len(ids):
+        return 0, ()
+    order = np.argsort(ids, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], ids[order][1:] != ids[order][:-1]]))
+    lowest, highest = (reduce.reduceat(groups[order], starts) for reduce in (np.minimum, np.maximum))
+    found = np.flatnonzero(lowest != highest)
+    if not len(found):
+        return 0, ()
+    ends = np.append(starts[1:], len(ids))
+    first = found[np.argmin(order[starts[found]])]  # equal ids keep the order of the files
+    rows = order[starts[first] : ends[first]]
+    return len(found), (int(rows[0]), int(rows[groups[rows] != groups[rows[0]]][0]))
