@@ -12,6 +12,7 @@ import tensorflow as tf
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml, with_settings
+from tl_keras.data import dataset
 from tl_keras.data.sources import Index
 from tl_keras.errors import UserError
 from tl_keras.progress import Progress
@@ -75,6 +76,7 @@ def search(
         space = read_space(space_of(config))
         index = open_images(config, run, progress, resume=resume)
         with undone_on_failure(run, resume=resume):
+            index = dataset.identified(index, progress)
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))
             names.write_text(run / names.CONFIG, to_yaml(config))
