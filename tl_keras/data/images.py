@@ -26,7 +26,7 @@ from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, JpegImag
 from tl_keras.config import DataConfig
 from tl_keras.data.decode_graph import REDUCTIONS, WHOLE_JPEG
 from tl_keras.data.decode_graph import decode_graph as decode_graph
-from tl_keras.data.formats import image_format
+from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.orientation import of_exif, orientation, png_chunks
 from tl_keras.errors import BadImageError
 
@@ -112,6 +112,8 @@ def decode(data: bytes, name: str, decoding: Decoding = DEFAULT) -> Pixels:
     try:
         with _open(kind, data) as image:
             _check_size(image, decoding)
+            if kind == "jpeg":
+                _reduce(image)
             with _HUGE if image.width * image.height > WHOLE_JPEG else nullcontext():
                 return _pixels(image, kind, data, decoding.bit_depth)
     except _NotReadError as error:
@@ -179,8 +181,6 @@ def _open(kind: str, data: bytes) -> Any:
                 f"is a TIFF whose number or type of channels is not read ({_one_line(error)}). Save it as 8-bit grey or RGB."
             ) from error
         raise
-    if kind == "jpeg":
-        _reduce(image)
     return image
 
 
@@ -228,11 +228,34 @@ def _pixels(image: Any, kind: str, data: bytes, bit_depth: int) -> Pixels:
     frame = image.tile[0].extents if kind == "gif" else None
     image.load()
     _mend_info(image, data)
-    turned = (
-        of_exif(image.info.get("exif") or b"") or 1 if kind in ("heic", "avif") else orientation(kind, data)
-    )  # a TIFF is turned by Pillow
-    pixels = _upright(_rgb(image, bit_depth), turned)
+    pixels = _upright(_rgb(image, bit_depth), _orientation(image, kind, data))
     return pixels if frame is None else _on_canvas(pixels, frame)
+
+
+def _orientation(image: Image.Image, kind: str, data: bytes) -> int:
+    if kind in ("heic", "avif"):  # their own transformations count, which the plugins apply or say in EXIF's way
+        return of_exif(image.info.get("exif") or b"") or 1
+    return orientation(kind, data)  # of TIFF files 1: Pillow turns them
+
+
+def deep_grey_peak(path: Path) -> int | None:
+    """The largest value in a PNG or TIFF file of 16-bit greys; None for other files, and for those that do not decode."""
+    _silence_pillow()
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            kind = image_format(head)
+            file.seek(0)
+            if kind == "png" and head[24:26] == b"\x10\0":  # the depth, and grey without alpha
+                return _peak(_open(kind, file.read()))
+            return _peak(TiffImagePlugin.TiffImageFile(file)) if kind == "tiff" else None
+    except Exception:  # whoever decodes it says what is wrong with it
+        return None
+
+
+def _peak(image: Image.Image) -> int | None:
+    is_deep = image.mode.startswith("I;16") and image.width * image.height <= WHOLE_JPEG
+    return int(np.asarray(image).max()) if is_deep else None
 
 
 def _silence_pillow() -> None:
