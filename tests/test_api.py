@@ -11,6 +11,7 @@ from rich.console import Console
 
 import tl_keras
 from tl_keras import api
+from tl_keras.config import Config
 from tl_keras.console import ConsoleProgress
 from tl_keras.errors import BackboneError, ConfigError, DataError, RunFolderError
 from tl_keras.notebook import NotebookProgress
@@ -68,6 +69,7 @@ def test_a_function_takes_the_short_forms_of_its_mode(name, mode):
         ("evaluate", {"run_dir": "R", "source": "x"}, "evaluate(): there is no argument 'source'."),
         ("train", {"epochs": 0}, "epochs: train.epochs: got 0, expected an integer >= 1, or null."),
         ("train", {"mode": "rank"}, "mode: got 'rank', expected one of extract, finetune, pretrain."),
+        ("train", {"config": Config(mode="rank")}, "mode: got 'rank', expected one of extract, finetune, pretrain."),
         ("train", {"mode": "extract", "epochs": 5}, "epochs: does nothing where only a head is trained."),
         ("search", {"learning_rate": 1e-3}, "set search.trial=finetune"),
         ("train", {"settings": {"lr": 1}}, "settings: unknown key 'lr'. Did you mean 'train.learning_rate'?"),

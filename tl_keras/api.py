@@ -375,9 +375,10 @@ def prepare(
             raise ConfigError("resume: goes on with the settings of the run in run_dir. Give run_dir, and no settings.")
         check_images(None if moved is None else str(moved))
         return stored_config(run_of(run_dir), modes), run_of(run_dir)
-    wanted = mode or (base.mode if base is not None and base.mode in modes else "finetune" if "finetune" in modes else modes[0])
+    default = "finetune" if "finetune" in modes else modes[0]
+    wanted = mode or (base.mode if base is not None and len(modes) > 1 else default)
     if wanted not in modes:
-        raise ConfigError(f"mode: got {mode!r}, expected one of {', '.join(modes)}.")
+        raise ConfigError(f"mode: got {wanted!r}, expected one of {', '.join(modes)}.")
     as_it_is = base is not None and base.mode == wanted and not short and not settings
     config = base if base is not None and as_it_is else make_config(wanted, base, short, settings or {})
     refuse_idle(config, {name: SHORT_FORMS[name].setting for name in short if name in SHORT_FORMS})

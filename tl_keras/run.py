@@ -90,7 +90,10 @@ def prepare(options: argparse.Namespace, *, is_worker: bool = False) -> "tuple[C
     """The configuration and the folder of a run that is made, or gone on with; what they name is there."""
     if options.resume:
         check_images(options.data)
-        return stored_config(options.run_dir, [options.mode]), options.run_dir
+        config = stored_config(options.run_dir, [options.mode])
+        if options.data is not None:  # its images have moved
+            config = config.model_copy(update={"data": config.data.model_copy(update={"source": options.data})})
+        return config, options.run_dir
     config = configure(options)
     run_dir = options.run_dir or new_run_dir(config)
     check_names(config)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
@@ -116,7 +117,7 @@ def test_the_mode_writes_its_figures_and_every_answer(photos: Path, tmp_path: Pa
     right = [line["predicted"] == line["class"] for line in answers if (line["repeat"], line["fold"]) == ("1", "1")]
     assert np.mean(right) == pytest.approx(accuracies[0])
     assert all(float(line["p_cat"]) + float(line["p_dog"]) == pytest.approx(1, abs=1e-5) for line in answers)
-    assert {name for line in rows_of(run / names.FOLDS) for name in line} == {"path", "repeat1", "repeat2"}
+    assert {name for line in rows_of(run / names.FOLDS) for name in line} == {"path", "repeat1", "repeat2", "content"}
     again = workflows.crossval(config_of(photos), tmp_path / "again")
     assert again == result
 
@@ -241,9 +242,11 @@ def test_changed_images_are_not_mixed_into_folds_that_were_cut(photo_folder: Pho
     workflows.crossval(config, tmp_path / "R")
     (tmp_path / "R" / names.CROSSVAL).unlink()
     index = outside(config)
-    (photos / index.paths[0]).unlink()
-    with pytest.raises(RunFolderError, match=r"R/folds\.csv: these are folds of other images"):
-        workflows.crossval(config, tmp_path / "R", resume=True)
+    file = photos / index.paths[0]
+    for change in (lambda: shutil.copy(photos / index.paths[1], file), file.unlink):
+        change()
+        with pytest.raises(RunFolderError, match=r"R/folds\.csv: these are folds of other images"):
+            workflows.crossval(config, tmp_path / "R", resume=True)
     assert (tmp_path / "R" / "folds" / "1-1" / names.MODEL).is_file()
 
 

@@ -22,6 +22,7 @@ from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
 from tl_keras.evaluation.intervals import corrected, paired
 from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
 from tl_keras.select import members as making
 from tl_keras.select.combining import fit_stacker
 from tl_keras.select.ensemble import RULES, Answers, Ensemble, OutOfFold, compare, fit_meta
@@ -30,7 +31,8 @@ from tl_keras.select.members import Boosted, answer_out_of_fold, bag_heads, open
 from tl_keras.select.soup import greedy_soup
 from tl_keras.workflows import ensemble_of_runs as runs_room
 from tl_keras.workflows.ensemble import surest
-from tl_keras.workflows.ensemble_of_runs import FROM_RUNS, parts_of
+from tl_keras.workflows.ensemble_of_runs import FROM_RUNS, parts_of, require_same
+from tl_keras.workflows.trained import open_run
 
 PhotoFolder = Callable[..., Path]
 
@@ -348,29 +350,19 @@ def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], photos: Pat
         assert not (tmp_path / "R").exists()
 
 
-def without_content(run: Path) -> None:
-    """Let a run be as one of an older version: it recorded no content of its images."""
-    lines = [line.rsplit(",", 1)[0] for line in (run / names.SPLITS).read_text().splitlines()]
-    (run / names.SPLITS).write_text("\n".join(lines) + "\n")
-
-
-def test_runs_of_the_same_images_in_two_folders_are_combined_and_runs_of_others_under_the_same_names_refused(
-    runs: list[Path], photos: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(photos, tmp_path / "twin")
-    twin = Config.model_validate({"mode": "extract", "data": {"source": str(tmp_path / "twin"), "image_size": 16}})
-    workflows.train(twin, tmp_path / "third")
-    workflows.ensemble(of_runs([runs[0], tmp_path / "third"]), tmp_path / "R")
-    shutil.copytree(tmp_path / "third", tmp_path / "older")
-    without_content(tmp_path / "older")  # then the names are the same, and nobody knows whether the images are
-    with pytest.raises(RunFolderError, match=f"older: learned from images in {tmp_path}/twin, and .*first from those in {photos};"):
-        workflows.ensemble(of_runs([runs[0], tmp_path / "older"]), tmp_path / "E")
-    workflows.ensemble(of_runs([runs[0], tmp_path / "older"], data={"source": str(photos)}), tmp_path / "S")
-    one, other = sorted((tmp_path / "twin").rglob("*.png"))[:2]
-    shutil.copy(one, other)
-    workflows.train(twin, tmp_path / "fourth")
-    with pytest.raises(RunFolderError, match="fourth: was trained on other images"):
-        workflows.ensemble(of_runs([runs[0], tmp_path / "fourth"]), tmp_path / "E")
+def test_runs_are_of_the_same_images_by_content_and_only_without_it_by_the_folder(runs: list[Path], tmp_path: Path) -> None:
+    first = open_run(runs[0])
+    data = first.config.data.model_copy(update={"source": "elsewhere"})
+    twin = replace(first, run=RunFolder(tmp_path / "twin"), config=first.config.model_copy(update={"data": data}))
+    require_same(first, twin, moved=False)
+    older = replace(twin, index=replace(twin.index, ids=None))
+    with pytest.raises(RunFolderError, match=r"twin: learned from images in elsewhere, and .*first from those in .*; files of the same"):
+        require_same(first, older, moved=False)
+    require_same(first, older, moved=True)
+    ids = twin.index.ids.copy()
+    ids[3] = ids[4]
+    with pytest.raises(RunFolderError, match="twin: was trained on other images"):
+        require_same(first, replace(twin, index=replace(twin.index, ids=ids)), moved=True)
 
 
 def test_an_image_that_cannot_be_read_any_more_is_named(runs: list[Path], photos: Path, tmp_path: Path) -> None:

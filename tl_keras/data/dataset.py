@@ -89,6 +89,11 @@ def identify(index: Index, rows: NDArray[np.int64], progress: Progress) -> Ids:
         return hash_files([index.root / index.paths[row] for row in rows], advance)
 
 
+def identified(index: Index, progress: Progress) -> Index:
+    """The same index with the ids of its files as they are now."""
+    return replace(index, ids=identify(index, np.arange(len(index.paths)), progress))
+
+
 def require_unchanged(index: Index, rows: NDArray[np.int64], found: Ids, of: str) -> None:
     """Refuse files that are not what they were when the index was written, or are gone.
 
@@ -100,9 +105,7 @@ def require_unchanged(index: Index, rows: NDArray[np.int64], found: Ids, of: str
     Raises:
         DataError: a file is gone, or has other content; where the index has no ids, only that it is gone can be known.
     """
-    changed = found == b""
-    if index.ids is not None:
-        changed = changed | (found != index.ids[rows])
+    changed = found == b"" if index.ids is None else found != index.ids[rows]
     if not changed.any():
         return
     gone, first = found == b"", int(np.flatnonzero(changed)[0])

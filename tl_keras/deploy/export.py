@@ -193,8 +193,7 @@ def _answers(folder: Path, files: Sequence[Path], pixels: NDArray[np.uint8], nam
         names, answers, said = (Path(scratch) / each for each in ("files.json", "answers.npz", "said.json"))
         names.write_text(json.dumps([str(file.resolve()) for file in files]))
         np.save(f"{answers}.pixels.npy", pixels)
-        # a name below its folder, as the whole path may not be UTF-8; -P: nothing that lies there is imported
-        command = [sys.executable, "-P", "-c", _READER, folder.name, str(names), str(answers), str(said)]
+        command = [sys.executable, "-P", "-c", _READER, folder.name, str(names), str(answers), str(said)]  # a path may not be UTF-8
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder.parent)
         if done.returncode or not said.is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]

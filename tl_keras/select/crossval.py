@@ -45,7 +45,8 @@ def outside_test(config: Config, index: Index, bad: Container[int]) -> NDArray[n
 
 def taken(index: Index, rows: NDArray[np.int64]) -> Index:
     """Some images of an index, as an index that says nothing of splits."""
-    return replace(index, paths=tuple(index.paths[row] for row in rows), labels=index.labels[rows], given=None)
+    ids = None if index.ids is None else index.ids[rows]
+    return replace(index, paths=tuple(index.paths[row] for row in rows), labels=index.labels[rows], given=None, ids=ids)
 
 
 def cut_folds(config: Config, index: Index) -> list[Fold]:

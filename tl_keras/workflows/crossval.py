@@ -14,6 +14,7 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
+from tl_keras.data.content import to_hex
 from tl_keras.data.found import copies_lines
 from tl_keras.data.sources import Index
 from tl_keras.errors import RunFolderError
@@ -63,16 +64,18 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     set_up(config.runtime)
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)
-    whole = open_images(config, run, progress, resume=resume)
+    whole = open_images(config.data, progress, None if resume else run)
     with undone_on_failure(run, resume=resume):
         config = with_best_backbone(config, whole, run, progress)
         stored = config.crossval.training == "extract" and solves_exactly(config)
         if stored:
             opened, rows = compute_features(config, whole, progress)
             config, frozen = opened.config, opened.frozen
+            whole = replace(whole, ids=frozen.pixels.ids)
             for line in copies_lines(whole, frozen.pixels.ids):
                 progress.line(line)
         else:
+            whole = dataset.identified(whole, progress)
             rows = outside_test(config, whole, find_bad(config, whole, progress))
         index = taken(whole, rows)
         folds = cut_folds(config, index)
@@ -119,24 +122,32 @@ def require_unfinished(run: RunFolder) -> RunFolder:
 
 
 def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
-    """Write folds.csv, or find the same folds in it: a line per image, with the fold of each repeat that holds it out.
+    """Write folds.csv, or find the same folds in it: a line per image, with the fold of each repeat that holds it out, and its content.
+
+    Args:
+        index: with ids.
 
     Raises:
         RunFolderError: it holds other images or folds.
     """
+    if index.ids is None:
+        raise ValueError("the images of folds are known by their ids, and these have none.")
     held_out = np.zeros((len(index.paths), max(fold.repeat for fold in folds)), np.int64)
     for fold in folds:
         held_out[fold.held_out, fold.repeat - 1] = fold.number
-    header = ("path", *(f"repeat{number + 1}" for number in range(held_out.shape[1])))
-    lines = [[path, *map(str, numbers)] for path, numbers in zip(index.paths, held_out.tolist(), strict=True)]
+    header = ["path", *(f"repeat{number + 1}" for number in range(held_out.shape[1])), "content"]
+    rows = zip(index.paths, held_out.tolist(), index.ids.tolist(), strict=True)
+    lines = [[path, *map(str, numbers), to_hex(content)] for path, numbers, content in rows]
     if not file.is_file():
         names.write_csv(file, header, lines)
         return
     with names.open_text(file) as known:
-        if list(csv.reader(known)) != [list(header), *lines]:
-            raise RunFolderError(
-                f"{file}: these are folds of other images, or cut otherwise. Take the same --data and crossval settings as there."
-            )
+        found = list(csv.reader(known))
+    without_content = [line[:-1] for line in (header, *lines)]  # as older versions wrote it
+    if found not in ([header, *lines], without_content):
+        raise RunFolderError(
+            f"{file}: these are folds of other images, or cut otherwise. Take the same --data and crossval settings as there."
+        )
 
 
 def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progress: Progress) -> Answer:

@@ -53,7 +53,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         UserError: what would stop the training before it begins, memory that will not do among it.
     """
     set_up(config.runtime)
-    index = open_images(config, None, progress)
+    index = open_images(config.data, progress)
     config = with_best_backbone(config, index, None, progress)
     split = splits.cut(
         index,

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml, with_settings
+from tl_keras.data import dataset
 from tl_keras.data.sources import Index
 from tl_keras.errors import UserError
 from tl_keras.progress import BarsOnly, Progress
@@ -75,8 +76,9 @@ def search(
         chief = None if place is None else stack.enter_context(serve(place.address))  # a port that is taken is told before all else
         set_up(config.runtime)
         space = read_space(space_of(config))
-        index = open_images(config, run, progress, resume=resume)
+        index = open_images(config.data, progress, None if resume else run)
         with undone_on_failure(run, resume=resume):
+            index = dataset.identified(index, progress)
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))
             names.write_text(run / names.CONFIG, to_yaml(config))
