@@ -28,10 +28,16 @@ def test_a_long_line_is_cut_between_its_fields() -> None:
 def test_a_long_sentence_is_cut_between_words_and_a_path_stays_whole() -> None:
     path = "/tmp/" + "folder-with-a-name/" * 6
     lines = shown(f"test accuracy 0.9250 (95 % interval 0.8800 to 0.9540), which is what there is to say of it; see {path}")
-    assert lines == ["test accuracy 0.9250 (95 % interval 0.8800 to 0.9540), which is what there is to", "    say of it; see", f"    {path}"]
+    assert lines == [
+        "test accuracy 0.9250 (95 % interval 0.8800 to 0.9540), which is what there is to",
+        "    say of it; see",
+        f"    {path}",
+    ]
 
 
-@pytest.mark.parametrize("line", ["train it: python -m tl_keras.run --mode finetune --data " + "x" * 60, "then: tl-keras predict " + "x" * 80])
+@pytest.mark.parametrize(
+    "line", ["train it: python -m tl_keras.run --mode finetune --data " + "x" * 60, "then: tl-keras predict " + "x" * 80]
+)
 def test_a_command_stays_one_line_that_can_be_copied(line: str) -> None:
     assert fitted(line, 80) == line
 

@@ -85,7 +85,9 @@ def test_a_grid_tries_each_combination_that_counts_once(tmp_path: Path) -> None:
 
 
 def test_the_seed_of_a_grid_is_its_order(tmp_path: Path) -> None:
-    runs = [[each.settings for each in ran(opened(tmp_path / name, "grid", seed=seed), GRID)] for name, seed in (("a", 0), ("b", 0), ("c", 1))]
+    runs = [
+        [each.settings for each in ran(opened(tmp_path / name, "grid", seed=seed), GRID)] for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
     assert runs[0] == runs[1] != runs[2]
     assert sorted(map(json.dumps, runs[0])) == sorted(map(json.dumps, runs[2]))
 

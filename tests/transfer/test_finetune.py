@@ -170,7 +170,9 @@ def test_the_head_stays_where_finetuning_makes_it_worse(make_task: MakeTask, low
     task.classifier.head.load_weights(task.run / CHECKPOINTS / "head.weights.h5")
     assert all(np.array_equal(a, b) for a, b in zip(head, task.classifier.head.get_weights(), strict=True))
     found = weights(task)
-    assert same({path: found[path] for path in found if "logits" not in path}, {path: before[path] for path in found if "logits" not in path})
+    assert same(
+        {path: found[path] for path in found if "logits" not in path}, {path: before[path] for path in found if "logits" not in path}
+    )
     losses = [float(line[4]) for line in history(task)[1:]]
     assert told.lines[-1].startswith(f"no epoch has a better val loss than the head before finetuning ({losses[0]:.4f}; at best ")
     assert told.lines[-1].endswith("): that head is kept")

@@ -69,7 +69,9 @@ def test_a_pass_holds_both_sides_of_a_convolution_and_a_step_all_that_kernels_we
 
 
 @pytest.mark.parametrize("mode", ["extract", "finetune", "pretrain"])
-def test_large_images_are_refused_with_the_figure_before_anything_runs(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+def test_large_images_are_refused_with_the_figure_before_anything_runs(
+    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 2_000_000_000)
     monkeypatch.setattr(Trunk, "__call__", lambda *_: pytest.fail("the network runs"))
     told = r"data\.image_size: 5000 x 5000 pixels take at least \d+\.\d GB of memory for a batch of \d+ images in small_resnet"
@@ -83,7 +85,7 @@ def test_a_smaller_batch_is_named_where_it_helps(
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 5)
     monkeypatch.setattr(memory, "bytes_needed", lambda *_: needed)
-    with pytest.raises(memory.NotEnoughMemory) as caught:
+    with pytest.raises(memory.TooLittleMemoryError) as caught:
         make_task()
     assert caught.value.by_step is by_step
     assert ("train.batch_size=8" in str(caught.value)) is by_step
