@@ -631,7 +631,7 @@ def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
     (tmp_path / "R" / "config.yaml").write_text(config.replace("epochs: 400", f"epochs: {done_epochs + 1}"))
     assert run.main(["--mode", "finetune", "--resume", "--run-dir", str(tmp_path / "R")]) == 0
     history = (tmp_path / "R" / "history.csv").read_text().splitlines()
-    assert [line.split(",")[1] for line in history[1:]] == [str(epoch) for epoch in range(1, done_epochs + 2)]
+    assert [line.split(",")[1] for line in history[1:]] == [str(epoch) for epoch in range(done_epochs + 2)]  # 0 is the head
 
 
 def test_ctrl_c_ends_a_search_and_its_workers(photo_folder, tmp_path):

@@ -13,6 +13,7 @@ from tl_keras.transfer.head import train_head
 from tl_keras.transfer.phases import MONITORED, Phase, measure, run_phase
 from tl_keras.transfer.task import POOLED, Task, chosen
 
+# Of flowers, 80 training images gave 0.77 on test with the head alone and 0.76 to 0.79 finetuned, 600 gave 0.845 and 0.93.
 FEW_IMAGES = 100
 
 
