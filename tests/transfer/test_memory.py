@@ -85,7 +85,7 @@ def test_a_smaller_batch_is_named_where_it_helps(
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 5)
     monkeypatch.setattr(memory, "bytes_needed", lambda *_: needed)
-    with pytest.raises(memory.NotEnoughMemory) as caught:
+    with pytest.raises(memory.TooLittleMemoryError) as caught:
         make_task()
     assert caught.value.by_step is by_step
     assert ("train.batch_size=8" in str(caught.value)) is by_step

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ CLOSEST = 0.05  # that a number may come to the end of its axis, in heights
 def draw_trials(path: Path, found: Sequence[Outcome], space: Sequence[Dimension], objective: str) -> None:
     """Write a PNG: each trial is a line through its settings to its score, the better the darker; the best is red.
 
-    A line has a gap where a setting does not count. Trials that failed are not drawn.
+    A line is dotted where it passes a setting that does not count. Trials that failed are not drawn.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -37,7 +38,7 @@ def draw_trials(path: Path, found: Sequence[Outcome], space: Sequence[Dimension]
     for place, number in enumerate(order):
         is_best = place == len(order) - 1
         style = {"color": "tab:red", "linewidth": 2.0} if is_best else {"color": shades[place], "linewidth": 0.8}
-        axes.plot(range(len(columns)), [column[number] for column in columns], marker="." if is_best else None, **style)
+        draw_line(axes, np.array([column[number] for column in columns]), style, marker="." if is_best else None)
     for place, one in enumerate(space):
         draw_ticks(axes, place, dict(ticks(one)))
     spread = scores.max() - scores.min()
@@ -54,8 +55,19 @@ def draw_trials(path: Path, found: Sequence[Outcome], space: Sequence[Dimension]
     axes.set_title(f"{len(done)} trial{'s' * (len(done) > 1)} by {objective}, the {better} the better", loc="left", fontsize=11)
     keys = [("tab:red", "the best"), (shades[-1], "good"), (shades[0], "bad")][: 1 if len(done) == 1 else 3]
     handles = [Line2D([], [], color=colour, label=label) for colour, label in keys]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
+    if any(np.isnan(column).any() for column in columns):
+        handles.append(Line2D([], [], color="0.5", linestyle=":", label="passes what does not count"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
     write_whole(path, figure.savefig)
+
+
+def draw_line(axes: Any, values: NDArray[np.float64], style: Mapping[str, Any], marker: str | None) -> None:
+    """One trial: solid between neighbouring axes, and dotted over those where its value is NaN."""
+    axes.plot(range(len(values)), values, marker=marker, **style)
+    known = np.flatnonzero(~np.isnan(values))
+    for left, right in pairwise(known):
+        if right - left > 1:
+            axes.plot([left, right], values[[left, right]], **{**style, "linestyle": ":", "linewidth": style["linewidth"] * 0.8})
 
 
 def draw_ticks(axes: Any, place: int, values: Mapping[str, float]) -> None:

@@ -27,7 +27,7 @@ GROUPS = {
 }
 
 
-class NotEnoughMemory(ConfigError):
+class TooLittleMemoryError(ConfigError):
     """Images of this size do not fit.
 
     Attributes:
@@ -45,7 +45,7 @@ def require_memory(config: Config, classifier: Classifier) -> None:
     Where there is a GPU, or the system does not tell how much memory is free, nothing is checked.
 
     Raises:
-        NotEnoughMemory: with how much is needed at least, and how much is free.
+        TooLittleMemoryError: with how much is needed at least, and how much is free.
     """
     free = None if tf.config.list_physical_devices("GPU") else available_bytes()
     if free is None:
@@ -57,7 +57,7 @@ def require_memory(config: Config, classifier: Classifier) -> None:
         by_step = phase != "features"
         batch = config.train.batch_size if by_step else BATCH_SIZE
         mend = f"Lower data.image_size or train.batch_size={batch}." if by_step and batch > 1 else "Lower data.image_size."
-        raise NotEnoughMemory(
+        raise TooLittleMemoryError(
             f"data.image_size: {height} x {width} pixels take at least {needed / 1e9:.1f} GB of memory for a batch of {batch} images in "
             f"{config.model.backbone} ({phase}), and {free / 1e9:.1f} GB are free. {mend}",
             by_step=by_step,

@@ -23,7 +23,7 @@ from tl_keras.select.study import DIRECTIONS, Outcome, best, importance, outcome
 from tl_keras.select.trial import HeadTrials
 from tl_keras.select.trials_picture import draw_trials, write_hparams
 from tl_keras.transfer.head import solves_exactly
-from tl_keras.transfer.memory import NotEnoughMemory
+from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.search_chief import chief_place, hand_out_trials
 from tl_keras.workflows.search_study import (
@@ -126,8 +126,8 @@ class Trials:
                 metrics = train(config, folder.path, scored=("val",))
                 names.write_json(folder / ASKED, asked)
                 return metrics
-            except (tf.errors.ResourceExhaustedError, NotEnoughMemory) as error:
-                if isinstance(error, NotEnoughMemory) and not error.by_step:
+            except (tf.errors.ResourceExhaustedError, TooLittleMemoryError) as error:
+                if isinstance(error, TooLittleMemoryError) and not error.by_step:
                     raise  # a smaller batch would not help
                 if config.train.batch_size == 1:
                     raise UserError("memory does not hold a batch of one image.") from None
