@@ -198,6 +198,8 @@ def _build_preset(backbone: str, image_size: tuple[int, int], weights: str | Non
         model = rebuild(network, _pixels(image_size), lambda pixels: _rescale(pixels, *rescaling))
     else:
         own = find_preprocessing(network)
+        if own is not None and own.wants is None and weights != "pretrained":  # statistics that are not loaded would tell
+            own = replace(own, wants="none")
         kind = preprocessing_of_file(backbone, None, own, preprocessing)
         model = rebuild(network, _pixels(image_size), lambda pixels: _in_front(pixels, own, kind))
     _fill(model, network, weights)
