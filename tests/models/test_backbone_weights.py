@@ -14,7 +14,7 @@ import pytest
 from tl_keras.errors import BackboneError
 from tl_keras.models import backbone_weights
 from tl_keras.models.backbone_loading import build_backbone
-from tl_keras.models.backbone_weights import load_weights, published_weights_file
+from tl_keras.models.backbone_weights import find_weights, load_weights, published_weights_file
 from tl_keras.models.backbones import BACKBONES
 
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -99,10 +99,20 @@ def test_file_of_another_depth_is_refused_and_nothing_loaded(form: str, saved: i
         np.testing.assert_array_equal(got, wanted)
 
 
-def test_file_with_the_network_as_one_layer_is_refused(tmp_path: Path) -> None:
-    keras.Sequential([keras.Input((32, 32, 3)), mobilenet(input_shape=(32, 32, 3))]).save(tmp_path / "nested.keras")
-    with pytest.raises(BackboneError, match=r"nested.keras does not fit backbone 'mobilenet_025': "):
-        build_backbone("mobilenet_025", image_size=(32, 32), weights=str(tmp_path / "nested.keras"))
+@pytest.mark.parametrize("form", ["keras", "weights.h5", "h5"])
+def test_file_with_the_network_as_one_layer_is_refused(form: str, tmp_path: Path) -> None:
+    inner = convolutions(3)
+    pixels = keras.Input((8, 8, 4))
+    outer = keras.Model(pixels, keras.layers.Dense(2)(keras.Model(inner.inputs[0], inner.outputs[0])(pixels)))
+    path = tmp_path / f"nested.{form}"
+    (outer.save_weights if form == "weights.h5" else outer.save)(path)
+    with pytest.raises(BackboneError) as caught:
+        load_weights(convolutions(3), None, path)
+    assert str(caught.value) == (
+        f"the weights file {path} does not fit backbone 'stack': it is of a model that has its network as one layer. "
+        + (f"Use --backbone {path} instead, or save" if form == "keras" else "Save")
+        + " the weights of that layer alone: model.get_layer(NAME).save_weights('inner.weights.h5')."
+    )
 
 
 @pytest.mark.parametrize(
@@ -127,6 +137,18 @@ def test_what_is_no_weights_file_is_refused(file: str, text: str, folder: Path) 
         build_backbone("mobilenet_025", image_size=(32, 32), weights=str(path))
     assert str(caught.value).startswith(text.format(file=path))
     assert "\n" not in str(caught.value)
+
+
+def test_published_file_that_is_not_keras_own_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keras itself removes a file whose hash is not the one that it knows."""
+    row = BACKBONES["mobilenet_025"]
+    file = tmp_path / "models" / row.weights_file
+    file.parent.mkdir()
+    file.write_bytes(b"of another source")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(BackboneError, match="is not a weights file, or is cut short"):
+        find_weights(row.name, row, "pretrained")
+    assert file.read_bytes() == b"of another source"
 
 
 def test_optimizer_in_a_file_does_not_matter(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_lower_precision_of_one_candidate_is_not_the_next_one_s(photos: Path, 
         precision.set_precision("bfloat16")  # as `settle_precision` does where that is faster
         return made
 
-    monkeypatch.setattr(stored, "build", build)
+    monkeypatch.setattr(stored, "build_and_tell", build)
     config = config_of(photos, "small_resnet", str(blind))
     rank_candidates(config, open_source(config.data), Progress())
     precision.set_precision("float32")

@@ -116,7 +116,24 @@ def test_a_run_s_configuration_names_the_backbone_as_the_table_does(make_task: M
     assert make_task(mode="pretrain", model={"backbone": "Small-ResNet"}).config.model.backbone == "small_resnet"
 
 
+<<<<<<< HEAD
 def test_pretraining_freezes_nothing(make_task: MakeTask) -> None:
+=======
+def test_what_was_found_in_a_backbone_s_file_is_told_once(make_task: MakeTask, tmp_path: Path, own_store: Path) -> None:
+    pixels = keras.Input((16, 16, 3))
+    maps = keras.layers.Conv2D(4, 3, name="last")(keras.layers.Rescaling(1 / 255, name="scale")(pixels))
+    keras.Model(pixels, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(maps))).save(tmp_path / "own.keras")
+    lines = Lines()
+    make_task(mode="extract", model={"backbone": str(tmp_path / "own.keras"), "weights": "pretrained"}, progress=lines)
+    assert [line for line in lines.lines if "own.keras" in line] == [
+        "own.keras: cut behind 'last': 112 of 122 weights stay",
+        "own.keras: its own preprocessing is used ('scale')",
+    ]
+
+
+def test_pretraining_identifies_and_freezes_nothing(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare.Pixels, "identify", never)
+>>>>>>> w/backbones
     task = make_task(mode="pretrain", runtime={"precision": "auto"})
     assert (task.frozen, task.tail, task.precision) == (None, (), Choice("float32"))
     assert task.data.pixels.good.all()

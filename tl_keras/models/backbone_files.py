@@ -146,8 +146,12 @@ def find_preprocessing(model: keras.Model) -> OwnPreprocessing | None:
     if not found:
         return None
     seen = keras.Model(model.inputs[0], find_convolution(model).input)  # type: ignore[union-attr]
+
+    def see(images: Any) -> Any:
+        return keras.ops.convert_to_numpy(keras.ops.cast(seen(images, training=False), "float32"))
+
     height, width = (side or DEFAULT_IMAGE_SIZE for side in model.inputs[0].shape[1:3])
-    wants = range_wanted(lambda images: np.asarray(seen(images, training=False)), (height, width))
+    wants = range_wanted(see, (height, width))
     if wants is None and any(_says_raw(operation) for operation in found):
         wants = "none"
     return OwnPreprocessing(tuple(operation.name for operation in found), wants)

@@ -26,7 +26,7 @@ from tl_keras.models.backbone_names import is_module, is_preset, keras_file, sho
 from tl_keras.models.backbone_weights import copy_weights, find_weights, import_builder, load_weights
 from tl_keras.models.backbones import BACKBONES, Backbone
 from tl_keras.models.hub import HUB_PREPROCESSING, is_written_by_keras, module_image_size, read_module
-from tl_keras.models.hub_layer import HubModule
+from tl_keras.models.hub_layer import HubModule, Interface
 from tl_keras.models.presets import PRESET_PREPROCESSING, preset_image_size, read_preset, read_rescaling
 from tl_keras.models.saved_model_graph import GraphFacts, look_into
 from tl_keras.models.stages import boundaries_by_resolution, find_operation, layers_by_stage
@@ -46,6 +46,8 @@ _RESCALING: dict[str, tuple[Any, Any]] = {
     ),
     "caffe": (1.0, [-mean for mean in _CAFFE_MEAN_BGR]),  # after RGB -> BGR
 }
+
+_LOOKED_INTO: dict[tuple[str, Interface, tuple[int, int]], GraphFacts] = {}  # an interface has the hash of the graph
 
 
 @dataclass(frozen=True)
@@ -143,13 +145,21 @@ def _build_module(backbone: str, image_size: tuple[int, int], weights: str | Non
         raise BackboneError(f"model.weights={weights!r}: module {backbone} brings its own weights. Expected 'pretrained' or a file.")
     weights_file = find_weights(backbone, None, None if weights == "pretrained" else weights)
     module = read_module(backbone, image_size)
-    facts = look_into(module.require_module(), module.interface, image_size)
+    facts = _facts(backbone, module, image_size)
     kind = _module_preprocessing(backbone, module, facts) if preprocessing == "auto" else preprocessing
     pixels = _pixels(image_size)
     model = keras.Model(pixels, module(_preprocess(pixels, kind)), name=module.name)
     if weights_file:
         load_weights(model, None, weights_file)
     return replace(_cut(model, [module], None, kind), notes=_module_notes(backbone, module, facts, kind, preprocessing))
+
+
+def _facts(backbone: str, module: HubModule, image_size: tuple[int, int]) -> GraphFacts:
+    """What the module's graph tells, looked up once for each module: a run builds its network several times."""
+    key = (backbone, module.interface, image_size)
+    if key not in _LOOKED_INTO:
+        _LOOKED_INTO[key] = look_into(module.require_module(), module.interface, image_size)
+    return _LOOKED_INTO[key]
 
 
 def _module_preprocessing(backbone: str, module: HubModule, facts: GraphFacts) -> str:
@@ -188,6 +198,8 @@ def _build_preset(backbone: str, image_size: tuple[int, int], weights: str | Non
         model = rebuild(network, _pixels(image_size), lambda pixels: _rescale(pixels, *rescaling))
     else:
         own = find_preprocessing(network)
+        if own is not None and own.wants is None and weights != "pretrained":  # statistics that are not loaded would tell
+            own = replace(own, wants="none")
         kind = preprocessing_of_file(backbone, None, own, preprocessing)
         model = rebuild(network, _pixels(image_size), lambda pixels: _in_front(pixels, own, kind))
     _fill(model, network, weights)

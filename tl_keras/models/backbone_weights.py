@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -69,6 +69,14 @@ def load_weights(model: keras.Model, row: Backbone | None, path: Path) -> None:
             _load_archive(model, path)
         else:
             _load_hdf5(model, path)
+    except _MisfitError as error:
+        if not _is_nested(path):
+            raise
+        whole = f"Use --backbone {path} instead, or save" if zipfile.is_zipfile(path) else "Save"
+        raise BackboneError(
+            f"the weights file {path} does not fit backbone {model.name!r}: it is of a model that has its network as one layer. "
+            f"{whole} the weights of that layer alone: model.get_layer(NAME).save_weights('inner.weights.h5')."
+        ) from error
     except (OSError, KeyError, zipfile.BadZipFile) as error:
         raise BackboneError(f"{path} is damaged or holds no weights of Keras: {first_line(error)}.") from error
     if row is not None:
@@ -260,12 +268,40 @@ def _check_kernels(model: keras.Model, file: h5py.File, path: Path) -> None:
         )
 
 
+def _is_nested(path: Path) -> bool:
+    """Whether most kernels of a file lie in one layer, which is a model itself; a block of a network has fewer."""
+    with ExitStack() as stack:
+        source: Any = path
+        if zipfile.is_zipfile(path):
+            source = stack.enter_context(stack.enter_context(zipfile.ZipFile(path)).open("model.weights.h5"))
+        file = stack.enter_context(h5py.File(source, "r"))
+        layers = file.get("layers", file.get("model_weights", file))
+        kernels = [_count_kernels(layer) for layer in layers.values()]
+    return max(kernels, default=0) > max(1, sum(kernels) / 2)
+
+
+def _count_kernels(group: Any) -> int:
+    found: list[str] = []
+
+    def count(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and _is_kernel(item.shape):
+            found.append(name)
+
+    if isinstance(group, h5py.Group):
+        group.visititems(count)
+    return len(found)
+
+
 def _is_kernel(shape: tuple[int, ...]) -> bool:
     return len(shape) >= 4 and prod(shape[:-2]) > 1
 
 
-def _misfit(model: keras.Model, path: Path, why: str) -> BackboneError:
-    return BackboneError(f"the weights file {path} does not fit backbone {model.name!r}: {why}.")
+class _MisfitError(BackboneError):
+    """A file with the weights of another architecture."""
+
+
+def _misfit(model: keras.Model, path: Path, why: str) -> _MisfitError:
+    return _MisfitError(f"the weights file {path} does not fit backbone {model.name!r}: {why}.")
 
 
 def first_line(error: Exception) -> str:

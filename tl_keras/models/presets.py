@@ -6,6 +6,7 @@ of this package, imported only here and only when it is asked for.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,8 @@ def _location(backbone: str) -> str:
     name = backbone.removeprefix(PRESET_PREFIX)
     known = _keras_hub().models.Backbone.presets
     if "://" not in name and name not in known and not Path(name).expanduser().is_dir():
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        digits = re.findall(r"\d+", name)  # other numbers are other networks
+        near = difflib.get_close_matches(name, [each for each in known if re.findall(r"\d+", each) == digits], n=1, cutoff=0.85)
         hint = f" Did you mean {PRESET_PREFIX + near[0]!r}?" if near else ""
         raise BackboneError(
             f"unknown preset {name!r}.{hint} Expected a name of KerasHub, kaggle://..., hf://... or a folder that KerasHub wrote."

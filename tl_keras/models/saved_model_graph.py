@@ -6,7 +6,6 @@ The graph is looked at with its functions inlined and its variables as constants
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -49,7 +48,7 @@ def _wanted(flat: Any, image_size: tuple[int, int]) -> str | None:
     if seen is None:
         return None
     see = flat.prune(flat.inputs[0], seen)
-    return range_wanted(lambda images: np.asarray(see(tf.constant(images))), image_size)
+    return range_wanted(lambda images: tf.cast(see(tf.constant(images)), tf.float32).numpy(), image_size)
 
 
 def _first_kernel_input(flat: Any) -> Any | None:
