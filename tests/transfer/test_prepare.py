@@ -116,9 +116,6 @@ def test_a_run_s_configuration_names_the_backbone_as_the_table_does(make_task: M
     assert make_task(mode="pretrain", model={"backbone": "Small-ResNet"}).config.model.backbone == "small_resnet"
 
 
-<<<<<<< HEAD
-def test_pretraining_freezes_nothing(make_task: MakeTask) -> None:
-=======
 def test_what_was_found_in_a_backbone_s_file_is_told_once(make_task: MakeTask, tmp_path: Path, own_store: Path) -> None:
     pixels = keras.Input((16, 16, 3))
     maps = keras.layers.Conv2D(4, 3, name="last")(keras.layers.Rescaling(1 / 255, name="scale")(pixels))
@@ -131,9 +128,7 @@ def test_what_was_found_in_a_backbone_s_file_is_told_once(make_task: MakeTask, t
     ]
 
 
-def test_pretraining_identifies_and_freezes_nothing(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare.Pixels, "identify", never)
->>>>>>> w/backbones
+def test_pretraining_freezes_nothing(make_task: MakeTask) -> None:
     task = make_task(mode="pretrain", runtime={"precision": "auto"})
     assert (task.frozen, task.tail, task.precision) == (None, (), Choice("float32"))
     assert task.data.pixels.good.all()
