@@ -4,6 +4,7 @@ import inspect
 import pydoc
 import subprocess
 import sys
+from io import StringIO
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ from tl_keras.errors import BackboneError, ConfigError, DataError, RunFolderErro
 from tl_keras.notebook import NotebookProgress
 from tl_keras.progress import Progress
 from tl_keras.short_forms import FORMS_OF, SHORT_FORMS
+from tl_keras.stepwise import StepwiseProgress
 
 MAKERS = {"train": "finetune", "rank": "rank", "search": "search", "crossval": "crossval", "ensemble": "ensemble"}
 FUNCTIONS = (*MAKERS, "evaluate", "predict", "export")
@@ -183,3 +185,25 @@ def test_a_notebook_has_lines_and_a_bar_that_goes_away(monkeypatch, capsys):
         advance(2)
     assert capsys.readouterr().out == "val accuracy 0.9\n"
     assert shown == [f"predict {'░' * 30} 0/4", f"predict {'█' * 15}{'░' * 15} 2/4", f"predict {'█' * 30} 4/4", ""]
+
+
+def test_a_loop_that_is_driven_from_outside_shows_its_bar_only_while_it_computes():
+    file = StringIO()
+    progress = StepwiseProgress(file)
+
+    def batches():
+        with progress.bar("predict", 4) as advance:
+            for _ in range(2):
+                yield from range(2)
+                advance(2)
+
+    found = progress.wiped_before_each(batches())
+    next(found)
+    begun = f"predict {'░' * 30} 0/4\r\x1b[K"
+    assert file.getvalue() == begun
+    next(found)
+    assert file.getvalue() == begun  # nothing is computed
+    next(found)
+    assert file.getvalue() == f"{begun}predict {'█' * 15}{'░' * 15} 2/4\r\x1b[K"
+    assert list(found) == [1]
+    assert file.getvalue().endswith("2/4\r\x1b[K")
