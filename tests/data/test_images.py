@@ -115,7 +115,7 @@ def test_decode_keeps_the_upper_byte_of_a_16_bit_tiff():
 @pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "floating-point numbers"), (np.int32, "32-bit or signed integers")])
 def test_decode_refuses_pixels_without_a_known_range(dtype, kind):
     data = encode(Image.fromarray(np.array([[-1000, 3071]], dtype)), "TIFF")
-    reason = rf"^a: its pixels are {kind} \(-1000 to 3071 here\), of which nobody knows what is white\. Scale .* with 8 bits\.$"
+    reason = rf"^a: its pixels are {kind} \(-1000 to 3071 here\), of which nobody knows what is white\. Scale .* with 8 bits$"
     with pytest.raises(BadImageError, match=reason):
         images.decode(data, "a")
 
@@ -167,7 +167,7 @@ def test_decode_reads_avif(orientation):
 
 def test_decode_says_how_to_read_heic(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(BadImageError, match=r"^a: is a HEIC image, which pillow-heif reads\. Install it: pip install pillow-heif\.$"):
+    with pytest.raises(BadImageError, match=r"^a: is a HEIC image, which pillow-heif reads\. Install it: pip install pillow-heif$"):
         images.decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a")
 
 

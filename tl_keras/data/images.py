@@ -80,7 +80,7 @@ DEFAULT = Decoding()
 
 
 class _NotReadError(Exception):
-    """A file that may be whole, and whose kind is not read; the text says so behind the file's name."""
+    """A file that may be whole, and whose kind is not read; the text says so behind the file's name, without a full stop."""
 
 
 def decode(data: bytes, name: str, decoding: Decoding = DEFAULT) -> Pixels:
@@ -171,13 +171,13 @@ def _open(kind: str, data: bytes) -> Any:
         data = _without_annexes(data)
     plugin = _heif_plugin() if kind == "heic" else _PLUGINS[kind]
     if kind == "avif" and not AvifImagePlugin.SUPPORTED:
-        raise _NotReadError("is an AVIF image, which this build of Pillow does not read. Install another: pip install 'pillow>=11.3'.")
+        raise _NotReadError("is an AVIF image, which this build of Pillow does not read. Install another: pip install 'pillow>=11.3'")
     try:
         image: Any = plugin(BytesIO(data))  # type: ignore[call-arg]
     except SyntaxError as error:
         if kind == "tiff" and str(error) in _TIFF_CHANNELS:
             raise _NotReadError(
-                f"is a TIFF whose number or type of channels is not read ({_one_line(error)}). Save it as 8-bit grey or RGB."
+                f"is a TIFF whose number or type of channels is not read ({_one_line(error)}). Save it as 8-bit grey or RGB"
             ) from error
         raise
     return image
@@ -187,7 +187,7 @@ def _heif_plugin() -> Any:
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
-        raise _NotReadError("is a HEIC image, which pillow-heif reads. Install it: pip install pillow-heif.") from error
+        raise _NotReadError("is a HEIC image, which pillow-heif reads. Install it: pip install pillow-heif") from error
     return HeifImageFile
 
 
@@ -219,7 +219,7 @@ def _check_size(image: Image.Image, decoding: Decoding) -> None:
         shown = f"{megapixels:,.0f}" if megapixels >= 1 else f"{megapixels:g}"
         raise _NotReadError(
             f"has {shown} megapixels ({image.width} x {image.height}), more than data.max_megapixels={decoding.max_megapixels:g}. "
-            "Raise it if you trust the file."
+            "Raise it if you trust the file"
         )
 
 
@@ -308,7 +308,7 @@ def _no_range(image: Image.Image) -> str:
     values = values[np.isfinite(values)]
     held = f" ({values.min():.4g} to {values.max():.4g} here)" if values.size else ""
     number = "floating-point numbers" if image.mode == "F" else "32-bit or signed integers"
-    return f"its pixels are {number}{held}, of which nobody knows what is white. Scale all such images alike and save them with 8 bits."
+    return f"its pixels are {number}{held}, of which nobody knows what is white. Scale all such images alike and save them with 8 bits"
 
 
 def _rgb_from_16_bit(grey: NDArray[np.uint16], transparent: int | None, bit_depth: int) -> Pixels:
