@@ -1,4 +1,4 @@
-"""The terminal at 80 columns: lines that fit it without cutting a number, and tables that do."""
+"""The terminal: lines that fit it without cutting a number, and tables that do."""
 
 import io
 
@@ -11,7 +11,7 @@ from tl_keras.console import ConsoleProgress, confusion_lines, fitted, plain_tab
 TRIAL = "trial 017  val_loss 0.2718  features.stages=all  features.selection=head2toe  features.keep=0.1234  train.head_penalty=0.005678"
 
 
-def printed(*lines: str, width: int = 80, terminal: bool = True) -> list[str]:
+def shown(*lines: str, width: int = 80, terminal: bool = True) -> list[str]:
     out = io.StringIO()
     progress = ConsoleProgress(Console(file=out, width=width, force_terminal=terminal, color_system=None))
     for line in lines:
@@ -20,7 +20,7 @@ def printed(*lines: str, width: int = 80, terminal: bool = True) -> list[str]:
 
 
 def test_a_long_line_is_cut_between_its_fields() -> None:
-    assert printed(TRIAL) == [
+    assert shown(TRIAL) == [
         "trial 017  val_loss 0.2718  features.stages=all  features.selection=head2toe",
         "    features.keep=0.1234  train.head_penalty=0.005678",
     ]
@@ -28,7 +28,7 @@ def test_a_long_line_is_cut_between_its_fields() -> None:
 
 def test_a_long_sentence_is_cut_between_words_and_a_path_stays_whole() -> None:
     path = "/tmp/" + "folder-with-a-name/" * 6
-    lines = printed(f"test accuracy 0.9250 (95 % interval 0.8800 to 0.9540), which is what there is to say of it; see {path}")
+    lines = shown(f"test accuracy 0.9250 (95 % interval 0.8800 to 0.9540), which is what there is to say of it; see {path}")
     assert lines == [
         "test accuracy 0.9250 (95 % interval 0.8800 to 0.9540), which is what there is to",
         "    say of it; see",
@@ -44,12 +44,12 @@ def test_a_command_stays_one_line_that_can_be_copied(line: str) -> None:
 
 
 def test_what_is_no_terminal_gets_whole_lines() -> None:
-    assert printed(TRIAL, terminal=False) == [TRIAL]
+    assert shown(TRIAL, terminal=False) == [TRIAL]
 
 
 def test_short_lines_and_their_spaces_stay() -> None:
-    assert printed("finetune   1/30  loss 0.4") == ["finetune   1/30  loss 0.4"]
-    assert printed("  indented", "") == ["  indented", ""]
+    assert shown("finetune   1/30  loss 0.4") == ["finetune   1/30  loss 0.4"]
+    assert shown("  indented", "") == ["  indented", ""]
 
 
 def test_a_table_folds_its_names_and_no_number() -> None:
@@ -63,7 +63,7 @@ def test_a_table_folds_its_names_and_no_number() -> None:
     assert max(map(len, text.splitlines())) <= 80
 
 
-def shown(classes: list[str], counts: int = 7) -> list[str]:
+def confused(classes: list[str], counts: int = 7) -> list[str]:
     matrix = np.full((len(classes), len(classes)), 0)
     np.fill_diagonal(matrix, counts)
     matrix[0, -1] = 3
@@ -71,18 +71,18 @@ def shown(classes: list[str], counts: int = 7) -> list[str]:
 
 
 def test_a_confusion_matrix_has_a_row_for_each_true_class():
-    lines = shown(["ant", "[bold]bee"])
+    lines = confused(["ant", "[bold]bee"])
     assert lines[0].split() == ["true", "\\", "predicted", "ant", "[bold]bee"]
     assert [line.split() for line in lines[1:]] == [["ant", "7", "3"], ["[bold]bee", "·", "7"]]
 
 
 @pytest.mark.parametrize("counts", [7, 123_456])
 def test_ten_classes_of_long_names_fit_and_no_number_is_cut(counts):
-    lines = shown([f"a long name of a class, number {place}" for place in range(10)], counts)
+    lines = confused([f"a long name of a class, number {place}" for place in range(10)], counts)
     assert max(map(len, lines)) <= 80
     assert lines[0].split()[-10:] == [str(place) for place in range(1, 11)]
     assert all(line.split()[-10:].count(str(counts)) == 1 for line in lines[1:])
 
 
 def test_more_classes_are_left_to_the_picture():
-    assert shown([str(place) for place in range(11)]) == []
+    assert confused([str(place) for place in range(11)]) == []
