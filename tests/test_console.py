@@ -1,12 +1,69 @@
-"""What the terminal shows, at 80 columns."""
+"""The terminal: lines that fit it without cutting a number, and tables that do."""
+
+import io
 
 import numpy as np
 import pytest
+from rich.console import Console
 
-from tl_keras.console import confusion_lines
+from tl_keras.console import ConsoleProgress, confusion_lines, fitted, plain_table
+
+TRIAL = "trial 017  val_loss 0.2718  features.stages=all  features.selection=head2toe  features.keep=0.1234  train.head_penalty=0.005678"
 
 
-def shown(classes: list[str], counts: int = 7) -> list[str]:
+def shown(*lines: str, width: int = 80, terminal: bool = True) -> list[str]:
+    out = io.StringIO()
+    progress = ConsoleProgress(Console(file=out, width=width, force_terminal=terminal, color_system=None))
+    for line in lines:
+        progress.line(line)
+    return out.getvalue().splitlines()
+
+
+def test_a_long_line_is_cut_between_its_fields() -> None:
+    assert shown(TRIAL) == [
+        "trial 017  val_loss 0.2718  features.stages=all  features.selection=head2toe",
+        "    features.keep=0.1234  train.head_penalty=0.005678",
+    ]
+
+
+def test_a_long_sentence_is_cut_between_words_and_a_path_stays_whole() -> None:
+    path = "/tmp/" + "folder-with-a-name/" * 6
+    lines = shown(f"test accuracy 0.9250 (95 % interval 0.8800 to 0.9540), which is what there is to say of it; see {path}")
+    assert lines == [
+        "test accuracy 0.9250 (95 % interval 0.8800 to 0.9540), which is what there is to",
+        "    say of it; see",
+        f"    {path}",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["train it: python -m tl_keras.run --mode finetune --data " + "x" * 60, "then: tl-keras predict " + "x" * 80]
+)
+def test_a_command_stays_one_line_that_can_be_copied(line: str) -> None:
+    assert fitted(line, 80) == line
+
+
+def test_what_is_no_terminal_gets_whole_lines() -> None:
+    assert shown(TRIAL, terminal=False) == [TRIAL]
+
+
+def test_short_lines_and_their_spaces_stay() -> None:
+    assert shown("finetune   1/30  loss 0.4") == ["finetune   1/30  loss 0.4"]
+    assert shown("  indented", "") == ["  indented", ""]
+
+
+def test_a_table_folds_its_names_and_no_number() -> None:
+    out = io.StringIO()
+    rows = [("a_backbone_whose_name_is_long_" * 3, "224x224", "0.912", "0.890 to 0.931", "123.45", "25.61")]
+    header = ("backbone", "pixels", "accuracy", "95 % interval", "ms", "M weights")
+    Console(file=out, width=80).print(plain_table(header, rows, "title"))
+    text = out.getvalue()
+    for number in rows[0][1:]:
+        assert f" {number} " in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def confused(classes: list[str], counts: int = 7) -> list[str]:
     matrix = np.full((len(classes), len(classes)), 0)
     np.fill_diagonal(matrix, counts)
     matrix[0, -1] = 3
@@ -14,18 +71,18 @@ def shown(classes: list[str], counts: int = 7) -> list[str]:
 
 
 def test_a_confusion_matrix_has_a_row_for_each_true_class():
-    lines = shown(["ant", "[bold]bee"])
+    lines = confused(["ant", "[bold]bee"])
     assert lines[0].split() == ["true", "\\", "predicted", "ant", "[bold]bee"]
     assert [line.split() for line in lines[1:]] == [["ant", "7", "3"], ["[bold]bee", "·", "7"]]
 
 
 @pytest.mark.parametrize("counts", [7, 123_456])
 def test_ten_classes_of_long_names_fit_and_no_number_is_cut(counts):
-    lines = shown([f"a long name of a class, number {place}" for place in range(10)], counts)
+    lines = confused([f"a long name of a class, number {place}" for place in range(10)], counts)
     assert max(map(len, lines)) <= 80
     assert lines[0].split()[-10:] == [str(place) for place in range(1, 11)]
     assert all(line.split()[-10:].count(str(counts)) == 1 for line in lines[1:])
 
 
 def test_more_classes_are_left_to_the_picture():
-    assert shown([str(place) for place in range(11)]) == []
+    assert confused([str(place) for place in range(11)]) == []

@@ -1,12 +1,14 @@
 """The terminal side of `progress`: rich lines and bars on standard output, plain where it is no terminal."""
 
+import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
 
@@ -14,6 +16,8 @@ from tl_keras.models.backbone_names import short_name
 from tl_keras.progress import Progress
 from tl_keras.transfer.store import Stored
 
+COMMANDS = ("tl_keras.run ", "tl-keras ")  # what a line has that shows a command
+INDENT = "    "  # before the rest of a line that is cut
 MOST_CLASSES = 30  # rows of the table per class; metrics.json has them all
 TERMINAL = 80  # characters of a line that fit everywhere
 LEAST_LEFT = 12  # of them for the names of the rows
@@ -34,22 +38,43 @@ class ConsoleProgress(Progress):
         self.bars = bars and console.is_terminal
 
     def line(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        told = fitted(text, self.console.width) if self.console.is_terminal else text
+        self.console.print(told, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         with RichProgress(*columns, console=self.console, transient=True, disable=not self.bars) as bars:
             task = bars.add_task(title, total=total)
             yield lambda done: bars.advance(task, done)
 
 
+def fitted(text: str, width: int) -> str:
+    """A line as lines of at most so many columns: it is cut between its fields, which two spaces separate, or else between words.
+
+    A number, a word and a path stay whole, however long they are, and so does a command, which somebody may want to copy.
+    """
+    if len(text) <= width or any(command in text for command in COMMANDS):
+        return text
+    lines: list[str] = []
+    for field in re.split(r"(?<=\S) {2,}(?=\S)", text):
+        joined = f"{lines[-1]}  {field}" if lines else field
+        if lines and len(joined) <= width:
+            lines[-1] = joined
+            continue
+        indent = INDENT * bool(lines)
+        lines += textwrap.wrap(
+            field, width, initial_indent=indent, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
+        )
+    return "\n".join(lines)
+
+
 def metrics_table(scores: Mapping[str, Any], title: str) -> Table:
     """Precision, recall, F1 and number of images of each class."""
     table = Table(title=title, title_justify="left")
-    table.add_column("class")
+    table.add_column("class", overflow="fold")
     for name in ("precision", "recall", "F1", "images"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     per_class = list(scores["per_class"].items())
     for name, row in per_class[:MOST_CLASSES]:
         figures = (f"{row[key]:.3f}" if row["support"] else "-" for key in ("precision", "recall", "f1"))  # no image, no figure
@@ -101,7 +126,7 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     """A table of texts, numbers to the right from the second column on."""
     table = Table(title=title, title_justify="left")
     for number, name in enumerate(header):
-        table.add_column(name, justify="right" if number else "left", overflow="fold")
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=bool(number))  # no number is cut
     for row in rows:
         table.add_row(*row)
     return table

@@ -33,18 +33,32 @@ def test_commit_keeps_its_own_two_files_and_those_of_others(tmp_path: Path) -> N
     assert {path.name for path in tmp_path.iterdir()} == {mine[1], mine[2], *others, "head.json"}
 
 
-@pytest.mark.parametrize(("monitor", "values", "best"), [("val_loss", [3, 1, 1, 2], 2), ("val_accuracy", [0.1, 0.9, 0.9, 0.5], 2)])
-def test_best_epoch_is_the_first_of_equals(tmp_path: Path, monitor: str, values: list[float], best: int) -> None:
-    state = PhaseState()
-    keep = KeepBest(PhaseFiles(tmp_path, "head"), state, monitor, patience=2)
+@pytest.mark.parametrize(
+    ("monitor", "values", "start", "best", "waited"),
+    [
+        ("val_loss", [3, 1, 1, 2], None, 3, 2),
+        ("val_loss", [3, 1, 1.015, 1.03], None, 3, 2),
+        ("val_loss", [3, 1, 1.015, 0.99], 1.01, 4, 0),
+        ("val_loss", [3, 1, 1.015, 2], 1.01, 2, 2),  # what is worse than the beginning is not kept
+        ("val_loss", [3, 1, 1, 2], 0.5, 0, 2),
+        ("val_accuracy", [0.1, 0.9, 0.9, 0.89], None, 3, 2),
+        ("val_accuracy", [0.1, 0.9, 0.9, 0.89], 0.9, 0, 2),
+    ],
+)
+def test_best_epoch_is_the_last_of_those_that_are_as_good(
+    tmp_path: Path, monitor: str, values: list[float], start: float | None, best: int, waited: int
+) -> None:
+    state = PhaseState(best=start)
+    keep = KeepBest(PhaseFiles(tmp_path, "head"), state, monitor, patience=2, start=start)
     keep.set_model(model_of_one())
-    keep.set_params({"epochs": 9})
+    keep.set_params({"epochs": 4})
     for epoch, value in enumerate(values):
         assert not state.done
         keep.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 1.0, monitor: value})
-    assert state == PhaseState(epoch=4, best_epoch=best, best=values[best - 1], trained=values[best - 1], waited=2, done=True)
-    assert keep.model.stop_training
-    assert [path.name for path in tmp_path.glob("*.h5")] == [f"head.best{best}.weights.h5"]
+    lowest = min(values) if monitor == "val_loss" else max(values)
+    assert state == PhaseState(epoch=4, best_epoch=best, best=values[best - 1] if best else start, trained=lowest, waited=waited, done=True)
+    assert bool(getattr(keep.model, "stop_training", False)) is (waited == 2)
+    assert [path.name for path in tmp_path.glob("*.h5")] == [f"head.best{best}.weights.h5"][: 1 if best else 0]
 
 
 def test_history_keeps_other_phases_and_epochs_done(tmp_path: Path) -> None:

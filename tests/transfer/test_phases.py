@@ -125,16 +125,16 @@ def test_the_best_epoch_stays_in_the_model(run: RunFolder, monitor: str, rate: f
     state = go(run, model, epochs=6, rate=rate, monitor=monitor, schedule="constant")
     column = HISTORY_HEADER.index(monitor)
     values = [float(line[column]) for line in history(run)[1:]]
-    best = int(np.argmin(values) if monitor == "val_loss" else np.argmax(values))
+    best = max(at for at, value in enumerate(values) if (value <= 1.02 * min(values) if monitor == "val_loss" else value == max(values)))
     assert (state.epoch, state.best_epoch, state.done) == (6, best + 1, True)
-    assert best + 1 < 6
+    assert monitor == "val_accuracy" or best + 1 < 6
     assert val_loss(model) == pytest.approx(float(history(run)[1 + best][4]), rel=1e-4)
 
 
 def test_patience_ends_the_phase_and_is_remembered(run: RunFolder) -> None:
     # With rate 1e-9 nothing gets better by more than rounding, and val_accuracy not at all.
     state = go(run, small_model(), epochs=9, rate=1e-9, patience=2, monitor="val_accuracy")
-    assert (state.epoch, state.best_epoch, state.waited, state.done) == (3, 1, 2, True)
+    assert (state.epoch, state.best_epoch, state.waited, state.done) == (3, 3, 2, True)  # of equal ones the last
     assert go(run, small_model(), epochs=9, rate=1e-9, patience=2, monitor="val_accuracy") == state
     assert len(history(run)) == 4
 

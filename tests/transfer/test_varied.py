@@ -20,7 +20,7 @@ from tl_keras.transfer.varied import READ_AT_ONCE, require_varied
 from tl_keras.workflows.crossval import crossval
 
 MakeTask = Callable[..., Task]
-BLACK = r"all {} images to learn from are the same once decoded, with pixel values from 0 to 0 of 0 to 255\. Look at the files, such as .*\.png\."
+BLACK = r"all {} images to learn from are the same once decoded, with pixel values from 0 to 0 of 0 to 255\. Look at .*\.png\."
 
 
 def photos(folder: Path, values: list[int]) -> Path:

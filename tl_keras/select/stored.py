@@ -11,6 +11,7 @@ from tl_keras.data.sources import Index
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.memory import require_memory
 from tl_keras.transfer.precision import set_precision
 from tl_keras.transfer.prepare import build, check_pixels, image_size_of, open_frozen, resolve, settle_precision
 from tl_keras.transfer.store import Store, feature_folder
@@ -50,6 +51,7 @@ def open_features(config: Config, index: Index, progress: Progress) -> Opened:
     classifier = build(config, len(index.classes), config.model.weights)
     num_parameters = count_parameters(classifier.trunk)["total"]
     config = resolve(config, classifier, len(index.paths))
+    require_memory(config, classifier)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
     pixels.identify(progress)
     require_varied(pixels, np.arange(len(index.paths)))

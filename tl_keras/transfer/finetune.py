@@ -10,9 +10,10 @@ from tl_keras.models.classifier import Classifier, cut_below, unfreeze, update_s
 from tl_keras.transfer.checkpoints import PhaseState
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.head import train_head
-from tl_keras.transfer.phases import Phase, measure, run_phase
+from tl_keras.transfer.phases import MONITORED, Phase, measure, run_phase
 from tl_keras.transfer.task import POOLED, Task, chosen
 
+# Of flowers, 80 training images gave 0.77 on test with the head alone and 0.76 to 0.79 finetuned, 600 gave 0.845 and 0.93.
 FEW_IMAGES = 100
 
 
@@ -35,8 +36,8 @@ def finetune(task: Task) -> None:
 
 def head_kept(monitor: str, start: float, trained: float) -> str:
     """One line for a finetuning whose epochs were all no better than what it began with."""
-    name = "accuracy" if monitor == "val_accuracy" else "loss"
-    return f"no epoch has a better val {name} than the head before finetuning ({start:.4f}; at best {trained:.4f}): that head is kept"
+    told = f"{start:.4f}; at best {trained:.4f}"
+    return f"no epoch has a better val {MONITORED[monitor]} than the head before finetuning ({told}): that head is kept"
 
 
 def finetune_feed(task: Task, classifier: Classifier) -> Feed:

@@ -33,6 +33,8 @@ from tl_keras.transfer.optimizers import make_optimizer
 from tl_keras.transfer.schedules import cycle_ends, make_schedule
 from tl_keras.transfer.snapshots import KeepSnapshots
 
+MONITORED = {"val_loss": "loss", "val_accuracy": "accuracy"}
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -99,8 +101,8 @@ def run_phase(
 ) -> PhaseState:
     """Train a model through one phase, or what is left of it, and leave the best epoch's weights in it.
 
-    The best epoch is that with the lowest log loss on val, or the highest accuracy there, as `train.monitor` says; of equal ones
-    the first. Where the phase has a `start`, what it began with is epoch 0 and takes part.
+    The best epoch is that with the lowest log loss on val, or the highest accuracy there, as `train.monitor` says, and of those
+    that are as good the last (see `KeepBest`). Where the phase has a `start`, what it began with is epoch 0 and takes part.
 
     Args:
         train: a function of the first epoch (0-based) that returns endless (images, targets, weights) batches.
@@ -119,13 +121,13 @@ def run_phase(
     folder.mkdir(exist_ok=True)
     files = PhaseFiles(folder, phase.name)
     state, start = files.read(), model.get_weights()
-    if phase.start is not None and state.best is None:
-        state.best = phase.start[config.monitor]
+    begun = None if phase.start is None else phase.start[config.monitor]
+    state.best = begun if state.best is None else state.best
     bar = Bar(phase.name, phase.steps(config.batch_size), progress)
     history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress, phase.start)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
     # SaveState sees the weights that train; those after the swap the averaged ones, which val saw. KeepBest commits the epoch.
-    stop, best = StopAfterInterrupt(), KeepBest(files, state, config.monitor, phase.patience)
+    stop, best = StopAfterInterrupt(), KeepBest(files, state, config.monitor, phase.patience, begun)
     kept = [CheckFinite(phase.name), *_keep_snapshots(phase, config, run), best]
     callbacks = [LogLossOfVal(), stop, bar, KeyDropout(), SaveState(files), *swap, history, *kept]
     try:
@@ -135,6 +137,8 @@ def run_phase(
                 model.load_weights(files.state(state.epoch))
             with noted_interrupts(stop):
                 _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
+            if state.best_epoch:
+                progress.line(f"{phase.name}: epoch {state.best_epoch} is kept, with val {MONITORED[config.monitor]} {state.best:.4f}")
     finally:
         bar.close()
         _restore_best(model, files, start)

@@ -30,6 +30,7 @@ from tl_keras.run_folder import CHECKPOINTS, SCRATCH, RunFolder, write_json
 from tl_keras.transfer import defaults
 from tl_keras.transfer.features import SHARD_ROWS, FrozenFeatures
 from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.transfer.memory import require_memory
 from tl_keras.transfer.precision import WORTH_S, Choice, candidate, compare, remember, remembered, set_precision
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.task import POOLED, Task, chosen, num_views, tail_of
@@ -49,6 +50,7 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     split = dataset.cut(index, config.data, {})  # a class that is too small is said before hours of computing
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
+    require_memory(config, classifier)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
     pixels.identify(progress)
     if index.ids is not None:  # a run that goes on

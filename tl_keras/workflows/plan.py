@@ -1,13 +1,13 @@
 """What a training would do: its settings, splits and phases, and an estimate of time and memory, measured here.
 
-The estimate runs one batch of random numbers through each phase on a network that is thrown away; nothing is written, and
-features that are stored already make the training faster than it says.
+Shapes say first whether memory will do. Where it will, the estimate runs one batch of random numbers, or the part of one that
+surely fits, through each phase on a network that is thrown away; nothing is written, and features that are stored already make
+the training faster than it says.
 """
 
-import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +23,7 @@ from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
 from tl_keras.progress import Progress
 from tl_keras.transfer.features import row_bytes
+from tl_keras.transfer.memory import available_bytes, bytes_needed, require_memory
 from tl_keras.transfer.phases import Phase, compile_model
 from tl_keras.transfer.prepare import build, image_size_of, resolve
 from tl_keras.transfer.task import chosen, num_views
@@ -30,6 +31,7 @@ from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import open_images, set_up
 
 DECODED_FOR_ESTIMATE = 32
+REALLY_TAKEN = 4  # times what shapes say is taken at least: 1.2 to 3.6 was measured where a batch takes more than its network's weights
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,11 @@ class Plan:
 
 
 def make_plan(config: Config, progress: Progress) -> Plan:
-    """Resolve a configuration, cut its splits (taking every file for readable) and time one batch of each phase."""
+    """Resolve a configuration, cut its splits (taking every file for readable) and time one batch of each phase.
+
+    Raises:
+        UserError: what would stop the training before it begins, memory that will not do among it.
+    """
     set_up(config.runtime)
     index = open_images(config.data, progress)
     config = with_best_backbone(config, index, None, progress)
@@ -59,17 +65,29 @@ def make_plan(config: Config, progress: Progress) -> Plan:
     classifier = build(config, len(index.classes), config.model.weights)
     num_train = int((split == "train").sum())
     config = resolve(config, classifier, num_train)
+    require_memory(config, classifier)
+    needed = bytes_needed(config, classifier)
     with progress.bar("timing one batch of each phase", 2) as advance:
         decode = decode_seconds(index, config)
         advance(1)
-        phases = list(phase_rows(config, classifier, num_train, len(index.paths)))
+        phases = list(phase_rows(config, classifier, num_train, len(index.paths), share_that_fits(needed)))
     seconds = decode + sum(estimate for _, estimate in phases)
     table = [
         (name, *(str(int((index.labels[split == part] == label).sum())) for part in ("train", "val", "test")))
         for label, name in enumerate(index.classes)
     ]
     disk = disk_gb(config, classifier, num_train, len(index.paths))
-    return Plan(config, table, [row for row, _ in phases], seconds, peak_memory_gb(), disk)
+    return Plan(config, table, [row for row, _ in phases], seconds, max(peak_memory_gb(), max(needed.values()) / 1e9), disk)
+
+
+def share_that_fits(needed: Mapping[str, int]) -> float:
+    """The part of a batch that is safe to run for an estimate, in (0, 1].
+
+    Args:
+        needed: what phases take at least, see `memory.bytes_needed`.
+    """
+    free = available_bytes()
+    return 1.0 if free is None else min(1.0, free / (REALLY_TAKEN * max(needed.values())))
 
 
 def disk_gb(config: Config, classifier: Classifier, num_train: int, num_images: int) -> float:
@@ -97,11 +115,12 @@ def decode_seconds(index: Index, config: Config) -> float:
     return (time.perf_counter() - started) / len(rows) * len(index.paths)
 
 
-def phase_rows(config: Config, classifier: Classifier, num_train: int, num_images: int) -> Any:
-    """Yield (row of texts, seconds) for each phase of a mode."""
+def phase_rows(config: Config, classifier: Classifier, num_train: int, num_images: int, share: float = 1.0) -> Any:
+    """Yield (row of texts, seconds) for each phase of a mode, from a share of a batch."""
     train = config.train
-    batches = -(-num_images // train.batch_size)
-    forward = timed(lambda pixels: classifier.trunk(pixels, training=False), classifier.trunk, train.batch_size)
+    batches, size = -(-num_images // train.batch_size), max(1, int(share * train.batch_size))
+    whole = train.batch_size / size
+    forward = whole * timed(lambda pixels: classifier.trunk(pixels, training=False), classifier.trunk, size)
     if config.mode in ("extract", "finetune"):
         unfreeze(classifier, None, freeze_batchnorm=True)
         batches += -(-num_train // train.batch_size) * num_views(config)
@@ -114,8 +133,8 @@ def phase_rows(config: Config, classifier: Classifier, num_train: int, num_image
         cut = cut_below(classifier, chosen(train.unfreeze_from)) if config.mode == "finetune" else None
         model = classifier.model if cut is None else cut[1]
         compile_model(model, phase, train)
-        targets = np.eye(model.output.shape[-1], dtype=np.float32)[np.zeros(train.batch_size, int)]
-        step = timed(lambda inputs: model.train_on_batch(inputs, targets), model, train.batch_size, compiled=True)
+        targets = np.eye(model.output.shape[-1], dtype=np.float32)[np.zeros(size, int)]
+        step = whole * timed(lambda inputs: model.train_on_batch(inputs, targets), model, size, compiled=True)
         steps = phase.steps(train.batch_size) * phase.epochs
         yield phase_row(config.mode, classifier, phase.epochs, steps, step * steps)
 
@@ -146,6 +165,10 @@ def phase_row(name: str, classifier: Classifier, epochs: int, steps: int, second
 
 
 def peak_memory_gb() -> float:
-    """Peak resident memory of this process so far, in GB."""
+    """Peak resident memory of this process so far, in GB; 0 where the system does not tell, as Windows."""
+    try:
+        import resource
+    except ImportError:
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e9 if sys.platform == "darwin" else 1e6)

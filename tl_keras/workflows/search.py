@@ -15,7 +15,7 @@ from tl_keras.config_file import to_yaml, with_settings
 from tl_keras.data import dataset
 from tl_keras.data.sources import Index
 from tl_keras.errors import UserError
-from tl_keras.progress import Progress
+from tl_keras.progress import BarsOnly, Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.distributed import serve
 from tl_keras.select.space import Dimension, read_space
@@ -23,6 +23,7 @@ from tl_keras.select.study import DIRECTIONS, Outcome, best, importance, outcome
 from tl_keras.select.trial import HeadTrials
 from tl_keras.select.trials_picture import draw_trials, write_hparams
 from tl_keras.transfer.head import solves_exactly
+from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.search_chief import chief_place, hand_out_trials
 from tl_keras.workflows.search_study import (
@@ -37,6 +38,7 @@ from tl_keras.workflows.search_study import (
     tell_what_is_left,
     tell_what_is_there,
     told,
+    trials_bar,
     write_trials,
 )
 from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
@@ -83,6 +85,8 @@ def search(
             names.write_json(run / names.ENVIRONMENT, environment())
             trials = Trials(config, index, run, progress)
             baseline = trials(BASELINE, {}, 1.0)
+            objective = config.search.objective
+            progress.line(f"as it stands  {objective} {baseline[objective]:.4f}, which the trials are to beat")
         if chief is None:
             found = run_trials(config, space, study, trials, run, progress)
         else:
@@ -98,7 +102,7 @@ class Trials:
 
     def __init__(self, config: Config, index: Index, run: RunFolder, progress: Progress) -> None:
         self._config, self._run, self._progress = config, run, progress
-        self._heads = HeadTrials(index, Progress())
+        self._heads = HeadTrials(index, BarsOnly(progress))  # a pass over the images takes a while; what it says, each trial would
 
     def __call__(self, trial: str, settings: Mapping[str, Any], share: float) -> dict[str, float]:
         """Return `val_loss` and `val_accuracy` of the configuration with these settings."""
@@ -122,7 +126,9 @@ class Trials:
                 metrics = train(config, folder.path, scored=("val",))
                 names.write_json(folder / ASKED, asked)
                 return metrics
-            except tf.errors.ResourceExhaustedError:
+            except (tf.errors.ResourceExhaustedError, TooLittleMemoryError) as error:
+                if isinstance(error, TooLittleMemoryError) and not error.by_step:
+                    raise  # a smaller batch would not help
                 if config.train.batch_size == 1:
                     raise UserError("memory does not hold a batch of one image.") from None
                 half = config.train.batch_size // 2
@@ -140,9 +146,11 @@ def run_trials(
     def tell(outcome: Outcome) -> None:
         progress.line(told(outcome, wanted.objective))
         keep_best(run, outcomes(oracle, space, wanted.max_epochs), wanted.objective, wanted.keep_models)
+        advance(1)
 
     try:
-        run_study(oracle, space, trials, tell, tuner_id="tuner0", max_epochs=wanted.max_epochs)
+        with trials_bar(progress, outcomes(oracle, space, wanted.max_epochs), wanted) as advance:
+            run_study(oracle, space, trials, tell, tuner_id="tuner0", max_epochs=wanted.max_epochs)
     finally:
         write_trials(run / names.TRIALS, outcomes(oracle, space, wanted.max_epochs), space)
     tell_what_is_left(oracle, config, progress)

@@ -20,7 +20,7 @@ from tl_keras.select.local_workers import LocalWorkers, usable_cpus, visible_gpu
 from tl_keras.select.place import LOCALHOST, TUNER_ID, Address, Place, place_in
 from tl_keras.select.space import Dimension
 from tl_keras.select.study import Outcome, outcome_of, outcomes
-from tl_keras.workflows.search_study import keep_best, open_wanted, tell_what_is_left, tell_what_is_there, told, write_trials
+from tl_keras.workflows.search_study import keep_best, open_wanted, tell_what_is_left, tell_what_is_there, told, trials_bar, write_trials
 
 LOGS = "workers"  # what each worker of this machine wrote
 
@@ -53,6 +53,7 @@ def hand_out_trials(
     def tell(trial: Any, worker: str) -> None:
         progress.line(f"{told(outcome_of(trial, space, wanted.max_epochs), wanted.objective)}  {worker}")
         keep_best(run, ended(), wanted.objective, wanted.keep_models)
+        advance(1)
 
     tell_what_is_there(outcomes(oracle, space, wanted.max_epochs), config, progress)
     chief.open(oracle, study.name)
@@ -61,8 +62,9 @@ def hand_out_trials(
             for number in range(0 if chief.is_over() else workers):
                 place = Place(f"{names_begin}{number + 1}", chief.address)
                 team.start(place.name, place.variables() | share_of_machine(config, number, workers))
-            progress.line(f"chief at {chief.address}, with {len(team)} workers on this machine")
-            attend(chief, team, tell, progress.line, how=shlex.join(command[1:]))
+            progress.line(f"chief at {chief.address}, with {len(team)} workers on this machine; they take a while to start")
+            with trials_bar(progress, ended(), wanted) as advance:
+                attend(chief, team, tell, progress.line, how=shlex.join(command[1:]))
     finally:
         write_trials(run / names.TRIALS, outcomes(oracle, space, wanted.max_epochs), space)
     tell_what_is_left(oracle, config, progress)

@@ -5,13 +5,14 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tl_keras import __version__
 from tl_keras import run_folder as names
-from tl_keras.config import Config
+from tl_keras.config import Config, SearchConfig
 from tl_keras.data.sources import Index
 from tl_keras.errors import RunFolderError
 from tl_keras.progress import Progress
@@ -64,6 +65,14 @@ def tell_what_is_there(found: Sequence[Outcome], config: Config, progress: Progr
     """Say how far a study has come before it goes on."""
     if found:
         progress.line(f"{len(found)} of at most {config.search.max_trials} trials ended before and are not run again")
+
+
+@contextmanager
+def trials_bar(progress: Progress, found: Sequence[Outcome], wanted: SearchConfig) -> Iterator[Callable[[int], None]]:
+    """A bar that is told of each trial that ends, and has those that ended before; hyperband and a grid may end before it does."""
+    with progress.bar("trials", wanted.max_trials) as advance:
+        advance(len(found))
+        yield advance
 
 
 def tell_what_is_left(oracle: Any, config: Config, progress: Progress) -> None:
