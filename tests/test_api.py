@@ -4,6 +4,7 @@ import inspect
 import pydoc
 import subprocess
 import sys
+from io import StringIO
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -11,11 +12,13 @@ from rich.console import Console
 
 import tl_keras
 from tl_keras import api
+from tl_keras.config import Config
 from tl_keras.console import ConsoleProgress
 from tl_keras.errors import BackboneError, ConfigError, DataError, RunFolderError
 from tl_keras.notebook import NotebookProgress
 from tl_keras.progress import Progress
 from tl_keras.short_forms import FORMS_OF, SHORT_FORMS
+from tl_keras.stepwise import StepwiseProgress
 
 MAKERS = {"train": "finetune", "rank": "rank", "search": "search", "crossval": "crossval", "ensemble": "ensemble"}
 FUNCTIONS = (*MAKERS, "evaluate", "predict", "export")
@@ -68,6 +71,7 @@ def test_a_function_takes_the_short_forms_of_its_mode(name, mode):
         ("evaluate", {"run_dir": "R", "source": "x"}, "evaluate(): there is no argument 'source'."),
         ("train", {"epochs": 0}, "epochs: train.epochs: got 0, expected an integer >= 1, or null."),
         ("train", {"mode": "rank"}, "mode: got 'rank', expected one of extract, finetune, pretrain."),
+        ("train", {"config": Config(mode="rank")}, "mode: got 'rank', expected one of extract, finetune, pretrain."),
         ("train", {"mode": "extract", "epochs": 5}, "epochs: does nothing where only a head is trained."),
         ("search", {"learning_rate": 1e-3}, "set search.trial=finetune"),
         ("train", {"settings": {"lr": 1}}, "settings: unknown key 'lr'. Did you mean 'train.learning_rate'?"),
@@ -181,3 +185,25 @@ def test_a_notebook_has_lines_and_a_bar_that_goes_away(monkeypatch, capsys):
         advance(2)
     assert capsys.readouterr().out == "val accuracy 0.9\n"
     assert shown == [f"predict {'░' * 30} 0/4", f"predict {'█' * 15}{'░' * 15} 2/4", f"predict {'█' * 30} 4/4", ""]
+
+
+def test_a_loop_that_is_driven_from_outside_shows_its_bar_only_while_it_computes():
+    file = StringIO()
+    progress = StepwiseProgress(file)
+
+    def batches():
+        with progress.bar("predict", 4) as advance:
+            for _ in range(2):
+                yield from range(2)
+                advance(2)
+
+    found = progress.wiped_before_each(batches())
+    next(found)
+    begun = f"predict {'░' * 30} 0/4\r\x1b[K"
+    assert file.getvalue() == begun
+    next(found)
+    assert file.getvalue() == begun  # nothing is computed
+    next(found)
+    assert file.getvalue() == f"{begun}predict {'█' * 15}{'░' * 15} 2/4\r\x1b[K"
+    assert list(found) == [1]
+    assert file.getvalue().endswith("2/4\r\x1b[K")

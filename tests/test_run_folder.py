@@ -141,6 +141,12 @@ def test_undo_removes_what_was_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_whose_name_is_not_utf_8_is_refused_where_that_will_not_do(tmp_path):
+    RunFolder(tmp_path / "rün").require_utf8("KerasTuner")
+    with pytest.raises(RunFolderError, match=r"the name of this folder is not UTF-8, which KerasTuner needs\. Give another --run-dir"):
+        RunFolder(tmp_path / os.fsdecode(b"r\xfcn")).require_utf8("KerasTuner")
+
+
 def test_undo_keeps_what_another_run_has_made_meanwhile(tmp_path):
     run = RunFolder(tmp_path / "deep" / "run")
     made = run.start()

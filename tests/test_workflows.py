@@ -2,14 +2,23 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tl_keras import run
+from tl_keras.config import Config, DataConfig
+from tl_keras.data import dataset
+from tl_keras.deploy.export import Agreement
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.workflows import setting_up
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 CASES = {
@@ -44,6 +53,69 @@ def test_a_weights_file_goes_through_every_mode(name, dozen, tmp_path):
     frozen, tuned = (json.loads((tmp_path / mode / "metrics.json").read_text())["parameters"] for mode in ("extract", "finetune"))
     assert frozen["total"] == tuned["total"]
     assert frozen["trainable"] < tuned["trainable"] < tuned["total"]
+
+
+class Heard(Progress):
+    def __init__(self):
+        self.lines = []
+
+    def line(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture
+def deep_greys(tmp_path):
+    """Class folders of 12-bit greys in 16-bit files."""
+    for name in ("cat", "dog"):
+        (tmp_path / "deep" / name).mkdir(parents=True)
+        for number in range(3):
+            grey = np.random.default_rng(number).integers(0, 4096, (8, 8), np.uint16)
+            Image.fromarray(grey).save(tmp_path / "deep" / name / f"{number}.png")
+    return tmp_path / "deep"
+
+
+def test_dark_greys_are_told_before_any_work_and_scaled_in_every_mode(deep_greys):
+    data = DataConfig(source=str(deep_greys), bit_depth=12)
+    heard = Heard()
+    index = setting_up.open_images(data, heard)
+    assert heard.lines == []
+    setting_up.open_images(data.model_copy(update={"bit_depth": 16}), heard)
+    assert len(heard.lines) == 1
+    assert heard.lines[0].endswith("makes almost black. Set data.bit_depth=12.")
+    bright = dataset.open_pixels(index, data, (8, 8)).read(np.arange(6))
+    assert bright.max() > 250
+    seen = []
+
+    def model(pixels, training):
+        seen.append(pixels)
+        return tf.zeros((len(pixels), 2))
+
+    trained = SimpleNamespace(model=model, image_size=(8, 8), index=index, config=SimpleNamespace(data=data))
+    files = [index.root / path for path in index.paths]
+    assert len(sys.modules["tl_keras.workflows.predict"]._predict_batch(trained, files)) == 6
+    np.testing.assert_array_equal(seen[0], bright)
+
+
+@pytest.mark.parametrize("kinds", [("BMP", "TIFF"), ("BMP", "TIFF", "PNG")])
+def test_an_export_says_what_it_will_refuse(kinds, tmp_path, monkeypatch):
+    module = sys.modules["tl_keras.workflows.export"]
+    for kind in kinds:
+        image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
+        image.convert("1" if kind == "BMP" else "RGB").save(tmp_path / f"{kind}.jpg", kind)
+    index = SimpleNamespace(paths=[f"{kind}.jpg" for kind in kinds], classes=("a", "b"))
+    trained = SimpleNamespace(run=RunFolder(tmp_path), config=Config(mode="extract"), model=None, index=index, split=["test"] * len(kinds))
+    monkeypatch.setattr(module, "open_run", lambda _: trained)
+    compared = {"PNG": {"float": 0.0, "uint8": 0.0, "bytes": 0.0}}.get(kinds[-1], {"float": 0.0, "uint8": 0.0})
+    monkeypatch.setattr(module.exporting, "export_saved_model", lambda *_: Agreement(compared, {}))
+    (tmp_path / "export").mkdir()
+    heard = Heard()
+    result = module.export(tmp_path, source=str(tmp_path), progress=heard)
+    lines = [f"the signature 'bytes' will refuse 2 of {len(kinds)} test images, which TensorFlow does not decode: 1 1-bit BMP, 1 TIFF"]
+    if "PNG" not in kinds:
+        lines.append("no test image is left to compare that signature on; the two that take pixels are compared")
+    assert heard.lines[:-1] == lines
+    assert [Path(file).name for file in result["images"]] == (["PNG.jpg"] if "PNG" in kinds else ["BMP.jpg", "TIFF.jpg"])
+    assert json.loads((tmp_path / "export" / "parity.json").read_text())["refused_by_bytes"]["kinds"] == {"1-bit BMP": 1, "TIFF": 1}
 
 
 class Quarters(tf.Module):

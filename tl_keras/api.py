@@ -7,6 +7,7 @@ watches: in a terminal and in a notebook. To have none, pass `progress=Progress(
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
 from itertools import chain
@@ -21,6 +22,7 @@ from tl_keras.launch import check_files, check_images, check_names, check_run, i
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, setting_named, settings_called
+from tl_keras.stepwise import StepwiseProgress
 
 if TYPE_CHECKING:
     from tl_keras.data.sources import Index
@@ -299,8 +301,10 @@ def predict(run_dir: Path | str, paths: Path | str | Iterable[Path | str], *, pr
     run = run_of(run_dir)
     check_run(run)
     check_files(words)
-    workflows, progress = begin(None, progress)
+    steps = None if progress is not None else steps_in_terminal()
+    workflows, progress = begin(None, steps or progress)
     found: Iterator[Prediction] = workflows.predict(run, words, progress=progress)
+    found = found if steps is None else steps.wiped_before_each(found)
     return chain([first for first in [next(found, None)] if first is not None], found)  # the first batch shows what is wrong
 
 
@@ -375,9 +379,10 @@ def prepare(
             raise ConfigError("resume: goes on with the settings of the run in run_dir. Give run_dir, and no settings.")
         check_images(None if moved is None else str(moved))
         return stored_config(run_of(run_dir), modes), run_of(run_dir)
-    wanted = mode or (base.mode if base is not None and base.mode in modes else "finetune" if "finetune" in modes else modes[0])
+    default = "finetune" if "finetune" in modes else modes[0]
+    wanted = mode or (base.mode if base is not None and len(modes) > 1 else default)
     if wanted not in modes:
-        raise ConfigError(f"mode: got {mode!r}, expected one of {', '.join(modes)}.")
+        raise ConfigError(f"mode: got {wanted!r}, expected one of {', '.join(modes)}.")
     as_it_is = base is not None and base.mode == wanted and not short and not settings
     config = base if base is not None and as_it_is else make_config(wanted, base, short, settings or {})
     refuse_idle(config, {name: SHORT_FORMS[name].setting for name in short if name in SHORT_FORMS})
@@ -391,6 +396,11 @@ def prepare(
 def begin(config: Config | None, progress: Progress | None) -> tuple[Any, Progress]:
     """Import TensorFlow without its noise, and find out who hears of the progress."""
     return import_workflows(config), listener() if progress is None else progress
+
+
+def steps_in_terminal() -> StepwiseProgress | None:
+    """A terminal for the progress of a loop that the caller drives, if somebody watches one."""
+    return StepwiseProgress(sys.stderr) if sys.stderr is not None and sys.stderr.isatty() else None
 
 
 def listener() -> Progress:

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from tl_keras import __version__
+from tl_keras import __version__, run_folder
 from tl_keras.errors import ConfigError
 from tl_keras.short_forms import FORMS_OF, MOST_MEANT, SHORT_FORMS, either, flag_of, nearest, normal, setting_named, settings_called
 
-RUNS = Path("saved_models")
+RUNS = Path(run_folder.RUNS)
 DESCRIPTION = "Transfer learning for images: from a folder of labelled images to a verified classifier."
 MODE_HELP = (
     "extract: train a head on the frozen backbone; finetune: then train its upper stages too; "

@@ -14,14 +14,13 @@ from tl_keras.arguments import RUNS, TRAININGS
 from tl_keras.errors import BackboneError, ConfigError, DataError
 from tl_keras.models.backbone_names import check_backbone, short_name
 from tl_keras.quiet import quiet
-from tl_keras.run_folder import CONFIG, RunFolder
+from tl_keras.run_folder import CONFIG, RunFolder, open_text
 
 if TYPE_CHECKING:
     from tl_keras.config import Config
 
 CACHED = "cached"  # among the candidates of a ranking: each backbone whose weights lie on this machine
 KINDS_OF_WEIGHTS = ("pretrained", "imagenet", "none")  # other than files
-FEW_FILES = 20_000
 OF_STEPS = ("train.epochs", "train.learning_rate")  # which do nothing where a head alone is trained
 TRAINED_BY = {"search": "search.trial", "crossval": "crossval.training"}  # the setting that says what is trained
 
@@ -32,7 +31,9 @@ def new_run_dir(config: "Config") -> Path:
     if config.mode == "ensemble":  # of runs, which have data of their own
         return RUNS / "-".join([config.mode, config.ensemble.method, stamp])
     backbone = [] if config.mode == "rank" else [short_name(config.model.backbone)]
-    return RUNS / "-".join([config.mode, *backbone, Path(config.data.source).name or "data", stamp])
+    data = Path(config.data.source).name or Path(config.data.source).resolve().name  # of '.'
+    data = "".join(letter if letter.isprintable() else "_" for letter in data)  # bytes that are not UTF-8 are not, either
+    return RUNS / "-".join([config.mode, *backbone, data or "data", stamp])
 
 
 def refuse_idle(config: "Config", given: Mapping[str, str]) -> None:
@@ -55,39 +56,23 @@ def check_names(config: "Config") -> None:
     """Look whether the images, backbones and weights that a configuration names are there.
 
     Raises:
-        DataError: `data.source` is not there, or, where that is found out in no time, cannot be learned from.
+        DataError: `data.source` is not there, or its folders are not arranged for training.
         BackboneError: a backbone or a file of weights is not there.
         ConfigError: a member of an ensemble is not there.
     """
     from tl_keras.config import AUTO
-    from tl_keras.data.sources import check_source, open_source
+    from tl_keras.data.sources import check_layout_of
     from tl_keras.select.member_names import runs_among
 
     asked = {"rank": config.rank.candidates, "ensemble": config.ensemble.members}.get(config.mode, (config.model.backbone,))
     if not (config.mode == "ensemble" and runs_among(asked)):  # which have images of their own
-        check_source(config.data)
-        if holds_few_files(Path(config.data.source).expanduser()):
-            open_source(config.data)
+        check_layout_of(config.data)
         for name in asked:
             if name not in (AUTO, CACHED):
                 check_backbone(name)
     weights = config.model.weights
     if weights not in KINDS_OF_WEIGHTS and not Path(weights).expanduser().is_file():
         raise BackboneError(f"{weights}: there is no such file of weights. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")
-
-
-def holds_few_files(folder: Path) -> bool:
-    """Whether a folder is searched in no time, so that this may be done once more later; not one that TFDS prepared."""
-    from tl_keras.data.unpack import is_prepared_tfds
-
-    if not folder.is_dir() or is_prepared_tfds(folder):
-        return False
-    count = 0
-    for _, _, files in os.walk(folder):
-        count += len(files)
-        if count > FEW_FILES:
-            return False
-    return True
 
 
 def check_images(data: str | None) -> None:
@@ -139,7 +124,8 @@ def stored_config(run_dir: Path, modes: Sequence[str]) -> "Config":
     file = run_dir / CONFIG
     if not file.is_file():
         raise ConfigError(f"--run-dir: {run_dir} holds nothing to resume. Start it without --resume.")
-    config = from_yaml(file.read_text(encoding="utf-8"), str(file))
+    with open_text(file) as text:
+        config = from_yaml(text.read(), str(file))
     if config.mode not in modes:
         raise ConfigError(f"--mode: got '{modes[0]}', but {run_dir} holds an interrupted run of mode '{config.mode}'.")
     if config.mode in TRAININGS:

@@ -214,6 +214,15 @@ class RunFolder:
                 "Give another --run-dir; a training, search or crossval that was interrupted goes on with --resume."
             )
 
+    def require_utf8(self, for_what: str) -> None:
+        """Raise RunFolderError where the name of this folder is not UTF-8, for parts that take no other."""
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError as error:
+            raise RunFolderError(
+                f"{self.path}: the name of this folder is not UTF-8, which {for_what} needs. Give another --run-dir."
+            ) from error
+
     def start(self) -> tuple[Path, ...]:
         """Make the folder for a new run.
 

@@ -15,6 +15,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageFile, ImageOps, PngImagePlugin, features
 
+from tl_keras.config import DataConfig
 from tl_keras.data import images
 from tl_keras.errors import BadImageError
 
@@ -114,7 +115,7 @@ def test_decode_keeps_the_upper_byte_of_a_16_bit_tiff():
 @pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "floating-point numbers"), (np.int32, "32-bit or signed integers")])
 def test_decode_refuses_pixels_without_a_known_range(dtype, kind):
     data = encode(Image.fromarray(np.array([[-1000, 3071]], dtype)), "TIFF")
-    reason = rf"^a: its pixels are {kind} \(-1000 to 3071 here\), of which nobody knows what is white\. Scale .* with 8 bits\.$"
+    reason = rf"^a: its pixels are {kind} \(-1000 to 3071 here\), of which nobody knows what is white\. Scale .* with 8 bits$"
     with pytest.raises(BadImageError, match=reason):
         images.decode(data, "a")
 
@@ -136,6 +137,11 @@ def test_decode_scales_greys_of_fewer_bits(kind, bit_depth):
 def test_decode_scales_nothing_but_16_bit_greys():
     for data in (encode(Image.fromarray(PIXELS), "PNG"), png(np.arange(0, 60_000, 5_000).reshape(2, 2, 3), 16, 2)):
         np.testing.assert_array_equal(images.decode(data, "a", images.Decoding(bit_depth=12)), images.decode(data, "a"))
+
+
+def test_decoding_without_settings_is_that_of_the_default_settings():
+    assert images.Decoding.of(DataConfig()) == images.DEFAULT
+    assert images.Decoding.of(DataConfig(bit_depth=12, max_megapixels=500)) == images.Decoding(12, 500)
 
 
 def test_the_bit_depth_is_part_of_what_pixels_are_known_by():
@@ -161,7 +167,7 @@ def test_decode_reads_avif(orientation):
 
 def test_decode_says_how_to_read_heic(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(BadImageError, match=r"^a: is a HEIC image, which pillow-heif reads\. Install it: pip install pillow-heif\.$"):
+    with pytest.raises(BadImageError, match=r"^a: is a HEIC image, which pillow-heif reads\. Install it: pip install pillow-heif$"):
         images.decode(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a")
 
 
@@ -234,6 +240,12 @@ def test_decode_turns_an_image_upright(kind, orientation):
     np.testing.assert_allclose(decoded[4::8, 4::8], upright[4::8, 4::8], atol=60)
 
 
+@pytest.mark.parametrize("tag", [{274: 6}, {700: b'<x tiff:Orientation="6"/>'}])
+def test_decode_turns_a_tiff_by_its_tag_or_its_xmp(tag):
+    data = encode(Image.fromarray(PIXELS), "TIFF", tiffinfo=tag)
+    np.testing.assert_array_equal(images.decode(data, "a"), images._upright(PIXELS, 6))
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_upright_agrees_with_pillow(orientation):
     image = Image.fromarray(PIXELS)
@@ -265,9 +277,12 @@ def test_decode_refuses_a_truncated_file(kind):
         images.decode(data[: len(data) * 3 // 4], "a")
 
 
-def test_decode_refuses_what_is_larger_than_allowed():
-    data = encode(Image.new("1", (200, 100)), "PNG")
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_decode_refuses_what_is_larger_than_allowed(kind, monkeypatch):
+    monkeypatch.setattr(images, "WHOLE_JPEG", 20_000)
+    data = encode(Image.new("1", (200, 100)), kind)
     assert images.decode(data, "a", images.Decoding(max_megapixels=0.02)).shape == (100, 200, 3)
+    monkeypatch.setattr(images, "WHOLE_JPEG", 100)  # what the file has is counted, not what would be decoded of it
     with pytest.raises(BadImageError, match=r"^a: has 0.02 megapixels \(200 x 100\), more than data\.max_megapixels=0\.01\. Raise it"):
         images.decode(data, "a", images.Decoding(max_megapixels=0.01))
 

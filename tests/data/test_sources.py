@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tl_keras.config import DataConfig
-from tl_keras.data.sources import check_source, open_labelled, open_source, scan_folder
+from tl_keras.data import sources, walk
+from tl_keras.data.sources import check_layout_of, check_source, open_labelled, open_source, scan_folder
 from tl_keras.errors import DataError
 
 
@@ -258,7 +259,19 @@ def test_one_folder_too_high(tmp_path):
 def test_a_class_without_images(tmp_path):
     class_folders(tmp_path, "a", "b")
     touch(tmp_path, "c/readme.txt")
-    assert error_of(tmp_path) == f"{tmp_path}: class 'c' has no image. Add images, or take the folder away."
+    assert error_of(tmp_path) == f"{tmp_path}: class 'c' has no image (found 1 file ending in '.txt'). Add images, or take the folder away."
+
+
+def test_a_class_of_heic_files_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "reads_heic", lambda: False)
+    monkeypatch.setattr(walk, "reads_heic", lambda: False)
+    class_folders(tmp_path, "a", "b")
+    touch(tmp_path, "c/0")
+    (tmp_path / "c/0").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    assert error_of(tmp_path) == (
+        f"{tmp_path}: class 'c' has no image (found 1 file ending in '.heic'). Add images, or take the folder away. "
+        "To read .heic: pip install pillow-heif."
+    )
 
 
 def test_empty_folder(tmp_path):
@@ -333,6 +346,16 @@ def test_a_source_is_checked_without_tensorflow(tmp_path):
     assert answers[5].startswith("photos/a/0.png: is a file.")
     assert answers[6].startswith("Photos: no such folder. Did you mean 'photos'?")
     assert answers[7].startswith("../nothing: no such folder. Give a folder")
+
+
+def test_a_layout_is_checked_without_reading_the_class_folders(tmp_path, monkeypatch):
+    class_folders(tmp_path / "good", "train/a", "train/b", "test/a", "test/b")
+    class_folders(tmp_path / "bad", "one")
+    monkeypatch.setattr(sources, "files_below", lambda *_: pytest.fail("read"))
+    for source in ("digits", str(tmp_path / "good")):
+        check_layout_of(DataConfig(source=source))
+    with pytest.raises(DataError, match="one class only"):
+        check_layout_of(DataConfig(source=str(tmp_path / "bad")))
 
 
 def test_a_set_that_may_be_fetched_is_not_refused_early():

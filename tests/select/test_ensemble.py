@@ -342,6 +342,7 @@ def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], photos: Pat
         ("cut", {"image_size": 16, "split_seed": 1}, "was trained on other images, classes or splits"),
         ("size", {"image_size": 20}, "takes images of 20x20 by crop"),
         ("resize", {"image_size": 16, "resize": "stretch"}, "takes images of 16x16 by stretch"),
+        ("depth", {"image_size": 16, "bit_depth": 12}, "depth: sees 16-bit greys with data.bit_depth=12, and .*first with 16;"),
     ):
         workflows.train(Config.model_validate({"mode": "extract", "data": {"source": str(photos)} | data}), tmp_path / name)
         with pytest.raises(RunFolderError, match=words):

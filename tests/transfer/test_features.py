@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tl_keras.config import AugmentConfig, ModelConfig
-from tl_keras.data import pipeline
+from tl_keras.data import images, pipeline
 from tl_keras.data.pipeline import Pixels
 from tl_keras.errors import StoreError
 from tl_keras.models.backbone_loading import build_backbone
@@ -225,13 +225,14 @@ def test_more_views_reuse_the_fewer(classifier: Classifier, store: Store, photos
     assert fewer.seen == []
 
 
-@pytest.mark.parametrize("part", ["size", "resize", "weights", "augment"])
+@pytest.mark.parametrize("part", ["size", "resize", "depth", "weights", "augment"])
 def test_another_contract_is_another_key(classifier: Classifier, store: Store, photos: Path, part: str) -> None:
     compute(frozen_of(store, trunk_of(classifier), open_pixels(photos)), ALL, SOME)
     other = build(24 if part == "size" else 16)
     if part == "weights":
         other.model.set_weights([weight * 1.01 for weight in other.model.get_weights()])
     pixels = open_pixels(photos, size=24 if part == "size" else 16, resize="stretch" if part == "resize" else "crop")
+    pixels.decoding = images.Decoding(12 if part == "depth" else 16)
     trunk = trunk_of(other)
     augment = AugmentConfig(random_resized_crop=None, rotation_range=45) if part == "augment" else FLIP
     frozen = compute(frozen_of(store, trunk, pixels, augment), ALL, SOME)

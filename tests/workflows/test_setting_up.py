@@ -55,4 +55,4 @@ def test_a_run_may_lie_among_its_images(mode, photo_folder, monkeypatch):
 def test_a_folder_that_is_taken_is_refused_before_the_images_are_read(tmp_path):
     (tmp_path / names.CONFIG).touch()
     with pytest.raises(RunFolderError, match="holds another run already"):
-        open_images(load_config("extract"), RunFolder(tmp_path), Progress())
+        open_images(load_config("extract").data, Progress(), RunFolder(tmp_path))

@@ -15,6 +15,7 @@ from tl_keras.config import DataConfig
 from tl_keras.data import splits
 from tl_keras.data.content import Ids, hash_files
 from tl_keras.data.found import copies_lines
+from tl_keras.data.images import Decoding
 from tl_keras.data.pipeline import Pixels, check_bad, fits
 from tl_keras.data.sources import Index
 from tl_keras.errors import DataError
@@ -74,7 +75,12 @@ class _Files(Sequence[Path]):
 
 def open_pixels(index: Index, config: DataConfig, image_size: tuple[int, int]) -> Pixels:
     """The images of an index, not decoded yet."""
-    return Pixels(_Files(index), image_size, config.resize)
+    return Pixels(files_of(index), image_size, config.resize, decoding=Decoding.of(config))
+
+
+def files_of(index: Index) -> Sequence[Path]:
+    """The files of an index as paths, made when they are asked for."""
+    return _Files(index)
 
 
 def identify(index: Index, rows: NDArray[np.int64], progress: Progress) -> Ids:

@@ -56,9 +56,14 @@ def refused_kind(head: bytes) -> str | None:
     if kind == "webp":
         return "animated WebP" if head[12:16] == b"VP8X" and head[20] & 2 else None
     if kind == "bmp":
-        header, depth, compression = struct.unpack("<I10xHI", head[14:34])
-        return None if header >= 40 and depth in _BMP_DEPTHS and compression == 0 else f"{depth}-bit or compressed BMP"
+        return _refused_bmp(*struct.unpack("<I10xHI", head[14:34]))
     return None if kind in ("jpeg", "png", "gif") else "unknown" if kind is None else kind.upper()
+
+
+def _refused_bmp(header: int, depth: int, compression: int) -> str | None:
+    if header < 40:
+        return "OS/2 BMP"
+    return "compressed BMP" if compression else None if depth in _BMP_DEPTHS else f"{depth}-bit BMP"
 
 
 def _refuse_kind(raw: tf.Tensor) -> tf.Tensor:
@@ -104,8 +109,8 @@ def _png(data: tf.Tensor, raw: tf.Tensor, bit_depth: int) -> tf.Tensor:
 
 
 def _deep_grey(data: tf.Tensor, transparent: tf.Tensor, bit_depth: int) -> tf.Tensor:
-    grey = tf.cast(tf.io.decode_png(data, channels=1, dtype=tf.uint16), tf.int64)
-    upper = tf.where(grey == transparent, 255, tf.minimum(grey // 2 ** (bit_depth - 8), 255))
+    grey = tf.cast(tf.io.decode_png(data, channels=1, dtype=tf.uint16), tf.int32)
+    upper = tf.where(grey == tf.cast(transparent, tf.int32), 255, tf.minimum(grey // 2 ** (bit_depth - 8), 255))
     return tf.repeat(tf.cast(upper, tf.uint8), 3, axis=-1)
 
 

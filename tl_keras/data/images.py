@@ -26,11 +26,10 @@ from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, JpegImag
 from tl_keras.config import DataConfig
 from tl_keras.data.decode_graph import REDUCTIONS, WHOLE_JPEG
 from tl_keras.data.decode_graph import decode_graph as decode_graph
-from tl_keras.data.formats import image_format
+from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.orientation import of_exif, orientation, png_chunks
 from tl_keras.errors import BadImageError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 LETTERBOX_COLOUR = 128  # mid-grey: near zero after every preprocessing, and no edge against dark or bright photos
 
 CONTRACT = f"2 {PIL.__version__}"  # which pixels these are; the number goes up with any change here that moves one
@@ -81,7 +80,7 @@ DEFAULT = Decoding()
 
 
 class _NotReadError(Exception):
-    """A file that may be whole, and whose kind is not read; the text says so behind the file's name."""
+    """A file that may be whole, and whose kind is not read; the text says so behind the file's name, without a full stop."""
 
 
 def decode(data: bytes, name: str, decoding: Decoding = DEFAULT) -> Pixels:
@@ -112,6 +111,8 @@ def decode(data: bytes, name: str, decoding: Decoding = DEFAULT) -> Pixels:
     try:
         with _open(kind, data) as image:
             _check_size(image, decoding)
+            if kind == "jpeg":
+                _reduce(image)
             with _HUGE if image.width * image.height > WHOLE_JPEG else nullcontext():
                 return _pixels(image, kind, data, decoding.bit_depth)
     except _NotReadError as error:
@@ -170,17 +171,15 @@ def _open(kind: str, data: bytes) -> Any:
         data = _without_annexes(data)
     plugin = _heif_plugin() if kind == "heic" else _PLUGINS[kind]
     if kind == "avif" and not AvifImagePlugin.SUPPORTED:
-        raise _NotReadError("is an AVIF image, which this build of Pillow does not read. Install another: pip install 'pillow>=11.3'.")
+        raise _NotReadError("is an AVIF image, which this build of Pillow does not read. Install another: pip install 'pillow>=11.3'")
     try:
         image: Any = plugin(BytesIO(data))  # type: ignore[call-arg]
     except SyntaxError as error:
         if kind == "tiff" and str(error) in _TIFF_CHANNELS:
             raise _NotReadError(
-                f"is a TIFF whose number or type of channels is not read ({_one_line(error)}). Save it as 8-bit grey or RGB."
+                f"is a TIFF whose number or type of channels is not read ({_one_line(error)}). Save it as 8-bit grey or RGB"
             ) from error
         raise
-    if kind == "jpeg":
-        _reduce(image)
     return image
 
 
@@ -188,7 +187,7 @@ def _heif_plugin() -> Any:
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
-        raise _NotReadError("is a HEIC image, which pillow-heif reads. Install it: pip install pillow-heif.") from error
+        raise _NotReadError("is a HEIC image, which pillow-heif reads. Install it: pip install pillow-heif") from error
     return HeifImageFile
 
 
@@ -220,7 +219,7 @@ def _check_size(image: Image.Image, decoding: Decoding) -> None:
         shown = f"{megapixels:,.0f}" if megapixels >= 1 else f"{megapixels:g}"
         raise _NotReadError(
             f"has {shown} megapixels ({image.width} x {image.height}), more than data.max_megapixels={decoding.max_megapixels:g}. "
-            "Raise it if you trust the file."
+            "Raise it if you trust the file"
         )
 
 
@@ -228,11 +227,34 @@ def _pixels(image: Any, kind: str, data: bytes, bit_depth: int) -> Pixels:
     frame = image.tile[0].extents if kind == "gif" else None
     image.load()
     _mend_info(image, data)
-    turned = (
-        of_exif(image.info.get("exif") or b"") or 1 if kind in ("heic", "avif") else orientation(kind, data)
-    )  # a TIFF is turned by Pillow
-    pixels = _upright(_rgb(image, bit_depth), turned)
+    pixels = _upright(_rgb(image, bit_depth), _orientation(image, kind, data))
     return pixels if frame is None else _on_canvas(pixels, frame)
+
+
+def _orientation(image: Image.Image, kind: str, data: bytes) -> int:
+    if kind in ("heic", "avif"):  # their own transformations count, which the plugins apply or say in EXIF's way
+        return of_exif(image.info.get("exif") or b"") or 1
+    return orientation(kind, data)  # of TIFF files 1: Pillow turns them
+
+
+def deep_grey_peak(path: Path) -> int | None:
+    """The largest value in a PNG or TIFF file of 16-bit greys; None for other files, and for those that do not decode."""
+    _silence_pillow()
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+            kind = image_format(head)
+            file.seek(0)
+            if kind == "png" and head[24:26] == b"\x10\0":  # the depth, and grey without alpha
+                return _peak(_open(kind, file.read()))
+            return _peak(TiffImagePlugin.TiffImageFile(file)) if kind == "tiff" else None
+    except Exception:  # whoever decodes it says what is wrong with it
+        return None
+
+
+def _peak(image: Image.Image) -> int | None:
+    is_deep = image.mode.startswith("I;16") and image.width * image.height <= WHOLE_JPEG
+    return int(np.asarray(image).max()) if is_deep else None
 
 
 def _silence_pillow() -> None:
@@ -286,7 +308,7 @@ def _no_range(image: Image.Image) -> str:
     values = values[np.isfinite(values)]
     held = f" ({values.min():.4g} to {values.max():.4g} here)" if values.size else ""
     number = "floating-point numbers" if image.mode == "F" else "32-bit or signed integers"
-    return f"its pixels are {number}{held}, of which nobody knows what is white. Scale all such images alike and save them with 8 bits."
+    return f"its pixels are {number}{held}, of which nobody knows what is white. Scale all such images alike and save them with 8 bits"
 
 
 def _rgb_from_16_bit(grey: NDArray[np.uint16], transparent: int | None, bit_depth: int) -> Pixels:

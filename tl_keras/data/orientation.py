@@ -127,10 +127,10 @@ def _from_hex(text: bytes) -> bytes:
 
 
 def _inflated(compressed: bytes) -> bytes:
-    """Zlib's stream unpacked; nothing for one that is damaged or too long. (The twin fails on a damaged one.)"""
+    """Zlib's stream unpacked, as far as it goes; nothing for one that is damaged or too long. (The twin fails on a damaged one.)"""
     if not compressed or len(compressed) > MAX_COMPRESSED:
         return b""
     try:
-        return zlib.decompress(compressed)
+        return zlib.decompressobj().decompress(compressed)
     except zlib.error:
         return b""

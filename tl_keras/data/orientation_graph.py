@@ -3,6 +3,8 @@
 Each function takes a file as `graph_bytes` describes it, and returns the orientation: int64, 1 to 8.
 """
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tl_keras.data.graph_bytes import Step, cut, find_blocks, holds, size, unsigned
@@ -23,7 +25,7 @@ def of_jpeg(data: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
         return Step(found, at + 4, at + 2 + length, tf.where(over, size(raw), following))
 
     exif, xmp = find_blocks(raw, 2, 2, step)
-    return _first(_of_exif(raw[exif[0] : exif[1]]), _of_xmp(_text(data, xmp)))
+    return _first((exif, lambda: _of_exif(raw[exif[0] : exif[1]])), (xmp, lambda: _of_xmp(_text(data, xmp))))
 
 
 def is_png_source(raw: tf.Tensor, at: tf.Tensor) -> list[tf.Tensor]:
@@ -36,10 +38,10 @@ def is_png_source(raw: tf.Tensor, at: tf.Tensor) -> list[tf.Tensor]:
 def of_png(data: tf.Tensor, raw: tf.Tensor, exif: Block, profile: Block, packed: Block, xmp: Block) -> tf.Tensor:
     """The orientation of a PNG file, of which these chunks were found."""
     return _first(
-        _of_exif(raw[exif[0] : exif[1]]),
-        _of_exif(_from_hex(_text(data, profile, len(RAW_PROFILE)))),
-        _of_exif(_from_hex(_inflated(_text(data, packed, len(RAW_PROFILE) + 1)))),
-        _of_xmp(_png_xmp(_text(data, xmp, len(PNG_XMP)))),
+        (exif, lambda: _of_exif(raw[exif[0] : exif[1]])),
+        (profile, lambda: _of_exif(_from_hex(_text(data, profile, len(RAW_PROFILE))))),
+        (packed, lambda: _of_exif(_from_hex(_inflated(_text(data, packed, len(RAW_PROFILE) + 1))))),
+        (xmp, lambda: _of_xmp(_png_xmp(_text(data, xmp, len(PNG_XMP))))),
     )
 
 
@@ -53,13 +55,15 @@ def of_webp(data: tf.Tensor, raw: tf.Tensor) -> tf.Tensor:
         return Step(found, at + 8, at + 8 + length, at + 8 + length + length % 2)
 
     exif, xmp = find_blocks(raw, 12, 2, step)
-    return _first(_of_exif(raw[exif[0] : exif[1]]), _of_xmp(_text(data, xmp)))
+    return _first((exif, lambda: _of_exif(raw[exif[0] : exif[1]])), (xmp, lambda: _of_xmp(_text(data, xmp))))
 
 
-def _first(*found: tf.Tensor) -> tf.Tensor:
-    """The first that is not 0; 1 where all are."""
-    said = tf.stack([*found, tf.constant(1, tf.int64)])
-    return tf.boolean_mask(said, said > 0)[0]
+def _first(*sources: tuple[Block, Callable[[], tf.Tensor]]) -> tf.Tensor:
+    """What the first of some blocks says that is there and says more than 0; 1 where none does."""
+    found = tf.constant(0, tf.int64)
+    for block, read in sources:
+        found = tf.cond((found == 0) & (block[1] > 0), read, lambda so_far=found: so_far)
+    return tf.maximum(found, 1)
 
 
 def _text(data: tf.Tensor, block: Block, skip: int = 0) -> tf.Tensor:

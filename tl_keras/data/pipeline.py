@@ -35,6 +35,7 @@ class Pixels:
         image_size: (height, width) in pixels.
         resize: 'crop', 'letterbox' or 'stretch'; see `images.fit`.
         cache_file: where to keep decoded pixels; None decodes at each read.
+        decoding: what the settings say of decoding.
 
     Attributes:
         bad: position -> reason, of files that were found not to decode.
@@ -42,10 +43,18 @@ class Pixels:
         ids: (n,) what each file's content is known by, after `identify`.
     """
 
-    def __init__(self, paths: Sequence[Path], image_size: tuple[int, int], resize: str, cache_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        image_size: tuple[int, int],
+        resize: str,
+        cache_file: Path | None = None,
+        decoding: images.Decoding = images.DEFAULT,
+    ) -> None:
         self.paths = paths
         self.shape = (*image_size, 3)
         self.resize = resize
+        self.decoding = decoding
         self.bad: dict[int, str] = {}
         self.good = np.zeros(len(paths), bool)
         self.ids: Ids = np.empty(0, f"S{ID_BYTES}")
@@ -85,7 +94,7 @@ class Pixels:
     def _load(self, row: int) -> NDArray[np.uint8]:
         if self._cache is not None and self._cached[row]:
             return np.asarray(self._cache[row])
-        pixels = images.load(self.paths[row], (self.shape[0], self.shape[1]), self.resize)
+        pixels = images.load(self.paths[row], (self.shape[0], self.shape[1]), self.resize, self.decoding)
         self.good[row] = True
         if self._cache is not None:
             self._cache[row] = pixels

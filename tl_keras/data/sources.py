@@ -39,6 +39,7 @@ NEAR = 0.75  # likeness from which a name is taken for a misspelt other: 'flowrs
 SPLITS = ("train", "val", "test")
 
 ClassFolders = dict[str, str]  # name of each class, in Unicode's composed form (NFC), sorted -> its folder as it is on disk
+Arrangement = dict[str | None, tuple[str, ClassFolders]]  # split, None where they are to be cut -> 'train/' or '', and the classes there
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,21 @@ def _scan_known(root: Path, classes: tuple[str, ...]) -> Index:
     return replace(index, given=None)
 
 
+def check_layout_of(config: DataConfig) -> None:
+    """Refuse a `data.source` that there is not, or whose folders are not arranged for training: cheap, and without TensorFlow.
+
+    Raises:
+        DataError: as `open_source`, but for what only the images below the class folders tell.
+    """
+    check_source(config)
+    path = Path(config.source).expanduser()
+    if config.source != "digits" and path.is_dir() and not unpack.is_prepared_tfds(path):
+        try:
+            _arrange(path)
+        except OSError as error:
+            raise _unreadable(config, error) from error
+
+
 def check_source(config: DataConfig) -> None:
     """Refuse a `data.source` that there is not: cheap, without TensorFlow or the network, and nothing below it is read.
 
@@ -160,7 +176,8 @@ def check_source(config: DataConfig) -> None:
 
 
 def _unreadable(config: DataConfig, error: OSError) -> DataError:
-    return DataError(f"{config.source}: cannot be read ({error.strerror or error}). Give a folder that you may read.")
+    place = error.filename or config.source  # which may be a folder deep below
+    return DataError(f"{place}: cannot be read ({error.strerror or error}). Give a folder that you may read.")
 
 
 def _folder_of(config: DataConfig) -> Path:
@@ -185,15 +202,40 @@ def scan_folder(root: Path) -> Index:
 
     Hidden files, what systems leave in folders, and run folders of this package are not seen.
     """
+    names: tuple[str, ...] = ()
+    found: dict[str | None, dict[str, Files]] = {}
+    loose = loose_files(root)
+    for split, (where, classes) in _arrange(root).items():
+        names = tuple(classes)
+        found[split] = {name: files_below(root, f"{where}{folder}", [root, root / where]) for name, folder in classes.items()}
+        _check_images(root / where, found[split])
+        loose += loose_files(root / where) if where else Counter()
+    return _index(root, names, found, loose)
+
+
+def _arrange(root: Path) -> Arrangement:
+    """Find out which folders are classes, and of which splits; no more of the files is looked at than that needs.
+
+    Raises:
+        DataError: too few classes, classes that differ between splits, or folders that may be meant otherwise.
+    """
     folders = _candidates(root)
     by_split = _split_folders(root, folders)
-    if by_split:
-        return _scan_given_splits(root, by_split)
-    check_layout(root, folders)
-    classes = _classes(root, folders)
-    files = {name: files_below(root, folder, [root]) for name, folder in classes.items()}
-    _check_found(root, classes, files)
-    return _index(root, tuple(classes), {None: files}, loose_files(root))
+    if not by_split:
+        check_layout(root, folders)
+        return {None: ("", _at_least_two(root, _classes(root, folders)))}
+    found: Arrangement = {}
+    for split, folder in by_split.items():
+        folders = subfolders(root / folder)
+        check_depth(root / folder, folders)
+        classes = _classes(root / folder, folders)
+        if split == "train":
+            check_layout(root / folder, folders)
+            _at_least_two(root / folder, classes)
+        else:
+            _check_same_classes(root, folder, list(classes), list(found["train"][1]))
+        found[split] = (f"{folder}/", classes)
+    return found
 
 
 def _candidates(root: Path) -> list[str]:
@@ -262,25 +304,6 @@ def _unlabelled(root: Path, named: list[str]) -> str:
     )
 
 
-def _scan_given_splits(root: Path, by_split: dict[str, str]) -> Index:
-    names: tuple[str, ...] = ()
-    found: dict[str | None, dict[str, Files]] = {}
-    loose = loose_files(root)
-    for split, folder in by_split.items():
-        folders = subfolders(root / folder)
-        check_depth(root / folder, folders)
-        classes = _classes(root / folder, folders)
-        if split == "train":
-            check_layout(root / folder, folders)
-            names = tuple(classes)
-        else:
-            _check_same_classes(root, folder, list(classes), list(names))
-        found[split] = {name: files_below(root, f"{folder}/{inner}", [root, root / folder]) for name, inner in classes.items()}
-        _check_found(root / folder, classes, found[split])
-        loose += loose_files(root / folder)
-    return _index(root, names, found, loose)
-
-
 def _check_same_classes(root: Path, split: str, found: list[str], classes: list[str]) -> None:
     missing, extra = sorted(set(classes) - set(found)), sorted(set(found) - set(classes))
     if not found:
@@ -301,25 +324,35 @@ def _check_same_classes(root: Path, split: str, found: list[str], classes: list[
         raise DataError(f"{root}: {split} has a folder '{extra[0]}', which train has not ({len(classes)} classes).{hint}")
 
 
-def _check_found(root: Path, classes: ClassFolders, files: dict[str, Files]) -> None:
+def _at_least_two(root: Path, classes: ClassFolders) -> ClassFolders:
     if not classes:
         loose = " It holds images, but not in class folders." if peek(root)[0] else ""
         raise DataError(f"{root}: no class folders found.{loose} Make one folder of images per class: {root}/cat, {root}/dog.")
-    if not any(found.images for found in files.values()):
-        left_out = sum((found.left_out for found in files.values()), Counter[str]())
-        other = f" (found {left_out.most_common(1)[0][1]} files ending in '{left_out.most_common(1)[0][0]}')" if left_out else ""
-        endings = ", ".join(sorted(IMAGE_SUFFIXES))
-        folders = f"its {len(classes)} folder{'s' * (len(classes) > 1)}"
-        raise DataError(f"{root}: no images in {folders}{other}. Endings read: {endings}.{_heic_hint(left_out)}")
     if len(classes) == 1:
         (folder,) = classes.values()
         inner = subfolders(root / folder)
         hint = f" Did you mean '{root / folder}', which holds {len(inner)} folders?" if len(inner) > 1 else ""
         raise DataError(f"{root}: one class only ('{folder}'); a classifier needs at least 2 class folders.{hint}")
+    return classes
+
+
+def _check_images(root: Path, files: dict[str, Files]) -> None:
+    if not any(found.images for found in files.values()):
+        left_out = sum((found.left_out for found in files.values()), Counter[str]())
+        endings = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise DataError(f"{root}: no images in its {len(files)} folders{_others(left_out)}. Endings read: {endings}.{_heic_hint(left_out)}")
     for name, found in files.items():
         if not found.images:
-            hint = _heic_hint(found.left_out)
-            raise DataError(f"{root}: class '{name}' has no image. Add images, or take the folder away.{hint}")
+            others, hint = _others(found.left_out), _heic_hint(found.left_out)
+            raise DataError(f"{root}: class '{name}' has no image{others}. Add images, or take the folder away.{hint}")
+
+
+def _others(left_out: Counter[str]) -> str:
+    """What most files are where there is no image."""
+    if not left_out:
+        return ""
+    ((ending, number),) = left_out.most_common(1)
+    return f" (found {number} file{'s' * (number > 1)} {f'ending in {ending!r}' if ending else 'without an ending'})"
 
 
 def _heic_hint(left_out: Counter[str]) -> str:

@@ -6,15 +6,20 @@ Three signatures share one graph from pixels to probabilities; the resize policy
 - `uint8`: `pixels`, uint8 (b, any, any, 3), resized inside;
 - `bytes`: `bytes`, string (b,), encoded JPEG, PNG, GIF, BMP or WebP files, decoded and turned upright inside.
 
-Each answers `class` string (b,), `probability` float32 (b,), `probabilities` float32 (b, k), `classes` string (k,).
+Each answers `class` string (b,), `probability` float32 (b,), `probabilities` float32 (b, k), `classes` string (b, k): the
+labels, in the order of the probabilities, once for each image, since TensorFlow Serving splits answers into rows and batches
+and takes no output without the batch as its first dimension.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,36 +29,67 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.data import images
+from tl_keras.data.decode_graph import refused_kind
+from tl_keras.data.formats import HEAD_BYTES
 from tl_keras.errors import ExportError
 from tl_keras.run_folder import write_whole
 
 SAVED_MODEL = "saved_model"
-GRAPH_FORMATS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp")  # what TensorFlow decodes
 PIXEL_TOLERANCE = 1e-5
 BYTES_TOLERANCE = 1e-3
 
 _READER = """
-import json, sys
+import json, re, sys
 sys.modules["keras"] = sys.modules["tl_keras"] = None  # importing either fails
 import numpy as np
 import tensorflow as tf
-folder, files, answers = sys.argv[1:4]
-loaded = tf.saved_model.load(folder)
-names = json.load(open(files))
-found = []
-for name in names:
-    answer = loaded.signatures["bytes"](bytes=tf.constant([open(name, "rb").read()]))
-    found.append(answer["probabilities"].numpy()[0])
-pixels = np.load(answers + ".pixels.npy")
-plain = loaded.signatures["serving_default"](pixels=tf.constant(pixels.astype(np.float32)))["probabilities"].numpy()
-small = loaded.signatures["uint8"](pixels=tf.constant(pixels))["probabilities"].numpy()
-np.savez(answers, bytes=np.stack(found), float=plain, uint8=small)
+
+def first_line(error):  # of what went wrong: where the graph's nodes are named, it is the last line before them
+    text = re.sub(r"\\{\\{.*?\\}\\}", "", str(error).split("\\n\\t [[")[0]).replace("assertion failed:", "")
+    line = (text.strip() or type(error).__name__).splitlines()[-1].strip()
+    return re.sub(r"^\\[(.*?)\\](?= \\[)", r"\\1", line)  # an assertion's text is in brackets
+
+folder, files, answers, said = sys.argv[1:]
+names, refused, found = json.load(open(files)), {}, []
+try:
+    loaded = tf.saved_model.load(folder)
+    for name in names:
+        try:
+            answer = loaded.signatures["bytes"](bytes=tf.constant([open(name, "rb").read()]))
+            found.append(answer["probabilities"].numpy()[0])
+        except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+            refused[name] = first_line(error)
+    pixels = np.load(answers + ".pixels.npy")
+    plain = loaded.signatures["serving_default"](pixels=tf.constant(pixels.astype(np.float32)))["probabilities"].numpy()
+    small = loaded.signatures["uint8"](pixels=tf.constant(pixels))["probabilities"].numpy()
+    np.savez(answers, bytes=np.asarray(found), float=plain, uint8=small)
+    json.dump({"refused": refused}, open(said, "w"))
+except Exception as error:
+    json.dump({"failed": first_line(error)}, open(said, "w"))
 """
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """What a SavedModel and its model were compared on, and how far they are apart.
+
+    Attributes:
+        differences: the largest difference of a probability, for each of 'float', 'uint8' and, where it took a file, 'bytes'.
+        refused: files that the signature 'bytes' did not take -> why; the other two were compared on them.
+    """
+
+    differences: dict[str, float]
+    refused: dict[str, str]
+
+
 def export_saved_model(
-    model: keras.Model, classes: Sequence[str], resize: str, folder: Path, parity_files: Sequence[Path]
-) -> dict[str, float]:
+    model: keras.Model,
+    classes: Sequence[str],
+    resize: str,
+    folder: Path,
+    parity_files: Sequence[Path],
+    decoding: images.Decoding = images.DEFAULT,
+) -> Agreement:
     """Write a SavedModel and prove in another process, which imports only tensorflow, that it agrees with the model.
 
     Args:
@@ -62,29 +98,28 @@ def export_saved_model(
         resize: 'crop', 'letterbox' or 'stretch'.
         folder: where the SavedModel goes; one that lies there is replaced once the new one is proved.
         parity_files: images to compare on, at least one.
-
-    Returns:
-        The largest difference of a probability, for each of 'float', 'uint8' and 'bytes'.
+        decoding: how the model sees files.
 
     Raises:
-        ExportError: the SavedModel could not be written, loaded, or differs; nothing is left in `folder`'s place.
+        ExportError: the SavedModel could not be written, loaded, or differs, or takes none of the files although TensorFlow
+            decodes their kind; nothing is left in `folder`'s place.
     """
-    differences: dict[str, float] = {}
+    found: list[Agreement] = []
 
     def write(temporary: Path) -> None:
-        _archive(model, classes, resize).write_out(str(temporary), verbose=False)
-        differences.update(compare(model, resize, temporary, parity_files))
-        check(differences)
+        _write_out(_archive(model, classes, resize, decoding), temporary)
+        found.append(compare(model, resize, temporary, parity_files, decoding, name=str(folder)))
+        check(found[0].differences)
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         write_whole(folder, write)
     except OSError as error:
         raise ExportError(f"{folder}: cannot be written ({error.strerror}).") from error
-    return differences
+    return found[0]
 
 
-def _archive(model: keras.Model, classes: Sequence[str], resize: str) -> Any:
+def _archive(model: keras.Model, classes: Sequence[str], resize: str, decoding: images.Decoding) -> Any:
     height, width = model.input.shape[1:3]
     labels = tf.constant([os.fsencode(name) for name in classes])  # as on disk: UTF-8, or what the user has
 
@@ -94,7 +129,7 @@ def _archive(model: keras.Model, classes: Sequence[str], resize: str) -> Any:
             "class": tf.gather(labels, tf.argmax(probabilities, axis=-1)),
             "probability": tf.reduce_max(probabilities, axis=-1),
             "probabilities": probabilities,
-            "classes": tf.identity(labels),
+            "classes": tf.tile(labels[tf.newaxis], [tf.shape(probabilities)[0], 1]),
         }
 
     def from_uint8(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -102,7 +137,7 @@ def _archive(model: keras.Model, classes: Sequence[str], resize: str) -> Any:
 
     def from_bytes(data: tf.Tensor) -> dict[str, tf.Tensor]:
         fitted = tf.map_fn(
-            lambda one: images.fit(images.decode_graph(one), (height, width), resize),
+            lambda one: images.fit(images.decode_graph(one, decoding.bit_depth), (height, width), resize),
             data,
             fn_output_signature=tf.TensorSpec((height, width, 3), tf.uint8),
         )
@@ -116,31 +151,71 @@ def _archive(model: keras.Model, classes: Sequence[str], resize: str) -> Any:
     return archive
 
 
-def compare(model: keras.Model, resize: str, folder: Path, files: Sequence[Path]) -> dict[str, float]:
+def _write_out(archive: Any, folder: Path) -> None:
+    """Write a SavedModel. TensorFlow takes no path that is not UTF-8: such a folder is filled by way of another."""
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as scratch:
+            archive.write_out(f"{scratch}/{SAVED_MODEL}", verbose=False)
+            shutil.move(f"{scratch}/{SAVED_MODEL}", folder)
+    else:
+        archive.write_out(str(folder), verbose=False)
+
+
+def compare(
+    model: keras.Model, resize: str, folder: Path, files: Sequence[Path], decoding: images.Decoding = images.DEFAULT, *, name: str
+) -> Agreement:
     """Measure the largest difference of probability between a model and a SavedModel loaded by tensorflow alone.
+
+    Args:
+        name: what an error calls the SavedModel.
 
     Raises:
         ExportError: the SavedModel does not load or does not answer.
     """
     height, width = model.input.shape[1:3]
-    pixels = np.stack([images.load(file, (height, width), resize) for file in files])
+    pixels = np.stack([images.load(file, (height, width), resize, decoding) for file in files])
     expected = tf.nn.softmax(model(pixels.astype(np.float32), training=False)).numpy()
-    found = _answers(folder, files, pixels)
-    return {name: float(np.abs(found[name] - expected).max()) for name in ("float", "uint8", "bytes")}
+    found, refused = _answers(folder, files, pixels, name)
+    is_taken = np.array([str(file.resolve()) not in refused for file in files])
+    if not is_taken.any() and refused_by(files, 1)[1]:
+        raise ExportError(f"{name}: its signature 'bytes' takes no test image ({next(iter(refused.values()))}).")
+    differences = {each: float(np.abs(found[each] - expected).max()) for each in ("float", "uint8")}
+    if is_taken.any():
+        differences["bytes"] = float(np.abs(found["bytes"] - expected[is_taken]).max())
+    return Agreement(differences, refused)
 
 
-def _answers(folder: Path, files: Sequence[Path], pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+def _answers(folder: Path, files: Sequence[Path], pixels: NDArray[np.uint8], name: str) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """What a SavedModel says of files in each signature, and which files 'bytes' does not take -> why."""
     with tempfile.TemporaryDirectory() as scratch:
-        names, answers = Path(scratch) / "files.json", Path(scratch) / "answers.npz"
+        names, answers, said = (Path(scratch) / each for each in ("files.json", "answers.npz", "said.json"))
         names.write_text(json.dumps([str(file.resolve()) for file in files]))
         np.save(f"{answers}.pixels.npy", pixels)
-        command = [sys.executable, "-c", _READER, str(folder.resolve()), str(names), str(answers)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=scratch)
-        if done.returncode:
+        command = [sys.executable, "-P", "-c", _READER, folder.name, str(names), str(answers), str(said)]  # a path may not be UTF-8
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder.parent)
+        if done.returncode or not said.is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ExportError(f"{folder.name}: does not load with tensorflow alone ({last}).")
+            why = f"its process was ended by signal {-done.returncode}" if done.returncode < 0 else last
+            raise ExportError(f"{name}: does not load with tensorflow alone ({why}).")
+        told = json.loads(said.read_text())
+        if "failed" in told:
+            raise ExportError(f"{name}: does not answer with tensorflow alone ({told['failed'].replace(str(folder.resolve()), name)}).")
         with np.load(answers) as loaded:
-            return dict(loaded)
+            return dict(loaded), told["refused"]
+
+
+def describe(refused: Mapping[str, int], num_files: int) -> str:
+    """Say which test images the signature 'bytes' will not take, as one line.
+
+    Args:
+        refused: how many there are of each kind, at least one.
+        num_files: test images in all.
+    """
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in sorted(refused.items(), key=lambda each: (-each[1], each[0])))
+    number = sum(refused.values())
+    return f"the signature 'bytes' will refuse {number:,} of {num_files:,} test images, which TensorFlow does not decode: {kinds}"
 
 
 def check(differences: dict[str, float]) -> None:
@@ -153,8 +228,26 @@ def check(differences: dict[str, float]) -> None:
             )
 
 
-def parity_choice(files: Sequence[Path], number: int) -> list[Path]:
-    """Choose up to `number` files, spread evenly over those that TensorFlow can decode."""
-    known = [file for file in files if file.suffix.lower() in GRAPH_FORMATS]
-    step = max(1, len(known) // number)
-    return known[::step][:number]
+def refused_by(files: Sequence[Path], number: int) -> tuple[Counter[str], list[Path]]:
+    """Sort out files that the signature 'bytes' refuses for their kind.
+
+    Returns:
+        How many of all files there are of each kind that is refused; and up to `number` of the others, spread evenly.
+    """
+    kinds = [_kind(file) for file in files]
+    taken = [file for file, kind in zip(files, kinds, strict=True) if kind is None]
+    return Counter(kind for kind in kinds if kind is not None), spread(taken, number)
+
+
+def spread(files: Sequence[Path], number: int) -> list[Path]:
+    """Up to `number` of some files, evenly spaced."""
+    step = max(1, len(files) // number)
+    return list(files[::step][:number])
+
+
+def _kind(file: Path) -> str | None:
+    try:
+        with file.open("rb") as opened:
+            return refused_kind(opened.read(HEAD_BYTES))
+    except OSError:
+        return "unreadable"

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
-from tl_keras.data import images
 from tl_keras.data.content import Ids, numbers
 from tl_keras.data.pipeline import Advance, Pixels, row_batches
 from tl_keras.progress import Progress
@@ -82,7 +81,7 @@ class FrozenFeatures:
     def collection(self, output: str, view: int) -> Collection:
         """The rows of one output for one view; 0 is the plain one."""
         contract: dict[str, Any] = {
-            "pixels": images.CONTRACT,
+            "pixels": self.pixels.decoding.contract,
             "size": self.pixels.shape[:2],
             "resize": self.pixels.resize,
             "features": self.fingerprints[output],

@@ -64,7 +64,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     set_up(config.runtime)
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)
-    whole = open_images(config, run, progress, resume=resume)
+    whole = open_images(config.data, progress, None if resume else run)
     with undone_on_failure(run, resume=resume):
         config = with_best_backbone(config, whole, run, progress)
         stored = config.crossval.training == "extract" and solves_exactly(config)

@@ -47,7 +47,7 @@ def ensemble(config: Config, run_dir: Path | str, *, progress: Progress | None =
     config = checked(config)
     set_up(config.runtime)
     runs = runs_among(config.ensemble.members)
-    index = None if runs else open_images(config, run, progress)
+    index = None if runs else open_images(config.data, progress, run)
     with undone_on_failure(run, resume=False):
         if index is None:
             found = of_runs(config, runs, run, progress)

@@ -140,6 +140,7 @@ def require_same(first: Trained, other: Trained, *, moved: bool) -> None:
             f"{other.run.path}: learned from images in {other_source}, and {first.run.path} from those in {source}; files of the same "
             "names may be other images. If they are the same, say with --data where they lie."
         )
+    require_depth(first, other)
     sizes = ((each.image_size, each.config.data.resize) for each in (first, other))
     (size, resize), (other_size, other_resize) = sizes
     if (size, resize) != (other_size, other_resize):
@@ -147,6 +148,16 @@ def require_same(first: Trained, other: Trained, *, moved: bool) -> None:
         raise RunFolderError(
             f"{other.run.path}: takes images of {told[0]}, and {first.run.path} of {told[1]}; one model takes one. "
             "Train both with the same data.image_size and data.resize."
+        )
+
+
+def require_depth(first: Trained, other: Trained) -> None:
+    """Raise RunFolderError where two runs see the greys of 16-bit files differently."""
+    depth, other_depth = (each.config.data.bit_depth for each in (first, other))
+    if depth != other_depth:
+        raise RunFolderError(
+            f"{other.run.path}: sees 16-bit greys with data.bit_depth={other_depth}, and {first.run.path} with {depth}; one model sees "
+            "them in one way. Train both with the same."
         )
 
 

@@ -12,6 +12,7 @@ from tl_keras import run_folder as names
 from tl_keras.data import dataset, splits
 from tl_keras.data.content import Ids
 from tl_keras.data.dataset import ImageData
+from tl_keras.data.depth import tell_depth
 from tl_keras.data.sources import SPLITS, Index, open_labelled
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
@@ -19,7 +20,7 @@ from tl_keras.evaluation.pictures import draw_confusion
 from tl_keras.models.classifier import count_parameters
 from tl_keras.progress import Progress
 from tl_keras.workflows.scoring import Clock, measure, score_pixels, write_predictions
-from tl_keras.workflows.trained import NO_CONTENT, Trained, data_root, open_run
+from tl_keras.workflows.trained import ADVICE, NO_CONTENT, Trained, data_root, open_run
 
 LEARNED_FROM = ("train", "val")  # splits on which a model has been fitted or chosen
 UNKNOWN = ""  # the split of an image that is none of the run's
@@ -87,6 +88,7 @@ def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -
             progress.line(line)
         index, counts = _unseen(trained, found, progress)
     _tell(trained, index, counts, progress)
+    tell_depth(dataset.files_of(index), config.bit_depth, progress, ADVICE)
     pixels = dataset.open_pixels(index, config, trained.image_size)
     dataset.keep_pixels(pixels, config, trained.run / names.SCRATCH)
     dataset.decode(pixels, config, progress)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_keras import run_folder as names
+from tl_keras.data.images import Decoding
 from tl_keras.deploy import export as exporting
 from tl_keras.errors import ExportError
 from tl_keras.progress import Progress
@@ -17,7 +18,8 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
         source: where the run's images lie now, if they have moved.
 
     Returns:
-        What `export/parity.json` holds: the files compared and the largest difference per signature.
+        What `export/parity.json` holds: the files compared, the largest difference per signature, and which test images the
+        signature 'bytes' refuses: how many of each kind, and which of the files compared, with the reason.
 
     Raises:
         ExportError: no image to compare on, or the artifact differs.
@@ -26,17 +28,27 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
     trained = open_run(run_dir)
     root = data_root(trained.config, trained.run, source)
     there = trained.files_there("test", root)
-    files = exporting.parity_choice(there, trained.config.export.parity_images)
     if not there:
         raise ExportError(f"{root}: none of the run's test images is there to compare the export with. Say with --data where they are.")
+    number = trained.config.export.parity_images
+    refused, files = exporting.refused_by(there, number)
+    if refused:
+        progress.line(exporting.describe(refused, len(there)))
     if not files:
-        raise ExportError(
-            f"{root}: none of the run's test images is of a format that TensorFlow decodes ({', '.join(exporting.GRAPH_FORMATS)}). "
-            "Convert some of them to PNG."
-        )
+        progress.line("no test image is left to compare that signature on; the two that take pixels are compared")
+        files = exporting.spread(there, number)
     folder = trained.run / names.EXPORT / exporting.SAVED_MODEL
     progress.line(f"writing {folder} and comparing it with the model on {len(files)} test images")
-    differences = exporting.export_saved_model(trained.model, trained.index.classes, trained.config.data.resize, folder, files)
-    result = {"saved_model": str(folder), "images": [str(file) for file in files], "largest_difference": differences}
+    data = trained.config.data
+    found = exporting.export_saved_model(trained.model, trained.index.classes, data.resize, folder, files, Decoding.of(data))
+    if "bytes" in found.differences:
+        for file, why in found.refused.items():
+            progress.line(f"the signature 'bytes' refuses {file} ({why}), on which the other two were compared")
+    result = {
+        "saved_model": str(folder),
+        "images": [str(file) for file in files],
+        "largest_difference": found.differences,
+        "refused_by_bytes": {"kinds": dict(refused), "files": found.refused},
+    }
     names.write_json(trained.run / names.EXPORT / "parity.json", result)
     return result

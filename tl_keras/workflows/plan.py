@@ -18,8 +18,7 @@ import tensorflow as tf
 
 from tl_keras.config import Config
 from tl_keras.data import images, splits
-from tl_keras.data.found import tell_found
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.sources import Index
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
 from tl_keras.progress import Progress
@@ -29,7 +28,7 @@ from tl_keras.transfer.phases import Phase, compile_model
 from tl_keras.transfer.prepare import build, image_size_of, resolve
 from tl_keras.transfer.task import chosen, num_views
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import set_up
+from tl_keras.workflows.setting_up import open_images, set_up
 
 DECODED_FOR_ESTIMATE = 32
 REALLY_TAKEN = 4  # times what shapes say is taken at least: 1.2 to 3.6 was measured where a batch takes more than its network's weights
@@ -54,8 +53,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         UserError: what would stop the training before it begins, memory that will not do among it.
     """
     set_up(config.runtime)
-    index = open_source(config.data)
-    tell_found(index, config.data, progress)
+    index = open_images(config.data, progress)
     config = with_best_backbone(config, index, None, progress)
     split = splits.cut(
         index,
@@ -106,13 +104,14 @@ def disk_gb(config: Config, classifier: Classifier, num_train: int, num_images: 
 
 def decode_seconds(index: Index, config: Config) -> float:
     """Estimate the seconds to decode and resize every file, from a few."""
+    decoding = images.Decoding.of(config.data)
     rows = np.linspace(0, len(index.paths) - 1, min(DECODED_FOR_ESTIMATE, len(index.paths))).astype(int)
     with suppress(BadImageError):  # the first call builds the graph
-        images.load(index.root / index.paths[rows[0]], image_size_of(config), config.data.resize)
+        images.load(index.root / index.paths[rows[0]], image_size_of(config), config.data.resize, decoding)
     started = time.perf_counter()
     for row in rows:
         with suppress(BadImageError):
-            images.load(index.root / index.paths[row], image_size_of(config), config.data.resize)
+            images.load(index.root / index.paths[row], image_size_of(config), config.data.resize, decoding)
     return (time.perf_counter() - started) / len(rows) * len(index.paths)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data import images
+from tl_keras.data.depth import tell_depth
 from tl_keras.data.patterns import find_images
 from tl_keras.data.pipeline import row_batches
 from tl_keras.data.walk import left_out_lines
@@ -16,7 +17,7 @@ from tl_keras.errors import BadImageError
 from tl_keras.evaluation.metrics import softmax
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CsvWriter, json_text, open_text, write_whole
-from tl_keras.workflows.trained import Trained, open_run
+from tl_keras.workflows.trained import ADVICE, Trained, open_run
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress 
     for line in left_out_lines(left_out):
         progress.line(line)
     trained = open_run(run_dir)
+    tell_depth(files, trained.config.data.bit_depth, progress, ADVICE)
     with progress.bar("predict", len(files)) as advance:
         for rows in row_batches(np.arange(len(files)), trained.config.train.batch_size):
             batch = [files[row] for row in rows]
@@ -53,7 +55,7 @@ def _predict_batch(trained: Trained, files: Sequence[Path]) -> list[Prediction]:
     loaded: list[NDArray[np.uint8] | str] = []
     for file in files:
         try:
-            loaded.append(images.load(file, trained.image_size, trained.config.data.resize))
+            loaded.append(images.load(file, trained.image_size, trained.config.data.resize, images.Decoding.of(trained.config.data)))
         except BadImageError as error:
             loaded.append(str(error))
     good = [pixels for pixels in loaded if not isinstance(pixels, str)]

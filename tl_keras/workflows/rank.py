@@ -33,7 +33,7 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
     set_up(config.runtime)
     asked = config.rank.model_copy(update={"candidates": tuple(map(table_name, config.rank.candidates))})
     config = config.model_copy(update={"rank": asked})
-    index = open_images(config, run, progress)
+    index = open_images(config.data, progress, run)
     with undone_on_failure(run, resume=False):
         judged = rank_candidates(config, index, progress)
         chosen, why = choose(judged, config.rank.max_ms), explain(judged, config.rank.max_ms)

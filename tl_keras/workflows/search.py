@@ -69,13 +69,14 @@ def search(
         UserError: anything that the user can mend; a folder made for it is gone again.
     """
     progress, run, place = progress or Progress(), RunFolder.at(run_dir), chief_place(workers)
+    run.require_utf8("KerasTuner")
     if resume:
         config = read_config(require_unfinished(run))
     with ExitStack() as stack:
         chief = None if place is None else stack.enter_context(serve(place.address))  # a port that is taken is told before all else
         set_up(config.runtime)
         space = read_space(space_of(config))
-        index = open_images(config, run, progress, resume=resume)
+        index = open_images(config.data, progress, None if resume else run)
         with undone_on_failure(run, resume=resume):
             index = dataset.identified(index, progress)
             config = with_best_backbone(config, index, run, progress)

@@ -11,7 +11,9 @@ import keras
 import tensorflow as tf
 
 from tl_keras import __version__
-from tl_keras.config import Config, RuntimeConfig
+from tl_keras.config import DataConfig, RuntimeConfig
+from tl_keras.data.dataset import files_of
+from tl_keras.data.depth import tell_depth
 from tl_keras.data.found import tell_found
 from tl_keras.data.sources import Index, open_source
 from tl_keras.errors import ConfigError
@@ -36,18 +38,20 @@ def set_up(runtime: RuntimeConfig) -> None:
     set_precision(runtime.precision)
 
 
-def open_images(config: Config, run: RunFolder, progress: Progress, *, resume: bool = False) -> Index:
-    """Find the images of a configuration, and say what was found.
+def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = None) -> Index:
+    """Find the images, and say at once what was found and what would make them worthless; see `open_source` for the errors.
 
-    This comes before the folder of a new run is made, which may lie among the images.
+    Args:
+        new: the folder of a run that is to be made, and is made after this only: it may lie among the images.
 
     Raises:
-        UserError: the folder of a new run holds something already, or from the data.
+        UserError: the new folder holds something already, or from the data.
     """
-    if not resume:
-        run.require_free()
-    index = open_source(config.data)
-    tell_found(index, config.data, progress)
+    if new is not None:
+        new.require_free()
+    index = open_source(config)
+    tell_found(index, config, progress)
+    tell_depth(files_of(index), config.bit_depth, progress)
     return index
 
 

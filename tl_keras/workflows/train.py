@@ -70,7 +70,7 @@ def train(
         config = moved_to(read_config(run.require_resumable()), source)
     set_up(config.runtime)
     if index is None and not resume:
-        index = open_images(config, run, progress)
+        index = open_images(config.data, progress, run)
     with undone_on_failure(run, resume=resume):
         if resume or index is None:
             index = splits.read_splits(run / names.SPLITS, data_root(config, run))[0]

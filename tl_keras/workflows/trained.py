@@ -20,6 +20,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 
 NO_CONTENT = "this run is of a version that did not record the content of images: they are known by their paths alone"
+ADVICE = "If the model learned from such images, train it again with data.bit_depth={}."  # see `depth.tell_depth`
 
 
 def read_config(run: RunFolder) -> Config:
