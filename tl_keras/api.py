@@ -271,7 +271,7 @@ def evaluate(run_dir: Path | str, *, data: Path | str | None = None, progress: P
         data: a folder of class folders; by default the run's own images.
 
     Returns:
-        What `evaluation.json` in the run folder holds.
+        What `evaluations/N/evaluation.json` in the run folder holds, and `folder`, where that is.
 
     Raises:
         UserError: anything that the caller can mend.
