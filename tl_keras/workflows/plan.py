@@ -87,7 +87,7 @@ def share_that_fits(needed: Mapping[str, int]) -> float:
         needed: what phases take at least, see `memory.bytes_needed`.
     """
     free = available_bytes()
-    return 1.0 if free is None else min(1.0, free / (REALLY_TAKEN * max(needed.values())))
+    return 1.0 if free is None else min(1.0, free / (REALLY_TAKEN * max(1, *needed.values())))
 
 
 def disk_gb(config: Config, classifier: Classifier, num_train: int, num_images: int) -> float:

@@ -84,7 +84,8 @@ def search(
             names.write_text(run / names.CONFIG, to_yaml(config))
             names.write_json(run / names.ENVIRONMENT, environment())
             trials = Trials(config, index, run, progress)
-            baseline = trials(BASELINE, {}, 1.0)
+            with progress.bar("the settings as they stand", 1):  # a finetuning takes minutes
+                baseline = trials(BASELINE, {}, 1.0)
             objective = config.search.objective
             progress.line(f"as it stands  {objective} {baseline[objective]:.4f}, which the trials are to beat")
         if chief is None:
