@@ -43,9 +43,8 @@ def test_rescaling_inside_of_what_keras_wrote_gets_pixels(library: str, tmp_path
     found = built(folder)
     assert (found.preprocessing, found.notes) == ("none", ("own: gets pixels 0..255, which its own preprocessing takes",))
     np.testing.assert_allclose(found.model(PIXELS), model(PIXELS), atol=1e-5)
-    assert built(folder, preprocessing="torch").notes == (
-        "own: preprocessing torch, as set, though its own preprocessing takes that of none",
-    )
+    (note,) = built(folder, preprocessing="torch").notes
+    assert note == "own: preprocessing torch, as set, though its own preprocessing takes pixels 0..255"
 
 
 def test_range_of_what_keras_wrote_without_preprocessing_is_not_guessed(tmp_path: Path) -> None:
