@@ -68,7 +68,7 @@ def deep_greys(tmp_path):
     """Class folders of 12-bit greys in 16-bit files."""
     for name in ("cat", "dog"):
         (tmp_path / "deep" / name).mkdir(parents=True)
-        for number in range(3):
+        for number in range(4):
             grey = np.random.default_rng(number).integers(0, 4096, (8, 8), np.uint16)
             Image.fromarray(grey).save(tmp_path / "deep" / name / f"{number}.png")
     return tmp_path / "deep"
@@ -78,11 +78,11 @@ def test_dark_greys_are_told_before_any_work_and_scaled_in_every_mode(deep_greys
     data = DataConfig(source=str(deep_greys), bit_depth=12)
     heard = Heard()
     index = setting_up.open_images(data, heard)
-    assert heard.lines == []
+    assert [line.rpartition("/")[2] for line in heard.lines] == ["deep: 8 images, cat 4, dog 4; train 4, val 2, test 2"]
     setting_up.open_images(data.model_copy(update={"bit_depth": 16}), heard)
-    assert len(heard.lines) == 1
-    assert heard.lines[0].endswith("makes almost black. Set data.bit_depth=12.")
-    bright = dataset.open_pixels(index, data, (8, 8)).read(np.arange(6))
+    assert len(heard.lines) == 3
+    assert heard.lines[-1].endswith("makes almost black. Set data.bit_depth=12.")
+    bright = dataset.open_pixels(index, data, (8, 8)).read(np.arange(8))
     assert bright.max() > 250
     seen = []
 
@@ -92,7 +92,7 @@ def test_dark_greys_are_told_before_any_work_and_scaled_in_every_mode(deep_greys
 
     trained = SimpleNamespace(model=model, image_size=(8, 8), index=index, config=SimpleNamespace(data=data))
     files = [index.root / path for path in index.paths]
-    assert len(sys.modules["tl_keras.workflows.predict"]._predict_batch(trained, files)) == 6
+    assert len(sys.modules["tl_keras.workflows.predict"]._predict_batch(trained, files)) == 8
     np.testing.assert_array_equal(seen[0], bright)
 
 
@@ -103,7 +103,10 @@ def test_an_export_says_what_it_will_refuse(kinds, tmp_path, monkeypatch):
         image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
         image.convert("1" if kind == "BMP" else "RGB").save(tmp_path / f"{kind}.jpg", kind)
     index = SimpleNamespace(paths=[f"{kind}.jpg" for kind in kinds], classes=("a", "b"))
-    trained = SimpleNamespace(run=RunFolder(tmp_path), config=Config(mode="extract"), model=None, index=index, split=["test"] * len(kinds))
+    there = [tmp_path / path for path in index.paths]
+    trained = SimpleNamespace(
+        run=RunFolder(tmp_path), config=Config(mode="extract"), model=None, index=index, files_there=lambda split, root: there
+    )
     monkeypatch.setattr(module, "open_run", lambda _: trained)
     compared = {"PNG": {"float": 0.0, "uint8": 0.0, "bytes": 0.0}}.get(kinds[-1], {"float": 0.0, "uint8": 0.0})
     monkeypatch.setattr(module.exporting, "export_saved_model", lambda *_: Agreement(compared, {}))
