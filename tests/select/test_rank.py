@@ -148,7 +148,7 @@ def test_a_bad_file_is_passed_over_and_many_are_an_error(photo_folder: PhotoFold
 
 def test_a_lower_precision_of_one_candidate_is_not_the_next_one_s(photos: Path, blind: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policies = []
-    real = stored.build
+    real = stored.build_and_tell
 
     def build(*arguments: Any) -> Any:
         policies.append(keras.config.dtype_policy().name)
