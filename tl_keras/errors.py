@@ -8,6 +8,11 @@ A message says what was received, what is allowed and how to mend it, on one lin
 class UserError(Exception):
     """A mistake that the user can mend; its text is the whole explanation."""
 
+    @property
+    def kind(self) -> str:
+        """The name of its class in this file, which is what a user knows, also where it is of a narrower class."""
+        return next(each.__name__ for each in type(self).__mro__ if each.__module__ == __name__)
+
 
 class ConfigError(UserError):
     """The command line or a configuration file."""

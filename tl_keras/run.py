@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             MODES[options.mode](options)
     except UserError as error:
         for line in str(error).splitlines():
-            print(f"{type(error).__name__}: {line}", file=sys.stderr)
+            print(f"{error.kind}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
         print(f"interrupted. {interrupt}" if str(interrupt) else "interrupted.", file=sys.stderr)
