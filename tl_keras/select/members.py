@@ -186,8 +186,8 @@ class Boosted:
     """Gradient-boosted trees on the features of all backbones side by side, with the number of rounds that val prefers.
 
     Each tree sees half of the images and each cut the square root of the features, which are thousands: on 600 images and 10,816
-    features that takes ten seconds, where cuts by histograms of all of them had not ended after nine minutes. Features must be in memory: where train has more than BOOSTED_BYTES of them, the trees learn
-    from a stratified sample of it, and as many of val choose.
+    features that takes ten seconds, where cuts by histograms of all of them had not ended after nine minutes. Features must be in
+    memory: where train has more than BOOSTED_BYTES of them, the trees learn from a stratified sample of it, and as many of val choose.
 
     Reference: Friedman 2001, Annals of Statistics 29, 1189, and 2002, Computational Statistics & Data Analysis 38, 367.
 
