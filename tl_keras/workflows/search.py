@@ -25,7 +25,7 @@ from tl_keras.select.trials_picture import draw_trials, write_hparams
 from tl_keras.transfer.head import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.search_chief import chief_place, hand_out_trials
+from tl_keras.workflows.search_chief import chief_place, hand_out_trials, private_address
 from tl_keras.workflows.search_study import (
     BASELINE,
     TRIALS,
@@ -73,7 +73,9 @@ def search(
     if resume:
         config = read_config(require_unfinished(run))
     with ExitStack() as stack:
-        chief = None if place is None else stack.enter_context(serve(place.address))  # a port that is taken is told before all else
+        chief = None  # a port that is taken is told before all else
+        if place is not None:
+            chief = stack.enter_context(serve(stack.enter_context(private_address(place))))
         set_up(config.runtime)
         space = read_space(space_of(config))
         index = open_images(config.data, progress, None if resume else run)
