@@ -32,6 +32,7 @@ from tl_keras.data import images
 from tl_keras.data.decode_graph import refused_kind
 from tl_keras.data.formats import HEAD_BYTES
 from tl_keras.errors import ExportError
+from tl_keras.partial import clear_partial
 from tl_keras.run_folder import write_whole
 
 SAVED_MODEL = "saved_model"
@@ -113,9 +114,12 @@ def export_saved_model(
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        clear_partial(folder.parent)
         write_whole(folder, write)
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be written ({error.strerror}).") from error
+        raise ExportError(f"{folder}: cannot be written ({error.strerror or error}).") from error
+    except tf.errors.OpError as error:  # TensorFlow writes by itself
+        raise ExportError(f"{folder}: cannot be written ({str(error).strip().splitlines()[0]}).") from error
     return found[0]
 
 
