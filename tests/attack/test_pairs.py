@@ -77,7 +77,7 @@ def test_two_that_go_on_with_one_run(
     assert command_line.run([*arguments, "--run-dir", whole]).status == 0
     wanted = tools.digest_of_run(whole)
     running = command_line.start([*arguments, "--run-dir", interrupted])
-    while not (interrupted / "splits.csv").exists() and running.ended.empty():
+    while not (interrupted / "config.yaml").exists() and running.ended.empty():
         time.sleep(0.01)
     running.kill(tools.signal.SIGKILL)
     running.wait()
