@@ -62,9 +62,14 @@ def take(folder: Path) -> Claim:
             os.close(descriptor)
             raise RunFolderError(_in_use(folder, locked))
         if is_same(descriptor, folder / CLAIM):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(_about_us()).encode())
-            return Claim(folder, descriptor, was_left=not is_new)
+            mine = Claim(folder, descriptor, was_left=not is_new)
+            try:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, json.dumps(_about_us()).encode())
+            except OSError:  # a full disk; a claim that was left still says that it was
+                mine.release() if is_new else os.close(descriptor)
+                raise
+            return mine
         os.close(descriptor)  # it was released, and removed, before we had the lock
 
 

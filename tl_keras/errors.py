@@ -63,7 +63,9 @@ class StoreError(UserError):
 
 def from_os(error: OSError) -> FileError:
     """What the user is told of an error of the system: which file, what is wrong, and what to do, on one line."""
-    file = error.filename if error.filename is not None else "a file, or the standard output"
+    mend, file = WHAT_TO_DO.get(error.errno or 0, ""), error.filename
     reason = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[0]
-    name = os.fsdecode(file) if isinstance(file, str | bytes) else str(file)
-    return FileError(f"{name}: cannot be read or written ({reason}). {WHAT_TO_DO.get(error.errno or 0, '')}".rstrip())
+    if file is None and not mend:
+        return FileError(f"{type(error).__name__}: {reason}")
+    name = "a file, or the standard output" if file is None else os.fsdecode(file) if isinstance(file, str | bytes) else str(file)
+    return FileError(f"{name}: cannot be read or written ({reason}). {mend}".rstrip())

@@ -99,7 +99,6 @@ def write_numbered(parent: Path, write: Callable[[Path], object]) -> Path:
     """
     with naming(parent):
         parent.mkdir(exist_ok=True)
-    clear_partial(parent)
     with naming(parent), partial_folder(parent) as partial:
         temporary = partial / "new"
         temporary.mkdir()

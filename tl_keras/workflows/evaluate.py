@@ -1,7 +1,5 @@
 """Measuring a run's model again, on its own test split or on other labelled images."""
 
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +21,6 @@ from tl_keras.evaluation.pictures import draw_confusion
 from tl_keras.models.classifier import count_parameters
 from tl_keras.partial import clear_partial, partial_folder
 from tl_keras.progress import Progress
-from tl_keras.run_folder import RunFolder
 from tl_keras.workflows.scoring import Clock, measure, score_pixels, write_predictions
 from tl_keras.workflows.trained import ADVICE, NO_CONTENT, Trained, data_root, open_run
 
@@ -48,7 +45,7 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
     """
     clock, progress = Clock(), progress or Progress()
     trained = open_run(run_dir)
-    with _scratch(trained.run) as scratch:
+    with _scratch(trained.run / names.EVALUATIONS) as scratch:
         data, counts = _evaluation_data(trained, source, scratch, progress)
         rows = data.rows("test")
         with progress.bar("evaluate test", len(rows)) as advance:
@@ -80,14 +77,21 @@ def _write(trained: Trained, data: ImageData, probabilities: NDArray[np.float64]
 
 
 @contextmanager
-def _scratch(run: RunFolder) -> Iterator[Path]:
-    """A folder for decoded pixels that is this evaluation's own, for there may be several: in the run folder, which has room for
-    images, or where that can only be read, among the system's temporary files.
+def _scratch(evaluations: Path) -> Iterator[Path]:
+    """A folder for decoded pixels that is this evaluation's own, for there may be several; where the evaluations of a run lie, so
+    that a run folder that can only be read is refused before anything is measured.
     """
-    parent = run.path if os.access(run.path, os.W_OK) else Path(tempfile.gettempdir())
-    clear_partial(parent)
-    with partial_folder(parent) as folder:
-        yield folder
+    is_new = not evaluations.exists()
+    with names.naming(evaluations):
+        evaluations.mkdir(exist_ok=True)
+    clear_partial(evaluations)
+    try:
+        with names.naming(evaluations), partial_folder(evaluations) as folder:
+            yield folder
+    except BaseException:
+        if is_new:
+            names.remove_empty((evaluations,))
+        raise
 
 
 def _evaluation_data(trained: Trained, source: str | None, scratch: Path, progress: Progress) -> tuple[ImageData, dict[str, int]]:
