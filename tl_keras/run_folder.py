@@ -305,7 +305,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: no such run folder. Give the folder that a training wrote, or an ensemble.")
         missing = [name for name in (MODEL, CONFIG, SPLITS) if not (self / name).is_file()]
         if missing:
-            mend = "Continue it with --resume." if (self / CONFIG).exists() else "Give the folder that a training wrote."
+            mend = "Continue it with --resume." if self._can_resume else "Give the folder that a training wrote."
             if (self / BEST / MODEL).is_file():
                 mend = f"Give {self.path / BEST}, the winner of this search."
             if (self / ENSEMBLE).is_file():
