@@ -20,8 +20,9 @@ from tl_keras import run
 from tl_keras.config import Config
 from tl_keras.console import ensemble_lines
 from tl_keras.data import images
+from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.metrics import softmax
-from tl_keras.launch import new_run_dir
+from tl_keras.launch import make_run_dir, new_run_dir, remove_unused
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import Trunk
 
@@ -151,6 +152,45 @@ def test_crossval_prints_mean_and_spread_and_compares(photo_folder, tmp_path, ca
 def test_an_ensembles_folder_is_not_named_after_a_backbone_or_data_that_it_has_not():
     config = Config.model_validate({"mode": "ensemble", "ensemble": {"members": ["runs/a", "runs/b"], "method": "vote"}})
     assert re.fullmatch(r"ensemble-vote-\d{8}-\d{6}", new_run_dir(config).name)
+
+
+def test_no_two_get_the_same_folder_by_default_and_one_that_is_not_used_is_gone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tl_keras.launch.new_run_dir", lambda _: Path("saved_models/extract-now"))
+    made = [make_run_dir(Config.model_validate({"mode": "extract"})) for _ in range(3)]
+    assert [folder.name for folder in made] == ["extract-now", "extract-now-2", "extract-now-3"]
+    (made[1] / "config.yaml").touch()
+    remove_unused()
+    assert [path.as_posix() for path in Path("saved_models").rglob("*/*")] == ["saved_models/extract-now-2/config.yaml"]
+    shutil.rmtree("saved_models")
+    assert run.main(["extract", "digits", "--set", "data.val_fraction=0.9", "--set", "data.test_fraction=0.9"]) == 2
+    assert list(tmp_path.iterdir()) == []
+    Path("saved_models").touch()
+    with pytest.raises(RunFolderError, match=r"saved_models: is not a folder|cannot write a run folder here"):
+        make_run_dir(Config.model_validate({"mode": "extract"}))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_error_of_the_system_is_one_line(capfd, monkeypatch, named):
+    def refuse(_):
+        raise OSError(28, "No space left on device", *(["/x/y.csv"] if named else []))
+
+    monkeypatch.setitem(run.MODES, "evaluate", refuse)
+    monkeypatch.setattr(run, "drop_output", lambda: None)
+    line = mistake(capfd, "evaluate", "RUN")
+    assert line.startswith(f"FileError: {'/x/y.csv' if named else 'a file, or the standard output'}: cannot be read or written (No space")
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_have_their_exit_status_and_one_line(capfd, monkeypatch, number, status):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setitem(run.MODES, "evaluate", lambda _: signal.raise_signal(number))
+    try:
+        assert run.main(["evaluate", "RUN"]) == status
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capfd.readouterr().err == "interrupted.\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_an_ensembles_differences_have_their_sign_and_are_clear_or_not():

@@ -6,12 +6,16 @@ import os
 
 import pytest
 
+from tl_keras.claim import CLAIM
 from tl_keras.errors import RunFolderError
 from tl_keras.run_folder import (
     BEST,
     CONFIG,
+    ENSEMBLE,
     METRICS,
     MODEL,
+    RANKING,
+    RANKING_JSON,
     SCRATCH,
     SPLITS,
     RunFolder,
@@ -110,35 +114,93 @@ def test_a_json_file_is_utf_8_whatever_the_names(tmp_path):
 
 def test_start_makes_parents_and_refuses_what_is_taken(tmp_path):
     run = RunFolder(tmp_path / "deep" / "run")
-    assert run.start() == (tmp_path / "deep" / "run", tmp_path / "deep")
-    assert run.start() == ()  # empty: still to be had
+    claim = run.start()
+    assert claim.made == (tmp_path / "deep" / "run", tmp_path / "deep")
+    claim.release()
+    claim = run.start()  # empty: still to be had
+    assert claim.made == ()
+    claim.release()
     (run / "notes.txt").touch()
     with pytest.raises(RunFolderError, match="holds other files already"):
         run.start()
     (run / CONFIG).touch()
     with pytest.raises(RunFolderError, match="holds another run already"):
         run.start()
+    assert sorted(entry.name for entry in run.path.iterdir()) == [CONFIG, "notes.txt"]
+
+
+def kill_in(run, mode, *left):
+    """Leave in a run folder what a process does that is killed there."""
+    os.close(run.start().descriptor)
+    for name in left:
+        (run / name).write_text(f"mode: {mode}\n" if name == CONFIG else "")
+
+
+@pytest.mark.parametrize(
+    ("mode", "left"), [("extract", ()), ("finetune", (SPLITS, RANKING)), ("rank", (CONFIG, RANKING)), ("ensemble", (SPLITS, CONFIG))]
+)
+def test_what_a_kill_leaves_that_cannot_be_resumed_is_started_over(tmp_path, mode, left):
+    run = RunFolder(tmp_path / "run")
+    kill_in(run, mode, *left)
+    run.require_free()
+    claim = run.start()
+    assert [entry.name for entry in run.path.iterdir()] == [CLAIM]
+    claim.release()
+
+
+def test_what_a_kill_leaves_that_can_be_resumed_stays(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    kill_in(run, "finetune", CONFIG, SPLITS)
+    for refuse in (run.require_free, run.start):
+        with pytest.raises(RunFolderError, match=r"holds another run already.* go on with what was interrupted there with --resume\.$"):
+            refuse()
+    (run / ".0123456789abcdef.partial").mkdir()
+    (run / ".0123456789abcdef.partial" / "model.keras").touch()
+    (run / SCRATCH).mkdir()
+    run.resume().release()
+    assert sorted(entry.name for entry in run.path.iterdir()) == [CONFIG, SPLITS]
+
+
+@pytest.mark.parametrize(("mode", "last"), [("rank", (RANKING_JSON,)), ("ensemble", (ENSEMBLE, METRICS)), ("finetune", (METRICS, MODEL))])
+def test_a_finished_run_is_never_started_over_nor_resumed(tmp_path, mode, last):
+    run = RunFolder(tmp_path / "run")
+    kill_in(run, mode, CONFIG, SPLITS, *last)  # killed after its last file
+    with pytest.raises(RunFolderError, match=r"holds another run already\. Give another --run-dir\.$"):
+        run.start()
+    with pytest.raises(RunFolderError, match="this run is finished"):
+        run.resume()
+    assert {CONFIG, SPLITS, *last} == {entry.name for entry in run.path.iterdir()}
+
+
+def test_no_two_have_one_folder(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    first = run.start()
+    for attempt in (run.require_free, run.start, run.resume):
+        with pytest.raises(RunFolderError, match=rf"another process \(process {os.getpid()} on .*\) is working in this folder"):
+            attempt()
+    assert [entry.name for entry in run.path.iterdir()] == [CLAIM]
+    first.release()
+    run.resume().release()
 
 
 def test_a_start_that_fails_leaves_nothing(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tl_keras.run_folder.write_text", refuse)
+    monkeypatch.setattr("tl_keras.claim.os.open", refuse)
     with pytest.raises(RunFolderError, match=r"cannot write a run folder here \(No space left on device\)"):
         RunFolder(tmp_path / "deep" / "run").start()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_undo_removes_what_was_made(tmp_path):
-    run = RunFolder(tmp_path / "deep" / "run")
-    made = run.start()
-    (run / SCRATCH).mkdir()
-    (run / SPLITS).touch()
-    run.undo(())
-    assert list(run.path.iterdir()) == []
-    run.undo(made)
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "empty").mkdir()
+    for run in (RunFolder(tmp_path / "deep" / "run"), RunFolder(tmp_path / "empty")):
+        claim = run.start()
+        (run / SCRATCH).mkdir()
+        (run / SPLITS).touch()
+        run.undo(claim)
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 
 
 def test_a_folder_whose_name_is_not_utf_8_is_refused_where_that_will_not_do(tmp_path):
@@ -149,9 +211,9 @@ def test_a_folder_whose_name_is_not_utf_8_is_refused_where_that_will_not_do(tmp_
 
 def test_undo_keeps_what_another_run_has_made_meanwhile(tmp_path):
     run = RunFolder(tmp_path / "deep" / "run")
-    made = run.start()
+    claim = run.start()
     (tmp_path / "deep/other").mkdir()
-    run.undo(made)
+    run.undo(claim)
     assert [entry.name for entry in (tmp_path / "deep").iterdir()] == ["other"]
 
 
@@ -159,7 +221,7 @@ def test_what_a_folder_is_good_for(tmp_path):
     run = RunFolder(tmp_path / "run")
     with pytest.raises(RunFolderError, match="no such run folder"):
         run.require_model()
-    run.start()
+    run.start().release()
     with pytest.raises(RunFolderError, match="no interrupted run"):
         run.require_resumable()
     for name in (CONFIG, SPLITS):

@@ -17,8 +17,19 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from tl_keras.arguments import TRAININGS, run_of
 from tl_keras.config import Config, fields
 from tl_keras.config_file import make_config
-from tl_keras.errors import ConfigError, UserError
-from tl_keras.launch import check_files, check_images, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
+from tl_keras.errors import ConfigError, UserError, from_os
+from tl_keras.interrupts import noted_interrupts
+from tl_keras.launch import (
+    check_files,
+    check_images,
+    check_names,
+    check_run,
+    import_workflows,
+    make_run_dir,
+    refuse_idle,
+    remove_unused,
+    stored_config,
+)
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, setting_named, settings_called
@@ -37,7 +48,7 @@ Settings = Mapping[str, object]
 def told(function: Callable[Given, Result]) -> Callable[Given, Result]:
     """Let an argument that there is not be a ConfigError, which says what is meant.
 
-    A `UserError` has no traceback of this package's inside: its text is the whole explanation.
+    A `UserError` has no traceback of this package's inside: its text is the whole explanation. So is that of a full disk.
     """
     known = inspect.signature(function).parameters
 
@@ -47,9 +58,14 @@ def told(function: Callable[Given, Result]) -> Callable[Given, Result]:
             if name not in known:
                 raise ConfigError(f"{function.__name__}(): there is no argument '{name}'.{instead_of(name, list(known))}")
         try:
-            return function(*args, **kwargs)
+            with noted_interrupts():
+                return function(*args, **kwargs)
         except UserError as error:
             raise error.with_traceback(None) from None
+        except OSError as error:
+            raise from_os(error) from error
+        finally:
+            remove_unused()
 
     return checked
 
@@ -386,11 +402,11 @@ def prepare(
     as_it_is = base is not None and base.mode == wanted and not short and not settings
     config = base if base is not None and as_it_is else make_config(wanted, base, short, settings or {})
     refuse_idle(config, {name: SHORT_FORMS[name].setting for name in short if name in SHORT_FORMS})
-    folder = new_run_dir(config) if run_dir is None else run_of(run_dir)
-    RunFolder(folder).require_free()
+    if run_dir is not None:
+        RunFolder(run_of(run_dir)).require_free()
     if look:
         check_names(config)
-    return config, folder
+    return config, make_run_dir(config) if run_dir is None else run_of(run_dir)
 
 
 def begin(config: Config | None, progress: Progress | None) -> tuple[Any, Progress]:

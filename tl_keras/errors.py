@@ -1,8 +1,24 @@
 """What a user can get wrong: one base class, so that the command line prints one line and exits 2.
 
 A message says what was received, what is allowed and how to mend it, on one line. Anything that is not a
-`UserError` is a defect of this package: it keeps its traceback and exits 1.
+`UserError` is a defect of this package: it keeps its traceback and exits 1. An `OSError` that nobody has explained becomes one by
+`from_os`: most of them are full disks and missing permissions.
 """
+
+import errno
+import os
+
+WHAT_TO_DO = {
+    errno.ENOSPC: "Free space on that disk.",
+    getattr(errno, "EDQUOT", errno.ENOSPC): "Free space: your quota on that disk is used up.",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f), or take a disk that holds larger ones.",
+    errno.EROFS: "That disk can only be read: give a folder on another.",
+    errno.EACCES: "Give a folder that you may use, or change its permissions.",
+    errno.EPERM: "Give a folder that you may use, or change its permissions.",
+    errno.ENOENT: "It is gone: put it back.",
+    errno.EMFILE: "Raise the limit on open files (ulimit -n).",
+    errno.EIO: "The disk does not work: look after it.",
+}
 
 
 class UserError(Exception):
@@ -42,5 +58,19 @@ class TrainingError(UserError):
     """A training that cannot go on, such as a loss that is no number."""
 
 
+class FileError(UserError):
+    """A file that the system does not give or take: a full disk, a missing permission."""
+
+
 class StoreError(UserError):
     """The store of features: no room under its limit or on its disk, or a folder that cannot be written."""
+
+
+def from_os(error: OSError) -> FileError:
+    """What the user is told of an error of the system: which file, what is wrong, and what to do, on one line."""
+    mend, file = WHAT_TO_DO.get(error.errno or 0, ""), error.filename
+    reason = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if file is None and not mend:
+        return FileError(f"{type(error).__name__}: {reason}")
+    name = "a file, or the standard output" if file is None else os.fsdecode(file) if isinstance(file, str | bytes) else str(file)
+    return FileError(f"{name}: cannot be read or written ({reason}). {mend}".rstrip())

@@ -7,14 +7,15 @@ The looks are cheap and need no TensorFlow, whose import takes seconds: a mistak
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tl_keras.arguments import RUNS, TRAININGS
-from tl_keras.errors import BackboneError, ConfigError, DataError
+from tl_keras.errors import BackboneError, ConfigError, DataError, RunFolderError
 from tl_keras.models.backbone_names import check_backbone, short_name
 from tl_keras.quiet import quiet
-from tl_keras.run_folder import CONFIG, RunFolder, open_text
+from tl_keras.run_folder import CONFIG, RunFolder, open_text, remove_empty
 
 if TYPE_CHECKING:
     from tl_keras.config import Config
@@ -25,8 +26,44 @@ OF_STEPS = ("train.epochs", "train.learning_rate")  # which do nothing where a h
 TRAINED_BY = {"search": "search.trial", "crossval": "crossval.training"}  # the setting that says what is trained
 
 
+_made: list[tuple[Path, ...]] = []  # what `make_run_dir` made, each folder with those above it, the deepest first
+
+
+def make_run_dir(config: "Config") -> Path:
+    """Make a folder of the name that `new_run_dir` gives, or of that name and a number where another process has it.
+
+    Raises:
+        RunFolderError: it cannot be made here.
+    """
+    name = new_run_dir(config)
+    parents = tuple(folder for folder in name.parents if not folder.exists())
+    for number in count(1):
+        folder = name if number == 1 else name.with_name(f"{name.name}-{number}")
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+        except FileExistsError:
+            if folder.parent.is_dir():
+                continue
+            raise RunFolderError(f"{folder.parent}: is not a folder. Give a --run-dir.") from None
+        except OSError as error:
+            remove_empty(parents)
+            raise RunFolderError(
+                f"{folder}: cannot write a run folder here ({error.strerror}). Give a --run-dir that you may write to."
+            ) from error
+        _made.append((folder, *parents))
+        break
+    return folder
+
+
+def remove_unused() -> None:
+    """Remove the folders of `make_run_dir` in which nothing came to lie."""
+    while _made:
+        remove_empty(_made.pop())
+
+
 def new_run_dir(config: "Config") -> Path:
-    """A new folder below saved_models/, named after mode, backbone, data and time; an ensemble's after its method and time."""
+    """The name of a new folder below saved_models/, named after mode, backbone, data and time; an ensemble's after its method and time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     if config.mode == "ensemble":  # of runs, which have data of their own
         return RUNS / "-".join([config.mode, config.ensemble.method, stamp])

@@ -1,7 +1,8 @@
 """`tl-keras MODE ...`: arguments -> Config -> a mode -> exit status. The only place that prints, beside `api`'s progress.
 
-Exit status: 0 when done, 2 for a mistake that the user can mend (one line on standard error), 130 after Ctrl-C, 1 with
-a traceback for a defect of this package. TensorFlow is imported only once a mode needs it.
+Exit status: 0 when done, 2 for a mistake that the user can mend or a file that the system does not give or take (one line on
+standard error), 130 after Ctrl-C and 143 after SIGTERM, which is treated alike, 1 with a traceback for a defect of this package.
+TensorFlow is imported only once a mode needs it.
 """
 
 import argparse
@@ -9,15 +10,27 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tl_keras import advice
 from tl_keras.arguments import Parser, parser, program, read_options
-from tl_keras.errors import ConfigError, UserError
-from tl_keras.launch import check_files, check_images, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
+from tl_keras.errors import ConfigError, FileError, UserError, from_os
+from tl_keras.interrupts import Terminated, noted_interrupts, raise_noted, sent_again
+from tl_keras.launch import (
+    check_files,
+    check_images,
+    check_names,
+    check_run,
+    import_workflows,
+    make_run_dir,
+    new_run_dir,
+    refuse_idle,
+    remove_unused,
+    stored_config,
+)
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import FORMS_OF, SHORT_FORMS, flag_of
 
@@ -38,22 +51,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().print_help()
         return 0 if given else 2  # nothing was asked for, which a script should hear of
     try:
+        with sent_again(), noted_interrupts(as_program=True):
+            obey(given)
+    except UserError as error:
+        return refuse(error)
+    except KeyboardInterrupt as interrupt:
+        print(f"interrupted. {interrupt}" if str(interrupt) else "interrupted.", file=sys.stderr)
+        return 143 if isinstance(interrupt, Terminated) else 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        drop_output()
+        return 0
+    except OSError as error:
+        if error.filename is None:  # else Python's last flush fails again
+            drop_output()
+        return refuse(from_os(error))
+    return 0
+
+
+def obey(given: Sequence[str]) -> None:
+    """Do what the arguments say."""
+    try:
         if given[0] == "cache":
             manage_cache(given[1:])
         else:
             options = read_options(given)
             MODES[options.mode](options)
-    except UserError as error:
-        for line in str(error).splitlines():
-            print(f"{error.kind}: {line}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as interrupt:
-        print(f"interrupted. {interrupt}" if str(interrupt) else "interrupted.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        sys.stdout.flush()  # what does not fit on a disk is said here
+    finally:
+        remove_unused()
+
+
+def refuse(error: UserError) -> int:
+    """Print a mistake that the user can mend; the exit status."""
+    for line in str(error).splitlines():
+        print(f"{error.kind}: {line}", file=sys.stderr)
+    return 2
+
+
+def drop_output() -> None:
+    """Let nothing more go to the standard output, which takes no more."""
+    with suppress(OSError, ValueError):  # a stream of Python's own
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    return 0
 
 
 def configure(options: argparse.Namespace) -> "Config":
@@ -95,8 +133,8 @@ def prepare(options: argparse.Namespace, *, is_worker: bool = False) -> "tuple[C
             config = config.model_copy(update={"data": config.data.model_copy(update={"source": options.data})})
         return config, options.run_dir
     config = configure(options)
-    run_dir = options.run_dir or new_run_dir(config)
     check_names(config)
+    run_dir = options.run_dir or (new_run_dir(config) if options.dry_run else make_run_dir(config))
     if not is_worker:  # which may have left trials in its folder
         RunFolder(run_dir).require_free()
     return config, run_dir
@@ -110,11 +148,18 @@ def show_lines(lines: Iterable[str], progress: "ConsoleProgress") -> None:
 
 @contextmanager
 def telling_how_to_go_on(mode: str, run_dir: Path) -> Iterator[None]:
-    """Let Ctrl-C end with what it leaves."""
+    """Let Ctrl-C, and a disk that is full, end with what they leave."""
     try:
-        yield
+        with noted_interrupts():
+            yield
     except KeyboardInterrupt as interrupt:
-        raise KeyboardInterrupt(left_behind(mode, run_dir)) from interrupt
+        raise type(interrupt)(left_behind(mode, run_dir)) from interrupt
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.filename is None or not (run_dir / "config.yaml").exists():
+            raise
+        raise FileError(f"{from_os(error)} Then go on with: {advice.go_on(mode, run_dir)}") from error
 
 
 def left_behind(mode: str, run_dir: Path) -> str:
@@ -199,8 +244,8 @@ def work(config: "Config", run_dir: Path, options: argparse.Namespace) -> None:
     workflows, progress = start(config)
     try:
         workflows.work(config, run_dir, resume=options.resume, progress=progress)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("Started again under the same name, this worker gets its trial again.") from None
+    except KeyboardInterrupt as interrupt:
+        raise type(interrupt)("Started again under the same name, this worker gets its trial again.") from None
 
 
 def crossval(options: argparse.Namespace) -> None:
@@ -353,7 +398,9 @@ def start(config: "Config | None" = None, *, to_stderr: bool = False, bars: bool
 
     from tl_keras.console import ConsoleProgress
 
-    return import_workflows(config), ConsoleProgress(Console(stderr=to_stderr), bars=bars)
+    workflows = import_workflows(config)
+    raise_noted()  # an import may have swallowed it
+    return workflows, ConsoleProgress(Console(stderr=to_stderr), bars=bars)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
+from tl_keras import claim
+from tl_keras.claim import CLAIM, Claim
 from tl_keras.errors import RunFolderError
+from tl_keras.partial import clear_partial, is_partial, partial_folder, replace_folder
 
 CONFIG = "config.yaml"
 SPLITS = "splits.csv"
@@ -48,6 +51,20 @@ BEST = "best"  # the run folder of a search's winner
 RUNS = "saved_models"  # the folder of run folders, where none is given
 ALWAYS = (ENVIRONMENT, SPLITS, METRICS)  # one of them lies beside config.yaml in every run folder
 SCRATCH = "scratch"  # pixels of the run in progress; removed when it stops
+FINISHED = (CROSSVAL, SEARCH, RANKING_JSON)  # the last file of a run that trains no model of its own
+WITHOUT_RESUME = ("rank", "ensemble")  # modes that start over where they were interrupted
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the system name the file that is meant: a write that fails names none, or a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        named = None if error.filename is None else os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        if error.errno is not None and (named is None or is_partial(named)):
+            error.filename = str(path)
+        raise
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -60,17 +77,15 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: whatever `write` or the rename met; the temporary file is gone and `path` is as it was.
     """
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with naming(path), partial_folder(path.parent) as folder:
+        temporary = folder / path.name
         write(temporary)
         if temporary.is_dir():
-            _replace_folder(temporary, path)
+            replace_folder(temporary, path)
         else:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(path)
-    finally:
-        _remove(temporary)
 
 
 def write_numbered(parent: Path, write: Callable[[Path], object]) -> Path:
@@ -82,9 +97,10 @@ def write_numbered(parent: Path, write: Callable[[Path], object]) -> Path:
     Raises:
         OSError: whatever `write` or the rename met; nothing new is left.
     """
-    parent.mkdir(exist_ok=True)
-    temporary = parent / f".{os.getpid()}.new"
-    try:
+    with naming(parent):
+        parent.mkdir(exist_ok=True)
+    with naming(parent), partial_folder(parent) as partial:
+        temporary = partial / "new"
         temporary.mkdir()
         write(temporary)
         while True:
@@ -96,16 +112,6 @@ def write_numbered(parent: Path, write: Callable[[Path], object]) -> Path:
             except OSError:
                 if not folder.exists():
                     raise
-    finally:
-        _remove(temporary)
-
-
-def _replace_folder(temporary: Path, path: Path) -> None:
-    old = path.with_name(f".{os.getpid()}.old.{path.name}")
-    if path.exists():
-        path.rename(old)
-    temporary.rename(path)
-    _remove(old)
 
 
 def _remove(path: Path) -> None:
@@ -115,7 +121,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _remove_empty(folders: Iterable[Path]) -> None:
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove those of some folders that are empty, in this order."""
     for folder in folders:
         with suppress(OSError):  # not empty, or not made
             folder.rmdir()
@@ -203,16 +210,40 @@ class RunFolder:
         return (self / METRICS).is_file() and (self / MODEL).is_file()
 
     def require_free(self) -> None:
-        """Raise RunFolderError where this folder holds something already."""
+        """Raise RunFolderError where this folder holds something already, or another process works in it.
+
+        What a killed process has left that cannot be resumed is nothing: `start` clears it.
+        """
+        claim.require_unclaimed(self.path)
+        self._require_empty(was_left=(self / CLAIM).exists())
+
+    def _require_empty(self, *, was_left: bool) -> None:
         try:
-            taken = self.path.is_dir() and any(self.path.iterdir())
+            taken = self.path.is_dir() and any(entry.name != CLAIM for entry in self.path.iterdir())
         except OSError as error:
             raise RunFolderError(f"{self.path}: cannot be read ({error.strerror}). Give another --run-dir.") from error
-        if taken:
-            raise RunFolderError(
-                f"{self.path}: holds {'another run' if (self / CONFIG).exists() else 'other files'} already. "
-                "Give another --run-dir; a training, search or crossval that was interrupted goes on with --resume."
-            )
+        if not taken or (was_left and not self._has_ended and not self._can_resume):
+            return
+        if not (self / CONFIG).exists():
+            raise RunFolderError(f"{self.path}: holds other files already. Give another --run-dir.")
+        mend = ", or go on with what was interrupted there with --resume." if self._can_resume and not self._has_ended else "."
+        raise RunFolderError(f"{self.path}: holds another run already. Give another --run-dir{mend}")
+
+    @property
+    def _has_ended(self) -> bool:
+        """Whether a run of any mode came to its end here."""
+        has_last = any((self / name).exists() for name in FINISHED)
+        return has_last or self.is_finished or ((self / ENSEMBLE).exists() and (self / METRICS).exists())
+
+    @property
+    def _can_resume(self) -> bool:
+        """Whether a run came so far here that --resume goes on with it, in a mode that has it."""
+        try:
+            with open_text(self / CONFIG) as file:
+                mode = next((line.partition(":")[2].strip() for line in file if line.startswith("mode:")), "")
+        except OSError:
+            return False
+        return mode not in WITHOUT_RESUME
 
     def require_utf8(self, for_what: str) -> None:
         """Raise RunFolderError where the name of this folder is not UTF-8, for parts that take no other."""
@@ -223,28 +254,50 @@ class RunFolder:
                 f"{self.path}: the name of this folder is not UTF-8, which {for_what} needs. Give another --run-dir."
             ) from error
 
-    def start(self) -> tuple[Path, ...]:
-        """Make the folder for a new run.
+    def start(self) -> Claim:
+        """Make and claim the folder of a new run.
 
         Returns:
-            What was made: this folder where it was not there before, and those above it, the deepest first. A start that fails
-            hands them to `undo`.
+            The claim, to be released at the end. A start that fails hands it to `undo`.
 
         Raises:
-            RunFolderError: it holds something already, or cannot be written.
+            RunFolderError: it holds something already, another process works in it, or it cannot be written.
         """
         self.require_free()
         made = tuple(folder for folder in (self.path, *self.path.parents) if not folder.exists())
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self / ".writable", "")
-            (self / ".writable").unlink()
+            mine = replace(claim.take(self.path), made=made)
         except OSError as error:
-            _remove_empty(made)
+            remove_empty(made)
             raise RunFolderError(
                 f"{self.path}: cannot write a run folder here ({error.strerror}). Give a --run-dir that you may write to."
             ) from error
-        return made
+        try:
+            self._require_empty(was_left=mine.was_left)  # another process may have been here since
+        except RunFolderError:
+            mine.release()
+            raise
+        self._clear()  # what a killed start has left
+        return mine
+
+    def resume(self) -> Claim:
+        """Claim the folder of an interrupted run, and clear what a killed process was writing.
+
+        Raises:
+            RunFolderError: another process works in it or has finished it, or it cannot be written.
+        """
+        try:
+            mine = claim.take(self.path)
+        except OSError as error:
+            raise RunFolderError(f"{self.path}: cannot be written ({error.strerror}). Make it writable, or resume a copy of it.") from error
+        if self._has_ended:
+            mine.release()
+            raise RunFolderError(f"{self.path}: this run is finished; there is nothing to resume. Give another --run-dir.")
+        clear_partial(self.path, "**/")
+        claim.clear_left(self.path)
+        self.clear_scratch()
+        return mine
 
     def require_model(self) -> "RunFolder":
         """Return this folder, or raise RunFolderError when it holds no trained model."""
@@ -252,7 +305,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: no such run folder. Give the folder that a training wrote, or an ensemble.")
         missing = [name for name in (MODEL, CONFIG, SPLITS) if not (self / name).is_file()]
         if missing:
-            mend = "Continue it with --resume." if (self / CONFIG).exists() else "Give the folder that a training wrote."
+            mend = "Continue it with --resume." if self._can_resume else "Give the folder that a training wrote."
             if (self / BEST / MODEL).is_file():
                 mend = f"Give {self.path / BEST}, the winner of this search."
             if (self / ENSEMBLE).is_file():
@@ -272,8 +325,14 @@ class RunFolder:
         """Remove what only a run in progress needs."""
         _remove(self / SCRATCH)
 
-    def undo(self, made: Iterable[Path]) -> None:
-        """Remove what a run that failed to start has left, and the folders that `start` made, where nothing else lies in them."""
+    def _clear(self) -> None:
+        """Remove what lies in this folder, other than its claim."""
         for entry in self.path.iterdir():
-            _remove(entry)
-        _remove_empty(made)
+            if entry.name != CLAIM:
+                _remove(entry)
+
+    def undo(self, mine: Claim) -> None:
+        """Remove what this process has made since it claimed the folder, which was empty then; and release it."""
+        self._clear()
+        mine.release()
+        remove_empty(mine.made)

@@ -18,9 +18,10 @@ from tl_keras.select import distributed as module
 from tl_keras.select.attend import attend
 from tl_keras.select.distributed import Chief, Client, connect, serve
 from tl_keras.select.local_workers import Death
-from tl_keras.select.place import LOCALHOST, Address, Place, place_in
+from tl_keras.select.place import HAS_UNIX_SOCKETS, LOCALHOST, Address, Place, place_in
 from tl_keras.select.space import read_space
 from tl_keras.select.study import Lasting, Outcome, best, open_study, outcome_of, outcomes, run_study
+from tl_keras.workflows.search_chief import private_address
 
 SPACE = read_space(
     {
@@ -32,7 +33,8 @@ SPACE = read_space(
     }
 )
 GRID = read_space({"train.head_penalty": {"choice": [0.01, 0.1, 1.0]}, "features.stages": {"choice": ["last", "all"]}})
-ANYWHERE = Address(LOCALHOST, 0)
+SECRET = "0123456789abcdef"
+ANYWHERE = Address(LOCALHOST, 0, SECRET)
 STUDY = "study-0123"
 EPOCHS = 9
 
@@ -179,11 +181,11 @@ def test_a_chief_that_is_not_there_is_waited_for_and_then_told(monkeypatch: pyte
     monkeypatch.setattr(module, "CHIEF_WAIT_S", 0.5)
     port = free_port()
     with pytest.raises(UserError, match=rf"no chief answered at 127\.0\.0\.1:{port} for 0 s\. Is it running, are KERASTUNER_ORACLE_IP"):
-        work(Address(LOCALHOST, port), "a")
+        work(Address(LOCALHOST, port, SECRET), "a")
 
 
 def test_a_chief_that_comes_late_is_found(tmp_path: Path) -> None:
-    address, oracle = Address(LOCALHOST, free_port()), opened(tmp_path, max_trials=3)
+    address, oracle = Address(LOCALHOST, free_port(), SECRET), opened(tmp_path, max_trials=3)
 
     def late() -> None:
         time.sleep(1)
@@ -313,16 +315,18 @@ def test_a_taken_port_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 WHOLE = {"KERASTUNER_TUNER_ID": "worker1", "KERASTUNER_ORACLE_IP": "10.0.0.1", "KERASTUNER_ORACLE_PORT": "8000"}
+WITH_TOKEN = WHOLE | {"TL_KERAS_SEARCH_TOKEN": SECRET}
 
 
 def test_the_environment_says_who_one_is() -> None:
     assert place_in({"HOME": "/"}) is None
-    place = place_in(WHOLE)
-    assert place == Place("worker1", Address("10.0.0.1", 8000))
+    place = place_in(WITH_TOKEN)
+    assert place == Place("worker1", Address("10.0.0.1", 8000, SECRET))
+    assert SECRET not in repr(place)
     assert place is not None
     assert not place.is_chief
-    assert place.variables() == WHOLE
-    chief = place_in(WHOLE | {"KERASTUNER_TUNER_ID": "chief"})
+    assert place.variables() == WITH_TOKEN
+    chief = place_in(WITH_TOKEN | {"KERASTUNER_TUNER_ID": "chief"})
     assert chief is not None
     assert chief.is_chief
     assert str(Address("::1", 5)) == "[::1]:5"
@@ -337,7 +341,55 @@ def test_half_an_environment_is_refused(missing: str) -> None:
 @pytest.mark.parametrize("port", ["http", "0", "65536", "-1", "8000.0", "٨"])
 def test_a_port_is_a_number(port: str) -> None:
     with pytest.raises(ConfigError, match=rf"KERASTUNER_ORACLE_PORT: got '{port}', expected a port number"):
-        place_in(WHOLE | {"KERASTUNER_ORACLE_PORT": port})
+        place_in(WITH_TOKEN | {"KERASTUNER_ORACLE_PORT": port})
+
+
+@pytest.mark.parametrize(("token", "got"), [("", "is not set"), ("short", "has 5 characters"), ("é" * 20, "is not ASCII")])
+def test_a_search_on_several_machines_has_a_secret(token: str, got: str) -> None:
+    with pytest.raises(ConfigError, match=f"TL_KERAS_SEARCH_TOKEN {got}: whoever reaches the chief's port could decide the search"):
+        place_in(WHOLE | {"TL_KERAS_SEARCH_TOKEN": token})
+
+
+@pytest.mark.parametrize("token", ["", SECRET[:-1], SECRET + "0", SECRET[::-1]])
+def test_whoever_does_not_know_the_token_is_refused(token: str, tmp_path: Path) -> None:
+    with serving(opened(tmp_path, max_trials=2)) as chief:
+        stranger = Address(chief.address.ip, chief.address.port, token)
+        with pytest.raises(UserError, match="worker 'a': it was refused, as TL_KERAS_SEARCH_TOKEN is not the chief's at 127"):
+            work(stranger, "a")
+        with connect(stranger, "b", STUDY) as client, pytest.raises(UserError, match="it was refused"):
+            client.update_trial("0", {"val_loss": 0.0})
+        assert len(work(chief.address, "c")) == 2
+
+
+def test_calls_that_workers_do_not_need_are_refused(tmp_path: Path) -> None:
+    with serving(opened(tmp_path)) as chief, client_of(chief, "a") as client:
+        for name in ("GetSpace", "UpdateSpace", "GetTrial"):
+            request = getattr(module.protos.get_service(), f"{name}Request")()
+            with pytest.raises(UserError, match="workers do not need this call"):
+                client._call(getattr(client.stub, name), request)
+        assert not chief.is_over()
+
+
+def test_every_chief_that_is_given_no_token_has_one_of_its_own() -> None:
+    with serve(Address(LOCALHOST, 0)) as one, serve(Address(LOCALHOST, 0)) as other:
+        assert len({one.address.token, other.address.token}) == 2
+        assert len(one.address.token) >= 32
+
+
+@pytest.mark.skipif(not HAS_UNIX_SOCKETS, reason="this platform has no sockets in the file system")
+def test_local_workers_come_through_a_socket_that_only_this_user_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with private_address(Place("chief", Address(LOCALHOST, 0))) as address, serve(address) as chief:
+        folder = Path(chief.address.ip.removeprefix("unix:")).parent
+        assert folder.stat().st_mode & 0o077 == 0
+        chief.open(opened(tmp_path, max_trials=3), STUDY)
+        place = place_in(Place("worker1", chief.address).variables())
+        assert place == Place("worker1", chief.address)
+        assert len(work(chief.address, "worker1")) == 3
+    assert not folder.exists()
+    for name, value in WITH_TOKEN.items():
+        monkeypatch.setenv(name, value)
+    with private_address(Place("chief", Address("10.0.0.1", 8000, SECRET))) as address:
+        assert address == Address("10.0.0.1", 8000, SECRET)
 
 
 class Team:

@@ -22,7 +22,7 @@ from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError, TrainingError, UserError
 from tl_keras.progress import Progress
 from tl_keras.select.distributed import serve
-from tl_keras.select.place import LOCALHOST, Address
+from tl_keras.select.place import LOCALHOST, Address, Place
 from tl_keras.select.space import read_space
 from tl_keras.select.study import TUNERS, Outcome
 from tl_keras.select.trial import HeadTrials
@@ -324,8 +324,8 @@ def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
 
 
 def as_worker(monkeypatch: pytest.MonkeyPatch, address: Address) -> None:
-    for name, value in (("TUNER_ID", "far"), ("ORACLE_IP", address.ip), ("ORACLE_PORT", str(address.port))):
-        monkeypatch.setenv(f"KERASTUNER_{name}", value)
+    for name, value in Place("far", address).variables().items():
+        monkeypatch.setenv(name, value)
 
 
 def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +343,7 @@ def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(photos: Path, tmp_
 
 
 def test_a_worker_takes_no_foreign_folder_and_no_ranking(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_worker(monkeypatch, Address(LOCALHOST, 9))
+    as_worker(monkeypatch, Address(LOCALHOST, 9, "0123456789abcdef"))
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(RunFolderError, match=r"holds config.yaml, which is no worker's. Add --resume where it is the chief's"):
         workflows.work(config_of(photos), tmp_path)

@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import pytest
 
-from tl_keras.transfer.interrupts import StopAfterInterrupt, noted_interrupts
+from tl_keras.interrupts import noted_interrupts
+from tl_keras.transfer.interrupts import StopAfterInterrupt
 
 
 class Swallowed(keras.callbacks.Callback):
@@ -53,7 +54,7 @@ def fit(model: keras.Model, *callbacks: keras.callbacks.Callback) -> None:
 
 def test_an_interrupt_that_was_swallowed_stops_the_next_step(model: keras.Model) -> None:
     before, stop, count = signal.getsignal(signal.SIGINT), StopAfterInterrupt(), Count()
-    with pytest.raises(KeyboardInterrupt), noted_interrupts(stop):
+    with pytest.raises(KeyboardInterrupt), noted_interrupts(stop.seen):
         fit(model, stop, count, Swallowed())
     assert count.num == 3
     assert signal.getsignal(signal.SIGINT) is before
@@ -69,7 +70,7 @@ def test_other_threads_and_handlers_of_others_are_left_alone() -> None:
     stop, seen = StopAfterInterrupt(), []
 
     def elsewhere() -> None:
-        with noted_interrupts(stop):
+        with noted_interrupts(stop.seen):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=elsewhere)
@@ -77,7 +78,7 @@ def test_other_threads_and_handlers_of_others_are_left_alone() -> None:
     thread.join()
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with noted_interrupts(stop):
+        with noted_interrupts(stop.seen):
             seen.append(signal.getsignal(signal.SIGINT))
     finally:
         signal.signal(signal.SIGINT, before)

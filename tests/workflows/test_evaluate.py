@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,34 @@ def test_an_image_that_a_run_has_twice_counts_as_learned_from_where_its_path_doe
     split = ["test", "train", "val", "test"]
     found_ids = np.array([b"a", b"a", b"c", b"a", b""], "S16")
     assert own_splits(known, split, found, found_ids) == ["test", "train", "test", "train", UNKNOWN]
+
+
+def test_two_evaluations_at_once_have_pixels_of_their_own(
+    trained: Run, others: Path, photo_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    another = photo_folder(classes=("wasp", "bee", "ant"), per_class=12, size=(16, 17))  # other colours for the same names
+    alone = [evaluate(trained[0], source=str(each))["test"]["log_loss"] for each in (others, another)]
+    module = sys.modules[evaluate.__module__]
+    score, inner = module.score_pixels, []
+
+    def score_between(*arguments: Any) -> Any:
+        if not inner:
+            inner.append(0.0)
+            inner[0] = evaluate(trained[0], source=str(another))["test"]["log_loss"]  # from beginning to end
+        return score(*arguments)
+
+    monkeypatch.setattr(module, "score_pixels", score_between)
+    assert evaluate(trained[0], source=str(others))["test"]["log_loss"] == alone[0]
+    assert inner == alone[1:]
+    assert not [path.name for path in trained[0].rglob(".*")]
+
+
+def test_a_run_folder_that_cannot_be_written_is_told_before_anything_is_measured(
+    trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained[0], tmp_path / "R", ignore=lambda *_: [names.EVALUATIONS])
+    (tmp_path / "R" / names.EVALUATIONS).touch()  # what not even root can write into
+    monkeypatch.setattr(sys.modules[evaluate.__module__], "_evaluation_data", None)
+    with pytest.raises(OSError, match="exists") as caught:
+        evaluate(tmp_path / "R")
+    assert caught.value.filename == str(tmp_path / "R" / names.EVALUATIONS)

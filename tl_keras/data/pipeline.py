@@ -21,6 +21,7 @@ from tl_keras.data import images
 from tl_keras.data.content import ID_BYTES, Ids, file_id, hash_files
 from tl_keras.errors import BadImageError, DataError
 from tl_keras.progress import Progress
+from tl_keras.run_folder import naming
 
 Advance = Callable[[int], None]  # told how many images were just done
 
@@ -65,8 +66,16 @@ class Pixels:
             self.keep(cache_file)
 
     def keep(self, cache_file: Path) -> None:
-        """Write pixels that are decoded from now on to a file, and read them from there."""
-        self._cache = np.lib.format.open_memmap(cache_file, "w+", np.uint8, (len(self.paths), *self.shape))
+        """Write pixels that are decoded from now on to a file, and read them from there.
+
+        Raises:
+            OSError: the disk is full: it is asked for all of the room now, because a memory map that does not get it ends the process.
+        """
+        with naming(cache_file):
+            self._cache = np.lib.format.open_memmap(cache_file, "w+", np.uint8, (len(self.paths), *self.shape))
+            if hasattr(os, "posix_fallocate"):
+                with cache_file.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, cache_file.stat().st_size)
 
     def identify(self, progress: Progress) -> None:
         """Read every file once for its content's id."""

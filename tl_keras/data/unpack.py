@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from tl_keras.errors import DataError
+from tl_keras.partial import clear_partial
 from tl_keras.run_folder import write_whole
 
 NEAR = 0.8  # likeness from which an unknown TFDS name is taken for a misspelt one
@@ -34,6 +35,7 @@ def _unpack_once(folder: Path, write: Callable[[Path], None]) -> Path:
     if not folder.is_dir():
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
+            clear_partial(folder.parent)
             write_whole(folder, write)
         except OSError as error:
             reason = error.strerror or _first_line(error)

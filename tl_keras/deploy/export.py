@@ -13,6 +13,7 @@ and takes no output without the batch as its first dimension.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from tl_keras.data import images
 from tl_keras.data.decode_graph import refused_kind
 from tl_keras.data.formats import HEAD_BYTES
 from tl_keras.errors import ExportError
+from tl_keras.partial import clear_partial
 from tl_keras.run_folder import write_whole
 
 SAVED_MODEL = "saved_model"
@@ -107,15 +109,20 @@ def export_saved_model(
     found: list[Agreement] = []
 
     def write(temporary: Path) -> None:
-        _write_out(_archive(model, classes, resize, decoding), temporary)
+        archive = _archive(model, classes, resize, decoding)
+        try:
+            _write_out(archive, temporary)
+        except tf.errors.OpError as error:  # TensorFlow writes by itself
+            raise ExportError(f"{folder}: cannot be written ({str(error).strip().splitlines()[0]}).") from error
         found.append(compare(model, resize, temporary, parity_files, decoding, name=str(folder)))
         check(found[0].differences)
 
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        clear_partial(folder.parent)
         write_whole(folder, write)
     except OSError as error:
-        raise ExportError(f"{folder}: cannot be written ({error.strerror}).") from error
+        raise ExportError(f"{folder}: cannot be written ({error.strerror or error}).") from error
     return found[0]
 
 
@@ -201,7 +208,8 @@ def _answers(folder: Path, files: Sequence[Path], pixels: NDArray[np.uint8], nam
             raise ExportError(f"{name}: does not load with tensorflow alone ({why}).")
         told = json.loads(said.read_text())
         if "failed" in told:
-            why = told["failed"].replace(str(folder.resolve()), name).replace(folder.name, name)
+            place = rf"{re.escape(str(folder.resolve()))}|(?<![\w/{{|]){re.escape(folder.name)}(?![\w.])"
+            why = re.sub(place, lambda _: name, told["failed"])
             raise ExportError(f"{name}: does not answer with tensorflow alone ({why}).")
         with np.load(answers) as loaded:
             return dict(loaded), told["refused"]

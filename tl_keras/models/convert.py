@@ -29,6 +29,8 @@ def convert(old: Path, new: Path) -> None:
         raise BackboneError(f"{old} is not a whole model of Keras 2, nor one in HDF5.")
     import keras
 
+    from tl_keras.models.saved import write_model
+
     with tempfile.TemporaryDirectory() as scratch:
         file = _as_hdf5(old, Path(scratch))
         try:
@@ -39,7 +41,7 @@ def convert(old: Path, new: Path) -> None:
                 f"{old}: Keras 3 cannot express this model ({_first_sentence(error)}). Write a SavedModel, whose folder is a --backbone: "
                 f"python -c \"import tf_keras; tf_keras.models.load_model({str(old)!r}, compile=False).save({folder!r}, save_format='tf')\""
             ) from error
-        model.save(new)
+        write_model(new, model)
 
 
 def _as_hdf5(old: Path, scratch: Path) -> Path:

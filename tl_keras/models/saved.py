@@ -1,4 +1,7 @@
-"""model.keras: a classifier in Keras' own format, with the names of its classes inside the file.
+"""Keras' files, written atomically; and model.keras: a classifier with the names of its classes inside the file.
+
+What Keras writes is made in memory first and goes to disk as bytes: where a disk is full, HDF5 fails a second time when it closes
+its file, and that ends the process with a segmentation fault.
 
 A `.keras` file is a zip archive, of which Keras reads the members that it knows by name. The classes lie in one more, `classes.json`: a
 list of names in the order of the outputs. The file stays one that Keras alone loads, and the names go wherever it is copied or renamed;
@@ -10,9 +13,11 @@ leaves them behind; `classes.txt` in the run folder is there for that.
 import json
 import zipfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
 import keras
+from keras.src.saving import saving_lib
 
 from tl_keras.run_folder import write_whole
 
@@ -27,12 +32,40 @@ def save_classifier(path: Path, model: keras.Model, classes: Sequence[str]) -> N
         classes: the k names, in the order of the logits.
     """
 
-    def write(temporary: Path) -> None:
-        model.save(temporary)
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(CLASSES_MEMBER, json.dumps(list(classes)))
+    whole = _saved(model)
+    with zipfile.ZipFile(whole, "a") as archive:
+        archive.writestr(CLASSES_MEMBER, json.dumps(list(classes)))
+    write_whole(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
 
-    write_whole(path, write)
+
+def write_model(path: Path, model: keras.Model) -> None:
+    """Write a `.keras` file as Keras does.
+
+    Raises:
+        OSError: it cannot be written; nothing is left.
+    """
+    whole = _saved(model)
+    write_whole(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
+
+
+def write_weights(path: Path, model: keras.Model) -> None:
+    """Write a `.weights.h5` file as Keras does: the weights, and of a compiled model the optimiser's state.
+
+    Raises:
+        OSError: it cannot be written; nothing is left.
+    """
+    whole = BytesIO()
+    store = saving_lib.H5IOStore(whole, mode="w")
+    saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    store.close()
+    write_whole(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
+
+
+def _saved(model: keras.Model) -> BytesIO:
+    """The bytes of a `.keras` file."""
+    whole = BytesIO()
+    saving_lib.save_model(model, whole)
+    return whole
 
 
 def read_classes(path: Path) -> tuple[str, ...] | None:

@@ -4,14 +4,18 @@
     worker: with connect(address, "worker1", digest) as oracle: run_study(oracle, ...)
 
 Knows oracles, addresses and names of workers; what a trial is and where images lie is for the workflows. KerasTuner's messages
-have no room for the cause of a failure nor for which study it is about: both go beside them, as metadata.
+have no room for the cause of a failure nor for which study it is about: both go beside them, as metadata, and so does the token
+without which no call is answered.
 """
 
+import hmac
 import queue
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import grpc
@@ -23,7 +27,7 @@ from keras_tuner.src.distribute.oracle_client import OracleClient
 
 from tl_keras.errors import ConfigError, UserError
 from tl_keras.quiet import quiet
-from tl_keras.select.place import ORACLE_IP, ORACLE_PORT, Address
+from tl_keras.select.place import ORACLE_IP, ORACLE_PORT, TOKEN, UNIX, Address
 
 CHIEF_WAIT_S = 120.0  # that a worker waits for its chief to be there
 CALL_S = 30.0  # until a call that gets through to nobody is given up: longer than a network hiccup
@@ -32,6 +36,9 @@ POLL_S = 0.2  # between two looks at local workers
 QUIET_S = 120.0  # without news from workers, after which it is said what is waited for
 LONGEST_CAUSE = 4000  # bytes; gRPC takes 8 kB of metadata
 WORKER_KEY, STUDY_KEY, CAUSE_KEY = "tl-keras-worker-bin", "tl-keras-study-bin", "tl-keras-cause-bin"
+TOKEN_KEY = "tl-keras-token-bin"
+CALLS = ("CreateTrial", "UpdateTrial", "EndTrial")  # all that workers need of KerasTuner's service
+TOKEN_BYTES = 16  # of a token that nobody has given
 PROXY, REUSE = ("grpc.enable_http_proxy", 0), ("grpc.so_reuseport", 0)  # else a second chief would get half of the calls
 PATIENCE = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 1000))
 KEPT_ALIVE = (  # by a worker, through a trial of hours: a connection that was cut meanwhile would be noticed by the report of its end
@@ -49,11 +56,12 @@ class Chief:
 
     def __init__(self, address: Address) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="oracle")
-        self._server = grpc.server(self._thread, options=(REUSE, *ALLOWED_PINGS))
+        token = address.token or secrets.token_hex(TOKEN_BYTES)
+        self._server = grpc.server(self._thread, interceptors=(Gate(token),), options=(REUSE, *ALLOWED_PINGS))
         self._servicer = Servicer()
         protos.get_service_grpc().add_OracleServicer_to_server(self._servicer, self._server)
         port = self._bind(address)
-        self.address = Address(address.ip, port)
+        self.address = replace(address, port=0 if address.ip.startswith(UNIX) else port, token=token)
         self._server.start()
 
     def _bind(self, address: Address) -> int:
@@ -143,6 +151,29 @@ def serve(address: Address) -> Iterator[Chief]:
         yield chief
     finally:
         chief.close()
+
+
+class Gate(grpc.ServerInterceptor):
+    """Lets those calls through that workers need and that carry the token; everything else is refused before it is read.
+
+    Comparing takes equally long wherever a wrong token first differs.
+    """
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        """The handler of a call, or one that refuses it."""
+        given = next((value for key, value in details.invocation_metadata if key == TOKEN_KEY), b"")
+        if not hmac.compare_digest(given, self._token):
+            return _refusing(grpc.StatusCode.UNAUTHENTICATED, f"it was refused, as {TOKEN} is not the chief's")
+        if details.method.rpartition("/")[2] not in CALLS:
+            return _refusing(grpc.StatusCode.UNIMPLEMENTED, "workers do not need this call")
+        return continuation(details)
+
+
+def _refusing(code: Any, why: str) -> Any:
+    return grpc.unary_unary_rpc_method_handler(lambda _, context: context.abort(code, why))
 
 
 class Servicer(OracleServicer):
@@ -265,7 +296,7 @@ class Client(OracleClient):
         self.stub = protos.get_service_grpc().OracleStub(channel)
         self.tuner_id, self.multi_worker, self.should_report = worker, False, True
         self._address = address
-        self._sent = ((WORKER_KEY, worker.encode()), (STUDY_KEY, study.encode()))
+        self._sent = ((WORKER_KEY, worker.encode()), (STUDY_KEY, study.encode()), (TOKEN_KEY, address.token.encode()))
 
     def create_trial(self, tuner_id: str) -> engine.Trial:
         """The next trial; its hyperparameters are values without their space."""
@@ -287,6 +318,10 @@ class Client(OracleClient):
         except grpc.RpcError as error:
             if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
                 raise UserError(error.details()) from None
+            if error.code() == grpc.StatusCode.UNAUTHENTICATED:
+                raise UserError(
+                    f"worker '{self.tuner_id}': {error.details()} at {self._address}. Set it as it is on the chief's machine."
+                ) from None
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
                 raise UserError(
                     f"the chief at {self._address} has gone; the trials that ended are safe in its run folder. Where its search is not "

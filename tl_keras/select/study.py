@@ -18,6 +18,7 @@ from keras_tuner.engine import trial as engine
 from threadpoolctl import threadpool_limits
 
 from tl_keras.errors import UserError
+from tl_keras.interrupts import raise_noted
 from tl_keras.run_folder import write_text
 from tl_keras.select.grid_order import spread
 from tl_keras.select.space import Dimension, hyperparameters, settings_of
@@ -287,6 +288,7 @@ def run_trial(oracle: Any, trial: Any, space: Sequence[Dimension], evaluate: Eva
             raise UserError("its loss is no number: NaN or infinite.")
         metrics = {**found, "seconds": time.perf_counter() - started}
     except UserError as error:
+        raise_noted()  # an interrupt is no failure of the trial
         cause = str(error)
     if cause is None:
         oracle.update_trial(trial.trial_id, metrics)

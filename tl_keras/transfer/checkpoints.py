@@ -17,8 +17,9 @@ import keras
 import numpy as np
 
 from tl_keras.errors import TrainingError
+from tl_keras.models.saved import write_weights
 from tl_keras.progress import Progress
-from tl_keras.run_folder import write_json, write_whole
+from tl_keras.run_folder import naming, write_json, write_whole
 
 HISTORY_HEADER = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
@@ -87,7 +88,7 @@ class SaveState(keras.callbacks.Callback):
         self.files = files
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        write_whole(self.files.state(epoch + 1), self.model.save_weights)
+        write_weights(self.files.state(epoch + 1), self.model)
 
 
 class CheckFinite(keras.callbacks.Callback):
@@ -148,7 +149,7 @@ class KeepBest(keras.callbacks.Callback):
             self.state.waited += 1
         if self._is_better(value, self.start) and self._is_as_good(value, self.state.trained):
             self.state.best, self.state.best_epoch = value, epoch + 1
-            write_whole(self.files.best(epoch + 1), weights_view(self.model).save_weights)
+            write_weights(self.files.best(epoch + 1), weights_view(self.model))
         enough = self.patience is not None and self.state.waited >= self.patience
         if enough:
             self.model.stop_training = True
@@ -216,7 +217,7 @@ class History(keras.callbacks.Callback):
 
     def _append(self, epoch: int, *values: float | None) -> None:
         texts = ("" if value is None else f"{value:.6g}" for value in values)
-        with self.file.open("a", newline="", encoding="utf-8") as file:
+        with naming(self.file), self.file.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow([self.phase, epoch, *texts])
 
 

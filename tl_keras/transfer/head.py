@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.models.classifier import unfreeze
+from tl_keras.models.saved import write_weights
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, write_csv, write_json, write_whole
+from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, write_csv, write_json
 from tl_keras.transfer.checkpoints import HISTORY_HEADER, weights_view
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.phases import Phase, run_phase
@@ -42,7 +43,7 @@ def train_head(task: Task) -> None:
             _solve_head(task, standardise)
         else:
             _step_head(task, standardise)
-        write_whole(done, task.classifier.head.save_weights)
+        write_weights(done, task.classifier.head)
     task.classifier.head.load_weights(done)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from tl_keras.config import TrainConfig
+from tl_keras.interrupts import noted_interrupts
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
 from tl_keras.transfer.checkpoints import (
@@ -27,7 +28,7 @@ from tl_keras.transfer.checkpoints import (
     SaveState,
     weights_view,
 )
-from tl_keras.transfer.interrupts import StopAfterInterrupt, noted_interrupts
+from tl_keras.transfer.interrupts import StopAfterInterrupt
 from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
 from tl_keras.transfer.schedules import cycle_ends, make_schedule
@@ -135,7 +136,7 @@ def run_phase(
             compile_model(model, phase, config)
             if state.epoch:
                 model.load_weights(files.state(state.epoch))
-            with noted_interrupts(stop):
+            with noted_interrupts(stop.seen):
                 _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
             if state.best_epoch:
                 progress.line(f"{phase.name}: epoch {state.best_epoch} is kept, with val {MONITORED[config.monitor]} {state.best:.4f}")

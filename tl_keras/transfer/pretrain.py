@@ -6,7 +6,8 @@ Nothing is frozen and BatchNorm learns its statistics; with `model.weights=none`
 import keras
 
 from tl_keras.models.classifier import ALL_STAGES
-from tl_keras.run_folder import BACKBONE, write_whole
+from tl_keras.models.saved import write_model
+from tl_keras.run_folder import BACKBONE
 from tl_keras.transfer.feeds import PixelFeed
 from tl_keras.transfer.finetune import train_backbone
 from tl_keras.transfer.task import Task
@@ -25,4 +26,4 @@ def save_backbone(task: Task, model: keras.Model) -> None:
     """
     feature_map = model.get_layer(task.classifier.trunk.layers[-1].name).input  # what pooling reads
     backbone = keras.Model(model.input, feature_map, name=model.name)
-    write_whole(task.run / BACKBONE, backbone.save)
+    write_model(task.run / BACKBONE, backbone)

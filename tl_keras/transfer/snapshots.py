@@ -12,7 +12,8 @@ from typing import Any
 import keras
 
 from tl_keras.errors import RunFolderError
-from tl_keras.run_folder import SNAPSHOTS, RunFolder, write_csv, write_whole
+from tl_keras.models.saved import write_weights
+from tl_keras.run_folder import SNAPSHOTS, RunFolder, write_csv
 from tl_keras.transfer.checkpoints import weights_view
 
 LIST = "snapshots.csv"
@@ -40,7 +41,7 @@ class KeepSnapshots(keras.callbacks.Callback):
             return
         number, logs = self.ends.index(epoch + 1) + 1, logs or {}
         self.folder.mkdir(exist_ok=True)
-        write_whole(self.folder / _name(number), weights_view(self.whole).save_weights)
+        write_weights(self.folder / _name(number), weights_view(self.whole))
         figures = [f"{float(logs[name]):.6g}" for name in HEADER[2:]]
         write_csv(self.folder / LIST, HEADER, [*_lines(self.folder)[: number - 1], [str(number), str(epoch + 1), *figures]])
 

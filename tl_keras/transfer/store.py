@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from tl_keras.data.content import Ids, hash_file
 from tl_keras.data.unpack import cache_folder
 from tl_keras.errors import StoreError
+from tl_keras.partial import ABANDONED_S, clear_partial
 from tl_keras.run_folder import write_json, write_whole
 
 ABOUT = "about.json"
 SHARDS = "[!.]*.shard"  # not what is being written
 OPEN_SHARDS = 8  # memory maps kept open: each takes a file descriptor, and memory for what was read
-ABANDONED_S = 3600.0  # a temporary file of this age belongs to no running process
 
 Values = NDArray[Any]
 
@@ -210,10 +210,12 @@ class Store:
         self.max_gb = max_gb
         self.num_computed = 0
         self._opened: dict[str, Collection] = {}
+        clear_partial(root)
 
     def open(self, key: str, about: dict[str, Any]) -> Collection:
         """Open the collection of a key; it may be empty. It is read, and its hashes are checked, once."""
         if key not in self._opened:
+            clear_partial(self.root / key)
             self._opened[key] = Collection(self.root / key, about)
         return self._opened[key]
 
@@ -287,9 +289,10 @@ def prune(root: Path, *, older_than_s: float = 0.0, max_bytes: float = 0) -> Ite
     Yields:
         Each collection that was removed.
     """
-    for leftover in root.glob("*/.*"):
-        with suppress(FileNotFoundError):  # its process has just renamed it
-            if time.time() - leftover.stat().st_mtime > ABANDONED_S:
+    clear_partial(root, "**/")
+    for leftover in root.glob("*/.*"):  # of older versions
+        with suppress(OSError):  # its process has just renamed it
+            if leftover.is_file() and time.time() - leftover.stat().st_mtime > ABANDONED_S:
                 leftover.unlink()
     stored = describe(root)
     left = sum(each.bytes for each in stored)

@@ -37,7 +37,7 @@ from tl_keras.select.folds import Fold
 from tl_keras.transfer.head import solves_exactly
 from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 from tl_keras.workflows.train import train
 from tl_keras.workflows.trained import read_config
 
@@ -65,7 +65,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)
     whole = open_images(config.data, progress, None if resume else run)
-    with undone_on_failure(run, resume=resume):
+    with working_in(run, resume=resume) as keep:
         config = with_best_backbone(config, whole, run, progress)
         stored = config.crossval.training == "extract" and solves_exactly(config)
         if stored:
@@ -84,25 +84,26 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
             check_folds(other_run / names.FOLDS, index, folds)
         names.write_text(run / names.CONFIG, to_yaml(config.model_copy(update={"mode": "crossval"})))
         names.write_json(run / names.ENVIRONMENT, environment())
-    answers = []
-    with progress.bar("folds", len(folds)) as advance:
-        for fold in folds:
-            answers.append(solve_fold(config, index, frozen, rows, fold) if stored else train_fold(config, index, run, fold, progress))
-            progress.line(f"fold {fold.name}  accuracy {figures_of(answers[-1], index)['accuracy']:.4f} on {len(fold.held_out)} images")
-            advance(1)
-    write_answers(run / names.OUT_OF_FOLD, index, answers)
-    result: dict[str, Any] = {
-        "training": config.crossval.training,
-        "backbone": config.model.backbone,
-        "images": len(index.paths),
-        "held_out_ratio": held_out_ratio(answers),
-        "summary": summary(answers, index),
-        "folds": [{"fold": answer.fold.name, **figures_of(answer, index)} for answer in answers],
-    }
-    if other is not None:
-        result["against"] = compare(result, other)
-    names.write_json(run / names.CROSSVAL, result)
-    return result
+        keep()
+        answers = []
+        with progress.bar("folds", len(folds)) as advance:
+            for fold in folds:
+                answers.append(solve_fold(config, index, frozen, rows, fold) if stored else train_fold(config, index, run, fold, progress))
+                progress.line(f"fold {fold.name}  accuracy {figures_of(answers[-1], index)['accuracy']:.4f} on {len(fold.held_out)} images")
+                advance(1)
+        write_answers(run / names.OUT_OF_FOLD, index, answers)
+        result: dict[str, Any] = {
+            "training": config.crossval.training,
+            "backbone": config.model.backbone,
+            "images": len(index.paths),
+            "held_out_ratio": held_out_ratio(answers),
+            "summary": summary(answers, index),
+            "folds": [{"fold": answer.fold.name, **figures_of(answer, index)} for answer in answers],
+        }
+        if other is not None:
+            result["against"] = compare(result, other)
+        names.write_json(run / names.CROSSVAL, result)
+        return result
 
 
 def find_bad(config: Config, index: Index, progress: Progress) -> dict[int, str]:

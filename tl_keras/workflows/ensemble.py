@@ -23,7 +23,7 @@ from tl_keras.select.ensemble_of_backbones import of_backbones
 from tl_keras.select.member_names import runs_among
 from tl_keras.workflows.ensemble_of_runs import of_runs
 from tl_keras.workflows.scoring import AGREEMENT_IMAGES, Clock, check_agreement, measure, write_class_names, write_predictions
-from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 
 AGREEMENT = 1e-4  # largest difference of a probability between the figures and the model that is saved
 
@@ -48,7 +48,7 @@ def ensemble(config: Config, run_dir: Path | str, *, progress: Progress | None =
     set_up(config.runtime)
     runs = runs_among(config.ensemble.members)
     index = None if runs else open_images(config.data, progress, run)
-    with undone_on_failure(run, resume=False):
+    with working_in(run, resume=False):
         if index is None:
             found = of_runs(config, runs, run, progress)
             num, source = found.data.counts(), found.config.data.source

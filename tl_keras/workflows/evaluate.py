@@ -1,7 +1,8 @@
 """Measuring a run's model again, on its own test split or on other labelled images."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
 from tl_keras.evaluation.pictures import draw_confusion
 from tl_keras.models.classifier import count_parameters
+from tl_keras.partial import clear_partial, partial_folder
 from tl_keras.progress import Progress
 from tl_keras.workflows.scoring import Clock, measure, score_pixels, write_predictions
 from tl_keras.workflows.trained import ADVICE, NO_CONTENT, Trained, data_root, open_run
@@ -43,14 +45,11 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
     """
     clock, progress = Clock(), progress or Progress()
     trained = open_run(run_dir)
-    try:
-        (trained.run / names.SCRATCH).mkdir(exist_ok=True)
-        data, counts = _evaluation_data(trained, source, progress)
+    with _scratch(trained.run / names.EVALUATIONS) as scratch:
+        data, counts = _evaluation_data(trained, source, scratch, progress)
         rows = data.rows("test")
         with progress.bar("evaluate test", len(rows)) as advance:
             probabilities = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance)
-    finally:
-        trained.run.clear_scratch()
     result = {
         "mode": "evaluate",
         "backbone": trained.backbone,
@@ -77,7 +76,25 @@ def _write(trained: Trained, data: ImageData, probabilities: NDArray[np.float64]
     return names.write_numbered(trained.run / names.EVALUATIONS, write)
 
 
-def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -> tuple[ImageData, dict[str, int]]:
+@contextmanager
+def _scratch(evaluations: Path) -> Iterator[Path]:
+    """A folder for decoded pixels that is this evaluation's own, for there may be several; where the evaluations of a run lie, so
+    that a run folder that can only be read is refused before anything is measured.
+    """
+    is_new = not evaluations.exists()
+    with names.naming(evaluations):
+        evaluations.mkdir(exist_ok=True)
+    clear_partial(evaluations)
+    try:
+        with names.naming(evaluations), partial_folder(evaluations) as folder:
+            yield folder
+    except BaseException:
+        if is_new:
+            names.remove_empty((evaluations,))
+        raise
+
+
+def _evaluation_data(trained: Trained, source: str | None, scratch: Path, progress: Progress) -> tuple[ImageData, dict[str, int]]:
     """The images to be measured, and how many of them, and of those left out, are of which split of the run."""
     config = trained.config.data if source is None else trained.config.data.model_copy(update={"source": source})
     if source is None:
@@ -90,7 +107,7 @@ def _evaluation_data(trained: Trained, source: str | None, progress: Progress) -
     _tell(trained, index, counts, progress)
     tell_depth(dataset.files_of(index), config.bit_depth, progress, ADVICE)
     pixels = dataset.open_pixels(index, config, trained.image_size)
-    dataset.keep_pixels(pixels, config, trained.run / names.SCRATCH)
+    dataset.keep_pixels(pixels, config, scratch)
     dataset.decode(pixels, config, progress)
     split = np.full(len(index.paths), "test", dtype="<U5")
     split[list(pixels.bad)] = splits.UNUSED

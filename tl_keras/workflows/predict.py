@@ -15,6 +15,7 @@ from tl_keras.data.pipeline import row_batches
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import BadImageError
 from tl_keras.evaluation.metrics import softmax
+from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CsvWriter, json_text, open_text, write_whole
 from tl_keras.workflows.trained import ADVICE, Trained, open_run
@@ -114,6 +115,7 @@ def write_predictions(target: Path | TextIO, predictions: Iterable[Prediction]) 
         with open_text(temporary, "w") as file:
             (_write_json_lines if target.suffix == ".jsonl" else _write_csv)(file, predictions, written)
 
+    clear_partial(target.parent)
     write_whole(target, write)
     return written
 

@@ -13,7 +13,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.front import draw_front
 from tl_keras.select.rank import METRICS, Judged, choose, explain, front, rank_candidates
-from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 
 
 def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = None) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
     asked = config.rank.model_copy(update={"candidates": tuple(map(table_name, config.rank.candidates))})
     config = config.model_copy(update={"rank": asked})
     index = open_images(config.data, progress, run)
-    with undone_on_failure(run, resume=False):
+    with working_in(run, resume=False):
         judged = rank_candidates(config, index, progress)
         chosen, why = choose(judged, config.rank.max_ms), explain(judged, config.rank.max_ms)
         names.write_text(run / names.CONFIG, to_yaml(config))

@@ -25,7 +25,7 @@ from tl_keras.select.trials_picture import draw_trials, write_hparams
 from tl_keras.transfer.head import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.search_chief import chief_place, hand_out_trials
+from tl_keras.workflows.search_chief import chief_place, hand_out_trials, private_address
 from tl_keras.workflows.search_study import (
     BASELINE,
     TRIALS,
@@ -41,7 +41,7 @@ from tl_keras.workflows.search_study import (
     trials_bar,
     write_trials,
 )
-from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 from tl_keras.workflows.train import train
 from tl_keras.workflows.trained import read_config
 
@@ -73,11 +73,14 @@ def search(
     if resume:
         config = read_config(require_unfinished(run))
     with ExitStack() as stack:
-        chief = None if place is None else stack.enter_context(serve(place.address))  # a port that is taken is told before all else
-        set_up(config.runtime)
-        space = read_space(space_of(config))
-        index = open_images(config.data, progress, None if resume else run)
-        with undone_on_failure(run, resume=resume):
+        with ExitStack() as served:
+            chief = None  # a port that is taken is told before all else
+            if place is not None:
+                chief = served.enter_context(serve(served.enter_context(private_address(place))))
+            set_up(config.runtime)
+            space = read_space(space_of(config))
+            index = open_images(config.data, progress, None if resume else run)
+            keep = stack.enter_context(working_in(run, resume=resume))
             index = dataset.identified(index, progress)
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))
@@ -88,11 +91,12 @@ def search(
                 baseline = trials(BASELINE, {}, 1.0)
             objective = config.search.objective
             progress.line(f"as it stands  {objective} {baseline[objective]:.4f}, which the trials are to beat")
-        if chief is None:
-            found = run_trials(config, space, study, trials, run, progress)
-        else:
-            found = hand_out_trials(config, space, study, chief, workers, run, progress)
-    return finish(config, index, space, found, baseline, run, progress)
+            keep()
+            if chief is None:
+                found = run_trials(config, space, study, trials, run, progress)
+            else:
+                found = hand_out_trials(config, space, study, chief, workers, run, progress)
+        return finish(config, index, space, found, baseline, run, progress)
 
 
 class Trials:

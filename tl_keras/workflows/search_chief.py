@@ -3,7 +3,9 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tl_keras.run_folder import RunFolder
 from tl_keras.select.attend import attend
 from tl_keras.select.distributed import Chief
 from tl_keras.select.local_workers import LocalWorkers, usable_cpus, visible_gpus, worker_environment
-from tl_keras.select.place import LOCALHOST, TUNER_ID, Address, Place, place_in
+from tl_keras.select.place import HAS_UNIX_SOCKETS, LOCALHOST, TUNER_ID, UNIX, Address, Place, place_in
 from tl_keras.select.space import Dimension
 from tl_keras.select.study import Outcome, outcome_of, outcomes
 from tl_keras.workflows.search_study import keep_best, open_wanted, tell_what_is_left, tell_what_is_there, told, trials_bar, write_trials
@@ -37,6 +39,16 @@ def chief_place(workers: int) -> Place | None:
     if place is not None and not place.is_chief:
         raise ConfigError(f"{TUNER_ID}: '{place.name}' is a worker's name, and this is a chief's work: a chief has 'chief' in its name.")
     return place or (Place("chief", Address(LOCALHOST, 0)) if workers else None)
+
+
+@contextmanager
+def private_address(place: Place) -> Iterator[Address]:
+    """Where a chief serves: where the environment says, else a socket in a folder that only this user can open."""
+    if place_in(os.environ) is not None or not HAS_UNIX_SOCKETS:
+        yield place.address
+        return
+    with tempfile.TemporaryDirectory(prefix="tl_keras-") as folder:  # its mode is 0700; below the run it could be too long for a socket
+        yield Address(f"{UNIX}{folder}/chief", 0)
 
 
 def hand_out_trials(

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
@@ -56,16 +56,31 @@ def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = 
 
 
 @contextmanager
-def undone_on_failure(run: RunFolder, *, resume: bool) -> Iterator[None]:
-    """Start a run folder, or go on with one; what fails inside leaves no new folder behind."""
-    made = () if resume else run.start()
+def working_in(run: RunFolder, *, resume: bool) -> Iterator[Callable[[], None]]:
+    """Start a run folder, or go on with one, and have it to ourselves meanwhile.
+
+    Yields:
+        A function to be called once what lies there is worth keeping. A failure before that leaves no new folder behind.
+
+    Raises:
+        RunFolderError: it holds something already, another process works in it, or it cannot be written.
+    """
+    mine = run.resume() if resume else run.start()
+    is_worth_keeping = resume
+
+    def keep() -> None:
+        nonlocal is_worth_keeping
+        is_worth_keeping = True
+
     try:
-        yield
-    except BaseException:
-        run.clear_scratch()
-        if not resume:
-            run.undo(made)
-        raise
+        yield keep
+        keep()
+    finally:
+        if is_worth_keeping:
+            run.clear_scratch()
+            mine.release()
+        else:
+            run.undo(mine)
 
 
 def environment() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data import splits
 from tl_keras.data.sources import Index
 from tl_keras.evaluation.pictures import draw_confusion, draw_curves
+from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.models.saved import save_classifier
@@ -29,7 +30,7 @@ from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import POOLED, Task
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.scoring import Clock, check_agreement, measure, score, write_class_names, write_predictions
-from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
+from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 from tl_keras.workflows.trained import NO_CONTENT, data_root, read_config
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
@@ -71,7 +72,7 @@ def train(
     set_up(config.runtime)
     if index is None and not resume:
         index = open_images(config.data, progress, run)
-    with undone_on_failure(run, resume=resume):
+    with working_in(run, resume=resume) as keep:
         if resume or index is None:
             index = splits.read_splits(run / names.SPLITS, data_root(config, run))[0]
             if index.ids is None:
@@ -80,16 +81,16 @@ def train(
         task = prepare_task(config, index, run, progress)
         names.write_text(run / names.CONFIG, to_yaml(task.config))
         names.write_json(run / names.ENVIRONMENT, environment())
-    clock.lap("prepare_s")
-    try:
-        TRAININGS[config.mode](task)
-        clock.lap("train_s")
-        return _finish(task, clock, scored, pictures)
-    except KeyboardInterrupt:
-        _keep_best_so_far(task)
-        raise
-    finally:
-        run.clear_scratch()
+        keep()
+        clock.lap("prepare_s")
+        try:
+            with noted_interrupts():
+                TRAININGS[config.mode](task)
+                clock.lap("train_s")
+                return _finish(task, clock, scored, pictures)
+        except KeyboardInterrupt:
+            _keep_best_so_far(task)
+            raise
 
 
 def moved_to(config: Config, source: str | None) -> Config:
