@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tl_keras"
 ROOMS = [
-    ("errors", "config", "config_file", "progress", "quiet", "run_folder", "short_forms"),
+    ("errors", "config", "config_file", "plain_yaml", "progress", "quiet", "run_folder", "short_forms"),
     ("data",),
     ("models",),
     ("transfer",),
