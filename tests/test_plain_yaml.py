@@ -41,7 +41,7 @@ def test_what_is_read() -> None:
 def test_a_bomb_of_aliases_takes_no_time() -> None:
     started = time.perf_counter()
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-        f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi")
+        f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
     )
     assert "anchor" in problem(bomb)
     assert time.perf_counter() - started < 1
