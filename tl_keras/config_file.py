@@ -48,6 +48,8 @@ def load_config(
     for assignment in sets:
         draft.add_assignment(assignment)
     draft.add_path("--mode", "mode", mode)
+    if file is not None:
+        draft.refuse_trust_of(str(file))
     return draft.config()
 
 
@@ -88,6 +90,19 @@ def from_yaml(text: str, name: str) -> Config:
     draft = _Draft()
     draft.add_text(name, text)
     return draft.config(name, context=SETTLED)
+
+
+def from_run(text: str, name: str) -> Config:
+    """Read the configuration of a run folder, but for what it allows: the folder may come from a stranger, whose word is not taken.
+
+    A run that was made here goes on without: its data set is on disk, and its SavedModel on the list of this machine (`models.trust`).
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    config = from_yaml(text, name)
+    data, model = config.data.model_copy(update={"download": False}), config.model.model_copy(update={"trust": False})
+    return config.model_copy(update={"data": data, "model": model})
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> Config:
@@ -136,6 +151,14 @@ class _Draft:
             self._mistakes.append(f"{file}: is not UTF-8 text. --config expects a YAML file.")
         else:
             self.add_text(str(file), text)
+
+    def refuse_trust_of(self, file: str) -> None:
+        """Refuse a file, which may come from anyone, that asks to be trusted."""
+        if self._origins.get("model.trust") == file and self._values["model.trust"] is not False:
+            self._mistakes.append(
+                f"{file}: model.trust: got {shown(self._values['model.trust'])}, expected false: a file cannot say whom you trust. "
+                f"If you know who made the backbone, add --set model.trust=true."
+            )
 
     def add_text(self, name: str, text: str) -> None:
         tree = self._parse(name, text)

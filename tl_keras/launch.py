@@ -119,12 +119,12 @@ def stored_config(run_dir: Path, modes: Sequence[str]) -> "Config":
     Raises:
         ConfigError: there is none, or it is of another mode.
     """
-    from tl_keras.config_file import from_yaml
+    from tl_keras.config_file import from_run
 
     file = run_dir / CONFIG
     if not file.is_file():
         raise ConfigError(f"--run-dir: {run_dir} holds nothing to resume. Start it without --resume.")
-    config = from_yaml(file.read_text(encoding="utf-8"), str(file))
+    config = from_run(file.read_text(encoding="utf-8"), str(file))
     if config.mode not in modes:
         raise ConfigError(f"--mode: got '{modes[0]}', but {run_dir} holds an interrupted run of mode '{config.mode}'.")
     if config.mode in TRAININGS:

@@ -136,6 +136,7 @@ def build(config: Config, num_classes: int, weights: str | None) -> Classifier:
         image_size=image_size_of(config),
         weights=weights,
         preprocessing=config.model.preprocessing,
+        trust=config.model.trust,
     )
     all_stages = defaults.head_stages(config) == "all"
     return build_classifier(config.model, backbone, num_classes, config.runtime.seed, all_stages=all_stages)
@@ -153,7 +154,7 @@ def image_size_of(config: Config) -> tuple[int, int]:
     """(height, width) in pixels: what `data.image_size` says, or the backbone's native size."""
     size = config.data.image_size
     if size is None:
-        size = native_image_size(config.model.backbone)
+        size = native_image_size(config.model.backbone, trust=config.model.trust)
     return (size, size) if isinstance(size, int) else size
 
 

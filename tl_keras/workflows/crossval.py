@@ -12,7 +12,6 @@ import numpy as np
 
 from tl_keras import run_folder as names
 from tl_keras.config import Config
-from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.data.content import to_hex
 from tl_keras.data.found import copies_lines
@@ -39,7 +38,7 @@ from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.train import train
-from tl_keras.workflows.trained import read_config
+from tl_keras.workflows.trained import read_config, write_config
 
 FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training of its own
 
@@ -82,7 +81,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
         check_folds(run / names.FOLDS, index, folds)
         if other_run is not None:
             check_folds(other_run / names.FOLDS, index, folds)
-        names.write_text(run / names.CONFIG, to_yaml(config.model_copy(update={"mode": "crossval"})))
+        write_config(run, config.model_copy(update={"mode": "crossval"}))
         names.write_json(run / names.ENVIRONMENT, environment())
     answers = []
     with progress.bar("folds", len(folds)) as advance:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tl_keras import run_folder as names
 from tl_keras.config import Config
-from tl_keras.config_file import to_yaml, with_settings
+from tl_keras.config_file import with_settings
 from tl_keras.data import dataset
 from tl_keras.data.sources import Index
 from tl_keras.errors import UserError
@@ -43,7 +43,7 @@ from tl_keras.workflows.search_study import (
 )
 from tl_keras.workflows.setting_up import environment, open_images, set_up, undone_on_failure
 from tl_keras.workflows.train import train
-from tl_keras.workflows.trained import read_config
+from tl_keras.workflows.trained import read_config, write_config
 
 ASKED = "trial.json"  # settings and share of a trial that is a training, once it ended
 
@@ -83,7 +83,7 @@ def search(
             index = dataset.identified(index, progress)
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))
-            names.write_text(run / names.CONFIG, to_yaml(config))
+            write_config(run, config)
             names.write_json(run / names.ENVIRONMENT, environment())
             trials = Trials(config, index, run, progress)
             baseline = trials(BASELINE, {}, 1.0)
