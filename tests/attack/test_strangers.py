@@ -120,7 +120,7 @@ def test_a_keras_file_with_such_a_module_as_a_backbone(theirs: tuple[Path, Path]
 @pytest.mark.parametrize("mode", ["evaluate", "predict", "export", "resume", "ensemble"])
 def test_a_run_folder(mode: str, theirs: tuple[Path, Path], photos: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
     run = shutil.copytree(theirs[0], tmp_path / "run")
-    image = next(photos.rglob("*.png"))
+    image = sorted(photos.rglob("*.png"))[0]
     if mode == "resume":
         (run / "metrics.json").unlink()
     words: dict[str, list[str | Path]] = {
@@ -135,7 +135,7 @@ def test_a_run_folder(mode: str, theirs: tuple[Path, Path], photos: Path, tmp_pa
 
 def test_who_trusts_goes_on_with_the_run(theirs: tuple[Path, Path], command_line: Any, photos: Path, tmp_path: Path) -> None:
     run, cache = theirs
-    predict = ["--mode", "predict", "--run-dir", run, next(photos.rglob("*.png"))]
+    predict = ["--mode", "predict", "--run-dir", run, sorted(photos.rglob("*.png"))[0]]
     assert command_line.run(predict, TL_KERAS_CACHE=str(cache)).status == 0
     resumed = shutil.copytree(run, tmp_path / "run")
     (resumed / "metrics.json").unlink()
@@ -152,7 +152,7 @@ def test_what_keras_refuses(
     middle = keras.layers.Conv2D(4, 3, name="first")(inputs)
     file = str(written)
     if kind == "lambda":
-        middle = keras.layers.Lambda(lambda each: each + 0 * len(open(file, "w").name), output_shape=(30, 30, 4))(middle)  # noqa: SIM115
+        middle = keras.layers.Lambda(lambda each: each + 0 * Path(file).write_text("here"), output_shape=(30, 30, 4))(middle)
     else:
         middle = keras.layers.TFSMLayer(str(module), call_endpoint="serving_default")(inputs)
         middle = middle if not isinstance(middle, dict) else next(iter(middle.values()))
@@ -162,7 +162,7 @@ def test_what_keras_refuses(
     refused(["--mode", "extract", "--data", photos, "--backbone", tmp_path / "model.keras", "--dry-run", *SMALL], why)
     run = shutil.copytree(theirs[0], tmp_path / "run")
     shutil.copy(tmp_path / "model.keras", run / "model.keras")
-    refused(["--mode", "predict", "--run-dir", run, next(photos.rglob("*.png"))], why)
+    refused(["--mode", "predict", "--run-dir", run, sorted(photos.rglob("*.png"))[0]], why)
 
 
 def test_a_class_of_a_module_that_lies_around(photos: Path, tmp_path: Path, written: Path, refused: Callable[..., None]) -> None:
