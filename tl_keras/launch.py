@@ -14,7 +14,7 @@ from tl_keras.arguments import RUNS, TRAININGS
 from tl_keras.errors import BackboneError, ConfigError, DataError
 from tl_keras.models.backbone_names import check_backbone, short_name
 from tl_keras.quiet import quiet
-from tl_keras.run_folder import CONFIG, RunFolder
+from tl_keras.run_folder import CONFIG, RunFolder, reading
 
 if TYPE_CHECKING:
     from tl_keras.config import Config
@@ -124,7 +124,9 @@ def stored_config(run_dir: Path, modes: Sequence[str]) -> "Config":
     file = run_dir / CONFIG
     if not file.is_file():
         raise ConfigError(f"--run-dir: {run_dir} holds nothing to resume. Start it without --resume.")
-    config = from_run(file.read_text(encoding="utf-8"), str(file))
+    with reading(file, "the configuration of a run", "Restore it, or start the run again in another --run-dir."):
+        text = file.read_text(encoding="utf-8")
+    config = from_run(text, str(file))
     if config.mode not in modes:
         raise ConfigError(f"--mode: got '{modes[0]}', but {run_dir} holds an interrupted run of mode '{config.mode}'.")
     if config.mode in TRAININGS:

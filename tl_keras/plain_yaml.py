@@ -73,7 +73,7 @@ class _Loader(yaml.SafeLoader):
             raise _refused(event, f"lists and mappings are nested more than {DEEPEST} deep")
         self._depth += 1
         try:
-            return super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+            return super().compose_node(parent, index)
         finally:
             self._depth -= 1
 

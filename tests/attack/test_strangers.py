@@ -154,7 +154,7 @@ def test_what_keras_refuses(
     if kind == "lambda":
         middle = keras.layers.Lambda(lambda each: each + 0 * Path(file).write_text("here"), output_shape=(30, 30, 4))(middle)
     else:
-        middle = keras.layers.TFSMLayer(str(module), call_endpoint="serving_default")(inputs)
+        middle = keras.layers.TFSMLayer(str(module), call_endpoint="__call__")(inputs)
         middle = middle if not isinstance(middle, dict) else next(iter(middle.values()))
     model = keras.Model(inputs, middle)
     model.save(tmp_path / "model.keras")

@@ -26,8 +26,9 @@ from tl_keras.models.backbones import BACKBONES
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, cut_below, unfreeze
 from tl_keras.models.hub_layer import HubModule
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CHECKPOINTS, SCRATCH, RunFolder, write_json
+from tl_keras.run_folder import CHECKPOINTS, SCRATCH, RunFolder, reading, write_json
 from tl_keras.transfer import defaults
+from tl_keras.transfer.checkpoints import AGAIN
 from tl_keras.transfer.features import SHARD_ROWS, FrozenFeatures
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.memory import require_memory
@@ -203,7 +204,8 @@ def in_room(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], run
     if not tail_of(frozen):
         return frozen
     file = run / CHECKPOINTS / FEED
-    before = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    with reading(file, "what finetuning goes on from", AGAIN):
+        before = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
     needed, room = frozen.bytes_missing(views_of(split, num_views(config))), max(0, frozen.store.room())
     if before != () and (not needed or needed <= room):
         return frozen

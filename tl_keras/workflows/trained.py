@@ -39,11 +39,8 @@ def write_config(run: RunFolder, config: Config) -> None:
 
 def _config_text(run: RunFolder) -> str:
     path = run / names.CONFIG
-    try:
-        with names.open_text(path) as file:
-            return file.read()
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be read ({error.strerror}). Give the folder of a whole run.") from error
+    with names.reading(path, "the configuration of a run", "Give the folder of a whole run."), names.open_text(path) as file:
+        return file.read()
 
 
 def data_root(config: Config, run: RunFolder, moved: str | None = None) -> Path:
