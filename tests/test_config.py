@@ -312,7 +312,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
             "model.hidden=[1",
             "model.hidden: is not valid YAML: line 1: expected ',' or ']', but got '<stream end>'.",
         ),
-        ("data.source=2024-13-45", "data.source: is not valid YAML: month must be in 1..12."),
+        ("data.source=0b_", "data.source: is not valid YAML: invalid literal for int() with base 2: ''."),
         ("train.focal_gamma=3", "train.focal_gamma: got 3.0, which does nothing without loss: focal."),
         ("train.momentum=0.5", "train.momentum: got 0.5, which does nothing without optimizer: sgd."),
         ("train.step_epochs=5", "train.step_epochs: got 5, which does nothing without schedule: step."),

@@ -255,8 +255,6 @@ def test_names_of_classes_are_text_as_it_is_written(tmp_path, text):
 
 
 def test_merged_mappings_stay_what_they_are(tmp_path):
-    (tmp_path / "a.yaml").write_text("train: &t {epochs: 3}\n")
-    assert load_config("finetune", file=tmp_path / "a.yaml").train.epochs == 3
     assert load_config("finetune", sets=["train={batch_size: 8, <<: {epochs: 4}}"]).train.epochs == 4
 
 

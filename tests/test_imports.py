@@ -10,7 +10,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "tl_keras"
 ROOMS = [
-    ("errors", "file_locks", "partial", "claim", "interrupts", "config", "config_file", "progress", "quiet", "run_folder", "short_forms"),
+    (
+        "errors",
+        "file_locks",
+        "partial",
+        "claim",
+        "interrupts",
+        "config",
+        "config_file",
+        "plain_yaml",
+        "progress",
+        "quiet",
+        "run_folder",
+        "short_forms",
+    ),
     ("data",),
     ("models",),
     ("transfer",),

@@ -20,6 +20,8 @@ from tl_keras.run_folder import (
     SPLITS,
     RunFolder,
     open_text,
+    read_csv,
+    read_json,
     write_csv,
     write_json,
     write_numbered,
@@ -94,12 +96,34 @@ def test_json_and_csv_round_trip(tmp_path):
 
 
 NAMES = ["a\rb", "a\nb", "\r\n", 'say "no", please', "Löwe", os.fsdecode(b"b\xe4r.png"), ""]
+FORMULAS = ["=1+1", "+a", "-a.jpg", "@x", "\tx", "\rx", "'=x", "''+x", "=cmd|' /C calc'!A0"]
+PLAIN = ["'x", "a=b", "-1.5", "+2e-3", "-inf", "-.5", "x", "'", ""]
+
+
+def test_a_cell_is_no_formula_and_reads_back_as_it_was(tmp_path):
+    write_csv(tmp_path / "a.csv", ("name",), ([name] for name in FORMULAS + PLAIN))
+    with open_text(tmp_path / "a.csv") as file:
+        raw = [line[0] for line in csv.reader(file)][1:]
+    assert raw == [f"'{name}" for name in FORMULAS] + PLAIN
+    with open_text(tmp_path / "a.csv") as file:
+        assert [line[0] for line in read_csv(file)] == ["name", *FORMULAS, *PLAIN]
+
+
+def test_a_file_that_is_damaged_is_one_line(tmp_path):
+    file = tmp_path / "a.json"
+    for content in (b"", b"[]", b"{", b"\xff", b'{"a": 1'):
+        file.write_bytes(content)
+        with pytest.raises(RunFolderError, match=r"a\.json: is damaged, or is not a record\. Restore it\.$"):
+            read_json(file, "a record", "Restore it.")
+    file.unlink()
+    with pytest.raises(RunFolderError, match=r"a\.json: cannot be read \(No such file or directory\)\. Restore it\.$"):
+        read_json(file, "a record", "Restore it.")
 
 
 def test_a_csv_file_holds_every_name_that_a_file_may_have(tmp_path):
     write_csv(tmp_path / "a.csv", ("name", "number"), ([name, str(number)] for number, name in enumerate(NAMES)))
     with open_text(tmp_path / "a.csv") as file:
-        assert list(csv.reader(file)) == [["name", "number"], *([name, str(number)] for number, name in enumerate(NAMES))]
+        assert list(read_csv(file)) == [["name", "number"], *([name, str(number)] for number, name in enumerate(NAMES))]
     assert b"\nb\xe4r.png,5\n" in (tmp_path / "a.csv").read_bytes()
     assert b"\nL\xc3\xb6we,4\n" in (tmp_path / "a.csv").read_bytes()
 

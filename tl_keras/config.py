@@ -160,6 +160,7 @@ class ModelConfig(Section):
     preprocessing: Literal["auto", "none", "zero_to_one", "minus_one_to_one", "torch", "caffe"] = Field(
         default="auto", description="what the backbone's first layer wants of pixels 0..255; auto: the table's row"
     )
+    trust: bool = Field(default=False, description="load a SavedModel that reads or writes files or calls Python: it can do anything")
     pooling: Literal["avg", "max", "flatten"] = Field(default="avg", description="from feature map to vector")
     hidden: Units = Field(default=(), description="units of each relu layer before the logits")
     dropout: Number = Field(default=0.2, ge=0, lt=1, description="fraction of pooled features dropped in training")

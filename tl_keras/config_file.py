@@ -15,7 +15,10 @@ from pydantic.fields import FieldInfo
 
 from tl_keras.config import SETTLED, Config, Expected, fields
 from tl_keras.errors import ConfigError
+from tl_keras.plain_yaml import LARGEST, LONGEST_SHOWN, PlainYamlError, cut, read_plain_yaml, shown
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, normal, settings_called
+
+MOST_MISTAKES = 20  # that are told of at once
 
 
 def load_config(
@@ -45,6 +48,8 @@ def load_config(
     for assignment in sets:
         draft.add_assignment(assignment)
     draft.add_path("--mode", "mode", mode)
+    if file is not None:
+        draft.refuse_trust_of(str(file))
     return draft.config()
 
 
@@ -87,6 +92,19 @@ def from_yaml(text: str, name: str) -> Config:
     return draft.config(name, context=SETTLED)
 
 
+def from_run(text: str, name: str) -> Config:
+    """Read the configuration of a run folder, but for what it allows: the folder may come from a stranger, whose word is not taken.
+
+    A run that was made here goes on without: its data set is on disk, and its SavedModel on the list of this machine (`models.trust`).
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    config = from_yaml(text, name)
+    data, model = config.data.model_copy(update={"download": False}), config.model.model_copy(update={"trust": False})
+    return config.model_copy(update={"data": data, "model": model})
+
+
 def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> Config:
     """A configuration with some settings replaced, by their paths; `origin` is what messages call where they come from.
 
@@ -110,7 +128,7 @@ def check_value(path: str, value: object, origin: str) -> None:
     try:
         TypeAdapter(cast(Any, Annotated[field.annotation, *field.metadata, None])).validate_python(value)
     except ValidationError:
-        raise ConfigError(f"{origin}: {path}: got {value!r}, expected {_expected(field.annotation, field.metadata)}.") from None
+        raise ConfigError(f"{origin}: {path}: got {shown(value)}, expected {_expected(field.annotation, field.metadata)}.") from None
 
 
 class _Draft:
@@ -125,13 +143,22 @@ class _Draft:
 
     def add_file(self, file: Path) -> None:
         try:
-            text = file.read_text(encoding="utf-8-sig")
+            with file.open(encoding="utf-8-sig") as opened:
+                text = opened.read(LARGEST + 1)  # of a file without end, such as a device, no more than is refused
         except OSError as error:
             self._mistakes.append(f"{file}: cannot be read: {error.strerror}. --config expects a YAML file.")
         except UnicodeDecodeError:
             self._mistakes.append(f"{file}: is not UTF-8 text. --config expects a YAML file.")
         else:
             self.add_text(str(file), text)
+
+    def refuse_trust_of(self, file: str) -> None:
+        """Refuse a file, which may come from anyone, that asks to be trusted."""
+        if self._origins.get("model.trust") == file and self._values["model.trust"] is not False:
+            self._mistakes.append(
+                f"{file}: model.trust: got {shown(self._values['model.trust'])}, expected false: a file cannot say whom you trust. "
+                f"If you know who made the backbone, add --set model.trust=true."
+            )
 
     def add_text(self, name: str, text: str) -> None:
         tree = self._parse(name, text)
@@ -141,13 +168,13 @@ class _Draft:
     def add_assignment(self, assignment: str) -> None:
         path, equals, text = assignment.partition("=")
         if not equals:
-            self._mistakes.append(f"--set: got {assignment!r}, expected path=value, e.g. train.learning_rate=1e-3.")
+            self._mistakes.append(f"--set: got {shown(assignment)}, expected path=value, e.g. train.learning_rate=1e-3.")
             return
         self.add_yaml("--set", path.strip(), text)
 
     def add_yaml(self, origin: str, path: str, text: str) -> None:
         before = len(self._mistakes)
-        value = self._parse(f"{origin}: {path}", text)
+        value = self._parse(f"{origin}: {cut(path)}", text)
         if len(self._mistakes) == before:
             self.add_path(origin, path, value)
 
@@ -156,8 +183,11 @@ class _Draft:
             self._values[path], self._origins[path] = value, origin
         elif path and path in self._sections:
             self.add_tree(origin, path, value)
+        elif len(self._mistakes) > MOST_MISTAKES:
+            self._mistakes.append("")  # one more, of which nothing is said: looking for like names takes a while
         else:
-            self._mistakes.append(f"{origin}: unknown key {path!r}. {self._nearest_key(path)}")
+            hint = self._nearest_key(path) if len(path) <= LONGEST_SHOWN else f"Keys: {self._keys('')}."
+            self._mistakes.append(f"{origin}: unknown key {shown(path)}. {hint}")
 
     def add_tree(self, origin: str, path: str, tree: object) -> None:
         if isinstance(tree, dict):
@@ -165,16 +195,15 @@ class _Draft:
                 self.add_path(origin, f"{path}.{key}" if path else str(key), value)
         elif tree is not None:  # `train:` with nothing below it
             where = f"{origin}: {path}" if path else origin
-            self._mistakes.append(f"{where}: got {tree!r}, expected a mapping with keys {self._keys(path)}.")
+            self._mistakes.append(f"{where}: got {shown(tree)}, expected a mapping with keys {self._keys(path)}.")
 
     def _parse(self, name: str, text: str) -> object:
         try:
-            loader = _Loader(text)
-            tree: object = loader.get_single_data()
-        except (yaml.YAMLError, ValueError) as error:
-            self._mistakes.append(f"{name}: is not valid YAML: {_yaml_problem(error)}.")
+            tree, repeated = read_plain_yaml(text)
+        except PlainYamlError as error:
+            self._mistakes.append(f"{name}: is not valid YAML: {error}.")
             return None
-        self._mistakes += [f"{name}: {twice}" for twice in loader.repeated]
+        self._mistakes += [f"{name}: {twice}" for twice in repeated]
         return tree
 
     def _keys(self, section: str) -> str:
@@ -213,9 +242,9 @@ class _Draft:
             config = Config.model_validate(self._tree(), context=context)
         except ValidationError as error:
             lines = [line for one in error.errors() for line in self._describe(dict(one), name)]
-            raise ConfigError("\n".join([*self._mistakes, *dict.fromkeys(lines)])) from None
+            raise ConfigError(_listed([*self._mistakes, *dict.fromkeys(lines)])) from None
         if self._mistakes:
-            raise ConfigError("\n".join(self._mistakes))
+            raise ConfigError(_listed(self._mistakes))
         return config
 
     def _tree(self) -> dict[str, Any]:
@@ -240,9 +269,9 @@ class _Draft:
         if path not in self._values:
             return [f"{name}: {path} is missing, {expected}"]
         value = self._values[path]
-        near = nearest(str(value), _choices(field.annotation))
+        near = nearest(value, _choices(field.annotation)) if isinstance(value, str) and len(value) <= LONGEST_SHOWN else None
         hint = f" Did you mean {near!r}?" if near else ""
-        return [f"{self._origins[path]}: {path}: got {value!r}, {expected}{hint}"]
+        return [f"{self._origins[path]}: {path}: got {shown(value)}, {expected}{hint}"]
 
     def _origin(self, path: str) -> str:
         """Where a path's value came from, or, where it is the default, the last other value of its section."""
@@ -251,33 +280,10 @@ class _Draft:
         return self._origins.get(path, near[-1])
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML whose keys are text as it is written, and that notes those given twice, of which PyYAML silently keeps the last.
-
-    YAML 1.1 reads the keys `yes`, `no`, `on` and `off` as true and false, and `01` as 1: here they are names of classes.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.repeated: list[str] = []
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        lines: dict[str, int] = {}
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            line = key.start_mark.line + 1
-            if key.value in lines:
-                first = lines[key.value]
-                self.repeated.append(f"line {line}: key {key.value!r} was given on line {first} already. Keep one.")
-            lines.setdefault(key.value, line)
-            if key.tag != "tag:yaml.org,2002:merge":
-                key.tag = "tag:yaml.org,2002:str"
-        return super().construct_mapping(node, deep=deep)
-
-
-def _yaml_problem(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-    return f"line {mark.line + 1}: {problem}" if mark else problem
+def _listed(mistakes: Sequence[str]) -> str:
+    """A line each, as many as somebody reads."""
+    more = len(mistakes) - MOST_MISTAKES
+    return "\n".join(mistakes if more <= 0 else [*mistakes[:MOST_MISTAKES], f"and {more:,} more mistakes"])
 
 
 _KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "text", NoneType: "null"}

@@ -15,7 +15,7 @@ from tl_keras.arguments import RUNS, TRAININGS
 from tl_keras.errors import BackboneError, ConfigError, DataError, RunFolderError
 from tl_keras.models.backbone_names import check_backbone, short_name
 from tl_keras.quiet import quiet
-from tl_keras.run_folder import CONFIG, RunFolder, open_text, remove_empty
+from tl_keras.run_folder import CONFIG, RunFolder, open_text, reading, remove_empty
 
 if TYPE_CHECKING:
     from tl_keras.config import Config
@@ -156,13 +156,14 @@ def stored_config(run_dir: Path, modes: Sequence[str]) -> "Config":
     Raises:
         ConfigError: there is none, or it is of another mode.
     """
-    from tl_keras.config_file import from_yaml
+    from tl_keras.config_file import from_run
 
     file = run_dir / CONFIG
     if not file.is_file():
         raise ConfigError(f"--run-dir: {run_dir} holds nothing to resume. Start it without --resume.")
-    with open_text(file) as text:
-        config = from_yaml(text.read(), str(file))
+    with reading(file, "the configuration of a run", "Restore it, or start the run again in another --run-dir."), open_text(file) as opened:
+        text = opened.read()
+    config = from_run(text, str(file))
     if config.mode not in modes:
         raise ConfigError(f"--mode: got '{modes[0]}', but {run_dir} holds an interrupted run of mode '{config.mode}'.")
     if config.mode in TRAININGS:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -50,6 +51,9 @@ TRIALS_PICTURE = "trials.png"
 BEST = "best"  # the run folder of a search's winner
 RUNS = "saved_models"  # the folder of run folders, where none is given
 ALWAYS = (ENVIRONMENT, SPLITS, METRICS)  # one of them lies beside config.yaml in every run folder
+DAMAGED = (  # what reading a file may raise that holds something else than it should
+    OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, csv.Error, zipfile.BadZipFile,
+)  # fmt: skip
 SCRATCH = "scratch"  # pixels of the run in progress; removed when it stops
 FINISHED = (CROSSVAL, SEARCH, RANKING_JSON)  # the last file of a run that trains no model of its own
 WITHOUT_RESUME = ("rank", "ensemble")  # modes that start over where they were interrupted
@@ -133,6 +137,34 @@ def open_text(path: Path, mode: Literal["r", "w", "a"] = "r") -> TextIO:
     return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
 
 
+@contextmanager
+def reading(path: Path, what: str, mend: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a file of a run is read, and its content used, into one line that names the file.
+
+    Args:
+        what: that it should be, such as "the state of a phase".
+        mend: what to do, a sentence.
+
+    Raises:
+        RunFolderError: the file is missing, damaged or of something else.
+    """
+    try:
+        yield
+    except DAMAGED as error:
+        cause = error.strerror if isinstance(error, OSError) else None  # HDF5's errors are OSErrors without
+        why = f"cannot be read ({cause})" if cause else f"is damaged, or is not {what}"
+        raise RunFolderError(f"{path}: {why}. {mend}") from error
+
+
+def read_json(path: Path, what: str, mend: str) -> dict[str, Any]:
+    """A JSON document that is an object; see `reading`."""
+    with reading(path, what, mend):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(found, dict):
+            raise TypeError("it is not an object")
+        return found
+
+
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
 
@@ -154,8 +186,24 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json_text(value, indent=2) + "\n")
 
 
+_FORMULA = re.compile("'*[=+@\t\r-]")  # how a cell begins that a spreadsheet computes, or that was quoted for it
+_NUMBER = re.compile(r"[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-](inf|nan)")
+
+
+def quoted(cell: Any) -> Any:
+    """A cell as it is written: text that a spreadsheet would take for a formula, and run, gets a ' in front; numbers stay numbers."""
+    formula = isinstance(cell, str) and _FORMULA.match(cell) is not None and _NUMBER.fullmatch(cell) is None
+    return f"'{cell}" if formula else cell
+
+
+def read_csv(file: TextIO) -> Iterator[list[str]]:
+    """The lines of a CSV file of ours, with the cells as they were before `quoted`."""
+    for line in csv.reader(file):
+        yield [cell[1:] if cell[:1] == "'" and _FORMULA.match(cell) else cell for cell in line]
+
+
 class CsvWriter:
-    """Writes lines of a CSV file that `csv.reader` reads back whatever they hold, line breaks in names of files included.
+    """Writes lines of a CSV file that `read_csv` reads back whatever they hold, line breaks in names of files included.
 
     Args:
         file: opened with `newline=""`, as `open_text` does.
@@ -171,11 +219,11 @@ class CsvWriter:
 
     def writerow(self, row: Iterable[Any]) -> None:
         """Write one line."""
-        self._writer.writerow(row)
+        self._writer.writerow(map(quoted, row))
 
     def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
         """Write several lines; `rows` may be a generator."""
-        self._writer.writerows(rows)
+        self._writer.writerows(map(quoted, row) for row in rows)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

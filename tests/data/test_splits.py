@@ -174,14 +174,17 @@ def test_splits_csv_holds_every_name_that_a_file_may_have(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot be read as a table of splits. Give the folder of a whole run."),
+        (None, "cannot be read (No such file or directory). Give the folder of a whole run."),
         (b"\xff\xfe", "has columns \udcff\udcfe, expected path, class, split"),
-        (b"path,class,split\na.png,a\n", "cannot be read as a table"),
-        (b"path,class,split,content\na.png,a,train\n", "cannot be read as a table"),
-        (b"path,class,split,content\na.png,a,train,xyz\n", "cannot be read as a table"),
-        (b"path,class,split,content\na.png,a,train,abcd\n", "cannot be read as a table"),
+        (b"path,class,split\na.png,a\n", "is damaged, or is not a table of splits"),
+        (b"path,class,split,content\na.png,a,train\n", "is damaged, or is not a table of splits"),
+        (b"path,class,split,content\na.png,a,train,xyz\n", "is damaged, or is not a table of splits"),
+        (b"path,class,split,content\na.png,a,train,abcd\n", "is damaged, or is not a table of splits"),
         (b"", "has columns of no name, expected path, class, split, content."),
         (b"file,label\n", "has columns file, label, expected path, class, split, content."),
+        (b"path,class,split\n/etc/passwd,a,train\n", "line 2 has the path '/etc/passwd', expected one inside of the data folder."),
+        (b"path,class,split\na.png,a,train\na/../../b.png,a,train\n", "line 3 has the path 'a/../../b.png'"),
+        (b"path,class,split\n,a,train\n", "line 2 has the path ''"),
         (b"path,class,split\na.png,a,train\nb.png,b,trian\n", "line 3 has the split 'trian', expected one of train, val, test."),
     ],
 )

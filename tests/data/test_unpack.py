@@ -149,7 +149,8 @@ def test_the_form_of_a_tfds_name(source, expected):
 def test_a_prepared_folder_becomes_class_folders_of_the_same_bytes(prepared, own_cache, no_network):
     folder, written = prepared
     index = open_source(DataConfig(source=str(folder)))
-    assert index.root == own_cache / "tfds/tiny_cats/1.0.0"
+    assert index.root.parent == own_cache / "tfds"
+    assert index.root.name.startswith("tiny_cats-1.0.0-")
     assert index.classes == ("10", "tom cat", "wire_hair")
     found = {}
     for path, label, split in zip(index.paths, index.labels, index.given, strict=True):
@@ -211,7 +212,7 @@ def test_a_prepared_folder_that_is_damaged(prepared, tmp_path, own_cache):
         file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"1\.0\.0: cannot be read \(.*\)\. Prepare the set with TFDS again\."):
         unpack.prepared_tfds(broken)
-    assert not (own_cache / "tfds/tiny_cats/1.0.0").exists()
+    assert not list(own_cache.glob("tfds/*"))
     (broken / "dataset_info.json").write_text("{")
     with pytest.raises(DataError, match=r"1\.0\.0: is no whole TFDS data set \(.*\)\. Prepare it again\."):
         unpack.prepared_tfds(broken)
@@ -267,6 +268,7 @@ def test_a_download_that_succeeds_is_unpacked(prepared, tmp_path, own_cache, mon
     whole = tfds.builder_from_directory(str(prepared[0]))
     builder = SlowBuilder(target, lambda: shutil.copytree(prepared[0], target))
     builder.info, builder.as_dataset = whole.info, whole.as_dataset
+    monkeypatch.setattr(unpack, "require_inside", lambda *_: None)  # the shards that it names are those of the first
     monkeypatch.setattr("tensorflow_datasets.builder", lambda *_, **__: builder)
     config = DataConfig(source="tiny_cats", download=True)
     assert len(open_source(config).paths) == 21

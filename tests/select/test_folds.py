@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tl_keras.errors import ConfigError, DataError
+from tl_keras.select import folds
 from tl_keras.select.folds import groups_of, make_folds
 
 LABELS = np.repeat([0, 1, 2], [50, 30, 20]).astype(np.int32)
@@ -58,6 +59,14 @@ def test_patterns_that_are_none():
         groups_of(["a"], "(")
     with pytest.raises(DataError, match=r"^crossval\.group_pattern 'p\\\\d' finds nothing in the path 'x/q1\.jpg'"):
         groups_of(["x/p1.jpg", "x/q1.jpg"], r"p\d")
+    with pytest.raises(DataError, match="finds nothing in the path 'b'"):  # its bracket took no part
+        groups_of(["a", "b"], "(a)|b")
+
+
+def test_a_pattern_that_never_ends(monkeypatch):
+    monkeypatch.setattr(folds, "SEARCH_S", 0.5)
+    with pytest.raises(ConfigError, match=r"which had not gone through 1 paths after 0\.5 s\. Write it without repeats"):
+        groups_of(["x" * 60], "(x+x+)+y")
 
 
 def test_too_few_images_or_groups_are_said():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tl_keras.errors import UserError
+from tl_keras.errors import RunFolderError, UserError
 from tl_keras.select import study as module
 from tl_keras.select.space import read_space
 from tl_keras.select.study import Outcome, best, importance, open_study, outcomes, run_study
@@ -63,6 +63,24 @@ def test_every_tuner_finds_the_better_side(tmp_path: Path, tuner: str) -> None:
     assert min(each.metrics["val_loss"] for each in told if each.share == 1) == winner.metrics["val_loss"]
     assert {round(each.share * EPOCHS) for each in told} == ({1, 3, 9} if tuner == "hyperband" else {9})
     assert all(each.metrics["seconds"] >= 0 for each in told)
+
+
+@pytest.mark.parametrize("name", ["/tmp/x", "../../x", "1/../..", "", "x", "\u0663", "9" * 12])
+def test_a_study_of_a_stranger_whose_trial_is_no_number(tmp_path: Path, name: str) -> None:
+    ran(opened(tmp_path, "random", max_trials=2), SPACE)
+    file = tmp_path / "study/trial_0/trial.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"trial_id": name}))
+    with pytest.raises(RunFolderError, match=r"study: this study is damaged \(.* is not the number of a trial"):
+        opened(tmp_path, "random", max_trials=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b"null", b"{}", b'{"ongoing_trials": 3}'])
+@pytest.mark.parametrize("name", ["oracle.json", "trial_0/trial.json"])
+def test_a_study_that_is_damaged(tmp_path: Path, name: str, content: bytes) -> None:
+    ran(opened(tmp_path, "random", max_trials=2), SPACE)
+    (tmp_path / "study" / name).write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"study: this study is damaged \(.*\)\. Start the search again in another --run-dir\."):
+        opened(tmp_path, "random", max_trials=2)
 
 
 @pytest.mark.parametrize(("most", "left"), [(4, True), (6, False), (30, False)])

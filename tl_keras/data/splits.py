@@ -3,7 +3,7 @@
 Model choice never sees test data, so the cut is made before anything is trained and stays with the run.
 """
 
-import csv
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from sys import intern
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tl_keras.data.content import from_hex, to_hex
 from tl_keras.data.sources import SPLITS, Index
 from tl_keras.errors import DataError, RunFolderError
-from tl_keras.run_folder import open_text, write_csv
+from tl_keras.run_folder import open_text, read_csv, reading, write_csv
 
 HEADER = ("path", "class", "split", "content")
 WITHOUT_CONTENT = HEADER[:3]  # as older runs wrote it
@@ -126,11 +126,14 @@ def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
     Raises:
         RunFolderError: the file is missing, has other columns, or a split of another name.
     """
-    try:
-        with open_text(path) as file:
-            return _read_table(csv.reader(file), path, root)
-    except (OSError, ValueError, csv.Error) as error:
-        raise RunFolderError(f"{path}: cannot be read as a table of splits. Give the folder of a whole run.") from error
+    with reading(path, "a table of splits", "Give the folder of a whole run."), open_text(path) as file:
+        return _read_table(read_csv(file), path, root)
+
+
+def _leaves_its_folder(file: str) -> bool:
+    """Whether a path, which may come from a stranger, is not a relative one that stays below where it begins."""
+    strange = not file or file.startswith("/") or "\0" in file or (os.name == "nt" and ("\\" in file or ":" in file))
+    return strange or (".." in file and ".." in file.split("/"))
 
 
 def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
@@ -146,7 +149,9 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
         if len(line) != len(header):
             raise ValueError(f"a line of {len(line)} columns")
         if split not in SPLITS:
-            raise RunFolderError(f"{path}: line {len(paths) + 2} has the split '{split}', expected one of {', '.join(SPLITS)}.")
+            raise RunFolderError(f"{path}: line {len(paths) + 2} has the split {split!r}, expected one of {', '.join(SPLITS)}.")
+        if _leaves_its_folder(file):
+            raise RunFolderError(f"{path}: line {len(paths) + 2} has the path {file!r}, expected one inside of the data folder.")
         paths.append(file)
         names.append(intern(name))
         splits.append(intern(split))

@@ -9,7 +9,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from tl_keras.data.tfds_folder import class_folder, folder_name, require_inside, require_own_features
 from tl_keras.errors import DataError
 from tl_keras.partial import clear_partial
 from tl_keras.run_folder import write_whole
@@ -72,8 +73,12 @@ def tfds_folder() -> Path:
 
 def is_tfds_on_disk(name: str) -> bool:
     """Whether something is prepared under a TFDS name: in NAME/VERSION, or NAME/CONFIG/VERSION."""
+    return next(_on_disk(name), None) is not None
+
+
+def _on_disk(name: str) -> Iterator[Path]:
     folder = tfds_folder() / name.partition(":")[0]
-    return any(is_prepared_tfds(path) for pattern in ("*", "*/*") for path in folder.glob(pattern))
+    return (path for pattern in ("*", "*/*") for path in folder.glob(pattern) if is_prepared_tfds(path))
 
 
 def is_prepared_tfds(path: Path) -> bool:
@@ -87,6 +92,7 @@ def prepared_tfds(path: Path) -> Path:
     Raises:
         DataError: the folder is damaged, or holds no labelled images.
     """
+    require_own_features(path)
     import tensorflow_datasets as tfds
 
     try:
@@ -119,6 +125,8 @@ def named_tfds(name: str, *, download: bool, timeout_s: float) -> Path:
 
 
 def _builder(name: str) -> Any:
+    for folder in _on_disk(name):
+        require_own_features(folder)
     import tensorflow_datasets as tfds
 
     try:
@@ -166,7 +174,9 @@ def _unpack_tfds(builder: Any) -> Path:
         raise DataError(f"{name}: holds {', '.join(sorted(features)) or 'nothing'}; a classifier needs an 'image' and a class 'label'.")
     if "train" not in splits:
         raise DataError(f"{name}: has no split 'train' (it has {', '.join(splits) or 'none'}).")
-    return _unpack_once(cache_folder() / "tfds" / name, lambda temporary: _write_tfds(builder, temporary))
+    folder = Path(builder.data_dir)
+    require_inside(folder, (Path(file) for split in builder.info.splits.values() for file in split.filepaths))
+    return _unpack_once(cache_folder() / "tfds" / folder_name(name, folder), lambda temporary: _write_tfds(builder, temporary))
 
 
 def _write_tfds(builder: Any, folder: Path) -> None:
@@ -180,7 +190,7 @@ def _write_tfds(builder: Any, folder: Path) -> None:
             examples = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()})
             for number, example in enumerate(examples.as_numpy_iterator()):
                 if example["label"] >= 0:
-                    name = label.int2str(int(example["label"])).replace("/", "_")
+                    name = class_folder(label.int2str(int(example["label"])), Path(builder.data_dir))
                     _write_image(folder / TFDS_SPLITS[split] / name, f"{split}-{number:07d}", example["image"])
         except (tf.errors.OpError, AssertionError) as error:
             raise DataError(f"{builder.data_dir}: cannot be read ({_first_line(error)}). Prepare the set with TFDS again.") from error

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.run_folder import open_text, write_whole
+from tl_keras.run_folder import open_text, reading, write_whole
 
 MOST_COUNTS = 20  # classes up to which each cell says its number of images
 MOST_NAMES = 60  # classes up to which each row and column has its name
@@ -91,7 +91,7 @@ def draw_curves(path: Path, history: Path) -> bool:
 def _read(history: Path) -> list[dict[str, str]]:
     if not history.is_file():
         return []
-    with open_text(history) as file:
+    with reading(history, "the history of a run", "Restore it, or train again in another --run-dir."), open_text(history) as file:
         return list(csv.DictReader(file))
 
 

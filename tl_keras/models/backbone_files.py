@@ -16,6 +16,7 @@ from tl_keras.errors import BackboneError
 from tl_keras.models.backbones import BACKBONES, Backbone
 from tl_keras.models.feature_cut import find_features
 from tl_keras.models.file_kinds import first_layer, why_unusable
+from tl_keras.models.keras_loading import BROKEN, code_in, load_keras_file
 from tl_keras.models.pixel_range import range_wanted
 from tl_keras.models.stages import ancestors, find_operation, parents_of
 from tl_keras.models.unroll import new_layer, unrolled
@@ -97,8 +98,10 @@ def _load_image_model(path: Path) -> keras.Model:
     if why := why_unusable(path):
         raise BackboneError(f"{path} cannot be a backbone: {why}")
     try:
-        model = keras.models.load_model(path, compile=False)
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        model = load_keras_file(path)
+    except BROKEN as error:
+        if code := code_in(error):
+            raise _unusable(path, code) from error
         cause = error.__context__ or error  # Keras wraps "Could not locate class 'Mine'" into pages of configuration
         raise _unusable(path, str(cause).strip().partition("\n")[0].partition(". ")[0]) from error
     shape = getattr(model, "input_shape", None)

@@ -30,6 +30,7 @@ from tl_keras.models.hub_layer import HubModule, Interface
 from tl_keras.models.presets import PRESET_PREPROCESSING, preset_image_size, read_preset, read_rescaling
 from tl_keras.models.saved_model_graph import GraphFacts, look_into
 from tl_keras.models.stages import boundaries_by_resolution, find_operation, layers_by_stage
+from tl_keras.models.trust import trusting
 
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -73,18 +74,23 @@ class BuiltBackbone:
     notes: tuple[str, ...] = ()
 
 
-def native_image_size(backbone: str) -> int:
-    """Say at how many pixels a side a backbone was trained: by its row, or by what its file or folder says of its input."""
+def native_image_size(backbone: str, *, trust: bool = False) -> int:
+    """Say at how many pixels a side a backbone was trained: by its row, or by what its file or folder says of its input.
+
+    Args:
+        trust: as `build_backbone`.
+    """
     backbone = table_name(backbone)
     if backbone in BACKBONES:
         return BACKBONES[backbone].image_size
     if is_module(backbone):
-        return module_image_size(backbone)
+        with trusting(trust):
+            return module_image_size(backbone)
     return preset_image_size(backbone) if is_preset(backbone) else file_image_size(keras_file(backbone))
 
 
 def build_backbone(
-    backbone: str, *, image_size: tuple[int, int], weights: str | None = "pretrained", preprocessing: str = "auto"
+    backbone: str, *, image_size: tuple[int, int], weights: str | None = "pretrained", preprocessing: str = "auto", trust: bool = False
 ) -> BuiltBackbone:
     """Build a backbone with its preprocessing inside and load its weights.
 
@@ -96,6 +102,7 @@ def build_backbone(
             file; None for any, as they are about to be replaced.
         preprocessing: What the weights want, or "auto": known from the table, found in the file, in the module's graph or beside
             the preset, or the convention of TF-Hub.
+        trust: Load a SavedModel also where its graph does more than compute, now and later on this machine; see `trust`.
 
     Raises:
         BackboneError: An unknown name, an image too small, a file that is missing, foreign or of another architecture,
@@ -106,11 +113,12 @@ def build_backbone(
     backbone = table_name(backbone)
     if backbone in BACKBONES:
         return _build_row(BACKBONES[backbone], image_size, weights, preprocessing)
-    if is_module(backbone):
-        return _build_module(backbone, image_size, weights, preprocessing)
-    if is_preset(backbone):
-        return _build_preset(backbone, image_size, weights, preprocessing)
-    return _build_file(keras_file(backbone), image_size, weights, preprocessing)
+    with trusting(trust):
+        if is_module(backbone):
+            return _build_module(backbone, image_size, weights, preprocessing)
+        if is_preset(backbone):
+            return _build_preset(backbone, image_size, weights, preprocessing)
+        return _build_file(keras_file(backbone), image_size, weights, preprocessing)
 
 
 def _build_row(row: Backbone, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:

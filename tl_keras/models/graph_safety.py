@@ -71,29 +71,48 @@ INIT_COLLECTIONS = ("legacy_init_op", "saved_model_main_op")  # nodes that Tenso
 
 
 def refused_operations(saved_model: Path) -> list[str]:
-    """Names of the operations in a `saved_model.pb` that can run and are not on the list, sorted; empty where it is safe to load.
-
-    What only saves and restores variables is not looked at where TensorFlow does not run it: in a SavedModel of TensorFlow 2.
+    """As `refused_in`, of a `saved_model.pb`.
 
     Raises:
         OSError, ValueError: the file cannot be read as a SavedModel.
+    """
+    return refused_in(saved_model.read_bytes())
+
+
+def refused_in(content: bytes) -> list[str]:
+    """Names of the operations in a SavedModel's graph that can run and are not on the list, sorted; empty where it is safe to load.
+
+    What only saves and restores variables is not looked at where TensorFlow does not run it: in a SavedModel of TensorFlow 2.
+
+    Args:
+        content: of its `saved_model.pb`.
+
+    Raises:
+        ValueError: it is damaged.
     """
     from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
     found = SavedModel()
     try:
-        found.ParseFromString(saved_model.read_bytes())
+        found.ParseFromString(content)
     except DecodeError as error:
         raise ValueError("its graph is damaged") from error
-    return sorted({name for graph in found.meta_graphs for name in _running(graph) if name not in ALLOWED})
+    by_name = len(found.meta_graphs) == 1 and bool(found.meta_graphs[0].object_graph_def.nodes)  # TensorFlow decides so, too
+    return sorted({name for graph in found.meta_graphs for name in _running(graph, by_name) if name not in ALLOWED})
 
 
-def _running(graph: Any) -> Iterator[str]:
-    """The operations of one meta graph that loading or calling it can run."""
-    functions = {function.signature.name: function for function in graph.graph_def.library.function}
-    if graph.object_graph_def.nodes:  # of TensorFlow 2, which loads functions by name and leaves the nodes outside of them alone
-        roots = set(graph.object_graph_def.concrete_functions)
+def _running(graph: Any, by_name: bool) -> Iterator[str]:
+    """The operations of one meta graph that loading or calling it can run.
+
+    Args:
+        by_name: it is of TensorFlow 2, which loads functions by name and leaves the nodes outside of them alone.
+    """
+    library = graph.graph_def.library
+    functions = {function.signature.name: function for function in library.function}
+    if by_name:
+        gradients = [each.gradient_func for each in (*library.gradient, *library.registered_gradients)]
+        roots = {*graph.object_graph_def.concrete_functions, *gradients}
         outside: Iterable[Any] = ()
     else:
         roots, outside = set(), _without_restore(graph)

@@ -7,7 +7,6 @@ A `.keras` file with this layer holds the SavedModel's graph as an asset and the
 is downloaded again. To load one without `tl_keras`' own command line, import this module first.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,9 +15,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tl_keras.models.backbone_names import SAVED_MODEL
-
-ASSETS = "assets"  # the folder of files that a SavedModel reads, such as a vocabulary
+from tl_keras.models.trust import digest, files_of, require_safe
 
 
 @dataclass(frozen=True)
@@ -50,22 +47,20 @@ class SavedModule:
         with_weights: read its variables too; without, each of them must be assigned before it is read.
 
     Raises:
+        BackboneError: it does more than compute, and is not trusted on this machine.
         OSError, ValueError, tf.errors.OpError: it cannot be read, or not by this TensorFlow.
     """
 
     def __init__(self, folder: Path, *, with_weights: bool) -> None:
-        paths = [folder / SAVED_MODEL, *sorted(path for path in (folder / ASSETS).rglob("*") if path.is_file())]
-        self.files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+        self.files = files_of(folder)
+        require_safe(str(folder), self.files)
         options = tf.saved_model.LoadOptions(experimental_skip_checkpoint=not with_weights)
         self.loaded = tf.saved_model.load(str(folder), options=options)
 
     @property
     def sha256(self) -> str:
         """Of all files, their names included."""
-        digest = hashlib.sha256()
-        for name, content in self.files.items():
-            digest.update(f"{name} {len(content)} ".encode() + content)
-        return digest.hexdigest()
+        return digest(self.files)
 
     def call(self, interface: Interface, pixels: tf.Tensor, training: bool) -> Any:
         """The features of pixels (b, h, w, 3); only the key of a dictionary is chosen, nothing is converted."""

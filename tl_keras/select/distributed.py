@@ -28,6 +28,7 @@ from keras_tuner.src.distribute.oracle_client import OracleClient
 from tl_keras.errors import ConfigError, UserError
 from tl_keras.quiet import quiet
 from tl_keras.select.place import ORACLE_IP, ORACLE_PORT, TOKEN, UNIX, Address
+from tl_keras.select.study import require_trial_id
 
 CHIEF_WAIT_S = 120.0  # that a worker waits for its chief to be there
 CALL_S = 30.0  # until a call that gets through to nobody is given up: longer than a network hiccup
@@ -301,7 +302,10 @@ class Client(OracleClient):
     def create_trial(self, tuner_id: str) -> engine.Trial:
         """The next trial; its hyperparameters are values without their space."""
         response = self._call(self.stub.CreateTrial, protos.get_service().CreateTrialRequest(tuner_id=tuner_id))
-        return engine.Trial.from_proto(response.trial)
+        trial = engine.Trial.from_proto(response.trial)
+        if trial.status == engine.TrialStatus.RUNNING:
+            require_trial_id(trial.trial_id)
+        return trial
 
     def update_trial(self, trial_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Report metrics."""

@@ -1,9 +1,12 @@
 """Folds: which images are held out in turn, stratified by class, whole groups at a time where there are groups."""
 
-import re
+import json
+import subprocess
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +17,19 @@ from tl_keras.errors import ConfigError, DataError
 LEAST_IN_CLASS = 4  # two to train on, one to choose by, one held out
 
 Rows = NDArray[np.int64]
+
+SEARCH_S = 30.0  # for all paths: a million take about two
+_SEARCH = """
+import json, re, sys
+pattern, paths = json.load(sys.stdin.buffer)
+try:
+    expression = re.compile(pattern)
+except (re.error, RecursionError, OverflowError) as error:
+    print(json.dumps({"error": str(error)}))
+    sys.exit()
+found = [expression.search(path) for path in paths]
+print(json.dumps({"places": [each and each.span(1 if expression.groups else 0) for each in found]}))
+"""
 
 
 @dataclass(frozen=True)
@@ -41,20 +57,35 @@ def groups_of(paths: Sequence[str], pattern: str) -> NDArray[np.int64]:
     """Number the groups of images, int64 (n,), by what the first bracket of a pattern, or all of it, finds in each path.
 
     Raises:
-        ConfigError: the pattern is no regular expression.
+        ConfigError: the pattern is no regular expression, or takes too long.
         DataError: it finds nothing in a path.
     """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(f"crossval.group_pattern: got {pattern!r}, which is no regular expression: {error}.") from error
-    names = []
-    for path in paths:
-        found = expression.search(path)
-        if found is None:
-            raise DataError(f"crossval.group_pattern {pattern!r} finds nothing in the path '{path}', which then has no group. Widen it.")
-        names.append(found.group(1 if expression.groups else 0))
+    names = _found_in_time(paths, pattern)
+    nothing = next((path for path, name in zip(paths, names, strict=True) if name is None), None)
+    if nothing is not None:
+        raise DataError(f"crossval.group_pattern {pattern!r} finds nothing in the path '{nothing}', which then has no group. Widen it.")
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def _found_in_time(paths: Sequence[str], pattern: str) -> list[str | None]:
+    """What the pattern finds in each path.
+
+    In a process of its own: an expression with repeats inside of repeats may take longer than the universe, and no thread can be ended.
+    """
+    asked = json.dumps([pattern, list(paths)])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-I", "-c", _SEARCH], input=asked.encode(), capture_output=True, timeout=SEARCH_S, check=True
+        )
+    except (subprocess.TimeoutExpired, subprocess.CalledProcessError):  # the latter where it takes all memory
+        raise ConfigError(
+            f"crossval.group_pattern: got {pattern!r}, which had not gone through {len(paths):,} paths after {SEARCH_S:g} s. "
+            "Write it without repeats inside of repeats."
+        ) from None
+    found: dict[str, Any] = json.loads(done.stdout)
+    if "error" in found:
+        raise ConfigError(f"crossval.group_pattern: got {pattern!r}, which is no regular expression: {found['error']}.")
+    return [None if place is None or place[0] < 0 else path[slice(*place)] for path, place in zip(paths, found["places"], strict=True)]
 
 
 def make_folds(

@@ -103,7 +103,7 @@ def with_one_size(config: Config, backbones: Sequence[str], progress: Progress) 
     """The configuration with one image size for all backbones, as one model takes one: the largest of their own, unless it is set."""
     if config.data.image_size is not None:
         return config
-    sizes = [native_image_size(name) for name in backbones]
+    sizes = [native_image_size(name, trust=config.model.trust) for name in backbones]
     largest = max(sizes)
     others = ", ".join(f"{short_name(name)}'s own is {size}" for name, size in zip(backbones, sizes, strict=True) if size != largest)
     if others:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KINDS = ("choice", "int", "float")
 SECTIONS = ("model", "features", "train", "data")  # whose settings a trial may vary
 _NOTHING = object()
-FIXED = ("data.source", "data.split_seed", "data.val_fraction", "data.test_fraction")  # trials are compared on one val
+FIXED = ("model.trust", "data.source", "data.split_seed", "data.val_fraction", "data.test_fraction")  # trials are compared on one val
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from keras_tuner import HyperParameters, Objective, Oracle, oracles, synchronize
 from keras_tuner.engine import trial as engine
 from threadpoolctl import threadpool_limits
 
-from tl_keras.errors import UserError
+from tl_keras.errors import RunFolderError, UserError
 from tl_keras.interrupts import raise_noted
-from tl_keras.run_folder import write_text
+from tl_keras.plain_yaml import cut
+from tl_keras.run_folder import DAMAGED, write_text
 from tl_keras.select.grid_order import spread
 from tl_keras.select.space import Dimension, hyperparameters, settings_of
 
@@ -29,6 +30,7 @@ DIRECTIONS = {"val_loss": "min", "val_accuracy": "max"}
 BUDGET = "tuner/epochs"  # KerasTuner's name for the share of a Hyperband trial
 RANDOM_POINTS = 2000  # among which the Gaussian process chooses
 WAIT_S = 0.5  # until an oracle that waits for other trials is asked again
+LONGEST_ID = 9  # digits of a trial's number
 MOST_DEATHS = 2  # of workers during one trial: such a trial would end them all, one after the other
 
 
@@ -239,16 +241,48 @@ def open_study(
     oracle.verbose, oracle.until = 0, until
     oracle._set_project_dir(str(folder.parent), folder.name)
     if (folder / "oracle.json").is_file():
-        reload(oracle)
+        reload(oracle, folder)
     return oracle
 
 
-def reload(oracle: Any) -> None:
-    """Read a study back; of trials that had begun, those are run again that had not ended."""
-    oracle.reload()
+def require_trial_id(name: object) -> None:
+    """Refuse what is not a trial's number: folders are made and removed by it, and it may come from a stranger's file or chief.
+
+    Raises:
+        UserError: it is not a number.
+    """
+    if not (isinstance(name, str) and name.isascii() and name.isdecimal() and len(name) <= LONGEST_ID):
+        raise UserError(f"{cut(repr(name))} is not the number of a trial.")
+
+
+def reload(oracle: Any, folder: Path) -> None:
+    """Read a study back from its folder; of trials that had begun, those are run again that had not ended.
+
+    Raises:
+        RunFolderError: its files are damaged, or not what a study writes.
+    """
+    try:
+        oracle.reload()
+        _check(oracle, folder)
+    except (*DAMAGED, UserError) as error:
+        raise RunFolderError(
+            f"{folder}: this study is damaged ({cut(str(error).partition(chr(10))[0])}). Start the search again in another --run-dir."
+        ) from error
     ended = [name for name in oracle._retry_queue if oracle.trials[name].status in ("COMPLETED", "FAILED")]
     oracle._retry_queue = [name for name in oracle._retry_queue if name not in ended]
     oracle.end_order += [name for name in ended if name not in oracle.end_order]
+
+
+def _check(oracle: Any, folder: Path) -> None:
+    """Compare what was read of a study with what it must be."""
+    for name in (*oracle.trials, *oracle.start_order, *oracle.end_order, *oracle._retry_queue, *oracle._run_times):
+        require_trial_id(name)
+        if oracle.trials[name].trial_id != name or not (folder / f"trial_{name}" / "trial.json").is_file():
+            raise UserError(f"trial {name} is not in the folder of its number")
+    for trial in oracle.trials.values():
+        engine.TrialStatus.to_proto(trial.status)  # which knows all that there are
+        if trial.status == "COMPLETED":
+            float(trial.metrics.get_best_value(oracle.objective.name))
 
 
 def run_study(

@@ -19,10 +19,11 @@ import numpy as np
 from tl_keras.errors import TrainingError
 from tl_keras.models.saved import write_weights
 from tl_keras.progress import Progress
-from tl_keras.run_folder import naming, write_json, write_whole
+from tl_keras.run_folder import naming, reading, write_json, write_whole
 
 HISTORY_HEADER = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
+AGAIN = "Restore it, or train again in another --run-dir."
 LOG_LOSS = "log_loss"  # the metric that `val_loss` is, see `LogLossOfVal`
 
 
@@ -65,7 +66,19 @@ class PhaseFiles:
     def read(self) -> PhaseState:
         """The state as far as it was written; a fresh one where none was."""
         file = self.folder / f"{self.phase}.json"
-        return PhaseState(**json.loads(file.read_text())) if file.is_file() else PhaseState()
+        if not file.is_file():
+            return PhaseState()
+        with reading(file, "the state of a phase", AGAIN):
+            return _checked(PhaseState(**json.loads(file.read_text(encoding="utf-8"))))
+
+    def load(self, model: keras.Model, weights: Path) -> None:
+        """Load weights that were written here.
+
+        Raises:
+            RunFolderError: they are gone, damaged or of another network.
+        """
+        with reading(weights, "the weights of this phase", AGAIN):
+            model.load_weights(weights)
 
     def write(self, state: PhaseState) -> None:
         """Commit a state: from here on it is what --resume goes on from."""
@@ -73,6 +86,16 @@ class PhaseFiles:
         kept = {self.state(state.epoch), self.best(state.best_epoch)}
         for old in set(self.folder.glob(f"{self.phase}.*.weights.h5")) - kept:
             old.unlink()
+
+
+def _checked(state: PhaseState) -> PhaseState:
+    """The same, or TypeError where a value is of another type: it would be noticed hours later."""
+    counts = (state.epoch, state.best_epoch, state.waited)
+    values = (state.best, state.trained)
+    whole = all(type(count) is int and count >= 0 for count in counts) and state.best_epoch <= state.epoch
+    if not whole or any(type(value) not in (float, int, type(None)) for value in values) or type(state.done) is not bool:
+        raise TypeError("it is not the state of a phase")
+    return state
 
 
 def weights_view(model: keras.Model) -> keras.Model:
@@ -225,7 +248,7 @@ def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
     """Start history.csv, or drop the lines of epochs that a continued run does again."""
     lines = [list(HISTORY_HEADER)]
     if file.is_file():
-        with file.open(newline="", encoding="utf-8") as old:
+        with reading(file, "the history of a run", AGAIN), file.open(newline="", encoding="utf-8") as old:
             lines += [line for line in list(csv.reader(old))[1:] if _stays(line, phase, first_epoch)]
 
     def write(temporary: Path) -> None:

@@ -4,7 +4,6 @@ A linear head is solved by `probe`; one with hidden layers learns by steps, in `
 features, and both end as weights of the Keras head on raw features. Where the schedule restarts, this phase has a plain cosine.
 """
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from tl_keras.config import Config
 from tl_keras.models.classifier import unfreeze
 from tl_keras.models.saved import write_weights
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, write_csv, write_json
-from tl_keras.transfer.checkpoints import HISTORY_HEADER, weights_view
+from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, read_json, reading, write_csv, write_json
+from tl_keras.transfer.checkpoints import AGAIN, HISTORY_HEADER, weights_view
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.phases import Phase, run_phase
 from tl_keras.transfer.probe import PENALTIES, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
@@ -44,7 +43,8 @@ def train_head(task: Task) -> None:
         else:
             _step_head(task, standardise)
         write_weights(done, task.classifier.head)
-    task.classifier.head.load_weights(done)
+    with reading(done, "the weights of a head", AGAIN):
+        task.classifier.head.load_weights(done)
 
 
 def solves_exactly(config: Config) -> bool:
@@ -104,8 +104,7 @@ def solve(
 def read_selection(run: RunFolder) -> dict[str, Any]:
     """What a run has to report of the selection for its head; empty where nothing was selected, or by a version that kept no record."""
     file = run / CHECKPOINTS / SELECTION
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found
+    return read_json(file, "the record of a selection", AGAIN) if file.is_file() else {}
 
 
 def _labels(task: Task, split: str) -> NDArray[np.int32]:

@@ -135,7 +135,7 @@ def run_phase(
         if not state.done:
             compile_model(model, phase, config)
             if state.epoch:
-                model.load_weights(files.state(state.epoch))
+                files.load(model, files.state(state.epoch))
             with noted_interrupts(stop.seen):
                 _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
             if state.best_epoch:
@@ -168,6 +168,6 @@ def _fit(model: keras.Model, train: Any, val: Any, phase: Phase, steps: int, fir
 def _restore_best(model: keras.Model, files: PhaseFiles, start: list[Any]) -> None:
     best_epoch = files.read().best_epoch  # as committed: an interrupt may have come halfway through an epoch's end
     if best_epoch:
-        weights_view(model).load_weights(files.best(best_epoch))
+        files.load(weights_view(model), files.best(best_epoch))
     else:
         model.set_weights(start)

@@ -26,8 +26,9 @@ from tl_keras.models.backbones import BACKBONES
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, cut_below, unfreeze
 from tl_keras.models.hub_layer import HubModule
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CHECKPOINTS, SCRATCH, RunFolder, write_json
+from tl_keras.run_folder import CHECKPOINTS, SCRATCH, RunFolder, reading, write_json
 from tl_keras.transfer import defaults
+from tl_keras.transfer.checkpoints import AGAIN
 from tl_keras.transfer.features import SHARD_ROWS, FrozenFeatures
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.memory import require_memory
@@ -136,6 +137,7 @@ def build(config: Config, num_classes: int, weights: str | None) -> Classifier:
         image_size=image_size_of(config),
         weights=weights,
         preprocessing=config.model.preprocessing,
+        trust=config.model.trust,
     )
     all_stages = defaults.head_stages(config) == "all"
     return build_classifier(config.model, backbone, num_classes, config.runtime.seed, all_stages=all_stages)
@@ -153,7 +155,7 @@ def image_size_of(config: Config) -> tuple[int, int]:
     """(height, width) in pixels: what `data.image_size` says, or the backbone's native size."""
     size = config.data.image_size
     if size is None:
-        size = native_image_size(config.model.backbone)
+        size = native_image_size(config.model.backbone, trust=config.model.trust)
     return (size, size) if isinstance(size, int) else size
 
 
@@ -202,7 +204,8 @@ def in_room(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], run
     if not tail_of(frozen):
         return frozen
     file = run / CHECKPOINTS / FEED
-    before = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    with reading(file, "what finetuning goes on from", AGAIN):
+        before = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
     needed, room = frozen.bytes_missing(views_of(split, num_views(config))), max(0, frozen.store.room())
     if before != () and (not needed or needed <= room):
         return frozen

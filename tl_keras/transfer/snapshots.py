@@ -13,7 +13,7 @@ import keras
 
 from tl_keras.errors import RunFolderError
 from tl_keras.models.saved import write_weights
-from tl_keras.run_folder import SNAPSHOTS, RunFolder, write_csv
+from tl_keras.run_folder import SNAPSHOTS, RunFolder, reading, write_csv
 from tl_keras.transfer.checkpoints import weights_view
 
 LIST = "snapshots.csv"
@@ -55,7 +55,8 @@ def snapshots_of(run: RunFolder) -> list[Path]:
     Raises:
         RunFolderError: one that snapshots.csv names is gone.
     """
-    files = [run / SNAPSHOTS / _name(int(line[0])) for line in _lines(run / SNAPSHOTS)]
+    with reading(run / SNAPSHOTS / LIST, "a list of snapshots", "Restore it, or train again."):
+        files = [run / SNAPSHOTS / _name(int(line[0])) for line in _lines(run / SNAPSHOTS)]
     for file in files:
         if not file.is_file():
             raise RunFolderError(f"{file}: is missing, and {LIST} beside it names it. Restore it, or train again.")

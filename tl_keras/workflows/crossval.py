@@ -1,7 +1,5 @@
 """Cross-validation: the figures of a configuration with their spread, from folds of train and val; test stays unseen."""
 
-import csv
-import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +10,6 @@ import numpy as np
 
 from tl_keras import run_folder as names
 from tl_keras.config import Config
-from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.data.content import to_hex
 from tl_keras.data.found import copies_lines
@@ -39,7 +36,7 @@ from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 from tl_keras.workflows.train import train
-from tl_keras.workflows.trained import read_config
+from tl_keras.workflows.trained import read_config, write_config
 
 FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training of its own
 
@@ -82,7 +79,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
         check_folds(run / names.FOLDS, index, folds)
         if other_run is not None:
             check_folds(other_run / names.FOLDS, index, folds)
-        names.write_text(run / names.CONFIG, to_yaml(config.model_copy(update={"mode": "crossval"})))
+        write_config(run, config.model_copy(update={"mode": "crossval"}))
         names.write_json(run / names.ENVIRONMENT, environment())
         keep()
         answers = []
@@ -142,8 +139,8 @@ def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
     if not file.is_file():
         names.write_csv(file, header, lines)
         return
-    with names.open_text(file) as known:
-        found = list(csv.reader(known))
+    with names.reading(file, "a table of folds", "Restore it, or give another --run-dir."), names.open_text(file) as known:
+        found = list(names.read_csv(known))
     without_content = [line[:-1] for line in (header, *lines)]  # as older versions wrote it
     if found not in ([header, *lines], without_content):
         raise RunFolderError(
@@ -167,11 +164,13 @@ def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progres
 
 def read_answer(folder: RunFolder, index: Index, fold: Fold) -> Answer:
     """What the run of a fold says of the images held out; those that did not decode are held out of the figures too."""
-    with names.open_text(folder / names.PREDICTIONS) as file:
-        lines = {line["path"]: line for line in csv.DictReader(file)}
-    held_out = np.array([row for row in fold.held_out if index.paths[row] in lines], np.int64)
-    columns = [f"p_{name}" for name in index.classes]
-    probabilities = np.array([[float(lines[index.paths[row]][column]) for column in columns] for row in held_out])
+    path = folder / names.PREDICTIONS
+    with names.reading(path, "a table of predictions", f"Remove {folder.path}, and --resume."), names.open_text(path) as file:
+        header, *rows = names.read_csv(file)
+        lines = {line["path"]: line for line in (dict(zip(header, row, strict=True)) for row in rows)}
+        held_out = np.array([row for row in fold.held_out if index.paths[row] in lines], np.int64)
+        columns = [f"p_{name}" for name in index.classes]
+        probabilities = np.array([[float(lines[index.paths[row]][column]) for column in columns] for row in held_out])
     return Answer(replace(fold, held_out=held_out), probabilities)
 
 
@@ -204,8 +203,11 @@ def read_other(run: RunFolder) -> dict[str, Any]:
     Raises:
         RunFolderError: the folder holds no finished one.
     """
-    try:
-        found: dict[str, Any] = json.loads((run / names.CROSSVAL).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"crossval.against: {run.path} holds no finished cross-validation. Give the folder of one.") from error
+    if not (run / names.CROSSVAL).is_file():
+        raise RunFolderError(f"crossval.against: {run.path} holds no finished cross-validation. Give the folder of one.")
+    mend = "Give another folder as crossval.against."
+    found = names.read_json(run / names.CROSSVAL, "the result of a cross-validation", mend)
+    with names.reading(run / names.CROSSVAL, "the result of a cross-validation", mend):
+        figures = [float(fold[name]) for fold in found["folds"] for name in FIGURES]
+        _ = figures, found["backbone"], found["training"]
     return found

@@ -1,6 +1,5 @@
 """A search of hyperparameters: a study in a run folder, its trials, and the best of them trained and tested once."""
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -11,10 +10,10 @@ import tensorflow as tf
 
 from tl_keras import run_folder as names
 from tl_keras.config import Config
-from tl_keras.config_file import to_yaml, with_settings
+from tl_keras.config_file import with_settings
 from tl_keras.data import dataset
 from tl_keras.data.sources import Index
-from tl_keras.errors import UserError
+from tl_keras.errors import RunFolderError, UserError
 from tl_keras.progress import BarsOnly, Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.distributed import serve
@@ -43,7 +42,7 @@ from tl_keras.workflows.search_study import (
 )
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 from tl_keras.workflows.train import train
-from tl_keras.workflows.trained import read_config
+from tl_keras.workflows.trained import read_config, write_config
 
 ASKED = "trial.json"  # settings and share of a trial that is a training, once it ended
 
@@ -84,7 +83,7 @@ def search(
             index = dataset.identified(index, progress)
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))
-            names.write_text(run / names.CONFIG, to_yaml(config))
+            write_config(run, config)
             names.write_json(run / names.ENVIRONMENT, environment())
             trials = Trials(config, index, run, progress)
             with progress.bar("the settings as they stand", 1):  # a finetuning takes minutes
@@ -115,13 +114,13 @@ class Trials:
         config = with_settings(self._config, settings, "search.space").model_copy(update={"mode": kind})
         if kind == "extract" and solves_exactly(config):
             return self._heads(config, share)
-        metrics = self._train(config, RunFolder(self._run / TRIALS / trial), settings, share)
-        return {"val_loss": metrics["val"]["log_loss"], "val_accuracy": metrics["val"]["accuracy"]}
+        return scores(self._train(config, RunFolder(self._run / TRIALS / trial), settings, share))
 
     def _train(self, config: Config, folder: RunFolder, settings: Mapping[str, Any], share: float) -> dict[str, Any]:
         asked = {"settings": dict(settings), "share": share}
-        if (folder / names.METRICS).is_file() and read_json(folder / ASKED) == asked:  # it ended, and the study did not hear of it
-            return read_json(folder / names.METRICS)
+        metrics = read_record(folder / names.METRICS)
+        if scores(metrics) and read_record(folder / ASKED) == asked:  # it ended, and the study did not hear of it
+            return metrics
         if share < 1:
             epochs = max(1, round(share * self._config.search.max_epochs))
             config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
@@ -139,6 +138,14 @@ class Trials:
                 half = config.train.batch_size // 2
                 self._progress.line(f"memory does not hold batches of {config.train.batch_size}: this trial goes on with {half}")
                 config = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": half})})
+
+
+def scores(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """What trials are compared by; empty where a record has none."""
+    val = metrics.get("val")
+    if not isinstance(val, dict) or not all(isinstance(val.get(name), float | int) for name in ("log_loss", "accuracy")):
+        return {}
+    return {"val_loss": val["log_loss"], "val_accuracy": val["accuracy"]}
 
 
 def run_trials(
@@ -198,13 +205,15 @@ def finish(
         "trials": len(found),
         "failed": sum(each.cause is not None for each in found),
         "importance": importance(found, space, wanted.objective),
-        "metrics": json.loads((folder / names.METRICS).read_text(encoding="utf-8")),
+        "metrics": names.read_json(folder / names.METRICS, "the metrics of a run", f"Remove {folder.path}, and --resume."),
     }
     names.write_json(run / names.SEARCH, result)
     return result
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON document; empty where there is no file."""
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found
+def read_record(file: Path) -> dict[str, Any]:
+    """What a trial left; empty where it left nothing, or nothing whole, so that it runs again."""
+    try:
+        return names.read_json(file, "the record of a trial", "")
+    except RunFolderError:
+        return {}

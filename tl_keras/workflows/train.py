@@ -10,7 +10,6 @@ import keras
 
 from tl_keras import run_folder as names
 from tl_keras.config import Config
-from tl_keras.config_file import to_yaml
 from tl_keras.data import splits
 from tl_keras.data.sources import Index
 from tl_keras.evaluation.pictures import draw_confusion, draw_curves
@@ -31,7 +30,7 @@ from tl_keras.transfer.task import POOLED, Task
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.scoring import Clock, check_agreement, measure, score, write_class_names, write_predictions
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
-from tl_keras.workflows.trained import NO_CONTENT, data_root, read_config
+from tl_keras.workflows.trained import NO_CONTENT, data_root, read_config, write_config
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
 AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
@@ -79,7 +78,7 @@ def train(
                 progress.line(NO_CONTENT)
         config = with_best_backbone(config, index, run, progress)
         task = prepare_task(config, index, run, progress)
-        names.write_text(run / names.CONFIG, to_yaml(task.config))
+        write_config(run, task.config)
         names.write_json(run / names.ENVIRONMENT, environment())
         keep()
         clock.lap("prepare_s")

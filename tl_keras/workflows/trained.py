@@ -9,28 +9,38 @@ from numpy.typing import NDArray
 
 from tl_keras import run_folder as names
 from tl_keras.config import Config
-from tl_keras.config_file import from_yaml
+from tl_keras.config_file import from_run, from_yaml, to_yaml
 from tl_keras.data import dataset, splits
 from tl_keras.data.sources import Index, find_root
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.backbone_names import short_name
+from tl_keras.models.keras_loading import BROKEN, code_in, load_keras_file
 from tl_keras.models.presets import INSTALL
 from tl_keras.models.saved import read_classes
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 
 NO_CONTENT = "this run is of a version that did not record the content of images: they are known by their paths alone"
+NOT_FOUND = "Could not locate"  # in Keras' error for a class that it cannot import
 ADVICE = "If the model learned from such images, train it again with data.bit_depth={}."  # see `depth.tell_depth`
 
 
 def read_config(run: RunFolder) -> Config:
-    """The resolved configuration of a run."""
+    """The resolved configuration of a run, but for what it allows; see `from_run`."""
+    return from_run(_config_text(run), str(run / names.CONFIG))
+
+
+def write_config(run: RunFolder, config: Config) -> None:
+    """Write the resolved configuration of a run; that a SavedModel was trusted stays on record when the run goes on."""
+    if (run / names.CONFIG).is_file() and from_yaml(_config_text(run), str(run / names.CONFIG)).model.trust:
+        config = config.model_copy(update={"model": config.model.model_copy(update={"trust": True})})
+    names.write_text(run / names.CONFIG, to_yaml(config))
+
+
+def _config_text(run: RunFolder) -> str:
     path = run / names.CONFIG
-    try:
-        with names.open_text(path) as file:
-            return from_yaml(file.read(), str(path))
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be read ({error.strerror}). Give the folder of a whole run.") from error
+    with names.reading(path, "the configuration of a run", "Give the folder of a whole run."), names.open_text(path) as file:
+        return file.read()
 
 
 def data_root(config: Config, run: RunFolder, moved: str | None = None) -> Path:
@@ -97,13 +107,15 @@ def open_run(run_dir: Path | str) -> Trained:
     config = read_config(run)
     keras.config.set_dtype_policy("float32")
     try:
-        model = keras.models.load_model(run / names.MODEL, compile=False)
+        model = load_keras_file(run / names.MODEL)
         classes = read_classes(run / names.MODEL)
-    except TypeError as error:  # Keras' error for a class that it cannot import
-        raise RunFolderError(
-            f"{run / names.MODEL}: holds layers of a package that is not installed. Where its backbone was KerasHub's: {INSTALL}."
-        ) from error
-    except (ValueError, OSError) as error:
+    except BROKEN as error:
+        if code := code_in(error):
+            raise RunFolderError(f"{run / names.MODEL}: is refused: {code}.") from error
+        if isinstance(error, TypeError) and NOT_FOUND in str(error):
+            raise RunFolderError(
+                f"{run / names.MODEL}: holds layers of a package that is not installed. Where its backbone was KerasHub's: {INSTALL}."
+            ) from error
         raise RunFolderError(f"{run / names.MODEL}: is no whole Keras model, or is cut short. Train again, or restore the file.") from error
     index, split = splits.read_splits(run / names.SPLITS, Path())
     return Trained(run, config, model, index if classes is None else _relabelled(run, index, classes), split)
