@@ -473,3 +473,14 @@ def test_silence_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         (_, said), _ = in_threads(lambda: attended(chief, Team()), come)
     assert said[0] == "no worker has asked for a trial: start one, as the README shows"
     assert any(line.startswith("waiting for far (trial 0, for 0 min). A worker that died is started again under its name") for line in said)
+
+
+@pytest.mark.parametrize("name", ["/tmp/x", "../../x", ""])
+def test_a_chief_of_a_stranger_whose_trial_is_no_number(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Response:
+        trial = module.engine.Trial(module.HyperParameters(), name or " ", module.engine.TrialStatus.RUNNING).to_proto()
+
+    monkeypatch.setattr(Client, "_call", lambda *_: Response())
+    client = Client(module.grpc.insecure_channel("127.0.0.1:1"), Address(LOCALHOST, 1, "x" * 16), "w", "study")
+    with pytest.raises(UserError, match="is not the number of a trial"):
+        client.create_trial("w")

@@ -78,6 +78,9 @@ def read_classes(path: Path) -> tuple[str, ...] | None:
         with zipfile.ZipFile(path) as archive:
             if CLASSES_MEMBER not in archive.namelist():
                 return None
-            return tuple(json.loads(archive.read(CLASSES_MEMBER)))
+            found = json.loads(archive.read(CLASSES_MEMBER))
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found) or len(set(found)) != len(found):
+            raise ValueError(f"{path}: {CLASSES_MEMBER} in it is not a list of names")
+        return tuple(found)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path}: {error}") from error

@@ -64,7 +64,7 @@ def groups_of(paths: Sequence[str], pattern: str) -> NDArray[np.int64]:
     nothing = next((path for path, name in zip(paths, names, strict=True) if name is None), None)
     if nothing is not None:
         raise DataError(f"crossval.group_pattern {pattern!r} finds nothing in the path '{nothing}', which then has no group. Widen it.")
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+    return np.unique([str(name) for name in names], return_inverse=True)[1].astype(np.int64)
 
 
 def _found_in_time(paths: Sequence[str], pattern: str) -> list[str | None]:

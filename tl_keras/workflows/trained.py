@@ -117,6 +117,11 @@ def open_run(run_dir: Path | str) -> Trained:
                 f"{run / names.MODEL}: holds layers of a package that is not installed. Where its backbone was KerasHub's: {INSTALL}."
             ) from error
         raise RunFolderError(f"{run / names.MODEL}: is no whole Keras model, or is cut short. Train again, or restore the file.") from error
+    if classes is not None and len(classes) != model.output.shape[-1]:
+        raise RunFolderError(
+            f"{run / names.MODEL}: names {len(classes)} classes, and its model puts out {model.output.shape[-1]} numbers. "
+            "Train again, or restore the file."
+        )
     index, split = splits.read_splits(run / names.SPLITS, Path())
     return Trained(run, config, model, index if classes is None else _relabelled(run, index, classes), split)
 
