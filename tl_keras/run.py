@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tl_keras import advice
 from tl_keras.arguments import Parser, parser, program, read_options
-from tl_keras.errors import ConfigError, UserError
+from tl_keras.errors import ConfigError, LostImageError, UserError
 from tl_keras.launch import check_files, check_images, check_names, check_run, import_workflows, new_run_dir, refuse_idle, stored_config
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import FORMS_OF, SHORT_FORMS, flag_of
@@ -110,9 +110,11 @@ def show_lines(lines: Iterable[str], progress: "ConsoleProgress") -> None:
 
 @contextmanager
 def telling_how_to_go_on(mode: str, run_dir: Path) -> Iterator[None]:
-    """Let Ctrl-C end with what it leaves."""
+    """Let Ctrl-C, or an image that is gone, end with what is left and the command that goes on."""
     try:
         yield
+    except LostImageError as error:
+        raise LostImageError(f"{str(error).rstrip('.')}: {advice.go_on(mode, run_dir)}") from error
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(left_behind(mode, run_dir)) from interrupt
 

@@ -47,7 +47,7 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
         (trained.run / names.SCRATCH).mkdir(exist_ok=True)
         data, counts = _evaluation_data(trained, source, progress)
         rows = data.rows("test")
-        with progress.bar("evaluate test", len(rows)) as advance:
+        with progress.bar("evaluate test", len(rows)) as advance, data.pixels.named_failures("Put it back, then evaluate again."):
             probabilities = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance)
     finally:
         trained.run.clear_scratch()

@@ -82,9 +82,10 @@ def train(
         names.write_json(run / names.ENVIRONMENT, environment())
     clock.lap("prepare_s")
     try:
-        TRAININGS[config.mode](task)
-        clock.lap("train_s")
-        return _finish(task, clock, scored, pictures)
+        with task.data.pixels.named_failures("Put it back, then go on with --resume."):
+            TRAININGS[config.mode](task)
+            clock.lap("train_s")
+            return _finish(task, clock, scored, pictures)
     except KeyboardInterrupt:
         _keep_best_so_far(task)
         raise
