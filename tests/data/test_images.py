@@ -320,6 +320,23 @@ def test_pixels_do_not_depend_on_the_strips_that_they_are_converted_in(mode, row
     assert whole.flags.c_contiguous
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_webp_has_the_same_pixels(mode, lossless, orientation, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = Image.fromarray(np.random.default_rng(6).integers(0, 256, (23, 17, 4), np.uint8)).convert(mode)
+    data = encode(photo, "WEBP", lossless=lossless, exif=exif)
+    expected = images.decode(data, "a")
+    monkeypatch.setattr(images, "LARGE_WEBP", 1)
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 17 * 5)
+    monkeypatch.setattr(images, "_pixels", None)
+    np.testing.assert_array_equal(images.decode(data, "a"), expected)
+    with pytest.raises(BadImageError, match="^a: is a truncated or damaged WEBP "):
+        images.decode(data[: len(data) * 3 // 4], "a")
+
+
 def test_too_little_memory_is_not_a_damaged_file(monkeypatch):
     monkeypatch.setattr(images, "_pixels", lambda *_: bytearray(2**60))
     with pytest.raises(DataError, match=r"^a: there is too little memory to decode it\. Free some, or lower data\.max_meg") as caught:

@@ -26,6 +26,7 @@ from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, JpegImag
 from tl_keras.config import DataConfig
 from tl_keras.data.decode_graph import REDUCTIONS, WHOLE_JPEG
 from tl_keras.data.decode_graph import decode_graph as decode_graph
+from tl_keras.data.decode_graph import refused_kind
 from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.orientation import of_exif, orientation, png_chunks
 from tl_keras.data.regular import open_regular
@@ -51,6 +52,7 @@ _TIFF_CHANNELS = ("unknown pixel mode", "unknown data organization", "Invalid va
 _SHOWN_BYTES = 12  # of a file that is no image, in the error
 _PILLOW_NOISE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it would print between progress bars is in the error too
+LARGE_WEBP = 30_000_000  # pixels: Pillow holds a WebP four times at once, TensorFlow decodes a still one alike and holds it once
 _STRIP_PIXELS = 2**20  # that are converted at a time
 _BYTES_OF_A_PIXEL = 4  # in a file, at most; 8-bit RGBA without compression has as many
 
@@ -123,11 +125,14 @@ def _decode(data: bytes, name: str, decoding: Decoding, held: ExitStack) -> Pixe
             _check_size(image, decoding)
             if kind == "jpeg":
                 _reduce(image)
-            held.enter_context(_PIXELS.taking(image.width * image.height))
+            num_pixels = image.width * image.height
+            held.enter_context(_PIXELS.taking(num_pixels + num_pixels // 2 * (kind == "webp")))
+            if kind == "webp" and num_pixels > LARGE_WEBP and refused_kind(data[:HEAD_BYTES]) is None:
+                return _large_webp(data)
             return _pixels(image, kind, data, decoding.bit_depth)
     except _NotReadError as error:
         raise BadImageError(f"{name}: {error}") from error
-    except MemoryError as error:
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise _no_memory(name) from error
     except Image.DecompressionBombError as error:
         raise BadImageError(f"{name}: is a larger {kind.upper()} than Pillow reads ({_one_line(error)})") from error
@@ -190,6 +195,7 @@ def load(path: Path, image_size: tuple[int, int], resize: str, decoding: Decodin
         del data
         try:
             fitted: Pixels = _compiled_fit(image_size, resize)(pixels).numpy()
+            del pixels  # before their room is given back
         except (MemoryError, tf.errors.ResourceExhaustedError) as error:
             raise _no_memory(str(path)) from error
         return fitted
@@ -289,6 +295,18 @@ def _pixels(image: Any, kind: str, data: bytes, bit_depth: int) -> Pixels:
         rows = slice(max(begin, top), min(begin + strip.height, image.height if bottom is None else bottom))
         if rows.start < rows.stop:
             as_stored[rows, left:right] = to_rgb(strip)[rows.start - begin : rows.stop - begin, left:right]
+    return pixels
+
+
+def _large_webp(data: bytes) -> Pixels:
+    with tf.device("CPU:0"):
+        decoded = tf.io.decode_webp(data).numpy()[0]
+    turn = orientation("webp", data)
+    pixels = np.empty((*_upright(decoded, turn).shape[:2], 3), np.uint8)
+    as_stored, rows = _unturned(pixels, turn), max(1, _STRIP_PIXELS // decoded.shape[1])
+    for begin in range(0, len(decoded), rows):
+        strip = decoded[begin : begin + rows]
+        as_stored[begin : begin + rows] = strip if strip.shape[-1] == 3 else _on_white(strip)
     return pixels
 
 
