@@ -148,7 +148,9 @@ print((peak() - idle) // 1000)
 """
 
 
-def test_the_largest_images_at_once_take_little_memory(tmp_path: Path, times: Callable[[int, int], int], report: Callable[..., None]) -> None:
+def test_the_largest_images_at_once_take_little_memory(
+    tmp_path: Path, times: Callable[[int, int], int], report: Callable[..., None]
+) -> None:
     """Eight decoders, of which each would take two gigabytes and more if its image were converted as a whole."""
     names = list(LARGEST)[: times(2, 3)] * times(1, 4)
     for name in set(names):

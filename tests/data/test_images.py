@@ -333,7 +333,7 @@ def test_a_large_webp_has_the_same_pixels(mode, lossless, orientation, monkeypat
     monkeypatch.setattr(images, "_STRIP_PIXELS", 17 * 5)
     monkeypatch.setattr(images, "_pixels", None)
     np.testing.assert_array_equal(images.decode(data, "a"), expected)
-    with pytest.raises(BadImageError, match="^a: is a truncated or damaged WEBP "):
+    with pytest.raises(BadImageError, match=r"^a: is a truncated or damaged WEBP "):
         images.decode(data[: len(data) * 3 // 4], "a")
 
 
@@ -464,7 +464,10 @@ def test_load_reads_regular_files_alone_and_of_what_is_no_image_the_first_bytes(
         images.load(tmp_path / "a.jpg", (5, 5), "crop")
     with pytest.raises(BadImageError, match=r"^/dev/zero: cannot be read \(a device, not a regular file\)$"):
         images.load(Path("/dev/zero"), (5, 5), "crop")
-    for name, head, reason in (("b.jpg", b"", "is not an image"), ("c.jpg", b"\xff\xd8\xff", r"is a file of 2,199,023 MB, more than 4 bytes")):
+    for name, head, reason in (
+        ("b.jpg", b"", "is not an image"),
+        ("c.jpg", b"\xff\xd8\xff", r"is a file of 2,199,023 MB, more than 4 bytes"),
+    ):
         with (tmp_path / name).open("wb") as file:
             file.write(head)
             file.truncate(2**41)

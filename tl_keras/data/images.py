@@ -24,9 +24,8 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from tl_keras.config import DataConfig
-from tl_keras.data.decode_graph import REDUCTIONS, WHOLE_JPEG
+from tl_keras.data.decode_graph import REDUCTIONS, WHOLE_JPEG, refused_kind
 from tl_keras.data.decode_graph import decode_graph as decode_graph
-from tl_keras.data.decode_graph import refused_kind
 from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.orientation import of_exif, orientation, png_chunks
 from tl_keras.data.regular import open_regular

@@ -28,7 +28,8 @@ MOST_PLACES = 3
 
 BESIDE = "beside the classes"
 
-LeftOut = dict[str, Counter[str]]  # ending ('' for none, `SPECIAL` for what is not a regular file) -> class, or `BESIDE` ('' where there are no classes) -> number of files
+# Ending ('' for none, `SPECIAL` for a FIFO or device) -> class, or `BESIDE` ('' where there are no classes) -> number of files.
+LeftOut = dict[str, Counter[str]]
 Identity = tuple[int, int]  # of a folder, whichever way leads to it: device and inode
 
 
