@@ -136,7 +136,7 @@ class DataConfig(Section):
     image_size: ImageSize | None = Field(default=None, description="pixels a side or [height, width]; null: backbone's")
     resize: Literal["crop", "letterbox", "stretch"] = Field(default="crop", description="how an image gets its size")
     bit_depth: Whole = Field(default=16, ge=8, le=16, description="bits of a grey in a 16-bit file that are used; 12: 4095 is white")
-    max_megapixels: Positive = Field(default=178.9, le=700, description="images of more are refused as bad")
+    max_megapixels: Positive = Field(default=100, le=700, description="images of more are refused as bad")
     on_bad_image: Literal["skip", "error"] = Field(default="skip", description="what a file that does not decode does")
     max_bad_fraction: Number = Field(default=0.05, ge=0, le=1, description="fraction of skipped files that is an error")
     download: bool = Field(default=False, description="may fetch a TFDS data set that is not on disk")

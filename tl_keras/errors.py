@@ -42,6 +42,10 @@ class BadImageError(DataError):
     """One file that does not decode; the text starts with the file's name."""
 
 
+class LostImageError(DataError):
+    """An image that could be read when a run began and cannot any more; the run can go on when it is back."""
+
+
 class BackboneError(UserError):
     """A backbone's name, file, weights, preprocessing or image size."""
 

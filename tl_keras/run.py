@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from tl_keras import advice
 from tl_keras.arguments import Parser, parser, program, read_options
-from tl_keras.errors import ConfigError, FileError, UserError, from_os
+from tl_keras.errors import ConfigError, FileError, LostImageError, UserError, from_os
 from tl_keras.interrupts import Terminated, noted_interrupts, raise_noted, sent_again
 from tl_keras.launch import (
     check_files,
@@ -148,10 +148,12 @@ def show_lines(lines: Iterable[str], progress: "ConsoleProgress") -> None:
 
 @contextmanager
 def telling_how_to_go_on(mode: str, run_dir: Path) -> Iterator[None]:
-    """Let Ctrl-C, and a disk that is full, end with what they leave."""
+    """Let Ctrl-C, a disk that is full, or an image that is gone end with what is left and the command that goes on."""
     try:
         with noted_interrupts():
             yield
+    except LostImageError as error:
+        raise LostImageError(f"{str(error).rstrip('.')}: {advice.go_on(mode, run_dir)}") from error
     except KeyboardInterrupt as interrupt:
         raise type(interrupt)(left_behind(mode, run_dir)) from interrupt
     except BrokenPipeError:

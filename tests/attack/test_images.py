@@ -1,18 +1,27 @@
 """Files that are called images: pixels, or one line; never a crash, a hang or a gigabyte."""
 
 import io
+import os
 import random
+import socket
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tl_keras.data import images
+from tl_keras.config import DataConfig
+from tl_keras.data import dataset, images, sources
+from tl_keras.data.depth import tell_depth
+from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import BadImageError
+from tl_keras.progress import Progress
 
 FORMATS = {
     "JPEG": {"quality": 80}, "PNG": {}, "GIF": {}, "BMP": {}, "WEBP": {"quality": 80}, "TIFF": {}, "TIFF lzw": {"compression": "tiff_lzw"},
@@ -82,24 +91,106 @@ def test_mutated_images(name: str, rng: random.Random, times: Callable[[int, int
         report("images", images=1, **{outcome(mutated(data, rng)): 1})
 
 
-def png_of(width: int, height: int, colour: int = 6) -> bytes:
-    """A PNG that says it is large and holds one compressed run of zeros."""
-    channels = {0: 1, 2: 3, 6: 4}[colour]
-    rows = zlib.compress(b"\0" * ((1 + channels * width) * height), 9) if width * height <= 2**27 else zlib.compress(b"\0" * 1000)
+def png_of(width: int, height: int, colour: int = 6, most: int = 2**29) -> bytes:
+    """A PNG that says it is large and holds compressed zeros, of its pixels where these are no more than `most` bytes."""
+    channels, packer = {0: 1, 2: 3, 3: 1, 6: 4}[colour], zlib.compressobj(1)
+    row = bytes(1 + channels * width)
+    rows = b"".join(packer.compress(row) for _ in range(height if len(row) * height <= most else 1)) + packer.flush()
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
+    palette = chunk(b"PLTE", bytes(3 * 256)) + chunk(b"tRNS", bytes(range(256))) if colour == 3 else b""
     head = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + palette + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def gif_of(width: int, height: int) -> bytes:
+    """A GIF of one pixel on a canvas that may be large."""
+    size = struct.pack("<HH", width, height)
+    return b"GIF89a" + size + b"\xf0\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;"
 
 
 BOMBS = {
     "png 65,535 squared": lambda: png_of(65_535, 65_535),
-    "gif with a huge canvas": lambda: b"GIF89a\xff\xff\xff\xff\xf0\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;",
+    "gif with a huge canvas": lambda: gif_of(65_535, 65_535),
+    "gif just over the limit": lambda: gif_of(10_000, 10_001),
+    "png just over the limit": lambda: png_of(10_000, 10_001, most=0),
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_at_once(name: str) -> None:
     assert outcome(BOMBS[name]()) == "refused"
+
+
+LARGEST = {  # at the limit of 100 megapixels
+    "rgba.png": lambda: png_of(10_000, 10_000),
+    "canvas.gif": lambda: gif_of(10_000, 10_000),
+    "palette.png": lambda: png_of(10_000, 10_000, colour=3),
+}
+MOST_MB = 1_500  # above the idle process
+PEAK = """
+import resource, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tl_keras.data import images
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+first, *files = map(Path, sys.argv[1:])
+images.load(first, (64, 64), "crop")
+idle = peak()
+with ThreadPoolExecutor(8) as pool:
+    assert all(len(found) == 64 for found in pool.map(lambda file: images.load(file, (64, 64), "crop"), files))
+print((peak() - idle) // 1000)
+"""
+
+
+def test_the_largest_images_at_once_take_little_memory(
+    tmp_path: Path, times: Callable[[int, int], int], report: Callable[..., None]
+) -> None:
+    """Eight decoders, of which each would take two gigabytes and more if its image were converted as a whole."""
+    names = list(LARGEST)[: times(2, 3)] * times(1, 4)
+    for name in set(names):
+        (tmp_path / name).write_bytes(LARGEST[name]())
+    (tmp_path / "first.png").write_bytes(encoded("PNG"))
+    command = [sys.executable, "-c", PEAK, "first.png", *names]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    report("large images", MB_at_most=int(done.stdout))
+    assert int(done.stdout) < MOST_MB
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no FIFOs")
+def test_odd_files_are_counted_and_nobody_waits_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(4):
+            (tmp_path / "data" / name / f"{number}.png").write_bytes(encoded("PNG"))
+    odd = tmp_path / "data" / "cat"
+    os.mkfifo(odd / "fifo.jpg")
+    (odd / "zero.jpg").symlink_to("/dev/zero")
+    monkeypatch.chdir(odd)
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("socket.jpg")
+    for name, head in (("sparse.jpg", b""), ("sparse_jpeg.jpg", b"\xff\xd8\xff")):
+        with (odd / name).open("wb") as file:
+            file.write(head)
+            file.truncate(2**31 if not head else 2**29)
+    started = time.perf_counter()
+    config = DataConfig(source=str(tmp_path / "data"))
+    index = sources.open_source(config)
+    assert left_out_lines(index.ignored) == ["left out 3 files: 3 FIFOs, sockets or devices (cat 3)"]
+    tell_depth(dataset.files_of(index), 16, Progress())
+    pixels = dataset.open_pixels(index, config, (16, 16))
+    pixels.identify(Progress())
+    pixels.decode_all()
+    assert [index.paths[row] for row in sorted(pixels.bad)] == ["cat/sparse.jpg", "cat/sparse_jpeg.jpg"]
+    assert "is not an image" in pixels.bad[min(pixels.bad)]
+    assert "is a file of 537 MB" in pixels.bad[max(pixels.bad)]
+    assert time.perf_counter() - started < LIMIT_S + 10

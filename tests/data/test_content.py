@@ -68,7 +68,7 @@ def test_tensorflow_is_not_imported():
 
 def test_the_id_of_one_file_is_that_of_many_though_it_ends_in_zero(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"photo")
-    monkeypatch.setattr(content, "hash_file", lambda _: "ab" * 15 + "00" * 17)
+    monkeypatch.setattr(content, "_hash", lambda *_, **__: "ab" * 15 + "00" * 17)
     ids = content.hash_files([tmp_path / "a"])
     assert content.file_id(tmp_path / "a") == ids[0] == b"\xab" * 15
 
@@ -81,3 +81,14 @@ def test_ids_as_text_come_back():
     for text in ("abcd", "zz" * 16):
         with pytest.raises(ValueError, match=r"hexadecimal|is not an id"):
             from_hex([text])
+
+
+def test_of_a_file_that_is_not_an_image_the_beginning_and_the_size_are_hashed(tmp_path, monkeypatch):
+    monkeypatch.setattr(content, "_READ_BYTES", 128)
+    text, jpeg = b"t" * 200, b"\xff\xd8\xff" + b"t" * 197
+    one, end, size = hash_files(write(tmp_path, text, text[:-1] + b"!", text + b"t"))
+    assert one == end != size
+    assert hash_files(write(tmp_path, jpeg))[0].ljust(16, b"\0") == hashlib.sha256(jpeg).digest()[:16]
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.truncate(2**40)  # a terabyte: hashed whole, it would take half an hour
+    assert content.file_id(tmp_path / "sparse.jpg") != b""

@@ -1,6 +1,7 @@
 """Evaluation pixels: what decode makes of each kind of file, what fit does to geometry and values, what load raises."""
 
 import io
+import os
 import struct
 import sys
 import threading
@@ -17,7 +18,7 @@ from PIL import Image, ImageFile, ImageOps, PngImagePlugin, features
 
 from tl_keras.config import DataConfig
 from tl_keras.data import images
-from tl_keras.errors import BadImageError
+from tl_keras.errors import BadImageError, DataError
 
 FLOWERS = Path(__file__).parents[2] / "../shared/data/flowers"
 RESIZES = ("crop", "letterbox", "stretch")
@@ -287,14 +288,60 @@ def test_decode_refuses_what_is_larger_than_allowed(kind, monkeypatch):
         images.decode(data, "a", images.Decoding(max_megapixels=0.01))
 
 
-@pytest.mark.parametrize("side", [12_000, 60_000])  # over Pillow's warning, over its error
+@pytest.mark.parametrize("side", [9_500, 60_000])  # over Pillow's warning, over its error
 def test_decode_refuses_a_decompression_bomb(side):
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     data = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     data += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
-    reason = "is a truncated or damaged PNG" if side == 12_000 else "has 3,600 megapixels"
+    reason = "is a truncated or damaged PNG" if side == 9_500 else "has 3,600 megapixels"
     with pytest.raises(BadImageError, match=f"^a: {reason} "):
         images.decode(data, "a")
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "1", "P", "PA", "CMYK", "I;16", "GIF"])
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_pixels_do_not_depend_on_the_strips_that_they_are_converted_in(mode, rows, orientation, monkeypatch):
+    rng, exif, options = np.random.default_rng(5), Image.Exif(), {}
+    photo = Image.fromarray(rng.integers(0, 256, (13, 9, 4), np.uint8))
+    kind = {"CMYK": "TIFF", "GIF": "GIF"}.get(mode, "PNG")
+    image = Image.fromarray(rng.integers(0, 65536, (13, 9), np.uint16)) if mode == "I;16" else photo
+    if mode in ("P", "PA", "GIF"):
+        image, options = photo.convert("RGB").quantize(7), {"transparency": bytes(range(0, 210, 30)) if mode == "PA" else 3}
+    elif mode != "I;16":
+        image = photo.convert(mode)
+    exif[0x0112] = orientation
+    data = encode(image, kind, **options, **({} if kind == "GIF" else {"exif": exif}))
+    if kind == "GIF":  # a first frame that is smaller than the canvas
+        data = data[:6] + struct.pack("<HH", 12, 15) + data[10:]
+    whole = images.decode(data, "a")
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 9 * rows)
+    np.testing.assert_array_equal(images.decode(data, "a"), whole)
+    assert whole.flags.c_contiguous
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("lossless", [True, False])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_webp_has_the_same_pixels(mode, lossless, orientation, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo = Image.fromarray(np.random.default_rng(6).integers(0, 256, (23, 17, 4), np.uint8)).convert(mode)
+    data = encode(photo, "WEBP", lossless=lossless, exif=exif)
+    expected = images.decode(data, "a")
+    monkeypatch.setattr(images, "LARGE_WEBP", 1)
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 17 * 5)
+    monkeypatch.setattr(images, "_pixels", None)
+    np.testing.assert_array_equal(images.decode(data, "a"), expected)
+    with pytest.raises(BadImageError, match=r"^a: is a truncated or damaged WEBP "):
+        images.decode(data[: len(data) * 3 // 4], "a")
+
+
+def test_too_little_memory_is_not_a_damaged_file(monkeypatch):
+    monkeypatch.setattr(images, "_pixels", lambda *_: bytearray(2**60))
+    with pytest.raises(DataError, match=r"^a: there is too little memory to decode it\. Free some, or lower data\.max_meg") as caught:
+        images.decode(encode(Image.fromarray(PIXELS), "PNG"), "a")
+    assert not isinstance(caught.value, BadImageError)
 
 
 def test_decode_does_not_warn_of_damaged_metadata():
@@ -409,6 +456,24 @@ def test_load_names_the_file(tmp_path):
         images.load(tmp_path / "a.jpg", (5, 5), "crop")
     with pytest.raises(BadImageError, match=r"b\.jpg: cannot be read \(No such file"):
         images.load(tmp_path / "b.jpg", (5, 5), "crop")
+
+
+def test_load_reads_regular_files_alone_and_of_what_is_no_image_the_first_bytes(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(BadImageError, match=r"a\.jpg: cannot be read \(a FIFO, not a regular file\)$"):
+        images.load(tmp_path / "a.jpg", (5, 5), "crop")
+    with pytest.raises(BadImageError, match=r"^/dev/zero: cannot be read \(a device, not a regular file\)$"):
+        images.load(Path("/dev/zero"), (5, 5), "crop")
+    for name, head, reason in (
+        ("b.jpg", b"", "is not an image"),
+        ("c.jpg", b"\xff\xd8\xff", r"is a file of 2,199,023 MB, more than 4 bytes"),
+    ):
+        with (tmp_path / name).open("wb") as file:
+            file.write(head)
+            file.truncate(2**41)
+        with pytest.raises(BadImageError, match=rf"{name}: {reason}"):
+            images.load(tmp_path / name, (5, 5), "crop")
+        assert images.deep_grey_peak(tmp_path / name) is None
 
 
 def test_load_in_threads_traces_once_and_mixes_nothing_up(tmp_path):

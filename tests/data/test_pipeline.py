@@ -8,7 +8,7 @@ import pytest
 from tl_keras.config import AugmentConfig
 from tl_keras.data import images, pipeline
 from tl_keras.data.pipeline import Pixels, check_bad, fits, ordered_batches, row_batches, train_batches
-from tl_keras.errors import DataError
+from tl_keras.errors import DataError, LostImageError
 from tl_keras.progress import Progress
 
 SIZE = (16, 12)
@@ -207,6 +207,23 @@ def test_ordered_batches_keep_order_and_everything(pixels):
 def test_ordered_batches_can_be_read_again(pixels):
     batches = ordered_batches(pixels, ROWS, LABELS, 2, batch_size=4)
     assert_equal([(a.numpy(), b.numpy()) for a, b in batches], [(a.numpy(), b.numpy()) for a, b in batches])
+
+
+def test_an_image_that_vanishes_between_epochs_is_named(files):
+    lost = Pixels(files, SIZE, "crop")
+    lost.decode_all()
+    files[3].unlink()
+    words = rf"^{files[3]}: cannot be read \(No such file or directory\), though it could be read before\. Put it back\.$"
+    with pytest.raises(LostImageError, match=words), lost.named_failures("Put it back."):
+        stream(lost, 1)
+
+
+def test_too_little_memory_within_a_batch_is_told_as_such(files, monkeypatch):
+    pixels = Pixels(files, SIZE, "crop")
+    monkeypatch.setattr(images, "_pixels", lambda *_: bytearray(2**60))
+    with pytest.raises(DataError, match="too little memory") as caught, pixels.named_failures("Put it back."):
+        stream(pixels, 1)
+    assert not isinstance(caught.value, LostImageError)
 
 
 def test_row_batches_keep_the_last():

@@ -33,7 +33,7 @@ def test_bytes_decide_where_an_ending_does_not(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     found, left_out = images_below(tmp_path)
     assert found == [tmp_path / name for name in ("a.jfif", "b.JPE", "c.mpo", "d", "deep/g", "e.2020-01-02", "f.txt")]
-    numbers = {".txt": 1, "": 3, ".dng": 1, ".heic": 2, ".pdf": 1}
+    numbers = {".txt": 1, "": 2, "special": 1, ".dng": 1, ".heic": 2, ".pdf": 1}
     assert left_out == {kind: Counter({"": number}) for kind, number in numbers.items()}
 
 
@@ -46,8 +46,33 @@ def test_heic_is_read_where_its_decoder_is_installed(tmp_path, monkeypatch):
 
 def test_files_with_the_ending_of_an_image_are_not_opened(tmp_path, monkeypatch):
     put(tmp_path, **{"a.jpg": b"text"})
-    monkeypatch.setattr("builtins.open", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(walk, "open_regular", lambda *_: pytest.fail("opened"))
     assert images_below(tmp_path) == ([tmp_path / "a.jpg"], {})
+
+
+def test_fifos_sockets_and_links_to_them_are_left_out(tmp_path):
+    put(tmp_path, **{"a.jpg": JPEG})
+    os.mkfifo(tmp_path / "b.jpg")
+    (tmp_path / "c.png").symlink_to("b.jpg")
+    (tmp_path / "d.png").symlink_to("/dev/zero")
+    (tmp_path / "e.png").symlink_to("gone")  # an image that does not decode, as one that was there when it was listed
+    found, left_out = images_below(tmp_path)
+    assert found == [tmp_path / "a.jpg", tmp_path / "e.png"]
+    assert left_out_lines(left_out) == ["left out 3 files: 3 FIFOs, sockets or devices"]
+
+
+def test_folders_may_be_nested_a_thousand_deep(tmp_path):
+    put(tmp_path, **{"z.jpg": JPEG})
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1_200):
+        os.mkdir("a", dir_fd=here)
+        inner = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(os.open("b.jpg", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    found, _ = images_below(tmp_path)
+    assert found == [tmp_path / "a/" / "/".join(["a"] * 1_199) / "b.jpg", tmp_path / "z.jpg"]
 
 
 @pytest.mark.parametrize(

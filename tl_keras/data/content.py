@@ -1,12 +1,16 @@
 """What an image file is known by: the hash of its bytes, whatever it is called and wherever it lies."""
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tl_keras.data.formats import HEAD_BYTES, image_format
+from tl_keras.data.regular import open_regular
 
 Ids = NDArray[np.bytes_]  # (n,) of 16 bytes each; b"" for a file that cannot be read
 
@@ -17,10 +21,20 @@ _HASHED_AT_ONCE = 1024  # files queued for the threads
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
+    return _hash(path, images_only=False)
+
+
+def _hash(path: Path, *, images_only: bool) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_READ_BYTES):
+    with open_regular(path) as file:
+        chunk = file.read(_READ_BYTES)
+        while chunk:
             digest.update(chunk)
+            if images_only and len(chunk) == _READ_BYTES and image_format(chunk[:HEAD_BYTES]) is None:
+                digest.update(b"%d" % os.fstat(file.fileno()).st_size)
+                break
+            images_only = False  # the first bytes have decided
+            chunk = file.read(_READ_BYTES)
     return digest.hexdigest()
 
 
@@ -37,9 +51,12 @@ def hash_files(paths: Sequence[Path], advance: Callable[[int], None] | None = No
 
 
 def file_id(path: Path) -> bytes:
-    """The id of one file as an array of ids holds it, zero bytes at its end dropped; b"" where it cannot be read."""
+    """The id of one file as an array of ids holds it, zero bytes at its end dropped; b"" where it cannot be read.
+
+    Of a file that is not an image only the beginning and the size count: it may be of any size, and none of it is used.
+    """
     try:
-        return bytes.fromhex(hash_file(path))[:ID_BYTES].rstrip(b"\0")
+        return bytes.fromhex(_hash(path, images_only=True))[:ID_BYTES].rstrip(b"\0")
     except OSError:
         return b""
 

@@ -198,7 +198,7 @@ def _replaced(text: tf.Tensor, at: tf.Tensor, new: bytes) -> tf.Tensor:
 def _on_white(pixels: tf.Tensor) -> tf.Tensor:
     """uint8 (h, w, 3 or 4) -> uint8 (h, w, 3)."""
     opaque = tf.fill(tf.concat([tf.shape(pixels)[:2], [1]], 0), tf.constant(255, tf.uint8))
-    rgba = tf.cast(tf.concat([pixels, opaque], -1)[..., :4], tf.int32)
+    rgba = tf.cast(tf.concat([pixels, opaque], -1)[..., :4], tf.uint16)  # 255 * 255 + 127 is less than 2**16
     colour, alpha = rgba[..., :3], rgba[..., 3:]
     return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 

@@ -5,12 +5,12 @@ labels, splits, batches or preprocessing. Pixels go to `pipeline`; the exported 
 """
 
 import logging
+import os
 import re
-import threading
 import warnings
 import zlib
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -24,11 +24,13 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from tl_keras.config import DataConfig
-from tl_keras.data.decode_graph import REDUCTIONS, WHOLE_JPEG
+from tl_keras.data.decode_graph import REDUCTIONS, WHOLE_JPEG, refused_kind
 from tl_keras.data.decode_graph import decode_graph as decode_graph
 from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.orientation import of_exif, orientation, png_chunks
-from tl_keras.errors import BadImageError
+from tl_keras.data.regular import open_regular
+from tl_keras.data.room import Room
+from tl_keras.errors import BadImageError, DataError
 
 LETTERBOX_COLOUR = 128  # mid-grey: near zero after every preprocessing, and no edge against dark or bright photos
 
@@ -49,7 +51,13 @@ _TIFF_CHANNELS = ("unknown pixel mode", "unknown data organization", "Invalid va
 _SHOWN_BYTES = 12  # of a file that is no image, in the error
 _PILLOW_NOISE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it would print between progress bars is in the error too
-_HUGE = threading.Lock()  # of images that take more than half a gigabyte, one is decoded at a time
+LARGE_WEBP = 30_000_000  # pixels: Pillow holds a WebP four times at once, TensorFlow decodes a still one alike and holds it once
+_STRIP_PIXELS = 2**20  # that are converted at a time
+_BYTES_OF_A_PIXEL = 4  # in a file, at most; 8-bit RGBA without compression has as many
+
+# What all threads hold at once. A pixel takes about 12 bytes while it is decoded, so that both together stay below 1.5 GB.
+_PIXELS = Room(100_000_000)
+_FILES = Room(2**28)  # bytes; whoever waits for pixels has taken these before, never the other way round
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,11 @@ class Decoding:
     Attributes:
         bit_depth: of greys in 16-bit files: white is 2**bit_depth - 1, and what is brighter is white. Other files do not
             depend on it.
-        max_megapixels: more are refused.
+        max_megapixels: more are refused, and so are files of more than 4 bytes for each of these pixels.
     """
 
     bit_depth: int = 16
-    max_megapixels: float = 178.9
+    max_megapixels: float = 100
 
     @classmethod
     def of(cls, config: DataConfig) -> "Decoding":
@@ -101,26 +109,48 @@ def decode(data: bytes, name: str, decoding: Decoding = DEFAULT) -> Pixels:
     Raises:
         BadImageError: empty, not of a known format, truncated or damaged, of more than `max_megapixels`, or of pixels without
             a known range.
+        DataError: there is too little memory.
     """
-    if not data:
-        raise BadImageError(f"{name}: is empty (0 bytes)")
-    kind = image_format(data)
-    if kind is None:
-        raise BadImageError(f"{name}: is not an image (first bytes {data[:_SHOWN_BYTES]!r})")
+    with ExitStack() as held:
+        return _decode(data, name, decoding, held)
+
+
+def _decode(data: bytes, name: str, decoding: Decoding, held: ExitStack) -> Pixels:
+    """The same; the room that the pixels take is given back when `held` ends."""
+    kind = _kind_of(data, name)
     _silence_pillow()
     try:
         with _open(kind, data) as image:
             _check_size(image, decoding)
             if kind == "jpeg":
                 _reduce(image)
-            with _HUGE if image.width * image.height > WHOLE_JPEG else nullcontext():
-                return _pixels(image, kind, data, decoding.bit_depth)
+            num_pixels = image.width * image.height
+            held.enter_context(_PIXELS.taking(num_pixels + num_pixels // 2 * (kind == "webp")))
+            if kind == "webp" and num_pixels > LARGE_WEBP and refused_kind(data[:HEAD_BYTES]) is None:
+                return _large_webp(data)
+            return _pixels(image, kind, data, decoding.bit_depth)
     except _NotReadError as error:
         raise BadImageError(f"{name}: {error}") from error
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise _no_memory(name) from error
     except Image.DecompressionBombError as error:
         raise BadImageError(f"{name}: is a larger {kind.upper()} than Pillow reads ({_one_line(error)})") from error
     except Exception as error:  # Pillow's readers raise a dozen types on damaged files, SyntaxError and KeyError among them
         raise BadImageError(f"{name}: is a truncated or damaged {kind.upper()} ({_one_line(error)})") from error
+
+
+def _kind_of(head: bytes, name: str) -> str:
+    if not head:
+        raise BadImageError(f"{name}: is empty (0 bytes)")
+    kind = image_format(head)
+    if kind is None:
+        raise BadImageError(f"{name}: is not an image (first bytes {head[:_SHOWN_BYTES]!r})")
+    return kind
+
+
+def _no_memory(name: str) -> DataError:
+    """Not a `BadImageError`: the file may be whole, and the next one would not fare better."""
+    return DataError(f"{name}: there is too little memory to decode it. Free some, or lower data.max_megapixels.")
 
 
 def fit(pixels: tf.Tensor, image_size: tuple[int, int], resize: str) -> tf.Tensor:
@@ -155,14 +185,39 @@ def load(path: Path, image_size: tuple[int, int], resize: str, decoding: Decodin
         uint8 (H, W, 3); see `fit`.
 
     Raises:
-        BadImageError: see `decode`; also a file that cannot be read.
+        BadImageError: see `decode`; also a file that cannot be read, or is not a regular one.
+        DataError: there is too little memory.
     """
+    with ExitStack() as held:
+        data = _read(path, decoding, held)
+        pixels = _decode(data, str(path), decoding, held)
+        del data
+        try:
+            fitted: Pixels = _compiled_fit(image_size, resize)(pixels).numpy()
+            del pixels  # before their room is given back
+        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+            raise _no_memory(str(path)) from error
+        return fitted
+
+
+def _read(path: Path, decoding: Decoding, held: ExitStack) -> bytes:
+    """All of an image file; of another no more than its first bytes."""
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            head = file.read(HEAD_BYTES)
+            _kind_of(head, str(path))
+            size = os.fstat(file.fileno()).st_size
+            if size > _BYTES_OF_A_PIXEL * 1e6 * max(1, decoding.max_megapixels):
+                raise BadImageError(
+                    f"{path}: is a file of {size / 1e6:,.0f} MB, more than {_BYTES_OF_A_PIXEL} bytes for each of "
+                    f"data.max_megapixels={decoding.max_megapixels:g}. Raise it if you trust the file."
+                )
+            held.enter_context(_FILES.taking(size))
+            return head + file.read()
     except OSError as error:
         raise BadImageError(f"{path}: cannot be read ({error.strerror})") from error
-    fitted: Pixels = _compiled_fit(image_size, resize)(decode(data, str(path), decoding)).numpy()
-    return fitted
+    except MemoryError as error:
+        raise _no_memory(str(path)) from error
 
 
 def _open(kind: str, data: bytes) -> Any:
@@ -224,11 +279,44 @@ def _check_size(image: Image.Image, decoding: Decoding) -> None:
 
 
 def _pixels(image: Any, kind: str, data: bytes, bit_depth: int) -> Pixels:
-    frame = image.tile[0].extents if kind == "gif" else None
+    """uint8 (h, w, 3), upright, filled strip by strip: a conversion of the whole would take several times as much."""
+    left, top, right, bottom = image.tile[0].extents if kind == "gif" else (0, 0, None, None)
     image.load()
     _mend_info(image, data)
-    pixels = _upright(_rgb(image, bit_depth), _orientation(image, kind, data))
-    return pixels if frame is None else _on_canvas(pixels, frame)
+    turn = _orientation(image, kind, data)
+    shape = (image.width, image.height) if turn >= 5 else (image.height, image.width)
+    pixels = np.empty((*shape, 3), np.uint8)
+    as_stored = _unturned(pixels, turn)
+    if kind == "gif":
+        pixels.fill(255)  # around a first frame that is smaller than the canvas
+    to_rgb = _converter(image, bit_depth)
+    for begin, strip in _strips(image):
+        rows = slice(max(begin, top), min(begin + strip.height, image.height if bottom is None else bottom))
+        if rows.start < rows.stop:
+            as_stored[rows, left:right] = to_rgb(strip)[rows.start - begin : rows.stop - begin, left:right]
+    return pixels
+
+
+def _large_webp(data: bytes) -> Pixels:
+    with tf.device("CPU:0"):
+        decoded = tf.io.decode_webp(data).numpy()[0]
+    turn = orientation("webp", data)
+    pixels = np.empty((*_upright(decoded, turn).shape[:2], 3), np.uint8)
+    as_stored, rows = _unturned(pixels, turn), max(1, _STRIP_PIXELS // decoded.shape[1])
+    for begin in range(0, len(decoded), rows):
+        strip = decoded[begin : begin + rows]
+        as_stored[begin : begin + rows] = strip if strip.shape[-1] == 3 else _on_white(strip)
+    return pixels
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """A loaded image cut into strips of rows, each with the row that it begins with."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        yield 0, image
+        return
+    for begin in range(0, image.height, rows):
+        yield begin, image.crop((0, begin, image.width, min(begin + rows, image.height)))
 
 
 def _orientation(image: Image.Image, kind: str, data: bytes) -> int:
@@ -241,20 +329,25 @@ def deep_grey_peak(path: Path) -> int | None:
     """The largest value in a PNG or TIFF file of 16-bit greys; None for other files, and for those that do not decode."""
     _silence_pillow()
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
             kind = image_format(head)
             file.seek(0)
             if kind == "png" and head[24:26] == b"\x10\0":  # the depth, and grey without alpha
-                return _peak(_open(kind, file.read()))
+                with ExitStack() as held:
+                    return _peak(_open(kind, _read(path, DEFAULT, held)))
             return _peak(TiffImagePlugin.TiffImageFile(file)) if kind == "tiff" else None
     except Exception:  # whoever decodes it says what is wrong with it
         return None
 
 
 def _peak(image: Image.Image) -> int | None:
-    is_deep = image.mode.startswith("I;16") and image.width * image.height <= WHOLE_JPEG
-    return int(np.asarray(image).max()) if is_deep else None
+    num_pixels = image.width * image.height
+    if not image.mode.startswith("I;16") or num_pixels > DEFAULT.max_megapixels * 1e6:
+        return None
+    with _PIXELS.taking(num_pixels):
+        image.load()
+        return max(int(np.asarray(strip).max()) for _, strip in _strips(image))
 
 
 def _silence_pillow() -> None:
@@ -278,35 +371,32 @@ def _mend_info(image: Image.Image, data: bytes) -> None:
         image.info["transparency"] *= 255 // (2 ** min(depth, 8) - 1)
 
 
-def _on_canvas(pixels: Pixels, frame: tuple[int, int, int, int]) -> Pixels:
-    """White around a GIF's first frame where that is smaller than the canvas; `frame` is left, top, right, bottom."""
-    left, top, right, bottom = frame
-    canvas = np.full_like(pixels, 255)
-    canvas[top:bottom, left:right] = pixels[top:bottom, left:right]
-    return canvas
-
-
-def _rgb(image: Image.Image, bit_depth: int) -> Pixels:
-    """uint8 (h, w, 3) of a loaded image of any mode."""
+def _converter(image: Image.Image, bit_depth: int) -> Callable[[Image.Image], Pixels]:
+    """What makes uint8 (h, w, 3) of the strips of a loaded image of any mode."""
     if image.mode == "RGB" and "transparency" not in image.info:
-        return np.asarray(image)
+        return np.asarray
     if image.mode in ("I", "F"):
         raise _NotReadError(_no_range(image))
     if image.mode.startswith("I;16"):
-        return _rgb_from_16_bit(np.asarray(image), image.info.get("transparency"), bit_depth)
+        transparent = image.info.get("transparency")
+        return lambda strip: _rgb_from_16_bit(np.asarray(strip), transparent, bit_depth)
     if image.mode == "CMYK":
-        cmyk = np.asarray(image)
         inverted = image.format == "JPEG" and "adobe" not in image.info  # Pillow takes every CMYK JPEG for Adobe's
-        return _rgb_from_cmyk(255 - cmyk if inverted else cmyk)
+        return lambda strip: _rgb_from_cmyk(255 - np.asarray(strip) if inverted else np.asarray(strip))
     if image.has_transparency_data:
-        return _on_white(np.asarray(image.convert("RGBA")))
-    return np.asarray(image.convert("RGB"))
+        return lambda strip: _on_white(np.asarray(strip.convert("RGBA")))
+    return lambda strip: np.asarray(strip.convert("RGB"))
 
 
 def _no_range(image: Image.Image) -> str:
-    values = np.asarray(image)
-    values = values[np.isfinite(values)]
-    held = f" ({values.min():.4g} to {values.max():.4g} here)" if values.size else ""
+    lowest, highest = [], []
+    for _, strip in _strips(image):
+        values = np.asarray(strip)
+        values = values[np.isfinite(values)]
+        if values.size:
+            lowest.append(values.min())
+            highest.append(values.max())
+    held = f" ({min(lowest):.4g} to {max(highest):.4g} here)" if lowest else ""
     number = "floating-point numbers" if image.mode == "F" else "32-bit or signed integers"
     return f"its pixels are {number}{held}, of which nobody knows what is white. Scale all such images alike and save them with 8 bits"
 
@@ -324,19 +414,24 @@ def _rgb_from_cmyk(cmyk: Pixels) -> Pixels:
 
 
 def _on_white(rgba: Pixels) -> Pixels:
-    colour, alpha = rgba[..., :3].astype(np.int32), rgba[..., 3:].astype(np.int32)
+    colour, alpha = rgba[..., :3].astype(np.uint16), rgba[..., 3:].astype(np.uint16)  # 255 * 255 + 127 is less than 2**16
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Undo an EXIF orientation: transpose, then mirror left-right, then upside down, as the tag asks."""
+    """Undo an EXIF orientation: transpose, then mirror left-right, then upside down, as the tag asks. A view."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    return np.ascontiguousarray(pixels)
+    return pixels
+
+
+def _unturned(upright: Pixels, orientation: int) -> Pixels:
+    """An upright image as it lies in the file, a view: what is written there appears upright."""
+    return _upright(upright, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def _crop(pixels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

@@ -6,8 +6,9 @@ pixels are is defined in `images`, what augmentation does in `augment`. The next
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
 from tl_keras.data import images
 from tl_keras.data.content import ID_BYTES, Ids, file_id, hash_files
-from tl_keras.errors import BadImageError, DataError
+from tl_keras.errors import BadImageError, DataError, LostImageError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming
 
@@ -42,6 +43,7 @@ class Pixels:
         bad: position -> reason, of files that were found not to decode.
         good: bool (n,), files that are known to decode.
         ids: (n,) what each file's content is known by, after `identify`.
+        failed: why `read` failed first, where it did.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Pixels:
         self.bad: dict[int, str] = {}
         self.good = np.zeros(len(paths), bool)
         self.ids: Ids = np.empty(0, f"S{ID_BYTES}")
+        self.failed: DataError | None = None
         self._pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="decode")  # two a core: one waits for its file
         self._cached = np.zeros(len(paths), bool)
         self._cache: NDArray[np.uint8] | None = None
@@ -114,7 +117,28 @@ class Pixels:
         """Return the pixels of some files, uint8 (b, h, w, 3)."""
         if self._cache is not None and self._cached[rows].all():
             return np.asarray(self._cache[rows])
-        return np.stack(list(self._pool.map(self._load, rows)))
+        try:
+            return np.stack(list(self._pool.map(self._load, rows)))
+        except DataError as error:
+            self.failed = self.failed or error
+            raise
+
+    @contextmanager
+    def named_failures(self, advice: str) -> Iterator[None]:
+        """Let a `read` that fails within tf.data, of which TensorFlow makes an error of its own, be told as what it was.
+
+        Raises:
+            LostImageError: an image cannot be read any more; `advice` says what to do.
+            DataError: another failure of `read`.
+        """
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.failed is None:
+                raise
+            if not isinstance(self.failed, BadImageError):
+                raise self.failed from error
+            raise LostImageError(f"{str(self.failed).rstrip('.')}, though it could be read before. {advice}") from error
 
     def read_good(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Return those of some files that decode, and their pixels; the others are noted in `bad`."""

@@ -19,6 +19,7 @@ from tl_keras.config import DataConfig
 from tl_keras.data import unpack
 from tl_keras.data.content import Ids
 from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
+from tl_keras.data.regular import SPECIAL, special_files
 from tl_keras.data.walk import (
     BESIDE,
     HEIC,
@@ -352,6 +353,8 @@ def _others(left_out: Counter[str]) -> str:
     if not left_out:
         return ""
     ((ending, number),) = left_out.most_common(1)
+    if ending == SPECIAL:
+        return f" (found {special_files(number)})"
     return f" (found {number} file{'s' * (number > 1)} {f'ending in {ending!r}' if ending else 'without an ending'})"
 
 

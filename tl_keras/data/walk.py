@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tl_keras import run_folder as names
 from tl_keras.data.formats import CAMERA_RAW_SUFFIXES, HEAD_BYTES, image_format
+from tl_keras.data.regular import SPECIAL, open_regular, special_files
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})  # listed without being opened
 JUNK = frozenset(  # what systems and programs leave in folders of images, in lower case; so do hidden files
@@ -27,7 +28,8 @@ MOST_PLACES = 3
 
 BESIDE = "beside the classes"
 
-LeftOut = dict[str, Counter[str]]  # ending ('' for none) -> class, or `BESIDE` ('' where there are no classes) -> number of files
+# Ending ('' for none, `SPECIAL` for a FIFO or device) -> class, or `BESIDE` ('' where there are no classes) -> number of files.
+LeftOut = dict[str, Counter[str]]
 Identity = tuple[int, int]  # of a folder, whichever way leads to it: device and inode
 
 
@@ -108,16 +110,26 @@ def identity(folder: Path | str) -> Identity:
 
 def _walk(root: Path, folder: str, visited: set[Identity]) -> Iterator[tuple[str, str | None]]:
     """Yield each file and its `_kind`. Paths are plain strings: there may be millions."""
-    here = identity(root / folder)
-    if here in visited:
-        return
-    visited.add(here)
-    prefix = "" if folder == "." else f"{folder}/"
-    for entry in sorted(filter(_is_seen, os.scandir(root / folder)), key=lambda entry: entry.name):
-        if not entry.is_dir():
+    opened = [_opened(root, folder, visited)]  # the folders that lead to where we are: no recursion, they may be a thousand
+    while opened:
+        prefix, entries = opened[-1]
+        entry = next(entries, None)
+        if entry is None:
+            opened.pop()
+        elif not entry.is_dir():
             yield f"{prefix}{entry.name}", _kind(entry)
         elif not is_run(entry.path):
-            yield from _walk(root, f"{prefix}{entry.name}", visited)
+            opened.append(_opened(root, f"{prefix}{entry.name}", visited))
+
+
+def _opened(root: Path, folder: str, visited: set[Identity]) -> tuple[str, Iterator[os.DirEntry[str]]]:
+    """What the paths in a folder begin with, and what is seen in it, by name: nothing where it was visited before."""
+    prefix, here = "" if folder == "." else f"{folder}/", identity(root / folder)
+    if here in visited:
+        return prefix, iter(())
+    visited.add(here)
+    with os.scandir(root / folder) as entries:
+        return prefix, iter(sorted(filter(_is_seen, entries), key=lambda entry: entry.name))
 
 
 def _is_seen(entry: os.DirEntry[str]) -> bool:
@@ -127,12 +139,16 @@ def _is_seen(entry: os.DirEntry[str]) -> bool:
 def _kind(entry: os.DirEntry[str]) -> str | None:
     """None for an image, else what it is counted as when it is left out. A broken link is an image that does not decode."""
     suffix = _suffix(entry.name)
-    if suffix in IMAGE_SUFFIXES and (entry.is_file() or entry.is_symlink()):
+    if not entry.is_file():
+        if os.path.exists(entry.path):
+            return SPECIAL
+        return None if suffix in IMAGE_SUFFIXES else suffix
+    if suffix in IMAGE_SUFFIXES:
         return None
-    if suffix in CAMERA_RAW_SUFFIXES or not entry.is_file():
+    if suffix in CAMERA_RAW_SUFFIXES:
         return suffix
     try:
-        with open(entry.path, "rb") as file:
+        with open_regular(entry.path) as file:
             found = image_format(file.read(HEAD_BYTES))
     except OSError:
         return suffix
@@ -158,11 +174,15 @@ def left_out_lines(left_out: Mapping[str, Mapping[str, int]]) -> list[str]:
     total = sum(sum(places.values()) for places in left_out.values())
     if not total:
         return []
-    told = [f"{sum(places.values())} {kind or 'without an ending'}{_places(places)}" for kind, places in kinds[:MOST_KINDS]]
+    told = [f"{_counted(sum(places.values()), kind)}{_places(places)}" for kind, places in kinds[:MOST_KINDS]]
     rest = sum(sum(places.values()) for _, places in kinds[MOST_KINDS:])
     told += [f"{rest} of other endings"] if rest else []
     lines = [f"left out {total} file{'s' * (total > 1)}: {', '.join(told)}"]
     return [*lines, f"to read {HEIC}: {INSTALL_HEIC}"] if HEIC in left_out and not reads_heic() else lines
+
+
+def _counted(number: int, kind: str) -> str:
+    return special_files(number) if kind == SPECIAL else f"{number} {kind or 'without an ending'}"
 
 
 def _places(places: Mapping[str, int]) -> str:

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from tl_keras.data import images
 from tl_keras.data.decode_graph import refused_kind
 from tl_keras.data.formats import HEAD_BYTES
+from tl_keras.data.regular import open_regular
 from tl_keras.errors import ExportError
 from tl_keras.partial import clear_partial
 from tl_keras.run_folder import write_whole
@@ -256,7 +257,7 @@ def spread(files: Sequence[Path], number: int) -> list[Path]:
 
 def _kind(file: Path) -> str | None:
     try:
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             return refused_kind(opened.read(HEAD_BYTES))
     except OSError:
         return "unreadable"

@@ -48,7 +48,7 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
     with _scratch(trained.run / names.EVALUATIONS) as scratch:
         data, counts = _evaluation_data(trained, source, scratch, progress)
         rows = data.rows("test")
-        with progress.bar("evaluate test", len(rows)) as advance:
+        with progress.bar("evaluate test", len(rows)) as advance, data.pixels.named_failures("Put it back, then evaluate again."):
             probabilities = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance)
     result = {
         "mode": "evaluate",
