@@ -47,6 +47,7 @@ OTHER: dict[str, Any] = {
     "model.backbone": "no",
     "model.weights": "null",
     "model.preprocessing": "caffe",
+    "model.trust": True,
     "model.pooling": "flatten",
     "model.hidden": (1024, 64),
     "model.dropout": 0.0,
