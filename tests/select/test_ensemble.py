@@ -439,7 +439,7 @@ def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: P
     first, last = result["singles"]
     assert first["test"]["log_loss"] != last["test"]["log_loss"]
     (tmp_path / "run" / "snapshots" / "1.weights.h5").write_bytes(b"cut short")
-    with pytest.raises(RunFolderError, match=r"1.weights.h5: is no whole file of this run's weights"):
+    with pytest.raises(RunFolderError, match=r"1.weights.h5: is damaged, or is not a whole file of this run's weights"):
         workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
     shutil.rmtree(tmp_path / "run" / "snapshots")
     with pytest.raises(ConfigError, match="kept no snapshots"):

@@ -30,3 +30,11 @@ def test_a_damaged_file_is_written_anew(tmp_path: Path) -> None:
     assert recall(tmp_path / "costs.json", "a") is None
     keep(tmp_path / "costs.json", 1, "a")
     assert recall(tmp_path / "costs.json", "a") == 1
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b"{", b"\xff", b""])
+def test_a_file_that_is_damaged_is_begun_anew(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "costs.json").write_bytes(content)
+    assert recall(tmp_path / "costs.json", "a") is None
+    keep(tmp_path / "costs.json", 2, "a")
+    assert recall(tmp_path / "costs.json", "a") == 2

@@ -112,10 +112,8 @@ def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
     found = []
     for number, file in enumerate(files, start=1):
         model = open_run(trained.run.path).model
-        try:
+        with names.reading(file, "a whole file of this run's weights", "Restore it, or train again."):
             model.load_weights(file)
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{file}: is no whole file of this run's weights. Restore it, or train again.") from error
         found.append((f"snapshot{number}", model))
     return found
 
