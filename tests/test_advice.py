@@ -8,6 +8,7 @@ import pytest
 from tl_keras import advice, run
 from tl_keras.arguments import read_options
 from tl_keras.config import Config
+from tl_keras.errors import LostImageError
 
 RUN = Path("saved models/it's a run")
 SETTINGS = {"data": {"source": "my photos/$1", "image_size": (64, 48)}, "model": {"backbone": "vgg16"}}
@@ -54,3 +55,9 @@ def test_what_is_exported_already_is_not_advised(tmp_path):
 def test_going_on_with_a_run_names_it():
     options = read_options(shlex.split(advice.go_on("search", RUN))[1:])
     assert (options.mode, options.resume, options.run_dir) == ("search", True, RUN)
+
+
+def test_an_image_that_vanished_ends_with_the_command_that_goes_on():
+    with pytest.raises(LostImageError) as caught, run.telling_how_to_go_on("finetune", RUN):
+        raise LostImageError("cat/1.jpg: cannot be read. Put it back, then go on with --resume.")
+    assert str(caught.value) == f"cat/1.jpg: cannot be read. Put it back, then go on with --resume: {advice.go_on('finetune', RUN)}"
