@@ -20,6 +20,7 @@ from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
 from tl_keras.data import images
 from tl_keras.data.content import ID_BYTES, Ids, file_id, hash_files
+from tl_keras.data.python_reader import python_reader
 from tl_keras.errors import BadImageError, DataError, LostImageError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming
@@ -168,10 +169,10 @@ def check_bad(bad: dict[int, str], num_images: int, *, on_bad_image: str, max_ba
         )
 
 
-def _read(pixels: Pixels, rows: tf.Tensor) -> tf.Tensor:
-    batch = tf.numpy_function(pixels.read, [rows], tf.uint8, stateful=False)
-    batch.set_shape((None, *pixels.shape))
-    return batch
+def _reader(pixels: Pixels) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A function of rows int64 (b,) that reads their pixels inside a graph: uint8 (b, h, w, 3)."""
+    read = python_reader(pixels.read, tf.uint8)
+    return lambda rows: tf.ensure_shape(read(rows), (None, *pixels.shape))
 
 
 def _with_draws(order: Any, augment: AugmentConfig | None, seed: int, epoch: tf.Tensor) -> Any:
@@ -214,8 +215,10 @@ def train_batches(
         order = tf.random.experimental.stateless_shuffle(tf.range(num, dtype=tf.int64), seed=key)
         return _with_draws(tf.data.Dataset.from_tensor_slices(order), augment, seed, epoch).batch(batch_size)
 
+    read = _reader(pixels)
+
     def load(order: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        batch = augmentation.augment_batch(augment, _read(pixels, tf.gather(rows_t, order)), draws)
+        batch = augmentation.augment_batch(augment, read(tf.gather(rows_t, order)), draws)
         label = tf.gather(labels_t, order)
         return tf.cast(batch, tf.float32), tf.one_hot(label, len(class_weights)), tf.gather(weights_t, label)
 
@@ -234,9 +237,10 @@ def ordered_batches(pixels: Pixels, rows: NDArray[np.int64], labels: NDArray[np.
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, one-hot float32 (b, k)).
     """
     rows_t, labels_t = tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32)
+    read = _reader(pixels)
 
     def load(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        batch = _read(pixels, tf.gather(rows_t, place))
+        batch = read(tf.gather(rows_t, place))
         return tf.cast(batch, tf.float32), tf.one_hot(tf.gather(labels_t, place), num_classes)
 
     return tf.data.Dataset.range(len(rows)).batch(batch_size).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)

@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.data.pipeline import ordered_batches, train_batches
+from tl_keras.data.python_reader import python_reader
 from tl_keras.transfer.features import StoredFeatures
 from tl_keras.transfer.task import Task
 
@@ -107,8 +108,10 @@ class StoredFeed:
         def read(rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:
             return [self._change(features[rows]) for features in stored]
 
+        read_now = python_reader(read, [tf.float32] * len(stored))
+
         def load(rows: tf.Tensor) -> Any:
-            found = tf.numpy_function(read, [rows], [tf.float32] * len(stored), stateful=False)
+            found = read_now(rows)
             for tensor, features in zip(found, stored, strict=True):
                 tensor.set_shape((None, *features.shape[1:]))
             return found[0] if len(found) == 1 else tuple(found)
