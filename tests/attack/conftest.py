@@ -111,7 +111,8 @@ class CommandLine:
         self._started: queue.Queue[int] = queue.Queue()
         self._running: dict[int, Command] = {}
         self._early: dict[int, int] = {}
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         assert self._started.get(timeout=LIMIT_S) == 1
 
     def _listen(self) -> None:
@@ -154,8 +155,11 @@ class CommandLine:
     def close(self) -> None:
         """End the server."""
         assert self._server.stdin is not None
+        assert self._server.stdout is not None
         self._server.stdin.close()
         self._server.wait(timeout=LIMIT_S)
+        self._listener.join(timeout=LIMIT_S)
+        self._server.stdout.close()
 
 
 @pytest.fixture(scope="session")
