@@ -155,10 +155,10 @@ class CommandLine:
     def close(self) -> None:
         """End the server."""
         assert self._server.stdin is not None
+        assert self._server.stdout is not None
         self._server.stdin.close()
         self._server.wait(timeout=LIMIT_S)
-        self._listener.join(LIMIT_S)  # it reads to the end
-        assert self._server.stdout is not None
+        self._listener.join(timeout=LIMIT_S)  # it reads to the end
         self._server.stdout.close()
 
 
