@@ -114,6 +114,7 @@ FAR = {"TUNER_ID": "worker1", "ORACLE_IP": "127.0.0.1", "ORACLE_PORT": "8000"}
     ],
 )
 def test_a_wrong_environment_of_a_search_is_one_line(capfd, monkeypatch, changes, arguments, words):
+    monkeypatch.setenv("TL_KERAS_SEARCH_TOKEN", "0123456789abcdef")
     for name, value in (FAR | changes).items():
         monkeypatch.setenv(f"KERASTUNER_{name}", value)
     line = mistake(capfd, "--mode", "search", *arguments)

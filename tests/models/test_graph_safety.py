@@ -108,7 +108,7 @@ def graph_of_tensorflow_1(folder: Path, *, evil: str = "") -> Path:
     graph = tf.Graph()
     with graph.as_default(), tf.compat.v1.Session(graph=graph) as session:
         images = tf.compat.v1.placeholder(tf.float32, (None, 8, 8, 3))
-        weight = tf.compat.v1.get_variable("weight", (3,), use_resource=True)
+        weight = tf.compat.v1.get_variable("weight", initializer=tf.ones((3,)), use_resource=True)
         session.run(tf.compat.v1.global_variables_initializer())
         features = tf.reduce_mean(images, (1, 2)) * weight
         start = tf.io.write_file("/nowhere/x", "x") if evil == "start" else None

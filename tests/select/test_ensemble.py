@@ -254,7 +254,7 @@ def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path, monke
     assert told == ["images of 224 pixels a side for all (mobilenet_075's own is 192)"]
     assert making.with_one_size(config_of(photos), ["mobilenet_075", "mobilenet_v2"], progress).data.image_size == 16
     sizes = {"one/my.keras": 64, "two/my.keras": 32}
-    monkeypatch.setattr(making, "native_image_size", sizes.__getitem__)
+    monkeypatch.setattr(making, "native_image_size", lambda name, *, trust: sizes[name])
     assert making.with_one_size(open_size, list(sizes), progress).data.image_size == 64
     assert told[1:] == ["images of 64 pixels a side for all (my's own is 32)"]
     assert making.distinct(["a", "b", "a"]) == ["a#1", "b", "a#2"]

@@ -22,7 +22,7 @@ from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError, TrainingError, UserError
 from tl_keras.progress import Progress
 from tl_keras.select.distributed import serve
-from tl_keras.select.place import LOCALHOST, Address, Place
+from tl_keras.select.place import HAS_UNIX_SOCKETS, LOCALHOST, Address, Place
 from tl_keras.select.space import read_space
 from tl_keras.select.study import TUNERS, Outcome
 from tl_keras.select.trial import HeadTrials
@@ -311,7 +311,10 @@ def test_workers_find_what_one_process_finds_also_where_one_is_killed(
     assert any(line.startswith("worker1 died (signal 9)") for line in progress.lines)
     ended = [line.split()[1] for line in progress.lines if line.startswith("trial ")]
     assert sorted(ended) == [f"{number:02d}" for number in range(30)]  # each was told once
-    assert "worker2 works for the chief at 127.0.0.1" in (tmp_path / "R" / "workers" / "worker2.log").read_text()
+    assert (
+        f"worker2 works for the chief at {'unix:' if HAS_UNIX_SOCKETS else LOCALHOST}"
+        in (tmp_path / "R" / "workers" / "worker2.log").read_text()
+    )
 
 
 def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
