@@ -134,7 +134,8 @@ def test_an_interpreter_below_the_current_folder_is_named_from_there(monkeypatch
         ("my_script.py", None, "tl-keras"),
     ],
 )
-def test_lines_to_paste_begin_as_the_program_was_called(monkeypatch, called, which, told):
+def test_lines_to_paste_begin_as_the_program_was_called(monkeypatch, tmp_path, called, which, told):
+    monkeypatch.chdir(tmp_path)  # an interpreter below the working directory is named from there
     monkeypatch.setattr(sys, "argv", [called])
     monkeypatch.setattr("shutil.which", lambda _: which)
     assert program() == told

@@ -1,5 +1,6 @@
 """Killed at any moment, and gone on with: the result is that of a run that nobody killed, and nothing is left behind."""
 
+import os
 import random
 import signal
 import time
@@ -26,6 +27,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {  # what is killed -> its arguments besi
     "ensemble": ("--mode", "ensemble", "small_resnet", "small_resnet", "--set", "ensemble.method=bagging", "--set", "ensemble.resamples=3"),
 }  # fmt: skip
 USES = ("evaluate", "predict", "export")  # of a run that is finished
+NAMES = tuple(COMMANDS) if os.environ.get("ATTACK") == "full" else ("extract", "finetune", "search workers")  # the others take minutes
 
 
 def go_on(command_line: Any, arguments: list[str], run: Path, **environment: str) -> str:
@@ -37,7 +39,7 @@ def go_on(command_line: Any, arguments: list[str], run: Path, **environment: str
     return str(again.text)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_killed_run_ends_as_if_nobody_had_killed_it(
     name: str, command_line: Any, photos: Path, tmp_path: Path, rng: random.Random, times: Callable[[int, int], int],
     report: Callable[..., None], tools: Any,
