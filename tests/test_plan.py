@@ -1,4 +1,4 @@
-"""The plan of a training: memory first, from shapes, then a batch of each phase."""
+"""The plan of a training run: memory first, from shapes, then a batch of each phase."""
 
 import sys
 from collections.abc import Callable
