@@ -332,7 +332,7 @@ class Config(Section):
 
     @property
     def trained(self) -> str:
-        """What is trained: the mode, or of a search or cross-validation the mode of each of its trainings."""
+        """What is trained: the mode itself; for a search or a cross-validation, the mode of each of its training runs."""
         return {"search": self.search.trial, "crossval": self.crossval.training}.get(self.mode, self.mode)
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:

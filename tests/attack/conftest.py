@@ -176,6 +176,15 @@ def photos(photo_folder: Callable[..., Path]) -> Path:
     return photo_folder(per_class=12)
 
 
+@pytest.fixture(scope="module")
+def finished(command_line: Any, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `extract` that has ended, for the tests of one file."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    done = command_line.run(["--mode", "extract", "--data", photos, "--run-dir", run, "--set", "data.image_size=32"])
+    assert done.status == 0, done.text
+    return run
+
+
 def digest_of_run(run: Path) -> str:
     """A hash of everything in a run folder that equal runs have equal: weights, predictions, history, splits."""
     digest = hashlib.sha256()

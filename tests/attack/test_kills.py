@@ -70,14 +70,6 @@ def test_a_killed_run_ends_as_if_nobody_had_killed_it(
         assert status in (-9, -15, 130, 143)
 
 
-@pytest.fixture(scope="module")
-def finished(command_line: Any, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("finished") / "run"
-    done = command_line.run(["--mode", "extract", "--data", photos, "--run-dir", run, *SMALL])
-    assert done.status == 0, done.text
-    return run
-
-
 @pytest.mark.parametrize("mode", USES)
 def test_a_killed_use_of_a_run_leaves_the_run_as_it_was(
     mode: str, finished: Path, command_line: Any, photos: Path, tmp_path: Path, rng: random.Random, times: Callable[[int, int], int],

@@ -12,14 +12,6 @@ import pytest
 SMALL = ("--set", "features.views=0", "--set", "data.image_size=32")
 
 
-@pytest.fixture(scope="module")
-def finished(command_line: Any, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("finished") / "run"
-    done = command_line.run(["--mode", "extract", "--data", photos, "--run-dir", run, *SMALL])
-    assert done.status == 0, done.text
-    return run
-
-
 def accuracies(text: str) -> str:
     return next(line for line in text.splitlines() if line.startswith("test accuracy"))
 

@@ -39,14 +39,6 @@ def damage(file: Path, rng: random.Random) -> str:
     return how
 
 
-@pytest.fixture(scope="module")
-def finished(command_line: Any, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("finished") / "run"
-    done = command_line.run(["--mode", "extract", "--data", photos, "--run-dir", run, *SMALL])
-    assert done.status == 0, done.text
-    return run
-
-
 def check(command: Any, told: str) -> str:
     """'done' or 'refused' in one line each."""
     assert "Traceback" not in command.text, told + command.text

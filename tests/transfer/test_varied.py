@@ -1,4 +1,4 @@
-"""Images that are all alike are one line before a training, in every mode that learns from them."""
+"""Images that are all alike stop a training run with one line, in every mode that learns from them."""
 
 from collections.abc import Callable
 from pathlib import Path
