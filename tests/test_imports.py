@@ -26,6 +26,7 @@ ROOMS = [
     ),
     ("data",),
     ("models",),
+    ("trained_run",),
     ("transfer",),
     ("evaluation",),
     ("select",),

@@ -202,7 +202,7 @@ def search(
     Raises:
         UserError: anything that the caller can mend; a folder made for it is gone again.
     """
-    from tl_keras.select.local_workers import MEMORY_AS_NEEDED
+    from tl_keras.select.search.local_workers import MEMORY_AS_NEEDED
 
     short = short_forms(data, backbone, weights, image_size, epochs, batch_size, learning_rate, seed)
     config, folder = prepare(("search",), None, config, run_dir, short, settings, resume=resume)

@@ -99,7 +99,7 @@ def check_names(config: "Config") -> None:
     """
     from tl_keras.config import AUTO
     from tl_keras.data.sources import check_layout_of
-    from tl_keras.select.member_names import runs_among
+    from tl_keras.select.ensemble.member_names import runs_among
 
     asked = {"rank": config.rank.candidates, "ensemble": config.ensemble.members}.get(config.mode, (config.model.backbone,))
     if not (config.mode == "ensemble" and runs_among(asked)):  # which have images of their own

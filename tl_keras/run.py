@@ -213,8 +213,8 @@ def rank(options: argparse.Namespace) -> None:
 
 def search(options: argparse.Namespace) -> None:
     """The mode search."""
-    from tl_keras.select.local_workers import MEMORY_AS_NEEDED
-    from tl_keras.select.place import TUNER_ID, place_in
+    from tl_keras.select.search.local_workers import MEMORY_AS_NEEDED
+    from tl_keras.select.search.role import TUNER_ID, place_in
 
     place = place_in(os.environ)
     is_worker = place is not None and not place.is_chief
@@ -229,7 +229,7 @@ def search(options: argparse.Namespace) -> None:
     progress.line(f"run folder {run_dir}")
     with telling_how_to_go_on(config.mode, run_dir):
         result = workflows.search(config, run_dir, resume=options.resume, workers=options.workers or 0, progress=progress)
-    from tl_keras.select.study import settings_text
+    from tl_keras.select.search.oracles import settings_text
 
     objective = result["objective"]
     show_metrics(result["metrics"], progress)

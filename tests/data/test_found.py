@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tl_keras.config import DataConfig
-from tl_keras.data.content import ID_BYTES
+from tl_keras.data.file_ids import ID_BYTES
 from tl_keras.data.found import clashes, copies_lines, found_line, tell_found
 from tl_keras.data.sources import Index
 from tl_keras.progress import Progress

@@ -10,8 +10,8 @@ from keras import layers
 from tl_keras.evaluation.metrics import softmax
 from tl_keras.models import combined
 from tl_keras.models.combined import Rule, bagged_model, combined_model
-from tl_keras.select import combining
-from tl_keras.select.combining import Mixture, Stacker
+from tl_keras.select.ensemble import rules as combining
+from tl_keras.select.ensemble.rules import Mixture, Stacker
 
 NUM_CLASSES = 3
 DRAWS = np.random.default_rng(7)

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from tl_keras.select import axes as module
-from tl_keras.select import front as front_module
-from tl_keras.select import trials_picture
 from tl_keras.select.axes import overlap, readable_ticks, shortened
-from tl_keras.select.front import draw_front
-from tl_keras.select.rank import Judged
-from tl_keras.select.space import read_space
-from tl_keras.select.study import Outcome
-from tl_keras.select.trials_picture import draw_trials, evenly, heights, ticks
+from tl_keras.select.ranking import plot as front_module
+from tl_keras.select.ranking.plot import draw_front
+from tl_keras.select.ranking.rank import Judged
+from tl_keras.select.search import plot as trials_picture
+from tl_keras.select.search.oracles import Outcome
+from tl_keras.select.search.plot import draw_trials, evenly, heights, ticks
+from tl_keras.select.search.space import read_space
 
 
 @pytest.mark.parametrize(

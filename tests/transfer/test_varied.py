@@ -13,8 +13,8 @@ from tl_keras.data.pipeline import Pixels
 from tl_keras.data.sources import open_source
 from tl_keras.errors import DataError
 from tl_keras.progress import Progress
-from tl_keras.select.rank import rank_candidates
-from tl_keras.select.trial import HeadTrials
+from tl_keras.select.ranking.rank import rank_candidates
+from tl_keras.select.search.head_trials import HeadTrials
 from tl_keras.transfer.task import Task
 from tl_keras.transfer.varied import READ_AT_ONCE, require_varied
 from tl_keras.workflows.crossval import crossval

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import splits
-from tl_keras.data.content import Ids, hash_files
+from tl_keras.data.file_ids import Ids, hash_files
 from tl_keras.data.found import copies_lines
 from tl_keras.data.images import Decoding
 from tl_keras.data.pipeline import Pixels, check_bad, fits

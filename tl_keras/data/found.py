@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import splits
-from tl_keras.data.content import Ids
+from tl_keras.data.file_ids import Ids
 from tl_keras.data.sources import SPLITS, Index
 from tl_keras.data.walk import left_out_lines
 from tl_keras.progress import Progress

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
 from tl_keras.data import images
-from tl_keras.data.content import ID_BYTES, Ids, file_id, hash_files
+from tl_keras.data.file_ids import ID_BYTES, Ids, file_id, hash_files
 from tl_keras.data.python_reader import python_reader
 from tl_keras.errors import BadImageError, DataError, LostImageError
 from tl_keras.progress import Progress

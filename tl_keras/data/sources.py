@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import unpack
-from tl_keras.data.content import Ids
+from tl_keras.data.file_ids import Ids
 from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
 from tl_keras.data.regular import SPECIAL, special_files
 from tl_keras.data.walk import (

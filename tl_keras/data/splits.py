@@ -11,7 +11,7 @@ from sys import intern
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.data.content import from_hex, to_hex
+from tl_keras.data.file_ids import from_hex, to_hex
 from tl_keras.data.sources import SPLITS, Index
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.run_folder import open_text, read_csv, reading, write_csv

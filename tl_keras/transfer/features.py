@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
-from tl_keras.data.content import Ids, numbers
+from tl_keras.data.file_ids import Ids, numbers
 from tl_keras.data.pipeline import Advance, Pixels, row_batches
 from tl_keras.progress import Progress
 from tl_keras.transfer.store import Collection, Store

@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.errors import TrainingError
-from tl_keras.transfer.remembered import cpu_flags, keep, recall
+from tl_keras.transfer.machine_cache import cpu_flags, keep, recall
 from tl_keras.transfer.trunk import Trunk
 
 POLICIES = {

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.data.content import Ids, hash_file
+from tl_keras.data.file_ids import Ids, hash_file
 from tl_keras.data.unpack import cache_folder
 from tl_keras.errors import StoreError
 from tl_keras.partial import ABANDONED_S, clear_partial

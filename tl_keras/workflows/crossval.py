@@ -11,14 +11,15 @@ import numpy as np
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.data import dataset
-from tl_keras.data.content import to_hex
+from tl_keras.data.file_ids import to_hex
 from tl_keras.data.found import copies_lines
 from tl_keras.data.sources import Index
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.crossval import (
+from tl_keras.select.crossval.folds import Fold
+from tl_keras.select.crossval.heads import (
     FIGURES,
     Answer,
     compute_features,
@@ -30,13 +31,12 @@ from tl_keras.select.crossval import (
     summary,
     taken,
 )
-from tl_keras.select.folds import Fold
+from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.head import solves_exactly
 from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 from tl_keras.workflows.train import train
-from tl_keras.workflows.trained import read_config, write_config
 
 FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training of its own
 

@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 
 from tl_keras import run_folder as names
 from tl_keras.data import dataset, splits
-from tl_keras.data.content import Ids
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.depth import tell_depth
+from tl_keras.data.file_ids import Ids
 from tl_keras.data.sources import SPLITS, Index, open_labelled
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
 from tl_keras.evaluation.pictures import draw_confusion
+from tl_keras.evaluation.scoring import Clock, measure, score_pixels, write_predictions
 from tl_keras.models.classifier import count_parameters
 from tl_keras.partial import clear_partial, partial_folder
 from tl_keras.progress import Progress
-from tl_keras.workflows.scoring import Clock, measure, score_pixels, write_predictions
-from tl_keras.workflows.trained import ADVICE, NO_CONTENT, Trained, data_root, open_run
+from tl_keras.trained_run import ADVICE, NO_CONTENT, Trained, data_root, open_run
 
 LEARNED_FROM = ("train", "val")  # splits on which a model has been fitted or chosen
 UNKNOWN = ""  # the split of an image that is none of the run's

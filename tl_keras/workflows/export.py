@@ -8,7 +8,7 @@ from tl_keras.data.images import Decoding
 from tl_keras.deploy import export as exporting
 from tl_keras.errors import ExportError
 from tl_keras.progress import Progress
-from tl_keras.workflows.trained import data_root, open_run
+from tl_keras.trained_run import data_root, open_run
 
 
 def export(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:

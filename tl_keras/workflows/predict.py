@@ -18,7 +18,7 @@ from tl_keras.evaluation.metrics import softmax
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CsvWriter, json_text, open_text, write_whole
-from tl_keras.workflows.trained import ADVICE, Trained, open_run
+from tl_keras.trained_run import ADVICE, Trained, open_run
 
 
 @dataclass(frozen=True)

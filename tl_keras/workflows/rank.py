@@ -11,8 +11,8 @@ from tl_keras.data.sources import Index
 from tl_keras.models.backbone_names import table_name
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.front import draw_front
-from tl_keras.select.rank import METRICS, Judged, choose, explain, front, rank_candidates
+from tl_keras.select.ranking.plot import draw_front
+from tl_keras.select.ranking.rank import METRICS, Judged, choose, explain, front, rank_candidates
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 
 

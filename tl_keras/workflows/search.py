@@ -16,16 +16,13 @@ from tl_keras.data.sources import Index
 from tl_keras.errors import RunFolderError, UserError
 from tl_keras.progress import BarsOnly, Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.distributed import serve
-from tl_keras.select.space import Dimension, read_space
-from tl_keras.select.study import DIRECTIONS, Outcome, best, importance, outcomes, run_study
-from tl_keras.select.trial import HeadTrials
-from tl_keras.select.trials_picture import draw_trials, write_hparams
-from tl_keras.transfer.head import solves_exactly
-from tl_keras.transfer.memory import TooLittleMemoryError
-from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.search_chief import chief_place, hand_out_trials, private_address
-from tl_keras.workflows.search_study import (
+from tl_keras.select.search.chief import chief_place, hand_out_trials, private_address
+from tl_keras.select.search.head_trials import HeadTrials
+from tl_keras.select.search.oracles import DIRECTIONS, Outcome, best, importance, outcomes, run_study
+from tl_keras.select.search.plot import draw_trials, write_hparams
+from tl_keras.select.search.rpc import serve
+from tl_keras.select.search.space import Dimension, read_space
+from tl_keras.select.search.study_files import (
     BASELINE,
     TRIALS,
     keep_best,
@@ -40,9 +37,12 @@ from tl_keras.workflows.search_study import (
     trials_bar,
     write_trials,
 )
+from tl_keras.trained_run import read_config, write_config
+from tl_keras.transfer.head import solves_exactly
+from tl_keras.transfer.memory import TooLittleMemoryError
+from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 from tl_keras.workflows.train import train
-from tl_keras.workflows.trained import read_config, write_config
 
 ASKED = "trial.json"  # settings and share of a trial that is a training, once it ended
 

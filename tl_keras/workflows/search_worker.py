@@ -10,15 +10,15 @@ from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.distributed import CHIEF_WAIT_S, connect
-from tl_keras.select.local_workers import end_with_chief
-from tl_keras.select.place import ORACLE_IP, ORACLE_PORT, TUNER_ID, place_in
-from tl_keras.select.space import read_space
-from tl_keras.select.study import Outcome, run_study
+from tl_keras.select.search.local_workers import end_with_chief
+from tl_keras.select.search.oracles import Outcome, run_study
+from tl_keras.select.search.role import ORACLE_IP, ORACLE_PORT, TUNER_ID, place_in
+from tl_keras.select.search.rpc import CHIEF_WAIT_S, connect
+from tl_keras.select.search.space import read_space
+from tl_keras.select.search.study_files import TRIALS, keep_best, require_unfinished, space_of, study_digest, told
+from tl_keras.trained_run import read_config
 from tl_keras.workflows.search import Trials
-from tl_keras.workflows.search_study import TRIALS, keep_best, require_unfinished, space_of, study_digest, told
 from tl_keras.workflows.setting_up import set_up
-from tl_keras.workflows.trained import read_config
 
 
 def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress: Progress | None = None) -> int:

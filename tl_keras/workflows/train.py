@@ -13,12 +13,14 @@ from tl_keras.config import Config
 from tl_keras.data import splits
 from tl_keras.data.sources import Index
 from tl_keras.evaluation.pictures import draw_confusion, draw_curves
+from tl_keras.evaluation.scoring import Clock, check_agreement, measure, score, write_class_names, write_predictions
 from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.models.saved import save_classifier
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
@@ -28,9 +30,7 @@ from tl_keras.transfer.prepare import absolute, build, prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import POOLED, Task
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.scoring import Clock, check_agreement, measure, score, write_class_names, write_predictions
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
-from tl_keras.workflows.trained import NO_CONTENT, data_root, read_config, write_config
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
 AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16

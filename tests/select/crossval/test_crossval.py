@@ -1,0 +1,262 @@
+"""Cross-validation: nothing held out takes part, test is not looked at, a killed one goes on, two are compared."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from tl_keras import run_folder as names
+from tl_keras import workflows
+from tl_keras.config import Config
+from tl_keras.config_file import to_yaml
+from tl_keras.data import dataset
+from tl_keras.data.sources import Index, open_source
+from tl_keras.errors import ConfigError, DataError, RunFolderError
+from tl_keras.evaluation.intervals import corrected
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.select.crossval.heads import compute_features, cut_folds, outside_test, solve_fold, taken
+from tl_keras.transfer import head
+from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.probe import Standardiser
+from tl_keras.transfer.task import POOLED
+
+PhotoFolder = Callable[..., Path]
+workflow = import_module("tl_keras.workflows.crossval")  # the package has the function under this name
+BRIEF = {"epochs": 1, "batch_size": 8}
+NUM_OUTSIDE_TEST = 34  # of 40: three of each class are for test
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def photos(photo_folder: PhotoFolder) -> Path:
+    return photo_folder(classes=("cat", "dog"), per_class=20)
+
+
+def config_of(photos: Path, **sections: Any) -> Config:
+    data = {"source": str(photos), "image_size": 16} | sections.pop("data", {})
+    crossval = {"folds": 3, "repeats": 2} | sections.pop("crossval", {})
+    return Config.model_validate({"mode": "crossval", "data": data, "crossval": crossval, **sections})
+
+
+def outside(config: Config) -> Index:
+    """The images that folds are cut from, where all files decode."""
+    whole = open_source(config.data)
+    return taken(whole, outside_test(config, whole, {}))
+
+
+def opened(config: Config) -> tuple[Config, Index, Any, Any]:
+    """The configuration, the images, their features and where those are."""
+    whole = open_source(config.data)
+    found, rows = compute_features(config, whole, Progress())
+    return found.config, taken(whole, rows), found.frozen, rows
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_what_is_held_out_and_test_take_no_part(photos: Path) -> None:
+    config = config_of(photos)
+    whole = open_source(config.data)
+    split = dataset.cut(whole, config.data, {})
+    config, index, frozen, rows = opened(config)
+    assert set(index.paths) == {path for path, part in zip(whole.paths, split, strict=True) if part != "test"}
+    fold = cut_folds(config, index)[0]
+    expected = solve_fold(config, index, frozen, rows, fold).probabilities
+    labels = index.labels.copy()
+    labels[fold.held_out] = 1 - labels[fold.held_out]
+    np.testing.assert_array_equal(solve_fold(config, replace(index, labels=labels), frozen, rows, fold).probabilities, expected)
+    labels = index.labels.copy()
+    labels[fold.train] = 1 - labels[fold.train]
+    assert not np.array_equal(solve_fold(config, replace(index, labels=labels), frozen, rows, fold).probabilities, expected)
+
+
+def test_a_fold_is_what_scikit_learn_finds_on_it(photos: Path) -> None:
+    config, index, frozen, rows = opened(config_of(photos))
+    fold = cut_folds(config, index)[1]
+    features = frozen.stored(POOLED, rows)[:]
+    scaled = Standardiser.fit(features[fold.train])(features)
+    best = min(
+        (
+            LogisticRegression(C=C, tol=1e-8, max_iter=10_000).fit(scaled[fold.train], index.labels[fold.train])
+            for C in 10.0 ** np.arange(-5.0, 1.5, 0.5)
+        ),
+        key=lambda fitted: log_loss(index.labels[fold.val], fitted.predict_proba(scaled[fold.val])),
+    )
+    found = solve_fold(config, index, frozen, rows, fold).probabilities
+    np.testing.assert_allclose(found, best.predict_proba(scaled[fold.held_out]), atol=5e-3)
+
+
+def test_the_mode_writes_its_figures_and_every_answer(photos: Path, tmp_path: Path) -> None:
+    result = workflows.crossval(config_of(photos), tmp_path / "R")
+    run = RunFolder(tmp_path / "R")
+    assert json.loads((run / names.CROSSVAL).read_text()) == json.loads(json.dumps(result))
+    assert [fold["fold"] for fold in result["folds"]] == ["1-1", "1-2", "1-3", "2-1", "2-2", "2-3"]
+    accuracies = [fold["accuracy"] for fold in result["folds"]]
+    assert result["summary"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
+    assert result["summary"]["accuracy"]["ci95"] == pytest.approx(corrected(accuracies, 0.5))
+    assert result["summary"]["accuracy"]["mean"] > 0.8
+    answers = rows_of(run / names.OUT_OF_FOLD)
+    assert len(answers) == 2 * NUM_OUTSIDE_TEST
+    assert len({(line["repeat"], line["path"]) for line in answers}) == 2 * NUM_OUTSIDE_TEST
+    right = [line["predicted"] == line["class"] for line in answers if (line["repeat"], line["fold"]) == ("1", "1")]
+    assert np.mean(right) == pytest.approx(accuracies[0])
+    assert all(float(line["p_cat"]) + float(line["p_dog"]) == pytest.approx(1, abs=1e-5) for line in answers)
+    assert {name for line in rows_of(run / names.FOLDS) for name in line} == {"path", "repeat1", "repeat2", "content"}
+    again = workflows.crossval(config_of(photos), tmp_path / "again")
+    assert again == result
+
+
+def test_one_pass_serves_all_folds(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = FrozenFeatures.compute
+    monkeypatch.setattr(FrozenFeatures, "compute", lambda self, wanted, *rest: seen.append(wanted) or real(self, wanted, *rest))
+    workflows.crossval(config_of(photos, features={"views": 1}), tmp_path / "R")
+    assert [[len(rows) for rows in wanted] for wanted in seen] == [[40, NUM_OUTSIDE_TEST]]
+
+
+@pytest.mark.parametrize("sections", [{"features": {"views": 1}}, {"train": {"class_weights": {"cat": 9.0}}}], ids=["views", "weights"])
+def test_settings_reach_the_folds(photos: Path, tmp_path: Path, sections: dict[str, Any]) -> None:
+    plain, other = (
+        workflows.crossval(config_of(photos, crossval={"repeats": 1}, **given), tmp_path / name)
+        for name, given in (("plain", {}), ("other", sections))
+    )
+    assert other["summary"] != plain["summary"]
+
+
+def test_features_are_selected_in_each_fold(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    real = head.select_features
+
+    def select_features(method: str, train: Any, *rest: Any, **options: Any) -> Any:
+        sizes.append(len(train[0]))
+        return real(method, train, *rest, **options)
+
+    monkeypatch.setattr(head, "select_features", select_features)
+    config = config_of(photos, crossval={"repeats": 1}, features={"selection": "head2toe"})
+    workflows.crossval(config, tmp_path / "R")
+    index = outside(config)
+    assert sizes == [len(fold.train) for fold in cut_folds(config, index)]
+
+
+@pytest.mark.parametrize("crossval", [{}, {"training": "finetune", "repeats": 1}], ids=["extract", "finetune"])
+def test_bad_files_are_in_no_fold_and_test_is_what_a_training_takes(
+    photo_folder: PhotoFolder, tmp_path: Path, crossval: dict[str, Any]
+) -> None:
+    photos = photo_folder(classes=("cat", "dog"), per_class=20)
+    config = config_of(photos, data={"max_bad_fraction": 0.5}, crossval=crossval, train=BRIEF, features={"views": 0})
+    whole = open_source(config.data)
+    split = dataset.cut(whole, config.data, {})
+    bad = next(row for row in range(len(split)) if split[row] == "test")  # another image takes its place in test
+    (photos / whole.paths[bad]).write_text("text")
+    result = workflows.crossval(config, tmp_path / "R")
+    split = dataset.cut(whole, config.data, {bad})
+    expected = {path for path, part in zip(whole.paths, split, strict=True) if part in ("train", "val")}
+    assert {line["path"] for line in rows_of(tmp_path / "R" / names.OUT_OF_FOLD)} == expected
+    assert result["images"] == len(expected)
+
+
+FINETUNE = {"training": "finetune", "folds": 2, "repeats": 1}
+
+
+def test_whole_trainings_on_folds_go_on_after_a_kill(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 1})
+    whole = workflows.crossval(config, tmp_path / "whole")
+    assert len(whole["folds"]) == 2
+    trained = []
+    real = workflow.train
+
+    def killed_in_the_second(own: Config, folder: Path, **options: Any) -> Any:
+        trained.append((folder.name, options["resume"]))
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return real(own, folder, **options)
+
+    monkeypatch.setattr(workflow, "train", killed_in_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        workflows.crossval(config, tmp_path / "R")
+    with pytest.raises(RunFolderError, match="holds another run already"):
+        workflows.crossval(config, tmp_path / "R")
+    result = workflows.crossval(config, tmp_path / "R", resume=True)
+    assert trained == [("1-1", False), ("1-2", False), ("1-2", False)]
+    assert result == whole
+    with pytest.raises(RunFolderError, match="this cross-validation is finished"):
+        workflows.crossval(config, tmp_path / "R", resume=True)
+
+
+def test_folds_of_a_training_hold_what_they_must(photos: Path, tmp_path: Path) -> None:
+    config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 0})
+    workflows.crossval(config, tmp_path / "R")
+    index = outside(config)
+    for fold in cut_folds(config, index):
+        split = {line["path"]: line["split"] for line in rows_of(tmp_path / "R" / "folds" / fold.name / names.SPLITS)}
+        assert set(split) == set(index.paths)
+        assert {path for path, part in split.items() if part == "test"} == {index.paths[row] for row in fold.held_out}
+        assert {path for path, part in split.items() if part == "val"} == {index.paths[row] for row in fold.val}
+
+
+def test_two_are_compared_on_the_same_folds(photos: Path, tmp_path: Path) -> None:
+    first = workflows.crossval(config_of(photos), tmp_path / "first")
+    against = {"against": str(tmp_path / "first")}
+    same = workflows.crossval(config_of(photos, crossval=against), tmp_path / "same")
+    assert same["against"]["differences"]["accuracy"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+    other = workflows.crossval(config_of(photos, crossval=against, model={"weights": "none"}), tmp_path / "other")
+    differences = [mine["log_loss"] - theirs["log_loss"] for mine, theirs in zip(other["folds"], first["folds"], strict=True)]
+    assert other["against"]["differences"]["log_loss"]["mean"] == pytest.approx(np.mean(differences))
+    assert other["against"]["differences"]["log_loss"]["ci95"] == pytest.approx(corrected(differences, 0.5))
+    with pytest.raises(RunFolderError, match=r"first/folds\.csv: these are folds of other images, or cut otherwise"):
+        workflows.crossval(config_of(photos, crossval=against, data={"split_seed": 5}), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
+    with pytest.raises(RunFolderError, match=r"crossval\.against: .*nowhere holds no finished cross-validation"):
+        workflows.crossval(config_of(photos, crossval={"against": str(tmp_path / "nowhere")}), tmp_path / "R")
+
+
+def test_groups_are_held_out_whole(photos: Path, tmp_path: Path) -> None:
+    config = config_of(photos, crossval={"folds": 2, "repeats": 1, "group_pattern": r"(\d)\.\w+$"})
+    workflows.crossval(config, tmp_path / "R")
+    fold_of: dict[str, set[str]] = {}
+    for line in rows_of(tmp_path / "R" / names.FOLDS):
+        fold_of.setdefault(Path(line["path"]).stem[-1], set()).add(line["repeat1"])
+    assert all(len(folds) == 1 for folds in fold_of.values())
+    assert len(fold_of) == 10
+
+
+def test_changed_images_are_not_mixed_into_folds_that_were_cut(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+    photos = photo_folder(classes=("cat", "dog"), per_class=20)
+    config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 0})
+    workflows.crossval(config, tmp_path / "R")
+    (tmp_path / "R" / names.CROSSVAL).unlink()
+    index = outside(config)
+    file = photos / index.paths[0]
+    for change in (lambda: shutil.copy(photos / index.paths[1], file), file.unlink):
+        change()
+        with pytest.raises(RunFolderError, match=r"R/folds\.csv: these are folds of other images"):
+            workflows.crossval(config, tmp_path / "R", resume=True)
+    assert (tmp_path / "R" / "folds" / "1-1" / names.MODEL).is_file()
+
+
+def test_mistakes_leave_no_folder(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"crossval\.folds: got 30"):
+        workflows.crossval(config_of(photos, crossval={"folds": 30}), tmp_path / "R")
+    with pytest.raises(ConfigError, match=r"crossval\.group_pattern"):
+        workflows.crossval(config_of(photos, crossval={"group_pattern": "("}), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
+    (tmp_path / "R").mkdir()
+    names.write_text(tmp_path / "R" / names.CONFIG, to_yaml(config_of(photos)))
+    with pytest.raises(RunFolderError, match="holds no interrupted cross-validation"):
+        workflows.crossval(config_of(photos), tmp_path / "R", resume=True)

@@ -1,0 +1,494 @@
+"""Ensembles: what members are, that test and held-out images take no part, what is kept, what cannot be combined."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, log_loss
+
+from tl_keras import run_folder as names
+from tl_keras import workflows
+from tl_keras.config import Config
+from tl_keras.config_file import load_config
+from tl_keras.data.sources import open_source
+from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
+from tl_keras.evaluation.intervals import corrected, paired
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.select.ensemble import from_runs as runs_room
+from tl_keras.select.ensemble import heads as making
+from tl_keras.select.ensemble.comparison import RULES, Answers, Ensemble, OutOfFold, compare, fit_meta
+from tl_keras.select.ensemble.from_backbones import FROM_BACKBONES, of_backbones
+from tl_keras.select.ensemble.from_runs import FROM_RUNS, parts_of, require_same
+from tl_keras.select.ensemble.heads import Boosted, answer_out_of_fold, bag_heads, open_members, resample, solve_head
+from tl_keras.select.ensemble.rules import fit_stacker
+from tl_keras.select.ensemble.soup import greedy_soup
+from tl_keras.trained_run import open_run
+from tl_keras.workflows.ensemble import surest
+
+PhotoFolder = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path_factory.getbasetemp() / "cache_of_ensembles"))
+
+
+@pytest.fixture(scope="module")
+def photos(photo_folder: PhotoFolder) -> Path:
+    return photo_folder(classes=("cat", "dog", "owl"), per_class=20)
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A second backbone, in a file: a random convolution."""
+    pixels = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu", kernel_initializer=keras.initializers.HeNormal(seed=0))(
+        keras.layers.Rescaling(1 / 255)(pixels)
+    )
+    path = tmp_path_factory.mktemp("other") / "other.keras"
+    keras.Model(pixels, x).save(path)
+    return str(path)
+
+
+def config_of(photos: Path, *members: str, **sections: Any) -> Config:
+    data = {"source": str(photos), "image_size": 16} | sections.pop("data", {})
+    wanted = {"members": members} | sections.pop("ensemble", {})
+    return Config.model_validate({"mode": "ensemble", "data": data, "ensemble": wanted, "crossval": {"folds": 3}, **sections})
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+# --- the comparison ------------------------------------------------------------------------------------------------
+
+
+def answers(*wrong: set[int], num: int = 12) -> Answers:
+    """What two single classifiers and an ensemble say of images of two classes; each is wrong, and unsure, on some."""
+    labels = np.arange(num, dtype=np.int32) % 2
+    truth = np.eye(2)[labels]
+    missed = np.array([[row in each for row in range(num)] for each in wrong])[..., None]
+    found = np.where(missed, 0.6 - 0.2 * truth, 0.1 + 0.8 * truth)
+    return Answers(labels, found[:-1], found[-1])
+
+
+def test_val_and_not_test_says_which_single_is_the_best() -> None:
+    val, test = answers({0}, {0, 1, 2}, {1}), answers({0, 1, 2, 3}, set(), {5})
+    found = Ensemble(Config(mode="ensemble"), cast(Any, SimpleNamespace(classes=("a", "b"))), ["one", "two"], val, test, None)
+    result = compare(found)
+    assert (result["judged_on"], result["best_single"]) == ("val", "one")
+    right = np.arange(12) != 5, np.arange(12) > 3
+    assert result["difference"] == {"test": {"mean": pytest.approx(3 / 12), "ci95": list(paired(*right))}}
+    assert result["together"]["val"]["accuracy"] == pytest.approx(11 / 12)
+    folds = [np.arange(start, 12, 3) for start in range(3)]
+    learned = compare(replace(found, out_of_fold=OutOfFold(answers({0, 1, 4}, {0}, {0, 3, 5}), folds)))
+    assert (learned["judged_on"], learned["best_single"]) == ("out_of_fold", "two")
+    assert learned["together"]["out_of_fold"]["accuracy"] == pytest.approx(9 / 12)
+    gains = [-1 / 4, 0, -1 / 4]  # image 0 is wrong either way
+    assert learned["difference"]["out_of_fold"] == {"mean": pytest.approx(-1 / 6), "ci95": pytest.approx(corrected(gains, 1 / 2))}
+    assert learned["difference"]["test"]["mean"] == pytest.approx(-1 / 12)
+
+
+def test_a_linear_meta_learner_has_the_class_weights_of_the_training() -> None:
+    given, weights = answers({0, 1, 2, 5}, {2, 3, 6}, set()), np.array([1, 9], np.float32)
+    parts = [np.arange(start, 12, 3) for start in range(3)]
+    config = Config.model_validate({"mode": "ensemble", "ensemble": {"method": "stack", "meta": "linear"}})
+    found = fit_meta(config, given.singles, given.labels, parts, weights, ["one", "two"])
+    twin, even = (fit_stacker(given.singles, given.labels, parts, each)[0] for each in (weights, np.ones(2, np.float32)))
+    np.testing.assert_array_equal(found.numbers(given.singles), twin(given.singles))
+    assert not np.allclose(found.numbers(given.singles), even(given.singles), atol=1e-3)
+
+
+# --- over backbones ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ways", [*({"method": method} for method in FROM_BACKBONES), {"method": "stack", "meta": "linear"}], ids=str)
+def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
+    photos: Path, other: str, tmp_path: Path, ways: dict[str, str]
+) -> None:
+    run = tmp_path / "R"
+    result = workflows.ensemble(config_of(photos, "small_resnet", other, ensemble=ways), run)
+    lines = rows_of(run / names.PREDICTIONS)
+    classes = ("cat", "dog", "owl")
+    truth = [classes.index(line["class"]) for line in lines]
+    answers = np.array([[float(line[f"p_{name}"]) for name in classes] for line in lines])
+    answers /= answers.sum(axis=1, keepdims=True)  # the file has six digits
+    assert result["together"]["test"]["accuracy"] == pytest.approx(accuracy_score(truth, answers.argmax(axis=1)))
+    assert result["together"]["test"]["log_loss"] == pytest.approx(log_loss(truth, answers), abs=1e-4)
+    assert [one["name"] for one in result["singles"]] == ["small_resnet", "other"]
+    assert result["is_keras"] == (run / names.MODEL).is_file() == (ways["method"] != "boosting")
+    assert {line["path"] for line in lines} == {line["path"] for line in rows_of(run / names.SPLITS) if line["split"] == "test"}
+    if result["is_keras"]:
+        found = {each.path: each.probabilities for each in workflows.predict(run, [str(photos / line["path"]) for line in lines])}
+        again = np.array([[found[str(photos / line["path"])][name] for name in classes] for line in lines])
+        np.testing.assert_allclose(again, answers, atol=1e-5)
+        evaluated = workflows.evaluate(run)
+        assert evaluated["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
+        assert evaluated["backbone"] == "small_resnet + other"
+
+
+def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers, _ = RULES["average"]
+    monkeypatch.setitem(RULES, "average", (numbers, lambda logits: logits[1]))
+    with pytest.raises(RuntimeError, match="disagree"):
+        workflows.ensemble(config_of(photos, "small_resnet", other), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
+
+
+def test_singles_are_what_extract_trains(photos: Path, other: str, tmp_path: Path) -> None:
+    result = workflows.ensemble(config_of(photos, "small_resnet", other), tmp_path / "E")
+    alone = Config.model_validate({"mode": "extract", "data": {"source": str(photos), "image_size": 16}, "model": {"backbone": other}})
+    metrics = workflows.train(alone, tmp_path / "R")
+    single = result["singles"][1]
+    assert single["val"]["log_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
+    assert single["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], abs=1e-5)
+
+
+def test_an_ensemble_exports_as_one_model(photos: Path, other: str, tmp_path: Path) -> None:
+    config = config_of(photos, "small_resnet", other, ensemble={"method": "stack"})
+    workflows.ensemble(config, tmp_path / "R")
+    assert max(workflows.export(tmp_path / "R")["largest_difference"].values()) < 1e-3
+
+
+def test_the_same_seed_gives_the_same_ensemble_and_another_other_resamples(photos: Path, tmp_path: Path) -> None:
+    def found(seed: int, name: str) -> list[dict[str, str]]:
+        config = config_of(photos, "small_resnet", ensemble={"method": "bagging", "resamples": 3}, runtime={"seed": seed})
+        workflows.ensemble(config, tmp_path / name)
+        return rows_of(tmp_path / name / names.PREDICTIONS)
+
+    assert found(0, "A") == found(0, "B") != found(1, "C")
+
+
+def test_labels_of_test_take_no_part(photos: Path, other: str) -> None:
+    config = config_of(photos, "small_resnet", other, ensemble={"method": "stack"})
+    index = open_source(config.data)
+    found = of_backbones(config, index, Progress())
+    split = found.data.split
+    labels = index.labels.copy()
+    labels[split == "test"] = (labels[split == "test"] + 1) % 3
+    given = tuple(split.tolist())
+    again, expected = (of_backbones(config, replace(index, labels=each, given=given), Progress()) for each in (labels, index.labels))
+    np.testing.assert_array_equal(again.test.together, expected.test.together)
+    np.testing.assert_array_equal(again.val.together, expected.val.together)
+
+
+def test_out_of_fold_each_image_is_answered_by_heads_that_have_not_seen_it(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, "small_resnet")
+    index = open_source(config.data)
+    members = open_members(config, ["small_resnet"], index, Progress())
+    found = answer_out_of_fold(members, config, Progress())
+    split = members[0].data.split
+    monkeypatch.setattr(making, "cut_folds", lambda *_: found.folds)  # they are stratified: other labels would cut others
+    assert found.rows.tolist() == np.flatnonzero(split != "test").tolist()
+    assert sorted(np.concatenate([fold.held_out for fold in found.folds])) == list(range(len(found.rows)))
+    fold = found.folds[0]
+    labels = index.labels.copy()
+    labels[found.rows[fold.held_out]] = (labels[found.rows[fold.held_out]] + 1) % 3
+    data = replace(members[0].data, index=replace(index, labels=labels))
+    again = answer_out_of_fold([replace(members[0], data=data)], config, Progress())
+    np.testing.assert_array_equal(again.probabilities[:, fold.held_out], found.probabilities[:, fold.held_out])
+    others = np.setdiff1d(np.arange(len(found.rows)), fold.held_out)
+    assert not np.isclose(again.probabilities[:, others], found.probabilities[:, others]).all(axis=(0, 2)).any()
+
+
+def test_a_stack_learns_from_augmented_views_too(photos: Path, other: str, tmp_path: Path) -> None:
+    views = {"data": {"augment": {"horizontal_flip": True}}, "features": {"views": 2}, "ensemble": {"method": "stack"}}
+    result = workflows.ensemble(config_of(photos, "small_resnet", other, **views), tmp_path / "R")
+    assert workflows.evaluate(tmp_path / "R")["test"]["log_loss"] == pytest.approx(result["together"]["test"]["log_loss"], abs=1e-5)
+
+
+def test_resamples_keep_the_classes_and_leave_images_out(photos: Path) -> None:
+    labels = np.repeat(np.arange(3), [5, 30, 65]).astype(np.int32)
+    rows = resample(labels, np.random.default_rng(0))
+    assert np.bincount(labels[rows]).tolist() == [5, 30, 65]
+    assert 0.55 < len(np.unique(rows)) / len(rows) < 0.72  # 1 - 1/e of large classes
+    members = open_members(config_of(photos, "small_resnet"), ["small_resnet"], open_source(config_of(photos).data), Progress())
+    first, second = bag_heads(members[0], 2, seed=0)
+    assert not np.array_equal(first.kernel, second.kernel)
+    assert not np.array_equal(first.kernel, solve_head(members[0]).kernel)
+
+
+def test_a_bag_of_all_images_and_their_views_is_the_head_on_them(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, data={"augment": {"horizontal_flip": True}}, features={"views": 2})
+    member = open_members(config, ["small_resnet"], open_source(config.data), Progress())[0]
+    monkeypatch.setattr(making, "resample", lambda labels, _: np.arange(len(labels)))
+    np.testing.assert_array_equal(bag_heads(member, 1, seed=0)[0].kernel, solve_head(member).kernel)
+
+
+def test_boosting_learns_from_no_more_than_memory_is_given_to(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 5})
+    assert workflows.ensemble(config, tmp_path / "A")["images"] == 42
+    members = open_members(config, ["small_resnet"], open_source(config.data), Progress())
+    monkeypatch.setattr(making, "BOOSTED_BYTES", 20 * 4 * members[0].features("val").shape[1])
+    result = workflows.ensemble(config, tmp_path / "B")
+    assert result["images"] == 20
+    assert len(rows_of(tmp_path / "B" / names.PREDICTIONS)) == 9
+
+
+def test_val_chooses_how_long_boosting_goes_on(photos: Path) -> None:
+    config = config_of(photos, "small_resnet")
+    member = open_members(config, ["small_resnet"], open_source(config.data), Progress())[0]
+    labels, val = member.data.index.labels.copy(), member.data.rows("val")
+    labels[val] = (labels[val] + 1) % 3
+    wrong = replace(member, data=replace(member.data, index=replace(member.data.index, labels=labels)))
+    assert (Boosted([member], 5, seed=0).rounds, Boosted([wrong], 5, seed=0).rounds) == (5, 1)
+
+
+def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    progress = Progress()
+    progress.line = told.append  # type: ignore[method-assign]
+    open_size = config_of(photos, data={"image_size": None})
+    found = making.with_one_size(open_size, ["mobilenet_075", "mobilenet_v2"], progress)
+    assert found.data.image_size == 224
+    assert told == ["images of 224 pixels a side for all (mobilenet_075's own is 192)"]
+    assert making.with_one_size(config_of(photos), ["mobilenet_075", "mobilenet_v2"], progress).data.image_size == 16
+    sizes = {"one/my.keras": 64, "two/my.keras": 32}
+    monkeypatch.setattr(making, "native_image_size", lambda name, *, trust: sizes[name])
+    assert making.with_one_size(open_size, list(sizes), progress).data.image_size == 64
+    assert told[1:] == ["images of 64 pixels a side for all (my's own is 32)"]
+    assert making.distinct(["a", "b", "a"]) == ["a#1", "b", "a#2"]
+
+
+def test_a_vote_is_compared_with_its_model_where_no_member_is_near_a_tie() -> None:
+    near, sure, unsure = [0.50, 0.49, 0.01], [0.9, 0.1, 0.0], [0.6, 0.4, 0.0]
+    singles = np.array([[near, sure, unsure, sure], [sure, sure, unsure, sure]])
+    assert surest(singles).tolist() == [1, 3, 2, 0]
+
+
+# --- over runs -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def runs(photos: Path, other: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two runs on the same images."""
+    root = tmp_path_factory.mktemp("runs")
+    for name, backbone in (("first", "small_resnet"), ("second", other)):
+        config = {"mode": "extract", "data": {"source": str(photos), "image_size": 16}, "model": {"backbone": backbone}}
+        workflows.train(Config.model_validate(config), root / name)
+    return [root / "first", root / "second"]
+
+
+def of_runs(runs: list[Path], **sections: Any) -> Config:
+    wanted = {"members": [str(run) for run in runs]} | sections.pop("ensemble", {})
+    return Config.model_validate({"mode": "ensemble", "ensemble": wanted, "crossval": {"folds": 3}, **sections})
+
+
+@pytest.mark.parametrize(
+    "ways", [*({"method": method} for method in FROM_RUNS if method != "soup"), {"method": "stack", "meta": "linear"}], ids=str
+)
+def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path], tmp_path: Path, ways: dict[str, str]) -> None:
+    result = workflows.ensemble(of_runs(runs, ensemble=ways), tmp_path / "R")
+    for run, single in zip(runs, result["singles"], strict=True):
+        metrics = json.loads((run / names.METRICS).read_text())
+        assert single["name"] == run.name
+        assert single["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], abs=1e-4)
+    assert (tmp_path / "R" / names.SPLITS).read_bytes() == (runs[0] / names.SPLITS).read_bytes()
+    assert workflows.evaluate(tmp_path / "R")["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
+    assert result["metrics"]["data"]["train"] == 42
+    where = "out_of_fold" if ways["method"] == "stack" else "val"  # which a stack has learned from
+    assert {"val", "out_of_fold"} & set(result["metrics"]) == {where}
+    assert result["metrics"][where]["log_loss"] == result["together"][where]["log_loss"]
+
+
+def test_a_class_with_one_image_cannot_be_stacked_on() -> None:
+    assert sorted(np.concatenate(parts_of(np.array([0, 0, 1, 1, 1], np.int32), None, 5, 0))) == [0, 1, 2, 3, 4]
+    with pytest.raises(DataError, match="each class needs two images"):
+        parts_of(np.array([0, 1, 1], np.int32), None, 5, 0)
+
+
+def test_an_ensembles_own_configuration_makes_it_again(runs: list[Path], tmp_path: Path) -> None:
+    first = workflows.ensemble(of_runs(runs, ensemble={"method": "vote"}), tmp_path / "A")
+    again = workflows.ensemble(load_config("ensemble", file=tmp_path / "A" / names.CONFIG, flags={}, sets=()), tmp_path / "B")
+    assert {**again, "metrics": None} == {**first, "metrics": None, "members": [str(run) for run in runs]}
+
+
+def test_images_of_one_group_are_in_one_part() -> None:
+    labels, groups = np.tile(np.arange(2, dtype=np.int32), 12), np.repeat(np.arange(6), 4)
+    parts = parts_of(labels, groups, 3, 0)
+    assert sorted(np.concatenate(parts)) == list(range(24))
+    assert sorted(group for part in parts for group in set(groups[part])) == list(range(6))
+    with pytest.raises(DataError, match="finds one group in val"):
+        parts_of(labels, groups * 0, 3, 0)
+
+
+def test_a_stack_of_runs_keeps_groups_together(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="finds nothing in the path"):
+        workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, crossval={"group_pattern": "patient(.)"}), tmp_path / "R")
+    result = workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, crossval={"group_pattern": "(.)[.]"}), tmp_path / "R")
+    assert result["judged_on"] == "out_of_fold"
+
+
+def test_an_ensemble_of_runs_that_are_one_is_that_one(runs: list[Path], tmp_path: Path) -> None:
+    shutil.copytree(runs[0], tmp_path / "again" / "first")
+    result = workflows.ensemble(of_runs([runs[0], tmp_path / "again" / "first"]), tmp_path / "R")
+    assert [one["name"] for one in result["singles"]] == ["first#1", "first#2"]
+    assert result["together"]["test"]["log_loss"] == pytest.approx(result["singles"][0]["test"]["log_loss"], abs=1e-6)
+    assert result["difference"]["test"]["mean"] == 0
+
+
+def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], photos: Path, tmp_path: Path) -> None:
+    for name, data, words in (
+        ("cut", {"image_size": 16, "split_seed": 1}, "was trained on other images, classes or splits"),
+        ("size", {"image_size": 20}, "takes images of 20x20 by crop"),
+        ("resize", {"image_size": 16, "resize": "stretch"}, "takes images of 16x16 by stretch"),
+        ("depth", {"image_size": 16, "bit_depth": 12}, "depth: sees 16-bit greys with data.bit_depth=12, and .*first with 16;"),
+    ):
+        workflows.train(Config.model_validate({"mode": "extract", "data": {"source": str(photos)} | data}), tmp_path / name)
+        with pytest.raises(RunFolderError, match=words):
+            workflows.ensemble(of_runs([runs[0], tmp_path / name]), tmp_path / "R")
+        assert not (tmp_path / "R").exists()
+
+
+def test_runs_are_of_the_same_images_by_content_and_only_without_it_by_the_folder(runs: list[Path], tmp_path: Path) -> None:
+    first = open_run(runs[0])
+    data = first.config.data.model_copy(update={"source": "elsewhere"})
+    twin = replace(first, run=RunFolder(tmp_path / "twin"), config=first.config.model_copy(update={"data": data}))
+    require_same(first, twin, moved=False)
+    older = replace(twin, index=replace(twin.index, ids=None))
+    with pytest.raises(RunFolderError, match=r"twin: learned from images in elsewhere, and .*first from those in .*; files of the same"):
+        require_same(first, older, moved=False)
+    require_same(first, older, moved=True)
+    ids = twin.index.ids.copy()
+    ids[3] = ids[4]
+    with pytest.raises(RunFolderError, match="twin: was trained on other images"):
+        require_same(first, replace(twin, index=replace(twin.index, ids=ids)), moved=True)
+
+
+def test_an_image_that_cannot_be_read_any_more_is_named(runs: list[Path], photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos, tmp_path / "moved")
+    tested = next(line["path"] for line in rows_of(runs[0] / names.SPLITS) if line["split"] == "test")
+    for spoil, words in (
+        (lambda file: file.write_bytes(file.read_bytes()[:90]), "1 is not what the run knows"),
+        (Path.unlink, "1 is missing"),
+    ):
+        spoil(tmp_path / "moved" / tested)
+        told = f"moved: of 18 images that the runs were measured on, {words}; the first is {tested}"
+        with pytest.raises(DataError, match=told):
+            workflows.ensemble(of_runs(runs, data={"source": str(tmp_path / "moved")}), tmp_path / "R")
+        assert not (tmp_path / "R").exists()
+
+
+def test_images_that_have_moved_are_found_with_data(
+    runs: list[Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos, tmp_path / "moved")
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        result = workflows.ensemble(of_runs(runs, data={"source": "moved"}), tmp_path / "R")
+    assert workflows.evaluate(tmp_path / "R")["source"] == str(tmp_path / "moved")
+    expected = workflows.ensemble(of_runs(runs), tmp_path / "E")
+    assert result["together"] == expected["together"]
+    assert json.loads((tmp_path / "R" / names.ENSEMBLE).read_text())["members"] == [str(run) for run in runs]
+
+
+def test_a_soup_is_one_network_with_the_average_of_weights(photos: Path, runs: list[Path], tmp_path: Path) -> None:
+    data = {"source": str(photos), "image_size": 16}
+    workflows.train(Config.model_validate({"mode": "extract", "data": data, "train": {"head_penalty": 0.01}}), tmp_path / "third")
+    result = workflows.ensemble(of_runs([runs[0], tmp_path / "third"], ensemble={"method": "soup"}), tmp_path / "R")
+    by_name = {"first": runs[0], "third": tmp_path / "third"}
+    kept = [keras.models.load_model(by_name[name] / names.MODEL).get_weights() for name in result["in_soup"]]
+    soup = keras.models.load_model(tmp_path / "R" / names.MODEL)
+    for mine, *theirs in zip(soup.get_weights(), *kept, strict=True):
+        np.testing.assert_allclose(mine, np.mean(theirs, axis=0), rtol=1e-6, atol=1e-7)
+    best = max(one["val"]["accuracy"] for one in result["singles"])
+    assert result["together"]["val"]["accuracy"] >= best
+    with pytest.raises(UserError, match="are of different networks"):
+        workflows.ensemble(of_runs(runs, ensemble={"method": "soup"}), tmp_path / "E")
+
+
+def test_averages_are_tried_without_changing_the_members(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at = []
+
+    def noting(members: Any, load: Any, score: Any) -> Any:
+        before = {name: load(name).arrays for name in members}
+        score([np.zeros_like(array) for array in before["first#1"]])
+        for name, arrays in before.items():
+            for one, other in zip(arrays, load(name).arrays, strict=True):
+                np.testing.assert_array_equal(one, other)
+            looked_at.append(name)
+        assert score(before["first#1"]).loss == pytest.approx(members["first#1"].loss, rel=1e-4)
+        return greedy_soup(members, load, score)
+
+    monkeypatch.setattr(runs_room, "greedy_soup", noting)
+    shutil.copytree(runs[0], tmp_path / "again" / "first")
+    workflows.ensemble(of_runs([runs[0], tmp_path / "again" / "first"], ensemble={"method": "soup"}), tmp_path / "R")
+    assert looked_at == ["first#1", "first#2"]
+
+
+def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: Path) -> None:
+    settings = {
+        "mode": "finetune",
+        "data": {"source": str(photos), "image_size": 16},
+        "train": {"schedule": "cosine_restarts", "cycles": 2, "epochs": 2, "batch_size": 16},
+        "features": {"views": 0},
+    }
+    workflows.train(Config.model_validate(settings), tmp_path / "run")
+    result = workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "R")
+    assert [one["name"] for one in result["singles"]] == ["snapshot1", "snapshot2"]
+    first, last = result["singles"]
+    assert first["test"]["log_loss"] != last["test"]["log_loss"]
+    (tmp_path / "run" / "snapshots" / "1.weights.h5").write_bytes(b"cut short")
+    with pytest.raises(RunFolderError, match=r"1.weights.h5: is damaged, or is not a whole file of this run's weights"):
+        workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
+    shutil.rmtree(tmp_path / "run" / "snapshots")
+    with pytest.raises(ConfigError, match="kept no snapshots"):
+        workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
+
+
+# --- mistakes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("members", "sections", "words"),
+    [
+        ((), {}, "ensemble.members: got none"),
+        (("small_resnet",), {}, "got small_resnet alone, and 'average' needs two"),
+        (
+            ("small_resnet", "vgg16"),
+            {"ensemble": {"method": "soup"}},
+            "averages the weights of runs, and small_resnet is no folder of a run",
+        ),
+        (("small_resnet", "vgg16"), {"model": {"hidden": [8]}}, "solves linear heads"),
+        (("small_resnet", "vgg16"), {"runtime": {"precision": "bfloat16"}}, "expected 'auto' or 'float32'"),
+    ],
+)
+def test_what_backbones_cannot_be_combined(photos: Path, tmp_path: Path, members: tuple[str, ...], sections: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        workflows.ensemble(config_of(photos, *members, **sections), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
+
+
+def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
+    for config, words in (
+        (of_runs(runs[:1]), "first alone, which kept no snapshots"),
+        (of_runs([runs[0], Path("vgg16")]), "there is no folder or file vgg16"),
+        (of_runs([runs[0], runs[0].parent]), "is a run and .* is none"),
+        (of_runs([runs[0], runs[0].with_name("frist")]), "no folder or file .*frist. Did you mean '.*first'"),
+        (of_runs([Path("no/such/run"), Path("no/such/other")]), "there is no folder or file no/such/run"),
+        (of_runs([runs[0], runs[1].parent / "second" / ".." / "first"]), "is given twice"),
+        (of_runs(runs, ensemble={"method": "bagging"}), "trains heads on backbones"),
+        (of_runs(runs, data={"image_size": 20}), "data.image_size: got 20, which does nothing"),
+        (of_runs(runs, model={"pooling": "max"}), "model.pooling: got 'max', which does nothing"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            workflows.ensemble(config, tmp_path / "R")
+        assert not (tmp_path / "R").exists()
+
+
+def test_what_is_no_keras_model_says_so(photos: Path, tmp_path: Path) -> None:
+    workflows.ensemble(config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 2}), tmp_path / "R")
+    with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
+        workflows.evaluate(tmp_path / "R")
+    with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
+        workflows.ensemble(of_runs([tmp_path / "R"]), tmp_path / "E")

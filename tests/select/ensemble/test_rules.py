@@ -1,0 +1,96 @@
+"""Rules learned from answers: the least log loss of a mixture is found, a stacker mends what is wrong, parts stay apart."""
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+
+from tl_keras.evaluation.metrics import softmax
+from tl_keras.select.ensemble.rules import Mixture, fit_mixture, fit_stacker, mixture_weights, seen
+from tl_keras.transfer import probe
+
+NUM, CLASSES = 300, 3
+EVEN = np.ones(CLASSES, np.float32)
+
+
+def made(seed: int = 0, sharpness: tuple[float, ...] = (3.0, 1.0)) -> tuple[np.ndarray, np.ndarray]:
+    """Answers of members that know the labels more or less: probabilities (m, n, k), labels (n,)."""
+    draws = np.random.default_rng(seed)
+    labels = draws.integers(0, CLASSES, NUM).astype(np.int32)
+    logits = [sharp * np.eye(CLASSES)[labels] + 1.5 * draws.normal(size=(NUM, CLASSES)) for sharp in sharpness]
+    return softmax(np.stack(logits)), labels
+
+
+def parts_of(num: int = 5) -> list[np.ndarray]:
+    return [np.arange(start, NUM, num) for start in range(num)]
+
+
+def test_mixture_weights_have_the_least_log_loss_on_a_grid() -> None:
+    members, labels = made(sharpness=(2.0, 1.7))
+    weights = mixture_weights(members, labels, EVEN)
+    best = minimize_scalar(lambda w: log_loss(labels, w * members[0] + (1 - w) * members[1]), bounds=(0, 1), method="bounded")
+    assert weights.sum() == pytest.approx(1)
+    assert weights[0] == pytest.approx(best.x, abs=1e-3)
+    assert 0.5 < weights[0] < 1
+
+
+def test_a_class_that_weighs_twice_is_an_image_that_is_there_twice() -> None:
+    members, labels = made(sharpness=(2.0, 1.7))
+    twice = np.concatenate([np.arange(NUM), np.flatnonzero(labels == 1)])
+    expected = mixture_weights(members[:, twice], labels[twice], EVEN)
+    np.testing.assert_allclose(mixture_weights(members, labels, np.array([1, 2, 1], np.float32)), expected, atol=1e-3)
+    assert not np.allclose(mixture_weights(members, labels, EVEN), expected, atol=1e-2)
+
+
+def test_a_member_that_is_always_worse_gets_nothing() -> None:
+    members, labels = made(sharpness=(5.0,))
+    worse = 0.5 * members[0] + 0.5 / CLASSES
+    weights = mixture_weights(np.stack([members[0], members[0] * 0 + 1 / CLASSES, worse]), labels, EVEN)
+    assert weights[0] > 0.99
+
+
+def test_answers_to_a_part_come_from_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    members, labels = made()
+    parts = parts_of()
+    for fit in (lambda labels: fit_mixture(members, labels, parts, EVEN), lambda labels: fit_stacker(members, labels, parts, EVEN)):
+        _, answers = fit(labels)
+        turned = labels.copy()
+        turned[parts[0]] = (turned[parts[0]] + 1) % CLASSES
+        _, others = fit(turned)
+        assert not np.array_equal(others[parts[1]], answers[parts[1]])
+    _, answers = fit_mixture(members, labels, parts, EVEN)
+    own = np.setdiff1d(np.arange(NUM), parts[0])
+    expected = Mixture(mixture_weights(members[:, own], labels[own], EVEN))(members[:, parts[0]])
+    np.testing.assert_allclose(answers[parts[0]], expected)
+    turned = labels.copy()
+    turned[parts[0]] = (turned[parts[0]] + 1) % CLASSES
+    np.testing.assert_array_equal(fit_mixture(members, turned, parts, EVEN)[1][parts[0]], answers[parts[0]])
+    monkeypatch.setattr(probe, "PENALTIES", (0.1,))  # which the labels of all parts choose
+    one, other = (fit_stacker(members, each, parts, EVEN)[1][parts[0]] for each in (labels, turned))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_a_stacker_is_logistic_regression_on_logarithms() -> None:
+    members, labels = made()
+    stacker, _ = fit_stacker(members, labels, parts_of(), EVEN)
+    twin = LogisticRegression(C=stacker.penalty, tol=1e-8, max_iter=10_000).fit(seen(members), labels)
+    np.testing.assert_allclose(stacker(members), twin.predict_proba(seen(members)), atol=2e-3)
+
+
+def test_a_stacker_mends_a_member_that_mixes_up_classes() -> None:
+    members, labels = made(sharpness=(6.0, 1.0))
+    swapped = members[:, :, [1, 0, 2]]
+    _, by_mean = fit_mixture(swapped, labels, parts_of(), EVEN)
+    _, by_stacker = fit_stacker(swapped, labels, parts_of(), EVEN)
+    assert (by_stacker.argmax(axis=1) == labels).mean() > 0.9 > (by_mean.argmax(axis=1) == labels).mean()
+    np.testing.assert_allclose(by_stacker.sum(axis=1), 1)
+
+
+def test_an_impossible_answer_does_not_break_the_fit() -> None:
+    members, labels = made()
+    members[0, 0] = np.eye(CLASSES)[(labels[0] + 1) % CLASSES]
+    assert np.isfinite(mixture_weights(members, labels, EVEN)).all()
+    stacker, answers = fit_stacker(members, labels, parts_of(), EVEN)
+    assert np.isfinite(stacker.kernel).all()
+    assert np.isfinite(answers).all()

@@ -1,0 +1,415 @@
+"""The search mode: trials on stored features and whole trainings, a kill, other spaces, what it leaves."""
+
+import csv
+import json
+import os
+import signal
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tl_keras import run_folder as names
+from tl_keras import workflows
+from tl_keras.config import Config
+from tl_keras.config_file import to_yaml
+from tl_keras.data.dataset import identified
+from tl_keras.data.sources import open_source
+from tl_keras.errors import ConfigError, RunFolderError, TrainingError, UserError
+from tl_keras.progress import Progress
+from tl_keras.select.search.head_trials import HeadTrials
+from tl_keras.select.search.oracles import TUNERS, Outcome
+from tl_keras.select.search.role import HAS_UNIX_SOCKETS, LOCALHOST, Address, Place
+from tl_keras.select.search.rpc import serve
+from tl_keras.select.search.space import read_space
+from tl_keras.select.search.study_files import study_digest
+from tl_keras.transfer.trunk import Trunk
+
+PhotoFolder = Callable[..., Path]
+workflow = import_module("tl_keras.workflows.search")  # the package has the function under this name
+HEADS = {"train.head_penalty": {"choice": [0.001, 0.01, 0.1]}, "features.stages": {"choice": ["last", "all"]}}
+RATES = {"train.learning_rate": {"choice": [1e-4, 1e-3, 1e-2]}}
+BRIEF = {"epochs": 2, "batch_size": 8}
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def photos(photo_folder: PhotoFolder) -> Path:
+    return photo_folder(classes=("cat", "dog"), per_class=20)
+
+
+def config_of(photos: Path, **sections: Any) -> Config:
+    data = {"source": str(photos), "image_size": 16} | sections.pop("data", {})
+    wanted = {"space": HEADS, "tuner": "grid", "max_trials": 10} | sections.pop("search", {})
+    return Config.model_validate({"mode": "search", "data": data, "search": wanted, **sections})
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, tmp_path: Path) -> None:
+    for number, sections in enumerate(({}, {"features": {"views": 1}}, {"train": {"head_penalty": 0.001, "class_weights": {"cat": 5.0}}})):
+        config = config_of(photos, **sections)
+        found = HeadTrials(open_source(config.data), Progress())(config.model_copy(update={"mode": "extract"}), 1.0)
+        metrics = workflows.train(config.model_copy(update={"mode": "extract"}), tmp_path / str(number))
+        assert found["val_accuracy"] == metrics["val"]["accuracy"]
+        assert found["val_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
+
+
+def test_a_grid_that_is_cut_short_is_said_to_be(photos: Path, tmp_path: Path) -> None:
+    for most, told in ((1, True), (10, False)):
+        lines: list[str] = []
+        progress = Progress()
+        progress.line = lines.append  # type: ignore[method-assign]
+        workflows.search(config_of(photos, search={"max_trials": most}), tmp_path / str(most), progress=progress)
+        assert any("ended the grid" in line for line in lines) is told
+
+
+def test_settings_of_the_head_share_one_backbone(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    module = import_module("tl_keras.select.search.head_trials")
+    real = module.open_features
+    monkeypatch.setattr(module, "open_features", lambda *given: built.append(1) or real(*given))
+    trials = HeadTrials(open_source(config_of(photos).data), Progress())
+    heads = (
+        {"features": {"selection": "anova", "keep": 0.2}},
+        {"features": {"selection": "anova", "keep": 0.3}},
+        {"train": {"head_penalty": 0.1}},
+        {"model": {"dropout": 0.5}},
+    )
+    for sections in heads:
+        trials(config_of(photos, **sections).model_copy(update={"mode": "extract"}), 1.0)
+    assert len(built) == 1
+    for sections in ({"model": {"pooling": "max"}}, {"features": {"stages": "last"}}, {"data": {"resize": "stretch"}}):
+        trials(config_of(photos, **sections).model_copy(update={"mode": "extract"}), 1.0)
+    assert len(built) == 4
+
+
+def test_a_share_is_of_train_alone_and_keeps_classes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    module = import_module("tl_keras.select.search.head_trials")
+    real = module.solve
+    monkeypatch.setattr(
+        module, "solve", lambda config, train, val, *rest: sizes.append((train[1], len(val[1]))) or real(config, train, val, *rest)
+    )
+    config = config_of(photos).model_copy(update={"mode": "extract"})
+    trials = HeadTrials(open_source(config.data), Progress())
+    for share in (0.25, 1.0):
+        trials(config, share)
+    assert [len(labels) for labels, _ in sizes] == [7, 28]
+    np.testing.assert_allclose(np.bincount(sizes[0][0]), [3.5, 3.5], atol=0.5)
+    assert [num for _, num in sizes] == [6, 6]
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_every_tuner_leaves_a_run_that_is_the_best_on_val(photos: Path, tmp_path: Path, tuner: str) -> None:
+    epochs = {"max_epochs": 3} if tuner == "hyperband" else {}
+    result = workflows.search(config_of(photos, search={"tuner": tuner, **epochs}), tmp_path / "R")
+    trials = rows_of(tmp_path / "R" / names.TRIALS)
+    assert len(trials) == result["trials"]
+    assert len(trials) == 6 if tuner != "hyperband" else 1 < len(trials) <= 10
+    whole = [float(line["val_loss"]) for line in trials if line["share"] == "1"]
+    assert result["score"] == pytest.approx(min([*whole, result["baseline"]["val_loss"]]), rel=1e-4)
+    assert result["score"] <= result["baseline"]["val_loss"]
+    assert result["metrics"]["val"]["log_loss"] == pytest.approx(result["score"], abs=1e-5)
+    assert "test" in result["metrics"]
+    assert json.loads((tmp_path / "R" / names.SEARCH).read_text()) == json.loads(json.dumps(result))
+    assert (tmp_path / "R" / names.TRIALS_PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "R" / "tensorboard").rglob("events.*"))
+    again = workflows.evaluate(tmp_path / "R" / names.BEST)["test"]
+    assert again["confusion_matrix"] == result["metrics"]["test"]["confusion_matrix"]
+
+
+def test_trials_share_one_pass_and_never_see_test(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    real = Trunk.__call__
+    monkeypatch.setattr(Trunk, "__call__", lambda self, pixels: seen.append(len(pixels)) or real(self, pixels))
+    scored = []
+    train = workflow.train
+    monkeypatch.setattr(workflow, "train", lambda *args, **options: scored.append(options.get("scored")) or train(*args, **options))
+    workflows.search(config_of(photos), tmp_path / "R")
+    assert sum(seen) == 2 * 40  # the last stage, and all
+    assert scored == [None]  # the winner alone is a training, and it is tested
+
+
+def test_a_better_default_is_trained_and_said(photos: Path, tmp_path: Path) -> None:
+    result = workflows.search(config_of(photos, search={"space": {"train.head_penalty": {"choice": [1e-9]}}}), tmp_path / "R")
+    assert result["settings"] == {}
+    assert result["score"] == result["baseline"]["val_loss"]
+
+
+def test_a_killed_search_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = workflows.search(config_of(photos), tmp_path / "whole")
+    calls = []
+    real = HeadTrials.__call__
+
+    def killed(self: HeadTrials, *given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(self, *given)
+
+    monkeypatch.setattr(HeadTrials, "__call__", killed)
+    with pytest.raises(KeyboardInterrupt):
+        workflows.search(config_of(photos), tmp_path / "R")
+    with pytest.raises(RunFolderError, match="holds another run already"):
+        workflows.search(config_of(photos), tmp_path / "R")
+    assert len(rows_of(tmp_path / "R" / names.TRIALS)) == 2
+    calls.clear()
+    monkeypatch.setattr(HeadTrials, "__call__", lambda self, *given: calls.append(1) or real(self, *given))
+    result = workflows.search(config_of(photos), tmp_path / "R", resume=True)
+    assert len(calls) == 1 + 4  # the default, and the trials that had not ended
+    assert {key: result[key] for key in ("settings", "score", "trials")} == {key: whole[key] for key in ("settings", "score", "trials")}
+    with pytest.raises(RunFolderError, match="this search is finished"):
+        workflows.search(config_of(photos), tmp_path / "R", resume=True)
+
+
+def test_a_study_of_another_space_is_not_used(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "run_trials", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        workflows.search(config_of(photos), tmp_path / "R")
+    names.write_text(tmp_path / "R" / names.CONFIG, to_yaml(config_of(photos, search={"space": RATES})))
+    with pytest.raises(RunFolderError, match=r"holds study-\w+, a study of another space, of other images or of another version"):
+        workflows.search(config_of(photos), tmp_path / "R", resume=True)
+    assert list((tmp_path / "R").glob("study-*"))
+
+
+def finetunings(photos: Path, **search: Any) -> Config:
+    wanted = {"space": RATES, "trial": "finetune", "keep_models": 1, **search}
+    return config_of(photos, search=wanted, train=BRIEF, features={"views": 0})
+
+
+def test_whole_trainings_keep_the_best_models_only(photos: Path, tmp_path: Path) -> None:
+    result = workflows.search(finetunings(photos), tmp_path / "R")
+    folders = sorted(path.name for path in (tmp_path / "R" / "trials").iterdir())
+    assert len(folders) == 4  # three, and the default
+    kept = [folder for folder in folders if (tmp_path / "R" / "trials" / folder / names.MODEL).is_file()]
+    ranked = sorted(rows_of(tmp_path / "R" / names.TRIALS), key=lambda line: float(line["val_loss"]))
+    assert [folder for folder in kept if folder != "default"] == [ranked[0]["trial"]]
+    for folder in folders:
+        metrics = json.loads((tmp_path / "R" / "trials" / folder / names.METRICS).read_text())
+        assert "val" in metrics
+        assert "test" not in metrics
+        assert not (tmp_path / "R" / "trials" / folder / names.PREDICTIONS).exists()
+    assert result["metrics"]["mode"] == "finetune"
+
+
+def test_snapshots_go_where_models_go(tmp_path: Path) -> None:
+    run = names.RunFolder(tmp_path)
+    for trial in ("good", "bad"):
+        folder = tmp_path / "trials" / trial / names.SNAPSHOTS
+        folder.mkdir(parents=True)
+        (folder / "1.weights.h5").touch()
+    found = [Outcome(trial, {}, 1.0, {"val_loss": loss}, None) for trial, loss in (("good", 0.1), ("bad", 0.2))]
+    workflow.keep_best(run, found, "val_loss", 1)
+    assert [path.parent.name for path in tmp_path.glob("trials/*/snapshots")] == ["good"]
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+    real = workflow.train
+
+    def train(config: Config, *given: Any, **options: Any) -> Any:
+        sizes.append(config.train.batch_size)
+        if config.train.batch_size > 4:
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+        return real(config, *given, **options)
+
+    monkeypatch.setattr(workflow, "train", train)
+    config = finetunings(photos, space={"train.weight_decay": {"choice": [0.0]}})
+    trials = workflow.Trials(config, open_source(config.data), names.RunFolder(tmp_path), Progress())
+    assert set(trials("0", {}, 1.0)) == {"val_loss", "val_accuracy"}
+    assert sizes == [8, 4]
+    assert "batch_size: 4" in (tmp_path / "trials" / "0" / names.CONFIG).read_text()
+
+
+def test_trials_that_fail_are_told_and_the_rest_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = workflow.train
+
+    def train(config: Config, *given: Any, **options: Any) -> Any:
+        if config.train.learning_rate == 1e-2:
+            raise TrainingError("finetune epoch 1: loss is nan. Lower train.learning_rate, or set train.clip_norm.")
+        return real(config, *given, **options)
+
+    monkeypatch.setattr(workflow, "train", train)
+    result = workflows.search(finetunings(photos), tmp_path / "R")
+    assert (result["trials"], result["failed"]) == (3, 1)
+    (failed,) = [line for line in rows_of(tmp_path / "R" / names.TRIALS) if line["cause"]]
+    assert failed["cause"].startswith("finetune epoch 1: loss is nan")
+    assert failed["val_loss"] == ""
+
+
+def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, tmp_path: Path) -> None:
+    space = {"train.loss": {"choice": ["cross_entropy", "mse"]}, "train.head_penalty": {"choice": [0.01]}}
+    result = workflows.search(config_of(photos, search={"space": space}), tmp_path / "R")
+    assert (result["trials"], result["failed"]) == (2, 1)
+    causes = [line["cause"] for line in rows_of(tmp_path / "R" / names.TRIALS) if line["cause"]]
+    assert "which does nothing without a linear head" in causes[0]
+
+
+def test_where_every_trial_fails_the_reason_is_told(photos: Path, tmp_path: Path) -> None:
+    space = {"train.loss": {"choice": ["mse"]}, "train.head_penalty": {"choice": [0.01]}}
+    with pytest.raises(UserError, match=r"none of 1 trials came to its end: .*which does nothing without a linear head"):
+        workflows.search(config_of(photos, search={"space": space}), tmp_path / "R")
+
+
+def test_a_wrong_space_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"search\.space: is empty"):
+        workflows.search(config_of(photos, search={"space": {}}), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
+
+
+# --- workers ---------------------------------------------------------------------------------------------------------
+
+
+def ranked(run: Path) -> list[tuple[str, ...]]:
+    """Settings and scores of a search's trials, the best first."""
+    left_out = ("trial", "seconds")
+    lines = sorted(rows_of(run / names.TRIALS), key=lambda line: (float(line["val_loss"]), line["train.head_penalty"]))
+    return [tuple(value for name, value in line.items() if name not in left_out) for line in lines]
+
+
+class Killing(Progress):
+    """Kills the first worker of the team that is started, once a trial has ended."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lines: list[str] = []
+        self._processes: list[Any] = []
+        module = import_module("tl_keras.select.search.local_workers")
+        start = module.start_process
+        monkeypatch.setattr(module, "start_process", lambda *given: self._processes.append(start(*given)) or self._processes[-1])
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+        if text.startswith("trial ") and self._processes[0].poll() is None:
+            os.kill(self._processes[0].pid, signal.SIGKILL)
+            self._processes[0].wait()
+
+
+def test_workers_find_what_one_process_finds_also_where_one_is_killed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(workflows.__file__).parents[2]))
+    space = {"train.head_penalty": {"float": [1e-4, 10.0], "log": True}, "features.stages": {"choice": ["last", "all"]}}
+    config = config_of(photos, search={"space": space, "tuner": "random", "max_trials": 30})
+    alone = workflows.search(config, tmp_path / "alone")
+    progress = Killing(monkeypatch)
+    result = workflows.search(config, tmp_path / "R", workers=2, progress=progress)
+    assert ranked(tmp_path / "R") == ranked(tmp_path / "alone")
+    assert result["score"] == pytest.approx(alone["score"], abs=1e-6)
+    assert {key: result[key] for key in ("settings", "trials", "failed")} == {key: alone[key] for key in ("settings", "trials", "failed")}
+    assert any(line.startswith("worker1 died (signal 9)") for line in progress.lines)
+    ended = [line.split()[1] for line in progress.lines if line.startswith("trial ")]
+    assert sorted(ended) == [f"{number:02d}" for number in range(30)]  # each was told once
+    assert (
+        f"worker2 works for the chief at {'unix:' if HAS_UNIX_SOCKETS else LOCALHOST}"
+        in (tmp_path / "R" / "workers" / "worker2.log").read_text()
+    )
+
+
+def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.executable", "false")
+    with pytest.raises(UserError, match=r"the last worker died \(exit status 1\).*go on with: python -m tl_keras\.run --mode search"):
+        workflows.search(config_of(photos), tmp_path / "R", workers=1)
+    assert workflows.search(config_of(photos), tmp_path / "R", resume=True)["trials"] == 6
+
+
+def as_worker(monkeypatch: pytest.MonkeyPatch, address: Address) -> None:
+    for name, value in Place("far", address).variables().items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = finetunings(photos)
+    space, study = read_space(RATES), import_module("tl_keras.select.search.study_files")
+    with serve(Address(LOCALHOST, 0)) as chief:
+        oracle = study.open_wanted(tmp_path / "study-x", config, space)
+        chief.open(oracle, study_digest(config, space, identified(open_source(config.data), Progress())))
+        as_worker(monkeypatch, chief.address)
+        assert workflows.work(config, tmp_path / "R") == 3
+        ended = [trial.trial_id for trial, _ in chief.ended(1)]
+    assert [path.name for path in (tmp_path / "R").iterdir()] == ["trials"]
+    assert sorted(path.name for path in (tmp_path / "R" / "trials").iterdir()) == sorted(ended)
+    assert len(list((tmp_path / "R" / "trials").glob(f"*/{names.MODEL}"))) == 1  # the best of this worker
+
+
+def test_a_worker_takes_no_foreign_folder_and_no_ranking(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_worker(monkeypatch, Address(LOCALHOST, 9, "0123456789abcdef"))
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(RunFolderError, match=r"holds config.yaml, which is no worker's. Add --resume where it is the chief's"):
+        workflows.work(config_of(photos), tmp_path)
+    with pytest.raises(ConfigError, match=r"model.backbone: got 'auto', which is the chief's to rank"):
+        workflows.work(config_of(photos, model={"backbone": "auto"}), tmp_path / "R")
+    with pytest.raises(ConfigError, match="KERASTUNER_TUNER_ID: 'far' is a worker's name"):
+        workflows.search(config_of(photos), tmp_path / "R")
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="a worker needs KERASTUNER_TUNER_ID"):
+        workflows.work(config_of(photos), tmp_path / "R")
+
+
+def test_the_digest_knows_images_and_settings_and_not_where_they_lie(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+    def digest(folder: Path, **sections: Any) -> str:
+        config = config_of(folder, **sections)
+        return study_digest(config, read_space(config.search.space or {}), identified(open_source(config.data), Progress()))
+
+    one, other = (photo_folder(classes=("cat", "dog"), per_class=2) for _ in range(2))
+    assert one != other
+    first = digest(one)
+    assert digest(other) == first
+    assert digest(one, runtime={"threads": 2}, features={"max_gb": 1}, search={"max_trials": 3, "max_minutes": 1}) == first
+    for number in range(2):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "own.keras").touch()
+    assert len({digest(one, model={"backbone": str(tmp_path / str(number) / "own.keras")}) for number in range(2)}) == 1
+    changed: list[dict[str, Any]] = [
+        {"search": {"space": RATES}},
+        {"search": {"tuner": "random"}},
+        {"train": {"head_penalty": 0.5}},
+        {"runtime": {"seed": 1}},
+        {"model": {"backbone": "mobilenet_v2"}},
+        {"data": {"split_seed": 1}},
+    ]
+    more = photo_folder(classes=("cat", "dog"), per_class=3)
+    renamed = photo_folder(classes=("cat", "eel"), per_class=2)
+    replaced = photo_folder(classes=("cat", "dog"), per_class=2, size=(40, 49))
+    others = {digest(folder) for folder in (more, renamed, replaced)}
+    assert len({first, *others, *(digest(one, **each) for each in changed)}) == 4 + len(changed)
+
+
+def test_a_training_is_taken_over_only_where_it_was_of_these_settings(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = finetunings(photos)
+    trials = workflow.Trials(config, open_source(config.data), names.RunFolder(tmp_path), Progress())
+    first = trials("0", {"train.learning_rate": 1e-3}, 1.0)
+    trained = []
+    real = workflow.train
+    monkeypatch.setattr(workflow, "train", lambda *given, **options: trained.append(1) or real(*given, **options))
+    assert trials("0", {"train.learning_rate": 1e-3}, 1.0) == first
+    assert trained == []
+    trials("0", {"train.learning_rate": 1e-2}, 1.0)  # on such easy images both may keep the head, with one score
+    assert trained == [1]
+
+
+def test_trials_at_work_keep_their_checkpoints(tmp_path: Path) -> None:
+    study = import_module("tl_keras.select.search.study_files")
+    module = import_module("tl_keras.select.search.oracles")
+    for name in ("default", "0", "1", "2"):
+        (tmp_path / "trials" / name / names.CHECKPOINTS).mkdir(parents=True)
+        (tmp_path / "trials" / name / names.MODEL).touch()
+    found = [module.Outcome(name, {}, 1.0, {"val_loss": float(name)}, None) for name in ("0", "1")]
+    study.keep_best(names.RunFolder(tmp_path), found, "val_loss", 1)
+    assert [path.parent.name for path in sorted(tmp_path.glob(f"trials/*/{names.CHECKPOINTS}"))] == ["2"]
+    assert [path.parent.name for path in sorted(tmp_path.glob(f"trials/*/{names.MODEL}"))] == ["0", "2"]

@@ -1,0 +1,98 @@
+"""What a finished run leaves, and a run read back."""
+
+import csv
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from tl_keras import run_folder as names
+from tl_keras import workflows
+from tl_keras.config import Config
+from tl_keras.errors import DataError, RunFolderError
+from tl_keras.models.saved import read_classes, save_classifier
+from tl_keras.trained_run import open_run
+from tl_keras.workflows import train
+
+Run = tuple[Path, Path]
+
+
+def test_a_finished_run_has_what_people_look_for_and_no_checkpoints(trained: Run) -> None:
+    run, _ = trained
+    found = {path.name for path in run.iterdir()} - {"evaluations", "export"}
+    assert found == {
+        "config.yaml", "environment.json", "splits.csv", "history.csv", "model.keras", "classes.txt", "metrics.json", "predictions.csv",
+        "confusion.png",
+    }  # fmt: skip
+    assert (run / "classes.txt").read_text() == "ant\nbee\nwasp\n"
+    assert read_classes(run / "model.keras") == ("ant", "bee", "wasp")
+    with (run / "history.csv").open(newline="") as file:
+        assert [line["phase"] for line in csv.DictReader(file)] == ["head"]
+
+
+def test_classes_come_from_the_model_where_it_has_them(trained: Run, tmp_path: Path) -> None:
+    run = shutil.copytree(trained[0], tmp_path / "R")
+    before, model = open_run(run), keras.models.load_model(run / names.MODEL)
+    save_classifier(run / names.MODEL, model, ("wasp", "ant", "bee"))
+    after = open_run(run)
+    assert after.index.classes == ("wasp", "ant", "bee")
+    assert [after.index.classes[label] for label in after.index.labels] == [before.index.classes[label] for label in before.index.labels]
+    save_classifier(run / names.MODEL, model, ("ant", "bee", "moth"))
+    with pytest.raises(RunFolderError, match=r"splits\.csv has a class 'wasp', which model\.keras does not know \(ant, bee, moth\)"):
+        open_run(run)
+    model.save(run / names.MODEL)  # by Keras: the names are gone
+    assert open_run(run).index.classes == ("ant", "bee", "wasp")
+    assert "classes.json" not in zipfile.ZipFile(run / names.MODEL).namelist()
+
+
+def interrupted(run: Path, copy: Path, source: Path) -> Path:
+    """A copy of a run as if it had been interrupted before its end, with images of its own."""
+    shutil.copytree(run, copy)
+    (copy / names.METRICS).unlink()
+    config = (copy / names.CONFIG).read_text()
+    before = open_run(run).config.data.source
+    (copy / names.CONFIG).write_text(config.replace(before, str(source)))
+    return copy
+
+
+def test_a_run_goes_on_with_its_images_where_they_lie_now(trained: Run, tmp_path: Path) -> None:
+    run = interrupted(trained[0], tmp_path / "R", tmp_path / "photos")
+    with pytest.raises(DataError, match=f"R: its images lay in {tmp_path}/photos, which is gone. Say with --data where they lie now."):
+        train(Config(mode="extract"), run, resume=True)
+    found = train(Config(mode="extract"), run, resume=True, source=str(shutil.copytree(trained[1], tmp_path / "moved")))
+    assert found["test"] == json.loads((trained[0] / names.METRICS).read_text())["test"]
+    assert open_run(run).config.data.source == str(tmp_path / "moved")
+    assert workflows.evaluate(run)["data"]["own_test"] == 6
+
+
+def test_a_run_does_not_go_on_with_images_that_were_replaced(trained: Run, tmp_path: Path) -> None:
+    photos = shutil.copytree(trained[1], tmp_path / "photos")
+    run = interrupted(trained[0], tmp_path / "R", photos)
+    shutil.copy(photos / "ant" / "000.png", photos / "wasp" / "000.png")
+    with pytest.raises(DataError, match=r"photos: of 30 images of this run, 1 is not what the run knows; the first is wasp/000\.png\."):
+        train(Config(mode="extract"), run, resume=True)
+    assert (run / names.MODEL).is_file()
+
+
+def test_a_run_without_content_goes_on_and_says_how_its_images_are_known(trained: Run, tmp_path: Path, heard: Any) -> None:
+    run = interrupted(trained[0], tmp_path / "R", trained[1])
+    lines = [line.rsplit(",", 1)[0] for line in (run / names.SPLITS).read_text().splitlines()]
+    (run / names.SPLITS).write_text("\n".join(lines) + "\n")
+    train(Config(mode="extract"), run, resume=True, progress=heard)
+    assert "this run is of a version that did not record the content of images: they are known by their paths alone" in heard.lines
+    assert open_run(run).index.ids is not None  # from now on they are
+
+
+def test_parity_images_of_an_export_are_the_runs_own(trained: Run, tmp_path: Path) -> None:
+    moved = shutil.copytree(trained[1], tmp_path / "moved")
+    run = open_run(trained[0])
+    files = run.files_there("test", moved)
+    assert len(files) == 6
+    shutil.copy(files[1], files[0])
+    files[2].unlink()
+    np.testing.assert_array_equal(run.files_there("test", moved), [files[1], *files[3:]])

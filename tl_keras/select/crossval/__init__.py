@@ -1,0 +1,1 @@
+"""Cross-validation: how folds are cut and heads solved on stored features."""

@@ -1,0 +1,128 @@
+"""Cross-validation of a linear head on stored features: one pass over the images serves every fold.
+
+Each fold standardises, selects and solves on its own images only, so that what is held out has no part in it. Folds of
+whole trainings are runs of their own, which a workflow starts; both end as `Answer`s.
+"""
+
+from collections.abc import Container
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.config import Config
+from tl_keras.data import dataset
+from tl_keras.data.sources import Index
+from tl_keras.data.splits import UNUSED
+from tl_keras.evaluation.intervals import corrected
+from tl_keras.evaluation.metrics import classification_metrics, softmax
+from tl_keras.progress import Progress
+from tl_keras.select.crossval.folds import Fold, groups_of, make_folds
+from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
+from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.head import solve
+from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.transfer.probe import Standardiser
+from tl_keras.transfer.task import POOLED, num_views
+
+FIGURES = ("accuracy", "macro_f1", "log_loss")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the training on a fold says of the images held out: probabilities float64 (len(fold.held_out), k)."""
+
+    fold: Fold
+    probabilities: NDArray[np.float64]
+
+
+def outside_test(config: Config, index: Index, bad: Container[int]) -> NDArray[np.int64]:
+    """Positions of the images of train and val, int64 (n,); those of test are left for the one test."""
+    split = dataset.cut(index, config.data, bad)
+    return np.flatnonzero((split != "test") & (split != UNUSED))
+
+
+def taken(index: Index, rows: NDArray[np.int64]) -> Index:
+    """Some images of an index, as an index that says nothing of splits."""
+    ids = None if index.ids is None else index.ids[rows]
+    return replace(index, paths=tuple(index.paths[row] for row in rows), labels=index.labels[rows], given=None, ids=ids)
+
+
+def cut_folds(config: Config, index: Index) -> list[Fold]:
+    """Cut the images of an index into the folds of a configuration."""
+    wanted = config.crossval
+    groups = None if wanted.group_pattern is None else groups_of(index.paths, wanted.group_pattern)
+    return make_folds(
+        index.labels,
+        groups,
+        num_folds=wanted.folds,
+        num_repeats=wanted.repeats,
+        val_fraction=config.data.val_fraction,
+        seed=config.data.split_seed,
+    )
+
+
+def compute_features(config: Config, index: Index, progress: Progress) -> tuple[BackboneFeatures, NDArray[np.int64]]:
+    """Compute the features of every image of an index, and further views of those outside test.
+
+    Test's are computed too, for which files decode decides the cut; nobody reads them here.
+
+    Returns:
+        The features, and the positions of the images outside test, int64 (n,).
+
+    Raises:
+        UserError: from the data, the backbone or the store.
+    """
+    opened = open_features(config, index, progress)
+    bad = opened.frozen.pixels.bad
+    while True:
+        num_bad = len(bad)
+        rows = outside_test(opened.config, index, bad)
+        opened.compute([np.arange(len(index.paths)), *[rows] * num_views(opened.config)], progress)
+        if len(bad) == num_bad:
+            return opened, rows
+
+
+def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArray[np.int64], fold: Fold) -> Answer:
+    """Solve the head of a configuration on one fold.
+
+    Args:
+        index: the images that the folds were cut from.
+        rows: where their features are, int64 (n,).
+    """
+    views = num_views(config)
+    train = frozen.stored(POOLED, rows[fold.train], views), np.tile(index.labels[fold.train], 1 + views)
+    val = frozen.stored(POOLED, rows[fold.val]), index.labels[fold.val]
+    weights = class_weight_vector(config.train.class_weights, index.labels[fold.train], index.classes)
+    standardise = Standardiser.fit(train[0])
+    probe, _ = solve(config, train, val, standardise, weights, Progress())
+    features = frozen.stored(POOLED, rows[fold.held_out])[:]
+    return Answer(fold, softmax(standardise(features) @ probe.kernel + probe.bias))
+
+
+def figures_of(answer: Answer, index: Index) -> dict[str, Any]:
+    """The figures of one fold, by name; see `evaluation.metrics`."""
+    found = classification_metrics(answer.probabilities, index.labels[answer.fold.held_out], index.classes)
+    return {name: found[name] for name in FIGURES}
+
+
+def summary(answers: list[Answer], index: Index) -> dict[str, Any]:
+    """Over all folds and repeats: each figure's mean, standard deviation and corrected 95 % interval of the mean."""
+    folds = [figures_of(answer, index) for answer in answers]
+    ratio = held_out_ratio(answers)
+    return {
+        name: {
+            "mean": float(np.mean(values)),
+            "deviation": float(np.std(values, ddof=1)),
+            "ci95": list(corrected(values, ratio)),
+        }
+        for name in FIGURES
+        for values in [[fold[name] for fold in folds]]
+    }
+
+
+def held_out_ratio(answers: list[Answer]) -> float:
+    """Images held out per image that took part in training, over all folds; those that chose count as training."""
+    held_out = sum(len(answer.fold.held_out) for answer in answers)
+    return held_out / sum(len(answer.fold.train) + len(answer.fold.val) for answer in answers)

@@ -1,0 +1,153 @@
+"""What an ensemble is: the answers of single classifiers, those of all together, and how the two compare."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.config import Config
+from tl_keras.data.dataset import ImageData
+from tl_keras.evaluation.intervals import corrected, paired
+from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.models import combined
+from tl_keras.models.combined import Rule
+from tl_keras.select.ensemble import rules as combining
+from tl_keras.select.ensemble.rules import Probabilities, fit_mixture, fit_stacker
+
+FIGURES = ("accuracy", "accuracy_ci95", "macro_f1", "log_loss")
+SPLITS = ("val", "test")  # those that an ensemble is asked about
+
+Numbers = Callable[[Probabilities], Probabilities]  # a rule on arrays, (m, n, k) -> (n, k); a `Rule` is the same as layers
+
+RULES: dict[str, tuple[Numbers, Rule]] = {
+    "average": (combining.average, combined.average),
+    "vote": (combining.vote, combined.vote),
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What is said of some images: labels int32 (n,), by each single classifier (m, n, k), and by all together (n, k)."""
+
+    labels: NDArray[np.int32]
+    singles: Probabilities
+    together: Probabilities
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Answers by heads and a meta-learner that were not fitted on the image; `parts` are the rows, int64, answered together, in all each.
+
+    What is left of a part in the meta-learner that answers it: the other parts' answers came from heads that know it, and a linear
+    one's penalty is the best over all parts.
+    """
+
+    answers: Answers
+    parts: list[NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What was combined, and what it says.
+
+    Attributes:
+        config: without open settings, as the run folder keeps it.
+        data: the images; of runs, those of val and test alone.
+        names: of the single classifiers that it is compared with.
+        val: answers to val.
+        test: answers to test.
+        model: from pixels to logits; None where a part is no Keras model.
+        out_of_fold: where a meta-learner was fitted, which has seen the labels of val.
+        notes: what else is to be reported.
+    """
+
+    config: Config
+    data: ImageData
+    names: list[str]
+    val: Answers
+    test: Answers
+    model: keras.Model | None
+    out_of_fold: OutOfFold | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def judged(self) -> tuple[str, Answers]:
+        """What the single classifiers are compared by, and its name: never test."""
+        return ("val", self.val) if self.out_of_fold is None else ("out_of_fold", self.out_of_fold.answers)
+
+
+@dataclass(frozen=True)
+class Meta:
+    """A fitted meta-learner: as numbers, as layers, its answers (n, k) to each part when fitted on the others, what to report."""
+
+    numbers: Numbers
+    rule: Rule
+    answers: Probabilities
+    notes: dict[str, Any]
+
+
+def fit_meta(
+    config: Config,
+    singles: Probabilities,
+    labels: NDArray[np.int32],
+    parts: Sequence[NDArray[np.int64]],
+    class_weights: NDArray[np.float32],
+    names: Sequence[str],
+) -> Meta:
+    """Fit the meta-learner `ensemble.meta`; see `combining.fit_stacker` for the arguments."""
+    if config.ensemble.meta == "mixture":
+        mixture, answers = fit_mixture(singles, labels, parts, class_weights)
+        weights = dict(zip(names, mixture.weights.tolist(), strict=True))
+        return Meta(mixture, combined.weighted(mixture.weights), answers, {"weights": weights})
+    stacker, answers = fit_stacker(singles, labels, parts, class_weights)
+    return Meta(stacker, combined.stacked(stacker.kernel, stacker.bias), answers, {"penalty": stacker.penalty})
+
+
+def compare(found: Ensemble) -> dict[str, Any]:
+    """The figures of the single classifiers and of all together, and the difference to the single one that val puts first.
+
+    Returns:
+        `judged_on`, `singles`, `together`, `best_single` (the lowest log loss there), and `difference`: of accuracy on test, with
+        its 95 % interval from the images that only one of the two gets right; out of fold, if there are folds, over those.
+    """
+    where, judged = found.judged
+    classes = found.data.classes
+    singles: list[dict[str, Any]] = [
+        {"name": name, where: _figures(one, judged.labels, classes), "test": _figures(on_test, found.test.labels, classes)}
+        for name, one, on_test in zip(found.names, judged.singles, found.test.singles, strict=True)
+    ]
+    best = min(range(len(singles)), key=lambda place: float(singles[place][where]["log_loss"]))
+    mine, other = _right(found.test.together, found.test.labels), _right(found.test.singles[best], found.test.labels)
+    difference = {"test": {"mean": float(mine.mean() - other.mean()), "ci95": list(paired(mine, other))}}
+    if found.out_of_fold is not None:
+        difference["out_of_fold"] = _over_folds(found.out_of_fold, best)
+    return {
+        "judged_on": where,
+        "singles": singles,
+        "together": {
+            where: _figures(judged.together, judged.labels, classes),
+            "test": _figures(found.test.together, found.test.labels, classes),
+        },
+        "best_single": found.names[best],
+        "difference": difference,
+    }
+
+
+def _figures(probabilities: Probabilities, labels: NDArray[np.int32], classes: Sequence[str]) -> dict[str, Any]:
+    figures = classification_metrics(probabilities, labels, classes)
+    return {name: figures[name] for name in FIGURES}
+
+
+def _right(probabilities: Probabilities, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
+    return probabilities.argmax(axis=1) == labels
+
+
+def _over_folds(found: OutOfFold, best: int) -> dict[str, Any]:
+    answers, parts = found.answers, found.parts
+    gain = _right(answers.together, answers.labels).astype(float) - _right(answers.singles[best], answers.labels)
+    by_fold = [float(gain[part].mean()) for part in parts]
+    ratio = 1 / (len(parts) - 1)
+    return {"mean": float(np.mean(by_fold)), "ci95": list(corrected(by_fold, ratio))}

@@ -1,0 +1,122 @@
+"""Ensembles of heads on stored features of frozen backbones, one way of combining a row of `FROM_BACKBONES`."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from tl_keras.config import Config
+from tl_keras.data.sources import Index
+from tl_keras.errors import ConfigError
+from tl_keras.models import combined
+from tl_keras.models.combined import Rule, bagged_model
+from tl_keras.progress import Progress
+from tl_keras.select.ensemble.comparison import RULES, SPLITS, Answers, Ensemble, Numbers, OutOfFold, fit_meta
+from tl_keras.select.ensemble.heads import Boosted, Frozen, Head, answer_out_of_fold, bag_heads, open_members, solve_head
+from tl_keras.select.ensemble.rules import Probabilities
+from tl_keras.select.ranking.rank import candidates
+from tl_keras.transfer.head import solves_exactly
+
+
+def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
+    """Combine heads on the stored features of the backbones of `ensemble.members`.
+
+    Raises:
+        ConfigError: too few backbones, or a method or head that is not made of solved linear heads.
+        UserError: from the data, a backbone or the store.
+    """
+    method = config.ensemble.method
+    if method not in FROM_BACKBONES:
+        raise ConfigError(
+            f"ensemble.method: got '{method}', which averages the weights of runs, and {config.ensemble.members[0]} is no folder of a run. "
+            "Give folders of runs."
+        )
+    if not solves_exactly(config):
+        raise ConfigError("--mode ensemble: solves linear heads on backbones. Take model.hidden and train.loss away, or combine runs.")
+    backbones = candidates(config.ensemble.members)
+    if len(backbones) < 2 and method in NEED_TWO:
+        raise ConfigError(f"ensemble.members: got {backbones[0]} alone, and '{method}' needs two. Add a backbone, or take 'bagging'.")
+    return FROM_BACKBONES[method](config, open_members(config, backbones, index, progress), progress)
+
+
+def by_rule(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
+    """The mean probability of the heads that `extract` would train, or their vote."""
+    return _combined(config, members, *RULES[config.ensemble.method])
+
+
+def stacked(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
+    """A meta-learner on the same heads, which learns from what they say of folds that they have not seen."""
+    found = answer_out_of_fold(members, config, progress)
+    parts = [fold.held_out for fold in found.folds]
+    names = [member.name for member in members]
+    meta = fit_meta(config, found.probabilities, found.labels, parts, members[0].class_weights, names)
+    out_of_fold = OutOfFold(Answers(found.labels, found.probabilities, meta.answers), parts)
+    return _combined(config, members, meta.numbers, meta.rule, out_of_fold=out_of_fold, notes=meta.notes)
+
+
+def bagged(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
+    """The mean probability of heads on resamples of train; the singles are the heads on all of it."""
+    bags = []
+    with progress.bar("resamples", len(members)) as advance:
+        for member in members:
+            bags.append(bag_heads(member, config.ensemble.resamples, config.runtime.seed))
+            advance(1)
+    together = {}
+    for split in SPLITS:
+        features = [member.features(split) for member in members]
+        together[split] = np.mean([head(each) for each, bag in zip(features, bags, strict=True) for head in bag], axis=0)
+    model = _model(members, bags, combined.average)
+    return _assembled(config, members, _singles(members, [solve_head(member) for member in members]), together, model)
+
+
+def boosted(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
+    """Boosted trees on the features of all backbones side by side; the singles are linear heads."""
+    progress.line(f"boosting trees on {sum(member.features('val').shape[1] for member in members):,} features")
+    trees = Boosted(members, config.ensemble.rounds, config.runtime.seed)
+    notes = {"rounds": trees.rounds, "images": trees.num_train, "not_keras": "gradient-boosted trees of scikit-learn"}
+    singles = _singles(members, [solve_head(member) for member in members])
+    return _assembled(config, members, singles, {split: trees(split) for split in SPLITS}, None, notes=notes)
+
+
+def _combined(config: Config, members: Sequence[Frozen], numbers: Numbers, rule: Rule, **more: Any) -> Ensemble:
+    heads = [solve_head(member) for member in members]
+    singles = _singles(members, heads)
+    together = {split: numbers(singles[split]) for split in SPLITS}
+    return _assembled(config, members, singles, together, _model(members, [[head] for head in heads], rule), **more)
+
+
+def _singles(members: Sequence[Frozen], heads: Sequence[Head]) -> dict[str, Probabilities]:
+    """What each head says of val and of test: (m, n, k)."""
+    pairs = list(zip(members, heads, strict=True))
+    return {split: np.stack([head(member.features(split)) for member, head in pairs]) for split in SPLITS}
+
+
+def _model(members: Sequence[Frozen], heads: Sequence[Sequence[Head]], rule: Rule) -> keras.Model:
+    trunks = [member.opened.classifier.trunk for member in members]
+    return bagged_model(trunks, [[(head.kernel, head.bias) for head in own] for own in heads], rule)
+
+
+def _assembled(
+    config: Config,
+    members: Sequence[Frozen],
+    singles: dict[str, Probabilities],
+    together: dict[str, Probabilities],
+    model: keras.Model | None,
+    **more: Any,
+) -> Ensemble:
+    data, first = members[0].data, members[0].config
+    wanted = config.ensemble.model_copy(update={"members": tuple(member.config.model.backbone for member in members)})
+    kept = first.model_copy(update={"mode": "ensemble", "ensemble": wanted})
+    val, test = (Answers(data.labels(split), singles[split], together[split]) for split in SPLITS)
+    return Ensemble(kept, data, [member.name for member in members], val, test, model, **more)
+
+
+FROM_BACKBONES: dict[str, Callable[[Config, Sequence[Frozen], Progress], Ensemble]] = {
+    "average": by_rule,
+    "vote": by_rule,
+    "stack": stacked,
+    "bagging": bagged,
+    "boosting": boosted,
+}
+NEED_TWO = ("average", "vote", "stack")

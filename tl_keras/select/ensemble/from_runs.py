@@ -1,0 +1,290 @@
+"""Ensembles of runs on the same images: their models combined, or one model with an average of their weights.
+
+A run that is given alone is taken apart into the snapshots that it kept.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from operator import attrgetter
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tl_keras import run_folder as names
+from tl_keras.config import Config, fields
+from tl_keras.data import dataset
+from tl_keras.data.dataset import ImageData
+from tl_keras.data.pipeline import row_batches
+from tl_keras.errors import ConfigError, DataError, RunFolderError
+from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.evaluation.scoring import inference, score_pixels
+from tl_keras.models.combined import Rule, combined_model, side_by_side
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.select.crossval.folds import groups_of
+from tl_keras.select.ensemble.comparison import RULES, SPLITS, Answers, Ensemble, Numbers, OutOfFold, fit_meta
+from tl_keras.select.ensemble.heads import distinct
+from tl_keras.select.ensemble.rules import Probabilities
+from tl_keras.select.ensemble.soup import Arrays, Score, Weights, greedy_soup
+from tl_keras.trained_run import Trained, data_root, open_run
+from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.transfer.prepare import absolute
+from tl_keras.transfer.snapshots import snapshots_of
+
+DECODED_AT_ONCE = 256  # images in memory where bad ones are looked for
+SETTLED = ("data", "model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Classifiers on the same images.
+
+    Attributes:
+        config: what the ensemble's run folder keeps.
+        data: their images and splits.
+        names: of the classifiers.
+        models: each float32 pixels (b, h, w, 3) -> logits (b, k).
+        singles: what each says of 'val' and of 'test', (m, n, k).
+    """
+
+    config: Config
+    data: ImageData
+    names: list[str]
+    models: list[keras.Model]
+    singles: dict[str, Probabilities]
+
+
+def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progress: Progress) -> Ensemble:
+    """Combine the models of runs.
+
+    Args:
+        run: the ensemble's own folder, to which splits.csv is copied.
+
+    Raises:
+        ConfigError: too few runs, settings that runs have settled, or a method that makes its members itself.
+        RunFolderError: a folder without a model, or runs of other images, splits, classes or sizes.
+    """
+    method = config.ensemble.method
+    if method not in FROM_RUNS:
+        raise ConfigError(f"ensemble.method: got '{method}', which trains heads on backbones. Give names of backbones, not runs.")
+    trained = [open_run(folder.path) for folder in folders]
+    require_settled(config, trained[0])
+    for other in trained[1:]:
+        require_same(trained[0], other, moved=given_source(config) is not None)
+    members = snapshots(trained[0]) if len(trained) == 1 else [(each.run.path.resolve().name, each.model) for each in trained]
+    runs = open_runs(config, trained, members, progress)
+    names.write_whole(run / names.SPLITS, lambda file: shutil.copyfile(trained[0].run / names.SPLITS, file))
+    return FROM_RUNS[method](runs, progress)
+
+
+def require_settled(config: Config, first: Trained) -> None:
+    """Raise ConfigError where a setting is given that the runs have settled, unless as the first did: an ensemble's own file has it so."""
+    allowed = Config(mode="ensemble"), first.config
+    for path in fields():
+        got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED and path != "data.source"
+        if idle and got not in [attrgetter(path)(each) for each in allowed]:
+            raise ConfigError(f"{path}: got {got!r}, which does nothing for an ensemble of runs: they have settled it. Remove it.")
+
+
+def given_source(config: Config) -> str | None:
+    """Where the images of the runs are said to lie now; None where nothing is said."""
+    source = config.data.source
+    return None if source == type(config.data)().source else absolute(source)
+
+
+def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
+    """The models that a run came to at the end of each cycle of its rate.
+
+    Raises:
+        ConfigError: it kept no two.
+        RunFolderError: one is gone, or cannot be read.
+    """
+    files = snapshots_of(trained.run)
+    if len(files) < 2:
+        raise ConfigError(
+            f"ensemble.members: got {trained.run.path} alone, which kept no snapshots. Give two runs, or train one with "
+            "--set train.schedule=cosine_restarts."
+        )
+    found = []
+    for number, file in enumerate(files, start=1):
+        model = open_run(trained.run.path).model
+        with names.reading(file, "a whole file of this run's weights", "Restore it, or train again."):
+            model.load_weights(file)
+        found.append((f"snapshot{number}", model))
+    return found
+
+
+def require_same(first: Trained, other: Trained, *, moved: bool) -> None:
+    """Raise RunFolderError where two runs cannot be combined, or not compared: one's test images may be another's train.
+
+    Args:
+        moved: whether it is said where the images of all lie, which then need not be where each run had them.
+    """
+    mine, theirs = ((each.index.classes, each.index.paths, each.split.tolist()) for each in (first, other))
+    ids, other_ids = first.index.ids, other.index.ids
+    by_content = ids is not None and other_ids is not None
+    if mine != theirs or (ids is not None and other_ids is not None and not np.array_equal(ids, other_ids)):
+        raise RunFolderError(
+            f"{other.run.path}: was trained on other images, classes or splits than {first.run.path}; one could have learned what the "
+            "other is tested on. Train both on the same --data with the same settings in data."
+        )
+    source, other_source = (each.config.data.source for each in (first, other))
+    if not (moved or by_content) and source != other_source:
+        raise RunFolderError(
+            f"{other.run.path}: learned from images in {other_source}, and {first.run.path} from those in {source}; files of the same "
+            "names may be other images. If they are the same, say with --data where they lie."
+        )
+    require_depth(first, other)
+    sizes = ((each.image_size, each.config.data.resize) for each in (first, other))
+    (size, resize), (other_size, other_resize) = sizes
+    if (size, resize) != (other_size, other_resize):
+        told = ["x".join(map(str, one)) + f" by {how}" for one, how in ((other_size, other_resize), (size, resize))]
+        raise RunFolderError(
+            f"{other.run.path}: takes images of {told[0]}, and {first.run.path} of {told[1]}; one model takes one. "
+            "Train both with the same data.image_size and data.resize."
+        )
+
+
+def require_depth(first: Trained, other: Trained) -> None:
+    """Raise RunFolderError where two runs see the greys of 16-bit files differently."""
+    depth, other_depth = (each.config.data.bit_depth for each in (first, other))
+    if depth != other_depth:
+        raise RunFolderError(
+            f"{other.run.path}: sees 16-bit greys with data.bit_depth={other_depth}, and {first.run.path} with {depth}; one model sees "
+            "them in one way. Train both with the same."
+        )
+
+
+def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tuple[str, keras.Model]], progress: Progress) -> Runs:
+    """Run all models over val and test at once, so that each image is decoded once.
+
+    Args:
+        members: names and models, which take the same images.
+
+    Raises:
+        DataError: an image is gone, or does not decode any more.
+    """
+    first = trained[0]
+    source = given_source(config)
+    settings = first.config.data if source is None else first.config.data.model_copy(update={"source": source})
+    about = first.config.model_copy(update={"data": settings})
+    index = replace(first.index, root=data_root(first.config, first.run, source))
+    rows = np.flatnonzero(np.isin(first.split, SPLITS))
+    dataset.require_unchanged(index, rows, dataset.identify(index, rows, progress), "images that the runs were measured on")
+    if source is not None:
+        progress.line(f"the runs' own images of val and test are read from {source}")
+    data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
+    models = [model for _, model in members]
+    everything = combined_model(models, side_by_side)
+    singles = {}
+    for split in SPLITS:
+        rows = data.rows(split)
+        with progress.bar(f"evaluate {split}", len(rows)) as advance, bad_images_named(data, rows):
+            singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance), 1, 0)
+    wanted = config.ensemble.model_copy(update={"members": tuple(str(each.run.path.resolve()) for each in trained)})
+    kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
+    return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles)
+
+
+@contextmanager
+def bad_images_named(data: ImageData, rows: NDArray[np.int64]) -> Iterator[None]:
+    """Let what fails inside for an image that cannot be read end with its name."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        for part in row_batches(rows, DECODED_AT_ONCE):
+            data.pixels.read_good(part)
+        if bad := data.pixels.bad:
+            more = f" ({len(bad) - 1} more)" if len(bad) > 1 else ""
+            raise DataError(f"{bad[min(bad)]}{more}. The runs were measured on it: restore it.") from error
+        raise
+
+
+def by_rule(runs: Runs, progress: Progress) -> Ensemble:
+    """The mean probability of the models, or their vote."""
+    numbers, rule = RULES[runs.config.ensemble.method]
+    return _combined(runs, numbers, rule)
+
+
+def stacked(runs: Runs, progress: Progress) -> Ensemble:
+    """A meta-learner on the models, which learns from what they say of val; they have chosen by it, but not learned from it."""
+    labels, wanted = runs.data.labels("val"), runs.config
+    pattern, paths = wanted.crossval.group_pattern, [runs.data.index.paths[row] for row in runs.data.rows("val")]
+    groups = None if pattern is None else groups_of(paths, pattern)
+    parts = parts_of(labels, groups, wanted.crossval.folds, wanted.data.split_seed)
+    weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
+    meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names)
+    found = _combined(runs, meta.numbers, meta.rule)
+    out_of_fold = OutOfFold(Answers(labels, runs.singles["val"], meta.answers), parts)
+    return replace(found, out_of_fold=out_of_fold, notes={"learned_from": "val", **meta.notes})
+
+
+def souped(runs: Runs, progress: Progress) -> Ensemble:
+    """One network with the average of those members' weights that val does not suffer from."""
+    data, model = runs.data, runs.models[0]
+    labels, call, own = data.labels("val"), inference(model), weights_of(model)
+    members = dict(zip(runs.names, runs.models, strict=True))
+
+    def load(name: str) -> Weights:
+        return own if members[name] is model else weights_of(members[name])  # the first is what averages are tried in
+
+    def answer(split: str) -> Probabilities:
+        rows = data.rows(split)
+        with progress.bar(f"evaluate {split}", len(rows)) as advance:
+            return score_pixels(model, data, rows, runs.config.train.batch_size, advance, call)
+
+    def score(weights: Arrays) -> Score:
+        model.set_weights(weights)
+        return score_of(answer("val"), labels, data.classes)
+
+    singles = {name: score_of(one, labels, data.classes) for name, one in zip(runs.names, runs.singles["val"], strict=True)}
+    soup = greedy_soup(singles, load, score)
+    for step in soup.steps:
+        fate = "stays in" if step.kept else "is left out"
+        progress.line(f"soup: {step.member} {fate}; with it, val has accuracy {step.score.accuracy:.4f} and log loss {step.score.loss:.4f}")
+    model.set_weights(soup.weights.arrays)
+    val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in SPLITS)
+    return Ensemble(runs.config, data, runs.names, val, test, model, notes={"in_soup": list(soup.members)})
+
+
+def weights_of(model: keras.Model) -> Weights:
+    """A copy of a model's weights. Their names leave out the layers', which Keras numbers by what was built before."""
+    return Weights(tuple(weight.name for weight in model.weights), [np.array(weight) for weight in model.weights])
+
+
+def score_of(probabilities: Probabilities, labels: NDArray[np.int32], classes: Sequence[str]) -> Score:
+    """Accuracy and log loss of probabilities (n, k)."""
+    figures = classification_metrics(probabilities, labels, classes)
+    return Score(figures["accuracy"], figures["log_loss"])
+
+
+def parts_of(labels: NDArray[np.int32], groups: NDArray[np.int64] | None, num: int, seed: int) -> list[NDArray[np.int64]]:
+    """Cut images into parts: `num`, or as many as the rarest class has images, or as there are groups.
+
+    Args:
+        groups: int64 (n,), images of one group stay together; None where each is a group of its own, and each class in every part.
+
+    Raises:
+        DataError: a class has one image, or there is one group.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    num = min(num, int(np.bincount(labels).min()))
+    if num < 2:
+        raise DataError("ensemble.method: 'stack' learns from val, where each class needs two images, and one has one. Take 'average'.")
+    if groups is not None and (num := min(num, len(np.unique(groups)))) < 2:
+        raise DataError("crossval.group_pattern: finds one group in val, and 'stack' needs two. Narrow it, or take 'average'.")
+    cutter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(num, shuffle=True, random_state=seed)
+    return [part for _, part in cutter.split(labels, labels, groups)]
+
+
+def _combined(runs: Runs, numbers: Numbers, rule: Rule) -> Ensemble:
+    val, test = (Answers(runs.data.labels(split), runs.singles[split], numbers(runs.singles[split])) for split in SPLITS)
+    return Ensemble(runs.config, runs.data, runs.names, val, test, combined_model(runs.models, rule))
+
+
+FROM_RUNS: dict[str, Callable[[Runs, Progress], Ensemble]] = {"average": by_rule, "vote": by_rule, "stack": stacked, "soup": souped}

@@ -1,0 +1,1 @@
+"""Which backbone suits the data: transferability, measured speed, and a picture of both."""

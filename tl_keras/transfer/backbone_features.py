@@ -1,0 +1,60 @@
+"""The frozen features of a backbone for a set of images, without a training: what ranking, folds and trials learn from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.config import Config
+from tl_keras.data import dataset
+from tl_keras.data.sources import Index
+from tl_keras.models.classifier import Classifier, count_parameters
+from tl_keras.progress import Progress
+from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.memory import require_memory
+from tl_keras.transfer.precision import set_precision
+from tl_keras.transfer.prepare import build_and_tell, check_pixels, image_size_of, open_frozen, resolve, settle_precision
+from tl_keras.transfer.store import Store, feature_folder
+from tl_keras.transfer.varied import require_varied
+
+
+@dataclass(frozen=True)
+class BackboneFeatures:
+    """Features that can be computed and read.
+
+    Attributes:
+        config: without open settings, of mode 'extract'.
+        classifier: the network; its head is as it was built.
+        num_parameters: of the backbone.
+    """
+
+    config: Config
+    classifier: Classifier
+    frozen: FrozenFeatures
+    num_parameters: int
+
+    def compute(self, wanted: list[NDArray[np.int64]], progress: Progress) -> None:
+        """Compute what the store lacks of some rows, for each view; see `FrozenFeatures.compute`."""
+        self.frozen.compute(wanted, progress, lambda: check_pixels(self.frozen.pixels, self.config.data))
+
+
+def open_features(config: Config, index: Index, progress: Progress) -> BackboneFeatures:
+    """Build the backbone of a configuration and open its features of the images of an index; nothing is computed yet.
+
+    Only where the precision is to be measured, a first shard is (see `prepare.settle_precision`).
+
+    Raises:
+        UserError: from the data, the backbone or the store.
+    """
+    set_precision(config.runtime.precision)  # whoever was opened before may have settled on a lower one
+    config = config.model_copy(update={"mode": "extract"})
+    classifier = build_and_tell(config, len(index.classes), progress)
+    num_parameters = count_parameters(classifier.trunk)["total"]
+    config = resolve(config, classifier, len(index.paths))
+    require_memory(config, classifier)
+    pixels = dataset.open_pixels(index, config.data, image_size_of(config))
+    pixels.identify(progress)
+    require_varied(pixels, np.arange(len(index.paths)))
+    frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
+    _, classifier, frozen = settle_precision(config, classifier, frozen, np.full(len(index.paths), "train"), progress)
+    return BackboneFeatures(config, classifier, frozen, num_parameters)
