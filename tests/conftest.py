@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tl_keras.progress import Progress
+
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 HUES = ((200, 60, 50), (50, 90, 200), (60, 180, 70), (200, 180, 50), (150, 60, 180), (60, 180, 180))
+
+CLASSES = ("ant", "bee", "wasp")  # of the shared run
 
 PhotoFolder = Callable[..., Path]
 
@@ -66,3 +70,32 @@ def photo_folder(tmp_path_factory: pytest.TempPathFactory) -> PhotoFolder:
         return root
 
     return make
+
+
+class Lines(Progress):
+    """Keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+
+@pytest.fixture
+def heard() -> Lines:
+    """A listener that keeps the lines."""
+    return Lines()
+
+
+@pytest.fixture(scope="session")
+def trained(photo_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run folder, and its images: 30 of three classes, 6 of them its test split. Not to be changed: take a copy."""
+    from tl_keras import workflows
+    from tl_keras.config import Config
+
+    photos = photo_folder(classes=CLASSES, per_class=10, size=(16, 16))
+    run = tmp_path_factory.mktemp("trained") / "R"
+    data = {"source": str(photos), "image_size": 16}
+    workflows.train(Config.model_validate({"mode": "extract", "data": data, "model": {"weights": "none"}}), run)
+    return run, photos
