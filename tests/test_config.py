@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tl_keras.config import MODES, Config, TrainConfig, fields
+from tl_keras.config import Config, TrainConfig, fields
 from tl_keras.config_file import from_yaml, load_config, to_yaml
 from tl_keras.errors import ConfigError
+from tl_keras.modes import MODES
 
 # A value other than the default for every setting, and what it needs beside it to be of use.
 OTHER: dict[str, Any] = {
@@ -182,7 +183,7 @@ def test_names_of_fields_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", list(MODES))
 def test_every_mode_loads_with_the_defaults(mode: str) -> None:
     assert load_config(mode, file=None, flags={}, sets=[]) == Config.model_validate({"mode": mode})
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tl_keras import run
-from tl_keras.arguments import EXAMPLES, TRAININGS, USES, read_options
+from tl_keras.arguments import examples, read_options
 from tl_keras.config_file import load_config
+from tl_keras.modes import MODES, TRAININGS
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -18,14 +19,14 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tl_keras" / "
 def commands(text):
     """The arguments of every `python -m tl_keras.run`, `tl-keras` or bare `--mode` in a text, without optional [parts]."""
     found = [match.group(1) for match in re.finditer(r"tl_keras\.run (--mode(?: ?[^\n`# ]+)*)", text)]
-    found += [match.group(1) for match in re.finditer(rf"tl-keras ((?:{'|'.join(USES)})(?: ?[^\n`# ]+)*)", text)]
+    found += [match.group(1) for match in re.finditer(rf"tl-keras ((?:{'|'.join(MODES)})(?: ?[^\n`# ]+)*)", text)]
     found += [match.group(1) for match in re.finditer(r"`(--mode [^`]*)`", text)]
     return [shlex.split(re.sub(r"\[.*?\]", "", command)) for command in found]
 
 
 def cases():
     return [pytest.param(command, id=" ".join(command)) for path in DOCUMENTS for command in commands(path.read_text())] + [
-        pytest.param(command, id=" ".join(command)) for command in commands(EXAMPLES)
+        pytest.param(command, id=" ".join(command)) for command in commands(examples())
     ]
 
 

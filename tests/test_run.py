@@ -176,7 +176,7 @@ def test_an_error_of_the_system_is_one_line(capfd, monkeypatch, named):
     def refuse(_):
         raise OSError(28, "No space left on device", *(["/x/y.csv"] if named else []))
 
-    monkeypatch.setitem(run.MODES, "evaluate", refuse)
+    monkeypatch.setattr(run, "run_mode", refuse)
     monkeypatch.setattr(run, "drop_output", lambda: None)
     line = mistake(capfd, "evaluate", "RUN")
     assert line.startswith(f"FileError: {'/x/y.csv' if named else 'a file, or the standard output'}: cannot be read or written (No space")
@@ -185,7 +185,7 @@ def test_an_error_of_the_system_is_one_line(capfd, monkeypatch, named):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_have_their_exit_status_and_one_line(capfd, monkeypatch, number, status):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setitem(run.MODES, "evaluate", lambda _: signal.raise_signal(number))
+    monkeypatch.setattr(run, "run_mode", lambda _: signal.raise_signal(number))
     try:
         assert run.main(["evaluate", "RUN"]) == status
     finally:

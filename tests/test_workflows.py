@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,13 +92,13 @@ def test_dark_greys_are_told_before_any_work_and_scaled_in_every_mode(deep_greys
 
     trained = SimpleNamespace(model=model, image_size=(8, 8), index=index, config=SimpleNamespace(data=data))
     files = [index.root / path for path in index.paths]
-    assert len(sys.modules["tl_keras.workflows.predict"]._predict_batch(trained, files)) == 8
+    assert len(import_module("tl_keras.workflows.predict")._predict_batch(trained, files)) == 8
     np.testing.assert_array_equal(seen[0], bright)
 
 
 @pytest.mark.parametrize("kinds", [("BMP", "TIFF"), ("BMP", "TIFF", "PNG")])
 def test_an_export_says_what_it_will_refuse(kinds, tmp_path, monkeypatch):
-    module = sys.modules["tl_keras.workflows.export"]
+    module = import_module("tl_keras.workflows.export")
     for kind in kinds:
         image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
         image.convert("1" if kind == "BMP" else "RGB").save(tmp_path / f"{kind}.jpg", kind)
