@@ -167,7 +167,7 @@ def test_a_short_form_is_taken_where_it_does_something_and_refused_elsewhere(mod
     if mode in ("rank", "ensemble") and name not in MODES[mode].forms:
         assert refusal(line).startswith(f"{flag_of(name)}: {mode} does not use it. Remove it.")
     elif mode in ("extract", "search", "crossval") and of_steps:
-        assert "does nothing where only a head is trained" in refusal(line)
+        assert "does not use it; finetune and pretrain do." in refusal(line)
     else:
         run.configure(options_of(line))
 

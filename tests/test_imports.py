@@ -23,6 +23,7 @@ ROOMS = [
         "progress",
         "quiet",
         "run_folder",
+        "setting_users",
         "short_forms",
     ),
     ("data",),

@@ -27,7 +27,6 @@ from tl_keras.launch import (
     import_workflow,
     make_run_dir,
     prepare_for_workers,
-    refuse_idle,
     remove_unused,
     stored_config,
 )
@@ -393,7 +392,6 @@ def prepare(
         raise ConfigError(f"mode: got {wanted!r}, expected one of {', '.join(modes)}.")
     as_it_is = base is not None and base.mode == wanted and not short and not settings
     config = base if base is not None and as_it_is else make_config(wanted, base, short, settings or {})
-    refuse_idle(config, {name: SHORT_FORMS[name].setting for name in short if name in SHORT_FORMS})
     if run_dir is not None:
         RunFolder(run_of(run_dir)).require_free()
     if look:

@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from tl_keras.modes import MODES
+from tl_keras.setting_users import AUTO as AUTO
 
 if TYPE_CHECKING:
     Mode = str
@@ -22,7 +23,6 @@ else:
     Mode = Literal[tuple(MODES)]
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
 SETTLED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
-AUTO = "auto"  # the backbone that `rank` puts first
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ The looks are cheap and need no TensorFlow, whose import takes seconds: a mistak
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 CACHED = "cached"  # among the candidates of a ranking: each backbone whose weights lie on this machine
 KINDS_OF_WEIGHTS = ("pretrained", "imagenet", "none")  # other than files
-OF_STEPS = ("train.epochs", "train.learning_rate")  # which do nothing where a head alone is trained
 
 
 @dataclass(frozen=True)
@@ -99,22 +98,6 @@ def in_folder_name(setting: str, value: str) -> str:
         return short_name(value)
     name = Path(value).name or Path(value).resolve().name  # of '.'
     return "".join(letter if letter.isprintable() else "_" for letter in name) or "data"  # bytes that are not UTF-8 are not, either
-
-
-def refuse_idle(config: "Config", given: Mapping[str, str]) -> None:
-    """Refuse short forms that do nothing, as the settings are.
-
-    Args:
-        given: what messages call a short form -> its setting.
-    """
-    for name, setting in given.items():
-        if setting in OF_STEPS and config.trained == "extract":
-            by = MODES[config.mode].trains
-            other = f"set {by}=finetune" if by else "use finetune"
-            raise ConfigError(
-                f"{name}: does nothing where only a head is trained. Remove it, or {other}; "
-                f"a head with hidden layers learns by train.head_{setting.rpartition('.')[2]}."
-            )
 
 
 def check_names(config: "Config") -> None:

@@ -29,7 +29,6 @@ from tl_keras.launch import (
     make_run_dir,
     new_run_dir,
     prepare_for_workers,
-    refuse_idle,
     remove_unused,
     stored_config,
 )
@@ -107,9 +106,16 @@ def configure(options: argparse.Namespace) -> "Config":
     flags: dict[str, tuple[str, object]] = {flag_of(name): (SHORT_FORMS[name].setting, getattr(options, name)) for name in names}
     if options.paths and mode.paths is not None:
         flags["PATH"] = (mode.paths, options.paths)
-    config = load_config(options.mode, file=options.config, flags=flags, sets=options.sets)
-    refuse_idle(config, {flag: path for flag, (path, _) in flags.items()})
-    return config
+    return load_config(options.mode, file=options.config, flags=flags, sets=options.sets, note=print_line)
+
+
+def print_line(text: str) -> None:
+    """Print a line before there is anything to show the progress of."""
+    from rich.console import Console
+
+    from tl_keras.console import ConsoleProgress
+
+    ConsoleProgress(Console()).line(text)
 
 
 def run_mode(options: argparse.Namespace) -> None:
