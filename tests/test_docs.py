@@ -57,10 +57,14 @@ def blocks(path, language):
     return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
 
 
+def without_code(path):
+    """The text of a document without its code blocks."""
+    return re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
 def anchors(path):
     """The anchors of a document's headings, as GitHub and the site make them."""
-    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
-    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", without_code(path), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
@@ -97,7 +101,7 @@ def test_files_and_links_in_the_documents_lead_somewhere(path):
     text = path.read_text()
     for name in re.findall(r"`((?:configs|benchmarks|docs|notebooks|tl_keras|tests)/[\w/.]+\.\w+)`", text):
         assert (ROOT / name).is_file(), name
-    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", text):
+    for target, anchor in re.findall(r"\]\(([^)#:\s]*)(?:#([^)]*))?\)", without_code(path)):
         file = path.parent / target if target else path
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), f"{target}#{anchor}"
