@@ -16,14 +16,15 @@ from tl_keras import run
 from tl_keras.config import Config, DataConfig
 from tl_keras.data import dataset
 from tl_keras.deploy.export import Agreement
+from tl_keras.deploy.predictor import Predictor
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.workflows import setting_up
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 CASES = {
-    "vgg16": (["model.pooling=flatten", "model.hidden=[32]", "train.head_epochs=2"], keras.applications.VGG16),
-    "resnet50": (["train.unfreeze_from=stage5"], keras.applications.ResNet50),
+    "vgg16": (["model.pooling=flatten", "model.hidden=[32]", "train.head_epochs=2"], [], keras.applications.VGG16),
+    "resnet50": ([], ["train.unfreeze_from=stage5"], keras.applications.ResNet50),
 }
 
 
@@ -34,16 +35,16 @@ def dozen(photo_folder):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_weights_file_goes_through_every_mode(name, dozen, tmp_path):
-    sets, builder = CASES[name]
+    sets, of_finetuning, builder = CASES[name]
     weights = tmp_path / f"{name}.weights.h5"
     keras.utils.set_random_seed(1)
     builder(weights=None, include_top=False).save_weights(weights)
     common = ["--data", dozen, "--backbone", name]
     features = ["features.views=0", "features.stages=last"]  # one head for both modes
-    sets = [f"model.weights={weights}", "data.image_size=32", "train.batch_size=4", "train.epochs=1", *features, *sets]
-    for mode in ("extract", "finetune"):
+    sets = [f"model.weights={weights}", "data.image_size=32", "train.batch_size=4", *features, *sets]
+    for mode, more in (("extract", []), ("finetune", ["train.epochs=1", *of_finetuning])):
         folder = tmp_path / mode
-        arguments = ["--mode", mode, *common, *(part for text in sets for part in ("--set", text)), "--run-dir", folder]
+        arguments = ["--mode", mode, *common, *(part for text in [*sets, *more] for part in ("--set", text)), "--run-dir", folder]
         assert run.main([str(argument) for argument in arguments]) == 0
         assert json.loads((folder / "metrics.json").read_text())["backbone"] == name
     assert run.main(["--mode", "evaluate", "--run-dir", str(folder)]) == 0
@@ -84,16 +85,10 @@ def test_dark_greys_are_told_before_any_work_and_scaled_in_every_mode(deep_greys
     assert heard.lines[-1].endswith("makes almost black. Set data.bit_depth=12.")
     bright = dataset.open_pixels(index, data, (8, 8)).read(np.arange(8))
     assert bright.max() > 250
-    seen = []
-
-    def model(pixels, training):
-        seen.append(pixels)
-        return tf.zeros((len(pixels), 2))
-
-    trained = SimpleNamespace(model=model, image_size=(8, 8), index=index, config=SimpleNamespace(data=data))
+    trained = SimpleNamespace(model=None, image_size=(8, 8), index=index, config=SimpleNamespace(data=data))
+    predictor = Predictor(trained)
     files = [index.root / path for path in index.paths]
-    assert len(import_module("tl_keras.workflows.predict")._predict_batch(trained, files)) == 8
-    np.testing.assert_array_equal(seen[0], bright)
+    np.testing.assert_array_equal([predictor._load(file, str(file)) for file in files], bright)
 
 
 @pytest.mark.parametrize("kinds", [("BMP", "TIFF"), ("BMP", "TIFF", "PNG")])

@@ -23,8 +23,8 @@ from tl_keras.errors import UserError
 from tl_keras.launch import Asked
 
 if TYPE_CHECKING:
+    from tl_keras.deploy.predictor import Prediction
     from tl_keras.workflows.plan import Plan
-    from tl_keras.workflows.predict import Prediction
 
 Parts = Iterator[str | Table]
 

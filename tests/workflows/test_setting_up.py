@@ -44,7 +44,8 @@ def test_a_run_may_lie_among_its_images(mode, photo_folder, monkeypatch):
 
     module = import_module(f"tl_keras.workflows.{workflow}")
     monkeypatch.setattr(module, first, stop)
-    config = load_config(mode, flags={"--data": ("data.source", ".")}, sets=["ensemble.members=[small_resnet, mobilenet_v2]"])
+    members = ["ensemble.members=[small_resnet, mobilenet_v2]"] if mode == "ensemble" else []
+    config = load_config(mode, flags={"--data": ("data.source", ".")}, sets=members)
     with pytest.raises(DataError, match="stop"):
         getattr(module, workflow)(config, "runs/mine/first", progress=heard)
     assert seen == [("cat", "dog")]
