@@ -16,6 +16,7 @@ from tl_keras.data.found import copies_lines
 from tl_keras.data.sources import Index
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.folds import Fold
@@ -181,7 +182,7 @@ def write_answers(file: Path, index: Index, answers: Sequence[Answer]) -> None:
     def lines() -> Iterator[Sequence[Any]]:
         for answer in answers:
             for row, values in zip(answer.fold.held_out, answer.probabilities, strict=True):
-                known, best = index.classes[index.labels[row]], index.classes[int(values.argmax())]
+                known, best = index.classes[index.labels[row]], index.classes[int(SINGLE_LABEL.decide(values))]
                 yield (answer.fold.repeat, answer.fold.number, index.paths[row], known, best, *(f"{value:.6f}" for value in values))
 
     names.write_csv(file, header, lines())

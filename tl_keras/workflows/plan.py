@@ -21,6 +21,7 @@ from tl_keras.data import images, splits
 from tl_keras.data.sources import Index
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.transfer.features import row_bytes
 from tl_keras.transfer.memory import available_bytes, bytes_needed, require_memory
@@ -133,7 +134,7 @@ def phase_rows(config: Config, classifier: Classifier, num_train: int, num_image
         cut = cut_below(classifier, chosen(train.unfreeze_from)) if config.mode == "finetune" else None
         model = classifier.model if cut is None else cut[1]
         compile_model(model, phase, train)
-        targets = np.eye(model.output.shape[-1], dtype=np.float32)[np.zeros(size, int)]
+        targets = SINGLE_LABEL.targets(np.zeros(size, int), model.output.shape[-1])
         step = whole * timed(lambda inputs: model.train_on_batch(inputs, targets), model, size, compiled=True)
         steps = phase.steps(train.batch_size) * phase.epochs
         yield phase_row(config.mode, classifier, phase.epochs, steps, step * steps)

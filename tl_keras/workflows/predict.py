@@ -14,7 +14,7 @@ from tl_keras.data.patterns import find_images
 from tl_keras.data.pipeline import row_batches
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import BadImageError
-from tl_keras.evaluation.metrics import softmax
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CsvWriter, json_text, open_text, write_whole
@@ -61,7 +61,7 @@ def _predict_batch(trained: Trained, files: Sequence[Path]) -> list[Prediction]:
             loaded.append(str(error))
     good = [pixels for pixels in loaded if not isinstance(pixels, str)]
     logits = trained.model(np.stack(good).astype(np.float32), training=False).numpy() if good else ()
-    answers = iter(softmax(np.asarray(logits))) if good else iter(())
+    answers = iter(SINGLE_LABEL.probabilities(np.asarray(logits))) if good else iter(())
     return [_prediction(file, item, answers, trained.index.classes) for file, item in zip(files, loaded, strict=True)]
 
 
@@ -69,7 +69,7 @@ def _prediction(file: Path, item: NDArray[np.uint8] | str, answers: Iterator[NDA
     if isinstance(item, str):
         return Prediction(str(file), classes, error=item)
     values = next(answers)
-    best = int(values.argmax())
+    best = int(SINGLE_LABEL.decide(values))
     by_name = dict(zip(classes, map(float, values), strict=True))
     return Prediction(str(file), classes, classes[best], float(values[best]), by_name)
 

@@ -16,7 +16,8 @@ from tl_keras.data import dataset
 from tl_keras.data.sources import Index
 from tl_keras.data.splits import UNUSED
 from tl_keras.evaluation.intervals import corrected
-from tl_keras.evaluation.metrics import classification_metrics, softmax
+from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold, groups_of, make_folds
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
@@ -98,7 +99,7 @@ def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArr
     standardise = Standardiser.fit(train[0])
     probe, _ = solve(config, train, val, standardise, weights, Progress())
     features = frozen.stored(POOLED, rows[fold.held_out])[:]
-    return Answer(fold, softmax(standardise(features) @ probe.kernel + probe.bias))
+    return Answer(fold, SINGLE_LABEL.probabilities(standardise(features) @ probe.kernel + probe.bias))
 
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.sources import Index
 from tl_keras.data.splits import stratified_sample
-from tl_keras.evaluation.metrics import softmax
 from tl_keras.models.backbone_loading import native_image_size
 from tl_keras.models.backbone_names import short_name
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold
 from tl_keras.select.crossval.heads import cut_folds, solve_fold, taken
@@ -77,7 +77,7 @@ class Head:
 
     def __call__(self, features: StoredFeatures) -> Probabilities:
         """Probabilities (n, k) of features (n, d), which are read in chunks."""
-        return np.concatenate([softmax(features[rows] @ self.kernel + self.bias) for rows in chunks(features)])
+        return np.concatenate([SINGLE_LABEL.probabilities(features[rows] @ self.kernel + self.bias) for rows in chunks(features)])
 
 
 def open_members(config: Config, backbones: Sequence[str], index: Index, progress: Progress) -> list[Frozen]:

@@ -21,6 +21,7 @@ from tl_keras.evaluation.intervals import wilson
 from tl_keras.models.backbone_names import check_backbone, short_name, table_name
 from tl_keras.models.backbone_weights import has_weights
 from tl_keras.models.backbones import BACKBONES
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.select.ranking import transferability
 from tl_keras.transfer.backbone_features import open_features
@@ -160,9 +161,9 @@ def scores(features: NDArray[np.float32], labels: NDArray[np.int32], num_classes
         transferability.log_me(spectra, labels, num_classes),
         transferability.regularised_h_score(spectra, labels, num_classes),
         transferability.leep(clusters, labels, num_classes),
-        transferability.nce(clusters.argmax(axis=1), labels),
+        transferability.nce(SINGLE_LABEL.decide(clusters), labels),
         transferability.trans_rate(spectra, labels, num_classes),
-        transferability.linear_cka(spectra, np.eye(num_classes)[labels]),
+        transferability.linear_cka(spectra, SINGLE_LABEL.targets(labels, num_classes)),
     )
     return dict(zip(METRICS, found, strict=True))
 
