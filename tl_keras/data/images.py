@@ -193,15 +193,32 @@ def load(path: Path, image_size: tuple[int, int], resize: str, decoding: Decodin
         DataError: there is too little memory.
     """
     with ExitStack() as held:
-        data = _read(path, decoding, held)
-        pixels = _decode(data, str(path), decoding, held)
-        del data
-        try:
-            fitted: Pixels = _compiled_fit(image_size, resize)(pixels).numpy()
-            del pixels  # before their room is given back
-        except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-            raise _no_memory(str(path)) from error
-        return fitted
+        return _fitted(_decode(_read(path, decoding, held), str(path), decoding, held), str(path), image_size, resize)
+
+
+def load_bytes(data: bytes, name: str, image_size: tuple[int, int], resize: str, decoding: Decoding = DEFAULT) -> Pixels:
+    """The same for a file that is in memory; `name` is what an error calls it."""
+    with ExitStack() as held:
+        return _fitted(_decode(data, name, decoding, held), name, image_size, resize)
+
+
+def load_array(pixels: Pixels, name: str, image_size: tuple[int, int], resize: str) -> Pixels:
+    """The same for an image that is decoded and upright: uint8 (h, w, 3), red first.
+
+    Raises:
+        BadImageError: it has another shape or type, or no pixels.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3 or 0 in pixels.shape:
+        raise BadImageError(f"{name}: is an array of {pixels.dtype} {pixels.shape}, expected uint8 (height, width, 3) in RGB")
+    return _fitted(pixels, name, image_size, resize)
+
+
+def _fitted(pixels: Pixels, name: str, image_size: tuple[int, int], resize: str) -> Pixels:
+    try:
+        fitted: Pixels = _compiled_fit(image_size, resize)(pixels).numpy()
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise _no_memory(name) from error
+    return fitted
 
 
 def _read(path: Path, decoding: Decoding, held: ExitStack) -> bytes:

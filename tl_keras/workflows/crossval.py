@@ -14,6 +14,7 @@ from tl_keras.data import dataset
 from tl_keras.data.file_ids import to_hex
 from tl_keras.data.found import copies_lines
 from tl_keras.data.sources import Index
+from tl_keras.data.splits import outside_test
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.models.outputs import SINGLE_LABEL
@@ -27,14 +28,13 @@ from tl_keras.select.crossval.heads import (
     cut_folds,
     figures_of,
     held_out_ratio,
-    outside_test,
     solve_fold,
     summary,
     taken,
 )
 from tl_keras.trained_run import read_config, write_config
+from tl_keras.transfer.build import image_size_of
 from tl_keras.transfer.head import solves_exactly
-from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 from tl_keras.workflows.train import train
@@ -74,7 +74,8 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
                 progress.line(line)
         else:
             whole = dataset.identified(whole, progress)
-            rows = outside_test(config, whole, find_bad(config, whole, progress))
+            pixels = dataset.open_pixels(whole, config.data, image_size_of(config))
+            rows = outside_test(dataset.decode_and_cut(whole, config.data, pixels, progress))
         index = taken(whole, rows)
         folds = cut_folds(config, index)
         check_folds(run / names.FOLDS, index, folds)
@@ -102,13 +103,6 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
             result["against"] = compare(result, other)
         names.write_json(run / names.CROSSVAL, result)
         return result
-
-
-def find_bad(config: Config, index: Index, progress: Progress) -> dict[int, str]:
-    """Decode every image once, to know which do not: positions in the index -> why."""
-    pixels = dataset.open_pixels(index, config.data, image_size_of(config))
-    dataset.decode(pixels, config.data, progress)
-    return pixels.bad
 
 
 def require_unfinished(run: RunFolder) -> RunFolder:

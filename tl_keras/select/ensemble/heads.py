@@ -26,11 +26,10 @@ from tl_keras.select.crossval.heads import cut_folds, solve_fold, taken
 from tl_keras.select.ensemble.rules import Probabilities
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.features import StoredFeatures
+from tl_keras.transfer.frozen import POOLED, num_views
 from tl_keras.transfer.head import solve
 from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.prepare import compute_and_cut
 from tl_keras.transfer.probe import LinearProbe, Standardiser, chunks
-from tl_keras.transfer.task import POOLED, num_views
 
 BOOSTED_BYTES = 250 * 10**6  # of features that boosting, which wants all of them at once, is given
 CHOOSING = ("train", "val")  # the splits that are learned from and chosen by
@@ -93,7 +92,7 @@ def open_members(config: Config, backbones: Sequence[str], index: Index, progres
             model = config.model.model_copy(update={"backbone": backbone})
             opened = open_features(config.model_copy(update={"model": model}), index, progress)
             pixels = opened.frozen.pixels
-            split = compute_and_cut(opened.config, index, pixels, opened.frozen, progress)
+            split = opened.compute_and_cut(index, progress)
             found.append(Frozen(name, opened, ImageData(index, pixels, split)))
             advance(1)
     return found
