@@ -88,7 +88,7 @@ plt.show()
 # %% [markdown]
 # ## A second run computes nothing
 #
-# Features are stored by the content of the images. Another run on the same images starts from them: `features.computed` counts
+# Features are stored by the content of the images. Another run on the same images starts from them: the metrics count
 # the images that went through the network in this run.
 
 # %%
