@@ -21,6 +21,7 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.data.index import Index
 from tl_keras.data.sources import open_source
+from tl_keras.data.splits import outside_test
 from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
@@ -28,8 +29,8 @@ from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.heads import compute_features, cut_folds, solve_fold
 from tl_keras.transfer import head
 from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.task import POOLED
 
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.crossval")  # the package has the function under this name
@@ -56,7 +57,7 @@ def config_of(photos: Path, **sections: Any) -> Config:
 def outside(config: Config) -> Index:
     """The images that folds are cut from, where all files decode."""
     whole = open_source(config.data)
-    return whole.take(dataset.outside_test(whole, config.data, {}))
+    return whole.take(outside_test(dataset.cut(whole, config.data, {})))
 
 
 def opened(config: Config) -> tuple[Config, Index, Any, Any]:

@@ -11,19 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
-from tl_keras.data import dataset
 from tl_keras.data.groups import blocks_of
 from tl_keras.data.index import Index
+from tl_keras.data.splits import outside_test
 from tl_keras.evaluation.intervals import corrected
-from tl_keras.evaluation.metrics import classification_metrics, softmax
+from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold, make_folds
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.frozen import POOLED, num_views
 from tl_keras.transfer.head import solve
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.task import POOLED, num_views
 
 FIGURES = ("accuracy", "macro_f1", "log_loss")
 
@@ -79,13 +80,7 @@ def compute_features(config: Config, index: Index, progress: Progress) -> tuple[
         UserError: from the data, the backbone or the store.
     """
     opened = open_features(config, index, progress)
-    bad = opened.frozen.pixels.bad
-    while True:
-        num_bad = len(bad)
-        rows = dataset.outside_test(index, opened.config.data, bad)
-        opened.compute([np.arange(len(index.paths)), *[rows] * num_views(opened.config)], progress)
-        if len(bad) == num_bad:
-            return opened, rows
+    return opened, outside_test(opened.compute_and_cut(index, progress, varied=("train", "val")))
 
 
 def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArray[np.int64], fold: Fold) -> Answer:
@@ -102,7 +97,7 @@ def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArr
     standardise = Standardiser.fit(train[0])
     probe, _ = solve(config, train, val, standardise, weights, Progress())
     features = frozen.stored(POOLED, rows[fold.held_out])[:]
-    return Answer(fold, softmax(standardise(features) @ probe.kernel + probe.bias))
+    return Answer(fold, SINGLE_LABEL.probabilities(standardise(features) @ probe.kernel + probe.bias))
 
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:
