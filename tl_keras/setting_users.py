@@ -43,7 +43,6 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "search": ("search",),
     "crossval": ("crossval",),
     "crossval.folds": ("crossval", "stack"),
-    "crossval.group_pattern": ("crossval", "stack"),
     "ensemble": ("ensemble",),
     "export": ("model",),
     "runtime": EVERY,
