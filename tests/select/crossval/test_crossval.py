@@ -156,12 +156,12 @@ def test_features_are_selected_in_each_fold(photos: Path, tmp_path: Path, monkey
     assert sizes == [len(fold.train) for fold in cut_folds(config, index)]
 
 
-@pytest.mark.parametrize("crossval", [{}, {"training": "finetune", "repeats": 1}], ids=["extract", "finetune"])
+@pytest.mark.parametrize("section", [{}, {"training": "finetune", "repeats": 1}], ids=["extract", "finetune"])
 def test_bad_files_are_in_no_fold_and_test_is_what_a_training_takes(
-    photo_folder: PhotoFolder, tmp_path: Path, crossval: dict[str, Any]
+    photo_folder: PhotoFolder, tmp_path: Path, section: dict[str, Any]
 ) -> None:
     photos = photo_folder(classes=("cat", "dog"), per_class=20)
-    config = config_of(photos, data={"max_bad_fraction": 0.5}, crossval=crossval, train=BRIEF, features={"views": 0})
+    config = config_of(photos, data={"max_bad_fraction": 0.5}, crossval=section, train=BRIEF, features={"views": 0})
     whole = open_source(config.data)
     split = dataset.cut(whole, config.data, {})
     bad = next(row for row in range(len(split)) if split[row] == "test")  # another image takes its place in test
