@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tl_keras.config import MODES, Config, TrainConfig, fields
+from tl_keras.config import MODES, Config, TrainConfig, absolute, fields
 from tl_keras.config_file import from_yaml, load_config, to_yaml
 from tl_keras.errors import ConfigError
 
@@ -449,6 +449,24 @@ def test_config_is_frozen_and_closed() -> None:
         TrainConfig().epochs = 3  # type: ignore[misc]
     with pytest.raises(ValidationError, match="Extra inputs"):
         TrainConfig.model_validate({"epoch": 3})
+
+
+def test_replace_changes_one_setting() -> None:
+    config = Config(mode="extract")
+    changed = config.replace("data.augment.rotation_range", 5.0).replace("mode", "finetune")
+    assert (changed.mode, changed.data.augment.rotation_range) == ("finetune", 5.0)
+    assert changed.replace("data.augment.rotation_range", 0.0).replace("mode", "extract") == config == Config(mode="extract")
+    with pytest.raises(ValueError, match="no setting 'sise' in DataConfig"):
+        config.replace("data.sise", 1)
+
+
+def test_a_path_becomes_absolute_and_a_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "photos"):
+        (tmp_path / name).mkdir()
+    assert [absolute(each, ("digits",)) for each in ("digits", "./digits", "photos", "gone")] == [
+        "digits", str(tmp_path / "digits"), str(tmp_path / "photos"), "gone",
+    ]  # fmt: skip
 
 
 def test_import_is_free_of_tensorflow() -> None:

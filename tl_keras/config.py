@@ -5,8 +5,9 @@ the weights can tell (does this stage exist?) is checked where they are read. Th
 it. `None` means: chosen later, from the number of images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo, model_validator
@@ -87,6 +88,17 @@ class Section(BaseModel):
             text = "; ".join(f"{field}: {reason}" for field, reason in found)
             raise PydanticCustomError("contradiction", "{text}", {"text": text, "found": found})
         return self
+
+    def replace(self, path: str, value: Any) -> Self:
+        """The same settings but for one, such as 'data.image_size'; the value is not checked.
+
+        Raises:
+            ValueError: there is no such setting.
+        """
+        name, _, rest = path.partition(".")
+        if name not in type(self).model_fields:
+            raise ValueError(f"there is no setting {name!r} in {type(self).__name__}")
+        return self.model_copy(update={name: getattr(self, name).replace(rest, value) if rest else value})
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         """Settings that are right alone and wrong together: the name of one, and why."""
@@ -369,3 +381,9 @@ def fields(section: type[Section] = Config, prefix: str = "") -> dict[str, Field
         inner = _section(field)
         found |= fields(inner, f"{prefix}{name}.") if inner else {f"{prefix}{name}": field}
     return found
+
+
+def absolute(value: str, names: Container[str]) -> str:
+    """A setting that may be a path, so that later modes find it from any folder: absolute where it exists and is not one of `names`."""
+    path = Path(value).expanduser()
+    return str(path.resolve()) if value not in names and path.exists() else value

@@ -3,7 +3,7 @@
 The last room of `data`: what comes out is all that training and evaluation know about images.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
@@ -124,21 +124,52 @@ def keep_pixels(pixels: Pixels, config: DataConfig, scratch: Path) -> None:
         pixels.keep(scratch / "pixels.npy")
 
 
+def check(pixels: Pixels, config: DataConfig) -> None:
+    """Raise DataError for files that do not decode, where `data.on_bad_image` or `data.max_bad_fraction` forbid them."""
+    check_bad(pixels.bad, len(pixels.paths), on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
+
+
 def decode(pixels: Pixels, config: DataConfig, progress: Progress) -> None:
     """Decode every image once.
 
     Raises:
-        DataError: files that do not decode, where `data.on_bad_image` or `data.max_bad_fraction` forbid them.
+        DataError: see `check`.
     """
     with progress.bar("decode images", len(pixels.paths)) as advance:
         pixels.decode_all(advance)
-    check_bad(pixels.bad, len(pixels.paths), on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
+    check(pixels, config)
 
 
 def cut(index: Index, config: DataConfig, bad: Container[int]) -> NDArray[np.str_]:
     """Cut the splits of an index among the images that are not `bad`; see `splits.cut`."""
     usable = np.fromiter((row not in bad for row in range(len(index.paths))), bool, len(index.paths))
     return splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
+
+
+def cut_decodable(index: Index, config: DataConfig, pixels: Pixels, read: Callable[[NDArray[np.str_]], None]) -> NDArray[np.str_]:
+    """Cut the splits among the images that decode.
+
+    Each file that does not changes the cut, and with it what is read of which images, so this goes on until no new one is found;
+    most often the first round is the last.
+
+    Args:
+        read: is given the splits, and reads every image of them that has not been read.
+    """
+    while True:
+        num_bad = len(pixels.bad)
+        split = cut(index, config, pixels.bad)
+        read(split)
+        if len(pixels.bad) == num_bad:
+            return split
+
+
+def decode_and_cut(index: Index, config: DataConfig, pixels: Pixels, progress: Progress) -> NDArray[np.str_]:
+    """Decode every image once, and cut the splits among those that do.
+
+    Raises:
+        DataError: see `check`.
+    """
+    return cut_decodable(index, config, pixels, lambda _: decode(pixels, config, progress))
 
 
 def write(data: ImageData, run: RunFolder, progress: Progress) -> None:

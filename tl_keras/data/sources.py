@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.config import DataConfig
+from tl_keras.config import DataConfig, absolute
 from tl_keras.data import unpack
 from tl_keras.data.file_ids import Ids
 from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
@@ -94,6 +94,11 @@ def find_root(config: DataConfig) -> Path:
         return _folder_of(config)
     except OSError as error:
         raise _unreadable(config, error) from error
+
+
+def absolute_source(source: str) -> str:
+    """`data.source` as later modes find it from any folder: the path of a folder is absolute, a name stays as it is."""
+    return absolute(source, ("digits",))
 
 
 def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:

@@ -83,6 +83,11 @@ def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
             raise DataError(f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or mend those there.")
 
 
+def outside_test(split: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Positions of the images of train and val, int64 (m,), ascending; those of test are left for the one test."""
+    return np.flatnonzero(np.isin(split, ("train", "val")))
+
+
 def stratified_sample(labels: NDArray[np.int32], num: int, seed: int) -> NDArray[np.int64]:
     """Choose images so that each class keeps its share, and none is lost where there are no more classes than `num`.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data import images
-from tl_keras.evaluation.metrics import softmax
+from tl_keras.models.outputs import SINGLE_LABEL
 
 
 @dataclass(frozen=True)
@@ -41,4 +41,4 @@ class Exported:
 
     def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """What the model says of pixels: (n, k)."""
-        return softmax(self.model(pixels.astype(np.float32), training=False).numpy())
+        return SINGLE_LABEL.probabilities(self.model(pixels.astype(np.float32), training=False).numpy())

@@ -23,6 +23,7 @@ import tensorflow as tf
 from tl_keras.data import images
 from tl_keras.deploy.exported import Exported
 from tl_keras.errors import ExportError
+from tl_keras.models.outputs import SINGLE_LABEL
 
 
 def write_saved_model(exported: Exported, folder: Path) -> None:
@@ -43,9 +44,9 @@ def archive_of(exported: Exported) -> Any:
     labels = tf.constant([os.fsencode(name) for name in exported.classes])  # as on disk: UTF-8, or what the user has
 
     def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = tf.nn.softmax(model(pixels, training=False))
+        probabilities = SINGLE_LABEL.probabilities_op(model(pixels, training=False))
         return {
-            "class": tf.gather(labels, tf.argmax(probabilities, axis=-1)),
+            "class": tf.gather(labels, SINGLE_LABEL.decide_op(probabilities)),
             "probability": tf.reduce_max(probabilities, axis=-1),
             "probabilities": probabilities,
             "classes": tf.tile(labels[tf.newaxis], [tf.shape(probabilities)[0], 1]),

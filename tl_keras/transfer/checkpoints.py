@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from tl_keras.errors import TrainingError
+from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
 from tl_keras.models.saved import write_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming, reading, write_json, write_whole
@@ -24,7 +25,6 @@ from tl_keras.run_folder import naming, reading, write_json, write_whole
 HISTORY_HEADER = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
 AGAIN = "Restore it, or train again in another --run-dir."
-LOG_LOSS = "log_loss"  # the metric that `val_loss` is, see `LogLossOfVal`
 
 
 @dataclass
@@ -161,7 +161,7 @@ class KeepBest(keras.callbacks.Callback):
     def __init__(self, files: PhaseFiles, state: PhaseState, monitor: str, patience: int | None, start: float | None = None) -> None:
         super().__init__()
         self.files, self.state, self.monitor, self.patience, self.start = files, state, monitor, patience, start
-        self.sign = -1.0 if monitor == "val_accuracy" else 1.0
+        self.sign = -1.0 if SINGLE_LABEL.monitored[monitor] == "max" else 1.0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         value = float((logs or {})[self.monitor])

@@ -14,8 +14,10 @@ from tl_keras.data import dataset
 from tl_keras.data.file_ids import to_hex
 from tl_keras.data.found import copies_lines
 from tl_keras.data.sources import Index
+from tl_keras.data.splits import outside_test
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.folds import Fold
@@ -26,14 +28,13 @@ from tl_keras.select.crossval.heads import (
     cut_folds,
     figures_of,
     held_out_ratio,
-    outside_test,
     solve_fold,
     summary,
     taken,
 )
 from tl_keras.trained_run import read_config, write_config
+from tl_keras.transfer.build import image_size_of
 from tl_keras.transfer.head import solves_exactly
-from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 from tl_keras.workflows.train import train
@@ -73,7 +74,8 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
                 progress.line(line)
         else:
             whole = dataset.identified(whole, progress)
-            rows = outside_test(config, whole, find_bad(config, whole, progress))
+            pixels = dataset.open_pixels(whole, config.data, image_size_of(config))
+            rows = outside_test(dataset.decode_and_cut(whole, config.data, pixels, progress))
         index = taken(whole, rows)
         folds = cut_folds(config, index)
         check_folds(run / names.FOLDS, index, folds)
@@ -101,13 +103,6 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
             result["against"] = compare(result, other)
         names.write_json(run / names.CROSSVAL, result)
         return result
-
-
-def find_bad(config: Config, index: Index, progress: Progress) -> dict[int, str]:
-    """Decode every image once, to know which do not: positions in the index -> why."""
-    pixels = dataset.open_pixels(index, config.data, image_size_of(config))
-    dataset.decode(pixels, config.data, progress)
-    return pixels.bad
 
 
 def require_unfinished(run: RunFolder) -> RunFolder:
@@ -181,7 +176,7 @@ def write_answers(file: Path, index: Index, answers: Sequence[Answer]) -> None:
     def lines() -> Iterator[Sequence[Any]]:
         for answer in answers:
             for row, values in zip(answer.fold.held_out, answer.probabilities, strict=True):
-                known, best = index.classes[index.labels[row]], index.classes[int(values.argmax())]
+                known, best = index.classes[index.labels[row]], index.classes[int(SINGLE_LABEL.decide(values))]
                 yield (answer.fold.repeat, answer.fold.number, index.paths[row], known, best, *(f"{value:.6f}" for value in values))
 
     names.write_csv(file, header, lines())

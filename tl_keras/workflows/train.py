@@ -11,7 +11,7 @@ import keras
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.data import splits
-from tl_keras.data.sources import Index
+from tl_keras.data.sources import Index, absolute_source
 from tl_keras.evaluation.pictures import draw_confusion, draw_curves
 from tl_keras.evaluation.scoring import Clock, check_agreement, measure, score, write_class_names, write_predictions
 from tl_keras.interrupts import noted_interrupts
@@ -21,14 +21,16 @@ from tl_keras.models.saved import save_classifier
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config
+from tl_keras.transfer.build import build
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head import read_selection, train_head
 from tl_keras.transfer.precision import set_precision
-from tl_keras.transfer.prepare import absolute, build, prepare_task
+from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
-from tl_keras.transfer.task import POOLED, Task
+from tl_keras.transfer.task import Task
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 
@@ -94,7 +96,7 @@ def train(
 
 def moved_to(config: Config, source: str | None) -> Config:
     """The configuration of a run whose images lie elsewhere now; the same where `source` is None."""
-    return config if source is None else config.model_copy(update={"data": config.data.model_copy(update={"source": absolute(source)})})
+    return config if source is None else config.replace("data.source", absolute_source(source))
 
 
 def in_float32(task: Task) -> Classifier:

@@ -20,15 +20,16 @@ from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.data.sources import Index, open_source
+from tl_keras.data.splits import outside_test
 from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.crossval.heads import compute_features, cut_folds, outside_test, solve_fold, taken
+from tl_keras.select.crossval.heads import compute_features, cut_folds, solve_fold, taken
 from tl_keras.transfer import head
 from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.task import POOLED
 
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.crossval")  # the package has the function under this name
@@ -55,7 +56,7 @@ def config_of(photos: Path, **sections: Any) -> Config:
 def outside(config: Config) -> Index:
     """The images that folds are cut from, where all files decode."""
     whole = open_source(config.data)
-    return taken(whole, outside_test(config, whole, {}))
+    return taken(whole, outside_test(dataset.cut(whole, config.data, {})))
 
 
 def opened(config: Config) -> tuple[Config, Index, Any, Any]:

@@ -4,7 +4,6 @@ Each fold standardises, selects and solves on its own images only, so that what 
 whole trainings are runs of their own, which a workflow starts; both end as `Answer`s.
 """
 
-from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,19 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
-from tl_keras.data import dataset
 from tl_keras.data.sources import Index
-from tl_keras.data.splits import UNUSED
+from tl_keras.data.splits import outside_test
 from tl_keras.evaluation.intervals import corrected
-from tl_keras.evaluation.metrics import classification_metrics, softmax
+from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold, groups_of, make_folds
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.frozen import POOLED, num_views
 from tl_keras.transfer.head import solve
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.task import POOLED, num_views
 
 FIGURES = ("accuracy", "macro_f1", "log_loss")
 
@@ -35,12 +34,6 @@ class Answer:
 
     fold: Fold
     probabilities: NDArray[np.float64]
-
-
-def outside_test(config: Config, index: Index, bad: Container[int]) -> NDArray[np.int64]:
-    """Positions of the images of train and val, int64 (n,); those of test are left for the one test."""
-    split = dataset.cut(index, config.data, bad)
-    return np.flatnonzero((split != "test") & (split != UNUSED))
 
 
 def taken(index: Index, rows: NDArray[np.int64]) -> Index:
@@ -75,13 +68,7 @@ def compute_features(config: Config, index: Index, progress: Progress) -> tuple[
         UserError: from the data, the backbone or the store.
     """
     opened = open_features(config, index, progress)
-    bad = opened.frozen.pixels.bad
-    while True:
-        num_bad = len(bad)
-        rows = outside_test(opened.config, index, bad)
-        opened.compute([np.arange(len(index.paths)), *[rows] * num_views(opened.config)], progress)
-        if len(bad) == num_bad:
-            return opened, rows
+    return opened, outside_test(opened.compute_and_cut(index, progress, varied=("train", "val")))
 
 
 def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArray[np.int64], fold: Fold) -> Answer:
@@ -98,7 +85,7 @@ def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArr
     standardise = Standardiser.fit(train[0])
     probe, _ = solve(config, train, val, standardise, weights, Progress())
     features = frozen.stored(POOLED, rows[fold.held_out])[:]
-    return Answer(fold, softmax(standardise(features) @ probe.kernel + probe.bias))
+    return Answer(fold, SINGLE_LABEL.probabilities(standardise(features) @ probe.kernel + probe.bias))
 
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:

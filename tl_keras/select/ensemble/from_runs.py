@@ -19,6 +19,7 @@ from tl_keras.config import Config, fields
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import row_batches
+from tl_keras.data.sources import absolute_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.scoring import inference, score_pixels
@@ -32,7 +33,6 @@ from tl_keras.select.ensemble.rules import Probabilities
 from tl_keras.select.ensemble.soup import Arrays, Score, Weights, greedy_soup
 from tl_keras.trained_run import Trained, data_root, open_run
 from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.prepare import absolute
 from tl_keras.transfer.snapshots import snapshots_of
 
 DECODED_AT_ONCE = 256  # images in memory where bad ones are looked for
@@ -93,7 +93,7 @@ def require_settled(config: Config, first: Trained) -> None:
 def given_source(config: Config) -> str | None:
     """Where the images of the runs are said to lie now; None where nothing is said."""
     source = config.data.source
-    return None if source == type(config.data)().source else absolute(source)
+    return None if source == type(config.data)().source else absolute_source(source)
 
 
 def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
