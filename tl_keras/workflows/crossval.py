@@ -12,9 +12,8 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.file_ids import to_hex
-from tl_keras.data.found import copies_lines
-from tl_keras.data.sources import Index
-from tl_keras.data.splits import outside_test
+from tl_keras.data.index import Index
+from tl_keras.data.splits import CONTENT, GROUP, outside_test
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.models.outputs import SINGLE_LABEL
@@ -30,7 +29,6 @@ from tl_keras.select.crossval.heads import (
     held_out_ratio,
     solve_fold,
     summary,
-    taken,
 )
 from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.build import image_size_of
@@ -69,14 +67,10 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
         if stored:
             opened, rows = compute_features(config, whole, progress)
             config, frozen = opened.config, opened.frozen
-            whole = replace(whole, ids=frozen.pixels.ids)
-            for line in copies_lines(whole, frozen.pixels.ids):
-                progress.line(line)
         else:
-            whole = dataset.identified(whole, progress)
             pixels = dataset.open_pixels(whole, config.data, image_size_of(config))
             rows = outside_test(dataset.decode_and_cut(whole, config.data, pixels, progress))
-        index = taken(whole, rows)
+        index = whole.take(rows)
         folds = cut_folds(config, index)
         check_folds(run / names.FOLDS, index, folds)
         if other_run is not None:
@@ -117,6 +111,8 @@ def require_unfinished(run: RunFolder) -> RunFolder:
 def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
     """Write folds.csv, or find the same folds in it: a line per image, with the fold of each repeat that holds it out, and its content.
 
+    Where there are groups, its group is the last column.
+
     Args:
         index: with ids.
 
@@ -128,18 +124,21 @@ def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
     held_out = np.zeros((len(index.paths), max(fold.repeat for fold in folds)), np.int64)
     for fold in folds:
         held_out[fold.held_out, fold.repeat - 1] = fold.number
-    header = ["path", *(f"repeat{number + 1}" for number in range(held_out.shape[1])), "content"]
+    header = ["path", *(f"repeat{number + 1}" for number in range(held_out.shape[1])), CONTENT]
     rows = zip(index.paths, held_out.tolist(), index.ids.tolist(), strict=True)
     lines = [[path, *map(str, numbers), to_hex(content)] for path, numbers, content in rows]
+    without_content = [line[:-1] for line in (header, *lines)]  # as older versions wrote it
+    if index.groups is not None:
+        header.append(GROUP)
+        lines = [[*line, group] for line, group in zip(lines, index.groups, strict=True)]
     if not file.is_file():
         names.write_csv(file, header, lines)
         return
     with names.reading(file, "a table of folds", "Restore it, or give another --run-dir."), names.open_text(file) as known:
         found = list(names.read_csv(known))
-    without_content = [line[:-1] for line in (header, *lines)]  # as older versions wrote it
     if found not in ([header, *lines], without_content):
         raise RunFolderError(
-            f"{file}: these are folds of other images, or cut otherwise. Take the same --data and crossval settings as there."
+            f"{file}: these are folds of other images, or cut otherwise. Take the same --data and settings of data and crossval."
         )
 
 

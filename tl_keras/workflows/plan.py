@@ -16,9 +16,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tl_keras.config import Config
+from tl_keras.config import AUTO, Config
 from tl_keras.data import images, splits
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
 from tl_keras.models.outputs import SINGLE_LABEL
@@ -55,7 +55,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         UserError: what would stop the training before it begins, memory that will not do among it.
     """
     set_up(config.runtime)
-    index = open_images(config.data, progress)
+    index = open_images(config.data, progress, read=config.model.backbone == AUTO)  # a ranking must not look at test
     config = with_best_backbone(config, index, None, progress)
     split = splits.cut(
         index,

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
-from tl_keras.data.sources import Index
+from tl_keras.data.groups import blocks_of
+from tl_keras.data.index import Index
 from tl_keras.data.splits import outside_test
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
-from tl_keras.select.crossval.folds import Fold, groups_of, make_folds
+from tl_keras.select.crossval.folds import Fold, make_folds
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED, num_views
@@ -36,24 +37,35 @@ class Answer:
     probabilities: NDArray[np.float64]
 
 
-def taken(index: Index, rows: NDArray[np.int64]) -> Index:
-    """Some images of an index, as an index that says nothing of splits."""
-    ids = None if index.ids is None else index.ids[rows]
-    return replace(index, paths=tuple(index.paths[row] for row in rows), labels=index.labels[rows], given=None, ids=ids)
-
-
 def cut_folds(config: Config, index: Index) -> list[Fold]:
-    """Cut the images of an index into the folds of a configuration."""
-    wanted = config.crossval
-    groups = None if wanted.group_pattern is None else groups_of(index.paths, wanted.group_pattern)
-    return make_folds(
-        index.labels,
-        groups,
-        num_folds=wanted.folds,
-        num_repeats=wanted.repeats,
-        val_fraction=config.data.val_fraction,
-        seed=config.data.split_seed,
-    )
+    """Cut the images of an index into the folds of a configuration; groups, and images of equal content, stay together.
+
+    Raises:
+        DataError: a class has too few images, or there are too few groups.
+    """
+
+    def cut(labels: NDArray[np.int32], groups: NDArray[np.int64] | None) -> list[Fold]:
+        return make_folds(
+            labels,
+            groups,
+            num_folds=config.crossval.folds,
+            num_repeats=config.crossval.repeats,
+            val_fraction=config.data.val_fraction,
+            seed=config.data.split_seed,
+        )
+
+    blocks = blocks_of(index)
+    if blocks is None or index.groups is not None:
+        return cut(index.labels, blocks)
+    _, first, block = np.unique(blocks, return_index=True, return_inverse=True)
+
+    def with_copies(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.flatnonzero(np.isin(block, rows))
+
+    return [
+        replace(fold, train=with_copies(fold.train), val=with_copies(fold.val), held_out=with_copies(fold.held_out))
+        for fold in cut(index.labels[first], None)
+    ]
 
 
 def compute_features(config: Config, index: Index, progress: Progress) -> tuple[BackboneFeatures, NDArray[np.int64]]:

@@ -6,7 +6,7 @@ measured on this machine. `front` draws the result; a workflow writes it down.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data import dataset
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.data.splits import outside_test, stratified_sample
 from tl_keras.errors import ConfigError, DataError
 from tl_keras.evaluation.intervals import wilson
@@ -98,11 +98,8 @@ def rank_candidates(config: Config, index: Index, progress: Progress) -> list[Ju
         UserError: from the data, a candidate or the store.
     """
     asked = candidates(config.rank.candidates)
-    split = dataset.cut(index, config.data, {})
-    rows = outside_test(split)
-    rows = rows[stratified_sample(index.labels[rows], config.rank.max_images, config.data.split_seed)]
-    paths = tuple(index.paths[row] for row in rows)
-    sample = replace(index, paths=paths, labels=index.labels[rows], given=None)
+    rows = outside_test(dataset.cut(index, config.data, {}))
+    sample = index.take(rows[stratified_sample(index.labels[rows], config.rank.max_images, config.data.split_seed)])
     found = []
     with progress.bar("rank", len(asked)) as advance:
         for name in asked:
