@@ -14,9 +14,9 @@ from tl_keras.data import splits
 from tl_keras.data.index import Index
 from tl_keras.data.sources import find_root
 from tl_keras.errors import DataError, RunFolderError
+from tl_keras.models.backbone_kinds import BACKBONE_KINDS, PRESET
 from tl_keras.models.backbone_names import short_name
 from tl_keras.models.keras_loading import BROKEN, code_in, load_keras_file
-from tl_keras.models.presets import INSTALL
 from tl_keras.models.saved import read_classes
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -113,7 +113,8 @@ def open_run(run_dir: Path | str) -> Trained:
             raise RunFolderError(f"{run / names.MODEL}: is refused: {code}.") from error
         if isinstance(error, TypeError) and NOT_FOUND in str(error):
             raise RunFolderError(
-                f"{run / names.MODEL}: holds layers of a package that is not installed. Where its backbone was KerasHub's: {INSTALL}."
+                f"{run / names.MODEL}: holds layers of a package that is not installed. "
+                f"Where its backbone was KerasHub's: {BACKBONE_KINDS[PRESET].needs}."
             ) from error
         raise RunFolderError(f"{run / names.MODEL}: is no whole Keras model, or is cut short. Train again, or restore the file.") from error
     if classes is not None and len(classes) != model.output.shape[-1]:
