@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,6 +19,7 @@ from tl_keras.models.backbone_kinds import BACKBONE_KINDS, PRESET
 from tl_keras.models.backbone_names import short_name
 from tl_keras.models.keras_loading import BROKEN, code_in, load_keras_file
 from tl_keras.models.saved import read_classes
+from tl_keras.models.saved_stages import read_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 
@@ -80,6 +82,16 @@ class Trained:
         """(height, width) in pixels."""
         height, width = self.model.input.shape[1:3]
         return int(height), int(width)
+
+    @property
+    def stages(self) -> dict[str, Any]:
+        """ "stage1", ... from input to output -> the symbolic tensor of `model` that the stage puts out; none for an ensemble of networks.
+
+        Raises:
+            RunFolderError: the run has no stages.json, as those of earlier versions, or one of another model.
+        """
+        with names.reading(self.run / names.STAGES, "what goes with this run's model.keras", "Train again, or restore the file."):
+            return read_stages(self.run / names.STAGES, self.model)
 
     def images(self, split: str, root: Path) -> Index:
         """The run's images of one split, at their paths below `root`; whether they lie there nobody has looked."""
