@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
-from tl_keras import train
+from tl_keras import Progress, train
 
 work = Path("work/finetuning")
 shutil.rmtree(work, ignore_errors=True)
@@ -24,13 +24,14 @@ shutil.rmtree(work, ignore_errors=True)
 # ## Few images, many to test on
 #
 # We cut the splits ourselves: folders `train`, `val` and `test`, with the classes inside. Ten images per class to learn from, ten
-# to choose by, fifty to test on.
+# to choose by, fifty to test on. They are shuffled first, since the digits come in the order of those who wrote them.
 
 # %%
 digits = load_digits()
 photos = work / "photos"
+generator = np.random.default_rng(0)
 for label in range(10):
-    images = digits.images[digits.target == label]
+    images = generator.permutation(digits.images[digits.target == label])
     for split, chosen in (("train", images[:10]), ("val", images[10:20]), ("test", images[20:70])):
         folder = photos / split / str(label)
         folder.mkdir(parents=True)
@@ -41,10 +42,11 @@ for label in range(10):
 # ## Three ways to train
 #
 # `pretrain` starts from random weights, `extract` trains a head on the frozen network, `finetune` trains both. Epochs, rates and
-# what is unfrozen are chosen for the number of images; `config.yaml` in each run folder says what they were.
+# what is unfrozen are chosen for the number of images; `config.yaml` in each run folder says what they were. `Progress()` says nothing
+# while the first one runs.
 
 # %%
-scratch = train(mode="pretrain", data=photos, settings={"model.weights": "none"}, run_dir=work / "scratch")
+scratch = train(mode="pretrain", data=photos, settings={"model.weights": "none"}, run_dir=work / "scratch", progress=Progress())
 
 # %%
 frozen = train(mode="extract", data=photos, run_dir=work / "frozen")
@@ -98,7 +100,7 @@ for offset, (name, metrics) in zip((-0.25, 0, 0.25), runs.items(), strict=True):
 axis.set_xticks(range(10), classes)
 axis.set_ylim(0.4, 1)
 axis.set_ylabel("recall")
-axis.legend(ncols=3, loc="lower right", fontsize=8)
+axis.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1), fontsize=8)
 plt.show()
 
 # %% [markdown]

@@ -249,7 +249,10 @@ def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
     lines = [list(HISTORY_HEADER)]
     if file.is_file():
         with reading(file, "the history of a run", AGAIN), file.open(newline="", encoding="utf-8") as old:
-            lines += [line for line in list(csv.reader(old))[1:] if _stays(line, phase, first_epoch)]
+            header, *found = csv.reader(old)
+            if tuple(header) != HISTORY_HEADER:
+                raise ValueError(f"its first line is {','.join(header)[:80]}")
+            lines += [line for line in found if _stays(line, phase, first_epoch)]
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as new:
@@ -259,8 +262,12 @@ def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
 
 
 def _stays(line: list[str], phase: str, first_epoch: int) -> bool:
-    whole = len(line) == len(HISTORY_HEADER)  # a kill may have torn the last one
-    return whole and (line[0] != phase or 0 <= int(line[1]) <= first_epoch != 0)  # a phase that begins writes its epoch 0 itself
+    if len(line) != len(HISTORY_HEADER):
+        return False  # a kill may have torn the last one
+    name, epoch, *figures = line
+    _ = [float(figure) for figure in figures if figure]  # the curves are drawn of them, at the very end
+    number = int(epoch)
+    return name != phase or 0 <= number <= first_epoch != 0  # a phase that begins writes its epoch 0 itself
 
 
 class Bar(keras.callbacks.Callback):
