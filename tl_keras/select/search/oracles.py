@@ -242,7 +242,7 @@ def open_study(
         oracle = {"random": Random, "grid": Grid, "bayesian": Bayesian}[tuner](max_trials=max_trials, **common)
     oracle.verbose, oracle.until = 0, until
     oracle._set_project_dir(str(folder.parent), folder.name)
-    if (folder / "oracle.json").is_file():
+    if (folder / "oracle.json").exists():
         reload(oracle, folder)
     return oracle
 
