@@ -1,12 +1,14 @@
 """Who uses a setting: every setting has an answer, and what nothing uses is refused where somebody asked for it."""
 
+from operator import attrgetter
+
 import pytest
 
-from tl_keras.config import fields
+from tl_keras.config import Config, Section, fields
 from tl_keras.config_file import load_config, make_config
 from tl_keras.errors import ConfigError
-from tl_keras.modes import MODES
-from tl_keras.setting_users import CASES, USED_BY, users_of
+from tl_keras.modes import MODES, load
+from tl_keras.setting_users import CASES, USED_BY, at_work, is_used, users_of
 
 MAKERS = [mode for mode in MODES.values() if mode.makes_run]
 
@@ -96,3 +98,61 @@ def test_from_python_what_is_given_is_refused_and_what_a_configuration_brings_is
     assert make_config("extract", base, {}, {}).train.epochs == 5
     with pytest.raises(ConfigError, match=r"settings: train\.patience: extract does not use it"):
         make_config("extract", base, {}, {"train.patience": 5})
+
+
+# --- what runs really read -----------------------------------------------------------------------------------------
+
+LATER = {"data.cache_gb", "export.parity_images"}  # by `evaluate` and `export`, from the run's own configuration
+ELSEWHERE = {"data.download", "data.download_timeout_s"}  # of a data set of TFDS
+BESIDE_ANOTHER = {"features.keep", "train.cycles", "train.focal_gamma", "train.momentum", "data.augment.cval"}  # see `Config`
+    "features.keep",
+    "train.cycles",
+    "train.focal_gamma",
+    "train.momentum",
+    "data.augment.cval",
+}  # see `Config`'s contradictions
+WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not trained
+    *("data.augment", "features.stages", "features.views", "model.backbone", "model.dropout", "model.hidden", "train.epochs"),
+    *("train.layer_decay", "train.learning_rate", "train.optimizer", "train.schedule", "train.unfreeze_from"),
+}
+
+
+def path_of(section: type[Section], kind: type[Section] = Config, prefix: str = "") -> str | None:
+    """Where a section lies in a configuration, with a dot behind it."""
+    if kind is section:
+        return prefix
+    inner = {name: field.annotation for name, field in kind.model_fields.items() if isinstance(field.annotation, type)}
+    found = [path_of(section, below, f"{prefix}{name}.") for name, below in inner.items() if issubclass(below, Section)]
+    return next((path for path in found if path is not None), None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "sets"),
+    [
+        ("extract", ["features.views=1", "features.selection=anova"]),
+        ("finetune", ["train.epochs=1"]),
+        ("pretrain", ["train.epochs=1"]),
+        ("rank", ["rank.candidates=[small_resnet]"]),
+    ],
+)
+def test_a_run_reads_what_it_is_said_to_use_and_nothing_else_has_an_effect(photo_folder, tmp_path, monkeypatch, mode, sets):
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
+    photos = photo_folder(per_class=12, size=(16, 16))
+    config = load_config(mode, sets=[f"data.source={photos}", "data.image_size=16", "model.weights=none", *sets])
+    read, places, get = set[str](), dict[type[Section], str](), Section.__getattribute__
+
+    def noted(section, name):
+        kind = type(section)
+        if name in kind.model_fields:
+            read.add(places.setdefault(kind, path_of(kind)) + name)
+        return get(section, name)
+
+    monkeypatch.setattr(Section, "__getattribute__", noted)
+    load(MODES[mode].run)(config, tmp_path / "R")
+    monkeypatch.undo()
+    working = at_work(lambda path: attrgetter(path)(config))
+    used = {path for path in fields() if is_used(path, working)} - {"mode"}
+    assert used - read <= LATER | ELSEWHERE | BESIDE_ANOTHER
+    idle = {path for path in read & set(fields()) if not is_used(path, working)}
+    assert {path for path in idle if not WITHOUT_EFFECT & {path, path.rpartition(".")[0]}} == set()

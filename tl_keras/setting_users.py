@@ -18,6 +18,7 @@ OF_BACKBONE = ("finetune", "pretrain")
 USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it; the longest path counts
     "data": EVERY,
     "data.augment": ("finetune", "pretrain", "views"),
+    "data.cache_gb": (*TRAININGS, "ensemble"),  # of frozen features it is for `evaluate`
     "model": EVERY,
     "model.backbone": TRAININGS,
     "model.hidden": TRAININGS,
