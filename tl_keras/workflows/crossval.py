@@ -33,7 +33,7 @@ from tl_keras.select.crossval.heads import (
 )
 from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.build import image_size_of
-from tl_keras.transfer.head import solves_exactly
+from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
 from tl_keras.workflows.train import train
@@ -86,7 +86,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
         answers = []
         with progress.bar("folds", len(folds)) as advance:
             for fold in folds:
-                answers.append(solve_fold(config, index, frozen, rows, fold) if stored else train_fold(config, index, run, fold, progress))
+                answers.append(solve_fold(config, opened.problem, rows, fold) if stored else train_fold(config, index, run, fold, progress))
                 progress.line(f"fold {fold.name}  accuracy {figures_of(answers[-1], index)['accuracy']:.4f} on {len(fold.held_out)} images")
                 advance(1)
         write_answers(run / names.OUT_OF_FOLD, index, answers)

@@ -38,7 +38,7 @@ from tl_keras.select.search.study_files import (
     write_trials,
 )
 from tl_keras.trained_run import read_config, write_config
-from tl_keras.transfer.head import solves_exactly
+from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in

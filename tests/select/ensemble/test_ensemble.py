@@ -194,8 +194,9 @@ def test_out_of_fold_each_image_is_answered_by_heads_that_have_not_seen_it(photo
     fold = found.folds[0]
     labels = index.labels.copy()
     labels[found.rows[fold.held_out]] = (labels[found.rows[fold.held_out]] + 1) % 3
-    data = replace(members[0].data, index=replace(index, labels=labels))
-    again = answer_out_of_fold([replace(members[0], data=data)], config, Progress())
+    changed = replace(index, labels=labels)
+    twin = replace(members[0], data=replace(members[0].data, index=changed), opened=replace(members[0].opened, index=changed))
+    again = answer_out_of_fold([twin], config, Progress())
     np.testing.assert_array_equal(again.probabilities[:, fold.held_out], found.probabilities[:, fold.held_out])
     others = np.setdiff1d(np.arange(len(found.rows)), fold.held_out)
     assert not np.isclose(again.probabilities[:, others], found.probabilities[:, others]).all(axis=(0, 2)).any()

@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss
 
 from tl_keras.evaluation.metrics import softmax
 from tl_keras.select.ensemble.rules import Mixture, fit_mixture, fit_stacker, mixture_weights, seen
-from tl_keras.transfer import probe
+from tl_keras.transfer.head import probe
 
 NUM, CLASSES = 300, 3
 EVEN = np.ones(CLASSES, np.float32)

@@ -18,11 +18,7 @@ from tl_keras.evaluation.metrics import classification_metrics, softmax
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold, groups_of, make_folds
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
-from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.frozen import POOLED, num_views
-from tl_keras.transfer.head import solve
-from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.probe import Standardiser
+from tl_keras.transfer.head.problem import HeadProblem
 
 FIGURES = ("accuracy", "macro_f1", "log_loss")
 
@@ -67,24 +63,18 @@ def compute_features(config: Config, index: Index, progress: Progress) -> tuple[
         UserError: from the data, the backbone or the store.
     """
     opened = open_features(config, index, progress)
-    return opened, outside_test(opened.compute_and_cut(index, progress, varied=("train", "val")))
+    return opened, outside_test(opened.compute_and_cut(progress, varied=("train", "val")))
 
 
-def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArray[np.int64], fold: Fold) -> Answer:
+def solve_fold(config: Config, problem: HeadProblem, rows: NDArray[np.int64], fold: Fold) -> Answer:
     """Solve the head of a configuration on one fold.
 
     Args:
-        index: the images that the folds were cut from.
-        rows: where their features are, int64 (n,).
+        rows: the images that the folds were cut from, as positions in the problem, int64 (n,).
     """
-    views = num_views(config)
-    train = frozen.stored(POOLED, rows[fold.train], views), np.tile(index.labels[fold.train], 1 + views)
-    val = frozen.stored(POOLED, rows[fold.val]), index.labels[fold.val]
-    weights = class_weight_vector(config.train.class_weights, index.labels[fold.train], index.classes)
-    standardise = Standardiser.fit(train[0])
-    probe, _ = solve(config, train, val, standardise, weights, Progress())
-    features = frozen.stored(POOLED, rows[fold.held_out])[:]
-    return Answer(fold, softmax(standardise(features) @ probe.kernel + probe.bias))
+    solved = problem.solve(config, rows[fold.train], rows[fold.val])
+    features, _ = problem.pair(rows[fold.held_out])
+    return Answer(fold, softmax(solved.probe.logits(solved.standardise(features[:]))))
 
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from tl_keras.models import combined
 from tl_keras.models.combined import Rule, bagged_model
 from tl_keras.progress import Progress
 from tl_keras.select.ensemble.comparison import RULES, SPLITS, Answers, Ensemble, Numbers, OutOfFold, fit_meta
-from tl_keras.select.ensemble.heads import Boosted, Frozen, Head, answer_out_of_fold, bag_heads, open_members, solve_head
+from tl_keras.select.ensemble.heads import Boosted, Frozen, answer, answer_out_of_fold, bag_heads, open_members, solve_head
 from tl_keras.select.ensemble.rules import Probabilities
 from tl_keras.select.ranking.rank import candidates
-from tl_keras.transfer.head import solves_exactly
+from tl_keras.transfer.head.probe import LinearProbe
+from tl_keras.transfer.head.problem import solves_exactly
 
 
 def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
@@ -65,7 +66,7 @@ def bagged(config: Config, members: Sequence[Frozen], progress: Progress) -> Ens
     together = {}
     for split in SPLITS:
         features = [member.features(split) for member in members]
-        together[split] = np.mean([head(each) for each, bag in zip(features, bags, strict=True) for head in bag], axis=0)
+        together[split] = np.mean([answer(head, each) for each, bag in zip(features, bags, strict=True) for head in bag], axis=0)
     model = _model(members, bags, combined.average)
     return _assembled(config, members, _singles(members, [solve_head(member) for member in members]), together, model)
 
@@ -86,13 +87,13 @@ def _combined(config: Config, members: Sequence[Frozen], numbers: Numbers, rule:
     return _assembled(config, members, singles, together, _model(members, [[head] for head in heads], rule), **more)
 
 
-def _singles(members: Sequence[Frozen], heads: Sequence[Head]) -> dict[str, Probabilities]:
+def _singles(members: Sequence[Frozen], heads: Sequence[LinearProbe]) -> dict[str, Probabilities]:
     """What each head says of val and of test: (m, n, k)."""
     pairs = list(zip(members, heads, strict=True))
-    return {split: np.stack([head(member.features(split)) for member, head in pairs]) for split in SPLITS}
+    return {split: np.stack([answer(head, member.features(split)) for member, head in pairs]) for split in SPLITS}
 
 
-def _model(members: Sequence[Frozen], heads: Sequence[Sequence[Head]], rule: Rule) -> keras.Model:
+def _model(members: Sequence[Frozen], heads: Sequence[Sequence[LinearProbe]], rule: Rule) -> keras.Model:
     trunks = [member.opened.classifier.trunk for member in members]
     return bagged_model(trunks, [[(head.kernel, head.bias) for head in own] for own in heads], rule)
 

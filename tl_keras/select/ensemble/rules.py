@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.models.combined import LEAST_SEEN, TIE
-from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe, log_softmax
+from tl_keras.transfer.head.probe import LinearProbe, Standardiser, fit_linear_probe, log_softmax
 
 MOST_STEPS = 10_000  # of EM
 SETTLED = 1e-9  # gain of the log-likelihood an image, below which EM ends
