@@ -145,6 +145,11 @@ class DataConfig(Section):
     val_fraction: Number = Field(default=0.15, gt=0, lt=0.5, description="fraction of images, where val is not given")
     test_fraction: Number = Field(default=0.15, gt=0, lt=0.5, description="fraction of images, where test is not given")
     split_seed: Whole = Field(default=0, ge=0, description="seed of the split, apart from runtime.seed")
+    group_pattern: Name | None = Field(
+        default=None,
+        description="regular expression on paths; images for which its first bracket (or all of it) finds the same, such as those of "
+        "one patient, stay on one side of every cut",
+    )
     image_size: ImageSize | None = Field(default=None, description="pixels a side or [height, width]; null: backbone's")
     resize: Literal["crop", "letterbox", "stretch"] = Field(default="crop", description="how an image gets its size")
     bit_depth: Whole = Field(default=16, ge=8, le=16, description="bits of a grey in a 16-bit file that are used; 12: 4095 is white")
@@ -284,9 +289,6 @@ class CrossvalConfig(Section):
     repeats: Side = Field(default=3, description="times that it is all done, each with another cut")
     training: Literal["extract", "finetune"] = Field(default="extract", description="what is done on each fold")
     against: Name | None = Field(default=None, description="folder of another cross-validation on the same folds, to compare with")
-    group_pattern: Name | None = Field(
-        default=None, description="regular expression on paths; images for which its bracket finds the same stay together"
-    )
 
 
 class EnsembleConfig(Section):

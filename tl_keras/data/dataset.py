@@ -13,12 +13,9 @@ from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import splits
-from tl_keras.data.file_ids import Ids, hash_files
-from tl_keras.data.found import copies_lines
 from tl_keras.data.images import Decoding
+from tl_keras.data.index import Index
 from tl_keras.data.pipeline import Pixels, check_bad, fits
-from tl_keras.data.sources import Index
-from tl_keras.errors import DataError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import BAD_IMAGES, SPLITS, RunFolder, write_csv
 
@@ -83,40 +80,6 @@ def files_of(index: Index) -> Sequence[Path]:
     return _Files(index)
 
 
-def identify(index: Index, rows: NDArray[np.int64], progress: Progress) -> Ids:
-    """Read some files of an index once: what the content of each is known by now, (len(rows),); b"" for one that is gone."""
-    with progress.bar("read files", len(rows)) as advance:
-        return hash_files([index.root / index.paths[row] for row in rows], advance)
-
-
-def identified(index: Index, progress: Progress) -> Index:
-    """The same index with the ids of its files as they are now."""
-    return replace(index, ids=identify(index, np.arange(len(index.paths)), progress))
-
-
-def require_unchanged(index: Index, rows: NDArray[np.int64], found: Ids, of: str) -> None:
-    """Refuse files that are not what they were when the index was written, or are gone.
-
-    Args:
-        rows: the files that are asked about, positions in the index.
-        found: what `identify` says of them now.
-        of: what they are to the user, such as "images of this run".
-
-    Raises:
-        DataError: a file is gone, or has other content; where the index has no ids, only that it is gone can be known.
-    """
-    changed = found == b"" if index.ids is None else found != index.ids[rows]
-    if not changed.any():
-        return
-    gone, first = found == b"", int(np.flatnonzero(changed)[0])
-    counts = {"missing": int(gone.sum()), "not what the run knows": int((changed & ~gone).sum())}
-    fates = (f"{number} {'is' if number == 1 else 'are'} {fate}" for fate, number in counts.items() if number)
-    raise DataError(
-        f"{index.root}: of {len(rows)} {of}, {' and '.join(fates)}; the first is {index.paths[rows[first]]}. "
-        "Put them back, or say with --data where they lie."
-    )
-
-
 def keep_pixels(pixels: Pixels, config: DataConfig, scratch: Path) -> None:
     """Let what is decoded from now on stay in the folder `scratch`, where all of it fits there."""
     scratch.mkdir(exist_ok=True)
@@ -173,14 +136,12 @@ def decode_and_cut(index: Index, config: DataConfig, pixels: Pixels, progress: P
 
 
 def write(data: ImageData, run: RunFolder, progress: Progress) -> None:
-    """Write splits.csv to a run folder, and bad_images.csv where there are any; say what is wrong with the images."""
+    """Write splits.csv to a run folder, and bad_images.csv where there are any, which is said."""
     bad = data.pixels.bad
     if bad:
         progress.line(f"skipped {len(bad)} of {len(data.index.paths)} files that do not decode; {BAD_IMAGES} names them")
         write_csv(run / BAD_IMAGES, ("path", "reason"), bad_rows(bad, data.index))
     index = replace(data.index, ids=data.pixels.ids) if len(data.pixels.ids) else data.index
-    for line in () if index.ids is None else copies_lines(index, index.ids, data.split):
-        progress.line(line)
     splits.write_splits(run / SPLITS, index, data.split)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data import dataset
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.transfer.build import build_and_tell, image_size_of, resolve
@@ -67,7 +67,7 @@ def open_features(config: Config, index: Index, progress: Progress) -> BackboneF
     config = resolve(config, classifier, len(index.paths))
     require_memory(config, classifier)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
-    pixels.identify(progress)
+    pixels.identify(progress, index.ids)
     require_varied(pixels, np.arange(len(index.paths)))
     frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
     _, classifier, frozen = settle_precision(config, classifier, frozen, np.full(len(index.paths), "train"), progress)

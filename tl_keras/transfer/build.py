@@ -4,7 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config, absolute
-from tl_keras.data.sources import Index, absolute_source
+from tl_keras.data.index import Index
+from tl_keras.data.sources import absolute_source
 from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_loading import build_backbone, native_image_size
 from tl_keras.models.backbone_names import table_name

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.augment import is_identity
+from tl_keras.data.index import Index
 from tl_keras.data.pipeline import Pixels
-from tl_keras.data.sources import Index
 from tl_keras.data.splits import UNUSED
 from tl_keras.errors import StoreError
 from tl_keras.models.backbone_names import short_name

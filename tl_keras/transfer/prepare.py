@@ -9,7 +9,7 @@ import numpy as np
 from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.progress import Progress
 from tl_keras.run_folder import SCRATCH, RunFolder
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
@@ -25,18 +25,21 @@ from tl_keras.transfer.varied import require_varied
 def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progress) -> Task:
     """Build the network, fill the open settings, compute what is frozen and cut the splits.
 
+    Args:
+        index: with the ids of its files as they are now, or without.
+
     Raises:
         UserError: from the data, the backbone, the settings that only they can check, or the store.
     """
+    if index.ids is None:
+        index = index.identified(progress)
     classifier = build_and_tell(config, len(index.classes), progress)
     split = dataset.cut(index, config.data, {})  # a class that is too small is said before hours of computing
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
     require_memory(config, classifier)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
-    pixels.identify(progress)
-    if index.ids is not None:  # a run that goes on
-        dataset.require_unchanged(index, np.arange(len(index.paths)), pixels.ids, "images of this run")
+    pixels.identify(progress, index.ids)
     require_varied(pixels, np.flatnonzero(split == "train"))
     frozen: FrozenFeatures | None = None
     precision = Choice(as_asked(config))

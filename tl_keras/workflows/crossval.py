@@ -1,7 +1,7 @@
 """Cross-validation: the figures of a configuration with their spread, from folds of train and val; test stays unseen."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.file_ids import to_hex
-from tl_keras.data.found import copies_lines
-from tl_keras.data.sources import Index
-from tl_keras.data.splits import outside_test
+from tl_keras.data.index import Index
+from tl_keras.data.splits import CONTENT, GROUP, outside_test
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.folds import Fold
@@ -29,7 +29,6 @@ from tl_keras.select.crossval.heads import (
     held_out_ratio,
     solve_fold,
     summary,
-    taken,
 )
 from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.build import image_size_of
@@ -64,44 +63,52 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     whole = open_images(config.data, progress, None if resume else run)
     with working_in(run, resume=resume) as keep:
         config = with_best_backbone(config, whole, run, progress)
-        stored = config.crossval.training == "extract" and solves_exactly(config)
-        if stored:
-            opened, rows = compute_features(config, whole, progress)
-            config, frozen = opened.config, opened.frozen
-            whole = replace(whole, ids=frozen.pixels.ids)
-            for line in copies_lines(whole, frozen.pixels.ids):
-                progress.line(line)
-        else:
-            whole = dataset.identified(whole, progress)
-            pixels = dataset.open_pixels(whole, config.data, image_size_of(config))
-            rows = outside_test(dataset.decode_and_cut(whole, config.data, pixels, progress))
-        index = taken(whole, rows)
+        config, index, answer = answering(config, whole, run, progress)
         folds = cut_folds(config, index)
         check_folds(run / names.FOLDS, index, folds)
         if other_run is not None:
             check_folds(other_run / names.FOLDS, index, folds)
-        write_config(run, config.model_copy(update={"mode": "crossval"}))
+        write_config(run, config.replace("mode", "crossval"))
         names.write_json(run / names.ENVIRONMENT, environment())
         keep()
         answers = []
         with progress.bar("folds", len(folds)) as advance:
             for fold in folds:
-                answers.append(solve_fold(config, opened.problem, rows, fold) if stored else train_fold(config, index, run, fold, progress))
+                answers.append(answer(fold))
                 progress.line(f"fold {fold.name}  accuracy {figures_of(answers[-1], index)['accuracy']:.4f} on {len(fold.held_out)} images")
                 advance(1)
         write_answers(run / names.OUT_OF_FOLD, index, answers)
-        result: dict[str, Any] = {
-            "training": config.crossval.training,
-            "backbone": config.model.backbone,
-            "images": len(index.paths),
-            "held_out_ratio": held_out_ratio(answers),
-            "summary": summary(answers, index),
-            "folds": [{"fold": answer.fold.name, **figures_of(answer, index)} for answer in answers],
-        }
+        result = result_of(config, index, answers)
         if other is not None:
             result["against"] = compare(result, other)
         names.write_json(run / names.CROSSVAL, result)
         return result
+
+
+def answering(config: Config, whole: Index, run: RunFolder, progress: Progress) -> tuple[Config, Index, Callable[[Fold], Answer]]:
+    """Read the images, and settle how a fold is answered: by a head on stored features, or by a training run of its own.
+
+    Returns:
+        The configuration, the images outside test that folds are cut from, and what answers a fold of them.
+    """
+    if config.crossval.training == "extract" and solves_exactly(config):
+        opened, rows = compute_features(config, whole, progress)
+        return opened.config, whole.take(rows), lambda fold: solve_fold(opened.config, opened.problem, rows, fold)
+    pixels = dataset.open_pixels(whole, config.data, image_size_of(config))
+    index = whole.take(outside_test(dataset.decode_and_cut(whole, config.data, pixels, progress)))
+    return config, index, lambda fold: train_fold(config, index, run, fold, progress)
+
+
+def result_of(config: Config, index: Index, answers: Sequence[Answer]) -> dict[str, Any]:
+    """What crossval.json holds of the answers to all folds."""
+    return {
+        "training": config.crossval.training,
+        "backbone": config.model.backbone,
+        "images": len(index.paths),
+        "held_out_ratio": held_out_ratio(answers),
+        "summary": summary(answers, index),
+        "folds": [{"fold": answer.fold.name, **figures_of(answer, index)} for answer in answers],
+    }
 
 
 def require_unfinished(run: RunFolder) -> RunFolder:
@@ -116,6 +123,8 @@ def require_unfinished(run: RunFolder) -> RunFolder:
 def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
     """Write folds.csv, or find the same folds in it: a line per image, with the fold of each repeat that holds it out, and its content.
 
+    Where there are groups, its group is the last column.
+
     Args:
         index: with ids.
 
@@ -127,18 +136,21 @@ def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
     held_out = np.zeros((len(index.paths), max(fold.repeat for fold in folds)), np.int64)
     for fold in folds:
         held_out[fold.held_out, fold.repeat - 1] = fold.number
-    header = ["path", *(f"repeat{number + 1}" for number in range(held_out.shape[1])), "content"]
+    header = ["path", *(f"repeat{number + 1}" for number in range(held_out.shape[1])), CONTENT]
     rows = zip(index.paths, held_out.tolist(), index.ids.tolist(), strict=True)
     lines = [[path, *map(str, numbers), to_hex(content)] for path, numbers, content in rows]
+    without_content = [line[:-1] for line in (header, *lines)]  # as older versions wrote it
+    if index.groups is not None:
+        header.append(GROUP)
+        lines = [[*line, group] for line, group in zip(lines, index.groups, strict=True)]
     if not file.is_file():
         names.write_csv(file, header, lines)
         return
     with names.reading(file, "a table of folds", "Restore it, or give another --run-dir."), names.open_text(file) as known:
         found = list(names.read_csv(known))
-    without_content = [line[:-1] for line in (header, *lines)]  # as older versions wrote it
     if found not in ([header, *lines], without_content):
         raise RunFolderError(
-            f"{file}: these are folds of other images, or cut otherwise. Take the same --data and crossval settings as there."
+            f"{file}: these are folds of other images, or cut otherwise. Take the same --data and settings of data and crossval."
         )
 
 
@@ -151,7 +163,7 @@ def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progres
         started = (folder / names.SPLITS).is_file() and (folder / names.CONFIG).is_file()
         if not started:
             shutil.rmtree(folder.path, ignore_errors=True)
-        own = config.model_copy(update={"mode": config.crossval.training})
+        own = config.replace("mode", config.crossval.training)
         train(own, folder.path, resume=started, progress=progress, index=replace(index, given=tuple(split.tolist())), pictures=False)
     return read_answer(folder, index, fold)
 
@@ -175,7 +187,7 @@ def write_answers(file: Path, index: Index, answers: Sequence[Answer]) -> None:
     def lines() -> Iterator[Sequence[Any]]:
         for answer in answers:
             for row, values in zip(answer.fold.held_out, answer.probabilities, strict=True):
-                known, best = index.classes[index.labels[row]], index.classes[int(values.argmax())]
+                known, best = index.classes[index.labels[row]], index.classes[int(SINGLE_LABEL.decide(values))]
                 yield (answer.fold.repeat, answer.fold.number, index.paths[row], known, best, *(f"{value:.6f}" for value in values))
 
     names.write_csv(file, header, lines())

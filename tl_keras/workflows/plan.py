@@ -16,11 +16,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tl_keras.config import Config
+from tl_keras.config import AUTO, Config
 from tl_keras.data import images, splits
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.transfer.build import build_and_tell, image_size_of, resolve
 from tl_keras.transfer.defaults import required
@@ -54,7 +55,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         UserError: what would stop the training before it begins, memory that will not do among it.
     """
     set_up(config.runtime)
-    index = open_images(config.data, progress)
+    index = open_images(config.data, progress, read=config.model.backbone == AUTO)  # a ranking must not look at test
     config = with_best_backbone(config, index, None, progress)
     split = splits.cut(
         index,
@@ -134,7 +135,7 @@ def phase_rows(config: Config, classifier: Classifier, num_train: int, num_image
         cut = cut_below(classifier, required(train.unfreeze_from)) if config.mode == "finetune" else None
         model = classifier.model if cut is None else cut[1]
         compile_model(model, phase, train)
-        targets = np.eye(model.output.shape[-1], dtype=np.float32)[np.zeros(size, int)]
+        targets = SINGLE_LABEL.targets(np.zeros(size, int), model.output.shape[-1])
         step = whole * timed(lambda inputs: model.train_on_batch(inputs, targets), model, size, compiled=True)
         steps = phase.steps(train.batch_size) * phase.epochs
         yield phase_row(config.mode, classifier, phase.epochs, steps, step * steps)

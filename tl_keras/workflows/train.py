@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import keras
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.data import splits
-from tl_keras.data.sources import Index, absolute_source
+from tl_keras.data.index import Index
+from tl_keras.data.sources import absolute_source
 from tl_keras.evaluation.pictures import draw_confusion, draw_curves
 from tl_keras.evaluation.scoring import Clock, check_agreement, measure, score, write_class_names, write_predictions
 from tl_keras.interrupts import noted_interrupts
@@ -76,8 +77,12 @@ def train(
     with working_in(run, resume=resume) as keep:
         if resume or index is None:
             index = splits.read_splits(run / names.SPLITS, data_root(config, run))[0]
+            found = index.identify(progress)
             if index.ids is None:
                 progress.line(NO_CONTENT)
+            else:
+                index.require_unchanged(found, "images of this run")
+            index = replace(index, ids=found)
         config = with_best_backbone(config, index, run, progress)
         task = prepare_task(config, index, run, progress)
         write_config(run, task.config)

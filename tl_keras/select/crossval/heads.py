@@ -4,6 +4,7 @@ Each fold standardises, selects and solves on its own images only, so that what 
 whole trainings are runs of their own, which a workflow starts; both end as `Answer`s.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
-from tl_keras.data.sources import Index
+from tl_keras.data.groups import blocks_of
+from tl_keras.data.index import Index
 from tl_keras.data.splits import outside_test
 from tl_keras.evaluation.intervals import corrected
-from tl_keras.evaluation.metrics import classification_metrics, softmax
+from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
-from tl_keras.select.crossval.folds import Fold, groups_of, make_folds
+from tl_keras.select.crossval.folds import Fold, make_folds
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.head.problem import HeadProblem
 
@@ -31,24 +34,35 @@ class Answer:
     probabilities: NDArray[np.float64]
 
 
-def taken(index: Index, rows: NDArray[np.int64]) -> Index:
-    """Some images of an index, as an index that says nothing of splits."""
-    ids = None if index.ids is None else index.ids[rows]
-    return replace(index, paths=tuple(index.paths[row] for row in rows), labels=index.labels[rows], given=None, ids=ids)
-
-
 def cut_folds(config: Config, index: Index) -> list[Fold]:
-    """Cut the images of an index into the folds of a configuration."""
-    wanted = config.crossval
-    groups = None if wanted.group_pattern is None else groups_of(index.paths, wanted.group_pattern)
-    return make_folds(
-        index.labels,
-        groups,
-        num_folds=wanted.folds,
-        num_repeats=wanted.repeats,
-        val_fraction=config.data.val_fraction,
-        seed=config.data.split_seed,
-    )
+    """Cut the images of an index into the folds of a configuration; groups, and images of equal content, stay together.
+
+    Raises:
+        DataError: a class has too few images, or there are too few groups.
+    """
+
+    def cut(labels: NDArray[np.int32], groups: NDArray[np.int64] | None) -> list[Fold]:
+        return make_folds(
+            labels,
+            groups,
+            num_folds=config.crossval.folds,
+            num_repeats=config.crossval.repeats,
+            val_fraction=config.data.val_fraction,
+            seed=config.data.split_seed,
+        )
+
+    blocks = blocks_of(index)
+    if blocks is None or index.groups is not None:
+        return cut(index.labels, blocks)
+    _, first, block = np.unique(blocks, return_index=True, return_inverse=True)
+
+    def with_copies(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.flatnonzero(np.isin(block, rows))
+
+    return [
+        replace(fold, train=with_copies(fold.train), val=with_copies(fold.val), held_out=with_copies(fold.held_out))
+        for fold in cut(index.labels[first], None)
+    ]
 
 
 def compute_features(config: Config, index: Index, progress: Progress) -> tuple[BackboneFeatures, NDArray[np.int64]]:
@@ -74,7 +88,7 @@ def solve_fold(config: Config, problem: HeadProblem, rows: NDArray[np.int64], fo
     """
     solved = problem.solve(config, rows[fold.train], rows[fold.val])
     features, _ = problem.pair(rows[fold.held_out])
-    return Answer(fold, softmax(solved.probe.logits(solved.standardise(features[:]))))
+    return Answer(fold, SINGLE_LABEL.probabilities(solved.probe.logits(solved.standardise(features[:]))))
 
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:
@@ -83,22 +97,18 @@ def figures_of(answer: Answer, index: Index) -> dict[str, Any]:
     return {name: found[name] for name in FIGURES}
 
 
-def summary(answers: list[Answer], index: Index) -> dict[str, Any]:
+def summary(answers: Sequence[Answer], index: Index) -> dict[str, Any]:
     """Over all folds and repeats: each figure's mean, standard deviation and corrected 95 % interval of the mean."""
-    folds = [figures_of(answer, index) for answer in answers]
-    ratio = held_out_ratio(answers)
-    return {
-        name: {
-            "mean": float(np.mean(values)),
-            "deviation": float(np.std(values, ddof=1)),
-            "ci95": list(corrected(values, ratio)),
-        }
-        for name in FIGURES
-        for values in [[fold[name] for fold in folds]]
-    }
+    folds, ratio = [figures_of(answer, index) for answer in answers], held_out_ratio(answers)
+    return {name: spread_of([fold[name] for fold in folds], ratio) for name in FIGURES}
 
 
-def held_out_ratio(answers: list[Answer]) -> float:
+def spread_of(values: Sequence[float], ratio: float) -> dict[str, Any]:
+    """Mean, standard deviation and corrected 95 % interval of the mean of a figure of all folds; see `intervals.corrected`."""
+    return {"mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1)), "ci95": list(corrected(values, ratio))}
+
+
+def held_out_ratio(answers: Sequence[Answer]) -> float:
     """Images held out per image that took part in training, over all folds; those that chose count as training."""
     held_out = sum(len(answer.fold.held_out) for answer in answers)
     return held_out / sum(len(answer.fold.train) + len(answer.fold.val) for answer in answers)

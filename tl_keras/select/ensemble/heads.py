@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.data.splits import stratified_sample
-from tl_keras.evaluation.metrics import softmax
 from tl_keras.models.backbone_loading import native_image_size
 from tl_keras.models.backbone_names import short_name
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold
-from tl_keras.select.crossval.heads import cut_folds, solve_fold, taken
+from tl_keras.select.crossval.heads import cut_folds, solve_fold
 from tl_keras.select.ensemble.rules import Probabilities
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.features import StoredFeatures
@@ -109,7 +109,7 @@ def bag_heads(member: Frozen, num: int, seed: int) -> list[LinearProbe]:
 
 def answer(head: LinearProbe, features: StoredFeatures) -> Probabilities:
     """Probabilities (n, k) of raw features (n, d)."""
-    return softmax(head.logits(features))
+    return SINGLE_LABEL.probabilities(head.logits(features))
 
 
 def resample(labels: NDArray[np.int32], draws: np.random.Generator) -> NDArray[np.int64]:
@@ -136,10 +136,10 @@ class HeldOut:
 
 
 def answer_out_of_fold(members: Sequence[Frozen], config: Config, progress: Progress) -> HeldOut:
-    """Solve each member's head on folds of train and val (`crossval.folds`, `crossval.group_pattern`), each image held out once."""
+    """Solve each member's head on folds of train and val (`crossval.folds`), each image held out once."""
     data = members[0].data
     rows = np.sort(np.concatenate([data.rows("train"), data.rows("val")]))
-    index = taken(data.index, rows)
+    index = data.index.take(rows)
     folds = cut_folds(config.model_copy(update={"crossval": config.crossval.model_copy(update={"repeats": 1})}), index)
     found = np.empty((len(members), len(rows), len(index.classes)))
     with progress.bar("folds", len(members) * len(folds)) as advance:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.data.splits import stratified_sample
 from tl_keras.progress import Progress
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features

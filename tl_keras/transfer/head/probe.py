@@ -15,6 +15,8 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
+from tl_keras.models.outputs import SINGLE_LABEL
+
 PENALTIES = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-learn's C, weakest penalty last
 IN_MEMORY_BYTES = 128 * 10**6  # features up to this size are kept, standardised; larger ones are read anew each time
 CHUNK_BYTES = 4 * 10**6  # read at once: two products with a chunk that stays in the processor's cache cost one read
@@ -166,7 +168,7 @@ class CrossEntropy:
         loss = certainty = 0.0
         for rows, x, logits in self.rows.logits(weights):
             own = (np.arange(len(x)), self.labels[rows])
-            log_probabilities, weight = log_softmax(logits), self.row_weights[rows]
+            log_probabilities, weight = SINGLE_LABEL.log_probabilities(logits), self.row_weights[rows]
             probabilities = np.exp(log_probabilities)
             loss -= float(np.dot(weight, log_probabilities[own].astype(np.float64)))
             certainty += float(np.dot(weight, np.einsum("nk,nk->n", probabilities, probabilities)))
@@ -175,12 +177,6 @@ class CrossEntropy:
             kernel += residuals.T @ x
             bias += residuals.sum(axis=0, dtype=np.float64)
         return loss, self.rows.gradient(kernel, bias), max(1 - certainty, 0.0) / self.shape[1]
-
-
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logarithm of the probabilities, for logits (n, k)."""
-    logits = logits - logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -207,8 +203,8 @@ def judge(weights: Matrix, rows: StandardisedRows, labels: Labels) -> tuple[floa
     """Log loss and accuracy of weights (d + 1, k), the bias as last row, on standardised rows."""
     loss, num_right = 0.0, 0
     for part, _, logits in rows.logits(weights):
-        loss -= log_softmax(logits)[np.arange(len(logits)), labels[part]].sum(dtype=np.float64)
-        num_right += int((logits.argmax(axis=1) == labels[part]).sum())
+        loss -= SINGLE_LABEL.log_probabilities(logits)[np.arange(len(logits)), labels[part]].sum(dtype=np.float64)
+        num_right += int(SINGLE_LABEL.is_right(SINGLE_LABEL.probabilities(logits), labels[part]).sum())
     return float(loss) / len(labels), num_right / len(labels)
 
 
