@@ -9,12 +9,12 @@ import numpy as np
 from tl_keras.config import Config
 from tl_keras.data.index import Index
 from tl_keras.errors import ConfigError
-from tl_keras.models import combined
-from tl_keras.models.combined import Rule, bagged_model
+from tl_keras.models.combined import bagged_model
+from tl_keras.models.rules import RULES, Average, Probabilities, Rule
 from tl_keras.progress import Progress
-from tl_keras.select.ensemble.comparison import RULES, SPLITS, Answers, Ensemble, Numbers, OutOfFold, fit_meta
+from tl_keras.select.ensemble.comparison import SPLITS, Answers, Ensemble, OutOfFold
 from tl_keras.select.ensemble.heads import Boosted, Frozen, answer, answer_out_of_fold, bag_heads, open_members, solve_head
-from tl_keras.select.ensemble.rules import Probabilities
+from tl_keras.select.ensemble.meta import fit_meta
 from tl_keras.select.ranking.rank import candidates
 from tl_keras.transfer.head.probe import LinearProbe
 from tl_keras.transfer.head.problem import solves_exactly
@@ -43,7 +43,7 @@ def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
 
 def by_rule(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
     """The mean probability of the heads that `extract` would train, or their vote."""
-    return _combined(config, members, *RULES[config.ensemble.method])
+    return _combined(config, members, RULES[config.ensemble.method])
 
 
 def stacked(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
@@ -53,7 +53,7 @@ def stacked(config: Config, members: Sequence[Frozen], progress: Progress) -> En
     names = [member.name for member in members]
     meta = fit_meta(config, found.probabilities, found.labels, parts, members[0].class_weights, names)
     out_of_fold = OutOfFold(Answers(found.labels, found.probabilities, meta.answers), parts)
-    return _combined(config, members, meta.numbers, meta.rule, out_of_fold=out_of_fold, notes=meta.notes)
+    return _combined(config, members, meta.rule, out_of_fold=out_of_fold, notes=meta.notes)
 
 
 def bagged(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
@@ -67,7 +67,7 @@ def bagged(config: Config, members: Sequence[Frozen], progress: Progress) -> Ens
     for split in SPLITS:
         features = [member.features(split) for member in members]
         together[split] = np.mean([answer(head, each) for each, bag in zip(features, bags, strict=True) for head in bag], axis=0)
-    model = _model(members, bags, combined.average)
+    model = _model(members, bags, Average())
     return _assembled(config, members, _singles(members, [solve_head(member) for member in members]), together, model)
 
 
@@ -80,10 +80,10 @@ def boosted(config: Config, members: Sequence[Frozen], progress: Progress) -> En
     return _assembled(config, members, singles, {split: trees(split) for split in SPLITS}, None, notes=notes)
 
 
-def _combined(config: Config, members: Sequence[Frozen], numbers: Numbers, rule: Rule, **more: Any) -> Ensemble:
+def _combined(config: Config, members: Sequence[Frozen], rule: Rule, **more: Any) -> Ensemble:
     heads = [solve_head(member) for member in members]
     singles = _singles(members, heads)
-    together = {split: numbers(singles[split]) for split in SPLITS}
+    together = {split: rule(singles[split]) for split in SPLITS}
     return _assembled(config, members, singles, together, _model(members, [[head] for head in heads], rule), **more)
 
 

@@ -24,13 +24,14 @@ from tl_keras.data.sources import absolute_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.scoring import inference, score_pixels
-from tl_keras.models.combined import Rule, combined_model, side_by_side
+from tl_keras.models.combined import combined_model, side_by_side
+from tl_keras.models.rules import RULES, Probabilities, Rule
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.folds import cut_groups
-from tl_keras.select.ensemble.comparison import RULES, SPLITS, Answers, Ensemble, Numbers, OutOfFold, fit_meta
+from tl_keras.select.ensemble.comparison import SPLITS, Answers, Ensemble, OutOfFold
 from tl_keras.select.ensemble.heads import distinct
-from tl_keras.select.ensemble.rules import Probabilities
+from tl_keras.select.ensemble.meta import fit_meta
 from tl_keras.select.ensemble.soup import Arrays, Score, Weights, greedy_soup
 from tl_keras.trained_run import Trained, data_root, open_run
 from tl_keras.transfer.losses import class_weight_vector
@@ -185,7 +186,7 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
         progress.line(f"the runs' own images of val and test are read from {source}")
     data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
     models = [model for _, model in members]
-    everything = combined_model(models, side_by_side)
+    everything = side_by_side(models)
     singles = {}
     for split in SPLITS:
         rows = data.rows(split)
@@ -212,8 +213,7 @@ def bad_images_named(data: ImageData, rows: NDArray[np.int64]) -> Iterator[None]
 
 def by_rule(runs: Runs, progress: Progress) -> Ensemble:
     """The mean probability of the models, or their vote."""
-    numbers, rule = RULES[runs.config.ensemble.method]
-    return _combined(runs, numbers, rule)
+    return _combined(runs, RULES[runs.config.ensemble.method])
 
 
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
@@ -223,7 +223,7 @@ def stacked(runs: Runs, progress: Progress) -> Ensemble:
     parts = parts_of(labels, blocks, wanted.crossval.folds, wanted.data.split_seed)
     weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
     meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names)
-    found = _combined(runs, meta.numbers, meta.rule)
+    found = _combined(runs, meta.rule)
     out_of_fold = OutOfFold(Answers(labels, runs.singles["val"], meta.answers), parts)
     return replace(found, out_of_fold=out_of_fold, notes={"learned_from": "val", **meta.notes})
 
@@ -288,8 +288,8 @@ def parts_of(labels: NDArray[np.int32], blocks: NDArray[np.int64] | None, num: i
     return list(cut_groups(labels, blocks, num, seed))
 
 
-def _combined(runs: Runs, numbers: Numbers, rule: Rule) -> Ensemble:
-    val, test = (Answers(runs.data.labels(split), runs.singles[split], numbers(runs.singles[split])) for split in SPLITS)
+def _combined(runs: Runs, rule: Rule) -> Ensemble:
+    val, test = (Answers(runs.data.labels(split), runs.singles[split], rule(runs.singles[split])) for split in SPLITS)
     return Ensemble(runs.config, runs.data, runs.names, val, test, combined_model(runs.models, rule))
 
 

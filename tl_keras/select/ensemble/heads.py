@@ -19,10 +19,10 @@ from tl_keras.data.splits import stratified_sample
 from tl_keras.models.backbone_loading import native_image_size
 from tl_keras.models.backbone_names import short_name
 from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.rules import Probabilities
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold
 from tl_keras.select.crossval.heads import cut_folds, solve_fold
-from tl_keras.select.ensemble.rules import Probabilities
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.features import StoredFeatures
 from tl_keras.transfer.frozen import POOLED, num_views
