@@ -56,7 +56,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     """
     progress, run = progress or Progress(), RunFolder.at(run_dir)
     if resume:
-        config = read_config(require_unfinished(run))
+        config = read_config(run.require_unfinished("crossval"))
     set_up(config.runtime)
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)
@@ -109,15 +109,6 @@ def result_of(config: Config, index: Index, answers: Sequence[Answer]) -> dict[s
         "summary": summary(answers, index),
         "folds": [{"fold": answer.fold.name, **figures_of(answer, index)} for answer in answers],
     }
-
-
-def require_unfinished(run: RunFolder) -> RunFolder:
-    """Return this folder, or raise RunFolderError when no interrupted cross-validation lies in it."""
-    if not (run / names.CONFIG).is_file() or not (run / names.FOLDS).is_file():
-        raise RunFolderError(f"{run.path}: holds no interrupted cross-validation to resume. Start one without --resume.")
-    if (run / names.CROSSVAL).is_file():
-        raise RunFolderError(f"{run.path}: this cross-validation is finished; there is nothing to resume. Give another --run-dir.")
-    return run
 
 
 def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:

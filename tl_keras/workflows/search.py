@@ -26,7 +26,6 @@ from tl_keras.select.search.study_files import (
     TRIALS,
     keep_best,
     open_wanted,
-    require_unfinished,
     space_of,
     study_digest,
     study_folder,
@@ -69,7 +68,7 @@ def search(
     progress, run, place = progress or Progress(), RunFolder.at(run_dir), chief_place(workers)
     run.require_utf8("KerasTuner")
     if resume:
-        config = read_config(require_unfinished(run))
+        config = read_config(run.require_unfinished("search"))
     with ExitStack() as stack:
         with ExitStack() as served:
             chief = None  # a port that is taken is told before all else

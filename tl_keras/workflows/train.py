@@ -69,7 +69,7 @@ def train(
     """
     clock, progress, run = Clock(), progress or Progress(), RunFolder.at(run_dir)
     if resume:
-        config = moved_to(read_config(run.require_resumable()), source)
+        config = moved_to(read_config(run.require_unfinished("extract")), source)
     set_up(config.runtime)
     if index is None and not resume:
         index = open_images(config.data, progress, run)

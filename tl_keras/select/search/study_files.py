@@ -126,15 +126,6 @@ def study_folder(run: RunFolder, study: str) -> Path:
     return folder
 
 
-def require_unfinished(run: RunFolder) -> RunFolder:
-    """Return this folder, or raise RunFolderError when no interrupted search lies in it."""
-    if not (run / names.CONFIG).is_file() or not list(run.path.glob("study-*")):
-        raise RunFolderError(f"{run.path}: holds no interrupted search to resume. Start one without --resume.")
-    if (run / names.SEARCH).is_file():
-        raise RunFolderError(f"{run.path}: this search is finished; there is nothing to resume. Give another --run-dir.")
-    return run
-
-
 def told(outcome: Outcome, objective: str) -> str:
     """One line for a trial that ended."""
     score = outcome.cause or f"{objective} {outcome.metrics[objective]:.4f}"
