@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 Mode = Literal["extract", "finetune", "pretrain", "rank", "search", "crossval", "ensemble", "evaluate", "predict", "export"]
 MODES: tuple[str, ...] = get_args(Mode)
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
-SETTLED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
+ALREADY_CHECKED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
 AUTO = "auto"  # the backbone that `rank` puts first
 
 
@@ -81,7 +81,7 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_contradictions(self, info: ValidationInfo) -> Self:
-        if info.context == SETTLED:
+        if info.context == ALREADY_CHECKED:
             return self
         found = list(self._contradictions())
         if found:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tl_keras.models.outputs import SINGLE_LABEL
 
-LEAST = 1e-7  # a probability below it counts as it: a logit is finite
+LEAST_PROBABILITY = 1e-7  # a probability below it counts as it: a logit is finite
 LEAST_SEEN = 1e-4  # the same where a meta-learner sees the logarithm: how wrong a wrong answer is says nothing beyond it
 VOTE_TIE = 1e-3  # of a vote, what the mean probability counts: enough to settle a tie, and nothing else
 
@@ -39,7 +39,7 @@ class _ByProbability:
 
     def logits(self, members: list[Any]) -> Any:
         """Logits (b, k) that mean these probabilities, of tensors."""
-        return SINGLE_LABEL.logits_op(self(members), LEAST)
+        return SINGLE_LABEL.logits_op(self(members), LEAST_PROBABILITY)
 
 
 class Average(_ByProbability):

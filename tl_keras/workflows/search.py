@@ -23,7 +23,7 @@ from tl_keras.select.search.rpc import serve
 from tl_keras.select.search.space import Dimension, read_space
 from tl_keras.select.search.study_files import (
     BASELINE,
-    TRIALS,
+    TRIAL_RUNS,
     keep_best,
     open_wanted,
     space_of,
@@ -111,7 +111,7 @@ class Trials:
         config = with_settings(self._config, settings, "search.space").model_copy(update={"mode": kind})
         if kind == "extract" and solves_exactly(config):
             return self._heads(config, share)
-        return scores(self._train(config, RunFolder(self._run / TRIALS / trial), settings, share))
+        return scores(self._train(config, RunFolder(self._run / TRIAL_RUNS / trial), settings, share))
 
     def _train(self, config: Config, folder: RunFolder, settings: Mapping[str, Any], share: float) -> dict[str, Any]:
         asked = {"settings": dict(settings), "share": share}

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from tl_keras.transfer.head import probe
-from tl_keras.transfer.head.probe import PATIENCE, CrossEntropy, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
+from tl_keras.transfer.head.probe import PENALTY_PATIENCE, CrossEntropy, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
 
 Pair = tuple[NDArray[np.float32], NDArray[np.int32]]
 
@@ -60,7 +60,7 @@ def test_val_loss_chooses_and_the_path_ends_when_it_rises() -> None:
     found = fit_linear_probe(train, val, Standardiser.fit(train[0]), np.ones(3, np.float32), on_penalty=told.append)
     losses = [each.val_loss for each in told]
     assert found is told[int(np.argmin(losses))]
-    assert len(told) == int(np.argmin(losses)) + 1 + PATIENCE < len(probe.PENALTIES)
+    assert len(told) == int(np.argmin(losses)) + 1 + PENALTY_PATIENCE < len(probe.PENALTIES)
     assert [each.penalty for each in told] == list(probe.PENALTIES[: len(told)])
 
 

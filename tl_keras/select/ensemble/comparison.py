@@ -16,7 +16,7 @@ from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.models.rules import Probabilities
 
 FIGURES = ("accuracy", "accuracy_ci95", "macro_f1", "log_loss")
-SPLITS = ("val", "test")  # those that an ensemble is asked about
+JUDGED_SPLITS = ("val", "test")  # those that an ensemble is asked about
 
 
 @dataclass(frozen=True)

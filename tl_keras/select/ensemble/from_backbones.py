@@ -12,7 +12,7 @@ from tl_keras.errors import ConfigError
 from tl_keras.models.combined import bagged_model
 from tl_keras.models.rules import RULES, Average, Probabilities, Rule
 from tl_keras.progress import Progress
-from tl_keras.select.ensemble.comparison import SPLITS, Answers, Ensemble, OutOfFold
+from tl_keras.select.ensemble.comparison import JUDGED_SPLITS, Answers, Ensemble, OutOfFold
 from tl_keras.select.ensemble.heads import Boosted, Frozen, answer, answer_out_of_fold, bag_heads, open_members, solve_head
 from tl_keras.select.ensemble.meta import fit_meta
 from tl_keras.select.ranking.rank import candidates
@@ -64,7 +64,7 @@ def bagged(config: Config, members: Sequence[Frozen], progress: Progress) -> Ens
             bags.append(bag_heads(member, config.ensemble.resamples, config.runtime.seed))
             advance(1)
     together = {}
-    for split in SPLITS:
+    for split in JUDGED_SPLITS:
         features = [member.features(split) for member in members]
         together[split] = np.mean([answer(head, each) for each, bag in zip(features, bags, strict=True) for head in bag], axis=0)
     model = _model(members, bags, Average())
@@ -77,20 +77,20 @@ def boosted(config: Config, members: Sequence[Frozen], progress: Progress) -> En
     trees = Boosted(members, config.ensemble.rounds, config.runtime.seed)
     notes = {"rounds": trees.rounds, "images": trees.num_train, "not_keras": "gradient-boosted trees of scikit-learn"}
     singles = _singles(members, [solve_head(member) for member in members])
-    return _assembled(config, members, singles, {split: trees(split) for split in SPLITS}, None, notes=notes)
+    return _assembled(config, members, singles, {split: trees(split) for split in JUDGED_SPLITS}, None, notes=notes)
 
 
 def _combined(config: Config, members: Sequence[Frozen], rule: Rule, **more: Any) -> Ensemble:
     heads = [solve_head(member) for member in members]
     singles = _singles(members, heads)
-    together = {split: rule(singles[split]) for split in SPLITS}
+    together = {split: rule(singles[split]) for split in JUDGED_SPLITS}
     return _assembled(config, members, singles, together, _model(members, [[head] for head in heads], rule), **more)
 
 
 def _singles(members: Sequence[Frozen], heads: Sequence[LinearProbe]) -> dict[str, Probabilities]:
     """What each head says of val and of test: (m, n, k)."""
     pairs = list(zip(members, heads, strict=True))
-    return {split: np.stack([answer(head, member.features(split)) for member, head in pairs]) for split in SPLITS}
+    return {split: np.stack([answer(head, member.features(split)) for member, head in pairs]) for split in JUDGED_SPLITS}
 
 
 def _model(members: Sequence[Frozen], heads: Sequence[Sequence[LinearProbe]], rule: Rule) -> keras.Model:
@@ -109,7 +109,7 @@ def _assembled(
     data, first = members[0].data, members[0].config
     wanted = config.ensemble.model_copy(update={"members": tuple(member.config.model.backbone for member in members)})
     kept = first.model_copy(update={"mode": "ensemble", "ensemble": wanted})
-    val, test = (Answers(data.labels(split), singles[split], together[split]) for split in SPLITS)
+    val, test = (Answers(data.labels(split), singles[split], together[split]) for split in JUDGED_SPLITS)
     return Ensemble(kept, data, [member.name for member in members], val, test, model, **more)
 
 

@@ -30,7 +30,7 @@ from tl_keras.models.rules import RULES, Probabilities, Rule
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.folds import cut_groups
-from tl_keras.select.ensemble.comparison import SPLITS, Answers, Ensemble, OutOfFold
+from tl_keras.select.ensemble.comparison import JUDGED_SPLITS, Answers, Ensemble, OutOfFold
 from tl_keras.select.ensemble.heads import distinct
 from tl_keras.select.ensemble.meta import fit_meta
 from tl_keras.select.ensemble.soup import Arrays, Score, Weights, greedy_soup
@@ -39,7 +39,7 @@ from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.snapshots import snapshots_of
 
 DECODED_AT_ONCE = 256  # images in memory where bad ones are looked for
-SETTLED = ("data", "model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
+SETTLED_SECTIONS = ("data", "model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def require_settled(config: Config, first: Trained) -> None:
     allowed = Config(mode="ensemble"), first.config
     taken = {"data.source", "data.group_pattern"} if config.ensemble.method == "stack" else {"data.source"}  # a stack cuts val into parts
     for path in fields():
-        got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED and path not in taken
+        got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED_SECTIONS and path not in taken
         if idle and got not in [attrgetter(path)(each) for each in allowed]:
             raise ConfigError(f"{path}: got {got!r}, which does nothing for an ensemble of runs: they have settled it. Remove it.")
 
@@ -182,7 +182,7 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
         settings = settings.model_copy(update={"group_pattern": pattern})
         index = replace(index, groups=groups_of(index.paths, pattern))
     about = first.config.model_copy(update={"data": settings})
-    rows = np.flatnonzero(np.isin(first.split, SPLITS))
+    rows = np.flatnonzero(np.isin(first.split, JUDGED_SPLITS))
     used = index.take(rows)
     used.require_unchanged(used.identify(progress), "images that the runs were measured on")
     if source is not None:
@@ -191,7 +191,7 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
     models = [model for _, model in members]
     everything = side_by_side(models)
     singles = {}
-    for split in SPLITS:
+    for split in JUDGED_SPLITS:
         rows = data.rows(split)
         with progress.bar(f"evaluate {split}", len(rows)) as advance, bad_images_named(data, rows):
             singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance), 1, 0)
@@ -256,7 +256,7 @@ def souped(runs: Runs, progress: Progress) -> Ensemble:
         fate = "stays in" if step.kept else "is left out"
         progress.line(f"soup: {step.member} {fate}; with it, val has accuracy {step.score.accuracy:.4f} and log loss {step.score.loss:.4f}")
     model.set_weights(soup.weights.arrays)
-    val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in SPLITS)
+    val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in JUDGED_SPLITS)
     return Ensemble(runs.config, data, runs.names, val, test, model, notes={"in_soup": list(soup.members)}, stages=runs.stages)
 
 
@@ -293,7 +293,7 @@ def parts_of(labels: NDArray[np.int32], blocks: NDArray[np.int64] | None, num: i
 
 
 def _combined(runs: Runs, rule: Rule) -> Ensemble:
-    val, test = (Answers(runs.data.labels(split), runs.singles[split], rule(runs.singles[split])) for split in SPLITS)
+    val, test = (Answers(runs.data.labels(split), runs.singles[split], rule(runs.singles[split])) for split in JUDGED_SPLITS)
     return Ensemble(runs.config, runs.data, runs.names, val, test, combined_model(runs.models, rule))
 
 

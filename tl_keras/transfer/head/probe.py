@@ -22,7 +22,7 @@ IN_MEMORY_BYTES = 128 * 10**6  # features up to this size are kept, standardised
 CHUNK_BYTES = 4 * 10**6  # read at once: two products with a chunk that stays in the processor's cache cost one read
 VARIANCE_FLOOR = 1e-3  # of the mean variance: a feature that hardly moves is not blown up
 ROUNDING = 1e-6  # relative: features whose deviation is below differ by rounding only
-PATIENCE = 2  # penalties without a better val loss before the path ends
+PENALTY_PATIENCE = 2  # penalties without a better val loss before the path ends
 MAX_ITERATIONS = 300  # for one penalty: a weak one on separable data has its optimum far away, and it does not win
 TOLERANCE = 3e-4  # largest entry of the preconditioned gradient at the optimum; below, only the last digits move
 LOSS_GAIN = 1e-7  # relative: a step that gains less is lost in the rounding of float32 products
@@ -244,7 +244,7 @@ def fit_linear_probe(
             on_penalty(found)
         if best is None or found.val_loss < best.val_loss:
             best, worse = found, 0
-        elif (worse := worse + 1) == PATIENCE:
+        elif (worse := worse + 1) == PENALTY_PATIENCE:
             break
     if best is None:
         raise ValueError("penalties is empty.")
