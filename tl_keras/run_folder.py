@@ -19,6 +19,7 @@ from typing import Any, Literal, TextIO
 from tl_keras import claim
 from tl_keras.claim import CLAIM, Claim
 from tl_keras.errors import RunFolderError
+from tl_keras.modes import MODES
 from tl_keras.partial import clear_partial, is_partial, partial_folder, replace_folder
 
 CONFIG = "config.yaml"
@@ -316,7 +317,7 @@ class RunFolder:
                 mode = next((line.partition(":")[2].strip() for line in file if line.startswith("mode:")), "")
         except OSError:
             return False
-        return KINDS.get(mode, TRAINING_RUN).started_by is not None
+        return mode not in MODES or MODES[mode].resumes
 
     def require_utf8(self, for_what: str) -> None:
         """Raise RunFolderError where the name of this folder is not UTF-8, for parts that take no other."""

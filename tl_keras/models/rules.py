@@ -92,9 +92,9 @@ class Stacker:
         from keras import layers
 
         meta = layers.Dense(len(self.bias), dtype="float32", name="meta")
-        found = meta(seen(members))
+        meta.build((None, len(self.kernel)))
         meta.set_weights([self.kernel, self.bias])
-        return found
+        return meta(seen(members))
 
 
 def seen(members: Members) -> Any:
