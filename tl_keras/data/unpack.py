@@ -5,7 +5,6 @@ by its path. Encoded bytes are copied untouched, so a JPEG stays the JPEG that i
 `TL_KERAS_CACHE` (default: ~/.cache/tl_keras) and appear whole or not at all.
 """
 
-import io
 import os
 import re
 import threading
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.tfds_folder import class_folder, folder_name, require_inside, require_own_features
 from tl_keras.errors import DataError
 from tl_keras.partial import clear_partial
@@ -202,9 +202,5 @@ def _write_image(folder: Path, stem: str, data: bytes) -> None:
 
 
 def _ending(data: bytes) -> str:
-    """What Pillow takes the bytes for; 'jpg' for what is no image, which is found and counted when it is decoded."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return str(image.format).lower()
-    except UnidentifiedImageError:
-        return "jpg"
+    """What the first bytes say that a file is; 'jpg' for what is no image, which is found and counted when it is decoded."""
+    return image_format(data[:HEAD_BYTES]) or "jpg"
