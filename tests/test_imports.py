@@ -16,6 +16,7 @@ ROOMS = [
         "partial",
         "claim",
         "interrupts",
+        "links",
         "config",
         "config_file",
         "plain_yaml",

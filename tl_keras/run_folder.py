@@ -19,6 +19,7 @@ from typing import Any, Literal, TextIO
 from tl_keras import claim
 from tl_keras.claim import CLAIM, Claim
 from tl_keras.errors import RunFolderError
+from tl_keras.links import require_no_way_out
 from tl_keras.partial import clear_partial, is_partial, partial_folder, replace_folder
 
 CONFIG = "config.yaml"
@@ -119,7 +120,7 @@ def write_numbered(parent: Path, write: Callable[[Path], object]) -> Path:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
@@ -333,8 +334,9 @@ class RunFolder:
         """Claim the folder of an interrupted run, and clear what a killed process was writing.
 
         Raises:
-            RunFolderError: another process works in it or has finished it, or it cannot be written.
+            RunFolderError: another process works in it or has finished it, a link leads out of it, or it cannot be written.
         """
+        require_no_way_out(self.path)
         try:
             mine = claim.take(self.path)
         except OSError as error:

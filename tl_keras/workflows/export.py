@@ -7,6 +7,7 @@ from tl_keras import run_folder as names
 from tl_keras.data.images import Decoding
 from tl_keras.deploy import export as exporting
 from tl_keras.errors import ExportError
+from tl_keras.links import require_no_way_out
 from tl_keras.progress import Progress
 from tl_keras.workflows.trained import data_root, open_run
 
@@ -23,8 +24,10 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
 
     Raises:
         ExportError: no image to compare on, or the artifact differs.
+        RunFolderError: it holds no trained model, or its export is a link to another folder.
     """
     progress = progress or Progress()
+    require_no_way_out(Path(run_dir), names.EXPORT)
     trained = open_run(run_dir)
     root = data_root(trained.config, trained.run, source)
     there = trained.files_there("test", root)

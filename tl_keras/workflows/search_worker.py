@@ -8,6 +8,7 @@ from tl_keras.config import AUTO, Config
 from tl_keras.data import dataset
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.links import require_no_way_out
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.distributed import CHIEF_WAIT_S, connect
@@ -40,6 +41,7 @@ def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress:
         raise ConfigError(f"a worker needs {TUNER_ID} (without 'chief' in it), {ORACLE_IP} and {ORACLE_PORT} in its environment.")
     end_with_chief()
     if resume:
+        require_no_way_out(run.path)
         config = read_config(require_unfinished(run))
     elif config.model.backbone == AUTO:
         raise ConfigError(
