@@ -19,7 +19,7 @@ from tl_keras.errors import RunFolderError
 from tl_keras.file_locks import is_same, try_lock
 
 CLAIM = ".claim"
-_ITSELF = getattr(os, "O_NOFOLLOW", 0)  # not what a link in its place leads to
+_ITSELF = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # not what a link in its place leads to; a FIFO is not waited for
 TRIES, PAUSE_S = 6, 0.05  # somebody may hold the lock for a moment, only to see whether it can be had
 
 
