@@ -136,7 +136,7 @@ LARGEST = {  # at the limit of 100 megapixels
     "rgba.png": lambda: png_of(10_000, 10_000),
     "canvas.gif": lambda: gif_of(10_000, 10_000),
     "palette.png": lambda: png_of(10_000, 10_000, colour=3),
-    "animated.webp": lambda: photo_of("WEBP", "RGBA", save_all=True, append_images=[Image.new("RGBA", (10_000, 10_000))], method=0),
+    "animated.webp": lambda: photo_of("WEBP", "RGBA", save_all=True, append_images=[Image.new("RGBA", (10_000, 10_000), "red")], method=0),
     "padded.jpg": lambda: photo_of("JPEG", "CMYK", progressive=True).ljust(299_000_000, b"\0"),
 }
 MOST_MB = 1_500  # above the idle process
