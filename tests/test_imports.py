@@ -17,6 +17,7 @@ ROOMS = [
         "cache",
         "claim",
         "interrupts",
+        "links",
         "config",
         "config_file",
         "plain_yaml",

@@ -26,6 +26,7 @@ from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
 from tl_keras.transfer.frozen import POOLED
+from tl_keras.transfer.gradient_registry import gradients_let_go
 from tl_keras.transfer.head import read_selection, train_head
 from tl_keras.transfer.precision import set_precision
 from tl_keras.transfer.prepare import prepare_task
@@ -38,6 +39,7 @@ TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune
 AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
 
 
+@gradients_let_go()
 def train(
     config: Config,
     run_dir: Path | str,
