@@ -36,7 +36,7 @@ def read_config(run: RunFolder) -> Config:
 def write_config(run: RunFolder, config: Config) -> None:
     """Write the resolved configuration of a run; that a SavedModel was trusted stays on record when the run goes on."""
     if (run / names.CONFIG).is_file() and from_yaml(_config_text(run), str(run / names.CONFIG)).model.trust:
-        config = config.model_copy(update={"model": config.model.model_copy(update={"trust": True})})
+        config = config.replace("model.trust", True)
     names.write_text(run / names.CONFIG, to_yaml(config))
 
 
@@ -58,7 +58,7 @@ def data_root(config: Config, run: RunFolder, moved: str | None = None) -> Path:
     source = Path(config.data.source)
     if moved is None and source.is_absolute() and not source.exists():
         raise DataError(f"{run.path}: its images lay in {source}, which is gone. Say with --data where they lie now.")
-    return find_root(config.data if moved is None else config.data.model_copy(update={"source": moved}))
+    return find_root(config.data if moved is None else config.data.replace("source", moved))
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def checked(config: Config) -> Config:
     """
     if config.runtime.precision not in ("auto", "float32"):
         raise ConfigError(f"runtime.precision: got '{config.runtime.precision}', expected 'auto' or 'float32' for an ensemble.")
-    return config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": "float32"})})
+    return config.replace("runtime.precision", "float32")
 
 
 def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:

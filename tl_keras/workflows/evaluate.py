@@ -97,7 +97,7 @@ def _scratch(evaluations: Path) -> Iterator[Path]:
 
 def _evaluation_data(trained: Trained, source: str | None, scratch: Path, progress: Progress) -> tuple[ImageData, dict[str, int]]:
     """The images to be measured, and how many of them, and of those left out, are of which split of the run."""
-    config = trained.config.data if source is None else trained.config.data.model_copy(update={"source": source})
+    config = trained.config.data if source is None else trained.config.data.replace("source", source)
     if source is None:
         index, counts = _own_test(trained, progress), Counter({"test": _num(trained, "test")})
     else:

@@ -31,8 +31,7 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
     """
     progress, run = progress or Progress(), RunFolder.at(run_dir)
     set_up(config.runtime)
-    asked = config.rank.model_copy(update={"candidates": tuple(map(table_name, config.rank.candidates))})
-    config = config.model_copy(update={"rank": asked})
+    config = config.replace("rank.candidates", tuple(map(table_name, config.rank.candidates)))
     index = open_images(config.data, progress, run)
     with working_in(run, resume=False):
         judged = rank_candidates(config, index, progress)
@@ -63,7 +62,7 @@ def with_best_backbone(config: Config, index: Index, run: RunFolder | None, prog
 
 def with_backbone(config: Config, backbone: str) -> Config:
     """The same configuration of another backbone."""
-    return config.model_copy(update={"model": config.model.model_copy(update={"backbone": backbone})})
+    return config.replace("model.backbone", backbone)
 
 
 def describe(one: Judged, judged: list[Judged]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Trials:
     def __call__(self, trial: str, settings: Mapping[str, Any], share: float) -> dict[str, float]:
         """Return `val_loss` and `val_accuracy` of the configuration with these settings."""
         kind = self._config.search.trial
-        config = with_settings(self._config, settings, "search.space").model_copy(update={"mode": kind})
+        config = with_settings(self._config, settings, "search.space").replace("mode", kind)
         if kind == "extract" and solves_exactly(config):
             return self._heads(config, share)
         return scores(self._train(config, RunFolder(self._run / TRIAL_RUNS / trial), settings, share))
@@ -120,7 +120,7 @@ class Trials:
             return metrics
         if share < 1:
             epochs = max(1, round(share * self._config.search.max_epochs))
-            config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+            config = config.replace("train.epochs", epochs)
         while True:
             shutil.rmtree(folder.path, ignore_errors=True)
             try:
@@ -134,7 +134,7 @@ class Trials:
                     raise UserError("memory does not hold a batch of one image.") from None
                 half = config.train.batch_size // 2
                 self._progress.line(f"memory does not hold batches of {config.train.batch_size}: this trial goes on with {half}")
-                config = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": half})})
+                config = config.replace("train.batch_size", half)
 
 
 def scores(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -186,7 +186,7 @@ def finish(
     settings = ranked[0].settings if beaten else {}
     if not beaten:
         progress.line("no trial is better on val than the settings that the search began with, which are taken")
-    winner = with_settings(config, settings, "search.space").model_copy(update={"mode": wanted.trial})
+    winner = with_settings(config, settings, "search.space").replace("mode", wanted.trial)
     folder = RunFolder(run / names.BEST)
     if not folder.is_finished:
         progress.line(f"the best on val is trained as an ordinary run in {folder.path}")

@@ -111,9 +111,7 @@ def rank_candidates(config: Config, index: Index, progress: Progress) -> list[Ju
 
 def with_backbone(config: Config, backbone: str) -> Config:
     """The configuration of a frozen backbone without augmented views: all that is looked at here."""
-    model = config.model.model_copy(update={"backbone": backbone})
-    features = config.features.model_copy(update={"views": 0})
-    return config.model_copy(update={"model": model, "features": features})
+    return config.replace("model.backbone", backbone).replace("features.views", 0)
 
 
 def judge(config: Config, sample: Index, progress: Progress) -> Judged:
