@@ -22,6 +22,7 @@ ROOMS = [
         "progress",
         "quiet",
         "run_folder",
+        "runtime",
         "short_forms",
     ),
     ("data",),

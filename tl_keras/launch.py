@@ -5,7 +5,8 @@ The looks are cheap and need no TensorFlow, whose import takes seconds: a mistak
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 CACHED = "cached"  # among the candidates of a ranking: each backbone whose weights lie on this machine
 KINDS_OF_WEIGHTS = ("pretrained", "imagenet", "none")  # other than files
 OF_STEPS = ("train.epochs", "train.learning_rate")  # which do nothing where a head alone is trained
+ENVIRONMENT = ("TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH")  # what is set here and by a search with workers, for TensorFlow's start
 TRAINED_BY = {"search": "search.trial", "crossval": "crossval.training"}  # the setting that says what is trained
 
 
@@ -171,17 +173,34 @@ def stored_config(run_dir: Path, modes: Sequence[str]) -> "Config":
     return config
 
 
+@contextmanager
+def restoring_environment() -> Iterator[None]:
+    """Leave the environment variables that are set before TensorFlow starts as they were."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def import_workflows(config: "Config | None" = None) -> Any:
-    """Import TensorFlow and the workflows without TensorFlow's noise, and set the machine up for a configuration."""
+    """Import TensorFlow and the workflows without TensorFlow's noise, and start its threads as a configuration asks.
+
+    Raises:
+        ConfigError: it asks for what this machine or process cannot do.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with quiet():
         import tensorflow as tf
 
         from tl_keras import workflows
-
-        tf.get_logger().setLevel("ERROR")  # its advice on retracing is for us, and networks are built often here
+        from tl_keras.runtime import Runtime
 
         if config is not None:
-            workflows.set_up(config.runtime)
+            Runtime.of(config.runtime).start_threads()
         tf.zeros(())  # looks for GPU drivers, which is noisy too
     return workflows

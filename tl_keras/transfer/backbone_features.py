@@ -12,7 +12,6 @@ from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.precision import set_precision
 from tl_keras.transfer.prepare import build_and_tell, check_pixels, image_size_of, open_frozen, resolve, settle_precision
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.varied import require_varied
@@ -46,7 +45,6 @@ def open_features(config: Config, index: Index, progress: Progress) -> BackboneF
     Raises:
         UserError: from the data, the backbone or the store.
     """
-    set_precision(config.runtime.precision)  # whoever was opened before may have settled on a lower one
     config = config.model_copy(update={"mode": "extract"})
     classifier = build_and_tell(config, len(index.classes), progress)
     num_parameters = count_parameters(classifier.trunk)["total"]

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -18,22 +17,11 @@ from tl_keras.errors import TrainingError
 from tl_keras.transfer.machine_cache import cpu_flags, keep, recall
 from tl_keras.transfer.trunk import Trunk
 
-POLICIES = {
-    "auto": "float32",
-    "float32": "float32",
-    "bfloat16": "mixed_bfloat16",
-    "float16": "mixed_float16",
-}  # precision -> Keras' dtype policy
 WORTH_S = 30.0  # of a float32 pass, for which a second network is worth building
 LEAST_GAIN = 1.2  # times faster, to give up digits
 LARGEST_DIFFERENCE = 0.03  # relative, root mean square over all features
 TIMED_BATCHES = 3
 REMEMBERED = "precision.json"
-
-
-def set_precision(precision: str) -> None:
-    """Set the precision of layers that are built from now on."""
-    keras.config.set_dtype_policy(POLICIES[precision])
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,13 @@ from tl_keras.models.classifier import Classifier, build_classifier, count_param
 from tl_keras.models.hub_layer import HubModule
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, SCRATCH, RunFolder, reading, write_json
+from tl_keras.runtime import building
 from tl_keras.transfer import defaults
 from tl_keras.transfer.checkpoints import AGAIN
 from tl_keras.transfer.features import SHARD_ROWS, FrozenFeatures
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.precision import WORTH_S, Choice, candidate, compare, remember, remembered, set_precision
+from tl_keras.transfer.precision import WORTH_S, Choice, candidate, compare, remember, remembered
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.task import POOLED, Task, chosen, num_views, tail_of
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
@@ -65,7 +66,7 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
         precision, classifier, frozen = settle_precision(config, classifier, frozen, split, progress)
         frozen = in_room(config, frozen, split, run, progress)  # what is stored differs between precisions
         note_tail(config, frozen, run)
-    config = config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": precision.precision})})
+    config = with_precision(config, precision.precision)
     if config.mode != "extract" and not tail_of(frozen):  # training reads images in every epoch
         dataset.keep_pixels(pixels, config.data, run / SCRATCH)
     split = compute_and_cut(config, index, pixels, frozen, progress)
@@ -80,6 +81,11 @@ def as_asked(config: Config) -> str:
     Pretraining stays there: its many small updates are what a lower precision is worst at.
     """
     return "float32" if config.runtime.precision == "auto" else config.runtime.precision
+
+
+def with_precision(config: Config, precision: str) -> Config:
+    """The same configuration with another precision."""
+    return config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": precision})})
 
 
 def settle_precision(
@@ -100,7 +106,6 @@ def settle_precision(
     progress.line(str(choice))
     if choice.precision != "float32":
         return choice, *(twins or in_precision(config, classifier, frozen, choice.precision))
-    set_precision("float32")
     return choice, classifier, frozen
 
 
@@ -117,9 +122,8 @@ def begin_pass(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], 
 
 
 def in_precision(config: Config, classifier: Classifier, frozen: FrozenFeatures, precision: str) -> tuple[Classifier, FrozenFeatures]:
-    """The same classifier and its frozen part in another precision, in which layers are built from now on."""
-    set_precision(precision)
-    twin = build(config, classifier.model.output.shape[-1], None)
+    """The same classifier and its frozen part in another precision."""
+    twin = build(with_precision(config, precision), classifier.model.output.shape[-1], None)
     copy_weights(classifier.model, twin.model)
     return twin, open_frozen(config, twin, frozen.pixels, frozen.store).only(frozen.trunk.shapes)
 
@@ -131,16 +135,17 @@ def sample(pixels: Pixels, split: NDArray[np.str_]) -> NDArray[np.uint8]:
 
 
 def build(config: Config, num_classes: int, weights: str | None) -> Classifier:
-    """Build the classifier of a configuration; `weights` as in `model.weights`, None where they are about to be replaced."""
-    backbone = build_backbone(
-        config.model.backbone,
-        image_size=image_size_of(config),
-        weights=weights,
-        preprocessing=config.model.preprocessing,
-        trust=config.model.trust,
-    )
-    all_stages = defaults.head_stages(config) == "all"
-    return build_classifier(config.model, backbone, num_classes, config.runtime.seed, all_stages=all_stages)
+    """Build the classifier of a configuration in its precision; `weights` as in `model.weights`, None where they will be replaced."""
+    with building(config.runtime.precision):
+        backbone = build_backbone(
+            config.model.backbone,
+            image_size=image_size_of(config),
+            weights=weights,
+            preprocessing=config.model.preprocessing,
+            trust=config.model.trust,
+        )
+        all_stages = defaults.head_stages(config) == "all"
+        return build_classifier(config.model, backbone, num_classes, config.runtime.seed, all_stages=all_stages)
 
 
 def build_and_tell(config: Config, num_classes: int, progress: Progress) -> Classifier:

@@ -13,7 +13,6 @@ from tl_keras.workflows.predict import predict, write_predictions
 from tl_keras.workflows.rank import rank
 from tl_keras.workflows.search import search
 from tl_keras.workflows.search_worker import work
-from tl_keras.workflows.setting_up import set_up
 from tl_keras.workflows.train import train
 
 __all__ = [
@@ -25,7 +24,6 @@ __all__ = [
     "predict",
     "rank",
     "search",
-    "set_up",
     "train",
     "work",
     "write_predictions",

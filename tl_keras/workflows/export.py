@@ -8,9 +8,11 @@ from tl_keras.data.images import Decoding
 from tl_keras.deploy import export as exporting
 from tl_keras.errors import ExportError
 from tl_keras.progress import Progress
+from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import data_root, open_run
 
 
+@restoring_process()
 def export(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Write `export/saved_model` in a run folder and prove that it agrees with the model on images of the test split.
 

@@ -18,6 +18,7 @@ from tl_keras.evaluation.metrics import softmax
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CsvWriter, json_text, open_text, write_whole
+from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import ADVICE, Trained, open_run
 
 
@@ -43,12 +44,15 @@ def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress 
     files, left_out = find_images(patterns)
     for line in left_out_lines(left_out):
         progress.line(line)
-    trained = open_run(run_dir)
-    tell_depth(files, trained.config.data.bit_depth, progress, ADVICE)
+    with restoring_process():
+        trained = open_run(run_dir)
+        tell_depth(files, trained.config.data.bit_depth, progress, ADVICE)
     with progress.bar("predict", len(files)) as advance:
         for rows in row_batches(np.arange(len(files)), trained.config.train.batch_size):
             batch = [files[row] for row in rows]
-            yield from _predict_batch(trained, batch)
+            with restoring_process():  # not while the caller has the predictions
+                found = _predict_batch(trained, batch)
+            yield from found
             advance(len(batch))
 
 
