@@ -38,7 +38,7 @@ from tl_keras.workflows import make_plan
 Call = Callable[[Path, Path, Path, Progress], Any]
 
 
-class Stop(Exception):
+class StopError(Exception):
     """What a listener ends a call with."""
 
 
@@ -46,10 +46,10 @@ class Stopping(Progress):
     """Ends what it listens to."""
 
     def line(self, text: str) -> None:
-        raise Stop
+        raise StopError
 
     def bar(self, title: str, total: int) -> Any:
-        raise Stop
+        raise StopError
 
 
 def settings(photos: Path, **more: Any) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def test_the_caller_s_process_is_left_as_it_was(
         with pytest.raises(ConfigError):
             tl_keras.load_config("extract", sets=["train.epoch=2"])
     else:
-        with pytest.raises((Stop, tl_keras.UserError)):
+        with pytest.raises((StopError, tl_keras.UserError)):
             CALLS[name](run, photos, tmp_path / "new", Stopping())
     after = state()
     assert {key: (value, after[key]) for key, value in before.items() if value != after[key]} == {}
@@ -169,11 +169,42 @@ def test_predictions_leave_the_process_alone_while_the_caller_has_them(caller: k
 # --- the same numbers -------------------------------------------------------------------------------------------------
 
 
-FRESH = """
-import sys, tl_keras
-tl_keras.train(run_dir=sys.argv[2], data=sys.argv[1], image_size=16, weights="none", epochs=1, seed=3, settings={
-    "model.hidden": [4], "model.dropout": 0.5, "train.head_epochs": 1, "train.unfreeze_from": "all", "train.schedule": "constant",
-    "data.augment.rotation": 10}, progress=tl_keras.Progress())
+TRAIN = """
+import sys
+import tl_keras
+photos, run, threads = sys.argv[1:]
+tl_keras.train(run_dir=run, data=photos, image_size=16, weights="none", epochs=1, seed=3, progress=tl_keras.Progress(), settings={
+    "model.hidden": [4], "model.dropout": 0.5, "train.head_epochs": 1, "train.unfreeze_from": "all", "data.augment.rotation_range": 10,
+    "runtime.threads": int(threads)})
+"""
+OTHER_THREADS = """
+from tl_keras.runtime import set_up
+try:
+    set_up(tl_keras.config.RuntimeConfig(threads=int(threads) + 1))
+except tl_keras.UserError as error:
+    print(error)
+"""
+NO_UNIX = """
+import keras_tuner, matplotlib.figure, os, pkgutil, signal, sklearn.ensemble, socket, tensorflow_hub
+for name in [name for name in sys.modules if name.partition(".")[0] == "tl_keras"]:
+    del sys.modules[name]
+for name in ("resource", "fcntl", "pwd", "grp", "termios", "tty", "pty", "syslog", "readline"):
+    sys.modules[name] = None
+hidden = {
+    os: "O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_CLOEXEC killpg getpgid setsid getuid geteuid fork mkfifo sched_getaffinity statvfs",
+    signal: "SIGKILL SIGHUP SIGUSR1 SIGALRM SIGPIPE SIGCHLD setitimer",
+    socket: "AF_UNIX",
+}
+for module, names in hidden.items():
+    for name in names.split():
+        if hasattr(module, name):
+            delattr(module, name)
+import tl_keras.workflows
+for module in pkgutil.walk_packages(tl_keras.__path__, "tl_keras."):
+    if not module.name.endswith("__main__"):
+        __import__(module.name)
+from tl_keras.run import main
+print(main(["--mode", "evaluate", "--run-dir", "nowhere"]))
 """
 
 
@@ -185,21 +216,29 @@ def result_of(run: Path) -> tuple[Any, ...]:
     return metrics, (run / names.PREDICTIONS).read_bytes(), weights
 
 
+@pytest.mark.slow
 def test_two_runs_in_one_process_are_as_one_in_a_fresh_process(
     trained: tuple[Path, Path], caller: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, photos = trained
-    for name in ("first", "second", "fresh"):  # each with features of its own
+    tf.zeros(())
+    threads = runtime.threads_in_force()
+    for name in ("first", "second"):  # each with features of its own
         monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / f"cache-{name}"))
-        if name == "fresh":
-            environment = os.environ | {"PYTHONPATH": str(Path(tl_keras.__file__).parents[1])}
-            subprocess.run([sys.executable, "-c", FRESH, photos, tmp_path / name], env=environment, check=True, capture_output=True)
-        else:
-            monkeypatch.setattr(sys, "argv", ["-c", str(photos), str(tmp_path / name)])
-            exec(FRESH, {})
+        monkeypatch.setattr(sys, "argv", ["-c", str(photos), str(tmp_path / name), str(threads)])
+        exec(TRAIN, {})
+    environment = os.environ | {"PYTHONPATH": str(Path(tl_keras.__file__).parents[1]), "TL_KERAS_CACHE": str(tmp_path / "cache-fresh")}
+    command = [sys.executable, "-c", TRAIN + OTHER_THREADS + NO_UNIX, str(photos), str(tmp_path / "fresh"), str(threads)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
     found = {name: result_of(tmp_path / name) for name in ("first", "second", "fresh")}
     assert found["first"] == found["second"]
     assert found["first"] == found["fresh"]
+    assert done.stdout.splitlines() == [  # what is cheap in a process that is there
+        f"runtime.threads: got {threads + 1}, but TensorFlow has already started in this process with {threads}, which cannot be changed "
+        "any more. Leave the setting out, or set it in a new process.",
+        "2",  # the command line's exit status where there is nothing of Unix
+    ]
 
 
 # --- what a configuration asks for ------------------------------------------------------------------------------------
@@ -209,54 +248,38 @@ def test_a_later_set_up_undoes_determinism() -> None:
     with restoring_process():
         set_up(RuntimeConfig(deterministic=True))
         assert is_op_determinism_enabled()
-        with suppress(Stop), restoring_process():
+        with suppress(StopError), restoring_process():
             set_up(RuntimeConfig(deterministic=False))
             assert not is_op_determinism_enabled()
-            raise Stop
+            raise StopError
         assert is_op_determinism_enabled()
 
 
-def test_threads_of_another_number_are_refused_once_tensorflow_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_that_are_in_force_are_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     tf.zeros(())
-    started = tf.config.threading.get_intra_op_parallelism_threads()
-    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    in_force = runtime.threads_in_force()
     with restoring_process():
-        if not started:
-            assert set_up(RuntimeConfig(threads=3)).threads == 3
-            with pytest.raises(ConfigError, match=r"^runtime\.threads: got 5, but TensorFlow has already started .* with 3, which .*\.$"):
-                set_up(RuntimeConfig(threads=5))
-            monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "0")
-            set_up(RuntimeConfig(threads=runtime.usable_cpus()))
-        set_up(RuntimeConfig(threads=None))
+        for threads in (None, in_force):
+            assert set_up(RuntimeConfig(threads=threads)).threads == threads
+        with pytest.raises(ConfigError, match=rf"^runtime\.threads: got {in_force + 1}, but .* with {in_force}, which .*\.$"):
+            set_up(RuntimeConfig(threads=in_force + 1))
 
 
-def test_threads_may_be_set_before_tensorflow_starts_and_stay() -> None:
-    code = """if True:
-        import tensorflow as tf
-        from tl_keras.config import RuntimeConfig
-        from tl_keras.errors import ConfigError
-        from tl_keras.runtime import restoring_process, set_up
-        for _ in range(2):
-            with restoring_process():
-                set_up(RuntimeConfig(threads=1))
-                tf.zeros(())
-        try:
-            set_up(RuntimeConfig(threads=2))
-        except ConfigError as error:
-            print(error)
-    """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout == (
-        "runtime.threads: got 2, but TensorFlow has already started in this process with 1, which cannot be changed any more. "
-        "Leave the setting out, or set it in a new process.\n"
-    )
+@pytest.mark.parametrize(("told", "variable", "expected"), [(3, "5", 3), (0, "5", 5), (0, "0", 7), (0, "many", 7), (0, None, 7)])
+def test_threads_in_force(told: int, variable: str | None, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: told)
+    monkeypatch.setattr(runtime, "usable_cpus", lambda: 7)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", variable)
+    assert runtime.threads_in_force() == expected
 
 
 def test_building_under_a_precision_sets_and_restores_it() -> None:
     with restoring_process():
-        with suppress(Stop), building("bfloat16"):
+        with suppress(StopError), building("bfloat16"):
             layer = keras.layers.Dense(2)
-            raise Stop
+            raise StopError
         assert (layer.compute_dtype, keras.config.dtype_policy().name) == ("bfloat16", "float32")
         with building("bfloat16"):
             model = keras.Sequential([keras.Input((3,)), layer])
@@ -271,36 +294,3 @@ def test_names_begin_anew_and_go_on_after() -> None:
         with fresh_names():
             inner = keras.layers.Dense(1)
         assert [first.name, inner.name, keras.layers.Dense(1).name] == ["dense", "dense", "dense_1"]
-
-
-# --- other systems ----------------------------------------------------------------------------------------------------
-
-
-def test_everything_imports_where_there_is_nothing_of_unix() -> None:
-    code = """if True:
-        import os, pkgutil, signal, socket, sys
-        import tensorflow, keras_tuner, tensorflow_hub, tensorflow_datasets, sklearn.ensemble, rich.console, rich.progress, matplotlib.figure
-        for name in ("resource", "fcntl", "pwd", "grp", "termios", "tty", "pty", "syslog", "readline", "posix"):
-            sys.modules[name] = None
-        for module, names in {
-            os: "O_DIRECTORY O_NOFOLLOW O_NONBLOCK O_CLOEXEC killpg getpgid setsid getuid geteuid getgid fork mkfifo sched_getaffinity statvfs",
-            signal: "SIGKILL SIGHUP SIGUSR1 SIGALRM SIGPIPE SIGCHLD setitimer",
-            socket: "AF_UNIX",
-        }.items():
-            for name in names.split():
-                if hasattr(module, name):
-                    delattr(module, name)
-        os.name, sys.platform = "nt", "win32"
-        import tl_keras.workflows
-        for module in pkgutil.walk_packages(tl_keras.__path__, "tl_keras."):
-            if not module.name.endswith("__main__"):
-                __import__(module.name)
-        from tl_keras.run import main
-        try:
-            main(["train", "--help"])
-        except SystemExit as end:
-            assert not end.code, end.code
-        assert main(["--mode", "evaluate", "--run-dir", "nowhere"]) == 2
-    """
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr[-2000:]

@@ -38,7 +38,7 @@ from tl_keras.stepwise import StepwiseProgress
 
 if TYPE_CHECKING:
     from tl_keras.data.sources import Index
-    from tl_keras.workflows.predict import Prediction
+    from tl_keras.deploy.predictor import Prediction
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -70,7 +70,7 @@ class Runtime:
         try:
             tf.config.threading.set_intra_op_parallelism_threads(self.threads)
         except RuntimeError:
-            if self.threads != (started := _threads_in_force()):
+            if self.threads != (started := threads_in_force()):
                 raise ConfigError(
                     f"runtime.threads: got {self.threads}, but TensorFlow has already started in this process with {started}, "
                     "which cannot be changed any more. Leave the setting out, or set it in a new process."
@@ -80,6 +80,12 @@ class Runtime:
 def usable_cpus() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_in_force() -> int:
+    """The number of threads that TensorFlow has started: what it was told in one of two ways, or one for each core."""
+    told = tf.config.threading.get_intra_op_parallelism_threads() or os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return int(told) if str(told).isdecimal() and int(told) else usable_cpus()
 
 
 def set_up(config: RuntimeConfig) -> Runtime:
@@ -192,9 +198,3 @@ def _set_determinism(is_on: bool) -> None:
         tf.config.experimental.enable_op_determinism()
     elif not is_on and is_op_determinism_enabled():
         disable_op_determinism()
-
-
-def _threads_in_force() -> int:
-    """The number of threads that TensorFlow has started: what it was told in one of two ways, or one for each core."""
-    told = tf.config.threading.get_intra_op_parallelism_threads() or os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    return int(told) if str(told).isdecimal() and int(told) else usable_cpus()

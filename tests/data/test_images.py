@@ -502,3 +502,7 @@ def test_photos_decode_and_fit_as_pillow_has_them():
         np.testing.assert_array_equal(images.decode_graph(path.read_bytes()), photo)
         expected = np.asarray(Image.fromarray(photo).resize((96, 96), Image.Resampling.BILINEAR), np.int32)
         np.testing.assert_allclose(images.load(path, (96, 96), "stretch"), expected, atol=1)
+
+
+def test_the_memory_of_large_images_goes_back_to_the_system():
+    assert Image.core.get_block_size() > 2**25  # glibc's largest threshold; smaller blocks stay in the arena of their thread

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from tl_keras.config import ModelConfig
 from tl_keras.errors import TrainingError
+from tl_keras.models import folded as module
 from tl_keras.models.backbone_loading import build_backbone
 from tl_keras.models.classifier import Classifier, build_classifier, unfreeze
-from tl_keras.transfer import trunk as module
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE + 7, 16, 16, 3), np.uint8)

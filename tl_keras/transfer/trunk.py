@@ -7,7 +7,6 @@ the layers are called. What is done with the features, `features` knows.
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,15 +14,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tl_keras.errors import TrainingError
+from tl_keras.models.folded import fold, has_finite_weights
 from tl_keras.models.stages import ancestors, parents_of
-from tl_keras.quiet import quiet
 from tl_keras.runtime import building_as
 
 BATCH_SIZE = 32  # 16 to 128 differ by 5 %; one size for all, so that an image's features do not depend on its company
-FOLDED_BYTES = 1_500_000_000  # a graph is one message of at most 2 GB
 
 NOT_FINITE = "the backbone puts out numbers that are not finite. Set runtime.precision=float32, or mend its weights."
 
@@ -70,7 +67,9 @@ class Trunk:
     def fold(self) -> Callable[[tf.Tensor], Any]:
         """Build the graph, once; called before there are pixels, it need not be waited for when they come."""
         if self._call is None:
-            self._call = _fold(self._model)
+            if not has_finite_weights(self._model):
+                raise TrainingError(NOT_FINITE)
+            self._call = fold(self._model, BATCH_SIZE)
         return self._call
 
     def _run_batch(self, pixels: Any) -> Outputs:
@@ -83,24 +82,6 @@ class Trunk:
     def fingerprints(self) -> dict[str, str]:
         """What each output is computed by: a hash of its operations, their weights and the version of TensorFlow."""
         return {name: _fingerprint(self._model, tensor) for name, tensor in self._model.output.items()}
-
-
-def _fold(model: keras.Model) -> Callable[[tf.Tensor], Any]:
-    if not all(np.isfinite(weight.numpy()).all() for weight in model.weights):  # folding would hide them in a ReLU
-        raise TrainingError(NOT_FINITE)
-    spec = tf.TensorSpec((BATCH_SIZE, *model.input.shape[1:]), tf.uint8)
-
-    @tf.function(input_signature=[spec])
-    def call(pixels: tf.Tensor) -> Any:
-        outputs = model(tf.cast(pixels, tf.float32), training=False)
-        return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
-
-    if sum(math.prod(weight.shape) for weight in model.weights) * 4 > FOLDED_BYTES:
-        return call
-    with quiet():  # a session of the graph optimiser announces itself
-        folded = convert_variables_to_constants_v2(call.get_concrete_function())
-    names = sorted(model.output)  # the order of a dictionary's values in a graph
-    return lambda pixels: dict(zip(names, folded(pixels), strict=True))
 
 
 def _fingerprint(model: keras.Model, tensor: Any) -> str:

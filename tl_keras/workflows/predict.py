@@ -5,37 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tl_keras.data import images
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.patterns import find_images
-from tl_keras.data.pipeline import row_batches
 from tl_keras.data.walk import left_out_lines
-from tl_keras.errors import BadImageError
-from tl_keras.evaluation.metrics import softmax
+from tl_keras.deploy.predictor import Prediction, Predictor
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CsvWriter, json_text, open_text, write_whole
 from tl_keras.runtime import restoring_process
-from tl_keras.trained_run import ADVICE, Trained, open_run
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one file; a file that does not decode has an `error` and nothing else.
-
-    Attributes:
-        probabilities: class name -> probability.
-    """
-
-    path: str
-    classes: tuple[str, ...]
-    label: str = ""
-    probability: float = 0.0
-    probabilities: dict[str, float] = field(default_factory=dict)
-    error: str | None = None
+from tl_keras.trained_run import ADVICE, open_run
 
 
 def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress | None = None) -> Iterator[Prediction]:
@@ -48,34 +26,14 @@ def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress 
         trained = open_run(run_dir)
         tell_depth(files, trained.config.data.bit_depth, progress, ADVICE)
     with progress.bar("predict", len(files)) as advance:
-        for rows in row_batches(np.arange(len(files)), trained.config.train.batch_size):
-            batch = [files[row] for row in rows]
+        batches = Predictor(trained).batches(files)
+        while True:
             with restoring_process():  # not while the caller has the predictions
-                found = _predict_batch(trained, batch)
-            yield from found
+                batch = next(batches, None)
+            if batch is None:
+                break
+            yield from batch
             advance(len(batch))
-
-
-def _predict_batch(trained: Trained, files: Sequence[Path]) -> list[Prediction]:
-    loaded: list[NDArray[np.uint8] | str] = []
-    for file in files:
-        try:
-            loaded.append(images.load(file, trained.image_size, trained.config.data.resize, images.Decoding.of(trained.config.data)))
-        except BadImageError as error:
-            loaded.append(str(error))
-    good = [pixels for pixels in loaded if not isinstance(pixels, str)]
-    logits = trained.model(np.stack(good).astype(np.float32), training=False).numpy() if good else ()
-    answers = iter(softmax(np.asarray(logits))) if good else iter(())
-    return [_prediction(file, item, answers, trained.index.classes) for file, item in zip(files, loaded, strict=True)]
-
-
-def _prediction(file: Path, item: NDArray[np.uint8] | str, answers: Iterator[NDArray[np.float64]], classes: tuple[str, ...]) -> Prediction:
-    if isinstance(item, str):
-        return Prediction(str(file), classes, error=item)
-    values = next(answers)
-    best = int(values.argmax())
-    by_name = dict(zip(classes, map(float, values), strict=True))
-    return Prediction(str(file), classes, classes[best], float(values[best]), by_name)
 
 
 @dataclass

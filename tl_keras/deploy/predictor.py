@@ -1,0 +1,161 @@
+"""Images in, predictions out: a trained model run over paths, bytes or arrays, in order, in batches, with bounded memory.
+
+Images are decoded in threads, a few batches ahead of the compiled graph. `predict` is made of it, and so can be whatever else asks a
+model about images that no split knows.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from tl_keras.data import images
+from tl_keras.errors import BadImageError, RunFolderError
+from tl_keras.evaluation.metrics import softmax
+from tl_keras.models.folded import fold, has_finite_weights
+from tl_keras.runtime import restoring_process
+from tl_keras.trained_run import Trained
+
+BATCH_SIZE = 32  # 16 to 128 differ by 5 %
+BATCHES_AHEAD = 4  # that are decoded, or being decoded, while one is run
+
+Image = Path | str | bytes | NDArray[np.uint8]
+Loaded = NDArray[np.uint8] | str  # the pixels, or why there are none
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image; one that does not decode has an `error` and nothing else.
+
+    Attributes:
+        path: its file, or what it is called where it has none.
+        probabilities: class name -> probability.
+    """
+
+    path: str
+    classes: tuple[str, ...]
+    label: str = ""
+    probability: float = 0.0
+    probabilities: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+class Predictor:
+    """A run's model, ready to be asked about images.
+
+    Not for several threads at once: each call runs its own batches, and all share one graph and one pool of decoding threads.
+
+    Args:
+        trained: a run read back; its settings say how images are decoded and resized.
+    """
+
+    def __init__(self, trained: Trained) -> None:
+        self.trained = trained
+        self._decoding = images.Decoding.of(trained.config.data)
+        self._pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="decode")  # two a core: one waits for its file
+        self._run: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None
+
+    def __call__(self, given: Iterable[Image]) -> Iterator[Prediction]:
+        """Classify images.
+
+        Args:
+            given: files by their paths, the bytes of files, or decoded RGB images, uint8 (h, w, 3); read a few batches ahead. An image
+                without a path is called "images[N]" by its place.
+
+        Yields:
+            One `Prediction` for each, in order.
+
+        Raises:
+            DataError: there is too little memory to decode an image.
+            RunFolderError: the model puts out a number that is not finite.
+        """
+        return chain.from_iterable(self.batches(given))
+
+    def batches(self, given: Iterable[Image]) -> Iterator[list[Prediction]]:
+        """The same, a batch at a time as it is done."""
+        coming: deque[tuple[str, Future[Loaded]]] = deque()
+        waiting = enumerate(given)
+        try:
+            self._submit(islice(waiting, BATCHES_AHEAD * BATCH_SIZE), coming)
+            self.compile()  # while the first are decoded
+            while coming:
+                batch = [coming.popleft() for _ in range(min(BATCH_SIZE, len(coming)))]
+                loaded = [future.result() for _, future in batch]
+                self._submit(islice(waiting, len(batch)), coming)
+                yield self._predict([name for name, _ in batch], loaded)
+        finally:
+            for _, future in coming:
+                future.cancel()
+
+    def compile(self) -> None:
+        """Build the graph, once; otherwise the first batch does.
+
+        Raises:
+            RunFolderError: the model has a weight that is not finite.
+        """
+        if self._run is None:
+            model = self.trained.model
+            if not has_finite_weights(model):
+                raise self._not_finite()
+            with restoring_process():
+                self._run = fold(keras.Model(model.input, {"logits": model.output}), None)
+
+    def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run the graph.
+
+        Args:
+            pixels: uint8 (b, h, w, 3) of the model's size, at most `BATCH_SIZE` of them; filled up to a power of two, so that the graph
+                meets few shapes.
+
+        Returns:
+            float32 (b, k).
+        """
+        self.compile()
+        assert self._run is not None
+        size = 1 << (len(pixels) - 1).bit_length()
+        batch = np.concatenate([pixels, np.zeros((size - len(pixels), *pixels.shape[1:]), np.uint8)])
+        found: NDArray[np.float32] = self._run(tf.convert_to_tensor(batch))["logits"].numpy()[: len(pixels)]
+        if not np.isfinite(found).all():
+            raise self._not_finite()
+        return found
+
+    def _submit(self, given: Iterable[tuple[int, Image]], coming: deque[tuple[str, Future[Loaded]]]) -> None:
+        for place, image in given:
+            name = str(image) if isinstance(image, Path | str) else f"images[{place}]"
+            coming.append((name, self._pool.submit(self._load, image, name)))
+
+    def _load(self, image: Image, name: str) -> Loaded:
+        size, resize = self.trained.image_size, self.trained.config.data.resize
+        try:
+            if isinstance(image, Path | str):
+                return images.load(Path(image), size, resize, self._decoding)
+            if isinstance(image, bytes):
+                return images.load_bytes(image, name, size, resize, self._decoding)
+            return images.load_array(image, name, size, resize)
+        except BadImageError as error:
+            return str(error)
+
+    def _predict(self, names: list[str], loaded: list[Loaded]) -> list[Prediction]:
+        good = [pixels for pixels in loaded if not isinstance(pixels, str)]
+        answers = iter(softmax(self.logits(np.stack(good)))) if good else iter(())
+        classes = self.trained.index.classes
+        return [
+            Prediction(name, classes, error=item) if isinstance(item, str) else _prediction(name, classes, next(answers))
+            for name, item in zip(names, loaded, strict=True)
+        ]
+
+    def _not_finite(self) -> RunFolderError:
+        return RunFolderError(f"{self.trained.run.path}: its model puts out numbers that are not finite. Train again.")
+
+
+def _prediction(name: str, classes: tuple[str, ...], values: NDArray[np.float64]) -> Prediction:
+    best = int(values.argmax())
+    return Prediction(name, classes, classes[best], float(values[best]), dict(zip(classes, map(float, values), strict=True)))

@@ -1,0 +1,50 @@
+"""A network whose weights no longer change as one graph of constants: TensorFlow folds BatchNorm into the convolutions before it.
+
+Knows neither batches nor what the outputs are for: `transfer.trunk` and `deploy.predictor` run it.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from tl_keras.quiet import quiet
+
+FOLDED_BYTES = 1_500_000_000  # a graph is one message of at most 2 GB
+
+Outputs = dict[str, tf.Tensor]  # name of an output -> float32 (b, ...)
+
+
+def has_finite_weights(model: keras.Model) -> bool:
+    """Whether all weights are finite; asked before folding, which would hide one that is not in a ReLU."""
+    return all(np.isfinite(weight.numpy()).all() for weight in model.weights)
+
+
+def fold(model: keras.Model, batch_size: int | None) -> Callable[[tf.Tensor], Outputs]:
+    """Compile a model in inference mode.
+
+    Args:
+        model: one input of pixels, a dictionary of outputs; its weights are as they are now, whatever becomes of them, except for
+            networks of more than `FOLDED_BYTES`, which keep their variables.
+        batch_size: of every batch; None for batches of any size, which one trace serves.
+
+    Returns:
+        A function of uint8 pixels (b, h, w, 3) to the outputs by name.
+    """
+    spec = tf.TensorSpec((batch_size, *model.input.shape[1:]), tf.uint8)
+
+    @tf.function(input_signature=[spec])
+    def call(pixels: tf.Tensor) -> Any:
+        outputs = model(tf.cast(pixels, tf.float32), training=False)
+        return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
+
+    if sum(math.prod(weight.shape) for weight in model.weights) * 4 > FOLDED_BYTES:
+        return call
+    with quiet():  # a session of the graph optimiser announces itself
+        folded = convert_variables_to_constants_v2(call.get_concrete_function())
+    names = sorted(model.output)  # the order of a dictionary's values in a graph
+    return lambda pixels: dict(zip(names, folded(pixels), strict=True))
