@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tl_keras.config import MODES, Config, TrainConfig, fields
-from tl_keras.config_file import from_yaml, load_config, to_yaml
+from tl_keras.config import MODES, Config, TrainConfig, absolute, fields
+from tl_keras.config_file import RENAMED, from_yaml, load_config, to_yaml
 from tl_keras.errors import ConfigError
 
 # A value other than the default for every setting, and what it needs beside it to be of use.
@@ -20,6 +20,7 @@ OTHER: dict[str, Any] = {
     "data.val_fraction": 1e-05,
     "data.test_fraction": 0.1,
     "data.split_seed": 7,
+    "data.group_pattern": r"(patient\d+)",
     "data.image_size": (48, 64),
     "data.resize": "letterbox",
     "data.bit_depth": 12,
@@ -96,7 +97,6 @@ OTHER: dict[str, Any] = {
     "crossval.repeats": 1,
     "crossval.training": "finetune",
     "crossval.against": "saved_models/other",
-    "crossval.group_pattern": r"(patient\d+)",
     "ensemble.members": ("resnet50", "saved_models/other"),
     "ensemble.method": "vote",
     "ensemble.meta": "linear",
@@ -201,6 +201,28 @@ def test_a_run_folders_config_is_a_config_file(tmp_path: Path) -> None:
     config = build({"train.epochs": 3})
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert load_config("finetune", file=tmp_path / "config.yaml", flags={}, sets=[]) == config
+
+
+def test_a_setting_that_was_renamed_names_the_new_one(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("crossval: {group_pattern: 'p(.)'}")
+    with pytest.raises(ConfigError) as caught:
+        load_config("crossval", file=file, sets=["crossval.group_pattern=x"])
+    line = "crossval.group_pattern has been renamed: write data.group_pattern."
+    assert str(caught.value).splitlines() == [f"{file}: {line}", f"--set: {line}"]
+
+
+def test_a_run_of_an_older_version_is_read_under_the_new_names(tmp_path: Path) -> None:
+    old = "mode: crossval\ncrossval: {{group_pattern: {}}}"
+    assert from_yaml(old.format("p(.)"), "config.yaml").data.group_pattern == "p(.)"
+    assert from_yaml(old.format("null"), "config.yaml").data.group_pattern is None
+    (tmp_path / "config.yaml").write_text(old.format("null"))  # every setting is in the file of a run
+    assert load_config("extract", file=tmp_path / "config.yaml").data.group_pattern is None
+
+
+def test_every_renamed_setting_has_a_new_name() -> None:
+    assert set(RENAMED.values()) <= set(fields())
+    assert not set(RENAMED) & set(fields())
 
 
 def test_a_file_of_comments_changes_nothing(tmp_path: Path) -> None:
@@ -449,6 +471,24 @@ def test_config_is_frozen_and_closed() -> None:
         TrainConfig().epochs = 3  # type: ignore[misc]
     with pytest.raises(ValidationError, match="Extra inputs"):
         TrainConfig.model_validate({"epoch": 3})
+
+
+def test_replace_changes_one_setting() -> None:
+    config = Config(mode="extract")
+    changed = config.replace("data.augment.rotation_range", 5.0).replace("mode", "finetune")
+    assert (changed.mode, changed.data.augment.rotation_range) == ("finetune", 5.0)
+    assert changed.replace("data.augment.rotation_range", 0.0).replace("mode", "extract") == config == Config(mode="extract")
+    with pytest.raises(ValueError, match="no setting 'sise' in DataConfig"):
+        config.replace("data.sise", 1)
+
+
+def test_a_path_becomes_absolute_and_a_name_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "photos"):
+        (tmp_path / name).mkdir()
+    assert [absolute(each, ("digits",)) for each in ("digits", "./digits", "photos", "gone")] == [
+        "digits", str(tmp_path / "digits"), str(tmp_path / "photos"), "gone",
+    ]  # fmt: skip
 
 
 def test_import_is_free_of_tensorflow() -> None:

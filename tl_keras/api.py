@@ -37,7 +37,7 @@ from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, setti
 from tl_keras.stepwise import StepwiseProgress
 
 if TYPE_CHECKING:
-    from tl_keras.data.sources import Index
+    from tl_keras.data.index import Index
     from tl_keras.deploy.predictor import Prediction
 
 Given = ParamSpec("Given")

@@ -158,7 +158,9 @@ def parser() -> Parser:
         dest="sets",
         help="any setting, such as train.weight_decay=0.05; repeatable",
     )
-    made.add_argument("--workers", metavar="N", type=positive, help="search: run the trials in N processes; several machines: see README")
+    made.add_argument(
+        "--workers", metavar="N", type=positive, help="search: run the trials in N processes; several machines: docs/search-cluster.md"
+    )
     made.add_argument("--resume", action="store_true", help="go on with the interrupted training, search or crossval in --run-dir")
     made.add_argument(
         "--dry-run", action="store_true", help="say what a training run would do, how long it takes and how large it gets; train nothing"

@@ -5,8 +5,9 @@ the weights can tell (does this stage exist?) is checked where they are read. Th
 it. `None` means: chosen later, from the number of images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo, model_validator
@@ -88,6 +89,17 @@ class Section(BaseModel):
             raise PydanticCustomError("contradiction", "{text}", {"text": text, "found": found})
         return self
 
+    def replace(self, path: str, value: Any) -> Self:
+        """The same settings but for one, such as 'data.image_size'; the value is not checked.
+
+        Raises:
+            ValueError: there is no such setting.
+        """
+        name, _, rest = path.partition(".")
+        if name not in type(self).model_fields:
+            raise ValueError(f"there is no setting {name!r} in {type(self).__name__}")
+        return self.model_copy(update={name: getattr(self, name).replace(rest, value) if rest else value})
+
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         """Settings that are right alone and wrong together: the name of one, and why."""
         yield from ()
@@ -133,6 +145,11 @@ class DataConfig(Section):
     val_fraction: Number = Field(default=0.15, gt=0, lt=0.5, description="fraction of images, where val is not given")
     test_fraction: Number = Field(default=0.15, gt=0, lt=0.5, description="fraction of images, where test is not given")
     split_seed: Whole = Field(default=0, ge=0, description="seed of the split, apart from runtime.seed")
+    group_pattern: Name | None = Field(
+        default=None,
+        description="regular expression on paths; images for which its first bracket (or all of it) finds the same, such as those of "
+        "one patient, stay on one side of every cut",
+    )
     image_size: ImageSize | None = Field(default=None, description="pixels a side or [height, width]; null: backbone's")
     resize: Literal["crop", "letterbox", "stretch"] = Field(default="crop", description="how an image gets its size")
     bit_depth: Whole = Field(default=16, ge=8, le=16, description="bits of a grey in a 16-bit file that are used; 12: 4095 is white")
@@ -272,9 +289,6 @@ class CrossvalConfig(Section):
     repeats: Side = Field(default=3, description="times that it is all done, each with another cut")
     training: Literal["extract", "finetune"] = Field(default="extract", description="what is done on each fold")
     against: Name | None = Field(default=None, description="folder of another cross-validation on the same folds, to compare with")
-    group_pattern: Name | None = Field(
-        default=None, description="regular expression on paths; images for which its bracket finds the same stay together"
-    )
 
 
 class EnsembleConfig(Section):
@@ -369,3 +383,9 @@ def fields(section: type[Section] = Config, prefix: str = "") -> dict[str, Field
         inner = _section(field)
         found |= fields(inner, f"{prefix}{name}.") if inner else {f"{prefix}{name}": field}
     return found
+
+
+def absolute(value: str, names: Container[str]) -> str:
+    """A setting that may be a path, so that later modes find it from any folder: absolute where it exists and is not one of `names`."""
+    path = Path(value).expanduser()
+    return str(path.resolve()) if value not in names and path.exists() else value

@@ -19,6 +19,7 @@ from tl_keras.plain_yaml import LARGEST, LONGEST_SHOWN, PlainYamlError, cut, rea
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, normal, settings_called
 
 MOST_MISTAKES = 20  # that are told of at once
+RENAMED = {"crossval.group_pattern": "data.group_pattern"}  # settings by the name that they had in an older version
 
 
 def load_config(
@@ -87,7 +88,7 @@ def from_yaml(text: str, name: str) -> Config:
     Raises:
         ConfigError: as `load_config`.
     """
-    draft = _Draft()
+    draft = _Draft(written_by_us=True)
     draft.add_text(name, text)
     return draft.config(name, context=SETTLED)
 
@@ -132,9 +133,14 @@ def check_value(path: str, value: object, origin: str) -> None:
 
 
 class _Draft:
-    """Values gathered by path, each with where it came from, and the mistakes met so far."""
+    """Values gathered by path, each with where it came from, and the mistakes met so far.
 
-    def __init__(self) -> None:
+    Args:
+        written_by_us: whether the values are those of a run, whose settings of an older version are taken under their new names.
+    """
+
+    def __init__(self, *, written_by_us: bool = False) -> None:
+        self._written_by_us = written_by_us
         self._fields = fields()
         self._sections = {""} | {path.rpartition(".")[0] for path in self._fields}
         self._values: dict[str, Any] = {}
@@ -181,6 +187,8 @@ class _Draft:
     def add_path(self, origin: str, path: str, value: object) -> None:
         if path in self._fields:
             self._values[path], self._origins[path] = value, origin
+        elif path in RENAMED:
+            self._add_renamed(origin, path, value)
         elif path and path in self._sections:
             self.add_tree(origin, path, value)
         elif len(self._mistakes) > MOST_MISTAKES:
@@ -188,6 +196,13 @@ class _Draft:
         else:
             hint = self._nearest_key(path) if len(path) <= LONGEST_SHOWN else f"Keys: {self._keys('')}."
             self._mistakes.append(f"{origin}: unknown key {shown(path)}. {hint}")
+
+    def _add_renamed(self, origin: str, path: str, value: object) -> None:
+        """Say the new name of a setting; null is passed over, as the files of older runs list the settings that they did not use."""
+        if value is not None and self._written_by_us:
+            self.add_path(origin, RENAMED[path], value)
+        elif value is not None:
+            self._mistakes.append(f"{origin}: {path} has been renamed: write {RENAMED[path]}.")
 
     def add_tree(self, origin: str, path: str, tree: object) -> None:
         if isinstance(tree, dict):

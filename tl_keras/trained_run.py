@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import from_run, from_yaml, to_yaml
-from tl_keras.data import dataset, splits
-from tl_keras.data.sources import Index, find_root
+from tl_keras.data import splits
+from tl_keras.data.index import Index
+from tl_keras.data.sources import find_root
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.backbone_names import short_name
 from tl_keras.models.keras_loading import BROKEN, code_in, load_keras_file
@@ -83,14 +84,12 @@ class Trained:
 
     def images(self, split: str, root: Path) -> Index:
         """The run's images of one split, at their paths below `root`; whether they lie there nobody has looked."""
-        rows = np.flatnonzero(self.split == split)
-        ids = None if self.index.ids is None else self.index.ids[rows]
-        return Index(root, self.index.classes, tuple(self.index.paths[row] for row in rows), self.index.labels[rows], None, {}, ids)
+        return replace(self.index.take(np.flatnonzero(self.split == split)), root=root)
 
     def files_there(self, split: str, root: Path) -> list[Path]:
         """The files of the run's images of one split that lie below `root` and are still the same images."""
         index = self.images(split, root)
-        found = dataset.identify(index, np.arange(len(index.paths)), Progress())
+        found = index.identify(Progress())
         same = found != b"" if index.ids is None else found == index.ids
         return [root / index.paths[row] for row in np.flatnonzero(same)]
 

@@ -2,7 +2,6 @@
 
 import csv
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,43 +161,3 @@ def test_paths_are_made_when_they_are_asked_for(photo_folder):
     assert paths[3] == index.root / index.paths[3]
     assert paths[:2] == [index.root / path for path in index.paths[:2]]
     assert all(isinstance(path, Path) for path in paths)
-
-
-def test_files_that_are_gone_or_were_replaced_are_told(photo_folder):
-    root = photo_folder()
-    index = open_source(DataConfig(source=str(root)))
-    rows = np.array([1, 4, 7, 10])
-    index = replace(index, ids=dataset.identify(index, np.arange(12), Progress()))
-
-    def told(index=index):
-        with pytest.raises(DataError) as caught:
-            dataset.require_unchanged(index, rows, dataset.identify(index, rows, Progress()), "test images")
-        return str(caught.value)
-
-    dataset.require_unchanged(index, rows, index.ids[rows], "test images")
-    gone = np.array([b""] * 12, "S16")  # what could not be read before may still not be
-    dataset.require_unchanged(replace(index, ids=gone), rows, gone[rows], "test images")
-    one, other = root / index.paths[4], root / index.paths[7]
-    one.write_bytes(other.read_bytes())
-    assert told() == (
-        f"{root}: of 4 test images, 1 is not what the run knows; the first is {index.paths[4]}. "
-        "Put them back, or say with --data where they lie."
-    )
-    other.unlink()
-    assert told().startswith(f"{root}: of 4 test images, 1 is missing and 1 is not what the run knows; ")
-    assert told(replace(index, ids=None)).startswith(f"{root}: of 4 test images, 1 is missing; the first is {index.paths[7]}.")
-
-
-def test_the_same_image_in_two_splits_is_told(photo_folder, run):
-    root = photo_folder(per_class=2, splits=("train", "test"))
-    (root / "test/dog/001.jpg").write_bytes((root / "train/dog/001.jpg").read_bytes())
-    config = DataConfig(source=str(root), val_fraction=0.3)
-    index = open_source(config)
-    data = dataset.ImageData(index, dataset.open_pixels(index, config, SIZE), np.array(index.given))
-    data.pixels.identify(Progress())
-    heard = Heard()
-    dataset.write(data, run, heard)
-    assert heard.lines == [
-        "1 image is in more than one split: what is measured on such copies is too good",
-        "  first train/dog/001.jpg (train) and test/dog/001.jpg (test)",
-    ]

@@ -1,5 +1,6 @@
 """What is told of the images that were found, in 80 columns; copies in two splits or classes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,8 @@ import pytest
 
 from tl_keras.config import DataConfig
 from tl_keras.data.file_ids import ID_BYTES
-from tl_keras.data.found import clashes, copies_lines, found_line, tell_found
-from tl_keras.data.sources import Index
+from tl_keras.data.found import clashes, copies_lines, found_line, straddling_lines, tell_found
+from tl_keras.data.index import Index
 from tl_keras.progress import Progress
 
 
@@ -25,7 +26,7 @@ class Heard(Progress):
 def index_of(ignored=None, **counts):
     labels = np.repeat(np.arange(len(counts)), list(counts.values())).astype(np.int32)
     paths = tuple(f"{name}/{number}.png" for name, count in counts.items() for number in range(count))
-    return Index(Path("photos"), tuple(counts), paths, labels, None, ignored or {})
+    return Index(root=Path("photos"), classes=tuple(counts), paths=paths, labels=labels, ignored=ignored or {})
 
 
 def ids_of(*letters):
@@ -68,21 +69,42 @@ def test_a_line_that_would_be_too_wide_is_shortened(source, index, line):
 
 
 def test_copies_in_two_splits_and_in_two_classes():
-    index = index_of(cat=4, dog=3)
-    ids = ids_of("a", "b", "c", "a", "b", "d", "")
+    index = replace(index_of(cat=4, dog=3), ids=ids_of("a", "b", "c", "a", "b", "d", ""))
     split = np.array(["train", "val", "", "test", "val", "train", "train"])
-    assert list(copies_lines(index, ids, split)) == [
+    assert list(copies_lines(index, split)) == [
         "1 image is in more than one split: what is measured on such copies is too good",
         "  first cat/0.png (train) and cat/3.png (test)",
         "1 image is in more than one class: one of the labels must be wrong",
         "  first cat/1.png and dog/0.png",
     ]
-    assert list(copies_lines(index, ids_of(*"abcdefg"), split)) == []
+    assert list(copies_lines(replace(index, ids=ids_of(*"abcdefg")), split)) == []
 
 
 def test_files_that_are_not_used_or_not_read_are_not_copies():
-    index = index_of(cat=2, dog=2)
-    assert list(copies_lines(index, ids_of("a", "", "a", ""), np.array(["train", "train", "", "test"]))) == []
+    index, split = index_of(cat=2, dog=2), np.array(["train", "train", "", "test"])
+    assert list(copies_lines(replace(index, ids=ids_of("a", "", "a", "")), split)) == []
+    assert list(copies_lines(index, split)) == []
+
+
+def test_copies_in_one_split_are_told():
+    index = replace(index_of(cat=4, dog=3), ids=ids_of("a", "b", "c", "a", "b", "d", "d"))
+    split = np.array(["train", "val", "train", "train", "val", "test", "test"])
+    assert list(copies_lines(index, split)) == [
+        "3 images are there more than once: copies stay in one split",
+        "  first cat/0.png and cat/3.png",
+        "1 image is in more than one class: one of the labels must be wrong",
+        "  first cat/1.png and dog/0.png",
+    ]
+
+
+def test_groups_in_two_splits_are_told():
+    index = replace(index_of(cat=3, dog=1), groups=("p2", "p1", "p2", "p1"))
+    assert list(straddling_lines(index, np.array(["train", "val", "test", "val"]))) == [
+        "1 group is in more than one split: what is measured on it is too good",
+        "  first cat/0.png (train) and cat/2.png (test)",
+    ]
+    assert list(straddling_lines(index, np.array(["train", "val", "train", "val"]))) == []
+    assert list(straddling_lines(index_of(cat=2), np.array(["train", "val"]))) == []
 
 
 @pytest.mark.parametrize("seed", range(5))

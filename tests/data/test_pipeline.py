@@ -9,6 +9,7 @@ from tl_keras.config import AugmentConfig
 from tl_keras.data import images, pipeline
 from tl_keras.data.pipeline import Pixels, check_bad, fits, ordered_batches, row_batches, train_batches
 from tl_keras.errors import DataError, LostImageError
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 
 SIZE = (16, 12)
@@ -19,6 +20,7 @@ LABELS = np.array([0] * 6 + [1] * 6, np.int32)
 WEIGHTS = np.array([0.5, 2.0], np.float32)
 PLAIN = AugmentConfig(random_resized_crop=None)
 STRONG = AugmentConfig(horizontal_flip=True, rotation_range=30, brightness_range=(0.5, 1.5))
+TARGETS = SINGLE_LABEL.targets_op
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def pixels(files, tmp_path):
 
 def stream(pixels, epochs, augment=None, seed=7, first_epoch=0, rows=ROWS):
     """The batches of some epochs as arrays."""
-    batches = train_batches(pixels, rows, LABELS, WEIGHTS, batch_size=4, augment=augment or PLAIN, seed=seed, first_epoch=first_epoch)
+    batches = train_batches(
+        pixels, rows, LABELS, WEIGHTS, TARGETS, batch_size=4, augment=augment or PLAIN, seed=seed, first_epoch=first_epoch
+    )
     return [tuple(part.numpy() for part in batch) for batch in islice(batches, epochs * BATCHES)]
 
 
@@ -131,7 +135,7 @@ def test_train_batches_have_the_promised_shapes(pixels):
         shapes = [(image.shape, target.shape, weight.shape) for image, target, weight in stream(pixels, 1, augment)]
         assert shapes == [((b, *SIZE, 3), (b, 2), (b,)) for b in (4, 4, 3)]
         assert all(part.dtype == np.float32 for batch in stream(pixels, 1, augment) for part in batch)
-    batches = train_batches(pixels, ROWS, LABELS, WEIGHTS, batch_size=4, augment=STRONG, seed=0)
+    batches = train_batches(pixels, ROWS, LABELS, WEIGHTS, TARGETS, batch_size=4, augment=STRONG, seed=0)
     assert batches.element_spec[0].shape.as_list() == [None, *SIZE, 3]
 
 
@@ -169,7 +173,7 @@ def test_a_continued_stream_may_have_forgotten_bad_files(files, pixels):
     """splits.csv does not list files that do not decode, so rows move up when a run is continued from it."""
     kept = Pixels([file for row, file in enumerate(files) if row != 1], SIZE, "crop")
     whole = stream(pixels, 1, STRONG, first_epoch=1)
-    batches = train_batches(kept, np.arange(NUM), LABELS[ROWS], WEIGHTS, batch_size=4, augment=STRONG, seed=7, first_epoch=1)
+    batches = train_batches(kept, np.arange(NUM), LABELS[ROWS], WEIGHTS, TARGETS, batch_size=4, augment=STRONG, seed=7, first_epoch=1)
     assert_equal([tuple(part.numpy() for part in batch) for batch in islice(batches, BATCHES)], whole)
 
 
@@ -198,14 +202,14 @@ def test_images_of_a_batch_have_views_of_their_own(files):
 
 def test_ordered_batches_keep_order_and_everything(pixels):
     rows = ROWS[::-1].copy()
-    batches = [(image.numpy(), target.numpy()) for image, target in ordered_batches(pixels, rows, LABELS, 2, batch_size=4)]
+    batches = [(image.numpy(), target.numpy()) for image, target in ordered_batches(pixels, rows, LABELS, 2, TARGETS, batch_size=4)]
     assert [len(image) for image, _ in batches] == [4, 4, 3]
     assert rows_of(pixels, batches) == rows.tolist()
     np.testing.assert_array_equal(np.concatenate([target for _, target in batches]), np.eye(2)[LABELS[rows]])
 
 
 def test_ordered_batches_can_be_read_again(pixels):
-    batches = ordered_batches(pixels, ROWS, LABELS, 2, batch_size=4)
+    batches = ordered_batches(pixels, ROWS, LABELS, 2, TARGETS, batch_size=4)
     assert_equal([(a.numpy(), b.numpy()) for a, b in batches], [(a.numpy(), b.numpy()) for a, b in batches])
 
 

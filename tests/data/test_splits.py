@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.data.splits import UNUSED, cut, read_splits, stratified_sample, write_splits
 from tl_keras.errors import DataError, RunFolderError
 
@@ -18,7 +18,8 @@ def index_of(*counts, given=None, names=None):
     """An index of `counts[label]` images a class; `given` holds a split for each image."""
     labels = np.repeat(np.arange(len(counts)), counts).astype(np.int32)
     classes = tuple(names or (f"c{label:02d}" for label in range(len(counts))))
-    return Index(ROOT, classes, tuple(f"{classes[label]}/{i}.png" for i, label in enumerate(labels)), labels, given, {})
+    paths = tuple(f"{classes[label]}/{i}.png" for i, label in enumerate(labels))
+    return Index(root=ROOT, classes=classes, paths=paths, labels=labels, given=given)
 
 
 def cut_of(index, usable=None, val=0.15, test=0.15, seed=0):
@@ -132,7 +133,7 @@ def test_splits_csv_comes_back(tmp_path):
     names = ["Löwe, groß", '"quoted"', "plain", "10", "9"]
     index = index_of(*[6] * 5, names=sorted(names))
     odd = tuple(path.replace("/3.", "/a, b\nc\r.") for path in index.paths)
-    index = Index(ROOT, index.classes, odd, index.labels, None, {".txt": 1})
+    index = replace(index, paths=odd)
     usable = np.ones(30, bool)
     usable[7] = False
     split = cut_of(index, usable)

@@ -11,7 +11,7 @@ from tl_keras.data import images
 from tl_keras.deploy import predictor as module
 from tl_keras.deploy.predictor import Image, Predictor
 from tl_keras.errors import RunFolderError
-from tl_keras.evaluation.metrics import softmax
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.trained_run import Trained, open_run
 
 
@@ -31,7 +31,7 @@ def files(trained: tuple[Path, Path]) -> list[Path]:
 
 
 def by_keras(opened: Trained, pixels: Any) -> Any:
-    return softmax(opened.model(np.asarray(pixels, np.float32), training=False).numpy())
+    return SINGLE_LABEL.probabilities(opened.model(np.asarray(pixels, np.float32), training=False).numpy())
 
 
 def test_predictions_are_those_of_the_keras_model(opened: Trained, predictor: Predictor, files: list[Path]) -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tl_keras.evaluation.metrics import softmax
 from tl_keras.models import combined
 from tl_keras.models.combined import Rule, bagged_model, combined_model
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.select.ensemble import rules as combining
 from tl_keras.select.ensemble.rules import Mixture, Stacker
 
@@ -40,9 +40,9 @@ def images(num: int = 40) -> np.ndarray:
 @pytest.mark.parametrize(("numbers", "rule"), RULES.values(), ids=RULES)
 def test_layers_say_what_the_numbers_say_and_a_file_keeps_it(numbers: combining.Mixture, rule: Rule, tmp_path: Path) -> None:
     members = [small_model(seed) for seed in (1, 2, 3)]
-    singles = np.stack([softmax(member(images()).numpy()) for member in members])
+    singles = np.stack([SINGLE_LABEL.probabilities(member(images()).numpy()) for member in members])
     model = combined_model(members, rule)
-    np.testing.assert_allclose(softmax(model(images()).numpy()), numbers(singles), atol=1e-6)
+    np.testing.assert_allclose(SINGLE_LABEL.probabilities(model(images()).numpy()), numbers(singles), atol=1e-6)
     model.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(again(images()).numpy(), model(images()).numpy())
@@ -74,6 +74,6 @@ def test_heads_on_one_trunk_share_it_and_give_their_mean() -> None:
     heads = [(DRAWS.normal(size=(6, 3)).astype(np.float32), DRAWS.normal(size=3).astype(np.float32)) for _ in range(4)]
     model = bagged_model([trunk], [heads], combined.average)
     features = trunk(images()).numpy()
-    expected = np.mean([softmax(features @ kernel + bias) for kernel, bias in heads], axis=0)
-    np.testing.assert_allclose(softmax(model(images()).numpy()), expected, atol=1e-6)
+    expected = np.mean([SINGLE_LABEL.probabilities(features @ kernel + bias) for kernel, bias in heads], axis=0)
+    np.testing.assert_allclose(SINGLE_LABEL.probabilities(model(images()).numpy()), expected, atol=1e-6)
     assert model.count_params() == trunk.count_params() + 4 * (6 * 3 + 3)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 
+from tl_keras.errors import RunFolderError
 from tl_keras.progress import Progress
 from tl_keras.transfer.checkpoints import HISTORY_HEADER, Bar, History, KeepBest, KeyDropout, PhaseFiles, PhaseState, weights_view
 
@@ -69,6 +70,23 @@ def test_history_keeps_other_phases_and_epochs_done(tmp_path: Path) -> None:
     History(file, "finetune", 9, first_epoch=2, progress=Progress())
     with file.open(newline="") as read:
         assert list(csv.reader(read)) == [list(HISTORY_HEADER), *lines[:5]]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda lines: [*lines, *lines],  # twice in one another's place
+        lambda lines: lines[1:],  # without its header
+        lambda lines: [*lines[:2], lines[2].replace("5", "x"), *lines[3:]],
+        lambda lines: [],
+    ],
+)
+def test_a_damaged_history_is_told_before_anything_is_trained(tmp_path: Path, spoil: Any) -> None:
+    file = tmp_path / "history.csv"
+    lines = [",".join(HISTORY_HEADER), *(f"head,{epoch},1,2,3,4,5,6" for epoch in (1, 2, 3))]
+    file.write_text("".join(f"{line}\n" for line in spoil(lines)))
+    with pytest.raises(RunFolderError, match=r"history\.csv: is damaged, or is not the history of a run\. "):
+        History(file, "finetune", 9, first_epoch=2, progress=Progress())
 
 
 def test_dropout_draws_by_epoch() -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from tl_keras.transfer.feeds import PixelFeed, StoredFeed, view_of
 from tl_keras.transfer.finetune import finetune_feed
-from tl_keras.transfer.task import POOLED, Task
+from tl_keras.transfer.frozen import POOLED
+from tl_keras.transfer.task import Task
 
 MakeTask = Callable[..., Task]
 ROTATE = {"random_resized_crop": None, "rotation_range": 90, "width_shift_range": 0.3}

@@ -16,7 +16,8 @@ from tl_keras.transfer import features
 from tl_keras.transfer import finetune as module
 from tl_keras.transfer.feeds import PixelFeed
 from tl_keras.transfer.finetune import finetune
-from tl_keras.transfer.task import POOLED, Task
+from tl_keras.transfer.frozen import POOLED
+from tl_keras.transfer.task import Task
 
 MakeTask = Callable[..., Task]
 

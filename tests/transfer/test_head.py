@@ -12,10 +12,11 @@ from tl_keras.config import Config
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS
 from tl_keras.transfer import head
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.probe import Standardiser, fit_linear_probe
 from tl_keras.transfer.selection import select_features
 from tl_keras.transfer.snapshots import snapshots_of
-from tl_keras.transfer.task import POOLED, Task
+from tl_keras.transfer.task import Task
 
 MakeTask = Callable[..., Task]
 HIDDEN = {"model": {"hidden": (4,)}, "train": {"head_epochs": 3}}

@@ -12,7 +12,8 @@ from tl_keras.errors import ConfigError
 from tl_keras.models.classifier import cut_below
 from tl_keras.progress import Progress
 from tl_keras.transfer.finetune import finetune
-from tl_keras.transfer.task import POOLED, Task
+from tl_keras.transfer.frozen import POOLED
+from tl_keras.transfer.task import Task
 
 MakeTask = Callable[..., Task]
 SIZE = 16

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tl_keras.data import dataset
+from tl_keras.data.pipeline import Pixels
 from tl_keras.data.splits import read_splits
 from tl_keras.errors import ConfigError, DataError, StoreError, TrainingError
 from tl_keras.progress import Progress
@@ -19,8 +20,9 @@ from tl_keras.transfer import precision, prepare
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.precision import REMEMBERED, Choice
-from tl_keras.transfer.task import POOLED, Task
+from tl_keras.transfer.task import Task
 from tl_keras.transfer.trunk import Trunk
 
 MakeTask = Callable[..., Task]
@@ -93,7 +95,7 @@ def test_bad_files_stop_every_mode_where_they_must(make_task: MakeTask, photo_fo
 def test_a_class_that_is_too_small_and_unknown_names_are_said_before_anything_is_read(
     make_task: MakeTask, photo_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare.Pixels, "identify", never)
+    monkeypatch.setattr(Pixels, "identify", never)
     with pytest.raises(DataError, match="class 'cat' has 3 images to train on and split; it needs at least 4"):
         make_task(mode="extract", data={"source": str(photo_folder(per_class=3))})
     with pytest.raises(ConfigError, match=r"got 'stage7', expected 'all' or one of stage1, stage2, stage3"):
@@ -182,7 +184,7 @@ def test_extracting_without_room_is_said_before_anything_is_computed(
 ) -> None:
     monkeypatch.setattr(Trunk, "__call__", never)
     monkeypatch.setattr(prepare, "require_varied", lambda *_: None)  # which looks at a few images
-    monkeypatch.setattr(prepare.Pixels, "read_good", never)
+    monkeypatch.setattr(Pixels, "read_good", never)
     with pytest.raises(StoreError) as caught:
         make_task(mode="extract", features={"max_gb": 1e-6, "stages": "last"}, runtime={"precision": "float32"})
     assert str(caught.value) == (
@@ -198,10 +200,9 @@ def test_extracting_without_room_is_said_before_anything_is_computed(
 @pytest.fixture
 def bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """A machine that computes bfloat16, where any pass is long enough to ask."""
-    for module in (precision, prepare):
-        monkeypatch.setattr(module, "candidate", lambda: "bfloat16")
-    monkeypatch.setattr(prepare, "WORTH_S", 0.0)
-    monkeypatch.setattr(prepare, "SHARD_ROWS", 4)  # the first four images start the pass
+    monkeypatch.setattr(precision, "candidate", lambda: "bfloat16")
+    monkeypatch.setattr(precision, "WORTH_S", 0.0)
+    monkeypatch.setattr(precision, "SHARD_ROWS", 4)  # the first four images start the pass
     monkeypatch.setattr(precision, "LARGEST_DIFFERENCE", 0.5)
     yield monkeypatch
     assert keras.config.dtype_policy().name == "float32"  # each network was built under a precision of its own
@@ -255,8 +256,8 @@ def test_a_lower_precision_that_is_no_gain_is_not_taken(
 def test_a_choice_is_remembered(make_task: MakeTask, own_store: Path, bfloat16: pytest.MonkeyPatch, gain: float) -> None:
     bfloat16.setattr(precision, "LEAST_GAIN", gain)
     first = make_task(mode="extract")
-    bfloat16.setattr(prepare, "compare", never)
-    bfloat16.setattr(prepare, "begin_pass", never)
+    bfloat16.setattr(precision, "compare", never)
+    bfloat16.setattr(precision, "begin_pass", never)
     source = {"source": first.config.data.source, "augment": {"random_resized_crop": None}, "resize": "stretch"}  # other features
     again = make_task("again", mode="extract", data=source)
     assert again.precision == first.precision
@@ -269,18 +270,18 @@ def test_a_choice_is_remembered(make_task: MakeTask, own_store: Path, bfloat16: 
 def test_a_short_pass_a_stored_one_and_a_machine_without_one_are_float32(
     make_task: MakeTask, own_store: Path, bfloat16: pytest.MonkeyPatch
 ) -> None:
-    bfloat16.setattr(prepare, "compare", never)
-    bfloat16.setattr(prepare, "WORTH_S", 1000.0)
+    bfloat16.setattr(precision, "compare", never)
+    bfloat16.setattr(precision, "WORTH_S", 1000.0)
     assert make_task(mode="extract").precision == Choice("float32")
-    bfloat16.setattr(prepare, "WORTH_S", 0.0)
+    bfloat16.setattr(precision, "WORTH_S", 0.0)
     assert make_task("again", mode="extract").precision == Choice("float32")  # all is there
-    bfloat16.setattr(prepare, "candidate", lambda: None)
+    bfloat16.setattr(precision, "candidate", lambda: None)
     assert make_task("none", mode="extract", data={"augment": ROTATE}, features={"views": 1}).precision == Choice("float32")
     assert not (own_store / REMEMBERED).exists()
 
 
 def test_a_precision_by_hand_is_not_asked_about(make_task: MakeTask, bfloat16: pytest.MonkeyPatch) -> None:
-    bfloat16.setattr(prepare, "compare", never)
+    bfloat16.setattr(precision, "compare", never)
     task = make_task(mode="extract", runtime={"precision": "bfloat16"})
     assert task.precision == Choice("bfloat16")
     assert task.classifier.model.get_layer("stem_conv").compute_dtype == "bfloat16"

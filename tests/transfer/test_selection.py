@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 
 from tl_keras import config
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer import probe, relevance, selection
 from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
 from tl_keras.transfer.relevance import RANKERS, row_norms
@@ -49,7 +50,8 @@ def logits_of(found: LinearProbe, x: NDArray[np.float32]) -> NDArray[np.float32]
 def judged(found: LinearProbe, pair: Pair) -> tuple[float, float]:
     """Log loss and accuracy."""
     logits = logits_of(found, pair[0])
-    return float(-probe.log_softmax(logits)[np.arange(len(logits)), pair[1]].mean()), float((logits.argmax(1) == pair[1]).mean())
+    log_loss = -SINGLE_LABEL.log_probabilities(logits)[np.arange(len(logits)), pair[1]].mean()
+    return float(log_loss), float((logits.argmax(1) == pair[1]).mean())
 
 
 def test_the_configuration_offers_what_there_is() -> None:
@@ -84,7 +86,7 @@ def test_probe_on_what_is_kept_is_scikit_learns(method: str) -> None:
     kept = np.flatnonzero(row_norms(found.probe.kernel))
     x, val = STANDARDISE(TRAIN[0])[:, kept].astype(np.float64), STANDARDISE(VAL[0])[:, kept]
     twin = LogisticRegression(C=found.probe.penalty, max_iter=1000, tol=1e-7).fit(x, TRAIN[1])
-    np.testing.assert_allclose(np.exp(probe.log_softmax(logits_of(found.probe, VAL[0]))), twin.predict_proba(val), atol=1e-2)
+    np.testing.assert_allclose(np.exp(SINGLE_LABEL.log_probabilities(logits_of(found.probe, VAL[0]))), twin.predict_proba(val), atol=1e-2)
 
 
 @every_method

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tl_keras import run_folder as names
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.errors import DataError
 from tl_keras.workflows import evaluate
 from tl_keras.workflows.evaluate import UNKNOWN, own_splits
@@ -152,8 +152,8 @@ def test_every_evaluation_is_kept_with_what_it_says_of_each_image(trained: Run, 
 
 def test_an_image_that_a_run_has_twice_counts_as_learned_from_where_its_path_does_not_tell() -> None:
     ids = np.array([b"a", b"a", b"b", b"c"], "S16")
-    known = Index(Path(), ("x",), ("1", "2", "3", "4"), np.zeros(4, np.int32), None, {}, ids)
-    found = Index(Path(), ("x",), ("1", "2", "3", "5", "6"), np.zeros(5, np.int32), None, {})
+    known = Index(root=Path(), classes=("x",), paths=("1", "2", "3", "4"), labels=np.zeros(4, np.int32), ids=ids)
+    found = Index(root=Path(), classes=("x",), paths=("1", "2", "3", "5", "6"), labels=np.zeros(5, np.int32))
     split = ["test", "train", "val", "test"]
     found_ids = np.array([b"a", b"a", b"c", b"a", b""], "S16")
     assert own_splits(known, split, found, found_ids) == ["test", "train", "test", "train", UNKNOWN]

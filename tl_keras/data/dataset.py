@@ -3,7 +3,7 @@
 The last room of `data`: what comes out is all that training and evaluation know about images.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
@@ -13,12 +13,9 @@ from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import splits
-from tl_keras.data.file_ids import Ids, hash_files
-from tl_keras.data.found import copies_lines
 from tl_keras.data.images import Decoding
+from tl_keras.data.index import Index
 from tl_keras.data.pipeline import Pixels, check_bad, fits
-from tl_keras.data.sources import Index
-from tl_keras.errors import DataError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import BAD_IMAGES, SPLITS, RunFolder, write_csv
 
@@ -83,40 +80,6 @@ def files_of(index: Index) -> Sequence[Path]:
     return _Files(index)
 
 
-def identify(index: Index, rows: NDArray[np.int64], progress: Progress) -> Ids:
-    """Read some files of an index once: what the content of each is known by now, (len(rows),); b"" for one that is gone."""
-    with progress.bar("read files", len(rows)) as advance:
-        return hash_files([index.root / index.paths[row] for row in rows], advance)
-
-
-def identified(index: Index, progress: Progress) -> Index:
-    """The same index with the ids of its files as they are now."""
-    return replace(index, ids=identify(index, np.arange(len(index.paths)), progress))
-
-
-def require_unchanged(index: Index, rows: NDArray[np.int64], found: Ids, of: str) -> None:
-    """Refuse files that are not what they were when the index was written, or are gone.
-
-    Args:
-        rows: the files that are asked about, positions in the index.
-        found: what `identify` says of them now.
-        of: what they are to the user, such as "images of this run".
-
-    Raises:
-        DataError: a file is gone, or has other content; where the index has no ids, only that it is gone can be known.
-    """
-    changed = found == b"" if index.ids is None else found != index.ids[rows]
-    if not changed.any():
-        return
-    gone, first = found == b"", int(np.flatnonzero(changed)[0])
-    counts = {"missing": int(gone.sum()), "not what the run knows": int((changed & ~gone).sum())}
-    fates = (f"{number} {'is' if number == 1 else 'are'} {fate}" for fate, number in counts.items() if number)
-    raise DataError(
-        f"{index.root}: of {len(rows)} {of}, {' and '.join(fates)}; the first is {index.paths[rows[first]]}. "
-        "Put them back, or say with --data where they lie."
-    )
-
-
 def keep_pixels(pixels: Pixels, config: DataConfig, scratch: Path) -> None:
     """Let what is decoded from now on stay in the folder `scratch`, where all of it fits there."""
     scratch.mkdir(exist_ok=True)
@@ -124,15 +87,20 @@ def keep_pixels(pixels: Pixels, config: DataConfig, scratch: Path) -> None:
         pixels.keep(scratch / "pixels.npy")
 
 
+def check(pixels: Pixels, config: DataConfig) -> None:
+    """Raise DataError for files that do not decode, where `data.on_bad_image` or `data.max_bad_fraction` forbid them."""
+    check_bad(pixels.bad, len(pixels.paths), on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
+
+
 def decode(pixels: Pixels, config: DataConfig, progress: Progress) -> None:
     """Decode every image once.
 
     Raises:
-        DataError: files that do not decode, where `data.on_bad_image` or `data.max_bad_fraction` forbid them.
+        DataError: see `check`.
     """
     with progress.bar("decode images", len(pixels.paths)) as advance:
         pixels.decode_all(advance)
-    check_bad(pixels.bad, len(pixels.paths), on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
+    check(pixels, config)
 
 
 def cut(index: Index, config: DataConfig, bad: Container[int]) -> NDArray[np.str_]:
@@ -141,15 +109,39 @@ def cut(index: Index, config: DataConfig, bad: Container[int]) -> NDArray[np.str
     return splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
 
 
+def cut_decodable(index: Index, config: DataConfig, pixels: Pixels, read: Callable[[NDArray[np.str_]], None]) -> NDArray[np.str_]:
+    """Cut the splits among the images that decode.
+
+    Each file that does not changes the cut, and with it what is read of which images, so this goes on until no new one is found;
+    most often the first round is the last.
+
+    Args:
+        read: is given the splits, and reads every image of them that has not been read.
+    """
+    while True:
+        num_bad = len(pixels.bad)
+        split = cut(index, config, pixels.bad)
+        read(split)
+        if len(pixels.bad) == num_bad:
+            return split
+
+
+def decode_and_cut(index: Index, config: DataConfig, pixels: Pixels, progress: Progress) -> NDArray[np.str_]:
+    """Decode every image once, and cut the splits among those that do.
+
+    Raises:
+        DataError: see `check`.
+    """
+    return cut_decodable(index, config, pixels, lambda _: decode(pixels, config, progress))
+
+
 def write(data: ImageData, run: RunFolder, progress: Progress) -> None:
-    """Write splits.csv to a run folder, and bad_images.csv where there are any; say what is wrong with the images."""
+    """Write splits.csv to a run folder, and bad_images.csv where there are any, which is said."""
     bad = data.pixels.bad
     if bad:
         progress.line(f"skipped {len(bad)} of {len(data.index.paths)} files that do not decode; {BAD_IMAGES} names them")
         write_csv(run / BAD_IMAGES, ("path", "reason"), bad_rows(bad, data.index))
     index = replace(data.index, ids=data.pixels.ids) if len(data.pixels.ids) else data.index
-    for line in () if index.ids is None else copies_lines(index, index.ids, data.split):
-        progress.line(line)
     splits.write_splits(run / SPLITS, index, data.split)
 
 

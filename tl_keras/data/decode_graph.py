@@ -42,7 +42,8 @@ def decode_graph(data: tf.Tensor, bit_depth: int = 16) -> tf.Tensor:
     head = tf.strings.substr(data, 0, 12) + b"\0" * 12
     matches = [tf.strings.substr(head, at, len(magic)) == magic for magic, at, _ in _DECODERS]
     decoders = [partial(decoder, data, raw, bit_depth) for *_, decoder in _DECODERS]
-    pixels = tf.switch_case(tf.argmax(tf.cast([*matches, True], tf.int32), output_type=tf.int32), [*decoders, partial(_refuse_kind, raw)])
+    first = tf.argmax(tf.cast([*matches, True], tf.int32), output_type=tf.int32)  # of the decoders, the first that matches: not a class
+    pixels = tf.switch_case(first, [*decoders, partial(_refuse_kind, raw)])
     return tf.ensure_shape(pixels, (None, None, 3))
 
 

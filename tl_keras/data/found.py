@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from tl_keras.config import DataConfig
 from tl_keras.data import splits
 from tl_keras.data.file_ids import Ids
-from tl_keras.data.sources import SPLITS, Index
+from tl_keras.data.groups import group_numbers
+from tl_keras.data.index import SPLITS, Index
 from tl_keras.data.walk import left_out_lines
 from tl_keras.progress import Progress
 
@@ -17,17 +18,17 @@ WIDTH = 80  # columns that a line should keep to
 
 
 def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
-    """Say what was found, with the splits as they are if every file decodes.
+    """Say what was found, with the splits as they are if every file decodes, and which images are where they should not be.
 
     Raises:
-        DataError: a class is too small to be cut into splits.
+        DataError: a class is too small, or in too few groups, to be cut into splits.
     """
     usable = np.ones(len(index.paths), bool)
     split = splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
     progress.line(found_line(config.source, index, split))
     if config.source == "digits":
         progress.line("digits are bundled with tl_keras; --data FOLDER takes your own images")
-    for line in left_out_lines(index.ignored):
+    for line in (*left_out_lines(index.ignored), *copies_lines(index, split), *straddling_lines(index, split)):
         progress.line(line)
 
 
@@ -48,24 +49,48 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
 
 
-def copies_lines(index: Index, ids: Ids, split: NDArray[np.str_] | None = None) -> Iterator[str]:
-    """What to say of images that are there more than once where they should not be: in two splits, or in two classes.
+def copies_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:
+    """What to say of images that are there more than once: in two splits, in two classes, or in one of each.
 
     Args:
-        ids: what the content of each file is known by, (n,).
-        split: of each image, (n,), '' for those that are not used; None where splits are not yet cut.
+        split: of each image, (n,), '' for those that are not used.
     """
-    used = np.flatnonzero((ids != b"") & (True if split is None else split != splits.UNUSED))
-    if split is not None:
-        number, pair = clashes(ids[used], np.unique(split[used], return_inverse=True)[1])
+    if index.ids is None:
+        return
+    used = np.flatnonzero((index.ids != b"") & (split != splits.UNUSED))
+    ids = index.ids[used]
+    number, pair = clashes(ids, np.unique(split[used], return_inverse=True)[1])
+    if number:
+        first, second = (f"{index.paths[row]} ({split[row]})" for row in used[list(pair)])
+        yield f"{_images(number)} in more than one split: what is measured on such copies is too good"
+        yield f"  first {first} and {second}"
+    else:
+        number, pair = clashes(ids, np.arange(len(used)))
         if number:
-            first, second = (f"{index.paths[row]} ({split[row]})" for row in used[list(pair)])
-            yield f"{_images(number)} in more than one split: what is measured on such copies is too good"
+            first, second = (index.paths[row] for row in used[list(pair)])
+            yield f"{_images(number)} there more than once: copies stay in one split"
             yield f"  first {first} and {second}"
-    number, pair = clashes(ids[used], index.labels[used])
+    number, pair = clashes(ids, index.labels[used])
     if number:
         first, second = (index.paths[row] for row in used[list(pair)])
         yield f"{_images(number)} in more than one class: one of the labels must be wrong"
+        yield f"  first {first} and {second}"
+
+
+def straddling_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:
+    """What to say of groups that are in more than one split, as they can be where the folders say the splits.
+
+    Args:
+        split: of each image, (n,), '' for those that are not used.
+    """
+    if index.groups is None:
+        return
+    used = np.flatnonzero(split != splits.UNUSED)
+    number, pair = clashes(group_numbers(index.groups)[used], np.unique(split[used], return_inverse=True)[1])
+    if number:
+        first, second = (f"{index.paths[row]} ({split[row]})" for row in used[list(pair)])
+        are, them = ("groups are", "them") if number > 1 else ("group is", "it")
+        yield f"{number} {are} in more than one split: what is measured on {them} is too good"
         yield f"  first {first} and {second}"
 
 
@@ -73,12 +98,12 @@ def _images(number: int) -> str:
     return f"{number} image{'s are' if number > 1 else ' is'}"
 
 
-def clashes(ids: Ids, groups: NDArray[np.integer]) -> tuple[int, tuple[int, ...]]:
-    """How many contents lie in more than one group, and the first two files of the first of them, in two groups.
+def clashes(ids: Ids | NDArray[np.int64], sides: NDArray[np.integer]) -> tuple[int, tuple[int, ...]]:
+    """How many contents, or groups, lie on more than one side, and the first two files of the first of them, on two sides.
 
     Args:
         ids: of n files.
-        groups: the number of each file's group, (n,).
+        sides: the number of each file's side, (n,).
 
     Returns:
         The number, and two positions; none where the number is 0.
@@ -87,11 +112,11 @@ def clashes(ids: Ids, groups: NDArray[np.integer]) -> tuple[int, tuple[int, ...]
         return 0, ()
     order = np.argsort(ids, kind="stable")
     starts = np.flatnonzero(np.concatenate([[True], ids[order][1:] != ids[order][:-1]]))
-    lowest, highest = (reduce.reduceat(groups[order], starts) for reduce in (np.minimum, np.maximum))
+    lowest, highest = (reduce.reduceat(sides[order], starts) for reduce in (np.minimum, np.maximum))
     found = np.flatnonzero(lowest != highest)
     if not len(found):
         return 0, ()
     ends = np.append(starts[1:], len(ids))
     first = found[np.argmin(order[starts[found]])]  # equal ids keep the order of the files
     rows = order[starts[first] : ends[first]]
-    return len(found), (int(rows[0]), int(rows[groups[rows] != groups[rows[0]]][0]))
+    return len(found), (int(rows[0]), int(rows[sides[rows] != sides[rows[0]]][0]))

@@ -107,7 +107,8 @@ def _of_xmp(xmp: tf.Tensor) -> tf.Tensor:
         return is_marked[:, tf.newaxis] & (tf.strings.substr(after, len(mark), 1)[:, tf.newaxis] == digits)
 
     found = digit_behind(b'="') | digit_behind(b">")
-    value = tf.boolean_mask(tf.argmax(tf.cast(found, tf.int32), -1), tf.reduce_any(found, -1))
+    digit = tf.argmax(tf.cast(found, tf.int32), -1)  # which of the ten was found: not a class
+    value = tf.boolean_mask(digit, tf.reduce_any(found, -1))
     return tf.concat([_sensible(value), [0]], 0)[0]
 
 

@@ -26,6 +26,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import naming
 
 Advance = Callable[[int], None]  # told how many images were just done
+Targets = Callable[[Any, int], Any]  # labels (b,), the number of classes k -> targets float32 (b, k); see `models.outputs`
 
 _DECODED_AT_ONCE = 1024  # files queued for the threads: the queue takes about a kilobyte for each
 
@@ -81,8 +82,11 @@ class Pixels:
                 with cache_file.open("r+b") as file:
                     os.posix_fallocate(file.fileno(), 0, cache_file.stat().st_size)
 
-    def identify(self, progress: Progress) -> None:
-        """Read every file once for its content's id."""
+    def identify(self, progress: Progress, known: Ids | None = None) -> None:
+        """Read every file once for its content's id, unless somebody has just done so."""
+        if known is not None:
+            self.ids = known
+            return
         with progress.bar("read files", len(self.paths)) as advance:
             self.ids = hash_files(self.paths, advance)
 
@@ -187,6 +191,7 @@ def train_batches(
     rows: NDArray[np.int64],
     labels: NDArray[np.int32],
     class_weights: NDArray[np.float32],
+    targets: Targets,
     *,
     batch_size: int,
     augment: AugmentConfig,
@@ -203,9 +208,10 @@ def train_batches(
         rows: positions in `pixels`, (n,).
         labels: int32 of all files; `labels[rows]` are used.
         class_weights: float32 (k,), the weight of each class in the loss.
+        targets: what a model learns from labels.
 
     Returns:
-        A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, one-hot float32 (b, k), weights float32 (b,)).
+        A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, targets float32 (b, k), weights float32 (b,)).
     """
     num = len(rows)
     rows_t, labels_t, weights_t = (tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32), tf.constant(class_weights))
@@ -220,28 +226,31 @@ def train_batches(
     def load(order: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         batch = augmentation.augment_batch(augment, read(tf.gather(rows_t, order)), draws)
         label = tf.gather(labels_t, order)
-        return tf.cast(batch, tf.float32), tf.one_hot(label, len(class_weights)), tf.gather(weights_t, label)
+        return tf.cast(batch, tf.float32), targets(label, len(class_weights)), tf.gather(weights_t, label)
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
     return epochs.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
-def ordered_batches(pixels: Pixels, rows: NDArray[np.int64], labels: NDArray[np.int32], num_classes: int, *, batch_size: int) -> Any:
+def ordered_batches(
+    pixels: Pixels, rows: NDArray[np.int64], labels: NDArray[np.int32], num_classes: int, targets: Targets, *, batch_size: int
+) -> Any:
     """Every image once, in the order of `rows`, the last batch included: for evaluation.
 
     Args:
         rows: positions in `pixels`, (n,).
         labels: int32 of all files; `labels[rows]` are used.
+        targets: what a model learns from labels.
 
     Returns:
-        A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, one-hot float32 (b, k)).
+        A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, targets float32 (b, k)).
     """
     rows_t, labels_t = tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32)
     read = _reader(pixels)
 
     def load(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch = read(tf.gather(rows_t, place))
-        return tf.cast(batch, tf.float32), tf.one_hot(tf.gather(labels_t, place), num_classes)
+        return tf.cast(batch, tf.float32), targets(tf.gather(labels_t, place), num_classes)
 
     return tf.data.Dataset.range(len(rows)).batch(batch_size).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 

@@ -8,16 +8,17 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.config import DataConfig
+from tl_keras.config import DataConfig, absolute
 from tl_keras.data import unpack
-from tl_keras.data.file_ids import Ids
+from tl_keras.data.groups import groups_of
+from tl_keras.data.index import SPLITS, Index
 from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
 from tl_keras.data.regular import SPECIAL, special_files
 from tl_keras.data.walk import (
@@ -37,33 +38,9 @@ from tl_keras.data.walk import (
 from tl_keras.errors import DataError
 
 NEAR = 0.75  # likeness from which a name is taken for a misspelt other: 'flowrs' for 'flowers', but not 'photos' for 'toto'
-SPLITS = ("train", "val", "test")
 
 ClassFolders = dict[str, str]  # name of each class, in Unicode's composed form (NFC), sorted -> its folder as it is on disk
 Arrangement = dict[str | None, tuple[str, ClassFolders]]  # split, None where they are to be cut -> 'train/' or '', and the classes there
-
-
-@dataclass(frozen=True)
-class Index:
-    """The labelled files of a data set, in a fixed order: by split, class and path.
-
-    Attributes:
-        root: the folder that `paths` are relative to.
-        classes: names in Unicode's composed form (NFC), sorted; a label is a position in this tuple.
-        paths: POSIX paths relative to `root`, n of them.
-        labels: int32 (n,), each in [0, len(classes)).
-        given: the split of each file where the folders say it, each of `SPLITS`; None where splits are to be cut.
-        ignored: the files that are no images, or that cannot be read here; see `walk.left_out_lines`.
-        ids: what the content of each file was known by when the index was written; None where nobody has read the files yet.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    paths: tuple[str, ...]
-    labels: NDArray[np.int32]
-    given: tuple[str, ...] | None
-    ignored: LeftOut
-    ids: Ids | None = None
 
 
 def open_source(config: DataConfig) -> Index:
@@ -74,13 +51,16 @@ def open_source(config: DataConfig) -> Index:
             TFDS name or the folder of a prepared TFDS data set. ('./digits' is a folder of that name.)
 
     Raises:
-        DataError: nothing of that name, no images, fewer than two classes, or classes that differ between splits.
+        ConfigError: `group_pattern` is not a regular expression.
+        DataError: nothing of that name, no images, fewer than two classes, classes that differ between splits, or an image without
+            a group where there are groups.
     """
     root = find_root(config)
     try:
-        return scan_folder(root)
+        index = scan_folder(root)
     except OSError as error:
         raise _unreadable(config, error) from error
+    return index if config.group_pattern is None else replace(index, groups=groups_of(index.paths, config.group_pattern))
 
 
 def find_root(config: DataConfig) -> Path:
@@ -94,6 +74,11 @@ def find_root(config: DataConfig) -> Path:
         return _folder_of(config)
     except OSError as error:
         raise _unreadable(config, error) from error
+
+
+def absolute_source(source: str) -> str:
+    """`data.source` as later modes find it from any folder: the path of a folder is absolute, a name stays as it is."""
+    return absolute(source, ("digits",))
 
 
 def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
@@ -377,4 +362,11 @@ def _index(root: Path, classes: tuple[str, ...], by_split: dict[str | None, dict
             given += [split] * len(images) if split else []
             for kind, number in files[name].left_out.items():
                 left_out.setdefault(kind, Counter())[name] += number
-    return Index(root, classes, tuple(paths), np.concatenate(labels), tuple(given) or None, left_out)
+    return Index(
+        root=root,
+        classes=classes,
+        paths=tuple(paths),
+        labels=np.concatenate(labels),
+        given=tuple(given) or None,
+        ignored=left_out,
+    )

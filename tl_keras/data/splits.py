@@ -4,21 +4,23 @@ Model choice never sees test data, so the cut is made before anything is trained
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from sys import intern
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.data.block_cut import LEAST_IN_REST, cut_blocks
 from tl_keras.data.file_ids import from_hex, to_hex
-from tl_keras.data.sources import SPLITS, Index
+from tl_keras.data.groups import Blocks, blocks_of
+from tl_keras.data.index import SPLITS, Index
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.run_folder import open_text, read_csv, reading, write_csv
 
-HEADER = ("path", "class", "split", "content")
-WITHOUT_CONTENT = HEADER[:3]  # as older runs wrote it
-LEAST_IN_TRAIN = 2  # images of each class
+HEADER = ("path", "class", "split")
+CONTENT, GROUP = "content", "group"  # further columns: the first is missing in older runs, the second where there are no groups
+LEAST_IN_TRAIN = LEAST_IN_REST  # images of each class
 UNUSED = ""  # the split of an image that does not decode
 
 
@@ -26,7 +28,8 @@ def cut(index: Index, usable: NDArray[np.bool_], *, val_fraction: float, test_fr
     """Assign every usable image to train, val or test.
 
     Folders that say the split are obeyed; val and test are cut from train only where they are missing. The cut is
-    stratified: each class gives its fraction, rounded, at least one image, and keeps at least two for train.
+    stratified: each class gives its fraction, rounded, at least one image, and keeps at least two for train. Images of one
+    group, and those of equal content, stay together, for which a class may give a little more or less.
 
     Args:
         usable: bool (n,), False for images that do not decode.
@@ -35,33 +38,96 @@ def cut(index: Index, usable: NDArray[np.bool_], *, val_fraction: float, test_fr
         seed: of the cut, at least 0; the same seed and files give the same cut.
 
     Returns:
-        (n,) of 'train', 'val', 'test', or `UNUSED`.
+        (n,) of 'train', 'val', 'test', or `UNUSED`, which images without a label are, too.
 
     Raises:
-        DataError: a class has too few usable images to be in every split.
+        DataError: a class has too few usable images, or groups, to be in every split.
     """
     split = np.full(len(index.paths), "train", dtype="<U5") if index.given is None else np.array(index.given, dtype="<U5")
-    by_class = _rows_by_class(index, split == "train")
+    usable = usable & index.labelled
+    pool = np.flatnonzero((split == "train") & index.labelled)
     split[~usable] = UNUSED
     given = set(index.given or ())
-    missing = [(name, fraction) for name, fraction in (("test", test_fraction), ("val", val_fraction)) if name not in given]
-    for label, rows in enumerate(by_class):
-        order = np.random.default_rng([seed, label]).permutation(rows)
-        order = order[usable[order]]  # a file that does not decode moves few of the others to another split
-        size = len(order)
-        _check_class_size(index, label, size, LEAST_IN_TRAIN + len(missing), usable)
-        for place, (target, fraction) in enumerate(missing):
-            spare = len(order) - LEAST_IN_TRAIN - (len(missing) - place - 1)  # what later splits and train do not need
-            number = min(max(1, round(fraction * size)), spare)
-            split[order[:number]] = target
-            order = order[number:]
+    missing = {name: fraction for name, fraction in (("test", test_fraction), ("val", val_fraction)) if name not in given}
+    for label, number in enumerate(np.bincount(index.labels[pool][usable[pool]], minlength=len(index.classes))):
+        _check_class_size(index, label, int(number), LEAST_IN_TRAIN + len(missing), usable)
+    if missing:
+        split[pool] = _cut_pool(index.take(pool), usable[pool], missing, seed)
     _check_all_splits(index, split)
     return split
 
 
-def _rows_by_class(index: Index, chosen: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    rows = np.flatnonzero(chosen)
-    rows = rows[np.argsort(index.labels[rows], kind="stable")]
+def _cut_pool(index: Index, usable: NDArray[np.bool_], missing: Mapping[str, float], seed: int) -> NDArray[np.str_]:
+    """Cut splits from images that are all to train on: (n,) of 'train', the `missing`, or `UNUSED`."""
+    split = np.where(usable, "train", UNUSED).astype("<U5")
+    orders = [np.random.default_rng([seed, label]).permutation(rows) for label, rows in enumerate(_rows_by_class(index))]
+    blocks = blocks_of(index)
+    alone = np.ones(len(split), bool) if blocks is None else np.bincount(blocks)[blocks] == 1
+    for order in orders:
+        if alone[order].all():
+            order = order[usable[order]]  # a file that does not decode moves few of the others to another split
+            for target, number in zip(missing, _numbers(len(order), missing), strict=True):
+                split[order[:number]] = target
+                order = order[number:]
+    together = [order for order in orders if not alone[order].all()]
+    if blocks is not None and together:
+        _cut_together(index, blocks, split, together, missing, seed)
+    return split
+
+
+def _numbers(size: int, missing: Mapping[str, float]) -> list[int]:
+    """How many of the images of a class each missing split gets."""
+    numbers: list[int] = []
+    for place, fraction in enumerate(missing.values()):
+        spare = size - sum(numbers) - LEAST_IN_TRAIN - (len(missing) - place - 1)  # what later splits and train do not need
+        numbers.append(min(max(1, round(fraction * size)), spare))
+    return numbers
+
+
+def _cut_together(
+    index: Index, blocks: Blocks, split: NDArray[np.str_], orders: list[NDArray[np.int64]], missing: Mapping[str, float], seed: int
+) -> None:
+    """Fill in the splits of those classes that have blocks of several images.
+
+    Args:
+        split: of each image, 'train' where it is usable.
+        orders: the images of each of these classes, in a random order: a block's place is that of its first image.
+    """
+    place = np.empty(len(split))
+    for order in orders:
+        place[order] = np.arange(len(order)) / len(order)
+    rows = np.sort(np.concatenate(orders))
+    usable = split[rows] != UNUSED
+    _, first, block = np.unique(blocks[rows], return_index=True, return_inverse=True)
+    labels = np.unique(index.labels[rows], return_inverse=True)[1].astype(np.int32)
+    sizes = (np.bincount(each, minlength=len(orders)) for each in (labels, labels[usable]))
+    wanted, wanted_of_usable = (np.array([_numbers(int(size), missing) for size in each]).T for each in sizes)
+    order = np.argsort(place[rows[first]], kind="stable")
+    parts = cut_blocks(labels, block, usable, order, (wanted, wanted_of_usable), [seed, len(index.classes)])
+    if parts is None:
+        raise _too_few_blocks(index.take(rows[usable]), block[usable], (*missing, "train"))
+    for part, target in enumerate(missing):
+        split[rows[parts == part]] = target
+
+
+def _too_few_blocks(index: Index, blocks: Blocks, splits: Sequence[str]) -> DataError:
+    """Why whole groups cannot be cut into splits, by the class that has the fewest."""
+    numbers = {name: len(np.unique(blocks[index.labels == label])) for label, name in enumerate(index.classes) if label in index.labels}
+    name = min(numbers, key=lambda each: numbers[each])
+    images, wanted = int((index.labels == index.classes.index(name)).sum()), f"{', '.join(splits[:-1])} and {splits[-1]}"
+    if index.groups is None:
+        why = f"{images} images of {numbers[name]} different contents, and copies stay together"
+    else:
+        why = f"{images} images in {numbers[name]} group{'s' * (numbers[name] > 1)} that stay together (data.group_pattern, and copies)"
+    if numbers[name] >= len(splits):
+        why += f"; no way was found to give each class to each of {wanted}"
+    else:
+        why += f"; {wanted} need at least one each"
+    return DataError(f"{index.root}: class '{name}' has {why}. Add images of other {'groups' if index.groups else 'contents'}.")
+
+
+def _rows_by_class(index: Index) -> list[NDArray[np.int64]]:
+    rows = np.argsort(index.labels, kind="stable")
     return np.split(rows, np.searchsorted(index.labels[rows], np.arange(1, len(index.classes))))
 
 
@@ -83,6 +149,11 @@ def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
             raise DataError(f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or mend those there.")
 
 
+def outside_test(split: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Positions of the images of train and val, int64 (m,), ascending; those of test are left for the one test."""
+    return np.flatnonzero(np.isin(split, ("train", "val")))
+
+
 def stratified_sample(labels: NDArray[np.int32], num: int, seed: int) -> NDArray[np.int64]:
     """Choose images so that each class keeps its share, and none is lost where there are no more classes than `num`.
 
@@ -102,15 +173,21 @@ def stratified_sample(labels: NDArray[np.int32], num: int, seed: int) -> NDArray
 
 
 def write_splits(path: Path, index: Index, split: NDArray[np.str_]) -> None:
-    """Write splits.csv: of each usable image its path below the data folder, class name, split, and the id of its content.
+    """Write splits.csv: of each usable image its path below the data folder, class name, split, the id of its content, and its group.
 
-    An index without ids is written without the last column.
+    An index without ids or without groups is written without their column.
     """
     used = np.flatnonzero(split != UNUSED)
-    rows: Iterable[tuple[str, ...]] = ((index.paths[row], index.classes[index.labels[row]], str(split[row])) for row in used)
+    columns: dict[str, Iterable[str]] = {
+        "path": (index.paths[row] for row in used),
+        "class": (index.classes[index.labels[row]] for row in used),
+        "split": (str(split[row]) for row in used),
+    }
     if index.ids is not None:
-        rows = ((*line, to_hex(content)) for line, content in zip(rows, index.ids[used], strict=True))
-    write_csv(path, WITHOUT_CONTENT if index.ids is None else HEADER, rows)
+        columns[CONTENT] = map(to_hex, index.ids[used])
+    if index.groups is not None:
+        columns[GROUP] = (index.groups[row] for row in used)
+    write_csv(path, tuple(columns), zip(*columns.values(), strict=True))
 
 
 def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
@@ -121,7 +198,7 @@ def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
         root: the data folder that its paths are relative to.
 
     Returns:
-        The index of the images that the run used, without ids where an older version wrote the file, and their splits.
+        The index of the images that the run used, without ids or groups where the file does not have them, and their splits.
 
     Raises:
         RunFolderError: the file is missing, has other columns, or a split of another name.
@@ -138,16 +215,17 @@ def _leaves_its_folder(file: str) -> bool:
 
 def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
     header = next(lines, [])
-    if tuple(header) not in (HEADER, WITHOUT_CONTENT):
-        raise RunFolderError(f"{path}: has columns {', '.join(header) or 'of no name'}, expected {', '.join(HEADER)}.")
+    more = header[len(HEADER) :]
+    if tuple(header[: len(HEADER)]) != HEADER or more not in ([], [CONTENT], [GROUP], [CONTENT, GROUP]):
+        raise RunFolderError(f"{path}: has columns {', '.join(header) or 'of no name'}, expected {', '.join((*HEADER, CONTENT))}.")
     paths: list[str] = []
     names: list[str] = []
     splits: list[str] = []
-    ids: list[str] = []
+    further: dict[str, list[str]] = {name: [] for name in more}
     for line in lines:
-        file, name, split, *content = line
         if len(line) != len(header):
             raise ValueError(f"a line of {len(line)} columns")
+        file, name, split = line[: len(HEADER)]
         if split not in SPLITS:
             raise RunFolderError(f"{path}: line {len(paths) + 2} has the split {split!r}, expected one of {', '.join(SPLITS)}.")
         if _leaves_its_folder(file):
@@ -155,9 +233,17 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
         paths.append(file)
         names.append(intern(name))
         splits.append(intern(split))
-        ids += content
+        for column, value in zip(more, line[len(HEADER) :], strict=True):
+            further[column].append(intern(value) if column == GROUP else value)
     classes = tuple(sorted(set(names)))
     number = {name: label for label, name in enumerate(classes)}
-    labels = np.fromiter((number[name] for name in names), np.int32, len(names))
-    known = from_hex(ids) if tuple(header) == HEADER else None
-    return Index(root, classes, tuple(paths), labels, tuple(splits), {}, known), np.array(splits, dtype="<U5")
+    index = Index(
+        root=root,
+        classes=classes,
+        paths=tuple(paths),
+        labels=np.fromiter((number[name] for name in names), np.int32, len(names)),
+        given=tuple(splits),
+        groups=tuple(further[GROUP]) if GROUP in further else None,
+        ids=from_hex(further[CONTENT]) if CONTENT in further else None,
+    )
+    return index, np.array(splits, dtype="<U5")

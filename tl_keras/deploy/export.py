@@ -34,6 +34,7 @@ from tl_keras.data.decode_graph import refused_kind
 from tl_keras.data.formats import HEAD_BYTES
 from tl_keras.data.regular import open_regular
 from tl_keras.errors import ExportError
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.partial import clear_partial
 from tl_keras.run_folder import write_whole
 
@@ -132,9 +133,9 @@ def _archive(model: keras.Model, classes: Sequence[str], resize: str, decoding: 
     labels = tf.constant([os.fsencode(name) for name in classes])  # as on disk: UTF-8, or what the user has
 
     def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = tf.nn.softmax(model(pixels, training=False))
+        probabilities = SINGLE_LABEL.probabilities_op(model(pixels, training=False))
         return {
-            "class": tf.gather(labels, tf.argmax(probabilities, axis=-1)),
+            "class": tf.gather(labels, SINGLE_LABEL.decide_op(probabilities)),
             "probability": tf.reduce_max(probabilities, axis=-1),
             "probabilities": probabilities,
             "classes": tf.tile(labels[tf.newaxis], [tf.shape(probabilities)[0], 1]),
@@ -184,7 +185,7 @@ def compare(
     """
     height, width = model.input.shape[1:3]
     pixels = np.stack([images.load(file, (height, width), resize, decoding) for file in files])
-    expected = tf.nn.softmax(model(pixels.astype(np.float32), training=False)).numpy()
+    expected = SINGLE_LABEL.probabilities_op(model(pixels.astype(np.float32), training=False)).numpy()
     found, refused = _answers(folder, files, pixels, name)
     is_taken = np.array([str(file.resolve()) not in refused for file in files])
     if not is_taken.any() and refused_by(files, 1)[1]:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from tl_keras.data import images
 from tl_keras.errors import BadImageError, RunFolderError
-from tl_keras.evaluation.metrics import softmax
 from tl_keras.models.folded import fold, has_finite_weights
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import Trained
 
@@ -145,7 +145,7 @@ class Predictor:
 
     def _predict(self, names: list[str], loaded: list[Loaded]) -> list[Prediction]:
         good = [pixels for pixels in loaded if not isinstance(pixels, str)]
-        answers = iter(softmax(self.logits(np.stack(good)))) if good else iter(())
+        answers = iter(SINGLE_LABEL.probabilities(self.logits(np.stack(good)))) if good else iter(())
         classes = self.trained.index.classes
         return [
             Prediction(name, classes, error=item) if isinstance(item, str) else _prediction(name, classes, next(answers))
@@ -157,5 +157,5 @@ class Predictor:
 
 
 def _prediction(name: str, classes: tuple[str, ...], values: NDArray[np.float64]) -> Prediction:
-    best = int(values.argmax())
+    best = int(SINGLE_LABEL.decide(values))
     return Prediction(name, classes, classes[best], float(values[best]), dict(zip(classes, map(float, values), strict=True)))

@@ -9,29 +9,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from tl_keras.evaluation.intervals import wilson
-
-
-def softmax(logits: ArrayLike) -> NDArray[np.float64]:
-    """Probabilities from logits, in float64, for logits of any size.
-
-    Args:
-        logits: `(..., k)`.
-
-    Returns:
-        float64 `(..., k)` in [0, 1]; the last axis sums to 1.
-    """
-    probabilities: NDArray[np.float64] = special.softmax(np.asarray(logits, np.float64), axis=-1)
-    return probabilities
+from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
 
 
 def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
     """All figures of one split, as plain Python numbers for JSON.
 
-    The prediction is the most probable class, of equals the first. A ratio without a denominator is 0: precision of a
+    The prediction is what `outputs` decides. A ratio without a denominator is 0: precision of a
     class that was never predicted, recall and F1 of a class without images. The macro figures are means over the
     classes that have images, so that a class missing from the split does not lower them.
 
@@ -50,7 +37,7 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         ValueError: no images, shapes that do not fit, labels that are no classes, rows that are no probabilities.
     """
     probabilities, labels = _checked(np.asarray(probabilities, np.float64), np.asarray(labels), len(classes))
-    predicted = probabilities.argmax(axis=1)
+    predicted = SINGLE_LABEL.decide(probabilities)
     every = np.arange(len(classes))
     scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0.0)
     precision, recall, f1, support = (values.tolist() for values in scores)
@@ -60,7 +47,7 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         "macro_precision": macro_precision,
         "macro_recall": macro_recall,
         "macro_f1": macro_f1,
-        "log_loss": _log_loss(probabilities, labels),
+        LOG_LOSS: _log_loss(probabilities, labels),
         "per_class": {
             name: {"precision": precision[i], "recall": recall[i], "f1": f1[i], "support": support[i]} for i, name in enumerate(classes)
         },
@@ -92,5 +79,5 @@ def _checked(probabilities: NDArray[np.float64], labels: NDArray[Any], num_class
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"labels lie in {labels.min()}..{labels.max()}, expected 0..{num_classes - 1} for {num_classes} classes.")
     if not (probabilities >= 0).all() or not np.allclose(probabilities.sum(axis=1), 1.0, rtol=0, atol=1e-3):
-        raise ValueError("probabilities must be 0 or more and each row must sum to 1. Received logits? Call softmax.")
+        raise ValueError("probabilities must be 0 or more and each row must sum to 1. Received logits?")
     return probabilities, labels

@@ -14,7 +14,8 @@ from tl_keras import run_folder as names
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
-from tl_keras.evaluation.metrics import classification_metrics, softmax
+from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.transfer.feeds import Feed
 
@@ -43,7 +44,7 @@ def score(feed: Feed, data: ImageData, split: str, progress: Progress) -> NDArra
     """Probabilities float64 (n, k) of the images of a split, in the order of `data.rows(split)`."""
     num = len(data.rows(split))
     with progress.bar(f"evaluate {split}", num) as advance:
-        return softmax(run_model(feed.model, feed.ordered(split), num, advance))
+        return SINGLE_LABEL.probabilities(run_model(feed.model, feed.ordered(split), num, advance))
 
 
 def score_pixels(
@@ -55,8 +56,8 @@ def score_pixels(
     call: Any = None,
 ) -> NDArray[np.float64]:
     """Probabilities float64 (n, ..., k) of some images, from their pixels; see `run_model`."""
-    batches = ordered_batches(data.pixels, rows, data.index.labels, len(data.classes), batch_size=batch_size)
-    return softmax(run_model(model, batches, len(rows), advance, call))
+    batches = ordered_batches(data.pixels, rows, data.index.labels, len(data.classes), SINGLE_LABEL.targets_op, batch_size=batch_size)
+    return SINGLE_LABEL.probabilities(run_model(model, batches, len(rows), advance, call))
 
 
 def inference(model: keras.Model) -> Any:
@@ -111,7 +112,7 @@ def check_agreement(
     if places is None:
         places = np.linspace(0, len(probabilities) - 1, min(AGREEMENT_IMAGES, len(probabilities))).astype(np.int64)
     pixels = data.pixels.read(data.rows("val")[places])
-    again = softmax(model(pixels.astype(np.float32), training=False).numpy())
+    again = SINGLE_LABEL.probabilities(model(pixels.astype(np.float32), training=False).numpy())
     worst = float(np.abs(again - probabilities[places]).max())
     allowed = AGREEMENT_GPU if tf.config.list_physical_devices("GPU") else allowed
     if not worst <= allowed:
@@ -124,7 +125,7 @@ def write_predictions(path: Path, data: ImageData, split: str, probabilities: ND
     header = ("path", "class", "predicted", "probability", *(f"p_{name}" for name in data.classes))
 
     def line(row: int, values: NDArray[np.float64]) -> list[str]:
-        best = int(values.argmax())
+        best = int(SINGLE_LABEL.decide(values))
         known = data.classes[data.index.labels[row]]
         return [
             data.index.paths[row],

@@ -29,6 +29,7 @@ from tl_keras.models.backbones import Backbone
 
 DOWNLOAD_TIMEOUT_S = 10.0  # without an answer from the server
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)  # of RGB in [0, 1]
+WEIGHTS = ("pretrained", "imagenet", "none")  # values of `model.weights` that are not paths
 
 
 def find_weights(name: str, row: Backbone | None, weights: str | None) -> Path | None:
@@ -45,7 +46,7 @@ def find_weights(name: str, row: Backbone | None, weights: str | None) -> Path |
     """
     if weights in (None, "none"):
         return None
-    if weights not in ("pretrained", "imagenet"):
+    if weights not in WEIGHTS:
         return _weights_file(Path(weights).expanduser())
     if row is None or weights == "imagenet" != row.source_task:
         task = "no published weights" if row is None else f"weights trained on {row.source_task}, none on ImageNet"

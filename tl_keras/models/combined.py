@@ -12,6 +12,7 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.models.sharing import cut_shared
 
 LEAST = 1e-7  # a probability below it counts as it: a logit is finite
@@ -70,22 +71,22 @@ def side_by_side(logits: list[Any]) -> Any:
 
 def average(logits: list[Any]) -> Any:
     """The logarithm of the mean probability."""
-    return _logarithm(ops.mean(_probabilities(logits), axis=0), LEAST)
+    return SINGLE_LABEL.logits_op(ops.mean(_probabilities(logits), axis=0), LEAST)
 
 
 def vote(logits: list[Any]) -> Any:
     """The logarithm of the share of members that put a class first, ties settled by the mean probability."""
     probabilities = _probabilities(logits)
-    votes = ops.one_hot(ops.argmax(probabilities, axis=-1), probabilities.shape[-1], dtype="float32")
-    return _logarithm((ops.mean(votes, axis=0) + TIE * ops.mean(probabilities, axis=0)) / (1 + TIE), LEAST)
+    votes = SINGLE_LABEL.targets_op(SINGLE_LABEL.decide_op(probabilities), probabilities.shape[-1])
+    return SINGLE_LABEL.logits_op((ops.mean(votes, axis=0) + TIE * ops.mean(probabilities, axis=0)) / (1 + TIE), LEAST)
 
 
 def weighted(weights: NDArray[np.float64]) -> Rule:
     """The logarithm of a weighted mean of probabilities; weights (m,) >= 0 that sum to 1."""
 
     def rule(logits: list[Any]) -> Any:
-        parts = [weight * ops.softmax(each) for weight, each in zip(weights.tolist(), logits, strict=True)]
-        return _logarithm(sum(parts[1:], start=parts[0]), LEAST)
+        parts = [weight * SINGLE_LABEL.probabilities_op(each) for weight, each in zip(weights.tolist(), logits, strict=True)]
+        return SINGLE_LABEL.logits_op(sum(parts[1:], start=parts[0]), LEAST)
 
     return rule
 
@@ -94,7 +95,7 @@ def stacked(kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> Rule:
     """A linear meta-learner on the logarithms of the members' probabilities, member by member; kernel (m k, k), bias (k,)."""
 
     def rule(logits: list[Any]) -> Any:
-        seen = [_logarithm(ops.softmax(each), LEAST_SEEN) for each in logits]
+        seen = [SINGLE_LABEL.logits_op(SINGLE_LABEL.probabilities_op(each), LEAST_SEEN) for each in logits]
         meta = layers.Dense(len(bias), dtype="float32", name="meta")
         answer = meta(ops.concatenate(seen, axis=-1))
         meta.set_weights([kernel, bias])
@@ -104,8 +105,4 @@ def stacked(kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> Rule:
 
 
 def _probabilities(logits: list[Any]) -> Any:
-    return ops.stack([ops.softmax(each) for each in logits], axis=0)
-
-
-def _logarithm(probabilities: Any, least: float) -> Any:
-    return ops.log(ops.maximum(probabilities, least))
+    return ops.stack([SINGLE_LABEL.probabilities_op(each) for each in logits], axis=0)

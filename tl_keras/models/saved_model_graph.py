@@ -26,7 +26,7 @@ class GraphFacts:
     Attributes:
         wants: the preprocessing in front of it that makes the range which its own takes, a key of `pixel_range.RANGES`; None where
             the graph does not tell.
-        gives_probabilities: it ends in a softmax or a sigmoid.
+        gives_probabilities: its last operation makes probabilities of logits.
     """
 
     wants: str | None = None

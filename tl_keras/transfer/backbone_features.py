@@ -1,5 +1,6 @@
 """The frozen features of a backbone for a set of images, without a training: what ranking, folds and trials learn from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,12 +8,14 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data import dataset
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
+from tl_keras.transfer.build import build_and_tell, image_size_of, resolve
 from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.frozen import compute_and_cut, open_frozen
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.prepare import build_and_tell, check_pixels, image_size_of, open_frozen, resolve, settle_precision
+from tl_keras.transfer.precision import settle_precision
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.varied import require_varied
 
@@ -34,24 +37,28 @@ class BackboneFeatures:
 
     def compute(self, wanted: list[NDArray[np.int64]], progress: Progress) -> None:
         """Compute what the store lacks of some rows, for each view; see `FrozenFeatures.compute`."""
-        self.frozen.compute(wanted, progress, lambda: check_pixels(self.frozen.pixels, self.config.data))
+        self.frozen.compute(wanted, progress, lambda: dataset.check(self.frozen.pixels, self.config.data))
+
+    def compute_and_cut(self, index: Index, progress: Progress, varied: Sequence[str] = ("train",)) -> NDArray[np.str_]:
+        """Compute what the store lacks of every image of the index, and cut the splits; see `frozen.compute_and_cut`."""
+        return compute_and_cut(self.config, index, self.frozen, progress, varied)
 
 
 def open_features(config: Config, index: Index, progress: Progress) -> BackboneFeatures:
     """Build the backbone of a configuration and open its features of the images of an index; nothing is computed yet.
 
-    Only where the precision is to be measured, a first shard is (see `prepare.settle_precision`).
+    Only where the precision is to be measured, a first shard is (see `precision.settle_precision`).
 
     Raises:
         UserError: from the data, the backbone or the store.
     """
-    config = config.model_copy(update={"mode": "extract"})
+    config = config.replace("mode", "extract")
     classifier = build_and_tell(config, len(index.classes), progress)
     num_parameters = count_parameters(classifier.trunk)["total"]
     config = resolve(config, classifier, len(index.paths))
     require_memory(config, classifier)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
-    pixels.identify(progress)
+    pixels.identify(progress, index.ids)
     require_varied(pixels, np.arange(len(index.paths)))
     frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
     _, classifier, frozen = settle_precision(config, classifier, frozen, np.full(len(index.paths), "train"), progress)

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from tl_keras.errors import TrainingError
+from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
 from tl_keras.models.saved import write_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming, reading, write_json, write_whole
@@ -25,7 +26,6 @@ from tl_keras.runtime import building_as
 HISTORY_HEADER = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
 AGAIN = "Restore it, or train again in another --run-dir."
-LOG_LOSS = "log_loss"  # the metric that `val_loss` is, see `LogLossOfVal`
 
 
 @dataclass
@@ -163,7 +163,7 @@ class KeepBest(keras.callbacks.Callback):
     def __init__(self, files: PhaseFiles, state: PhaseState, monitor: str, patience: int | None, start: float | None = None) -> None:
         super().__init__()
         self.files, self.state, self.monitor, self.patience, self.start = files, state, monitor, patience, start
-        self.sign = -1.0 if monitor == "val_accuracy" else 1.0
+        self.sign = -1.0 if SINGLE_LABEL.monitored[monitor] == "max" else 1.0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         value = float((logs or {})[self.monitor])
@@ -251,7 +251,10 @@ def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
     lines = [list(HISTORY_HEADER)]
     if file.is_file():
         with reading(file, "the history of a run", AGAIN), file.open(newline="", encoding="utf-8") as old:
-            lines += [line for line in list(csv.reader(old))[1:] if _stays(line, phase, first_epoch)]
+            header, *found = csv.reader(old)
+            if tuple(header) != HISTORY_HEADER:
+                raise ValueError(f"its first line is {','.join(header)[:80]}")
+            lines += [line for line in found if _stays(line, phase, first_epoch)]
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as new:
@@ -261,8 +264,12 @@ def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
 
 
 def _stays(line: list[str], phase: str, first_epoch: int) -> bool:
-    whole = len(line) == len(HISTORY_HEADER)  # a kill may have torn the last one
-    return whole and (line[0] != phase or 0 <= int(line[1]) <= first_epoch != 0)  # a phase that begins writes its epoch 0 itself
+    if len(line) != len(HISTORY_HEADER):
+        return False  # a kill may have torn the last one
+    name, epoch, *figures = line
+    _ = [float(figure) for figure in figures if figure]  # the curves are drawn of them, at the very end
+    number = int(epoch)
+    return name != phase or 0 <= number <= first_epoch != 0  # a phase that begins writes its epoch 0 itself
 
 
 class Bar(keras.callbacks.Callback):

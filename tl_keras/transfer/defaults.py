@@ -5,8 +5,11 @@ number of images or parameters tips a rule is judgement, not measurement. The ch
 """
 
 import math
+from typing import TypeVar
 
 from tl_keras.config import Config
+
+Value = TypeVar("Value")
 
 FINETUNE_VIEWS = 7  # against 3: flowers 0.932 and 0.912 on test; PACS sketches 0.940 and 0.921 on val, both 0.893 on test
 PRETRAIN_EPOCHS = 30
@@ -36,6 +39,13 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
         views = min(FINETUNE_VIEWS, epochs - 1) if config.mode == "finetune" else 0  # each epoch shows one, the plain one among them
     features = config.features.model_copy(update={"views": views, "stages": head_stages(config)})
     return config.model_copy(update={"train": config.train.model_copy(update=missing), "features": features})
+
+
+def required(value: Value | None) -> Value:
+    """Return a setting that `resolve` has filled."""
+    if value is None:
+        raise ValueError("an open setting reached training; `defaults.resolve` comes first.")
+    return value
 
 
 def head_stages(config: Config) -> str:

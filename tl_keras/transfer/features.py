@@ -130,6 +130,7 @@ class FrozenFeatures:
         self._mark_good(wanted)
         names = [name for name in self.trunk.shapes if any(lacks[name, view].any() for view in range(len(wanted)))]
         if not names:
+            check()
             return
         self.store.require_room(self.bytes_missing(wanted))
         trunk = self.trunk.only(names)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tl_keras.data.pipeline import ordered_batches, train_batches
 from tl_keras.data.python_reader import python_reader
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.features import StoredFeatures
 from tl_keras.transfer.task import Task
 
@@ -24,10 +25,10 @@ class Feed(Protocol):
     model: keras.Model
 
     def train(self, first_epoch: int) -> Any:
-        """Endless (inputs, one-hot (b, k), weights (b,)) batches from an epoch (0-based) on."""
+        """Endless (inputs, targets (b, k), weights (b,)) batches from an epoch (0-based) on."""
 
     def ordered(self, split: str) -> Any:
-        """(inputs, one-hot (b, k)) batches of each image of a split once, in the order of its rows."""
+        """(inputs, targets (b, k)) batches of each image of a split once, in the order of its rows."""
 
 
 class PixelFeed:
@@ -44,6 +45,7 @@ class PixelFeed:
             data.rows("train"),
             data.index.labels,
             task.class_weights,
+            SINGLE_LABEL.targets_op,
             batch_size=task.config.train.batch_size,
             augment=task.config.data.augment,
             seed=task.config.runtime.seed,
@@ -53,7 +55,9 @@ class PixelFeed:
     def ordered(self, split: str) -> Any:
         data = self._task.data
         size = self._task.config.train.batch_size
-        return ordered_batches(data.pixels, data.rows(split), data.index.labels, len(data.classes), batch_size=size)
+        return ordered_batches(
+            data.pixels, data.rows(split), data.index.labels, len(data.classes), SINGLE_LABEL.targets_op, batch_size=size
+        )
 
 
 class StoredFeed:
@@ -92,7 +96,7 @@ class StoredFeed:
 
         def batch(order: tf.Tensor, view: tf.Tensor) -> tuple[Any, ...]:
             label = tf.gather(labels, order)
-            return load(view * num + order), tf.one_hot(label, len(task.data.classes)), tf.gather(weights, label)
+            return load(view * num + order), SINGLE_LABEL.targets_op(label, len(task.data.classes)), tf.gather(weights, label)
 
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
         return epochs.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2)
@@ -102,7 +106,7 @@ class StoredFeed:
         labels = tf.constant(task.data.labels(split))
         load = self._loader([task.stored(output, split) for output in self._outputs])
         rows = tf.data.Dataset.range(len(task.data.labels(split))).batch(task.config.train.batch_size)
-        return rows.map(lambda order: (load(order), tf.one_hot(tf.gather(labels, order), len(task.data.classes)))).prefetch(2)
+        return rows.map(lambda order: (load(order), SINGLE_LABEL.targets_op(tf.gather(labels, order), len(task.data.classes)))).prefetch(2)
 
     def _loader(self, stored: list[StoredFeatures]) -> Callable[[tf.Tensor], Any]:
         def read(rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:

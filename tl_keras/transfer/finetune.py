@@ -8,10 +8,12 @@ from collections.abc import Mapping
 
 from tl_keras.models.classifier import Classifier, cut_below, unfreeze, update_scales
 from tl_keras.transfer.checkpoints import PhaseState
+from tl_keras.transfer.defaults import required
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head import train_head
 from tl_keras.transfer.phases import MONITORED, Phase, measure, run_phase
-from tl_keras.transfer.task import POOLED, Task, chosen
+from tl_keras.transfer.task import Task
 
 # Of flowers, 80 training images gave 0.77 on test with the head alone and 0.76 to 0.79 finetuned, 600 gave 0.845 and 0.93.
 FEW_IMAGES = 100
@@ -28,7 +30,7 @@ def finetune(task: Task) -> None:
     train_head(task)
     config, head = task.config, task.classifier.head
     start = measure(head, StoredFeed(task, head, [POOLED]).ordered("val"))  # the backbone has run over these images already
-    lowest, still = chosen(config.train.unfreeze_from), config.model.freeze_batchnorm
+    lowest, still = required(config.train.unfreeze_from), config.model.freeze_batchnorm
     state = train_backbone(task, finetune_feed(task, task.classifier), "finetune", lowest, freeze_batchnorm=still, start=start)
     if state.best_epoch == 0 and state.trained is not None:
         task.progress.line(head_kept(config.train.monitor, start[config.train.monitor], state.trained))
@@ -42,7 +44,7 @@ def head_kept(monitor: str, start: float, trained: float) -> str:
 
 def finetune_feed(task: Task, classifier: Classifier) -> Feed:
     """The tail of a classifier on stored activations, or where there are none the whole of it on pixels."""
-    cut = cut_below(classifier, chosen(task.config.train.unfreeze_from)) if task.tail else None
+    cut = cut_below(classifier, required(task.config.train.unfreeze_from)) if task.tail else None
     return PixelFeed(task, classifier.model) if cut is None else StoredFeed(task, cut[1], task.tail)
 
 
@@ -69,10 +71,10 @@ def train_backbone(
     task.tell_parameters(name)
     phase = Phase(
         name=name,
-        epochs=chosen(train.epochs),
+        epochs=required(train.epochs),
         num_images=len(task.data.rows("train")),
-        learning_rate=chosen(train.learning_rate),
-        scales=update_scales(task.classifier, chosen(train.layer_decay)),
+        learning_rate=required(train.learning_rate),
+        scales=update_scales(task.classifier, required(train.layer_decay)),
         patience=train.patience,
         whole=task.classifier.model,
         start=start,

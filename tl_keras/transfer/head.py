@@ -19,11 +19,12 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, read_json, reading, write_csv, write_json
 from tl_keras.transfer.checkpoints import AGAIN, HISTORY_HEADER, weights_view
 from tl_keras.transfer.feeds import StoredFeed
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.phases import Phase, run_phase
 from tl_keras.transfer.probe import PENALTIES, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
 from tl_keras.transfer.relevance import Pair
 from tl_keras.transfer.selection import select_features
-from tl_keras.transfer.task import POOLED, Task
+from tl_keras.transfer.task import Task
 
 HEAD_WEIGHTS = "head.weights.h5"
 SELECTION = "selection.json"  # beside the weights: what a run that goes on from them still has to report

@@ -14,13 +14,14 @@ from keras import ops
 
 from tl_keras.config import TrainConfig
 from tl_keras.errors import ConfigError, DataError
+from tl_keras.models.outputs import SINGLE_LABEL
 
 
 def make_loss(train: TrainConfig) -> keras.losses.Loss:
     """The loss that `train.loss` names, with its focal gamma and its label smoothing."""
     match train.loss:
         case "cross_entropy":
-            return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=train.label_smoothing)
+            return SINGLE_LABEL.loss(train.label_smoothing)
         case "focal":
             return FocalLoss(train.focal_gamma, train.label_smoothing)
         case "mse":
@@ -59,7 +60,7 @@ class FocalLoss(_SmoothedLoss):
         self.gamma = gamma
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        log_p = ops.log_softmax(y_pred)
+        log_p = SINGLE_LABEL.log_probabilities_op(y_pred)
         # 1 - p from log p, kept above 0: the gradient of x ** gamma has no limit at 0 for gamma < 1.
         doubt = ops.maximum(-ops.expm1(log_p), keras.config.epsilon())
         return -ops.sum(self.smooth(y_true) * doubt**self.gamma * log_p, axis=-1)
@@ -70,7 +71,7 @@ class FocalLoss(_SmoothedLoss):
 
 @keras.saving.register_keras_serializable(package="tl_keras")
 class SquaredError(_SmoothedLoss):
-    """Mean over the classes of (p_c - y_c)^2, with p the softmax of the logits: the Brier score over k.
+    """Mean over the classes of (p_c - y_c)^2, with p the probabilities: the Brier score over k.
 
     Bounded, so a mislabelled image cannot dominate. Takes targets and logits (b, k) float32; gives (b,) in [0, 2 / k].
     """
@@ -79,7 +80,7 @@ class SquaredError(_SmoothedLoss):
         super().__init__(label_smoothing, name=name, **kwargs)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        return ops.mean(ops.square(ops.softmax(y_pred) - self.smooth(y_true)), axis=-1)
+        return ops.mean(ops.square(SINGLE_LABEL.probabilities_op(y_pred) - self.smooth(y_true)), axis=-1)
 
 
 def class_weight_vector(class_weights: str | Mapping[str, float], labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tl_keras.config import Config
 from tl_keras.errors import ConfigError
 from tl_keras.models.classifier import Classifier, cut_below
-from tl_keras.transfer.task import chosen
+from tl_keras.transfer.defaults import required
 from tl_keras.transfer.trunk import BATCH_SIZE
 
 Operations = list[tuple[Any, list[Any], list[Any]]]  # each with its inputs and outputs
@@ -74,7 +74,7 @@ def bytes_needed(config: Config, classifier: Classifier) -> dict[str, int]:
     if config.mode != "pretrain":
         found["features"] = BATCH_SIZE * forward_bytes(classifier.trunk)
     if config.mode in ("finetune", "pretrain"):
-        cut = cut_below(classifier, chosen(config.train.unfreeze_from)) if config.mode == "finetune" else None
+        cut = cut_below(classifier, required(config.train.unfreeze_from)) if config.mode == "finetune" else None
         model = classifier.model if cut is None else cut[1]
         found[config.mode] = config.train.batch_size * max(forward_bytes(model), backward_bytes(model))
     return found

@@ -13,10 +13,10 @@ import keras
 
 from tl_keras.config import TrainConfig
 from tl_keras.interrupts import noted_interrupts
+from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
 from tl_keras.transfer.checkpoints import (
-    LOG_LOSS,
     Bar,
     CheckFinite,
     History,
@@ -73,16 +73,8 @@ def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None
     steps = phase.steps(config.batch_size)
     schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
     optimizer = make_optimizer(config, schedule, phase.scales)
-    model.compile(optimizer=optimizer, loss=make_loss(config), metrics=metrics())
+    model.compile(optimizer=optimizer, loss=make_loss(config), metrics=SINGLE_LABEL.metrics())
     model.optimizer.build(model.trainable_variables)
-
-
-def metrics() -> list[keras.metrics.Metric]:
-    """What is measured beside the loss: `accuracy`, and the log loss that becomes `val_loss` (see `LogLossOfVal`)."""
-    return [
-        keras.metrics.CategoricalAccuracy(name="accuracy"),
-        keras.metrics.CategoricalCrossentropy(from_logits=True, name=LOG_LOSS),
-    ]
 
 
 def measure(model: keras.Model, val: Any) -> dict[str, float]:
@@ -92,9 +84,9 @@ def measure(model: keras.Model, val: Any) -> dict[str, float]:
         val: (inputs, targets) batches, once through.
     """
     view = weights_view(model)  # its compilation is not the model's
-    view.compile(loss=keras.losses.CategoricalCrossentropy(from_logits=True), metrics=metrics())
+    view.compile(loss=SINGLE_LABEL.loss(), metrics=SINGLE_LABEL.metrics())
     found = view.evaluate(val, verbose=0, return_dict=True)
-    return {"val_loss": float(found[LOG_LOSS]), "val_accuracy": float(found["accuracy"])}
+    return {"val_loss": float(found[LOG_LOSS]), "val_accuracy": float(found[SINGLE_LABEL.metric_name])}
 
 
 def run_phase(

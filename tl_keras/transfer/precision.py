@@ -13,9 +13,18 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tl_keras.config import Config
+from tl_keras.data import dataset
+from tl_keras.data.pipeline import Pixels
 from tl_keras.errors import TrainingError
+from tl_keras.models.backbone_weights import copy_weights
+from tl_keras.models.classifier import Classifier
+from tl_keras.progress import Progress
+from tl_keras.transfer.build import build
+from tl_keras.transfer.features import SHARD_ROWS, FrozenFeatures
+from tl_keras.transfer.frozen import POOLED, num_views, open_frozen, views_of
 from tl_keras.transfer.machine_cache import cpu_flags, keep, recall
-from tl_keras.transfer.trunk import Trunk
+from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 
 WORTH_S = 30.0  # of a float32 pass, for which a second network is worth building
 LEAST_GAIN = 1.2  # times faster, to give up digits
@@ -47,6 +56,60 @@ class Choice:
             return f"precision {self.precision}: {self.tried} overflows"
         measured = f"{self.tried} is {self.ratio:.2f} times as fast as float32 here, and its features differ by {self.difference:.1%}"
         return f"precision {self.precision}: {measured}"
+
+
+def as_asked(config: Config) -> str:
+    """The precision of a network before anything is measured: float32, unless another is asked for by name.
+
+    Pretraining stays there: its many small updates are what a lower precision is worst at.
+    """
+    return "float32" if config.runtime.precision == "auto" else config.runtime.precision
+
+
+def settle_precision(
+    config: Config, classifier: Classifier, frozen: FrozenFeatures, split: NDArray[np.str_], progress: Progress
+) -> tuple[Choice, Classifier, FrozenFeatures]:
+    """Choose what `runtime.precision=auto` leaves open; the network and its frozen part are others where it is not float32."""
+    lower = candidate()
+    if config.runtime.precision != "auto" or lower is None:
+        return Choice(as_asked(config)), classifier, frozen
+    fingerprint, twins = frozen.fingerprints[POOLED], None
+    choice = remembered(fingerprint, frozen.store.root)
+    if choice is None:
+        if begin_pass(config, frozen, split, progress) <= WORTH_S or not len(images := sample(frozen.pixels, split)):
+            return Choice("float32"), classifier, frozen
+        twins = in_precision(config, classifier, frozen, lower)
+        choice = compare(lower, frozen.trunk, twins[1].trunk, images, POOLED)
+        remember(fingerprint, choice, frozen.store.root)
+    progress.line(str(choice))
+    if choice.precision != "float32":
+        return choice, *(twins or in_precision(config, classifier, frozen, choice.precision))
+    return choice, classifier, frozen
+
+
+def begin_pass(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], progress: Progress) -> float:
+    """Compute one shard of what is missing, and say how many seconds the rest would take; 0 where little is missing."""
+    wanted = views_of(split, num_views(config))
+    if frozen.count_missing(wanted) <= SHARD_ROWS or frozen.bytes_missing(wanted) > frozen.store.room():
+        return 0.0
+    rows = np.unique(np.concatenate([frozen.missing(name, 0, wanted[0]) for name in frozen.trunk.shapes]))[:SHARD_ROWS]
+    frozen.trunk.fold()
+    started = time.perf_counter()
+    frozen.compute([rows], progress, lambda: dataset.check(frozen.pixels, config.data))
+    return (time.perf_counter() - started) / max(1, len(rows)) * frozen.count_missing(wanted)
+
+
+def in_precision(config: Config, classifier: Classifier, frozen: FrozenFeatures, precision: str) -> tuple[Classifier, FrozenFeatures]:
+    """The same classifier and its frozen part in another precision."""
+    twin = build(config.replace("runtime.precision", precision), classifier.model.output.shape[-1], None)
+    copy_weights(classifier.model, twin.model)
+    return twin, open_frozen(config, twin, frozen.pixels, frozen.store).only(frozen.trunk.shapes)
+
+
+def sample(pixels: Pixels, split: NDArray[np.str_]) -> NDArray[np.uint8]:
+    """At most a batch of the images of train, evenly spaced, uint8 (b, h, w, 3)."""
+    rows = np.flatnonzero(split == "train")
+    return pixels.read_good(rows[np.linspace(0, len(rows) - 1, min(BATCH_SIZE, len(rows))).astype(np.int64)])[1]
 
 
 def candidate() -> str | None:

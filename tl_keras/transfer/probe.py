@@ -15,6 +15,8 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
+from tl_keras.models.outputs import SINGLE_LABEL
+
 if TYPE_CHECKING:
     import keras
 
@@ -170,7 +172,7 @@ class CrossEntropy:
         loss = certainty = 0.0
         for rows, x, logits in self.rows.logits(weights):
             own = (np.arange(len(x)), self.labels[rows])
-            log_probabilities, weight = log_softmax(logits), self.row_weights[rows]
+            log_probabilities, weight = SINGLE_LABEL.log_probabilities(logits), self.row_weights[rows]
             probabilities = np.exp(log_probabilities)
             loss -= float(np.dot(weight, log_probabilities[own].astype(np.float64)))
             certainty += float(np.dot(weight, np.einsum("nk,nk->n", probabilities, probabilities)))
@@ -179,12 +181,6 @@ class CrossEntropy:
             kernel += residuals.T @ x
             bias += residuals.sum(axis=0, dtype=np.float64)
         return loss, self.rows.gradient(kernel, bias), max(1 - certainty, 0.0) / self.shape[1]
-
-
-def log_softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logarithm of the probabilities, for logits (n, k)."""
-    logits = logits - logits.max(axis=1, keepdims=True)
-    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
 @dataclass(frozen=True)
@@ -202,8 +198,8 @@ class LinearProbe:
         """Judge weights (d + 1, k), the bias as last row, on rows of val."""
         loss, num_right = 0.0, 0
         for part, _, logits in rows.logits(weights):
-            loss -= log_softmax(logits)[np.arange(len(logits)), labels[part]].sum(dtype=np.float64)
-            num_right += int((logits.argmax(axis=1) == labels[part]).sum())
+            loss -= SINGLE_LABEL.log_probabilities(logits)[np.arange(len(logits)), labels[part]].sum(dtype=np.float64)
+            num_right += int(SINGLE_LABEL.is_right(SINGLE_LABEL.probabilities(logits), labels[part]).sum())
         found = weights.astype(np.float32)
         return cls(found[:-1], found[-1], penalty, float(loss) / len(labels), num_right / len(labels))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.probe import Features, Labels, Matrix, StandardisedRows, Standardiser
 
 RIDGE_PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))  # lambda / n, for features of variance 1
@@ -17,7 +18,7 @@ RANK_FLOOR = 1e-6  # of the largest eigenvalue: a direction below it holds round
 
 @dataclass(frozen=True)
 class RidgeProbe:
-    """Ridge on one-hot targets: kernel (d, k) and bias (k,) for standardised features, and how it does on images left out.
+    """Ridge on the targets of labels: kernel (d, k) and bias (k,) for standardised features, and how it does on images left out.
 
     `penalty` is lambda / n; `loo_error` the mean squared error over images and classes where each image is answered by
     the fit to all others; `loo_accuracy` in [0, 1] how often the largest of those answers is right.
@@ -39,13 +40,13 @@ def fit_ridge(features: Features, labels: Labels, standardise: Standardiser, num
         standardise: what the solution's kernel and bias expect to be applied to features; itself not left out.
         num_classes: k.
     """
-    rows, targets = StandardisedRows(features, standardise), np.eye(num_classes, dtype=np.float32)[labels]
+    rows, targets = StandardisedRows(features, standardise), SINGLE_LABEL.targets(labels, num_classes)
     share = targets.mean(axis=0)
     centre, products = _moments(rows, targets - share)
     spectrum, axes = _principal_axes(rows, centre)
     damping = 1 / (spectrum[:, None] + len(labels) * np.array(RIDGE_PENALTIES))  # (r, penalties)
     rotated_products = axes.T @ products  # (r, k)
-    errors, num_right = _leave_one_out(rows, targets, centre, axes, rotated_products, damping)
+    errors, num_right = _leave_one_out(rows, targets, labels, centre, axes, rotated_products, damping)
     best = int(errors.argmin())
     kernel = axes @ (damping[:, best, None] * rotated_products)
     bias = share - centre @ kernel
@@ -87,6 +88,7 @@ def _principal_axes(rows: StandardisedRows, centre: NDArray[np.float32]) -> tupl
 def _leave_one_out(
     rows: StandardisedRows,
     targets: NDArray[np.float32],
+    labels: Labels,
     centre: NDArray[np.float32],
     axes: NDArray[np.float32],
     products: Matrix,
@@ -99,7 +101,8 @@ def _leave_one_out(
 
     Args:
         rows: standardised features (n, d) of mean `centre` (d,).
-        targets: one-hot (n, k).
+        targets: of the labels, (n, k).
+        labels: int32 (n,).
         axes: eigenvectors (d, r) of the scatter of the rows.
         products: of the rows along the axes with the centred targets, (r, k).
         damping: 1 / (eigenvalue + lambda), (r, penalties).
@@ -116,5 +119,5 @@ def _leave_one_out(
             answers = share + rotated @ (damping[:, index, None] * products).astype(np.float32)
             residuals = (targets[part] - answers) / (1 - leverage)[:, None]
             errors[index] += np.vdot(residuals, residuals)
-            num_right[index] += ((targets[part] - residuals).argmax(axis=1) == targets[part].argmax(axis=1)).sum()
+            num_right[index] += SINGLE_LABEL.is_right(targets[part] - residuals, labels[part]).sum()
     return errors, num_right

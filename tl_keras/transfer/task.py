@@ -1,24 +1,19 @@
 """What a training is about, handed from step to step."""
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
-from tl_keras.data.augment import is_identity
 from tl_keras.data.dataset import ImageData
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.transfer.features import FrozenFeatures, StoredFeatures
+from tl_keras.transfer.frozen import num_views, tail_of
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.precision import Choice
-
-POOLED = "pooled"  # the trunk output that the head reads
-
-Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -63,20 +58,3 @@ class Task:
         """Say how many parameters a phase trains."""
         count = count_parameters(self.classifier.model)
         self.progress.line(f"{phase}: {count['trainable']:,} of {count['total']:,} parameters train")
-
-
-def tail_of(frozen: FrozenFeatures | None) -> tuple[str, ...]:
-    """The names of all outputs but the features that a head reads."""
-    return () if frozen is None else tuple(name for name in frozen.trunk.shapes if name != POOLED)
-
-
-def num_views(config: Config) -> int:
-    """Augmented views of each training image that are stored, beside the plain one."""
-    return 0 if is_identity(config.data.augment) else chosen(config.features.views)
-
-
-def chosen(value: Value | None) -> Value:
-    """Return a setting that `defaults.resolve` has filled."""
-    if value is None:
-        raise ValueError("an open setting reached training; `defaults.resolve` comes first.")
-    return value

@@ -12,10 +12,11 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.file_ids import to_hex
-from tl_keras.data.found import copies_lines
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
+from tl_keras.data.splits import CONTENT, GROUP, outside_test
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
@@ -27,14 +28,12 @@ from tl_keras.select.crossval.heads import (
     cut_folds,
     figures_of,
     held_out_ratio,
-    outside_test,
     solve_fold,
     summary,
-    taken,
 )
 from tl_keras.trained_run import read_config, write_config
+from tl_keras.transfer.build import image_size_of
 from tl_keras.transfer.head import solves_exactly
-from tl_keras.transfer.prepare import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, working_in
 from tl_keras.workflows.train import train
@@ -70,13 +69,10 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
         if stored:
             opened, rows = compute_features(config, whole, progress)
             config, frozen = opened.config, opened.frozen
-            whole = replace(whole, ids=frozen.pixels.ids)
-            for line in copies_lines(whole, frozen.pixels.ids):
-                progress.line(line)
         else:
-            whole = dataset.identified(whole, progress)
-            rows = outside_test(config, whole, find_bad(config, whole, progress))
-        index = taken(whole, rows)
+            pixels = dataset.open_pixels(whole, config.data, image_size_of(config))
+            rows = outside_test(dataset.decode_and_cut(whole, config.data, pixels, progress))
+        index = whole.take(rows)
         folds = cut_folds(config, index)
         check_folds(run / names.FOLDS, index, folds)
         if other_run is not None:
@@ -105,13 +101,6 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
         return result
 
 
-def find_bad(config: Config, index: Index, progress: Progress) -> dict[int, str]:
-    """Decode every image once, to know which do not: positions in the index -> why."""
-    pixels = dataset.open_pixels(index, config.data, image_size_of(config))
-    dataset.decode(pixels, config.data, progress)
-    return pixels.bad
-
-
 def require_unfinished(run: RunFolder) -> RunFolder:
     """Return this folder, or raise RunFolderError when no interrupted cross-validation lies in it."""
     if not (run / names.CONFIG).is_file() or not (run / names.FOLDS).is_file():
@@ -124,6 +113,8 @@ def require_unfinished(run: RunFolder) -> RunFolder:
 def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
     """Write folds.csv, or find the same folds in it: a line per image, with the fold of each repeat that holds it out, and its content.
 
+    Where there are groups, its group is the last column.
+
     Args:
         index: with ids.
 
@@ -135,18 +126,21 @@ def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
     held_out = np.zeros((len(index.paths), max(fold.repeat for fold in folds)), np.int64)
     for fold in folds:
         held_out[fold.held_out, fold.repeat - 1] = fold.number
-    header = ["path", *(f"repeat{number + 1}" for number in range(held_out.shape[1])), "content"]
+    header = ["path", *(f"repeat{number + 1}" for number in range(held_out.shape[1])), CONTENT]
     rows = zip(index.paths, held_out.tolist(), index.ids.tolist(), strict=True)
     lines = [[path, *map(str, numbers), to_hex(content)] for path, numbers, content in rows]
+    without_content = [line[:-1] for line in (header, *lines)]  # as older versions wrote it
+    if index.groups is not None:
+        header.append(GROUP)
+        lines = [[*line, group] for line, group in zip(lines, index.groups, strict=True)]
     if not file.is_file():
         names.write_csv(file, header, lines)
         return
     with names.reading(file, "a table of folds", "Restore it, or give another --run-dir."), names.open_text(file) as known:
         found = list(names.read_csv(known))
-    without_content = [line[:-1] for line in (header, *lines)]  # as older versions wrote it
     if found not in ([header, *lines], without_content):
         raise RunFolderError(
-            f"{file}: these are folds of other images, or cut otherwise. Take the same --data and crossval settings as there."
+            f"{file}: these are folds of other images, or cut otherwise. Take the same --data and settings of data and crossval."
         )
 
 
@@ -183,7 +177,7 @@ def write_answers(file: Path, index: Index, answers: Sequence[Answer]) -> None:
     def lines() -> Iterator[Sequence[Any]]:
         for answer in answers:
             for row, values in zip(answer.fold.held_out, answer.probabilities, strict=True):
-                known, best = index.classes[index.labels[row]], index.classes[int(values.argmax())]
+                known, best = index.classes[index.labels[row]], index.classes[int(SINGLE_LABEL.decide(values))]
                 yield (answer.fold.repeat, answer.fold.number, index.paths[row], known, best, *(f"{value:.6f}" for value in values))
 
     names.write_csv(file, header, lines())

@@ -14,7 +14,8 @@ from tl_keras.data import dataset, splits
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.file_ids import Ids
-from tl_keras.data.sources import SPLITS, Index, open_labelled
+from tl_keras.data.index import SPLITS, Index
+from tl_keras.data.sources import open_labelled
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
 from tl_keras.evaluation.pictures import draw_confusion
@@ -126,8 +127,7 @@ def _num(trained: Trained, split: str) -> int:
 def _own_test(trained: Trained, progress: Progress) -> Index:
     """The run's test images where it found them; none may be missing or another image, else the figures would be of other images."""
     index = trained.images("test", data_root(trained.config, trained.run))
-    rows = np.arange(len(index.paths))
-    dataset.require_unchanged(index, rows, dataset.identify(index, rows, progress), "test images of the run")
+    index.require_unchanged(index.identify(progress), "test images of the run")
     return index
 
 
@@ -140,16 +140,16 @@ def _unseen(trained: Trained, found: Index, progress: Progress) -> tuple[Index, 
     if trained.index.ids is None:
         own = _own_by_name(trained, found)
     else:
-        own = own_splits(trained.index, trained.split, found, dataset.identify(found, np.arange(len(found.paths)), progress))
+        own = own_splits(trained.index, trained.split, found, found.identify(progress))
     counts = Counter(own)
-    rows = [row for row, split in enumerate(own) if split not in LEARNED_FROM]
-    if not rows:
+    rows = np.flatnonzero([split not in LEARNED_FROM for split in own])
+    if not len(rows):
         told = " and ".join(f"{counts[name]} of {name}" for name in LEARNED_FROM if counts[name])
         raise DataError(
             f"{found.root}: the run has learned from all {len(own)} images there ({told}), which says nothing of others. "
             "Give images that it has not seen."
         )
-    return Index(found.root, found.classes, tuple(found.paths[row] for row in rows), found.labels[rows], None, found.ignored), counts
+    return found.take(rows), counts
 
 
 def own_splits(known: Index, split: Sequence[str] | NDArray[np.str_], found: Index, ids: Ids) -> list[str]:

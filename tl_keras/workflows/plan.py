@@ -16,18 +16,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tl_keras.config import Config
+from tl_keras.config import AUTO, Config
 from tl_keras.data import images, splits
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process, set_up
+from tl_keras.transfer.build import build_and_tell, image_size_of, resolve
+from tl_keras.transfer.defaults import required
 from tl_keras.transfer.features import row_bytes
+from tl_keras.transfer.frozen import num_views
 from tl_keras.transfer.memory import available_bytes, bytes_needed, require_memory
 from tl_keras.transfer.phases import Phase, compile_model
-from tl_keras.transfer.prepare import build_and_tell, image_size_of, resolve
-from tl_keras.transfer.task import chosen, num_views
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import open_images
 
@@ -55,7 +57,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         UserError: what would stop the training before it begins, memory that will not do among it.
     """
     set_up(config.runtime)
-    index = open_images(config.data, progress)
+    index = open_images(config.data, progress, read=config.model.backbone == AUTO)  # a ranking must not look at test
     config = with_best_backbone(config, index, None, progress)
     split = splits.cut(
         index,
@@ -95,7 +97,7 @@ def share_that_fits(needed: Mapping[str, int]) -> float:
 def disk_gb(config: Config, classifier: Classifier, num_train: int, num_images: int) -> float:
     """GB of stored features, and of pixels where every epoch reads them."""
     pixels = num_images * int(np.prod(image_size_of(config))) * 3 / 1e9
-    cut = cut_below(classifier, chosen(config.train.unfreeze_from)) if config.mode == "finetune" else None
+    cut = cut_below(classifier, required(config.train.unfreeze_from)) if config.mode == "finetune" else None
     kept = pixels if config.mode != "extract" and cut is None and pixels <= config.data.cache_gb else 0.0
     if config.mode == "pretrain":
         return kept
@@ -130,12 +132,12 @@ def phase_rows(config: Config, classifier: Classifier, num_train: int, num_image
     if config.mode in ("finetune", "pretrain"):
         still = config.mode == "finetune" and config.model.freeze_batchnorm
         unfreeze(classifier, train.unfreeze_from, freeze_batchnorm=still)
-        scales = update_scales(classifier, chosen(train.layer_decay))
-        phase = Phase(config.mode, chosen(train.epochs), num_train, chosen(train.learning_rate), scales, None)
-        cut = cut_below(classifier, chosen(train.unfreeze_from)) if config.mode == "finetune" else None
+        scales = update_scales(classifier, required(train.layer_decay))
+        phase = Phase(config.mode, required(train.epochs), num_train, required(train.learning_rate), scales, None)
+        cut = cut_below(classifier, required(train.unfreeze_from)) if config.mode == "finetune" else None
         model = classifier.model if cut is None else cut[1]
         compile_model(model, phase, train)
-        targets = np.eye(model.output.shape[-1], dtype=np.float32)[np.zeros(size, int)]
+        targets = SINGLE_LABEL.targets(np.zeros(size, int), model.output.shape[-1])
         step = whole * timed(lambda inputs: model.train_on_batch(inputs, targets), model, size, compiled=True)
         steps = phase.steps(train.batch_size) * phase.epochs
         yield phase_row(config.mode, classifier, phase.epochs, steps, step * steps)

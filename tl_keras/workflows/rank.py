@@ -7,7 +7,7 @@ from typing import Any
 from tl_keras import run_folder as names
 from tl_keras.config import AUTO, Config
 from tl_keras.config_file import to_yaml
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.models.backbone_names import table_name
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder

@@ -11,8 +11,7 @@ import tensorflow as tf
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.config_file import with_settings
-from tl_keras.data import dataset
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.errors import RunFolderError, UserError
 from tl_keras.progress import BarsOnly, Progress
 from tl_keras.run_folder import RunFolder
@@ -82,7 +81,6 @@ def search(
             space = read_space(space_of(config))
             index = open_images(config.data, progress, None if resume else run)
             keep = stack.enter_context(working_in(run, resume=resume))
-            index = dataset.identified(index, progress)
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))
             write_config(run, config)

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tl_keras import run_folder as names
 from tl_keras.config import AUTO, Config
-from tl_keras.data import dataset
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.progress import Progress
@@ -50,7 +49,7 @@ def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress:
         require_own(run)
     set_up(config.runtime)
     space, wanted, done = read_space(space_of(config)), config.search, list[Outcome]()
-    index = dataset.identified(open_source(config.data), progress)
+    index = open_source(config.data).identified(progress)
 
     def tell(outcome: Outcome) -> None:
         done.append(outcome)

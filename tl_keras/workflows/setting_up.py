@@ -14,16 +14,18 @@ from tl_keras.config import DataConfig
 from tl_keras.data.dataset import files_of
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.found import tell_found
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.index import Index
+from tl_keras.data.sources import open_source
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 
 
-def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = None) -> Index:
+def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = None, *, read: bool = True) -> Index:
     """Find the images, and say at once what was found and what would make them worthless; see `open_source` for the errors.
 
     Args:
         new: the folder of a run that is to be made, and is made after this only: it may lie among the images.
+        read: read every file for its content, so that equal ones stay on one side of each cut.
 
     Raises:
         UserError: the new folder holds something already, or from the data.
@@ -31,6 +33,8 @@ def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = 
     if new is not None:
         new.require_free()
     index = open_source(config)
+    if read:
+        index = index.identified(progress)
     tell_found(index, config, progress)
     tell_depth(files_of(index), config.bit_depth, progress)
     return index

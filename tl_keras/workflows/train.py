@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ import keras
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.data import splits
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
+from tl_keras.data.sources import absolute_source
 from tl_keras.evaluation.pictures import draw_confusion, draw_curves
 from tl_keras.evaluation.scoring import Clock, check_agreement, measure, score, write_class_names, write_predictions
 from tl_keras.interrupts import noted_interrupts
@@ -22,13 +23,15 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config
+from tl_keras.transfer.build import build
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head import read_selection, train_head
-from tl_keras.transfer.prepare import absolute, build, prepare_task, with_precision
+from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
-from tl_keras.transfer.task import POOLED, Task
+from tl_keras.transfer.task import Task
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, working_in
 
@@ -75,8 +78,12 @@ def train(
     with working_in(run, resume=resume) as keep:
         if resume or index is None:
             index = splits.read_splits(run / names.SPLITS, data_root(config, run))[0]
+            found = index.identify(progress)
             if index.ids is None:
                 progress.line(NO_CONTENT)
+            else:
+                index.require_unchanged(found, "images of this run")
+            index = replace(index, ids=found)
         config = with_best_backbone(config, index, run, progress)
         task = prepare_task(config, index, run, progress)
         write_config(run, task.config)
@@ -95,14 +102,14 @@ def train(
 
 def moved_to(config: Config, source: str | None) -> Config:
     """The configuration of a run whose images lie elsewhere now; the same where `source` is None."""
-    return config if source is None else config.model_copy(update={"data": config.data.model_copy(update={"source": absolute(source)})})
+    return config if source is None else config.replace("data.source", absolute_source(source))
 
 
 def in_float32(task: Task) -> Classifier:
     """The trained classifier in float32, whatever the precision of its training."""
     if task.config.runtime.precision == "float32":
         return task.classifier
-    twin = build(with_precision(task.config, "float32"), len(task.data.classes), None)
+    twin = build(task.config.replace("runtime.precision", "float32"), len(task.data.classes), None)
     copy_weights(task.classifier.model, twin.model)
     return twin
 

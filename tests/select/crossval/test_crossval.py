@@ -19,16 +19,18 @@ from tl_keras import workflows
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
-from tl_keras.data.sources import Index, open_source
+from tl_keras.data.index import Index
+from tl_keras.data.sources import open_source
+from tl_keras.data.splits import outside_test
 from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.crossval.heads import compute_features, cut_folds, outside_test, solve_fold, taken
+from tl_keras.select.crossval.heads import compute_features, cut_folds, solve_fold
 from tl_keras.transfer import head
 from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.task import POOLED
 
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.crossval")  # the package has the function under this name
@@ -55,14 +57,14 @@ def config_of(photos: Path, **sections: Any) -> Config:
 def outside(config: Config) -> Index:
     """The images that folds are cut from, where all files decode."""
     whole = open_source(config.data)
-    return taken(whole, outside_test(config, whole, {}))
+    return whole.take(outside_test(dataset.cut(whole, config.data, {})))
 
 
 def opened(config: Config) -> tuple[Config, Index, Any, Any]:
     """The configuration, the images, their features and where those are."""
     whole = open_source(config.data)
     found, rows = compute_features(config, whole, Progress())
-    return found.config, taken(whole, rows), found.frozen, rows
+    return found.config, whole.take(rows), found.frozen, rows
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -227,13 +229,16 @@ def test_two_are_compared_on_the_same_folds(photos: Path, tmp_path: Path) -> Non
 
 
 def test_groups_are_held_out_whole(photos: Path, tmp_path: Path) -> None:
-    config = config_of(photos, crossval={"folds": 2, "repeats": 1, "group_pattern": r"(\d)\.\w+$"})
+    config = config_of(photos, crossval={"folds": 2, "repeats": 1}, data={"group_pattern": r"(\d)\.\w+$"})
     workflows.crossval(config, tmp_path / "R")
     fold_of: dict[str, set[str]] = {}
     for line in rows_of(tmp_path / "R" / names.FOLDS):
-        fold_of.setdefault(Path(line["path"]).stem[-1], set()).add(line["repeat1"])
+        assert line["group"] == Path(line["path"]).stem[-1]
+        fold_of.setdefault(line["group"], set()).add(line["repeat1"])
     assert all(len(folds) == 1 for folds in fold_of.values())
-    assert len(fold_of) == 10
+    assert len(fold_of) == 9  # one is test, and nobody looks at it
+    (tmp_path / "R" / names.CROSSVAL).unlink()
+    workflows.crossval(config, tmp_path / "R", resume=True)
 
 
 def test_changed_images_are_not_mixed_into_folds_that_were_cut(photo_folder: PhotoFolder, tmp_path: Path) -> None:
@@ -253,8 +258,8 @@ def test_changed_images_are_not_mixed_into_folds_that_were_cut(photo_folder: Pho
 def test_mistakes_leave_no_folder(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"crossval\.folds: got 30"):
         workflows.crossval(config_of(photos, crossval={"folds": 30}), tmp_path / "R")
-    with pytest.raises(ConfigError, match=r"crossval\.group_pattern"):
-        workflows.crossval(config_of(photos, crossval={"group_pattern": "("}), tmp_path / "R")
+    with pytest.raises(ConfigError, match=r"data\.group_pattern"):
+        workflows.crossval(config_of(photos, data={"group_pattern": "("}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
     (tmp_path / "R").mkdir()
     names.write_text(tmp_path / "R" / names.CONFIG, to_yaml(config_of(photos)))

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from tl_keras.errors import ConfigError, DataError
-from tl_keras.select.crossval import folds
-from tl_keras.select.crossval.folds import groups_of, make_folds
+from tl_keras.errors import DataError
+from tl_keras.select.crossval.folds import make_folds
 
 LABELS = np.repeat([0, 1, 2], [50, 30, 20]).astype(np.int32)
 GROUPS = np.arange(100) // 5  # pure in their class
@@ -46,29 +45,6 @@ def test_seeds_and_repeats_differ_and_the_same_seed_is_the_same():
     assert not np.array_equal(first[0].held_out, first[5].held_out)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [(r"(p\d+)_", [0, 0, 1, 1]), (r"p\d+", [0, 0, 1, 1]), (r"([ab])\.", [0, 1, 0, 1]), (r"^", [0, 0, 0, 0])],
-)
-def test_groups_are_what_the_pattern_finds(pattern, expected):
-    np.testing.assert_array_equal(groups_of(["x/p1_a.jpg", "x/p1_b.jpg", "y/p2_a.jpg", "y/p2_b.jpg"], pattern), expected)
-
-
-def test_patterns_that_are_none():
-    with pytest.raises(ConfigError, match=r"^crossval\.group_pattern: got '\(', which is no regular expression: "):
-        groups_of(["a"], "(")
-    with pytest.raises(DataError, match=r"^crossval\.group_pattern 'p\\\\d' finds nothing in the path 'x/q1\.jpg'"):
-        groups_of(["x/p1.jpg", "x/q1.jpg"], r"p\d")
-    with pytest.raises(DataError, match="finds nothing in the path 'b'"):  # its bracket took no part
-        groups_of(["a", "b"], "(a)|b")
-
-
-def test_a_pattern_that_never_ends(monkeypatch):
-    monkeypatch.setattr(folds, "SEARCH_S", 0.5)
-    with pytest.raises(ConfigError, match=r"which had not gone through 1 paths after 0\.5 s\. Write it without repeats"):
-        groups_of(["x" * 60], "(x+x+)+y")
-
-
 def test_too_few_images_or_groups_are_said():
     with pytest.raises(DataError, match=r"got 5, for which each class needs 5 images outside test, and one has 4"):
         make_folds(np.repeat([0, 1], [9, 4]), None, **OPTIONS)
@@ -78,3 +54,7 @@ def test_too_few_images_or_groups_are_said():
         make_folds(LABELS, np.arange(100) % 4, **OPTIONS)
     with pytest.raises(DataError, match=r"a fold leaves one group to train on and to choose by"):
         make_folds(LABELS, np.arange(100) % 2, **OPTIONS | {"num_folds": 2})
+    with pytest.raises(DataError, match=r"all images of a class lie in one group, and there is none to train on"):
+        make_folds(LABELS, np.where(LABELS == 2, 99, np.arange(100) % 8), **OPTIONS | {"num_folds": 3})
+    with pytest.raises(DataError, match=r"a class lies in too few groups of images"):
+        make_folds(np.repeat([0, 1, 2], [6, 4, 4]), np.array([0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 0, 0, 2, 2]), **OPTIONS | {"num_folds": 3})

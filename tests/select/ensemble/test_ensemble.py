@@ -318,14 +318,14 @@ def test_images_of_one_group_are_in_one_part() -> None:
     parts = parts_of(labels, groups, 3, 0)
     assert sorted(np.concatenate(parts)) == list(range(24))
     assert sorted(group for part in parts for group in set(groups[part])) == list(range(6))
-    with pytest.raises(DataError, match="finds one group in val"):
+    with pytest.raises(DataError, match="needs two groups of images in val"):
         parts_of(labels, groups * 0, 3, 0)
 
 
 def test_a_stack_of_runs_keeps_groups_together(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="finds nothing in the path"):
-        workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, crossval={"group_pattern": "patient(.)"}), tmp_path / "R")
-    result = workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, crossval={"group_pattern": "(.)[.]"}), tmp_path / "R")
+        workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "patient(.)"}), tmp_path / "R")
+    result = workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "(.)[.]"}), tmp_path / "R")
     assert result["judged_on"] == "out_of_fold"
 
 

@@ -6,7 +6,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from tl_keras.evaluation.metrics import softmax
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.select.ensemble.rules import Mixture, fit_mixture, fit_stacker, mixture_weights, seen
 from tl_keras.transfer import probe
 
@@ -19,7 +19,7 @@ def made(seed: int = 0, sharpness: tuple[float, ...] = (3.0, 1.0)) -> tuple[np.n
     draws = np.random.default_rng(seed)
     labels = draws.integers(0, CLASSES, NUM).astype(np.int32)
     logits = [sharp * np.eye(CLASSES)[labels] + 1.5 * draws.normal(size=(NUM, CLASSES)) for sharp in sharpness]
-    return softmax(np.stack(logits)), labels
+    return SINGLE_LABEL.probabilities(np.stack(logits)), labels
 
 
 def parts_of(num: int = 5) -> list[np.ndarray]:

@@ -471,7 +471,7 @@ def test_silence_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
             return work(chief.address, "far")
 
         (_, said), _ = in_threads(lambda: attended(chief, Team()), come)
-    assert said[0] == "no worker has asked for a trial: start one, as the README shows"
+    assert said[0] == "no worker has asked for a trial: start one, as docs/search-cluster.md shows"
     assert any(line.startswith("waiting for far (trial 0, for 0 min). A worker that died is started again under its name") for line in said)
 
 

@@ -17,7 +17,6 @@ from tl_keras import run_folder as names
 from tl_keras import workflows
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
-from tl_keras.data.dataset import identified
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError, TrainingError, UserError
 from tl_keras.progress import Progress
@@ -336,7 +335,7 @@ def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(photos: Path, tmp_
     space, study = read_space(RATES), import_module("tl_keras.select.search.study_files")
     with serve(Address(LOCALHOST, 0)) as chief:
         oracle = study.open_wanted(tmp_path / "study-x", config, space)
-        chief.open(oracle, study_digest(config, space, identified(open_source(config.data), Progress())))
+        chief.open(oracle, study_digest(config, space, open_source(config.data).identified(Progress())))
         as_worker(monkeypatch, chief.address)
         assert workflows.work(config, tmp_path / "R") == 3
         ended = [trial.trial_id for trial, _ in chief.ended(1)]
@@ -362,7 +361,7 @@ def test_a_worker_takes_no_foreign_folder_and_no_ranking(photos: Path, tmp_path:
 def test_the_digest_knows_images_and_settings_and_not_where_they_lie(photo_folder: PhotoFolder, tmp_path: Path) -> None:
     def digest(folder: Path, **sections: Any) -> str:
         config = config_of(folder, **sections)
-        return study_digest(config, read_space(config.search.space or {}), identified(open_source(config.data), Progress()))
+        return study_digest(config, read_space(config.search.space or {}), open_source(config.data).identified(Progress()))
 
     one, other = (photo_folder(classes=("cat", "dog"), per_class=2) for _ in range(2))
     assert one != other

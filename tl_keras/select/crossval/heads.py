@@ -4,7 +4,6 @@ Each fold standardises, selects and solves on its own images only, so that what 
 whole trainings are runs of their own, which a workflow starts; both end as `Answer`s.
 """
 
-from collections.abc import Container
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,19 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
-from tl_keras.data import dataset
-from tl_keras.data.sources import Index
-from tl_keras.data.splits import UNUSED
+from tl_keras.data.groups import blocks_of
+from tl_keras.data.index import Index
+from tl_keras.data.splits import outside_test
 from tl_keras.evaluation.intervals import corrected
-from tl_keras.evaluation.metrics import classification_metrics, softmax
+from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
-from tl_keras.select.crossval.folds import Fold, groups_of, make_folds
+from tl_keras.select.crossval.folds import Fold, make_folds
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.frozen import POOLED, num_views
 from tl_keras.transfer.head import solve
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.task import POOLED, num_views
 
 FIGURES = ("accuracy", "macro_f1", "log_loss")
 
@@ -37,30 +37,35 @@ class Answer:
     probabilities: NDArray[np.float64]
 
 
-def outside_test(config: Config, index: Index, bad: Container[int]) -> NDArray[np.int64]:
-    """Positions of the images of train and val, int64 (n,); those of test are left for the one test."""
-    split = dataset.cut(index, config.data, bad)
-    return np.flatnonzero((split != "test") & (split != UNUSED))
-
-
-def taken(index: Index, rows: NDArray[np.int64]) -> Index:
-    """Some images of an index, as an index that says nothing of splits."""
-    ids = None if index.ids is None else index.ids[rows]
-    return replace(index, paths=tuple(index.paths[row] for row in rows), labels=index.labels[rows], given=None, ids=ids)
-
-
 def cut_folds(config: Config, index: Index) -> list[Fold]:
-    """Cut the images of an index into the folds of a configuration."""
-    wanted = config.crossval
-    groups = None if wanted.group_pattern is None else groups_of(index.paths, wanted.group_pattern)
-    return make_folds(
-        index.labels,
-        groups,
-        num_folds=wanted.folds,
-        num_repeats=wanted.repeats,
-        val_fraction=config.data.val_fraction,
-        seed=config.data.split_seed,
-    )
+    """Cut the images of an index into the folds of a configuration; groups, and images of equal content, stay together.
+
+    Raises:
+        DataError: a class has too few images, or there are too few groups.
+    """
+
+    def cut(labels: NDArray[np.int32], groups: NDArray[np.int64] | None) -> list[Fold]:
+        return make_folds(
+            labels,
+            groups,
+            num_folds=config.crossval.folds,
+            num_repeats=config.crossval.repeats,
+            val_fraction=config.data.val_fraction,
+            seed=config.data.split_seed,
+        )
+
+    blocks = blocks_of(index)
+    if blocks is None or index.groups is not None:
+        return cut(index.labels, blocks)
+    _, first, block = np.unique(blocks, return_index=True, return_inverse=True)
+
+    def with_copies(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.flatnonzero(np.isin(block, rows))
+
+    return [
+        replace(fold, train=with_copies(fold.train), val=with_copies(fold.val), held_out=with_copies(fold.held_out))
+        for fold in cut(index.labels[first], None)
+    ]
 
 
 def compute_features(config: Config, index: Index, progress: Progress) -> tuple[BackboneFeatures, NDArray[np.int64]]:
@@ -75,13 +80,7 @@ def compute_features(config: Config, index: Index, progress: Progress) -> tuple[
         UserError: from the data, the backbone or the store.
     """
     opened = open_features(config, index, progress)
-    bad = opened.frozen.pixels.bad
-    while True:
-        num_bad = len(bad)
-        rows = outside_test(opened.config, index, bad)
-        opened.compute([np.arange(len(index.paths)), *[rows] * num_views(opened.config)], progress)
-        if len(bad) == num_bad:
-            return opened, rows
+    return opened, outside_test(opened.compute_and_cut(index, progress, varied=("train", "val")))
 
 
 def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArray[np.int64], fold: Fold) -> Answer:
@@ -98,7 +97,7 @@ def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArr
     standardise = Standardiser.fit(train[0])
     probe, _ = solve(config, train, val, standardise, weights, Progress())
     features = frozen.stored(POOLED, rows[fold.held_out])[:]
-    return Answer(fold, softmax(standardise(features) @ probe.kernel + probe.bias))
+    return Answer(fold, SINGLE_LABEL.probabilities(standardise(features) @ probe.kernel + probe.bias))
 
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:

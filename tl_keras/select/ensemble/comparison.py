@@ -14,6 +14,7 @@ from tl_keras.evaluation.intervals import corrected, paired
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.models import combined
 from tl_keras.models.combined import Rule
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.select.ensemble import rules as combining
 from tl_keras.select.ensemble.rules import Probabilities, fit_mixture, fit_stacker
 
@@ -120,7 +121,7 @@ def compare(found: Ensemble) -> dict[str, Any]:
         for name, one, on_test in zip(found.names, judged.singles, found.test.singles, strict=True)
     ]
     best = min(range(len(singles)), key=lambda place: float(singles[place][where]["log_loss"]))
-    mine, other = _right(found.test.together, found.test.labels), _right(found.test.singles[best], found.test.labels)
+    mine, other = (SINGLE_LABEL.is_right(each, found.test.labels) for each in (found.test.together, found.test.singles[best]))
     difference = {"test": {"mean": float(mine.mean() - other.mean()), "ci95": list(paired(mine, other))}}
     if found.out_of_fold is not None:
         difference["out_of_fold"] = _over_folds(found.out_of_fold, best)
@@ -141,13 +142,10 @@ def _figures(probabilities: Probabilities, labels: NDArray[np.int32], classes: S
     return {name: figures[name] for name in FIGURES}
 
 
-def _right(probabilities: Probabilities, labels: NDArray[np.int32]) -> NDArray[np.bool_]:
-    return probabilities.argmax(axis=1) == labels
-
-
 def _over_folds(found: OutOfFold, best: int) -> dict[str, Any]:
     answers, parts = found.answers, found.parts
-    gain = _right(answers.together, answers.labels).astype(float) - _right(answers.singles[best], answers.labels)
+    mine, other = (SINGLE_LABEL.is_right(each, answers.labels) for each in (answers.together, answers.singles[best]))
+    gain = mine.astype(float) - other
     by_fold = [float(gain[part].mean()) for part in parts]
     ratio = 1 / (len(parts) - 1)
     return {"mean": float(np.mean(by_fold)), "ci95": list(corrected(by_fold, ratio))}

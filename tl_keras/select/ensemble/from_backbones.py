@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tl_keras.config import Config
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.errors import ConfigError
 from tl_keras.models import combined
 from tl_keras.models.combined import Rule, bagged_model

@@ -18,21 +18,22 @@ from tl_keras import run_folder as names
 from tl_keras.config import Config, fields
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
+from tl_keras.data.groups import blocks_of, groups_of
 from tl_keras.data.pipeline import row_batches
+from tl_keras.data.sources import absolute_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.scoring import inference, score_pixels
 from tl_keras.models.combined import Rule, combined_model, side_by_side
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.select.crossval.folds import groups_of
+from tl_keras.select.crossval.folds import cut_groups
 from tl_keras.select.ensemble.comparison import RULES, SPLITS, Answers, Ensemble, Numbers, OutOfFold, fit_meta
 from tl_keras.select.ensemble.heads import distinct
 from tl_keras.select.ensemble.rules import Probabilities
 from tl_keras.select.ensemble.soup import Arrays, Score, Weights, greedy_soup
 from tl_keras.trained_run import Trained, data_root, open_run
 from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.prepare import absolute
 from tl_keras.transfer.snapshots import snapshots_of
 
 DECODED_AT_ONCE = 256  # images in memory where bad ones are looked for
@@ -84,8 +85,9 @@ def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progre
 def require_settled(config: Config, first: Trained) -> None:
     """Raise ConfigError where a setting is given that the runs have settled, unless as the first did: an ensemble's own file has it so."""
     allowed = Config(mode="ensemble"), first.config
+    taken = {"data.source", "data.group_pattern"} if config.ensemble.method == "stack" else {"data.source"}  # a stack cuts val into parts
     for path in fields():
-        got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED and path != "data.source"
+        got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED and path not in taken
         if idle and got not in [attrgetter(path)(each) for each in allowed]:
             raise ConfigError(f"{path}: got {got!r}, which does nothing for an ensemble of runs: they have settled it. Remove it.")
 
@@ -93,7 +95,7 @@ def require_settled(config: Config, first: Trained) -> None:
 def given_source(config: Config) -> str | None:
     """Where the images of the runs are said to lie now; None where nothing is said."""
     source = config.data.source
-    return None if source == type(config.data)().source else absolute(source)
+    return None if source == type(config.data)().source else absolute_source(source)
 
 
 def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
@@ -171,10 +173,14 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
     first = trained[0]
     source = given_source(config)
     settings = first.config.data if source is None else first.config.data.model_copy(update={"source": source})
-    about = first.config.model_copy(update={"data": settings})
     index = replace(first.index, root=data_root(first.config, first.run, source))
+    if (pattern := config.data.group_pattern) is not None:
+        settings = settings.model_copy(update={"group_pattern": pattern})
+        index = replace(index, groups=groups_of(index.paths, pattern))
+    about = first.config.model_copy(update={"data": settings})
     rows = np.flatnonzero(np.isin(first.split, SPLITS))
-    dataset.require_unchanged(index, rows, dataset.identify(index, rows, progress), "images that the runs were measured on")
+    used = index.take(rows)
+    used.require_unchanged(used.identify(progress), "images that the runs were measured on")
     if source is not None:
         progress.line(f"the runs' own images of val and test are read from {source}")
     data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
@@ -213,9 +219,8 @@ def by_rule(runs: Runs, progress: Progress) -> Ensemble:
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
     """A meta-learner on the models, which learns from what they say of val; they have chosen by it, but not learned from it."""
     labels, wanted = runs.data.labels("val"), runs.config
-    pattern, paths = wanted.crossval.group_pattern, [runs.data.index.paths[row] for row in runs.data.rows("val")]
-    groups = None if pattern is None else groups_of(paths, pattern)
-    parts = parts_of(labels, groups, wanted.crossval.folds, wanted.data.split_seed)
+    blocks = blocks_of(runs.data.index.take(runs.data.rows("val")))
+    parts = parts_of(labels, blocks, wanted.crossval.folds, wanted.data.split_seed)
     weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
     meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names)
     found = _combined(runs, meta.numbers, meta.rule)
@@ -262,24 +267,25 @@ def score_of(probabilities: Probabilities, labels: NDArray[np.int32], classes: S
     return Score(figures["accuracy"], figures["log_loss"])
 
 
-def parts_of(labels: NDArray[np.int32], groups: NDArray[np.int64] | None, num: int, seed: int) -> list[NDArray[np.int64]]:
-    """Cut images into parts: `num`, or as many as the rarest class has images, or as there are groups.
+def parts_of(labels: NDArray[np.int32], blocks: NDArray[np.int64] | None, num: int, seed: int) -> list[NDArray[np.int64]]:
+    """Cut images into parts: `num`, or as many as the rarest class has images, or as there are blocks.
 
     Args:
-        groups: int64 (n,), images of one group stay together; None where each is a group of its own, and each class in every part.
+        blocks: int64 (n,), images of one block stay together; None where each is alone, and each class in every part.
 
     Raises:
-        DataError: a class has one image, or there is one group.
+        DataError: a class has one image, or there is one block.
     """
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+    from sklearn.model_selection import StratifiedKFold
 
     num = min(num, int(np.bincount(labels).min()))
     if num < 2:
         raise DataError("ensemble.method: 'stack' learns from val, where each class needs two images, and one has one. Take 'average'.")
-    if groups is not None and (num := min(num, len(np.unique(groups)))) < 2:
-        raise DataError("crossval.group_pattern: finds one group in val, and 'stack' needs two. Narrow it, or take 'average'.")
-    cutter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(num, shuffle=True, random_state=seed)
-    return [part for _, part in cutter.split(labels, labels, groups)]
+    if blocks is None:
+        return [part for _, part in StratifiedKFold(num, shuffle=True, random_state=seed).split(labels, labels)]
+    if (num := min(num, len(np.unique(blocks)))) < 2:
+        raise DataError("ensemble.method: 'stack' needs two groups of images in val, and there is one. Take 'average'.")
+    return list(cut_groups(labels, blocks, num, seed))
 
 
 def _combined(runs: Runs, numbers: Numbers, rule: Rule) -> Ensemble:

@@ -15,22 +15,21 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.data.splits import stratified_sample
-from tl_keras.evaluation.metrics import softmax
 from tl_keras.models.backbone_loading import native_image_size
 from tl_keras.models.backbone_names import short_name
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold
-from tl_keras.select.crossval.heads import cut_folds, solve_fold, taken
+from tl_keras.select.crossval.heads import cut_folds, solve_fold
 from tl_keras.select.ensemble.rules import Probabilities
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.features import StoredFeatures
+from tl_keras.transfer.frozen import POOLED, num_views
 from tl_keras.transfer.head import solve
 from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.prepare import compute_and_cut
 from tl_keras.transfer.probe import LinearProbe, Standardiser, chunks
-from tl_keras.transfer.task import POOLED, num_views
 
 BOOSTED_BYTES = 250 * 10**6  # of features that boosting, which wants all of them at once, is given
 CHOOSING = ("train", "val")  # the splits that are learned from and chosen by
@@ -77,7 +76,7 @@ class Head:
 
     def __call__(self, features: StoredFeatures) -> Probabilities:
         """Probabilities (n, k) of features (n, d), which are read in chunks."""
-        return np.concatenate([softmax(features[rows] @ self.kernel + self.bias) for rows in chunks(features)])
+        return np.concatenate([SINGLE_LABEL.probabilities(features[rows] @ self.kernel + self.bias) for rows in chunks(features)])
 
 
 def open_members(config: Config, backbones: Sequence[str], index: Index, progress: Progress) -> list[Frozen]:
@@ -93,7 +92,7 @@ def open_members(config: Config, backbones: Sequence[str], index: Index, progres
             model = config.model.model_copy(update={"backbone": backbone})
             opened = open_features(config.model_copy(update={"model": model}), index, progress)
             pixels = opened.frozen.pixels
-            split = compute_and_cut(opened.config, index, pixels, opened.frozen, progress)
+            split = opened.compute_and_cut(index, progress)
             found.append(Frozen(name, opened, ImageData(index, pixels, split)))
             advance(1)
     return found
@@ -167,10 +166,10 @@ class HeldOut:
 
 
 def answer_out_of_fold(members: Sequence[Frozen], config: Config, progress: Progress) -> HeldOut:
-    """Solve each member's head on folds of train and val (`crossval.folds`, `crossval.group_pattern`), each image held out once."""
+    """Solve each member's head on folds of train and val (`crossval.folds`), each image held out once."""
     data = members[0].data
     rows = np.sort(np.concatenate([data.rows("train"), data.rows("val")]))
-    index = taken(data.index, rows)
+    index = data.index.take(rows)
     folds = cut_folds(config.model_copy(update={"crossval": config.crossval.model_copy(update={"repeats": 1})}), index)
     found = np.empty((len(members), len(rows), len(index.classes)))
     with progress.bar("folds", len(members) * len(folds)) as advance:

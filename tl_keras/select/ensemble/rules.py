@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.models.combined import LEAST_SEEN, TIE
-from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe, log_softmax
+from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
 
 MOST_STEPS = 10_000  # of EM
 SETTLED = 1e-9  # gain of the log-likelihood an image, below which EM ends
@@ -28,8 +29,8 @@ def average(members: Probabilities) -> Probabilities:
 
 def vote(members: Probabilities) -> Probabilities:
     """The share of members that put a class first, ties settled by the mean probability: (m, n, k) -> (n, k)."""
-    votes = np.eye(members.shape[-1])[members.argmax(axis=-1)]
-    found: Probabilities = (votes.mean(axis=0) + TIE * members.mean(axis=0)) / (1 + TIE)
+    votes = SINGLE_LABEL.targets(SINGLE_LABEL.decide(members), members.shape[-1])
+    found: Probabilities = (votes.mean(axis=0, dtype=np.float64) + TIE * members.mean(axis=0)) / (1 + TIE)
     return found
 
 
@@ -70,7 +71,7 @@ class Stacker:
 
     def __call__(self, members: Probabilities) -> Probabilities:
         """(m, n, k) -> (n, k)."""
-        return np.exp(log_softmax((seen(members) @ self.kernel + self.bias).astype(np.float64)))
+        return np.exp(SINGLE_LABEL.log_probabilities((seen(members) @ self.kernel + self.bias).astype(np.float64)))
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Mixture:
 
 def seen(members: Probabilities) -> NDArray[np.float32]:
     """What a linear meta-learner sees: float32 (n, m k), the logarithms member by member."""
-    logarithms = np.log(np.maximum(members, LEAST_SEEN)).astype(np.float32)
+    logarithms = SINGLE_LABEL.logits(members, LEAST_SEEN).astype(np.float32)
     return np.concatenate(list(logarithms), axis=1)
 
 

@@ -7,30 +7,31 @@ measured on this machine. `front` draws the result; a workflow writes it down.
 
 import gc
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data import dataset
-from tl_keras.data.sources import Index
-from tl_keras.data.splits import UNUSED, stratified_sample
+from tl_keras.data.index import Index
+from tl_keras.data.splits import outside_test, stratified_sample
 from tl_keras.errors import ConfigError, DataError
 from tl_keras.evaluation.intervals import wilson
 from tl_keras.models.backbone_names import check_backbone, short_name, table_name
 from tl_keras.models.backbone_weights import has_weights
 from tl_keras.models.backbones import BACKBONES
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.runtime import fresh_names, restoring_process
 from tl_keras.select.ranking import transferability
 from tl_keras.transfer.backbone_features import open_features
 from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.machine_cache import keep, recall
 from tl_keras.transfer.precision import timed
 from tl_keras.transfer.probe import Standardiser
 from tl_keras.transfer.ridge import fit_ridge
-from tl_keras.transfer.task import POOLED
 from tl_keras.transfer.trunk import BATCH_SIZE
 
 CACHED = "cached"  # the candidates whose published weights lie on this machine
@@ -99,11 +100,8 @@ def rank_candidates(config: Config, index: Index, progress: Progress) -> list[Ju
         UserError: from the data, a candidate or the store.
     """
     asked = candidates(config.rank.candidates)
-    split = dataset.cut(index, config.data, {})
-    rows = np.flatnonzero((split != "test") & (split != UNUSED))
-    rows = rows[stratified_sample(index.labels[rows], config.rank.max_images, config.data.split_seed)]
-    paths = tuple(index.paths[row] for row in rows)
-    sample = replace(index, paths=paths, labels=index.labels[rows], given=None)
+    rows = outside_test(dataset.cut(index, config.data, {}))
+    sample = index.take(rows[stratified_sample(index.labels[rows], config.rank.max_images, config.data.split_seed)])
     found = []
     with progress.bar("rank", len(asked)) as advance:
         for name in asked:
@@ -163,9 +161,9 @@ def scores(features: NDArray[np.float32], labels: NDArray[np.int32], num_classes
         transferability.log_me(spectra, labels, num_classes),
         transferability.regularised_h_score(spectra, labels, num_classes),
         transferability.leep(clusters, labels, num_classes),
-        transferability.nce(clusters.argmax(axis=1), labels),
+        transferability.nce(SINGLE_LABEL.decide(clusters), labels),
         transferability.trans_rate(spectra, labels, num_classes),
-        transferability.linear_cka(spectra, np.eye(num_classes)[labels]),
+        transferability.linear_cka(spectra, SINGLE_LABEL.targets(labels, num_classes)),
     )
     return dict(zip(METRICS, found, strict=True))
 

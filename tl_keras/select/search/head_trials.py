@@ -7,15 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.data.splits import stratified_sample
 from tl_keras.progress import Progress
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
+from tl_keras.transfer.frozen import POOLED, num_views
 from tl_keras.transfer.head import solve
 from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.prepare import compute_and_cut
 from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.task import POOLED, num_views
 
 SEEN_OF_MODEL = {"backbone", "weights", "preprocessing", "pooling"}  # settings that features depend on; a head has the others
 SEEN_OF_FEATURES = {"stages", "views", "max_gb"}
@@ -38,7 +37,7 @@ class HeadTrials:
         key = json.dumps([config.data.model_dump(mode="json"), model, features], sort_keys=True)
         if key not in self._opened:
             opened = open_features(config, self._index, self._progress)
-            split = compute_and_cut(opened.config, self._index, opened.frozen.pixels, opened.frozen, self._progress)
+            split = opened.compute_and_cut(self._index, self._progress)
             self._opened[key] = opened, split
         return self._opened[key]
 

@@ -19,6 +19,7 @@ from threadpoolctl import threadpool_limits
 
 from tl_keras.errors import RunFolderError, UserError
 from tl_keras.interrupts import raise_noted
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.plain_yaml import cut
 from tl_keras.run_folder import DAMAGED, write_text
 from tl_keras.select.search.grid_order import spread
@@ -26,7 +27,7 @@ from tl_keras.select.search.space import Dimension, hyperparameters, settings_of
 
 SEED_ZERO = 2**31 - 1  # KerasTuner takes 0 for "any"
 TUNERS = ("random", "grid", "bayesian", "hyperband")
-DIRECTIONS = {"val_loss": "min", "val_accuracy": "max"}
+DIRECTIONS = SINGLE_LABEL.monitored
 BUDGET = "tuner/epochs"  # KerasTuner's name for the share of a Hyperband trial
 RANDOM_POINTS = 2000  # among which the Gaussian process chooses
 WAIT_S = 0.5  # until an oracle that waits for other trials is asked again

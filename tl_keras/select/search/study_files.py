@@ -13,7 +13,7 @@ from typing import Any
 from tl_keras import __version__
 from tl_keras import run_folder as names
 from tl_keras.config import Config, SearchConfig
-from tl_keras.data.sources import Index
+from tl_keras.data.index import Index
 from tl_keras.errors import RunFolderError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder

@@ -61,6 +61,6 @@ def after_death(chief: Chief, death: Death) -> str:
 def waiting_for(ongoing: dict[str, tuple[str, float]]) -> str:
     """One line for a chief that has heard nothing for a while."""
     if not ongoing:
-        return "no worker has asked for a trial: start one, as the README shows"
+        return "no worker has asked for a trial: start one, as docs/search-cluster.md shows"
     each = ", ".join(f"{worker} (trial {trial}, for {seconds / 60:.0f} min)" for worker, (trial, seconds) in ongoing.items())
     return f"waiting for {each}. A worker that died is started again under its name, or stop here and go on with --resume"

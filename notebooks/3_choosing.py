@@ -1,0 +1,128 @@
+# %% [markdown]
+# # Choosing
+#
+# Which network? Which settings? Is one better than another, or was it luck? And would two together be better still?
+#
+# The task: tell the digits 5 to 9 apart. There are two candidates: `small_resnet`, which learned CIFAR-10, and a network that we
+# first train ourselves, on the digits 0 to 4.
+
+# %%
+import csv
+import shutil
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from sklearn.datasets import load_digits
+
+from tl_keras import crossval, ensemble, rank, search, train
+
+work = Path("work/choosing")
+shutil.rmtree(work, ignore_errors=True)
+
+# %%
+digits = load_digits()
+for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+    folder = work / ("low" if label < 5 else "high") / str(label)
+    folder.mkdir(parents=True, exist_ok=True)
+    plt.imsave(folder / f"{number:04d}.png", image, cmap="gray_r")
+
+# %% [markdown]
+# ## A second candidate
+#
+# Pretraining writes `backbone.keras`, the network without its head, which every mode takes as a backbone. Four short epochs will
+# do for a story.
+
+# %%
+train(mode="pretrain", data=work / "low", epochs=4, settings={"model.weights": "none"}, run_dir=work / "own")
+own = work / "own" / "backbone.keras"
+
+# %% [markdown]
+# ## Rank
+#
+# `rank` sends the images through each candidate once and says how well a linear classifier on its frozen features does on images
+# that were left out. Nothing is trained, and test is not looked at.
+
+# %%
+ranking = rank(data=work / "high", backbones=["small_resnet", own], run_dir=work / "ranking")
+for candidate in ranking["candidates"]:
+    low, high = candidate["interval"]
+    print(f"{Path(candidate['backbone']).name:15} accuracy {candidate['accuracy']:.3f} ({low:.3f} to {high:.3f})")
+print(ranking["why"].partition(";")[0])
+
+# %% [markdown]
+# Where the intervals overlap, the two are as good as each other on these images.
+#
+# ## Cross-validate
+#
+# A comparison on the same folds is sharper than two intervals side by side. The interval of the *difference* allows for the
+# overlap of the folds. If it does not contain zero, one is better.
+
+# %%
+settings = {"crossval.repeats": 2}
+crossval(data=work / "high", backbone=own, settings=settings, run_dir=work / "folds_own")
+folds = crossval(
+    data=work / "high",
+    backbone="small_resnet",
+    settings=settings | {"crossval.against": str(work / "folds_own")},
+    run_dir=work / "folds",
+)
+difference = folds["against"]["differences"]["accuracy"]
+print(f"small_resnet is better by {difference['mean']:+.3f} (95 % interval {difference['ci95'][0]:+.3f} to {difference['ci95'][1]:+.3f})")
+
+# %% [markdown]
+# ## Search
+#
+# A search tries settings on stored features, a fraction of a second each. It compares trials on val, trains the best as an
+# ordinary run, and that run alone sees test.
+
+# %%
+study = search(
+    data=work / "high",
+    backbone="small_resnet",
+    settings={"search.max_trials": 20, "search.tuner": "random"},
+    run_dir=work / "study",
+)
+print("best settings:", study["settings"])
+print(f"log loss on val {study['score']:.3f}, and {study['baseline']['val_loss']:.3f} before the search")
+
+# %%
+figure, axis = plt.subplots(figsize=(9, 4.5))
+axis.imshow(plt.imread(work / "study" / "trials.png"))
+axis.axis("off")
+plt.show()
+
+# %% [markdown]
+# `trials.csv` has a line per trial. The best of many owes part of its score to luck, so believe the test figure of the winner's
+# run, not the score of the trial.
+
+# %%
+with open(work / "study" / "trials.csv") as file:
+    scores = [float(line["val_loss"]) for line in csv.DictReader(file) if line["val_loss"]]
+figure, axis = plt.subplots(figsize=(6, 2.4))
+axis.plot(scores, "o", alpha=0.4, label="each trial")
+axis.plot(np.minimum.accumulate(scores), drawstyle="steps-post", label="the best so far")
+axis.axhline(study["baseline"]["val_loss"], color="grey", linestyle=":", label="before the search")
+axis.set_xlabel("trial")
+axis.set_ylabel("log loss on val")
+axis.legend(fontsize=8)
+plt.show()
+
+# %% [markdown]
+# ## Combine
+#
+# Two networks that learned different things make different mistakes. The mean of their probabilities often beats both. `ensemble`
+# compares the whole with its best member, by val, and gives the difference on test with an interval.
+
+# %%
+both = ensemble(members=["small_resnet", own], data=work / "high", run_dir=work / "both")
+for each in both["singles"]:
+    print(f"{Path(each['name']).name:15} test accuracy {each['test']['accuracy']:.3f}")
+print(f"{'together':15} test accuracy {both['together']['test']['accuracy']:.3f}")
+gain = both["difference"]["test"]
+print(f"gain over {Path(both['best_single']).name}: {gain['mean']:+.3f} (95 % interval {gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})")
+
+# %% [markdown]
+# An interval that contains zero says: these test images cannot tell. The single network is cheaper to run, so take it then.
+#
+# Next: `4_run_to_saved_model`.

@@ -1,0 +1,108 @@
+"""What a sample is: a file, its label, its group, its content; all samples of a data set are an `Index`. Nothing is decoded here."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.data.file_ids import Ids, hash_files
+from tl_keras.data.walk import LeftOut
+from tl_keras.errors import DataError
+from tl_keras.progress import Progress
+
+SPLITS = ("train", "val", "test")
+UNLABELLED = -1
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Index:
+    """The files of a data set, in a fixed order: by split, class and path.
+
+    Attributes:
+        root: the folder that `paths` are relative to.
+        classes: names in Unicode's composed form (NFC), sorted; a label is a position in this tuple.
+        paths: POSIX paths relative to `root`, n of them.
+        labels: int32 (n,), each in [0, len(classes)), or `UNLABELLED`.
+        given: the split of each file where the folders say it, each of `SPLITS`; None where splits are to be cut.
+        groups: the group of each file, such as its patient, which no cut takes apart; None where there are none.
+        domains: where each file comes from, such as a camera; None where that is not known.
+        ids: what the content of each file is known by; None where nobody has read the files yet.
+        ignored: the files that are not images, or that cannot be read here; see `walk.left_out_lines`.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: NDArray[np.int32]
+    given: tuple[str, ...] | None = None
+    groups: tuple[str, ...] | None = None
+    domains: tuple[str, ...] | None = None
+    ids: Ids | None = None
+    ignored: LeftOut = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "given", "groups", "domains", "ids"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.paths):
+                raise ValueError(f"{name} must have one value for each of {len(self.paths)} paths. Received: {len(values)}")
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """Which files have a label, bool (n,)."""
+        return self.labels != UNLABELLED
+
+    def take(self, rows: NDArray[np.int64]) -> Self:
+        """Some of the files, as an index whose splits are to be cut; what was left out of the folders is not its concern.
+
+        Args:
+            rows: positions, int64 (m,).
+        """
+        return replace(
+            self,
+            paths=_taken(self.paths, rows),
+            labels=self.labels[rows],
+            given=None,
+            groups=None if self.groups is None else _taken(self.groups, rows),
+            domains=None if self.domains is None else _taken(self.domains, rows),
+            ids=None if self.ids is None else self.ids[rows],
+            ignored={},
+        )
+
+    def identify(self, progress: Progress) -> Ids:
+        """Read every file once: what its content is known by now, (n,); b"" for one that is gone."""
+        with progress.bar("read files", len(self.paths)) as advance:
+            return hash_files([self.root / path for path in self.paths], advance)
+
+    def identified(self, progress: Progress) -> Self:
+        """The same index with the ids of its files as they are now."""
+        return replace(self, ids=self.identify(progress))
+
+    def require_unchanged(self, found: Ids, of: str) -> None:
+        """Refuse files that are not what they were when the index was written, or are gone.
+
+        Args:
+            found: what `identify` says of them now.
+            of: what they are to the user, such as "images of this run".
+
+        Raises:
+            DataError: a file is gone, or has other content; where the index has no ids, only that it is gone can be known.
+        """
+        changed = found == b"" if self.ids is None else found != self.ids
+        if not changed.any():
+            return
+        gone, first = found == b"", int(np.flatnonzero(changed)[0])
+        counts = {"missing": int(gone.sum()), "not what the run knows": int((changed & ~gone).sum())}
+        fates = (f"{number} {'is' if number == 1 else 'are'} {fate}" for fate, number in counts.items() if number)
+        raise DataError(
+            f"{self.root}: of {len(self.paths)} {of}, {' and '.join(fates)}; the first is {self.paths[first]}. "
+            "Put them back, or say with --data where they lie."
+        )
+
+
+def _taken(values: tuple[Value, ...], rows: Iterable[int]) -> tuple[Value, ...]:
+    return tuple(values[row] for row in rows)

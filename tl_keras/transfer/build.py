@@ -1,0 +1,67 @@
+"""From a configuration to a network: its classifier is built, and the settings that depend on it are filled."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.config import Config, absolute
+from tl_keras.data.index import Index
+from tl_keras.data.sources import absolute_source
+from tl_keras.errors import ConfigError
+from tl_keras.models.backbone_loading import build_backbone, native_image_size
+from tl_keras.models.backbone_names import table_name
+from tl_keras.models.backbone_weights import WEIGHTS
+from tl_keras.models.backbones import BACKBONES
+from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, unfreeze
+from tl_keras.models.hub_layer import HubModule
+from tl_keras.progress import Progress
+from tl_keras.runtime import building
+from tl_keras.transfer import defaults
+from tl_keras.transfer.losses import class_weight_vector
+
+
+def build(config: Config, num_classes: int, weights: str | None) -> Classifier:
+    """Build the classifier of a configuration in its precision; `weights` as in `model.weights`, None where they will be replaced."""
+    with building(config.runtime.precision):
+        backbone = build_backbone(
+            config.model.backbone,
+            image_size=image_size_of(config),
+            weights=weights,
+            preprocessing=config.model.preprocessing,
+            trust=config.model.trust,
+        )
+        all_stages = defaults.head_stages(config) == "all"
+        return build_classifier(config.model, backbone, num_classes, config.runtime.seed, all_stages=all_stages)
+
+
+def build_and_tell(config: Config, num_classes: int, progress: Progress) -> Classifier:
+    """Build the classifier with the weights that are asked for, and say what was found in its backbone's file or module."""
+    classifier = build(config, num_classes, config.model.weights)
+    for note in classifier.notes:
+        progress.line(note)
+    return classifier
+
+
+def image_size_of(config: Config) -> tuple[int, int]:
+    """(height, width) in pixels: what `data.image_size` says, or the backbone's native size."""
+    size = config.data.image_size
+    if size is None:
+        size = native_image_size(config.model.backbone, trust=config.model.trust)
+    return (size, size) if isinstance(size, int) else size
+
+
+def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
+    """Fill every open setting, and make paths absolute."""
+    config = config.replace("data.image_size", image_size_of(config)).replace("data.source", absolute_source(config.data.source))
+    config = config.replace("model.backbone", absolute(table_name(config.model.backbone), BACKBONES))
+    config = config.replace("model.weights", absolute(config.model.weights, WEIGHTS))
+    return defaults.resolve(config, num_train, tuple(classifier.stages), count_parameters(classifier.trunk)["total"])
+
+
+def check_names(config: Config, classifier: Classifier, index: Index, split: NDArray[np.str_]) -> None:
+    """Refuse a stage or a class that there is not, and what a TF-Hub module cannot do, before anything is computed."""
+    if config.mode == "pretrain" and any(isinstance(layer, HubModule) for layer in classifier.model.layers):
+        raise ConfigError(
+            f"--mode pretrain: {config.model.backbone} is a TF-Hub module, of which no backbone.keras is made. Use --mode finetune."
+        )
+    unfreeze(classifier, config.train.unfreeze_from, freeze_batchnorm=config.mode != "finetune" or config.model.freeze_batchnorm)
+    class_weight_vector(config.train.class_weights, index.labels[split == "train"], index.classes)
