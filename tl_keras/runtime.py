@@ -108,13 +108,13 @@ def restoring_process() -> Iterator[None]:
     """Let work inside be as in a process that has just begun, and leave the process as it was; also a decorator.
 
     Inside, layers are of float32 and get names as if there were no others. Restored are the dtype policy, the names that layers
-    get, the random state of Python, NumPy, TensorFlow and Keras, determinism, the levels of TensorFlow's
-    loggers and Python's filters of warnings. The number of TensorFlow's threads cannot be.
+    get, the random state of Python, NumPy, TensorFlow and Keras, determinism, the levels of TensorFlow's loggers and Python's
+    filters of warnings. The number of TensorFlow's threads cannot be.
     """
     before = _State()
-    _set_keras_state({"dtype_policy": keras.DTypePolicy("float32")})
-    tf.get_logger().setLevel("ERROR")  # its advice on retracing is for us, and networks are built often here
     try:
+        _set_keras_state({"dtype_policy": keras.DTypePolicy("float32")})
+        tf.get_logger().setLevel("ERROR")  # its advice on retracing is for us, and networks are built often here
         with warnings.catch_warnings():
             yield
     finally:
