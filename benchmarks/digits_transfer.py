@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tl_keras import load_config, train
-from tl_keras.data.unpack import digits
+from tl_keras.data.sources.digits import unpack_digits
 
 EPOCHS = {5: 40, 10: 30, 50: 15}  # passes of each phase that learns by steps
 SCRATCH_RATES = ("1e-3", "3e-3")
@@ -23,7 +23,7 @@ SCRATCH_RATES = ("1e-3", "3e-3")
 
 def draw_labels(labels: int, seed: int, folder: Path) -> Path:
     """Link `labels` digits a class for train, as many for val, and the fixed test third, as class folders."""
-    for source in sorted(path for path in digits().iterdir() if path.is_dir()):
+    for source in sorted(path for path in unpack_digits().iterdir() if path.is_dir()):
         files = np.array(sorted(source.iterdir()))
         order = np.random.default_rng([7, int(source.name)]).permutation(len(files))
         pool, test = files[order[: len(files) * 2 // 3]], files[order[len(files) * 2 // 3 :]]

@@ -15,17 +15,31 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.datasets import load_digits
 
-from tl_keras import crossval, ensemble, rank, search, train
+from tl_keras import Progress, crossval, ensemble, rank, search, train
 
 work = Path("work/choosing")
 shutil.rmtree(work, ignore_errors=True)
 
 # %%
 digits = load_digits()
-for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-    folder = work / ("low" if label < 5 else "high") / str(label)
-    folder.mkdir(parents=True, exist_ok=True)
-    plt.imsave(folder / f"{number:04d}.png", image, cmap="gray_r")
+generator = np.random.default_rng(0)
+
+
+def write(folder, images):
+    """Write images into a new folder."""
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        plt.imsave(folder / f"{number:03d}.png", image, cmap="gray_r")
+
+
+for label in range(10):
+    images = generator.permutation(digits.images[digits.target == label])
+    if label < 5:
+        write(work / "low" / str(label), images)
+    else:  # few to learn from
+        write(work / "high" / "train" / str(label), images[:10])
+        write(work / "high" / "val" / str(label), images[10:30])
+        write(work / "high" / "test" / str(label), images[30:130])
 
 # %% [markdown]
 # ## A second candidate
@@ -37,6 +51,12 @@ for number, (image, label) in enumerate(zip(digits.images, digits.target, strict
 train(mode="pretrain", data=work / "low", epochs=4, settings={"model.weights": "none"}, run_dir=work / "own")
 own = work / "own" / "backbone.keras"
 
+
+def called(backbone):
+    """What we call a candidate."""
+    return "own network" if Path(backbone).stem == "backbone" else backbone
+
+
 # %% [markdown]
 # ## Rank
 #
@@ -47,8 +67,8 @@ own = work / "own" / "backbone.keras"
 ranking = rank(data=work / "high", backbones=["small_resnet", own], run_dir=work / "ranking")
 for candidate in ranking["candidates"]:
     low, high = candidate["interval"]
-    print(f"{Path(candidate['backbone']).name:15} accuracy {candidate['accuracy']:.3f} ({low:.3f} to {high:.3f})")
-print(ranking["why"].partition(";")[0])
+    print(f"{called(candidate['backbone']):13} accuracy {candidate['accuracy']:.3f} ({low:.3f} to {high:.3f})")
+print("chosen:", called(ranking["chosen"]))
 
 # %% [markdown]
 # Where the intervals overlap, the two are as good as each other on these images.
@@ -60,30 +80,34 @@ print(ranking["why"].partition(";")[0])
 
 # %%
 settings = {"crossval.repeats": 2}
-crossval(data=work / "high", backbone=own, settings=settings, run_dir=work / "folds_own")
+crossval(data=work / "high", backbone=own, settings=settings, run_dir=work / "folds_own", progress=Progress())
 folds = crossval(
     data=work / "high",
     backbone="small_resnet",
     settings=settings | {"crossval.against": str(work / "folds_own")},
     run_dir=work / "folds",
+    progress=Progress(),
 )
 difference = folds["against"]["differences"]["accuracy"]
-print(f"small_resnet is better by {difference['mean']:+.3f} (95 % interval {difference['ci95'][0]:+.3f} to {difference['ci95'][1]:+.3f})")
+print(
+    f"small_resnet less own network: {difference['mean']:+.3f} (95 % interval {difference['ci95'][0]:+.3f} to {difference['ci95'][1]:+.3f})"
+)
 
 # %% [markdown]
 # ## Search
 #
 # A search tries settings on stored features, a fraction of a second each. It compares trials on val, trains the best as an
-# ordinary run, and that run alone sees test.
+# ordinary run, and that run alone sees test. `Progress()` keeps the trials quiet.
 
 # %%
 study = search(
     data=work / "high",
     backbone="small_resnet",
-    settings={"search.max_trials": 20, "search.tuner": "random"},
+    settings={"search.max_trials": 30, "search.tuner": "random"},
     run_dir=work / "study",
+    progress=Progress(),
 )
-print("best settings:", study["settings"])
+print("best settings:", study["settings"] or "those that the search began with")
 print(f"log loss on val {study['score']:.3f}, and {study['baseline']['val_loss']:.3f} before the search")
 
 # %%
@@ -105,6 +129,7 @@ axis.plot(np.minimum.accumulate(scores), drawstyle="steps-post", label="the best
 axis.axhline(study["baseline"]["val_loss"], color="grey", linestyle=":", label="before the search")
 axis.set_xlabel("trial")
 axis.set_ylabel("log loss on val")
+axis.set_yscale("log")
 axis.legend(fontsize=8)
 plt.show()
 
@@ -117,10 +142,10 @@ plt.show()
 # %%
 both = ensemble(members=["small_resnet", own], data=work / "high", run_dir=work / "both")
 for each in both["singles"]:
-    print(f"{Path(each['name']).name:15} test accuracy {each['test']['accuracy']:.3f}")
-print(f"{'together':15} test accuracy {both['together']['test']['accuracy']:.3f}")
+    print(f"{called(each['name']):13} test accuracy {each['test']['accuracy']:.3f}")
+print(f"{'together':13} test accuracy {both['together']['test']['accuracy']:.3f}")
 gain = both["difference"]["test"]
-print(f"gain over {Path(both['best_single']).name}: {gain['mean']:+.3f} (95 % interval {gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})")
+print(f"gain over {called(both['best_single'])}: {gain['mean']:+.3f} (95 % interval {gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f})")
 
 # %% [markdown]
 # An interval that contains zero says: these test images cannot tell. The single network is cheaper to run, so take it then.

@@ -14,6 +14,7 @@ ROOMS = [
         "errors",
         "file_locks",
         "partial",
+        "cache",
         "claim",
         "interrupts",
         "config",

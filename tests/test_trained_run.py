@@ -16,6 +16,7 @@ from tl_keras import workflows
 from tl_keras.config import Config
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.saved import read_classes, save_classifier
+from tl_keras.models.saved_stages import read_stages, write_stages
 from tl_keras.trained_run import open_run
 from tl_keras.workflows import train
 
@@ -27,7 +28,7 @@ def test_a_finished_run_has_what_people_look_for_and_no_checkpoints(trained: Run
     found = {path.name for path in run.iterdir()} - {"evaluations", "export"}
     assert found == {
         "config.yaml", "environment.json", "splits.csv", "history.csv", "model.keras", "classes.txt", "metrics.json", "predictions.csv",
-        "confusion.png",
+        "confusion.png", "stages.json",
     }  # fmt: skip
     assert (run / "classes.txt").read_text() == "ant\nbee\nwasp\n"
     assert read_classes(run / "model.keras") == ("ant", "bee", "wasp")
@@ -96,3 +97,33 @@ def test_parity_images_of_an_export_are_the_runs_own(trained: Run, tmp_path: Pat
     shutil.copy(files[1], files[0])
     files[2].unlink()
     np.testing.assert_array_equal(run.files_there("test", moved), [files[1], *files[3:]])
+
+
+def test_stages_are_found_again_in_the_model_that_was_read_back(trained: Run, tmp_path: Path) -> None:
+    opened = open_run(trained[0])
+    assert [(name, tuple(tensor.shape)) for name, tensor in opened.stages.items()] == [
+        ("stage1", (None, 16, 16, 16)),
+        ("stage2", (None, 8, 8, 64)),
+        ("stage3", (None, 4, 4, 128)),
+    ]
+    keras.Model(opened.model.input, list(opened.stages.values()))  # they are tensors of its graph
+    run = shutil.copytree(trained[0], tmp_path / "R")
+    for text, why in (
+        ('{"stages": [{"name": "stage1", "operation": "other", "shape": [1, 1, 1]}]}', "is damaged, or is not what goes with"),
+        ("", "is damaged"),
+        (None, "cannot be read"),
+    ):
+        (run / names.STAGES).write_text(text) if text is not None else (run / names.STAGES).unlink()
+        with pytest.raises(RunFolderError, match=rf"stages\.json: {why}"):
+            open_run(run).stages  # noqa: B018
+
+
+def test_stages_of_another_shape_are_not_taken(tmp_path: Path) -> None:
+    pixels = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="end")(pixels)
+    model = keras.Model(pixels, keras.layers.Flatten()(x))
+    write_stages(tmp_path / names.STAGES, model, {"stage1": x})
+    assert read_stages(tmp_path / names.STAGES, model)["stage1"] is x
+    other = keras.Model(pixels, keras.layers.Conv2D(5, 3, name="end")(pixels))
+    with pytest.raises(ValueError, match=r"^end outputs \(6, 6, 5\), not \(6, 6, 4\)$"):
+        read_stages(tmp_path / names.STAGES, other)

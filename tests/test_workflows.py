@@ -15,7 +15,7 @@ from PIL import Image
 from tl_keras import run
 from tl_keras.config import Config, DataConfig
 from tl_keras.data import dataset
-from tl_keras.deploy.export import Agreement
+from tl_keras.deploy.parity import Agreement
 from tl_keras.deploy.predictor import Predictor
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -104,7 +104,7 @@ def test_an_export_says_what_it_will_refuse(kinds, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(module, "open_run", lambda _: trained)
     compared = {"PNG": {"float": 0.0, "uint8": 0.0, "bytes": 0.0}}.get(kinds[-1], {"float": 0.0, "uint8": 0.0})
-    monkeypatch.setattr(module.exporting, "export_saved_model", lambda *_: Agreement(compared, {}))
+    monkeypatch.setattr(module, "export_model", lambda *_, kind: Agreement(compared, {}))
     (tmp_path / "export").mkdir()
     heard = Heard()
     result = module.export(tmp_path, source=str(tmp_path), progress=heard)

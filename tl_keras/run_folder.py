@@ -33,6 +33,7 @@ CONFUSION = "confusion.png"
 CURVES = "curves.png"
 CLASSES = "classes.txt"  # a name a line, in the order of the model's outputs
 MODEL = "model.keras"
+STAGES = "stages.json"  # where the stages of model.keras end
 BACKBONE = "backbone.keras"
 ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,10 +15,11 @@ from tl_keras.data import splits
 from tl_keras.data.index import Index
 from tl_keras.data.sources import find_root
 from tl_keras.errors import DataError, RunFolderError
+from tl_keras.models.backbone_kinds import BACKBONE_KINDS, PRESET
 from tl_keras.models.backbone_names import short_name
 from tl_keras.models.keras_loading import BROKEN, code_in, load_keras_file
-from tl_keras.models.presets import INSTALL
 from tl_keras.models.saved import read_classes
+from tl_keras.models.saved_stages import read_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process
@@ -82,6 +84,16 @@ class Trained:
         height, width = self.model.input.shape[1:3]
         return int(height), int(width)
 
+    @property
+    def stages(self) -> dict[str, Any]:
+        """ "stage1", ... from input to output -> the symbolic tensor of `model` that the stage puts out; none for an ensemble of networks.
+
+        Raises:
+            RunFolderError: the run has no stages.json, as those of earlier versions, or one of another model.
+        """
+        with names.reading(self.run / names.STAGES, "what goes with this run's model.keras", "Train again, or restore the file."):
+            return read_stages(self.run / names.STAGES, self.model)
+
     def images(self, split: str, root: Path) -> Index:
         """The run's images of one split, at their paths below `root`; whether they lie there nobody has looked."""
         return replace(self.index.take(np.flatnonzero(self.split == split)), root=root)
@@ -114,7 +126,8 @@ def open_run(run_dir: Path | str) -> Trained:
             raise RunFolderError(f"{run / names.MODEL}: is refused: {code}.") from error
         if isinstance(error, TypeError) and NOT_FOUND in str(error):
             raise RunFolderError(
-                f"{run / names.MODEL}: holds layers of a package that is not installed. Where its backbone was KerasHub's: {INSTALL}."
+                f"{run / names.MODEL}: holds layers of a package that is not installed. "
+                f"Where its backbone was KerasHub's: {BACKBONE_KINDS[PRESET].needs}."
             ) from error
         raise RunFolderError(f"{run / names.MODEL}: is no whole Keras model, or is cut short. Train again, or restore the file.") from error
     if classes is not None and len(classes) != model.output.shape[-1]:

@@ -3,7 +3,7 @@
 import pytest
 
 from tl_keras.data.layouts import split_word
-from tl_keras.data.sources import scan_folder
+from tl_keras.data.sources.class_folders import scan_folder
 from tl_keras.errors import DataError
 
 

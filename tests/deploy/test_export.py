@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -12,12 +13,17 @@ import tensorflow as tf
 from PIL import Image
 
 from tl_keras.data import images
-from tl_keras.deploy import export
+from tl_keras.deploy import parity, saved_model, standalone_reader
+from tl_keras.deploy.export import export_model
+from tl_keras.deploy.exported import Exported
+from tl_keras.deploy.formats import FORMATS, SAVED_MODEL
+from tl_keras.deploy.parity_images import describe, refused_by, spread
 from tl_keras.errors import ExportError
 
 SIZE = (24, 20)
 CLASSES = ("cat", "grün")
 DECODING = images.Decoding(bit_depth=12)
+FORM = FORMATS[SAVED_MODEL]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +64,7 @@ def refused(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(model, files, refused, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "saved_model"
-    return folder, export.export_saved_model(model, CLASSES, "letterbox", folder, [*files, *refused], DECODING)
+    return folder, export_model(Exported(model, CLASSES, "letterbox", DECODING), folder, [*files, *refused], kind=SAVED_MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -113,38 +119,40 @@ def answers_of(model, files, refused):
 
 def test_only_pixels_are_compared_where_no_file_is_of_a_kind_that_tensorflow_decodes(model, refused, monkeypatch):
     said = {str(file): "Expected another" for file in refused}
-    monkeypatch.setattr(export, "_answers", lambda *_: answers_of(model, refused, said))
-    found = export.compare(model, "crop", None, refused, name="out")
+    monkeypatch.setattr(parity, "ask", lambda *_: answers_of(model, refused, said))
+    found = parity.compare(Exported(model, CLASSES, "crop"), FORM, None, refused, name="out")
     assert set(found.differences) == {"float", "uint8"}
     assert found.refused == said
 
 
 def test_a_file_that_tensorflow_finds_damaged_is_left_out_and_an_export_that_takes_none_is_refused(model, files, monkeypatch):
     said = {str(files[1]): "Invalid PNG"}
-    monkeypatch.setattr(export, "_answers", lambda *_: answers_of(model, files, said))
-    found = export.compare(model, "crop", None, files, name="out")
+    monkeypatch.setattr(parity, "ask", lambda *_: answers_of(model, files, said))
+    found = parity.compare(Exported(model, CLASSES, "crop"), FORM, None, files, name="out")
     assert max(found.differences.values()) <= 1e-5
     assert found.refused == said
     said |= {str(file): "Invalid" for file in files}
     with pytest.raises(ExportError, match=r"^RUN/out: its signature 'bytes' takes no test image \(Invalid\)\.$"):
-        export.compare(model, "crop", None, files, name="RUN/out")
+        parity.compare(Exported(model, CLASSES, "crop"), FORM, None, files, name="RUN/out")
 
 
 def test_a_saved_model_that_does_not_load_is_told_in_one_line_by_its_own_name(model, files, tmp_path, monkeypatch):
     def run(command, **_):
-        Path(command[-1]).write_text(json.dumps({"failed": f"SavedModel file does not exist at: {tmp_path}/.1.temporary/saved_model.pb"}))
+        (Path(command[-1]) / "said.json").write_text(
+            json.dumps({"failed": f"SavedModel file does not exist at: {tmp_path}/.1.temporary/saved_model.pb"})
+        )
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
     reason = r"does not answer with tensorflow alone \(SavedModel file does not exist at: RUN/out/saved_model\.pb\)\."
     with pytest.raises(ExportError, match=f"^RUN/out: {reason}$"):
-        export.compare(model, "crop", tmp_path / ".1.temporary", files[:1], name="RUN/out")
+        parity.compare(Exported(model, CLASSES, "crop"), FORM, tmp_path / ".1.temporary", files[:1], name="RUN/out")
 
 
 def test_a_process_that_dies_is_told(model, files, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -11, "", "noise"))
     with pytest.raises(ExportError, match=r"^out: does not load with tensorflow alone \(its process was ended by signal 11\)\.$"):
-        export.compare(model, "crop", tmp_path, files[:1], name="out")
+        parity.compare(Exported(model, CLASSES, "crop"), FORM, tmp_path, files[:1], name="out")
 
 
 def test_a_model_that_differs_is_refused_and_leaves_the_old_export(model, files, tmp_path, monkeypatch):
@@ -153,20 +161,54 @@ def test_a_model_that_differs_is_refused_and_leaves_the_old_export(model, files,
     (folder / "old").touch()
     twin = keras.models.clone_model(model)
     twin.set_weights([weight + 0.1 for weight in model.get_weights()])
-    honest = export._archive
-    monkeypatch.setattr(export, "_archive", lambda _, *settings: honest(twin, *settings))
+    honest = saved_model.archive_of
+    monkeypatch.setattr(saved_model, "archive_of", lambda _: honest(Exported(twin, CLASSES, "crop")))
     with pytest.raises(ExportError, match="differs from the model by"):
-        export.export_saved_model(model, CLASSES, "crop", folder, files[:1])
+        export_model(Exported(model, CLASSES, "crop"), folder, files[:1], kind=SAVED_MODEL)
     assert [entry.name for entry in folder.iterdir()] == ["old"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["saved_model"]
 
 
-@pytest.mark.parametrize("name", ["float", "uint8", "bytes"])
-def test_check_refuses_a_difference_and_a_nan(name):
-    export.check({name: 0.0})
-    for wrong in (0.1, float("nan")):
-        with pytest.raises(ExportError, match=f"'{name}'"):
-            export.check({name: wrong})
+@pytest.mark.parametrize("kind", FORMATS)
+def test_check_refuses_a_difference_and_a_nan_in_each_signature_of_each_format(kind):
+    for name, tolerance in FORMATS[kind].tolerance.items():
+        parity.check(FORMATS[kind], {name: tolerance})
+        for wrong in (2 * tolerance, float("nan")):
+            with pytest.raises(ExportError, match=f"'{name}'"):
+                parity.check(FORMATS[kind], {name: wrong})
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_each_format_has_a_reader_in_the_process_without_keras(kind):
+    assert standalone_reader.READERS[FORMATS[kind].answer.__name__] is FORMATS[kind].answer
+
+
+def test_a_format_whose_package_is_missing_is_refused_before_anything_is_written(model, files, tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMATS, "other", replace(FORM, needs=("no_such_package",)))
+    with pytest.raises(ExportError, match=r"needs no_such_package, which is not installed\. Install it: pip install no_such_package\.$"):
+        export_model(Exported(model, CLASSES, "crop"), tmp_path / "new" / "out", files[:1], kind="other")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_reader_tells_which_files_a_signature_refuses_and_fails_for_any_other_reason(tmp_path):
+    class InvalidArgumentError(Exception):
+        pass
+
+    def answer(files):
+        if files[0] != b"good":
+            raise InvalidArgumentError("{{function_node f}} assertion failed: [Expected a JPEG] [Op:F]\n\t [[node]]")
+        return np.ones((1, 2))
+
+    names = [str(tmp_path / name) for name in ("good", "bad")]
+    for name in names:
+        Path(name).write_bytes(Path(name).name.encode())
+    signatures = {"float": lambda pixels: pixels + 1, "bytes": answer}
+    found, refused = standalone_reader.ask(signatures, ["float", "bytes"], names, np.zeros(3))
+    assert found["float"].tolist() == [1, 1, 1]
+    assert found["bytes"].shape == (1, 2)
+    assert refused == {names[1]: "Expected a JPEG [Op:F]"}
+    with pytest.raises(KeyError):
+        standalone_reader.ask({"bytes": lambda _: {}["x"]}, ["bytes"], names, None)
 
 
 def test_a_folder_whose_name_is_not_utf_8(tmp_path):
@@ -176,7 +218,7 @@ def test_a_folder_whose_name_is_not_utf_8(tmp_path):
 
     for name in (b"plain", b"r\xfcn"):
         folder = tmp_path / os.fsdecode(name)
-        export._write_out(Archive(), folder)
+        saved_model.write_out(Archive(), folder)
         assert folder.is_dir()
 
 
@@ -184,11 +226,11 @@ def test_what_is_refused_is_counted_and_the_rest_spread(files, refused, tmp_path
     many = [tmp_path / f"{number}.jpg" for number in range(40)]
     for number, file in enumerate(many):
         file.write_bytes((refused if number % 4 == 1 else files)[number % 3].read_bytes())
-    counts, chosen = export.refused_by(many, 5)
+    counts, chosen = refused_by(many, 5)
     assert counts == {"animated WebP": 3, "TIFF": 4, "1-bit BMP": 3}
     assert chosen == [many[number] for number in (0, 8, 16, 24, 32)]
-    assert export.describe(counts, 40) == (
+    assert describe(counts, 40) == (
         "the signature 'bytes' will refuse 10 of 40 test images, which TensorFlow does not decode: 4 TIFF, 3 1-bit BMP, 3 animated WebP"
     )
-    assert export.refused_by(refused, 5) == ({"animated WebP": 1, "TIFF": 1, "1-bit BMP": 1}, [])
-    assert export.spread(many[:3], 5) == many[:3]
+    assert refused_by(refused, 5) == ({"animated WebP": 1, "TIFF": 1, "1-bit BMP": 1}, [])
+    assert spread(many[:3], 5) == many[:3]

@@ -14,7 +14,9 @@ import tensorflow as tf
 from PIL import Image
 
 from tl_keras.config import ModelConfig
-from tl_keras.deploy.export import export_saved_model
+from tl_keras.deploy.export import export_model
+from tl_keras.deploy.exported import Exported
+from tl_keras.deploy.formats import SAVED_MODEL
 from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_loading import build_backbone
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, unfreeze
@@ -283,12 +285,12 @@ def test_graph_that_reads_other_variables_than_the_file_says_is_refused(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_export_agrees_in_a_process_with_tensorflow_alone(hub_module: MakeModule, kind: str, tmp_path: Path) -> None:
-    """`export_saved_model` compares in a process that imports neither keras, nor this package, nor tensorflow_hub."""
+    """`export_model` compares in a process that imports neither keras, nor this package, nor tensorflow_hub."""
     classifier = tuned(hub_module, kind, tmp_path / "module")
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    found = export_saved_model(classifier.model, ("a", "b"), "crop", tmp_path / "out", sorted(tmp_path.glob("*.png")))
+    found = export_model(Exported(classifier.model, ("a", "b"), "crop"), tmp_path / "out", sorted(tmp_path.glob("*.png")), kind=SAVED_MODEL)
     assert max(found.differences.values()) <= 1e-5
 
 

@@ -1,14 +1,17 @@
 """Every row of the table of outputs: NumPy and graph agree, and targets, probabilities, decisions and loss fit together."""
 
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+import tl_keras
 from tl_keras.models.outputs import LOG_LOSS, OUTPUTS, SINGLE_LABEL, Output
 
 K = 5
@@ -103,6 +106,7 @@ def test_what_training_measures_is_what_the_numbers_say(row: Output) -> None:
     assert (right.name, log_loss.name) == (row.metric_name, LOG_LOSS)
     assert float(right.result()) == pytest.approx(row.is_right(row.probabilities(logits), LABELS).mean())
     assert float(log_loss.result()) == pytest.approx(expected, abs=1e-6)
+    assert set(row.monitored) <= set(row.history)
     assert row.monitored == {"val_loss": "min", f"val_{row.metric_name}": "max"}
 
 
@@ -124,6 +128,19 @@ def test_probabilities_of_a_single_label_are_the_double_loop() -> None:
 def test_of_equal_classes_the_first_is_decided() -> None:
     tied = np.array([[0.2, 0.4, 0.4], [0.5, 0.0, 0.5]])
     assert SINGLE_LABEL.decide(tied).tolist() == SINGLE_LABEL.decide_op(tf.constant(tied)).numpy().tolist() == [1, 0]
+
+
+def test_nothing_else_in_the_package_says_what_outputs_mean() -> None:
+    package = Path(tl_keras.__file__).parent
+    words = re.compile("softmax|argmax|one_hot|to_categorical")
+    lines = [
+        f"{path.relative_to(package)}: {line.strip()}"
+        for path in sorted(package.rglob("*.py"))
+        if path != package / "models" / "outputs.py"
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if words.search(line) and "not a class" not in line
+    ]
+    assert not lines, "use a row of `models.outputs`, or say in a comment on the line that it is not a class"
 
 
 def test_numbers_need_neither_keras_nor_tensorflow() -> None:

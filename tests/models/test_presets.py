@@ -14,7 +14,7 @@ import pytest
 
 from tl_keras.config import ModelConfig
 from tl_keras.errors import BackboneError
-from tl_keras.models import presets
+from tl_keras.models.backbone_kinds import BACKBONE_KINDS, PRESET
 from tl_keras.models.backbone_loading import build_backbone, native_image_size
 from tl_keras.models.classifier import build_classifier, count_parameters, unfreeze
 
@@ -229,7 +229,7 @@ def test_install_line_is_what_the_extra_of_this_project_installs() -> None:
     import tomllib
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert [f'pip install "{each}"' for each in project["optional-dependencies"]["hub"]] == [presets.INSTALL]
+    assert [f'pip install "{each}"' for each in project["optional-dependencies"]["hub"]] == [BACKBONE_KINDS[PRESET].needs]
 
 
 # --- ResNet-18 -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tl_keras.config_file import from_run, from_yaml, load_config, to_yaml
 from tl_keras.errors import BackboneError, ConfigError
-from tl_keras.models.backbone_names import SAVED_MODEL
+from tl_keras.models.backbone_kinds import SAVED_MODEL
 from tl_keras.models.graph_safety import refused_operations
 from tl_keras.models.hub_layer import SavedModule
 from tl_keras.models.trust import files_of, main, require_safe, trusting

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from tl_keras import run_folder as names
+from tl_keras.config import DataConfig
 from tl_keras.config_file import load_config
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.progress import Progress
@@ -56,3 +57,26 @@ def test_a_folder_that_is_taken_is_refused_before_the_images_are_read(tmp_path):
     (tmp_path / names.CONFIG).touch()
     with pytest.raises(RunFolderError, match="holds another run already"):
         open_images(load_config("extract").data, Progress(), RunFolder(tmp_path))
+
+
+def test_copies_in_two_given_splits_are_told(photo_folder, heard):
+    root = photo_folder(per_class=4, splits=("train", "test"))
+    (root / "test/dog/001.jpg").write_bytes((root / "train/dog/001.jpg").read_bytes())
+    index = open_images(DataConfig(source=str(root)), heard)
+    assert index.ids is not None
+    assert heard.lines[1:] == [
+        "1 image is in more than one split: what is measured on such copies is too good",
+        "  first train/dog/001.jpg (train) and test/dog/001.jpg (test)",
+    ]
+
+
+def test_copies_in_one_folder_are_told_and_stay_together(photo_folder, heard):
+    root = photo_folder(per_class=8)
+    for copy in ("cat/a.png", "cat/b.png"):
+        (root / copy).write_bytes((root / "cat/000.png").read_bytes())
+    open_images(DataConfig(source=str(root)), heard)
+    assert heard.lines[1:] == ["1 image is there more than once: copies stay in one split", "  first cat/000.png and cat/a.png"]
+
+
+def test_files_need_not_be_read_for_an_estimate(photo_folder, heard):
+    assert open_images(DataConfig(source=str(photo_folder())), heard, read=False).ids is None

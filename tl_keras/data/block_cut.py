@@ -154,7 +154,7 @@ def _solve(counts: _Counts, needs: Needs) -> NDArray[np.int64] | None:
     if found.x is None:
         return None
     chosen = found.x[:num_choices].reshape(num_parts, num_blocks) > 0.5
-    return np.where(chosen.any(axis=0), chosen.argmax(axis=0), REST)
+    return np.where(chosen.any(axis=0), chosen.argmax(axis=0), REST)  # which part: not a class
 
 
 def _gain(inside: list[tuple[int, int]], needs: list[int]) -> int:

@@ -22,12 +22,13 @@ from tl_keras.models.backbone_files import (
     read_backbone,
     rebuild,
 )
-from tl_keras.models.backbone_names import is_module, is_preset, keras_file, short_name, table_name
+from tl_keras.models.backbone_kinds import BACKBONE_KINDS, imported, kind_of
+from tl_keras.models.backbone_names import keras_file, short_name, table_name
 from tl_keras.models.backbone_weights import copy_weights, find_weights, import_builder, load_weights
 from tl_keras.models.backbones import BACKBONES, Backbone
-from tl_keras.models.hub import HUB_PREPROCESSING, is_written_by_keras, module_image_size, read_module
+from tl_keras.models.hub import HUB_PREPROCESSING, is_written_by_keras, read_module
 from tl_keras.models.hub_layer import HubModule, Interface
-from tl_keras.models.presets import PRESET_PREPROCESSING, preset_image_size, read_preset, read_rescaling
+from tl_keras.models.presets import PRESET_PREPROCESSING, read_preset, read_rescaling
 from tl_keras.models.saved_model_graph import GraphFacts, look_into
 from tl_keras.models.stages import boundaries_by_resolution, find_operation, layers_by_stage
 from tl_keras.models.trust import trusting
@@ -81,12 +82,18 @@ def native_image_size(backbone: str, *, trust: bool = False) -> int:
         trust: as `build_backbone`.
     """
     backbone = table_name(backbone)
-    if backbone in BACKBONES:
-        return BACKBONES[backbone].image_size
-    if is_module(backbone):
-        with trusting(trust):
-            return module_image_size(backbone)
-    return preset_image_size(backbone) if is_preset(backbone) else file_image_size(keras_file(backbone))
+    with trusting(trust):
+        return int(imported(BACKBONE_KINDS[kind_of(backbone)].image_size)(backbone))
+
+
+def row_image_size(backbone: str) -> int:
+    """That of a row of the table."""
+    return BACKBONES[backbone].image_size
+
+
+def path_image_size(backbone: str) -> int:
+    """That of a `.keras` file."""
+    return file_image_size(keras_file(backbone))
 
 
 def build_backbone(
@@ -111,17 +118,14 @@ def build_backbone(
     if preprocessing not in ("auto", *_RESCALING):
         raise BackboneError(f"model.preprocessing={preprocessing!r} is unknown. Expected {_kinds(('auto', *_RESCALING))}.")
     backbone = table_name(backbone)
-    if backbone in BACKBONES:
-        return _build_row(BACKBONES[backbone], image_size, weights, preprocessing)
     with trusting(trust):
-        if is_module(backbone):
-            return _build_module(backbone, image_size, weights, preprocessing)
-        if is_preset(backbone):
-            return _build_preset(backbone, image_size, weights, preprocessing)
-        return _build_file(keras_file(backbone), image_size, weights, preprocessing)
+        built: BuiltBackbone = imported(BACKBONE_KINDS[kind_of(backbone)].build)(backbone, image_size, weights, preprocessing)
+        return built
 
 
-def _build_row(row: Backbone, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
+def build_row(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
+    """Build a row of the table; see `build_backbone`, as for the three below."""
+    row = BACKBONES[backbone]
     _check_image_size(row, image_size)
     kind = row.preprocessing if preprocessing == "auto" else preprocessing
     if row.preprocessing == "none" != kind:
@@ -136,7 +140,9 @@ def _build_row(row: Backbone, image_size: tuple[int, int], weights: str | None, 
     return _built(model, row, kind)
 
 
-def _build_file(path: Path, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
+def build_file(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
+    """Build a `.keras` file."""
+    path = keras_file(backbone)
     saved = read_backbone(path)
     if saved.row is not None:
         _check_image_size(saved.row, image_size)
@@ -148,7 +154,8 @@ def _build_file(path: Path, image_size: tuple[int, int], weights: str | None, pr
     return replace(_built(model, saved.row, kind), notes=notes)
 
 
-def _build_module(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
+def build_module(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
+    """Build a TF-Hub module."""
     if weights in ("none", "imagenet"):
         raise BackboneError(f"model.weights={weights!r}: module {backbone} brings its own weights. Expected 'pretrained' or a file.")
     weights_file = find_weights(backbone, None, None if weights == "pretrained" else weights)
@@ -198,7 +205,8 @@ def _module_notes(backbone: str, module: HubModule, facts: GraphFacts, kind: str
     return (range_note, head) if facts.gives_probabilities else (range_note,)
 
 
-def _build_preset(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
+def build_preset(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
+    """Build a preset of KerasHub."""
     rescaling = read_rescaling(backbone) if preprocessing == "auto" else None
     network = read_preset(backbone, load_weights=weights == "pretrained")
     if rescaling is not None:

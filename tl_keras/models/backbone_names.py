@@ -8,18 +8,17 @@ import re
 from pathlib import Path
 
 from tl_keras.errors import BackboneError
+from tl_keras.models.backbone_kinds import FILE, SAVED_MODEL, kind_of
 from tl_keras.models.backbones import BACKBONES, PRESET_PREFIX
 from tl_keras.models.file_kinds import convert_hint, holds_whole_model
 
-SAVED_MODEL = "saved_model.pb"  # the file that makes a folder a SavedModel
-ADDRESSES = ("https://", "http://")
 _HDF5 = (".h5", ".hdf5")
 _LOOKALIKES = str.maketrans("oli", "011")
 
 
 def check_backbone(backbone: str) -> None:
     """Raise BackboneError for a name that is no row of the table, and no file, folder or address of a backbone."""
-    if not (table_name(backbone) in BACKBONES or is_module(backbone) or is_preset(backbone)):
+    if kind_of(table_name(backbone)) == FILE:
         keras_file(backbone)
 
 
@@ -28,27 +27,13 @@ def table_name(backbone: str) -> str:
 
     `MobileNetV2` is mobilenet_v2. A folder that holds a SavedModel or a preset stays what it is, whatever it is called.
     """
-    if backbone in BACKBONES or is_module(backbone) or is_preset(backbone):
-        return backbone
-    return _SPELLINGS.get(_squeezed(backbone), backbone)
+    return _SPELLINGS.get(_squeezed(backbone), backbone) if kind_of(backbone) == FILE else backbone
 
 
 def short_name(backbone: str) -> str:
     """What people call the value of `model.backbone`: a row, a file, a folder or a preset by its name, an address by its end."""
     name = table_name(backbone).removeprefix(PRESET_PREFIX)
     return "-".join(name.split("/")[-3:]) if "://" in name else Path(name).name.removesuffix(".keras")
-
-
-def is_module(backbone: str) -> bool:
-    """Whether `model.backbone` is an address, or a folder with a SavedModel in it."""
-    return backbone.startswith(ADDRESSES) or (Path(backbone).expanduser() / SAVED_MODEL).is_file()
-
-
-def is_preset(backbone: str) -> bool:
-    """Whether `model.backbone` begins with 'keras_hub:', or is a folder that KerasHub wrote."""
-    folder = Path(backbone).expanduser()
-    written = ("metadata.json", "model.weights.h5")
-    return backbone.startswith(PRESET_PREFIX) or ((folder / "config.json").is_file() and any((folder / name).is_file() for name in written))
 
 
 def keras_file(backbone: str) -> Path:

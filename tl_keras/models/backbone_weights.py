@@ -15,7 +15,6 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any, TextIO
@@ -25,6 +24,7 @@ import keras
 import numpy as np
 
 from tl_keras.errors import BackboneError
+from tl_keras.models.backbone_kinds import imported
 from tl_keras.models.backbones import Backbone
 
 DOWNLOAD_TIMEOUT_S = 10.0  # without an answer from the server
@@ -116,8 +116,7 @@ def _published_path(row: Backbone) -> Path:
 
 def import_builder(row: Backbone) -> Any:
     """Import the function that builds a row's network."""
-    module, function = row.builder.split(":")
-    return getattr(import_module(module), function)
+    return imported(row.builder)
 
 
 def _keras_home() -> Path:

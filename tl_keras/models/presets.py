@@ -14,13 +14,13 @@ import keras
 
 from tl_keras.errors import BackboneError
 from tl_keras.models.backbone_files import find_convolution
+from tl_keras.models.backbone_kinds import BACKBONE_KINDS, PRESET
 from tl_keras.models.backbone_weights import DOWNLOAD_TIMEOUT_S, first_line
 from tl_keras.models.backbones import PRESET_PREFIX
 from tl_keras.models.stages import is_feature_map
 
 PRESET_PREPROCESSING = "preset"
 IMAGE_SIZE = 224  # where the preset names none
-INSTALL = 'pip install "keras-hub>=0.32,<0.33"'  # the extra `hub` of pyproject.toml, which in a clone has another name
 _HUGGING_FACE = "hf://"
 
 
@@ -89,7 +89,7 @@ def _keras_hub() -> Any:
         import keras_hub
     except ImportError as error:
         raise BackboneError(
-            f"a KerasHub preset needs KerasHub, which is not installed ({first_line(error)}). Install it: {INSTALL}."
+            f"a KerasHub preset needs KerasHub, which is not installed ({first_line(error)}). Install it: {BACKBONE_KINDS[PRESET].needs}."
         ) from error
     return keras_hub
 

@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 
-from tl_keras.data.unpack import cache_folder
+from tl_keras.cache import cache_folder
 from tl_keras.errors import BackboneError, UserError
-from tl_keras.models.backbone_names import SAVED_MODEL
+from tl_keras.models.backbone_kinds import SAVED_MODEL
 from tl_keras.models.graph_safety import refused_in
 from tl_keras.run_folder import write_text
 

@@ -23,7 +23,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import naming, reading, write_json, write_whole
 from tl_keras.runtime import building_as
 
-HISTORY_HEADER = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+HISTORY_HEADER = ("phase", "epoch", *SINGLE_LABEL.history, "learning_rate", "seconds")
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
 AGAIN = "Restore it, or train again in another --run-dir."
 
@@ -232,7 +232,7 @@ class History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs, seconds = logs or {}, time.perf_counter() - self.started
-        loss, accuracy, val_loss, val_accuracy = (float(logs[name]) for name in HISTORY_HEADER[2:6])
+        loss, accuracy, val_loss, val_accuracy = (float(logs[name]) for name in SINGLE_LABEL.history)
         self._append(epoch + 1, loss, accuracy, val_loss, val_accuracy, self.rate, round(seconds, 2))
         told = f"loss {loss:.4f} acc {accuracy:.4f}  val loss {val_loss:.4f} acc {val_accuracy:.4f}"
         self.progress.line(f"{self._numbered(epoch + 1)}  {told}  {seconds:.1f} s")  # 80 columns at most

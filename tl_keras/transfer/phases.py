@@ -34,7 +34,7 @@ from tl_keras.transfer.optimizers import make_optimizer
 from tl_keras.transfer.schedules import cycle_ends, make_schedule
 from tl_keras.transfer.snapshots import KeepSnapshots
 
-MONITORED = {"val_loss": "loss", "val_accuracy": "accuracy"}
+MONITORED = {name: name.removeprefix("val_") for name in SINGLE_LABEL.monitored}  # what messages call them
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def measure(model: keras.Model, val: Any) -> dict[str, float]:
     view = weights_view(model)  # its compilation is not the model's
     view.compile(loss=SINGLE_LABEL.loss(), metrics=SINGLE_LABEL.metrics())
     found = view.evaluate(val, verbose=0, return_dict=True)
-    return {"val_loss": float(found[LOG_LOSS]), "val_accuracy": float(found[SINGLE_LABEL.metric_name])}
+    return {"val_loss": float(found[LOG_LOSS]), f"val_{SINGLE_LABEL.metric_name}": float(found[SINGLE_LABEL.metric_name])}
 
 
 def run_phase(

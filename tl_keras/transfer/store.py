@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.cache import cache_folder
 from tl_keras.data.file_ids import Ids, hash_file
-from tl_keras.data.unpack import cache_folder
 from tl_keras.errors import StoreError
 from tl_keras.partial import ABANDONED_S, clear_partial
 from tl_keras.run_folder import write_json, write_whole
@@ -37,7 +37,7 @@ Values = NDArray[Any]
 
 
 def feature_folder() -> Path:
-    """Where features are stored for all runs: features/ in the cache, see `unpack.cache_folder`."""
+    """Where features are stored for all runs: features/ in the cache, see `cache.cache_folder`."""
     return cache_folder() / "features"
 
 

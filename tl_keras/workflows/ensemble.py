@@ -16,6 +16,7 @@ from tl_keras.evaluation.pictures import draw_confusion
 from tl_keras.evaluation.scoring import AGREEMENT_IMAGES, Clock, check_agreement, measure, write_class_names, write_predictions
 from tl_keras.models.classifier import count_parameters
 from tl_keras.models.saved import save_classifier
+from tl_keras.models.saved_stages import write_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
@@ -84,6 +85,7 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
         places = surest(found.val.singles) if found.config.ensemble.method == "vote" else None  # else rounding turns a near tie
         agreement = {"agreement": check_agreement(found.data, found.model, found.val.together, AGREEMENT, places)}
         parameters = {"parameters": count_parameters(found.model)}
+        write_stages(run / names.STAGES, found.model, found.stages)
         save_classifier(run / names.MODEL, found.model, found.data.classes)
     clock.lap("write_s")
     where, judged = found.judged  # a meta-learner has learned from val

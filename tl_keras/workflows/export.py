@@ -5,7 +5,10 @@ from typing import Any
 
 from tl_keras import run_folder as names
 from tl_keras.data.images import Decoding
-from tl_keras.deploy import export as exporting
+from tl_keras.deploy.export import export_model
+from tl_keras.deploy.exported import Exported
+from tl_keras.deploy.formats import SAVED_MODEL
+from tl_keras.deploy.parity_images import describe, refused_by, spread
 from tl_keras.errors import ExportError
 from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process
@@ -33,16 +36,17 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
     if not there:
         raise ExportError(f"{root}: none of the run's test images is there to compare the export with. Say with --data where they are.")
     number = trained.config.export.parity_images
-    refused, files = exporting.refused_by(there, number)
+    refused, files = refused_by(there, number)
     if refused:
-        progress.line(exporting.describe(refused, len(there)))
+        progress.line(describe(refused, len(there)))
     if not files:
         progress.line("no test image is left to compare that signature on; the two that take pixels are compared")
-        files = exporting.spread(there, number)
-    folder = trained.run / names.EXPORT / exporting.SAVED_MODEL
+        files = spread(there, number)
+    folder = trained.run / names.EXPORT / SAVED_MODEL
     progress.line(f"writing {folder} and comparing it with the model on {len(files)} test images")
     data = trained.config.data
-    found = exporting.export_saved_model(trained.model, trained.index.classes, data.resize, folder, files, Decoding.of(data))
+    exported = Exported(trained.model, trained.index.classes, data.resize, Decoding.of(data))
+    found = export_model(exported, folder, files, kind=SAVED_MODEL)
     if "bytes" in found.differences:
         for file, why in found.refused.items():
             progress.line(f"the signature 'bytes' refuses {file} ({why}), on which the other two were compared")

@@ -6,8 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import keras
-
 from tl_keras import run_folder as names
 from tl_keras.config import Config
 from tl_keras.data import splits
@@ -19,6 +17,7 @@ from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.models.saved import save_classifier
+from tl_keras.models.saved_stages import write_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
@@ -130,7 +129,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     run, config = task.run, task.config
     classifier = in_float32(task)
     model = weights_view(classifier.model)
-    _save(task, model)
+    _save(task, classifier)
     if config.mode == "pretrain":
         save_backbone(task, model)
     feed = scoring_feed(task, classifier)
@@ -164,11 +163,12 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     return metrics
 
 
-def _save(task: Task, model: keras.Model) -> None:
-    save_classifier(task.run / names.MODEL, model, task.data.classes)
+def _save(task: Task, classifier: Classifier) -> None:
+    write_stages(task.run / names.STAGES, classifier.model, classifier.boundaries)
+    save_classifier(task.run / names.MODEL, weights_view(classifier.model), task.data.classes)
     write_class_names(task.run / names.CLASSES, task.data.classes)
 
 
 def _keep_best_so_far(task: Task) -> None:
     if any((task.run / names.CHECKPOINTS).glob("*.weights.h5")):
-        _save(task, weights_view(in_float32(task).model))
+        _save(task, in_float32(task))

@@ -296,6 +296,7 @@ def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path],
     assert (tmp_path / "R" / names.SPLITS).read_bytes() == (runs[0] / names.SPLITS).read_bytes()
     assert workflows.evaluate(tmp_path / "R")["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
     assert result["metrics"]["data"]["train"] == 42
+    assert open_run(tmp_path / "R").stages == {}
     where = "out_of_fold" if ways["method"] == "stack" else "val"  # which a stack has learned from
     assert {"val", "out_of_fold"} & set(result["metrics"]) == {where}
     assert result["metrics"][where]["log_loss"] == result["together"][where]["log_loss"]
@@ -403,6 +404,7 @@ def test_a_soup_is_one_network_with_the_average_of_weights(photos: Path, runs: l
         np.testing.assert_allclose(mine, np.mean(theirs, axis=0), rtol=1e-6, atol=1e-7)
     best = max(one["val"]["accuracy"] for one in result["singles"])
     assert result["together"]["val"]["accuracy"] >= best
+    assert list(open_run(tmp_path / "R").stages) == ["stage1", "stage2", "stage3"]
     with pytest.raises(UserError, match="are of different networks"):
         workflows.ensemble(of_runs(runs, ensemble={"method": "soup"}), tmp_path / "E")
 

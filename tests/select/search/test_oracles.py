@@ -83,6 +83,15 @@ def test_a_study_that_is_damaged(tmp_path: Path, name: str, content: bytes) -> N
         opened(tmp_path, "random", max_trials=2)
 
 
+@pytest.mark.parametrize("name", ["oracle.json", "trial_0/trial.json"])
+def test_a_study_with_a_folder_in_place_of_a_file(tmp_path: Path, name: str) -> None:
+    ran(opened(tmp_path, "random", max_trials=2), SPACE)
+    (tmp_path / "study" / name).unlink()
+    (tmp_path / "study" / name).mkdir()
+    with pytest.raises(RunFolderError, match=r"study: this study is damaged \(.*\)\. Start the search again in another --run-dir\."):
+        opened(tmp_path, "random", max_trials=2)
+
+
 @pytest.mark.parametrize(("most", "left"), [(4, True), (6, False), (30, False)])
 def test_a_grid_knows_whether_combinations_are_left(tmp_path: Path, most: int, left: bool) -> None:
     oracle = opened(tmp_path, "grid", max_trials=most)

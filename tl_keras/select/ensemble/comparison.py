@@ -63,6 +63,7 @@ class Ensemble:
         model: from pixels to logits; None where a part is no Keras model.
         out_of_fold: where a meta-learner was fitted, which has seen the labels of val.
         notes: what else is to be reported.
+        stages: the tensors of `model` in which stages of its backbone end; none where it is made of several networks.
     """
 
     config: Config
@@ -73,6 +74,7 @@ class Ensemble:
     model: keras.Model | None
     out_of_fold: OutOfFold | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, Any] = field(default_factory=dict)
 
     @property
     def judged(self) -> tuple[str, Answers]:

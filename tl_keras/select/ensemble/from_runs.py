@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import Any
 
 import keras
 import numpy as np
@@ -50,6 +51,7 @@ class Runs:
         names: of the classifiers.
         models: each float32 pixels (b, h, w, 3) -> logits (b, k).
         singles: what each says of 'val' and of 'test', (m, n, k).
+        stages: the tensors of the first model in which stages of its backbone end; none of runs of earlier versions.
     """
 
     config: Config
@@ -57,6 +59,7 @@ class Runs:
     names: list[str]
     models: list[keras.Model]
     singles: dict[str, Probabilities]
+    stages: dict[str, Any]
 
 
 def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progress: Progress) -> Ensemble:
@@ -193,7 +196,8 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
             singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance), 1, 0)
     wanted = config.ensemble.model_copy(update={"members": tuple(str(each.run.path.resolve()) for each in trained)})
     kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
-    return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles)
+    stages = replace(first, model=models[0]).stages if (first.run / names.STAGES).is_file() else {}
+    return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles, stages)
 
 
 @contextmanager
@@ -253,7 +257,7 @@ def souped(runs: Runs, progress: Progress) -> Ensemble:
         progress.line(f"soup: {step.member} {fate}; with it, val has accuracy {step.score.accuracy:.4f} and log loss {step.score.loss:.4f}")
     model.set_weights(soup.weights.arrays)
     val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in SPLITS)
-    return Ensemble(runs.config, data, runs.names, val, test, model, notes={"in_soup": list(soup.members)})
+    return Ensemble(runs.config, data, runs.names, val, test, model, notes={"in_soup": list(soup.members)}, stages=runs.stages)
 
 
 def weights_of(model: keras.Model) -> Weights:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tl_keras import run_folder as names
 from tl_keras.errors import ConfigError
-from tl_keras.models.backbone_names import is_preset
+from tl_keras.models.backbone_kinds import is_elsewhere
 from tl_keras.run_folder import RunFolder
 
 
@@ -32,7 +32,7 @@ def require_there(members: Sequence[RunFolder], runs: Sequence[RunFolder]) -> No
     """Raise ConfigError for a path that leads nowhere, and for a run that is given twice."""
     for member in members:
         text = str(member.path)
-        if not member.path.exists() and "://" not in text and not is_preset(text) and (os.sep in text or runs):
+        if not member.path.exists() and not is_elsewhere(text) and (os.sep in text or runs):
             near = get_close_matches(member.path.name, [path.name for path in member.path.parent.glob("*")], n=1)
             hint = f" Did you mean '{member.path.parent / near[0]}'?" if near else ""
             raise ConfigError(f"ensemble.members: there is no folder or file {text}.{hint}")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from keras_tuner import HyperParameters, Objective, Oracle, oracles, synchronized
 from keras_tuner.engine import trial as engine
 from threadpoolctl import threadpool_limits
@@ -241,7 +242,7 @@ def open_study(
         oracle = {"random": Random, "grid": Grid, "bayesian": Bayesian}[tuner](max_trials=max_trials, **common)
     oracle.verbose, oracle.until = 0, until
     oracle._set_project_dir(str(folder.parent), folder.name)
-    if (folder / "oracle.json").is_file():
+    if (folder / "oracle.json").exists():
         reload(oracle, folder)
     return oracle
 
@@ -265,7 +266,7 @@ def reload(oracle: Any, folder: Path) -> None:
     try:
         oracle.reload()
         _check(oracle, folder)
-    except (*DAMAGED, UserError) as error:
+    except (*DAMAGED, UserError, tf.errors.OpError) as error:  # KerasTuner reads through TensorFlow
         raise RunFolderError(
             f"{folder}: this study is damaged ({cut(str(error).partition(chr(10))[0])}). Start the search again in another --run-dir."
         ) from error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tl_keras.data.tfds_folder import class_folder, folder_name, require_inside, require_own_features
+from tl_keras.data.sources.tfds_folder import class_folder, folder_name, require_inside, require_own_features
 from tl_keras.errors import DataError
 
 OWN = "tensorflow_datasets.core.features.image_feature.Image"

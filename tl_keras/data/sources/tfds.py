@@ -1,64 +1,25 @@
-"""Data sets that are not folders of images yet, written out as such, once: scikit-learn's digits and TFDS.
-
-One form for all data keeps everything after it simple: any image can be opened, listed in splits.csv and predicted
-by its path. Encoded bytes are copied untouched, so a JPEG stays the JPEG that it was. The folders lie below
-`TL_KERAS_CACHE` (default: ~/.cache/tl_keras) and appear whole or not at all.
-"""
+"""Data sets of TensorFlow Datasets (TFDS), by name or by the folder that TFDS prepared, unpacked into class folders."""
 
 import io
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from tl_keras.data.tfds_folder import class_folder, folder_name, require_inside, require_own_features
+from tl_keras.cache import cache_folder
+from tl_keras.config import DataConfig
+from tl_keras.data.sources.source import first_line, neighbour, path_of, unpack_once
+from tl_keras.data.sources.tfds_folder import class_folder, folder_name, require_inside, require_own_features
 from tl_keras.errors import DataError
-from tl_keras.partial import clear_partial
-from tl_keras.run_folder import write_whole
 
 NEAR = 0.8  # likeness from which an unknown TFDS name is taken for a misspelt one
 TFDS_SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 _TFDS_NAME = re.compile(r"[a-z][a-z0-9_]*(/[\w.-]+)?(:[\d.]+)?")
-
-
-def cache_folder() -> Path:
-    """The folder for what is unpacked or downloaded: `TL_KERAS_CACHE`, or ~/.cache/tl_keras."""
-    return Path(os.environ.get("TL_KERAS_CACHE") or "~/.cache/tl_keras").expanduser()
-
-
-def _unpack_once(folder: Path, write: Callable[[Path], None]) -> Path:
-    if not folder.is_dir():
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            clear_partial(folder.parent)
-            write_whole(folder, write)
-        except OSError as error:
-            reason = error.strerror or _first_line(error)
-            raise DataError(
-                f"{folder}: cannot unpack a data set here ({reason}). Set TL_KERAS_CACHE to a folder that you may write to."
-            ) from error
-    return folder
-
-
-def digits() -> Path:
-    """Write scikit-learn's 1,797 handwritten digits (8x8 pixels, UCI, CC BY 4.0) as PNG files in ten class folders."""
-    return _unpack_once(cache_folder() / "digits", _write_digits)
-
-
-def _write_digits(folder: Path) -> None:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    for number, (image, label) in enumerate(zip(data.images, data.target, strict=True)):
-        path = folder / str(label) / f"{number:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.round(image * (255 / 16)).astype(np.uint8)).save(path)
 
 
 def looks_like_tfds(source: str) -> bool:
@@ -69,6 +30,17 @@ def looks_like_tfds(source: str) -> bool:
 def tfds_folder() -> Path:
     """The folder in which TFDS prepares data sets: `TFDS_DATA_DIR`, or ~/tensorflow_datasets."""
     return Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def require_at_hand(config: DataConfig) -> None:
+    """Raise DataError where the TFDS data set that `data.source` names is not on disk, and is not to be fetched."""
+    if not config.download and not is_tfds_on_disk(config.source):
+        looked = tfds_folder() / config.source.partition(":")[0]
+        raise DataError(
+            f"{config.source}: no such folder, and no TFDS data set of that name on disk (looked for {looked})."
+            f"{neighbour(path_of(config.source))} "
+            "Give a folder of class folders or 'digits'; a TFDS data set is fetched with --set data.download=true."
+        )
 
 
 def is_tfds_on_disk(name: str) -> bool:
@@ -83,7 +55,7 @@ def _on_disk(name: str) -> Iterator[Path]:
 
 def is_prepared_tfds(path: Path) -> bool:
     """Whether `path` is a folder that TFDS prepared (it describes itself in dataset_info.json)."""
-    return (path / "dataset_info.json").is_file()
+    return os.path.isfile(path / "dataset_info.json")  # False for a folder that may not be read
 
 
 def prepared_tfds(path: Path) -> Path:
@@ -98,7 +70,7 @@ def prepared_tfds(path: Path) -> Path:
     try:
         builder = tfds.builder_from_directory(str(path))
     except Exception as error:  # whatever TFDS meets in files that it did not write so
-        raise DataError(f"{path}: is no whole TFDS data set ({_first_line(error)}). Prepare it again.") from error
+        raise DataError(f"{path}: is no whole TFDS data set ({first_line(error)}). Prepare it again.") from error
     return _unpack_tfds(builder)
 
 
@@ -137,11 +109,7 @@ def _builder(name: str) -> Any:
         hint = f" Did you mean '{near[0]}'?" if near else " Give a folder of class folders, 'digits' or a TFDS name."
         raise DataError(f"{name}: no such folder, and no TFDS data set of that name.{hint}") from error
     except Exception as error:  # of no common type: a version or configuration that there is not, a package that is missing
-        raise DataError(f"{name}: TFDS cannot open it ({_first_line(error)}).") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(f"{name}: TFDS cannot open it ({first_line(error)}).") from error
 
 
 def _download(builder: Any, name: str, timeout_s: float) -> None:
@@ -162,7 +130,7 @@ def _download(builder: Any, name: str, timeout_s: float) -> None:
         )
     if failure:
         kind = type(failure[0]).__name__
-        raise DataError(f"{name}: the download failed ({kind}: {_first_line(failure[0])}). Is there a network?") from failure[0]
+        raise DataError(f"{name}: the download failed ({kind}: {first_line(failure[0])}). Is there a network?") from failure[0]
 
 
 def _unpack_tfds(builder: Any) -> Path:
@@ -176,7 +144,7 @@ def _unpack_tfds(builder: Any) -> Path:
         raise DataError(f"{name}: has no split 'train' (it has {', '.join(splits) or 'none'}).")
     folder = Path(builder.data_dir)
     require_inside(folder, (Path(file) for split in builder.info.splits.values() for file in split.filepaths))
-    return _unpack_once(cache_folder() / "tfds" / folder_name(name, folder), lambda temporary: _write_tfds(builder, temporary))
+    return unpack_once(cache_folder() / "tfds" / folder_name(name, folder), lambda temporary: _write_tfds(builder, temporary))
 
 
 def _write_tfds(builder: Any, folder: Path) -> None:
@@ -193,7 +161,7 @@ def _write_tfds(builder: Any, folder: Path) -> None:
                     name = class_folder(label.int2str(int(example["label"])), Path(builder.data_dir))
                     _write_image(folder / TFDS_SPLITS[split] / name, f"{split}-{number:07d}", example["image"])
         except (tf.errors.OpError, AssertionError) as error:
-            raise DataError(f"{builder.data_dir}: cannot be read ({_first_line(error)}). Prepare the set with TFDS again.") from error
+            raise DataError(f"{builder.data_dir}: cannot be read ({first_line(error)}). Prepare the set with TFDS again.") from error
 
 
 def _write_image(folder: Path, stem: str, data: bytes) -> None:

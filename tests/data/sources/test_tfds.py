@@ -1,4 +1,4 @@
-"""Digits and TFDS as class folders: written once and whole, bytes untouched; nothing is fetched that was not asked for."""
+"""TFDS as class folders: written once and whole, bytes untouched; nothing is fetched that was not asked for."""
 
 import socket
 import threading
@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from tl_keras.config import DataConfig
-from tl_keras.data import unpack
-from tl_keras.data.sources import open_source, scan_folder
+from tl_keras.data.sources import open_source
+from tl_keras.data.sources import tfds as tfds_source
 from tl_keras.errors import DataError
 
 NAMES = ("10", "tom cat", "wire/hair")
@@ -39,7 +38,7 @@ def prepared(tmp_path_factory):
             for i in range(number):
                 file = folder / f"{split}{label}{i}.{'jpeg' if i % 2 else 'png'}"
                 Image.fromarray(rng.integers(0, 256, (8, 9, 3), np.uint8)).save(file)
-                written.setdefault((unpack.TFDS_SPLITS[split], name.replace("/", "_")), set()).add(file.read_bytes())
+                written.setdefault((tfds_source.TFDS_SPLITS[split], name.replace("/", "_")), set()).add(file.read_bytes())
                 examples[split].append({"image": str(file), "label": name})
     examples["extra"] = examples["test"]
     features = tfds.features.FeaturesDict({"image": tfds.features.Image(), "label": tfds.features.ClassLabel(names=NAMES)})
@@ -80,52 +79,9 @@ class SlowBuilder:
 def download(monkeypatch, folder, fetch, timeout_s=5.0):
     monkeypatch.setattr("tensorflow_datasets.builder", lambda *_, **__: SlowBuilder(folder, fetch))
     with pytest.raises(DataError) as caught:
-        unpack.named_tfds("tf_flowers", download=True, timeout_s=timeout_s)
+        tfds_source.named_tfds("tf_flowers", download=True, timeout_s=timeout_s)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-def test_digits_are_those_of_scikit_learn(own_cache):
-    index = scan_folder(unpack.digits())
-    data = load_digits()
-    assert index.root == own_cache / "digits"
-    assert index.classes == tuple("0123456789")
-    assert len(index.paths) == 1797
-    np.testing.assert_array_equal(np.sort(index.labels), np.sort(data.target))
-    for row in (0, 700, 1796):
-        number = int(Path(index.paths[row]).stem)
-        assert data.target[number] == index.labels[row]
-        with Image.open(index.root / index.paths[row]) as image:
-            np.testing.assert_allclose(np.asarray(image) * (16 / 255), data.images[number], atol=0.04)
-
-
-def test_digits_are_written_once(own_cache, monkeypatch):
-    first = unpack.digits()
-    monkeypatch.setattr(unpack, "_write_digits", lambda folder: pytest.fail("written again"))
-    assert unpack.digits() == first
-    assert sorted(entry.name for entry in own_cache.iterdir()) == ["digits"]
-
-
-def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match=r"digits: cannot unpack a data set here \((Not a directory|File exists)\)\. Set TL_KERAS_CACHE"):
-        unpack.digits()
-
-
-def test_nothing_is_left_of_an_unpacking_that_failed(own_cache, monkeypatch):
-    def full(self, data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(DataError, match=r"\(No space left on device\)"):
-        unpack.digits()
-    assert list(own_cache.iterdir()) == []
-
-
-def test_cache_folder_has_a_default(monkeypatch):
-    monkeypatch.delenv("TL_KERAS_CACHE")
-    assert unpack.cache_folder() == Path.home() / ".cache/tl_keras"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +99,7 @@ def test_cache_folder_has_a_default(monkeypatch):
     ],
 )
 def test_the_form_of_a_tfds_name(source, expected):
-    assert unpack.looks_like_tfds(source) is expected
+    assert tfds_source.looks_like_tfds(source) is expected
 
 
 def test_a_prepared_folder_becomes_class_folders_of_the_same_bytes(prepared, own_cache, no_network):
@@ -160,9 +116,9 @@ def test_a_prepared_folder_becomes_class_folders_of_the_same_bytes(prepared, own
 
 
 def test_a_prepared_set_is_unpacked_once(prepared, own_cache, monkeypatch):
-    unpack.prepared_tfds(prepared[0])
-    monkeypatch.setattr(unpack, "_write_tfds", lambda *_: pytest.fail("written again"))
-    unpack.prepared_tfds(prepared[0])
+    tfds_source.prepared_tfds(prepared[0])
+    monkeypatch.setattr(tfds_source, "_write_tfds", lambda *_: pytest.fail("written again"))
+    tfds_source.prepared_tfds(prepared[0])
 
 
 def test_a_set_on_disk_is_found_by_name(prepared, own_cache, monkeypatch, no_network):
@@ -189,7 +145,7 @@ def test_a_set_without_classes(tmp_path, own_cache):
     examples = {"train": [{"image": np.zeros((4, 4, 3), np.uint8), "label": "x"}]}
     builder = store(tmp_path / "data", "captions", features, examples)
     with pytest.raises(DataError, match=r"captions/1\.0\.0: holds image, label; a classifier needs an 'image' and a class 'label'\."):
-        unpack.prepared_tfds(Path(builder.data_dir))
+        tfds_source.prepared_tfds(Path(builder.data_dir))
 
 
 def test_a_set_without_train(tmp_path, own_cache):
@@ -199,7 +155,7 @@ def test_a_set_without_train(tmp_path, own_cache):
     examples = {"test": [{"image": np.zeros((4, 4, 3), np.uint8), "label": 1}]}
     builder = store(tmp_path / "data", "only_test", features, examples)
     with pytest.raises(DataError, match=r"only_test/1\.0\.0: has no split 'train' \(it has test\)\."):
-        unpack.prepared_tfds(Path(builder.data_dir))
+        tfds_source.prepared_tfds(Path(builder.data_dir))
 
 
 @pytest.mark.filterwarnings("default")  # TFDS leaves the reader's files to the garbage collector
@@ -211,11 +167,11 @@ def test_a_prepared_folder_that_is_damaged(prepared, tmp_path, own_cache):
     for file in broken.glob("*train.tfrecord*"):
         file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(DataError, match=r"1\.0\.0: cannot be read \(.*\)\. Prepare the set with TFDS again\."):
-        unpack.prepared_tfds(broken)
+        tfds_source.prepared_tfds(broken)
     assert not list(own_cache.glob("tfds/*"))
     (broken / "dataset_info.json").write_text("{")
     with pytest.raises(DataError, match=r"1\.0\.0: is no whole TFDS data set \(.*\)\. Prepare it again\."):
-        unpack.prepared_tfds(broken)
+        tfds_source.prepared_tfds(broken)
 
 
 @pytest.fixture
@@ -226,14 +182,14 @@ def empty_tfds(tmp_path, monkeypatch, no_network):
 
 def test_an_unknown_name_gets_the_nearest(empty_tfds):
     with pytest.raises(DataError, match=r"^tf_flower: no such folder, and no TFDS data set of that name\. Did you mean 'tf_flowers'\?$"):
-        unpack.named_tfds("tf_flower", download=False, timeout_s=1)
+        tfds_source.named_tfds("tf_flower", download=False, timeout_s=1)
     with pytest.raises(DataError, match=r"of that name\. Give a folder of class folders, 'digits' or a TFDS name\.$"):
-        unpack.named_tfds("qqqqqqqqqqqq", download=True, timeout_s=1)
+        tfds_source.named_tfds("qqqqqqqqqqqq", download=True, timeout_s=1)
 
 
 def test_a_known_name_that_is_not_on_disk(empty_tfds):
     with pytest.raises(DataError) as caught:
-        unpack.named_tfds("tf_flowers", download=False, timeout_s=1)
+        tfds_source.named_tfds("tf_flowers", download=False, timeout_s=1)
     expected = f"tf_flowers: a TFDS data set that is not on disk (looked in {empty_tfds}/tf_flowers/3.0.1). Add --set data.download=true"
     assert str(caught.value).startswith(expected)
 
@@ -241,7 +197,7 @@ def test_a_known_name_that_is_not_on_disk(empty_tfds):
 @pytest.mark.parametrize("name", ["tf_flowers:9.9.9", "tf_flowers/sunny"])
 def test_a_version_or_configuration_that_there_is_not(empty_tfds, name):
     with pytest.raises(DataError, match=rf"^{name}: TFDS cannot open it \(.*\)\.$"):
-        unpack.named_tfds(name, download=True, timeout_s=1)
+        tfds_source.named_tfds(name, download=True, timeout_s=1)
 
 
 def test_a_download_that_fails(tmp_path, monkeypatch):
@@ -268,7 +224,7 @@ def test_a_download_that_succeeds_is_unpacked(prepared, tmp_path, own_cache, mon
     whole = tfds.builder_from_directory(str(prepared[0]))
     builder = SlowBuilder(target, lambda: shutil.copytree(prepared[0], target))
     builder.info, builder.as_dataset = whole.info, whole.as_dataset
-    monkeypatch.setattr(unpack, "require_inside", lambda *_: None)  # the shards that it names are those of the first
+    monkeypatch.setattr(tfds_source, "require_inside", lambda *_: None)  # the shards that it names are those of the first
     monkeypatch.setattr("tensorflow_datasets.builder", lambda *_, **__: builder)
     config = DataConfig(source="tiny_cats", download=True)
     assert len(open_source(config).paths) == 21

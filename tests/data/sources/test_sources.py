@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from tl_keras.config import DataConfig
-from tl_keras.data import sources, walk
-from tl_keras.data.sources import check_layout_of, check_source, open_labelled, open_source, scan_folder
+from tl_keras.data import walk
+from tl_keras.data.sources import SOURCES, check_layout_of, check_source, open_labelled, open_source
+from tl_keras.data.sources import class_folders as class_folders_source
+from tl_keras.data.sources.class_folders import scan_folder
 from tl_keras.errors import DataError
 
 
@@ -263,7 +265,7 @@ def test_a_class_without_images(tmp_path):
 
 
 def test_a_class_of_heic_files_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "reads_heic", lambda: False)
+    monkeypatch.setattr(class_folders_source, "reads_heic", lambda: False)
     monkeypatch.setattr(walk, "reads_heic", lambda: False)
     class_folders(tmp_path, "a", "b")
     touch(tmp_path, "c/0")
@@ -351,7 +353,7 @@ def test_a_source_is_checked_without_tensorflow(tmp_path):
 def test_a_layout_is_checked_without_reading_the_class_folders(tmp_path, monkeypatch):
     class_folders(tmp_path / "good", "train/a", "train/b", "test/a", "test/b")
     class_folders(tmp_path / "bad", "one")
-    monkeypatch.setattr(sources, "files_below", lambda *_: pytest.fail("read"))
+    monkeypatch.setattr(class_folders_source, "files_below", lambda *_: pytest.fail("read"))
     for source in ("digits", str(tmp_path / "good")):
         check_layout_of(DataConfig(source=source))
     with pytest.raises(DataError, match="one class only"):
@@ -368,7 +370,7 @@ def test_a_folder_that_may_not_be_read(tmp_path, monkeypatch):
     def refuse(path=".", *_):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("tl_keras.data.sources.os.scandir", refuse)
+    monkeypatch.setattr("tl_keras.data.sources.class_folders.os.scandir", refuse)
     assert error_of(tmp_path) == f"{tmp_path}: cannot be read (Permission denied). Give a folder that you may read."
 
 
@@ -434,3 +436,26 @@ def test_labelled_images_that_a_model_cannot_be_measured_on(tmp_path, folders, g
     with pytest.raises(DataError) as caught:
         open_labelled(DataConfig(source=str(tmp_path / given)), ("ant", "bee"))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("digits", "digits"),
+        ("photos", "class_folders"),
+        ("./photos", "class_folders"),
+        ("prepared", "tfds_folder"),
+        ("tf_flowers", "tfds_name"),
+        ("imagenet_v2/topimages", "tfds_name"),
+        ("photos/cats", None),  # a slip in a path
+        ("a.zip", None),
+        ("Photos!", None),
+    ],
+)
+def test_a_source_is_of_one_kind(tmp_path, monkeypatch, source, kind):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos", "prepared"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "prepared" / "dataset_info.json").touch()
+    (tmp_path / "a.zip").touch()
+    assert next((name for name, row in SOURCES.items() if row.matches(source)), None) == kind

@@ -1,8 +1,4 @@
-"""From what the user names to an `Index`: which files there are, with which label, in which given split.
-
-Every source is, in the end, a folder of class folders: `unpack` writes scikit-learn's digits and TFDS data sets out
-as such, once. Nothing is decoded here; the next stop is `splits`.
-"""
+"""From a folder of class folders to an `Index`: which files there are, with which label, in which given split."""
 
 import os
 import unicodedata
@@ -15,12 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.config import DataConfig, absolute
-from tl_keras.data import unpack
-from tl_keras.data.groups import groups_of
 from tl_keras.data.index import SPLITS, Index
 from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
 from tl_keras.data.regular import SPECIAL, special_files
+from tl_keras.data.sources.source import NEAR
 from tl_keras.data.walk import (
     BESIDE,
     HEIC,
@@ -37,68 +31,26 @@ from tl_keras.data.walk import (
 )
 from tl_keras.errors import DataError
 
-NEAR = 0.75  # likeness from which a name is taken for a misspelt other: 'flowrs' for 'flowers', but not 'photos' for 'toto'
-
 ClassFolders = dict[str, str]  # name of each class, in Unicode's composed form (NFC), sorted -> its folder as it is on disk
 Arrangement = dict[str | None, tuple[str, ClassFolders]]  # split, None where they are to be cut -> 'train/' or '', and the classes there
 
 
-def open_source(config: DataConfig) -> Index:
-    """Find the images that `data.source` names.
-
-    Args:
-        config: `source` is a folder of class folders, with or without train/ val/ test/ above them; 'digits'; or a
-            TFDS name or the folder of a prepared TFDS data set. ('./digits' is a folder of that name.)
-
-    Raises:
-        ConfigError: `group_pattern` is not a regular expression.
-        DataError: nothing of that name, no images, fewer than two classes, classes that differ between splits, or an image without
-            a group where there are groups.
-    """
-    root = find_root(config)
-    try:
-        index = scan_folder(root)
-    except OSError as error:
-        raise _unreadable(config, error) from error
-    return index if config.group_pattern is None else replace(index, groups=groups_of(index.paths, config.group_pattern))
+def check_readable(root: Path) -> None:
+    """Raise OSError where a folder may not be read."""
+    os.scandir(root).close()
 
 
-def find_root(config: DataConfig) -> Path:
-    """The folder that `data.source` names, or into which it is unpacked; what lies in it is not looked at.
+def check_arrangement(root: Path) -> None:
+    """Refuse folders that are not arranged for training; what the images below them tell is left to `scan_folder`.
 
     Raises:
-        DataError: nothing of that name.
+        DataError: as `scan_folder`.
     """
-    check_source(config)
-    try:
-        return _folder_of(config)
-    except OSError as error:
-        raise _unreadable(config, error) from error
+    _arrange(root)
 
 
-def absolute_source(source: str) -> str:
-    """`data.source` as later modes find it from any folder: the path of a folder is absolute, a name stays as it is."""
-    return absolute(source, ("digits",))
-
-
-def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
-    """Find labelled images for a model that knows its classes already: some of them may have no image, or no folder.
-
-    Args:
-        config: `source` as in `open_source`; of train/, val/ and test/ any may be missing, and where there is test/, it alone is read.
-        classes: what the model knows, in the order of the labels.
-
-    Raises:
-        DataError: nothing of that name, no images, or images of a class that the model does not know.
-    """
-    root = find_root(config)
-    try:
-        return _scan_known(root, tuple(classes))
-    except OSError as error:
-        raise _unreadable(config, error) from error
-
-
-def _scan_known(root: Path, classes: tuple[str, ...]) -> Index:
+def scan_known(root: Path, classes: tuple[str, ...]) -> Index:
+    """Read class folders for a model that knows its classes already; see `open_labelled`."""
     known = {class_name(name): name for name in classes}  # older models may have names that are not composed
     folders = _candidates(root)
     by_split = {SPLIT_FOLDERS[name.lower()]: f"{name}/" for name in folders if name.lower() in SPLIT_FOLDERS and name not in known}
@@ -118,69 +70,6 @@ def _scan_known(root: Path, classes: tuple[str, ...]) -> Index:
         above = f" If '{root.name}' is the class, give {root.parent}." if class_name(root.name) in known else ""
         raise DataError(f"{root}: no images in folders of the model's classes ({', '.join(classes)}).{above}")
     return replace(index, given=None)
-
-
-def check_layout_of(config: DataConfig) -> None:
-    """Refuse a `data.source` that there is not, or whose folders are not arranged for training: cheap, and without TensorFlow.
-
-    Raises:
-        DataError: as `open_source`, but for what only the images below the class folders tell.
-    """
-    check_source(config)
-    path = Path(config.source).expanduser()
-    if config.source != "digits" and path.is_dir() and not unpack.is_prepared_tfds(path):
-        try:
-            _arrange(path)
-        except OSError as error:
-            raise _unreadable(config, error) from error
-
-
-def check_source(config: DataConfig) -> None:
-    """Refuse a `data.source` that there is not: cheap, without TensorFlow or the network, and nothing below it is read.
-
-    Raises:
-        DataError: no such folder, a file, a folder that may not be read, or a TFDS data set that is neither on disk nor to be fetched.
-    """
-    source, path = config.source, Path(config.source).expanduser()
-    try:
-        if source == "digits":
-            return
-        if path.is_dir():
-            os.scandir(path).close()
-        elif path.exists():
-            raise DataError(f"{source}: is a file. Give the folder that holds one folder of images per class.")
-        elif not unpack.looks_like_tfds(source) or ("/" in source and path.parent.is_dir()):
-            raise DataError(f"{source}: no such folder.{_neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
-        elif not config.download and not unpack.is_tfds_on_disk(source):
-            looked = unpack.tfds_folder() / source.partition(":")[0]
-            raise DataError(
-                f"{source}: no such folder, and no TFDS data set of that name on disk (looked for {looked}).{_neighbour(path)} "
-                "Give a folder of class folders or 'digits'; a TFDS data set is fetched with --set data.download=true."
-            )
-    except OSError as error:
-        raise _unreadable(config, error) from error
-
-
-def _unreadable(config: DataConfig, error: OSError) -> DataError:
-    place = error.filename or config.source  # which may be a folder deep below
-    return DataError(f"{place}: cannot be read ({error.strerror or error}). Give a folder that you may read.")
-
-
-def _folder_of(config: DataConfig) -> Path:
-    path = Path(config.source).expanduser()
-    if config.source == "digits":
-        return unpack.digits()
-    if path.is_dir():
-        return unpack.prepared_tfds(path) if unpack.is_prepared_tfds(path) else path
-    return unpack.named_tfds(config.source, download=config.download, timeout_s=config.download_timeout_s)
-
-
-def _neighbour(path: Path) -> str:
-    """A hint at the folder, or the digits, that a name may be a slip of; '' where nothing is really like it."""
-    known = subfolders(path.parent) if path.parent.is_dir() else []
-    by_lower = {name.lower(): name for name in [*(["digits"] if path.parent == Path() else []), *known]}
-    near = get_close_matches(path.name.lower(), by_lower, n=1, cutoff=NEAR)
-    return f" Did you mean '{path.parent / by_lower[near[0]]}'?" if near else ""
 
 
 def scan_folder(root: Path) -> Index:

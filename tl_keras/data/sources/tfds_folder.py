@@ -1,7 +1,7 @@
 """A prepared TFDS folder as data, before TFDS is given it: what it would import, what it is known by, and whether its names are safe.
 
 TFDS imports the Python modules that features.json names, wherever it finds them, and reads the shards that dataset_info.json names.
-Such a folder may come from a stranger. `unpack` asks; nothing here imports TFDS.
+Such a folder may come from a stranger. `tfds` asks; nothing here imports TFDS.
 """
 
 import hashlib

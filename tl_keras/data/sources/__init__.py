@@ -1,0 +1,141 @@
+"""From what the user names to an `Index`: a table of the kinds of sources, a file for each.
+
+In the end each is a folder of class folders. Nothing is decoded here; the next stop is `splits`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tl_keras.config import DataConfig, absolute
+from tl_keras.data.groups import groups_of
+from tl_keras.data.index import Index
+from tl_keras.data.sources import tfds
+from tl_keras.data.sources.class_folders import check_arrangement, check_readable, scan_folder, scan_known
+from tl_keras.data.sources.digits import unpack_digits
+from tl_keras.data.sources.source import DIGITS, Source, neighbour, path_of
+from tl_keras.errors import DataError
+
+SOURCES = {  # the first that matches counts
+    "digits": Source(matches=lambda source: source == DIGITS, find=lambda config: unpack_digits()),
+    "tfds_folder": Source(
+        matches=lambda source: path_of(source).is_dir() and tfds.is_prepared_tfds(path_of(source)),
+        find=lambda config: tfds.prepared_tfds(path_of(config.source)),
+    ),
+    "class_folders": Source(
+        matches=lambda source: path_of(source).is_dir(),
+        find=lambda config: path_of(config.source),
+        check=lambda config: check_readable(path_of(config.source)),
+        check_layout=lambda config: check_arrangement(path_of(config.source)),
+    ),
+    "tfds_name": Source(
+        matches=lambda source: not path_of(source).exists() and tfds.looks_like_tfds(source) and not _in_a_folder(source),
+        find=lambda config: tfds.named_tfds(config.source, download=config.download, timeout_s=config.download_timeout_s),
+        check=tfds.require_at_hand,
+    ),
+}
+
+
+def _in_a_folder(source: str) -> bool:
+    """Whether a source that looks like NAME/CONFIG is a path, of which the last part alone is not there."""
+    return "/" in source and path_of(source).parent.is_dir()
+
+
+def open_source(config: DataConfig) -> Index:
+    """Find the images that `data.source` names.
+
+    Args:
+        config: `source` is a folder of class folders, with or without train/ val/ test/ above them; 'digits'; or a
+            TFDS name or the folder of a prepared TFDS data set. ('./digits' is a folder of that name.)
+
+    Raises:
+        ConfigError: `group_pattern` is not a regular expression.
+        DataError: nothing of that name, no images, fewer than two classes, classes that differ between splits, or an image without
+            a group where there are groups.
+    """
+    root = find_root(config)
+    try:
+        index = scan_folder(root)
+    except OSError as error:
+        raise _unreadable(config, error) from error
+    return index if config.group_pattern is None else replace(index, groups=groups_of(index.paths, config.group_pattern))
+
+
+def find_root(config: DataConfig) -> Path:
+    """The folder that `data.source` names, or into which it is unpacked; what lies in it is not looked at.
+
+    Raises:
+        DataError: nothing of that name.
+    """
+    check_source(config)
+    try:
+        return _kind_of(config.source).find(config)
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def absolute_source(source: str) -> str:
+    """`data.source` as later modes find it from any folder: the path of a folder is absolute, a name stays as it is."""
+    return absolute(source, (DIGITS,))
+
+
+def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
+    """Find labelled images for a model that knows its classes already: some of them may have no image, or no folder.
+
+    Args:
+        config: `source` as in `open_source`; of train/, val/ and test/ any may be missing, and where there is test/, it alone is read.
+        classes: what the model knows, in the order of the labels.
+
+    Raises:
+        DataError: nothing of that name, no images, or images of a class that the model does not know.
+    """
+    root = find_root(config)
+    try:
+        return scan_known(root, tuple(classes))
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def check_source(config: DataConfig) -> None:
+    """Refuse a `data.source` that there is not: cheap, without TensorFlow or the network, and nothing below it is read.
+
+    Raises:
+        DataError: no such folder, a file, a folder that may not be read, or a TFDS data set that is neither on disk nor to be fetched.
+    """
+    try:
+        _kind_of(config.source).check(config)
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def check_layout_of(config: DataConfig) -> None:
+    """Refuse a `data.source` that there is not, or whose folders are not arranged for training: cheap, and without TensorFlow.
+
+    Raises:
+        DataError: as `open_source`, but for what only the images below the class folders tell.
+    """
+    check_source(config)
+    try:
+        _kind_of(config.source).check_layout(config)
+    except OSError as error:
+        raise _unreadable(config, error) from error
+
+
+def _kind_of(source: str) -> Source:
+    """The row of `SOURCES` that a source is of.
+
+    Raises:
+        DataError: it is of none.
+    """
+    for kind in SOURCES.values():
+        if kind.matches(source):
+            return kind
+    path = path_of(source)
+    if path.exists():
+        raise DataError(f"{source}: is a file. Give the folder that holds one folder of images per class.")
+    raise DataError(f"{source}: no such folder.{neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
+
+
+def _unreadable(config: DataConfig, error: OSError) -> DataError:
+    place = error.filename or config.source  # which may be a folder deep below
+    return DataError(f"{place}: cannot be read ({error.strerror or error}). Give a folder that you may read.")

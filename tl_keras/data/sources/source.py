@@ -1,0 +1,73 @@
+"""What a kind of data source is, and what several of them share. In the end each is a folder of class folders.
+
+One form for all data keeps everything after it simple: any image can be opened, listed in splits.csv and predicted by its path. What is
+in another form is written out as such, once, below the cache; encoded bytes are copied untouched.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from tl_keras.config import DataConfig
+from tl_keras.data.walk import subfolders
+from tl_keras.errors import DataError
+from tl_keras.partial import clear_partial
+from tl_keras.run_folder import write_whole
+
+NEAR = 0.75  # likeness from which a name is taken for a misspelt other: 'flowrs' for 'flowers', but not 'photos' for 'toto'
+DIGITS = "digits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A kind of data source.
+
+    Attributes:
+        matches: whether a `data.source` is of this kind.
+        find: the folder of class folders, which is written where there is none yet.
+        check: raises DataError where it is plain that `find` would fail; cheap, without TensorFlow or the network.
+        check_layout: raises DataError where it is plain that the folders are not arranged for training; as cheap.
+    """
+
+    matches: Callable[[str], bool]
+    find: Callable[[DataConfig], Path]
+    check: Callable[[DataConfig], None] = lambda config: None
+    check_layout: Callable[[DataConfig], None] = lambda config: None
+
+
+def path_of(source: str) -> Path:
+    """The path that a `data.source` is, if it is one."""
+    return Path(source).expanduser()
+
+
+def neighbour(path: Path) -> str:
+    """A hint at the folder, or the digits, that a name may be a slip of; '' where nothing is really like it."""
+    known = subfolders(path.parent) if path.parent.is_dir() else []
+    by_lower = {name.lower(): name for name in [*([DIGITS] if path.parent == Path() else []), *known]}
+    near = get_close_matches(path.name.lower(), by_lower, n=1, cutoff=NEAR)
+    return f" Did you mean '{path.parent / by_lower[near[0]]}'?" if near else ""
+
+
+def unpack_once(folder: Path, write: Callable[[Path], None]) -> Path:
+    """Write a folder, atomically, unless it is there.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    if not folder.is_dir():
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            clear_partial(folder.parent)
+            write_whole(folder, write)
+        except OSError as error:
+            reason = error.strerror or first_line(error)
+            raise DataError(
+                f"{folder}: cannot unpack a data set here ({reason}). Set TL_KERAS_CACHE to a folder that you may write to."
+            ) from error
+    return folder
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in a line."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,44 @@
+"""What is exported: a model together with what turns a file into its pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.data import images
+from tl_keras.models.outputs import SINGLE_LABEL
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A classifier and how it sees files.
+
+    Attributes:
+        model: float32 pixels (b, h, w, 3) -> logits (b, k).
+        classes: the k labels, in the order of the logits.
+        resize: 'crop', 'letterbox' or 'stretch'.
+        decoding: how files are decoded.
+    """
+
+    model: keras.Model
+    classes: Sequence[str]
+    resize: str
+    decoding: images.Decoding = images.DEFAULT
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        height, width = self.model.input.shape[1:3]
+        return int(height), int(width)
+
+    def pixels(self, files: Sequence[Path]) -> NDArray[np.uint8]:
+        """What the model sees of some files: uint8 (n, h, w, 3)."""
+        return np.stack([images.load(file, self.image_size, self.resize, self.decoding) for file in files])
+
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+        """What the model says of pixels: (n, k)."""
+        return SINGLE_LABEL.probabilities(self.model(pixels.astype(np.float32), training=False).numpy())

@@ -1,0 +1,95 @@
+"""Whether an exported model agrees with the model: one harness for every format.
+
+What was written is read by another process, `standalone_reader`, which can import neither Keras nor this package.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.deploy import standalone_reader
+from tl_keras.deploy.exported import Exported
+from tl_keras.deploy.formats import Format
+from tl_keras.deploy.parity_images import refused_by
+from tl_keras.errors import ExportError
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What an exported model and its model were compared on, and how far they are apart.
+
+    Attributes:
+        differences: the largest difference of a probability, for each signature; for 'bytes' where it took a file.
+        refused: files that the signature 'bytes' did not take -> why; the others were compared on them.
+    """
+
+    differences: dict[str, float]
+    refused: dict[str, str]
+
+
+def compare(exported: Exported, form: Format, artifact: Path, files: Sequence[Path], *, name: str) -> Agreement:
+    """Measure the largest difference of probability between a model and what was written of it.
+
+    Args:
+        artifact: what was written.
+        files: images to compare on, at least one.
+        name: what an error calls what was written.
+
+    Raises:
+        ExportError: it does not load or does not answer.
+    """
+    pixels = exported.pixels(files)
+    expected = exported.probabilities(pixels)
+    found, refused = ask(form, artifact, files, pixels, name)
+    is_taken = np.array([str(file.resolve()) not in refused for file in files])
+    if "bytes" in form.tolerance and not is_taken.any() and refused_by(files, 1)[1]:
+        raise ExportError(f"{name}: its signature 'bytes' takes no test image ({next(iter(refused.values()))}).")
+    differences = {each: float(np.abs(found[each] - expected).max()) for each in form.tolerance if each != "bytes"}
+    if "bytes" in form.tolerance and is_taken.any():
+        differences["bytes"] = float(np.abs(found["bytes"] - expected[is_taken]).max())
+    return Agreement(differences, refused)
+
+
+def ask(
+    form: Format, artifact: Path, files: Sequence[Path], pixels: NDArray[np.uint8], name: str
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """What is answered by each signature, and which files 'bytes' does not take -> why."""
+    alone = f"with {' and '.join(form.needs)} alone"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "files.json").write_text(json.dumps([str(file.resolve()) for file in files]))
+        (folder / "signatures.json").write_text(json.dumps(list(form.tolerance)))
+        np.save(folder / "pixels.npy", pixels)
+        script, reader = str(standalone_reader.__file__), form.answer.__name__
+        command = [sys.executable, "-P", script, reader, artifact.name, scratch]  # the path of the artifact may not be UTF-8
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=artifact.parent)
+        if done.returncode or not (folder / "said.json").is_file():
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            why = f"its process was ended by signal {-done.returncode}" if done.returncode < 0 else last
+            raise ExportError(f"{name}: does not load {alone} ({why}).")
+        said = json.loads((folder / "said.json").read_text())
+        if "failed" in said:
+            place = rf"{re.escape(str(artifact.resolve()))}|(?<![\w/{{|]){re.escape(artifact.name)}(?![\w.])"
+            why = re.sub(place, lambda _: name, said["failed"])
+            raise ExportError(f"{name}: does not answer {alone} ({why}).")
+        with np.load(folder / "answers.npz") as loaded:
+            return dict(loaded), said["refused"]
+
+
+def check(form: Format, differences: dict[str, float]) -> None:
+    """Raise ExportError when a difference is larger than its tolerance."""
+    for name, difference in differences.items():
+        if not difference <= form.tolerance[name]:
+            raise ExportError(
+                f"the exported signature '{name}' differs from the model by {difference:.2g} in probability, "
+                f"more than {form.tolerance[name]:g}."
+            )
