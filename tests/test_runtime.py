@@ -132,7 +132,7 @@ def caller() -> Iterator[keras.Model]:
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["works", "fails"])
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name == "export" else name for name in CALLS])
 def test_the_caller_s_process_is_left_as_it_was(
     name: str, fails: bool, caller: keras.Model, trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
