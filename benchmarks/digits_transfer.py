@@ -38,7 +38,9 @@ def draw_labels(labels: int, seed: int, folder: Path) -> Path:
 
 def run_one(mode: str, data: Path, run_dir: Path, seed: int, epochs: int, *more: str) -> dict[str, float]:
     """Train once and return {'val': log loss, 'test': accuracy}."""
-    sets = [f"runtime.seed={seed}", "features.stages=last", "data.augment.random_resized_crop=null", f"train.epochs={epochs}", *more]
+    frozen = ["features.stages=last"] if mode != "pretrain" else []
+    by_steps = ["data.augment.random_resized_crop=null", f"train.epochs={epochs}"] if mode != "extract" else []
+    sets = [f"runtime.seed={seed}", *frozen, *by_steps, *more]
     config = load_config(mode, file=None, flags={"--data": ("data.source", str(data))}, sets=sets)
     metrics = train(config, run_dir)
     return {"val": metrics["val"]["log_loss"], "test": metrics["test"]["accuracy"]}

@@ -14,15 +14,16 @@ from pathlib import Path
 
 from tl_keras import run
 from tl_keras.arguments import read_options
+from tl_keras.modes import MODES
 
 
 def main() -> None:
     options = read_options(sys.argv[1:])
     config = run.configure(options)
-    workflows, _ = run.start(config)
+    train, _ = run.start(MODES[config.mode].run, config)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        metrics = workflows.train(config, Path(folder) / "run")
+        metrics = train(config, Path(folder) / "run")
     found = {
         "seconds": time.perf_counter() - started,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6),

@@ -21,6 +21,7 @@ from processes import measure, median, print_table
 
 from tl_keras import run
 from tl_keras.arguments import read_options
+from tl_keras.modes import MODES
 
 
 def main() -> None:
@@ -53,22 +54,22 @@ def main() -> None:
 def extract(options: argparse.Namespace) -> dict[str, Any]:
     """Train, and say how long the pass over the images took."""
     config = run.configure(read_options(["--mode", "extract", "--data", options.data, "--backbone", options.backbone]))
-    workflows, progress = run.start(config)
+    train, progress = run.start(MODES[config.mode].run, config)
     from tl_keras.transfer.features import FrozenFeatures
 
     laps = Laps()
     FrozenFeatures.compute = laps.timed(FrozenFeatures.compute)  # type: ignore[method-assign]
-    metrics = workflows.train(config, Path(options.run_dir), progress=progress)
+    metrics = train(config, Path(options.run_dir), progress=progress)
     return {"seconds": laps.seconds, "cpu": laps.cpu, "images": metrics["features"]["computed"]}
 
 
 def predict(options: argparse.Namespace) -> dict[str, Any]:
     """Classify the images, and say how long that took, with and without reading the model."""
-    workflows, progress = run.start(to_stderr=True)
+    predict_files, progress = run.start(MODES["predict"].run, to_stderr=True)
     module = sys.modules["tl_keras.workflows.predict"]
     whole, reading = Laps(), Laps()
     module.open_run = reading.timed(module.open_run)
-    found = whole.timed(lambda: list(workflows.predict(options.run_dir, [options.data], progress=progress)))()
+    found = whole.timed(lambda: list(predict_files(options.run_dir, [options.data], progress=progress)))()
     bad = sum(each.error is not None for each in found)
     return {"seconds": whole.seconds, "cpu": whole.cpu, "alone": whole.seconds - reading.seconds, "images": len(found) - bad}
 

@@ -89,7 +89,7 @@ plt.show()
 # ## A second run computes nothing
 #
 # Features are stored by the content of the images. Another run on the same images starts from them: the metrics count
-# the images that went through the network in this run.
+# the images that went through the network in this run. (If you have run this notebook before, it is none in the first run, too.)
 
 # %%
 again = train(mode="extract", data=photos, seed=1, run_dir=work / "again")

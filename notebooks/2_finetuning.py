@@ -44,15 +44,18 @@ for label in range(10):
 # `pretrain` starts from random weights, `extract` trains a head on the frozen network, `finetune` trains both. Epochs, rates and
 # what is unfrozen are chosen for the number of images; `config.yaml` in each run folder says what they were. `Progress()` says nothing
 # while the first one runs.
+#
+# One default does not suit digits: the random crop. A digit that is cut off may be another one, so we switch it off.
 
 # %%
-scratch = train(mode="pretrain", data=photos, settings={"model.weights": "none"}, run_dir=work / "scratch", progress=Progress())
+whole = {"data.augment.random_resized_crop": None}
+scratch = train(mode="pretrain", data=photos, settings=whole | {"model.weights": "none"}, run_dir=work / "scratch", progress=Progress())
 
 # %%
 frozen = train(mode="extract", data=photos, run_dir=work / "frozen")
 
 # %%
-tuned = train(mode="finetune", data=photos, run_dir=work / "tuned")
+tuned = train(mode="finetune", data=photos, settings=whole, run_dir=work / "tuned")
 
 # %%
 runs = {"from scratch": scratch, "frozen": frozen, "finetuned": tuned}
@@ -70,7 +73,9 @@ for name, metrics in runs.items():
     print(f"{name:13} {metrics['test']['accuracy']:.3f}  {metrics['timing']['total_s']:.0f} s")
 
 # %% [markdown]
-# The network learned airplanes, cats and ships, and yet it helps with digits: edges are edges.
+# The network learned airplanes, cats and ships, and yet it helps with digits: edges are edges. Whether finetuning adds to the frozen
+# network, these 500 test images cannot tell: the two intervals overlap almost entirely. With a network that learned photos, and more
+# images, it does: on 600 photos of flowers it takes MobileNetV2 from 87.5 to 93.2 % (see the README).
 #
 # ## How it went
 #

@@ -117,6 +117,9 @@ axis.axis("off")
 plt.show()
 
 # %% [markdown]
+# Each line is a trial, and the last axis is its score. What matters here is how strongly the head is regularised, and that the
+# search began with the best strength on val already, so there was nothing left to gain. A search pays where several settings matter.
+#
 # `trials.csv` has a line per trial. The best of many owes part of its score to luck, so believe the test figure of the winner's
 # run, not the score of the trial.
 

@@ -5,6 +5,7 @@ The sources are the `.py` files; the `.ipynb` files are made from them. Needs th
 
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -42,5 +43,7 @@ if __name__ == "__main__":
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     for source in [path for path in SOURCES if not sys.argv[1:] or path.stem in sys.argv[1:]]:
         began = time.perf_counter()
-        execute(source)
+        with tempfile.TemporaryDirectory() as cache:  # as if nothing had run before
+            os.environ["TL_KERAS_CACHE"] = cache
+            execute(source)
         print(f"{source.with_suffix('.ipynb').name}: {time.perf_counter() - began:.0f} s")

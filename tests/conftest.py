@@ -91,11 +91,11 @@ def heard() -> Lines:
 @pytest.fixture(scope="session")
 def trained(photo_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A run folder, and its images: 30 of three classes, 6 of them its test split. Not to be changed: take a copy."""
-    from tl_keras import workflows
     from tl_keras.config import Config
+    from tl_keras.workflows.train import train
 
     photos = photo_folder(classes=CLASSES, per_class=10, size=(16, 16))
     run = tmp_path_factory.mktemp("trained") / "R"
     data = {"source": str(photos), "image_size": 16}
-    workflows.train(Config.model_validate({"mode": "extract", "data": data, "model": {"weights": "none"}}), run)
+    train(Config.model_validate({"mode": "extract", "data": data, "model": {"weights": "none"}}), run)
     return run, photos

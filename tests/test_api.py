@@ -15,9 +15,10 @@ from tl_keras import api
 from tl_keras.config import Config
 from tl_keras.console import ConsoleProgress
 from tl_keras.errors import BackboneError, ConfigError, DataError, RunFolderError
+from tl_keras.modes import MODES
 from tl_keras.notebook import NotebookProgress
 from tl_keras.progress import Progress
-from tl_keras.short_forms import FORMS_OF, SHORT_FORMS
+from tl_keras.short_forms import SHORT_FORMS
 from tl_keras.stepwise import StepwiseProgress
 
 MAKERS = {"train": "finetune", "rank": "rank", "search": "search", "crossval": "crossval", "ensemble": "ensemble"}
@@ -27,7 +28,7 @@ FUNCTIONS = (*MAKERS, "evaluate", "predict", "export")
 @pytest.fixture
 def without_tensorflow(monkeypatch):
     """A mistake is told before TensorFlow is imported, and leaves nothing."""
-    monkeypatch.setattr(api, "import_workflows", lambda _: pytest.fail("TensorFlow is imported"))
+    monkeypatch.setattr(api, "import_workflow", lambda *_: pytest.fail("TensorFlow is imported"))
 
 
 # --- what is there -------------------------------------------------------------------------------------------------
@@ -53,7 +54,7 @@ def test_every_function_explains_its_arguments(name):
 @pytest.mark.parametrize(("name", "mode"), MAKERS.items())
 def test_a_function_takes_the_short_forms_of_its_mode(name, mode):
     taken = [parameter for parameter in inspect.signature(getattr(tl_keras, name)).parameters if parameter in SHORT_FORMS]
-    assert taken == list(FORMS_OF[mode])
+    assert taken == list(MODES[mode].forms)
 
 
 # --- mistakes at the call ------------------------------------------------------------------------------------------
@@ -72,8 +73,8 @@ def test_a_function_takes_the_short_forms_of_its_mode(name, mode):
         ("train", {"epochs": 0}, "epochs: train.epochs: got 0, expected an integer >= 1, or null."),
         ("train", {"mode": "rank"}, "mode: got 'rank', expected one of extract, finetune, pretrain."),
         ("train", {"config": Config(mode="rank")}, "mode: got 'rank', expected one of extract, finetune, pretrain."),
-        ("train", {"mode": "extract", "epochs": 5}, "epochs: does nothing where only a head is trained."),
-        ("search", {"learning_rate": 1e-3}, "set search.trial=finetune"),
+        ("train", {"mode": "extract", "epochs": 5}, "epochs: train.epochs: extract does not use it; finetune and pretrain do."),
+        ("search", {"learning_rate": 1e-3}, "Set search.trial=finetune, or remove it."),
         ("train", {"settings": {"lr": 1}}, "settings: unknown key 'lr'. Did you mean 'train.learning_rate'?"),
         ("train", {"config": "photos/"}, "config: got 'photos/', expected a Config, as load_config makes it. Images are given as data="),
         ("train", {"resume": True}, "resume: goes on with the settings of the run in run_dir."),

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tl_keras.config import MODES, Config, TrainConfig, absolute, fields
+from tl_keras.config import Config, TrainConfig, absolute, fields
 from tl_keras.config_file import RENAMED, from_yaml, load_config, to_yaml
 from tl_keras.errors import ConfigError
+from tl_keras.modes import MODES
 
 # A value other than the default for every setting, and what it needs beside it to be of use.
 OTHER: dict[str, Any] = {
@@ -182,7 +183,7 @@ def test_names_of_fields_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", list(MODES))
 def test_every_mode_loads_with_the_defaults(mode: str) -> None:
     assert load_config(mode, file=None, flags={}, sets=[]) == Config.model_validate({"mode": mode})
 
@@ -192,8 +193,8 @@ def test_later_sources_win(tmp_path: Path) -> None:
     file.write_text("mode: predict\nmodel: {backbone: vgg16, dropout: 0.5}\ntrain: {batch_size: 8, epochs: 9}\ndata:\n")
     flags = {"--backbone": ("model.backbone", "resnet50"), "--batch-size": ("train.batch_size", "16")}
     sets = ["train.batch_size=64", "train.learning_rate=1e-4", "train.batch_size=128", "data.augment={cval: 0}"]
-    config = load_config("extract", file=file, flags=flags, sets=sets)
-    assert (config.mode, config.model.backbone, config.model.dropout) == ("extract", "resnet50", 0.5)
+    config = load_config("finetune", file=file, flags=flags, sets=sets)
+    assert (config.mode, config.model.backbone, config.model.dropout) == ("finetune", "resnet50", 0.5)
     assert (config.train.batch_size, config.train.epochs, config.train.learning_rate) == (128, 9, 1e-4)
 
 
@@ -366,9 +367,10 @@ def test_restarts_need_an_epoch_a_cycle_and_no_early_stop() -> None:
 
 
 @pytest.mark.parametrize("mode", ["extract", "search", "crossval"])
-def test_restarts_need_more_than_a_head(mode: str) -> None:
+def test_restarts_need_more_than_a_head(mode: str, tmp_path: Path) -> None:
     line = "train.schedule: got 'cosine_restarts', which does nothing where a head alone is trained: it keeps no snapshots."
-    assert mistakes("train.schedule=cosine_restarts", mode=mode) == [f"--set: {line}"]
+    assert mistakes(text="train: {schedule: cosine_restarts}", folder=tmp_path, mode=mode) == [f"FILE: {line}"]
+    assert mistakes("train.schedule=cosine_restarts", "model.hidden=[8]", mode=mode) == [f"--set: {line}"]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from tl_keras import BACKBONES, run
-from tl_keras.arguments import EXAMPLES, FORMS_OF, USES, read_options
+from tl_keras.arguments import examples, read_options
 from tl_keras.config import fields
 from tl_keras.config_file import check_value, load_config
+from tl_keras.modes import MODES
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -32,13 +33,13 @@ FILE = re.compile(r"\.(csv|json|png|md|yaml|keras)$")
 def commands(text):
     """The arguments of every `python -m tl_keras.run`, `tl-keras` or bare `--mode` in a text, without optional [parts]."""
     found = [match.group(1) for match in re.finditer(r"tl_keras\.run (--mode(?: ?[^\n`# ]+)*)", text)]
-    found += [match.group(1) for match in re.finditer(rf"tl-keras ((?:{'|'.join(USES)})(?: ?[^\n`# ]+)*)", text)]
+    found += [match.group(1) for match in re.finditer(rf"tl-keras ((?:{'|'.join(MODES)})(?: ?[^\n`# ]+)*)", text)]
     found += [match.group(1) for match in re.finditer(r"`(--mode [^`]*)`", text)]
     return [shlex.split(re.sub(r" \[.*?\]", "", command)) for command in found if command not in {"--mode ...", "--mode …"}]
 
 
 def cases():
-    texts = [EXAMPLES, *(path.read_text() for path in DOCUMENTS)]
+    texts = [examples(), *(path.read_text() for path in DOCUMENTS)]
     return {" ".join(command): command for text in texts for command in commands(text)}
 
 
@@ -73,7 +74,7 @@ def test_every_command_is_one_that_the_program_takes(command):
     if command == ["--mode", "extract"] or (command[0] == "--mode" and "--resume" in command):
         command = [*command, "--run-dir", "RUN"] if "--run-dir" not in command else command
     options = read_options([re.sub(r"^runtime\.seed=S$", "runtime.seed=0", word) for word in command])
-    if options.mode in FORMS_OF and not options.resume:
+    if MODES[options.mode].makes_run and not options.resume:
         if options.config is not None:
             options.config = ROOT / options.config
         run.configure(options)

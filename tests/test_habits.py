@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from tl_keras import run
-from tl_keras.arguments import RUN_USERS, USES, program, read_options
-from tl_keras.config import MODES, Config, fields
+from tl_keras.arguments import program, read_options
+from tl_keras.config import Config, fields
 from tl_keras.config_file import load_config, make_config
 from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.modes import MODES
 from tl_keras.run_folder import RunFolder
-from tl_keras.short_forms import ELSEWHERE, FORMS_OF, SHORT_FORMS, flag_of, nearest, normal, settings_called
+from tl_keras.short_forms import ELSEWHERE, SHORT_FORMS, flag_of, nearest, normal, settings_called
 
 
 def options_of(line: str):
@@ -144,11 +145,10 @@ def test_lines_to_paste_begin_as_the_program_was_called(monkeypatch, tmp_path, c
 # --- short forms ---------------------------------------------------------------------------------------------------
 
 
-def test_every_short_form_is_a_setting_and_every_mode_has_its_row():
+def test_every_short_form_is_a_setting():
     assert {form.setting for form in SHORT_FORMS.values()} <= set(fields())
     assert set(ELSEWHERE.values()) <= set(fields())
     assert all(name == normal(name) for name in ELSEWHERE)
-    assert set(USES) == set(MODES) == {*FORMS_OF, *RUN_USERS}
 
 
 def test_short_forms_set_their_settings():
@@ -159,15 +159,15 @@ def test_short_forms_set_their_settings():
     assert run.configure(options_of("extract --image-size [64,48]")).data.image_size == (64, 48)
 
 
-@pytest.mark.parametrize("mode", FORMS_OF)
+@pytest.mark.parametrize("mode", [mode.name for mode in MODES.values() if mode.makes_run])
 @pytest.mark.parametrize("name", [name for name in SHORT_FORMS if name != "data"])
 def test_a_short_form_is_taken_where_it_does_something_and_refused_elsewhere(mode, name):
     of_steps = name in ("epochs", "learning_rate")
     line = f"{mode} photos/ {flag_of(name)} 1"
-    if mode in ("rank", "ensemble") and name not in FORMS_OF[mode]:
+    if mode in ("rank", "ensemble") and name not in MODES[mode].forms:
         assert refusal(line).startswith(f"{flag_of(name)}: {mode} does not use it. Remove it.")
     elif mode in ("extract", "search", "crossval") and of_steps:
-        assert "does nothing where only a head is trained" in refusal(line)
+        assert "does not use it; finetune and pretrain do." in refusal(line)
     else:
         run.configure(options_of(line))
 

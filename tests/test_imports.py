@@ -17,6 +17,7 @@ ROOMS = [
         "cache",
         "claim",
         "interrupts",
+        "modes",
         "config",
         "config_file",
         "plain_yaml",
@@ -24,6 +25,7 @@ ROOMS = [
         "quiet",
         "run_folder",
         "runtime",
+        "setting_users",
         "short_forms",
     ),
     ("data",),
@@ -34,7 +36,7 @@ ROOMS = [
     ("select",),
     ("deploy",),
     ("workflows",),
-    ("advice", "api", "arguments", "console", "launch", "notebook", "run", "stepwise", "__main__"),
+    ("advice", "api", "arguments", "console", "launch", "notebook", "results", "run", "stepwise", "__main__"),
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]

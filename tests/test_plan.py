@@ -12,7 +12,7 @@ from tl_keras.config import Config
 from tl_keras.errors import ConfigError
 from tl_keras.progress import Progress
 from tl_keras.transfer import memory
-from tl_keras.workflows import make_plan
+from tl_keras.workflows.plan import make_plan
 
 plan = import_module("tl_keras.workflows.plan")
 

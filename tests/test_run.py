@@ -176,7 +176,7 @@ def test_an_error_of_the_system_is_one_line(capfd, monkeypatch, named):
     def refuse(_):
         raise OSError(28, "No space left on device", *(["/x/y.csv"] if named else []))
 
-    monkeypatch.setitem(run.MODES, "evaluate", refuse)
+    monkeypatch.setattr(run, "run_mode", refuse)
     monkeypatch.setattr(run, "drop_output", lambda: None)
     line = mistake(capfd, "evaluate", "RUN")
     assert line.startswith(f"FileError: {'/x/y.csv' if named else 'a file, or the standard output'}: cannot be read or written (No space")
@@ -185,7 +185,7 @@ def test_an_error_of_the_system_is_one_line(capfd, monkeypatch, named):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_have_their_exit_status_and_one_line(capfd, monkeypatch, number, status):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setitem(run.MODES, "evaluate", lambda _: signal.raise_signal(number))
+    monkeypatch.setattr(run, "run_mode", lambda _: signal.raise_signal(number))
     try:
         assert run.main(["evaluate", "RUN"]) == status
     finally:
@@ -508,12 +508,12 @@ def test_a_second_run_computes_no_features(photo_folder, tmp_path, monkeypatch):
     [
         ("extract", [], 1e-4),
         ("extract", ["model.hidden=[4]", "train.head_epochs=2"], 1e-4),
-        ("finetune", ["train.unfreeze_from=stage3"], 1e-2),
+        ("finetune", ["train.unfreeze_from=stage3", "train.epochs=2"], 1e-2),
     ],
 )
 def test_the_saved_model_answers_on_pixels_as_was_measured_on_features(photo_folder, tmp_path, mode, sets, difference):
     data = photo_folder(classes=("cat", "dog"), per_class=8)
-    sets = [part for text in ("model.weights=pretrained", "train.epochs=2", *sets) for part in ("--set", text)]
+    sets = [part for text in ("model.weights=pretrained", *sets) for part in ("--set", text)]
     arguments = ["--mode", mode, "--data", data, *TINY, *sets, "--run-dir", tmp_path / "R"]
     assert run.main([str(argument) for argument in arguments]) == 0
     rows = [line.split(",") for line in (tmp_path / "R" / "predictions.csv").read_text().splitlines()[1:]]

@@ -33,7 +33,7 @@ from tl_keras.progress import Progress
 from tl_keras.runtime import building, building_as, fresh_names, restoring_process, set_up
 from tl_keras.select.ranking.rank import rank_candidates
 from tl_keras.trained_run import open_run
-from tl_keras.workflows import make_plan
+from tl_keras.workflows.plan import make_plan
 
 Call = Callable[[Path, Path, Path, Progress], Any]
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from tl_keras import run_folder as names
-from tl_keras import workflows
 from tl_keras.config import Config
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.saved import read_classes, save_classifier
 from tl_keras.models.saved_stages import read_stages, write_stages
 from tl_keras.trained_run import open_run
-from tl_keras.workflows import train
+from tl_keras.workflows.evaluate import evaluate
+from tl_keras.workflows.train import train
 
 Run = tuple[Path, Path]
 
@@ -68,7 +68,7 @@ def test_a_run_goes_on_with_its_images_where_they_lie_now(trained: Run, tmp_path
     found = train(Config(mode="extract"), run, resume=True, source=str(shutil.copytree(trained[1], tmp_path / "moved")))
     assert found["test"] == json.loads((trained[0] / names.METRICS).read_text())["test"]
     assert open_run(run).config.data.source == str(tmp_path / "moved")
-    assert workflows.evaluate(run)["data"]["own_test"] == 6
+    assert evaluate(run)["data"]["own_test"] == 6
 
 
 def test_a_run_does_not_go_on_with_images_that_were_replaced(trained: Run, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-import sys
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +23,8 @@ from tl_keras.workflows import setting_up
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 CASES = {
-    "vgg16": (["model.pooling=flatten", "model.hidden=[32]", "train.head_epochs=2"], keras.applications.VGG16),
-    "resnet50": (["train.unfreeze_from=stage5"], keras.applications.ResNet50),
+    "vgg16": (["model.pooling=flatten", "model.hidden=[32]", "train.head_epochs=2"], [], keras.applications.VGG16),
+    "resnet50": ([], ["train.unfreeze_from=stage5"], keras.applications.ResNet50),
 }
 
 
@@ -35,16 +35,16 @@ def dozen(photo_folder):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_weights_file_goes_through_every_mode(name, dozen, tmp_path):
-    sets, builder = CASES[name]
+    sets, of_finetuning, builder = CASES[name]
     weights = tmp_path / f"{name}.weights.h5"
     keras.utils.set_random_seed(1)
     builder(weights=None, include_top=False).save_weights(weights)
     common = ["--data", dozen, "--backbone", name]
     features = ["features.views=0", "features.stages=last"]  # one head for both modes
-    sets = [f"model.weights={weights}", "data.image_size=32", "train.batch_size=4", "train.epochs=1", *features, *sets]
-    for mode in ("extract", "finetune"):
+    sets = [f"model.weights={weights}", "data.image_size=32", "train.batch_size=4", *features, *sets]
+    for mode, more in (("extract", []), ("finetune", ["train.epochs=1", *of_finetuning])):
         folder = tmp_path / mode
-        arguments = ["--mode", mode, *common, *(part for text in sets for part in ("--set", text)), "--run-dir", folder]
+        arguments = ["--mode", mode, *common, *(part for text in [*sets, *more] for part in ("--set", text)), "--run-dir", folder]
         assert run.main([str(argument) for argument in arguments]) == 0
         assert json.loads((folder / "metrics.json").read_text())["backbone"] == name
     assert run.main(["--mode", "evaluate", "--run-dir", str(folder)]) == 0
@@ -93,7 +93,7 @@ def test_dark_greys_are_told_before_any_work_and_scaled_in_every_mode(deep_greys
 
 @pytest.mark.parametrize("kinds", [("BMP", "TIFF"), ("BMP", "TIFF", "PNG")])
 def test_an_export_says_what_it_will_refuse(kinds, tmp_path, monkeypatch):
-    module = sys.modules["tl_keras.workflows.export"]
+    module = import_module("tl_keras.workflows.export")
     for kind in kinds:
         image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
         image.convert("1" if kind == "BMP" else "RGB").save(tmp_path / f"{kind}.jpg", kind)

@@ -15,13 +15,15 @@ Importing this package does not import TensorFlow; the functions do when they ar
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tl_keras.modes import FUNCTIONS
+
 if TYPE_CHECKING:
-    from tl_keras.api import crossval, ensemble, evaluate, export, predict, rank, search, train
-    from tl_keras.config import Config
-    from tl_keras.config_file import load_config
-    from tl_keras.errors import UserError
-    from tl_keras.models.backbones import BACKBONES
-    from tl_keras.progress import Progress
+    from tl_keras.api import *  # noqa: F403
+    from tl_keras.config import Config as Config
+    from tl_keras.config_file import load_config as load_config
+    from tl_keras.errors import UserError as UserError
+    from tl_keras.models.backbones import BACKBONES as BACKBONES
+    from tl_keras.progress import Progress as Progress
 
 __version__ = "0.1.0"
 
@@ -31,32 +33,10 @@ _PUBLIC = {
     "UserError": "tl_keras.errors",
     "Progress": "tl_keras.progress",
     "BACKBONES": "tl_keras.models.backbones",
-    "train": "tl_keras.api",
-    "rank": "tl_keras.api",
-    "search": "tl_keras.api",
-    "crossval": "tl_keras.api",
-    "ensemble": "tl_keras.api",
-    "evaluate": "tl_keras.api",
-    "predict": "tl_keras.api",
-    "export": "tl_keras.api",
+    **dict.fromkeys(FUNCTIONS, "tl_keras.api"),
 }
 
-__all__ = [
-    "BACKBONES",
-    "Config",
-    "Progress",
-    "UserError",
-    "__version__",
-    "crossval",
-    "ensemble",
-    "evaluate",
-    "export",
-    "load_config",
-    "predict",
-    "rank",
-    "search",
-    "train",
-]
+__all__ = ["__version__", *sorted(_PUBLIC)]
 
 
 def __getattr__(name: str) -> Any:

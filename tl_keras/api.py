@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from tl_keras.arguments import TRAININGS, run_of
+from tl_keras.arguments import run_of
 from tl_keras.config import Config, fields
 from tl_keras.config_file import make_config
 from tl_keras.errors import ConfigError, UserError, from_os
@@ -24,13 +24,14 @@ from tl_keras.launch import (
     check_images,
     check_names,
     check_run,
-    import_workflows,
+    import_workflow,
     make_run_dir,
-    refuse_idle,
+    prepare_for_workers,
     remove_unused,
     restoring_environment,
     stored_config,
 )
+from tl_keras.modes import MODES, TRAININGS
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, setting_named, settings_called
@@ -39,6 +40,8 @@ from tl_keras.stepwise import StepwiseProgress
 if TYPE_CHECKING:
     from tl_keras.data.index import Index
     from tl_keras.deploy.predictor import Prediction
+
+__all__ = ["crossval", "ensemble", "evaluate", "export", "predict", "rank", "search", "train"]
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -133,11 +136,8 @@ def train(
     """
     short = short_forms(data, backbone, weights, image_size, epochs, batch_size, learning_rate, seed)
     config, folder = prepare(TRAININGS, mode, config, run_dir, short, settings, resume=resume, look=index is None)
-    workflows, progress = begin(config, progress)
-    progress.line(f"run folder {folder}")
     moved = str(data) if resume and data is not None else None
-    metrics = workflows.train(config, folder, resume=resume, progress=progress, index=index, scored=scored, source=moved)
-    return {"run_dir": str(folder)} | metrics
+    return make_run(config, folder, progress, resume=resume, index=index, scored=scored, source=moved)
 
 
 @told
@@ -168,8 +168,7 @@ def rank(
     """
     short = short_forms(data, None, weights, image_size, None, None, None, seed) | listed("rank.candidates", backbones)
     config, folder = prepare(("rank",), None, config, run_dir, short, settings)
-    workflows, progress = begin(config, progress)
-    return {"run_dir": str(folder)} | workflows.rank(config, folder, progress=progress)
+    return make_run(config, folder, progress)
 
 
 @told
@@ -203,15 +202,11 @@ def search(
     Raises:
         UserError: anything that the caller can mend; a folder made for it is gone again.
     """
-    from tl_keras.select.search.local_workers import MEMORY_AS_NEEDED
-
     short = short_forms(data, backbone, weights, image_size, epochs, batch_size, learning_rate, seed)
     config, folder = prepare(("search",), None, config, run_dir, short, settings, resume=resume)
     if workers:
-        os.environ.update(MEMORY_AS_NEEDED)  # before TensorFlow takes a GPU that workers use too
-    workflows, progress = begin(config, progress)
-    progress.line(f"run folder {folder}")
-    return {"run_dir": str(folder)} | workflows.search(config, folder, resume=resume, workers=workers, progress=progress)
+        prepare_for_workers()
+    return make_run(config, folder, progress, resume=resume, workers=workers)
 
 
 @told
@@ -241,9 +236,7 @@ def crossval(
     """
     short = short_forms(data, backbone, weights, image_size, epochs, batch_size, learning_rate, seed)
     config, folder = prepare(("crossval",), None, config, run_dir, short, settings, resume=resume)
-    workflows, progress = begin(config, progress)
-    progress.line(f"run folder {folder}")
-    return {"run_dir": str(folder)} | workflows.crossval(config, folder, resume=resume, progress=progress)
+    return make_run(config, folder, progress, resume=resume)
 
 
 @told
@@ -274,9 +267,7 @@ def ensemble(
     """
     short = short_forms(data, None, weights, image_size, None, None, None, seed) | listed("ensemble.members", members)
     config, folder = prepare(("ensemble",), None, config, run_dir, short, settings)
-    workflows, progress = begin(config, progress)
-    progress.line(f"run folder {folder}")
-    return {"run_dir": str(folder)} | workflows.ensemble(config, folder, progress=progress)
+    return make_run(config, folder, progress)
 
 
 @told
@@ -295,8 +286,8 @@ def evaluate(run_dir: Path | str, *, data: Path | str | None = None, progress: P
     """
     run, source = run_of(run_dir), None if data is None else str(data)
     check_run(run, source)
-    workflows, progress = begin(None, progress)
-    found: dict[str, Any] = workflows.evaluate(run, source=source, progress=progress)
+    evaluate_run, progress = begin("evaluate", None, progress)
+    found: dict[str, Any] = evaluate_run(run, source=source, progress=progress)
     return found
 
 
@@ -319,8 +310,8 @@ def predict(run_dir: Path | str, paths: Path | str | Iterable[Path | str], *, pr
     check_run(run)
     check_files(words)
     steps = None if progress is not None else steps_in_terminal()
-    workflows, progress = begin(None, steps or progress)
-    found: Iterator[Prediction] = workflows.predict(run, words, progress=progress)
+    predict_files, progress = begin("predict", None, steps or progress)
+    found: Iterator[Prediction] = predict_files(run, words, progress=progress)
     found = found if steps is None else steps.wiped_before_each(found)
     return chain([first for first in [next(found, None)] if first is not None], found)  # the first batch shows what is wrong
 
@@ -341,8 +332,8 @@ def export(run_dir: Path | str, *, data: Path | str | None = None, progress: Pro
     """
     run, source = run_of(run_dir), None if data is None else str(data)
     check_run(run, source)
-    workflows, progress = begin(None, progress)
-    found: dict[str, Any] = workflows.export(run, source=source, progress=progress)
+    export_run, progress = begin("export", None, progress)
+    found: dict[str, Any] = export_run(run, source=source, progress=progress)
     return found
 
 
@@ -402,7 +393,6 @@ def prepare(
         raise ConfigError(f"mode: got {wanted!r}, expected one of {', '.join(modes)}.")
     as_it_is = base is not None and base.mode == wanted and not short and not settings
     config = base if base is not None and as_it_is else make_config(wanted, base, short, settings or {})
-    refuse_idle(config, {name: SHORT_FORMS[name].setting for name in short if name in SHORT_FORMS})
     if run_dir is not None:
         RunFolder(run_of(run_dir)).require_free()
     if look:
@@ -410,9 +400,16 @@ def prepare(
     return config, make_run_dir(config) if run_dir is None else run_of(run_dir)
 
 
-def begin(config: Config | None, progress: Progress | None) -> tuple[Any, Progress]:
-    """Import TensorFlow without its noise, and find out who hears of the progress."""
-    return import_workflows(config), listener() if progress is None else progress
+def make_run(config: Config, folder: Path, progress: Progress | None, **given: Any) -> dict[str, Any]:
+    """Run the mode of a configuration; what its run folder's record holds, and `run_dir`."""
+    function, progress = begin(config.mode, config, progress)
+    progress.line(f"run folder {folder}")
+    return {"run_dir": str(folder)} | function(config, folder, progress=progress, **given)
+
+
+def begin(mode: str, config: Config | None, progress: Progress | None) -> tuple[Callable[..., Any], Progress]:
+    """Import what does a mode, and TensorFlow without its noise, and find out who hears of the progress."""
+    return import_workflow(MODES[mode].run, config), listener() if progress is None else progress
 
 
 def steps_in_terminal() -> StepwiseProgress | None:

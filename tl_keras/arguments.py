@@ -13,81 +13,28 @@ from typing import NoReturn
 
 from tl_keras import __version__, run_folder
 from tl_keras.errors import ConfigError
-from tl_keras.short_forms import FORMS_OF, MOST_MEANT, SHORT_FORMS, either, flag_of, nearest, normal, setting_named, settings_called
+from tl_keras.modes import MODES, Mode, called_elsewhere
+from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, flag_of, nearest, normal, setting_named, settings_called
 
 RUNS = Path(run_folder.RUNS)
-DESCRIPTION = "Transfer learning for images: from a folder of labelled images to a verified classifier."
-MODE_HELP = (
-    "extract: train a head on the frozen backbone; finetune: then train its upper stages too; "
-    "pretrain: a backbone from scratch; rank: which backbone suits these images; "
-    "search: better settings; crossval: how good a configuration is, with its spread; "
-    "ensemble: several backbones or runs as one; evaluate, predict, export: use a run"
-)
+DESCRIPTION = """\
+Transfer learning for images: from a folder of labelled images to a verified classifier.
+
+modes:
+{modes}
+  cache       list or prune the features that runs have stored
+"""
+EPILOG = """\
+examples:
+  tl-keras finetune                                  the bundled digits, offline
+{examples}
+  tl-keras cache list                                stored features; or prune
+`python -m tl_keras` is the same as `tl-keras`.
+"""
 PATH_HELP = (
     "the images (evaluate, predict, export: the folder of a run first) where no option gives them; then "
     "predict: files, folders or globs; rank: backbones; ensemble: backbones or runs"
 )
-EXAMPLES = """\
-examples:
-  tl-keras finetune                                  the bundled digits, offline
-  tl-keras finetune photos/ --backbone mobilenet_v2
-  tl-keras extract photos/ --dry-run                 what it would do, how long
-  tl-keras rank photos/                              which backbone suits them
-  tl-keras ensemble photos/ mobilenet_v2 resnet50    several backbones as one
-  tl-keras evaluate saved_models/RUN                 the test figures again
-  tl-keras predict saved_models/RUN new/             classes as CSV
-  tl-keras export saved_models/RUN                   a SavedModel, checked
-  tl-keras cache list                                stored features; or prune
-`python -m tl_keras` is the same as `tl-keras`.
-"""
-
-TRAININGS = ("extract", "finetune", "pretrain")
-RUN_USERS = ("evaluate", "predict", "export")  # the others make a run folder
-MAKES = ("config", "run_dir", "output_dir", "sets")
-USES: dict[str, tuple[str, ...]] = {  # which options a mode takes, beside --mode and the short forms of its settings
-    "extract": (*MAKES, "resume", "dry_run"),
-    "finetune": (*MAKES, "resume", "dry_run"),
-    "pretrain": (*MAKES, "resume", "dry_run"),
-    "rank": (*MAKES, "paths"),
-    "search": (*MAKES, "resume", "workers"),
-    "crossval": (*MAKES, "resume"),
-    "ensemble": (*MAKES, "paths"),
-    "evaluate": ("run_dir", "data"),
-    "predict": ("run_dir", "output", "paths"),
-    "export": ("run_dir", "data"),
-}
-PLACES: dict[str, tuple[str, ...]] = {  # what the words behind the mode are, where no option has said it; the rest are paths
-    **dict.fromkeys(FORMS_OF, ("data",)),
-    "evaluate": ("run_dir", "data"),
-    "predict": ("run_dir",),
-    "export": ("run_dir", "data"),
-}
-MODES_ELSEWHERE: dict[str, tuple[str, ...]] = {  # what other programs call a mode, as `normal` writes it
-    "train": ("extract", "finetune"),
-    "fit": ("extract", "finetune"),
-    "retrain": ("finetune",),
-    "transfer": ("extract", "finetune"),
-    "freeze": ("extract",),
-    "frozen": ("extract",),
-    "features": ("extract",),
-    "test": ("evaluate",),
-    "eval": ("evaluate",),
-    "val": ("evaluate",),
-    "validate": ("evaluate",),
-    "classify": ("predict",),
-    "infer": ("predict",),
-    "inference": ("predict",),
-    "convert": ("export",),
-    "save": ("export",),
-    "tune": ("search",),
-    "tuning": ("search",),
-    "hpo": ("search",),
-    "cv": ("crossval",),
-    "crossvalidate": ("crossval",),
-    "crossvalidation": ("crossval",),
-    "kfold": ("crossval",),
-    "compare": ("rank",),
-}
 RUN_ELSEWHERE = ("checkpoint", "ckpt", "load", "model", "modeldir", "modelpath", "run", "weights")  # for --run-dir of a run's users
 
 
@@ -136,17 +83,23 @@ def program() -> str:
     return "tl-keras"
 
 
+def examples() -> str:
+    """The examples of the help, a command a line."""
+    rows = [mode.example for mode in MODES.values() if mode.example]
+    return EPILOG.format(examples="\n".join(f"  tl-keras {command:40}  {meaning}".rstrip() for command, meaning in rows))
+
+
 def parser() -> Parser:
     """The command line."""
     made = Parser(
         prog=program(),
         usage="%(prog)s MODE [DATA | RUN] [PATH ...] [options]",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
+        description=DESCRIPTION.format(modes="\n".join(f"  {mode.name:10}  {mode.help}" for mode in MODES.values())),
+        epilog=examples(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument("--mode", metavar="MODE", help=MODE_HELP + " (or the first word, without --mode)")
+    made.add_argument("--mode", metavar="MODE", help="one of the modes; or the first word, without --mode")
     made.add_argument("--config", metavar="FILE", type=Path, help="a YAML file with what differs from the defaults")
     made.add_argument("--run-dir", metavar="DIR", type=Path, help=f"the run's folder (default: a new one below {RUNS}/)")
     made.add_argument("--output-dir", metavar="DIR", type=Path, help="the same as --run-dir, for the modes that make a run")
@@ -159,7 +112,11 @@ def parser() -> Parser:
         help="any setting, such as train.weight_decay=0.05; repeatable",
     )
     made.add_argument(
-        "--workers", metavar="N", type=positive, help="search: run the trials in N processes; several machines: docs/search-cluster.md"
+        "--workers",
+        metavar="N",
+        type=positive,
+        default=0,
+        help="search: run the trials in N processes; several machines: see docs/search-cluster.md",
     )
     made.add_argument("--resume", action="store_true", help="go on with the interrupted training, search or crossval in --run-dir")
     made.add_argument(
@@ -210,7 +167,7 @@ def known_flags(words: Sequence[str], known: Sequence[str]) -> list[str]:
             found.append(by_normal[normal(flag)] + equals + value)
         else:
             behind = value if equals else next((each for each in words[place + 1 : place + 2] if not each.startswith("-")), "")
-            uses_run = any(word.removeprefix("--mode=") in RUN_USERS for word in words)
+            uses_run = any(uses_a_run(word.removeprefix("--mode=")) for word in words)
             raise ConfigError(f"{flag}: there is no such option{instead_of(flag, behind, known, uses_run=uses_run)}. See --help.")
     return [*found, *words[end:]]
 
@@ -240,16 +197,17 @@ def place_words(options: argparse.Namespace) -> None:
     by_flag = options.mode is not None
     if not by_flag and options.paths:
         options.mode = options.paths.pop(0)
-    options.mode = {normal(mode): mode for mode in USES}.get(normal(str(options.mode)), options.mode)
-    places = ("run_dir",) if options.resume else PLACES.get(options.mode, ())
-    if options.mode in ("rank", "ensemble"):
-        places = () if by_flag or (options.mode == "ensemble" and options.paths and may_be_run(options.paths[0])) else places
+    options.mode = {normal(name): name for name in MODES}.get(normal(str(options.mode)), options.mode)
+    mode = MODES.get(options.mode)
+    places = ("run_dir",) if options.resume else () if mode is None else mode.words
+    if mode is not None and mode.paths is not None:
+        places = () if by_flag or (mode.name == "ensemble" and options.paths and may_be_run(options.paths[0])) else places
         if places and options.data is None:
-            refuse_backbone_as_data(options.mode, options.paths)
+            refuse_backbone_as_data(mode.name, options.paths)
     for name in places:
         if options.paths and getattr(options, name) is None:
             setattr(options, name, options.paths.pop(0))
-    if options.output_dir is not None and options.run_dir is None and options.mode not in RUN_USERS:
+    if options.output_dir is not None and options.run_dir is None and not uses_a_run(options.mode):
         options.run_dir, options.output_dir = options.output_dir, None
     if options.run_dir is not None:
         options.run_dir = run_of(options.run_dir)
@@ -282,51 +240,55 @@ def run_of(path: Path | str) -> Path:
 
 def check_options(options: argparse.Namespace) -> None:
     """Refuse a mode that there is not, and options that the mode would ignore."""
-    mode = options.mode
-    if mode not in USES:
-        raise ConfigError(unknown_mode(mode))
-    used = {"mode", *USES[mode], *FORMS_OF.get(mode, ())}
+    mode = MODES.get(options.mode)
+    if mode is None:
+        raise ConfigError(unknown_mode(options.mode))
+    used = mode.options
     given = [name for name, value in vars(options).items() if value not in (None, False, [])]
     idle = [name for name in given if name not in used]
     resumes = options.resume and "resume" in used
     if resumes and not idle:
-        moved = ("data",) if mode in TRAININGS else ()  # where its images lie now
+        moved = ("data",) if "data" in mode.passes else ()  # where its images lie now
         idle = [name for name in given if name not in ("mode", "run_dir", "resume", "workers", *moved)]  # a search may go on with fewer
-    if options.output_dir is not None and options.run_dir is not None and mode not in RUN_USERS:
+    if options.output_dir is not None and options.run_dir is not None and mode.makes_run:
         raise ConfigError("--output-dir: means the same as --run-dir, which is given too. Remove one of them.")
     if idle:
-        raise ConfigError(refusal(idle[0], options, resumes=resumes))
-    if options.run_dir is None and (mode in RUN_USERS or options.resume):
-        word = f"{mode} --resume" if options.resume else mode
-        raise ConfigError(f"{mode}: expected the folder of a run, such as: tl-keras {word} {RUNS}/NAME (or --run-dir {RUNS}/NAME).")
+        raise ConfigError(refusal(idle[0], mode, options, resumes=resumes))
+    if options.run_dir is None and (options.resume or not mode.makes_run):
+        word = f"{mode.name} --resume" if options.resume else mode.name
+        raise ConfigError(f"{mode.name}: expected the folder of a run, such as: tl-keras {word} {RUNS}/NAME (or --run-dir {RUNS}/NAME).")
+
+
+def uses_a_run(name: str) -> bool:
+    """Whether this is a mode that uses a run, and makes none."""
+    return name in MODES and not MODES[name].makes_run
 
 
 def unknown_mode(mode: str | None) -> str:
     """What is wrong with a mode that there is not, and which one is meant."""
-    expected = f"expected one of {', '.join(USES)}"
+    expected = f"expected one of {', '.join(MODES)}"
     if mode is None:
         return f"--mode: got nothing, {expected}. It is the first word: tl-keras finetune photos/."
-    if meant := MODES_ELSEWHERE.get(normal(mode)):
+    if meant := called_elsewhere(normal(mode)):
         return f"--mode: got '{mode}', {expected}. Take {either(meant)}{' (extract: the head only)' * (len(meant) > 1)}."
-    near = nearest(mode, USES)
+    near = nearest(mode, MODES)
     if near is None and Path(mode).exists():
         return f"'{mode}': {expected} first, such as: tl-keras finetune {shlex.quote(mode)}."
     return f"--mode: got '{mode}', {expected}." + (f" Did you mean '{near}'?" if near else "")
 
 
-def refusal(name: str, options: argparse.Namespace, *, resumes: bool) -> str:
+def refusal(name: str, mode: Mode, options: argparse.Namespace, *, resumes: bool) -> str:
     """Why an option does nothing here, and what does."""
-    mode = options.mode
     flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(name, flag_of(name))
-    if resumes and mode not in RUN_USERS:
+    if resumes and mode.makes_run:
         return f"{flag}: --resume goes on with the run's own settings. Remove it."
     hint = ""
-    if name == "paths" and "backbone" in FORMS_OF.get(mode, ()):
+    if name == "paths" and "backbone" in mode.forms:
         hint = " A backbone is given with --backbone."
-    elif name == "backbone" and "paths" in USES[mode]:
-        hint = f" Backbones are given as words: tl-keras {mode} DATA {shlex.quote(options.backbone)}."
+    elif name == "backbone" and mode.paths is not None:
+        hint = f" Backbones are given as words: tl-keras {mode.name} DATA {shlex.quote(options.backbone)}."
     elif name == "output_dir":
-        hint = " The folder of a run is given with --run-dir" + (", the file to write with --output." if mode == "predict" else ".")
-    elif mode in RUN_USERS and (name in SHORT_FORMS or name in ("sets", "config")):
+        hint = " The folder of a run is given with --run-dir" + (", the file to write with --output." if "output" in mode.options else ".")
+    elif not mode.makes_run and (name in SHORT_FORMS or name in ("sets", "config")):
         hint = " The run's own settings are used."
-    return f"{flag}: {mode} does not use it. Remove it.{hint}"
+    return f"{flag}: {mode.name} does not use it. Remove it.{hint}"

@@ -7,18 +7,23 @@ it. `None` means: chosen later, from the number of images.
 
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, ValidationInfo, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-Mode = Literal["extract", "finetune", "pretrain", "rank", "search", "crossval", "ensemble", "evaluate", "predict", "export"]
-MODES: tuple[str, ...] = get_args(Mode)
+from tl_keras.modes import MODES
+from tl_keras.setting_users import AUTO as AUTO
+
+if TYPE_CHECKING:
+    Mode = str
+else:
+    Mode = Literal[tuple(MODES)]
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
 SETTLED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
-AUTO = "auto"  # the backbone that `rank` puts first
 
 
 @dataclass(frozen=True)
@@ -347,7 +352,8 @@ class Config(Section):
     @property
     def trained(self) -> str:
         """What is trained: the mode itself; for a search or a cross-validation, the mode of each of its training runs."""
-        return {"search": self.search.trial, "crossval": self.crossval.training}.get(self.mode, self.mode)
+        by = MODES[self.mode].trains
+        return self.mode if by is None else attrgetter(by)(self)
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         solved = self.mode != "pretrain" and not self.model.hidden and self.train.loss == "cross_entropy"

@@ -4,7 +4,7 @@
 of all of them at once; `to_yaml` writes a `Config`, resolved, to the run folder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
@@ -16,14 +16,21 @@ from pydantic.fields import FieldInfo
 from tl_keras.config import SETTLED, Config, Expected, fields
 from tl_keras.errors import ConfigError
 from tl_keras.plain_yaml import LARGEST, LONGEST_SHOWN, PlainYamlError, cut, read_plain_yaml, shown
+from tl_keras.setting_users import at_work, is_used, together, why_idle
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, normal, settings_called
 
 MOST_MISTAKES = 20  # that are told of at once
+MOST_IDLE = 5  # settings of a file that one line names
 RENAMED = {"crossval.group_pattern": "data.group_pattern"}  # settings by the name that they had in an older version
 
 
 def load_config(
-    mode: str, *, file: Path | str | None = None, flags: Mapping[str, tuple[str, object]] = MappingProxyType({}), sets: Sequence[str] = ()
+    mode: str,
+    *,
+    file: Path | str | None = None,
+    flags: Mapping[str, tuple[str, object]] = MappingProxyType({}),
+    sets: Sequence[str] = (),
+    note: Callable[[str], None] | None = None,
 ) -> Config:
     """Merge defaults < `file` < `flags` < `sets`; of two `--set` of one path the later counts.
 
@@ -33,6 +40,8 @@ def load_config(
         flags: name of a flag -> (path of the setting, its value or text), e.g. `{"--backbone": ("model.backbone", "vgg16")}`. Text is
             read as YAML, but for settings that are text themselves.
         sets: `path=value` each, with the value in YAML, e.g. `data.augment.zoom_range=[0.8, 1.2]`.
+        note: is told of settings of the file that the mode does not use. A file may serve several modes; of flags and sets such
+            settings are mistakes.
 
     Raises:
         ConfigError: anything is wrong; one line per mistake, with the file or flag, the path, what was got, what is
@@ -49,8 +58,11 @@ def load_config(
     for assignment in sets:
         draft.add_assignment(assignment)
     draft.add_path("--mode", "mode", mode)
+    draft.refuse_idle(tolerated=str(file))
     if file is not None:
         draft.refuse_trust_of(str(file))
+        if note is not None and (line := draft.idle_line(str(file))):
+            note(line)
     return draft.config()
 
 
@@ -74,6 +86,7 @@ def make_config(mode: str | None, base: Config | None, short: Mapping[str, objec
     draft.add_tree("settings", "", dict(settings))
     if mode is not None:
         draft.add_path("mode", "mode", mode)
+    draft.refuse_idle(tolerated="config")
     return draft.config()
 
 
@@ -146,6 +159,7 @@ class _Draft:
         self._values: dict[str, Any] = {}
         self._origins: dict[str, str] = {}
         self._mistakes: list[str] = []
+        self._idle: set[str] = set()
 
     def add_file(self, file: Path) -> None:
         try:
@@ -165,6 +179,26 @@ class _Draft:
                 f"{file}: model.trust: got {shown(self._values['model.trust'])}, expected false: a file cannot say whom you trust. "
                 f"If you know who made the backbone, add --set model.trust=true."
             )
+
+    def refuse_idle(self, *, tolerated: str) -> None:
+        """Refuse settings that nothing uses, but for those that come from `tolerated`."""
+        working = at_work(self._value)
+        self._idle = {path for path in self._values if not is_used(path, working) and self._origins[path] != tolerated}
+        self._mistakes += [f"{self._origins[path]}: {path}: {why_idle(path, self._value)}" for path in self._values if path in self._idle]
+
+    def idle_line(self, origin: str) -> str:
+        """A line on those settings of an origin that are not the defaults and that nothing uses; empty where there are none."""
+        working = at_work(self._value)
+        idle = [path for path, value in self._values.items() if self._origins[path] == origin and not is_used(path, working)]
+        idle = [path for path in idle if _as_default(self._values[path]) != self._fields[path].get_default(call_default_factory=True)]
+        if not idle:
+            return ""
+        shown = idle if len(idle) <= MOST_IDLE else [*idle[: MOST_IDLE - 1], f"{len(idle) - MOST_IDLE + 1} more settings"]
+        return f"{origin}: {self._value('mode')} does not use {together(shown)}"
+
+    def _value(self, path: str) -> Any:
+        """The value of a setting as it stands, checked or not."""
+        return self._values[path] if path in self._values else self._fields[path].get_default(call_default_factory=True)
 
     def add_text(self, name: str, text: str) -> None:
         tree = self._parse(name, text)
@@ -257,6 +291,7 @@ class _Draft:
             config = Config.model_validate(self._tree(), context=context)
         except ValidationError as error:
             lines = [line for one in error.errors() for line in self._describe(dict(one), name)]
+            lines = [line for line in lines if not any(f": {path}: " in line for path in self._idle)]  # these are told already
             raise ConfigError(_listed([*self._mistakes, *dict.fromkeys(lines)])) from None
         if self._mistakes:
             raise ConfigError(_listed(self._mistakes))
@@ -293,6 +328,11 @@ class _Draft:
         section = path.rpartition(".")[0]
         near = [origin for known, origin in self._origins.items() if known.rpartition(".")[0] == section]
         return self._origins.get(path, near[-1])
+
+
+def _as_default(value: object) -> object:
+    """A value of YAML as a default has it: a list is a tuple there."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _listed(mistakes: Sequence[str]) -> str:

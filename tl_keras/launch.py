@@ -5,16 +5,19 @@ The looks are cheap and need no TensorFlow, whose import takes seconds: a mistak
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tl_keras.arguments import RUNS, TRAININGS
+from tl_keras.arguments import RUNS
 from tl_keras.errors import BackboneError, ConfigError, DataError, RunFolderError
 from tl_keras.models.backbone_names import check_backbone, short_name
+from tl_keras.modes import MODES, TRAININGS, load
 from tl_keras.quiet import quiet
 from tl_keras.run_folder import CONFIG, RunFolder, open_text, reading, remove_empty
 
@@ -23,9 +26,29 @@ if TYPE_CHECKING:
 
 CACHED = "cached"  # among the candidates of a ranking: each backbone whose weights lie on this machine
 KINDS_OF_WEIGHTS = ("pretrained", "imagenet", "none")  # other than files
-OF_STEPS = ("train.epochs", "train.learning_rate")  # which do nothing where a head alone is trained
-ENVIRONMENT = ("TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH")  # what is set here and by a search with workers, for TensorFlow's start
-TRAINED_BY = {"search": "search.trial", "crossval": "crossval.training"}  # the setting that says what is trained
+ENVIRONMENT = ("TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH")  # what is set here, for TensorFlow's start
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a mode is to do, once all that it names was found.
+
+    Attributes:
+        run_dir: the run folder that is made or used.
+        output: the file to write; None for the standard output.
+        made: the configuration of a mode that makes a run.
+    """
+
+    run_dir: Path
+    output: Path | None = None
+    made: "Config | None" = None
+
+    @property
+    def config(self) -> "Config":
+        """The configuration of the run that is made."""
+        if self.made is None:
+            raise ValueError("this mode has no configuration of its own")
+        return self.made
 
 
 _made: list[tuple[Path, ...]] = []  # what `make_run_dir` made, each folder with those above it, the deepest first
@@ -65,30 +88,18 @@ def remove_unused() -> None:
 
 
 def new_run_dir(config: "Config") -> Path:
-    """The name of a new folder below saved_models/, named after mode, backbone, data and time; an ensemble's after its method and time."""
+    """The name of a new folder below saved_models/: the mode, the settings that its row says, and the time."""
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    if config.mode == "ensemble":  # of runs, which have data of their own
-        return RUNS / "-".join([config.mode, config.ensemble.method, stamp])
-    backbone = [] if config.mode == "rank" else [short_name(config.model.backbone)]
-    data = Path(config.data.source).name or Path(config.data.source).resolve().name  # of '.'
-    data = "".join(letter if letter.isprintable() else "_" for letter in data)  # bytes that are not UTF-8 are not, either
-    return RUNS / "-".join([config.mode, *backbone, data or "data", stamp])
+    shown = [in_folder_name(setting, attrgetter(setting)(config)) for setting in MODES[config.mode].named_after]
+    return RUNS / "-".join([config.mode, *shown, stamp])
 
 
-def refuse_idle(config: "Config", given: Mapping[str, str]) -> None:
-    """Refuse short forms that do nothing, as the settings are.
-
-    Args:
-        given: what messages call a short form -> its setting.
-    """
-    for name, setting in given.items():
-        if setting in OF_STEPS and config.trained == "extract":
-            by = TRAINED_BY.get(config.mode)
-            other = f"set {by}=finetune" if by else "use finetune"
-            raise ConfigError(
-                f"{name}: does nothing where only a head is trained. Remove it, or {other}; "
-                f"a head with hidden layers learns by train.head_{setting.rpartition('.')[2]}."
-            )
+def in_folder_name(setting: str, value: str) -> str:
+    """A setting's value as the name of a folder shows it."""
+    if setting == "model.backbone":
+        return short_name(value)
+    name = Path(value).name or Path(value).resolve().name  # of '.'
+    return "".join(letter if letter.isprintable() else "_" for letter in name) or "data"  # bytes that are not UTF-8 are not, either
 
 
 def check_names(config: "Config") -> None:
@@ -103,7 +114,8 @@ def check_names(config: "Config") -> None:
     from tl_keras.data.sources import check_layout_of
     from tl_keras.select.ensemble.member_names import runs_among
 
-    asked = {"rank": config.rank.candidates, "ensemble": config.ensemble.members}.get(config.mode, (config.model.backbone,))
+    paths = MODES[config.mode].paths
+    asked = (config.model.backbone,) if paths is None else attrgetter(paths)(config)
     if not (config.mode == "ensemble" and runs_among(asked)):  # which have images of their own
         check_layout_of(config.data)
         for name in asked:
@@ -187,8 +199,15 @@ def restoring_environment() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def import_workflows(config: "Config | None" = None) -> Any:
-    """Import TensorFlow and the workflows without TensorFlow's noise, and start its threads as a configuration asks.
+def prepare_for_workers() -> None:
+    """Let TensorFlow take of a GPU only what it needs: workers on this machine use it too."""
+    from tl_keras.select.search.local_workers import MEMORY_AS_NEEDED
+
+    os.environ.update(MEMORY_AS_NEEDED)
+
+
+def import_workflow(name: str, config: "Config | None" = None) -> Any:
+    """Import TensorFlow and the function 'module:name' without their noise, and start TensorFlow's threads as a configuration asks.
 
     Raises:
         ConfigError: it asks for what this machine or process cannot do.
@@ -197,10 +216,11 @@ def import_workflows(config: "Config | None" = None) -> Any:
     with quiet():
         import tensorflow as tf
 
-        from tl_keras import workflows
-        from tl_keras.runtime import Runtime
+        found = load(name)
 
         if config is not None:
+            from tl_keras.runtime import Runtime
+
             Runtime.of(config.runtime).start_threads()
         tf.zeros(())  # looks for GPU drivers, which is noisy too
-    return workflows
+    return found

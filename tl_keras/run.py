@@ -9,7 +9,7 @@ import argparse
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
@@ -20,21 +20,25 @@ from tl_keras.arguments import Parser, parser, program, read_options
 from tl_keras.errors import ConfigError, FileError, LostImageError, UserError, from_os
 from tl_keras.interrupts import Terminated, noted_interrupts, raise_noted, sent_again
 from tl_keras.launch import (
+    Asked,
     check_files,
     check_images,
     check_names,
     check_run,
-    import_workflows,
+    import_workflow,
     make_run_dir,
     new_run_dir,
-    refuse_idle,
+    prepare_for_workers,
     remove_unused,
     stored_config,
 )
+from tl_keras.modes import MODES, Mode, load
 from tl_keras.run_folder import RunFolder
-from tl_keras.short_forms import FORMS_OF, SHORT_FORMS, flag_of
+from tl_keras.short_forms import SHORT_FORMS, flag_of
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from tl_keras.config import Config
     from tl_keras.console import ConsoleProgress
 
@@ -74,8 +78,7 @@ def obey(given: Sequence[str]) -> None:
         if given[0] == "cache":
             manage_cache(given[1:])
         else:
-            options = read_options(given)
-            MODES[options.mode](options)
+            run_mode(read_options(given))
         sys.stdout.flush()  # what does not fit on a disk is said here
     finally:
         remove_unused()
@@ -98,57 +101,87 @@ def configure(options: argparse.Namespace) -> "Config":
     """Build the configuration of a mode that makes a run folder from the options."""
     from tl_keras.config_file import load_config
 
-    names = [name for name in FORMS_OF[options.mode] if getattr(options, name) is not None]
+    mode = MODES[options.mode]
+    names = [name for name in mode.forms if getattr(options, name) is not None]
     flags: dict[str, tuple[str, object]] = {flag_of(name): (SHORT_FORMS[name].setting, getattr(options, name)) for name in names}
-    if options.paths:
-        flags["PATH"] = ("ensemble.members" if options.mode == "ensemble" else "rank.candidates", options.paths)
-    config = load_config(options.mode, file=options.config, flags=flags, sets=options.sets)
-    refuse_idle(config, {flag: path for flag, (path, _) in flags.items()})
-    return config
+    if options.paths and mode.paths is not None:
+        flags["PATH"] = (mode.paths, options.paths)
+    return load_config(options.mode, file=options.config, flags=flags, sets=options.sets, note=print_line)
 
 
-def train(options: argparse.Namespace) -> None:
-    """The modes extract, finetune and pretrain."""
-    config, run_dir = prepare(options)
+def print_line(text: str) -> None:
+    """Print a line before there is anything to show the progress of."""
+    from rich.console import Console
+
+    from tl_keras.console import ConsoleProgress
+
+    ConsoleProgress(Console()).line(text)
+
+
+def run_mode(options: argparse.Namespace) -> None:
+    """Run a mode, and show its result."""
+    mode = MODES[options.mode]
+    if "workers" in mode.options and is_worker(options):
+        return work(options)
+    asked = prepare(mode, options)
     if options.dry_run:
-        return dry_run(config)
-    workflows, progress = start(config)
-    progress.line(f"run folder {run_dir}")
-    with telling_how_to_go_on(config.mode, run_dir):
-        metrics = workflows.train(
-            config, run_dir, resume=options.resume, source=options.data if options.resume else None, progress=progress
-        )
-    show_metrics(metrics, progress)
-    progress.line(f"{metrics['timing']['total_s']:.1f} s; everything lies in {run_dir}")
-    show_lines(advice.after_training(config, run_dir), progress)
+        return dry_run(asked.config)
+    if options.workers:
+        prepare_for_workers()
+    to_terminal = "output" in mode.options and asked.output is None  # the result itself
+    # lines of CSV in a terminal, straight or by way of a pipe, show how far it is by themselves, and a bar would share lines with them
+    function, progress = start(mode.run, asked.made, to_stderr=to_terminal, bars=not to_terminal or is_file(sys.stdout))
+    given = {keyword: getattr(options, option) for option, keyword in mode.passes.items()}
+    if mode.makes_run:
+        progress.line(f"run folder {asked.run_dir}")
+        with telling_how_to_go_on(mode.name, asked.run_dir):
+            result = function(asked.config, asked.run_dir, progress=progress, **given)
+    else:
+        result = function(asked.run_dir, progress=progress, **given)
+    show(load(mode.show)(result, asked), progress)
     return None
 
 
-def prepare(options: argparse.Namespace, *, is_worker: bool = False) -> "tuple[Config, Path]":
-    """The configuration and the folder of a run that is made, or gone on with; what they name is there."""
+def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False) -> Asked:
+    """What is asked for, once all that it names is there; the folder of a new run is made."""
+    if not mode.makes_run:
+        check_output(options.output)
+        check_run(options.run_dir, options.data)
+        if "paths" in mode.options:
+            check_files(options.paths)
+        return Asked(options.run_dir, options.output)
     if options.resume:
         check_images(options.data)
-        config = stored_config(options.run_dir, [options.mode])
+        config = stored_config(options.run_dir, [mode.name])
         if options.data is not None:  # its images have moved
             config = config.model_copy(update={"data": config.data.model_copy(update={"source": options.data})})
-        return config, options.run_dir
+        return Asked(options.run_dir, made=config)
     config = configure(options)
     check_names(config)
     run_dir = options.run_dir or (new_run_dir(config) if options.dry_run else make_run_dir(config))
-    if not is_worker:  # which may have left trials in its folder
+    if not as_worker:  # which may have left trials in its folder
         RunFolder(run_dir).require_free()
-    return config, run_dir
+    return Asked(run_dir, made=config)
 
 
-def show_lines(lines: Iterable[str], progress: "ConsoleProgress") -> None:
-    """Print lines."""
-    for line in lines:
-        progress.line(line)
+def show(parts: "Iterable[str | Table]", progress: "ConsoleProgress") -> None:
+    """Print lines and tables."""
+    for part in parts:
+        if isinstance(part, str):
+            progress.line(part)
+        else:
+            progress.console.print(part)
 
 
 @contextmanager
 def telling_how_to_go_on(mode: str, run_dir: Path) -> Iterator[None]:
-    """Let Ctrl-C, a disk that is full, or an image that is gone end with what is left and the command that goes on."""
+    """Let Ctrl-C, a disk that is full, or an image that is gone end with what is left and the command that goes on.
+
+    Of a mode that cannot be resumed there is nothing to say.
+    """
+    if not MODES[mode].resumes:
+        yield
+        return
     try:
         with noted_interrupts():
             yield
@@ -173,143 +206,32 @@ def left_behind(mode: str, run_dir: Path) -> str:
 
 
 def dry_run(config: "Config") -> None:
-    """Say what a training would do."""
-    from tl_keras.config_file import to_yaml
-    from tl_keras.console import plain_table
+    """Say what a training run would do."""
+    from tl_keras.results import of_plan
 
-    workflows, progress = start(config)
-    plan = workflows.make_plan(config, progress)
-    progress.line(to_yaml(plan.config).rstrip())
-    progress.console.print(plain_table(("class", "train", "val", "test"), plan.splits, "images per split"))
-    progress.console.print(plain_table(("phase", "trainable", "total", "epochs", "steps", "estimate"), plan.phases, "phases"))
-    progress.line(f"about {plan.seconds:.0f} s of training on this machine, {plan.memory_gb:.1f} GB memory, {plan.disk_gb:.2f} GB disk")
-    progress.line("dry run: nothing was trained and nothing was written; the same command without --dry-run does it")
+    make_plan, progress = start("tl_keras.workflows.plan:make_plan", config)
+    show(of_plan(make_plan(config, progress)), progress)
 
 
-def show_metrics(metrics: Mapping[str, Any], progress: "ConsoleProgress") -> None:
-    """Print the result of a training or evaluation."""
-    from tl_keras.console import accuracy_line, confusion_lines, metrics_table
-
-    progress.console.print(metrics_table(metrics["test"], f"test: {metrics['data']['test']} images"))
-    for line in confusion_lines(metrics["test"]):
-        progress.line(line)
-    for split in ("val", "test"):
-        if split in metrics:
-            progress.line(accuracy_line(split, metrics[split]))
-
-
-def rank(options: argparse.Namespace) -> None:
-    """The mode rank."""
-    config, run_dir = prepare(options)
-    workflows, progress = start(config)
-    from tl_keras.console import ranking_table
-
-    result = workflows.rank(config, run_dir, progress=progress)
-    progress.console.print(ranking_table(result["candidates"]))
-    progress.line(result["why"])
-    progress.line(f"everything lies in {run_dir}")
-    show_lines(advice.after_ranking(config, result["chosen"]), progress)
-
-
-def search(options: argparse.Namespace) -> None:
-    """The mode search."""
-    from tl_keras.select.search.local_workers import MEMORY_AS_NEEDED
+def is_worker(options: argparse.Namespace) -> bool:
+    """Whether the environment makes this process a worker of a search, whose chief is elsewhere."""
     from tl_keras.select.search.role import TUNER_ID, place_in
 
     place = place_in(os.environ)
-    is_worker = place is not None and not place.is_chief
-    if is_worker and options.workers is not None:
+    found = place is not None and not place.is_chief
+    if found and options.workers:
         raise ConfigError(f"--workers: {TUNER_ID} makes this process a worker, which starts no others. Remove it.")
-    config, run_dir = prepare(options, is_worker=is_worker)
-    if is_worker:
-        return work(config, run_dir, options)
-    if options.workers is not None:
-        os.environ.update(MEMORY_AS_NEEDED)  # before TensorFlow takes a GPU that workers use too
-    workflows, progress = start(config)
-    progress.line(f"run folder {run_dir}")
-    with telling_how_to_go_on(config.mode, run_dir):
-        result = workflows.search(config, run_dir, resume=options.resume, workers=options.workers or 0, progress=progress)
-    from tl_keras.select.search.oracles import settings_text
-
-    objective = result["objective"]
-    show_metrics(result["metrics"], progress)
-    progress.line(f"{result['trials']} trials, {result['failed']} failed; the best: {settings_text(result['settings'])}")
-    before = result["baseline"][objective]
-    progress.line(f"{objective} {result['score']:.4f} with it, {before:.4f} with the settings that the search began with")
-    progress.line(f"the winner's run is {run_dir / 'best'}; everything lies in {run_dir}")
-    show_lines(advice.use_run(run_dir / "best"), progress)
-    return None
+    return found
 
 
-def work(config: "Config", run_dir: Path, options: argparse.Namespace) -> None:
-    """The mode search, where the environment names a chief elsewhere."""
-    workflows, progress = start(config)
+def work(options: argparse.Namespace) -> None:
+    """Evaluate trials for a chief elsewhere."""
+    asked = prepare(MODES[options.mode], options, as_worker=True)
+    function, progress = start("tl_keras.workflows.search_worker:work", asked.config)
     try:
-        workflows.work(config, run_dir, resume=options.resume, progress=progress)
+        function(asked.config, asked.run_dir, resume=options.resume, progress=progress)
     except KeyboardInterrupt as interrupt:
         raise type(interrupt)("Started again under the same name, this worker gets its trial again.") from None
-
-
-def crossval(options: argparse.Namespace) -> None:
-    """The mode crossval."""
-    config, run_dir = prepare(options)
-    workflows, progress = start(config)
-    from tl_keras.console import difference_lines, summary_table
-
-    progress.line(f"run folder {run_dir}")
-    with telling_how_to_go_on(config.mode, run_dir):
-        result = workflows.crossval(config, run_dir, resume=options.resume, progress=progress)
-    title = f"{len(result['folds'])} folds of {result['images']} images; test was not looked at"
-    progress.console.print(summary_table(result["summary"], title))
-    for line in difference_lines(result["against"]["differences"] if "against" in result else {}):
-        progress.line(line)
-    progress.line(f"everything lies in {run_dir}")
-    show_lines(advice.after_crossval(config, run_dir), progress)
-
-
-def ensemble(options: argparse.Namespace) -> None:
-    """The mode ensemble."""
-    config, run_dir = prepare(options)
-    workflows, progress = start(config)
-    from tl_keras.console import ensemble_lines, ensemble_table
-
-    progress.line(f"run folder {run_dir}")
-    result = workflows.ensemble(config, run_dir, progress=progress)
-    progress.console.print(ensemble_table(result))
-    for line in ensemble_lines(result):
-        progress.line(line)
-    progress.line(f"{result['metrics']['timing']['total_s']:.1f} s; everything lies in {run_dir}")
-    show_lines(advice.use_run(run_dir) if result["is_keras"] else (), progress)
-
-
-def evaluate(options: argparse.Namespace) -> None:
-    """The mode evaluate."""
-    check_run(options.run_dir, options.data)
-    workflows, progress = start()
-    metrics = workflows.evaluate(options.run_dir, source=options.data, progress=progress)
-    show_metrics(metrics, progress)
-    progress.line(f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv")
-    show_lines(advice.use_run(options.run_dir), progress)
-
-
-def predict(options: argparse.Namespace) -> None:
-    """The mode predict."""
-    check_output(options.output)
-    check_run(options.run_dir)
-    check_files(options.paths)
-    shown = options.output is None
-    # lines of CSV in a terminal, straight or by way of a pipe, show how far it is by themselves, and a bar would share lines with them
-    workflows, progress = start(to_stderr=shown, bars=not shown or is_file(sys.stdout))
-    predictions = workflows.predict(options.run_dir, options.paths, progress=progress)
-    written = workflows.write_predictions(options.output or sys.stdout, predictions)
-    if written.bad:
-        print(f"{written.bad} of {written.files} files could not be read; their lines say why", file=sys.stderr)
-    if written.bad == written.files:
-        raise UserError(f"none of {written.files} files could be read.")
-    if not shown:
-        from tl_keras.console import counts_line
-
-        progress.line(f"{options.output}: {counts_line(written.by_class, 'image')}")
 
 
 def is_file(stream: TextIO) -> bool:
@@ -328,30 +250,6 @@ def check_output(output: Path | None) -> None:
         raise ConfigError(f"--output: '{output}' is a folder; give a file.")
     if output is not None and not os.access(output.parent, os.W_OK):
         raise ConfigError(f"--output: cannot write to the folder '{output.parent}'.")
-
-
-def export(options: argparse.Namespace) -> None:
-    """The mode export."""
-    check_run(options.run_dir, options.data)
-    workflows, progress = start()
-    result = workflows.export(options.run_dir, source=options.data, progress=progress)
-    worst = max(result["largest_difference"].values())
-    progress.line(f"{result['saved_model']} agrees with the model on {len(result['images'])} images (largest difference {worst:.1e})")
-    show_lines(advice.after_export(result["saved_model"]), progress)
-
-
-MODES: dict[str, Callable[[argparse.Namespace], None]] = {
-    "extract": train,
-    "finetune": train,
-    "pretrain": train,
-    "rank": rank,
-    "search": search,
-    "crossval": crossval,
-    "ensemble": ensemble,
-    "evaluate": evaluate,
-    "predict": predict,
-    "export": export,
-}
 
 
 def manage_cache(arguments: Sequence[str]) -> None:
@@ -394,15 +292,17 @@ def most_left_gb(options: argparse.Namespace) -> float:
     return 0.0 if options.all or options.older_than is not None else FeaturesConfig().max_gb
 
 
-def start(config: "Config | None" = None, *, to_stderr: bool = False, bars: bool = True) -> "tuple[Any, ConsoleProgress]":
-    """Import TensorFlow, without its noise, and open the console."""
+def start(
+    name: str, config: "Config | None" = None, *, to_stderr: bool = False, bars: bool = True
+) -> "tuple[Callable[..., Any], ConsoleProgress]":
+    """Import TensorFlow and the function 'module:name', without their noise, and open the console."""
     from rich.console import Console
 
     from tl_keras.console import ConsoleProgress
 
-    workflows = import_workflows(config)
+    function = import_workflow(name, config)
     raise_noted()  # an import may have swallowed it
-    return workflows, ConsoleProgress(Console(stderr=to_stderr), bars=bars)
+    return function, ConsoleProgress(Console(stderr=to_stderr), bars=bars)
 
 
 if __name__ == "__main__":

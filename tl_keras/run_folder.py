@@ -19,6 +19,7 @@ from typing import Any, Literal, TextIO
 from tl_keras import claim
 from tl_keras.claim import CLAIM, Claim
 from tl_keras.errors import RunFolderError
+from tl_keras.modes import MODES
 from tl_keras.partial import clear_partial, is_partial, partial_folder, replace_folder
 
 CONFIG = "config.yaml"
@@ -57,7 +58,6 @@ DAMAGED = (  # what reading a file may raise that holds something else than it s
 )  # fmt: skip
 SCRATCH = "scratch"  # pixels of the run in progress; removed when it stops
 FINISHED = (CROSSVAL, SEARCH, RANKING_JSON)  # the last file of a run that trains no model of its own
-WITHOUT_RESUME = ("rank", "ensemble")  # modes that start over where they were interrupted
 
 
 @contextmanager
@@ -292,7 +292,7 @@ class RunFolder:
                 mode = next((line.partition(":")[2].strip() for line in file if line.startswith("mode:")), "")
         except OSError:
             return False
-        return mode not in WITHOUT_RESUME
+        return mode not in MODES or MODES[mode].resumes
 
     def require_utf8(self, for_what: str) -> None:
         """Raise RunFolderError where the name of this folder is not UTF-8, for parts that take no other."""

@@ -50,17 +50,6 @@ SHORT_FORMS: dict[str, ShortForm] = {  # the parameter's name in Python; the fla
     "learning_rate": ShortForm("train.learning_rate", "RATE", "peak rate of finetuning or pretraining", ("--lr",)),
     "seed": ShortForm("runtime.seed", "N", "of all that is random"),
 }
-ALL = tuple(SHORT_FORMS)
-FORMS_OF: dict[str, tuple[str, ...]] = {  # those of the modes that read a configuration; the others take a run's own settings
-    "extract": ALL,
-    "finetune": ALL,
-    "pretrain": ALL,
-    "rank": ("data", "weights", "image_size", "seed"),
-    "search": ALL,
-    "crossval": ALL,
-    "ensemble": ("data", "weights", "image_size", "seed"),
-}
-
 ELSEWHERE: dict[str, str] = {  # what other programs call a setting, as `normal` writes it
     "arch": "model.backbone",
     "architecture": "model.backbone",

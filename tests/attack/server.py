@@ -61,9 +61,11 @@ def report_ended() -> None:
 def main() -> None:
     """Import what takes long, then serve jobs until standard input ends."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    import tl_keras.deploy.export
-    import tl_keras.workflows  # noqa: F401
+    import tl_keras.deploy.export  # noqa: F401
+    from tl_keras.modes import MODES, load
 
+    for mode in MODES.values():
+        load(mode.run)
     answer(ready=1)
     while True:
         if select.select([0], [], [], POLL_S)[0]:

@@ -12,7 +12,7 @@ SMALL = ("--set", "features.views=0", "--set", "data.image_size=32")
 COMMANDS: dict[str, tuple[str, ...]] = {
     "extract": ("--mode", "extract", *SMALL),
     "finetune": ("--mode", "finetune", "--set", "train.epochs=2", *SMALL),
-    "pretrain": ("--mode", "pretrain", "--set", "train.epochs=1", *SMALL),
+    "pretrain": ("--mode", "pretrain", "--set", "train.epochs=1", "--set", "data.image_size=32"),
     "rank": ("--mode", "rank", "small_resnet"),
     "crossval": ("--mode", "crossval", "--set", "crossval.folds=3", "--set", "crossval.repeats=1", *SMALL),
     "search": ("--mode", "search", "--set", "search.max_trials=2", "--set", "search.tuner=random", *SMALL),

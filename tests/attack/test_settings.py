@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tl_keras.config import MODES, fields
+from tl_keras.config import fields
 from tl_keras.config_file import from_yaml, load_config, to_yaml
 from tl_keras.errors import ConfigError
+from tl_keras.modes import MODES
 
 WORST = (
     "!!bool maybe", "!!timestamp xx", '!!int ""', "!!python/object:os.system {}", "!!binary x", "!!float nope", "!!set {a}", "!!omap [a]",
@@ -66,5 +67,5 @@ def test_mutated_settings(rng: random.Random, times: Callable[[int, int], int], 
         else:
             value = rng.choice((*WORST, mutated(rng.choice(("1e-3", "[0.5, 1]", "{cat: 2}", "none", "true")), rng)))
             setting = mutated(rng.choice(names), rng) if rng.random() < 0.2 else rng.choice(names)
-            found = outcome(lambda text=f"{setting}={value}": load_config(rng.choice(MODES), sets=[text]))  # type: ignore[misc]
+            found = outcome(lambda text=f"{setting}={value}": load_config(rng.choice(list(MODES)), sets=[text]))  # type: ignore[misc]
         report("settings", settings=1, **{found: 1})

@@ -14,8 +14,7 @@ import pytest
 from tl_keras import run_folder as names
 from tl_keras.data.index import Index
 from tl_keras.errors import DataError
-from tl_keras.workflows import evaluate
-from tl_keras.workflows.evaluate import UNKNOWN, own_splits
+from tl_keras.workflows.evaluate import UNKNOWN, evaluate, own_splits
 
 Run = tuple[Path, Path]
 

@@ -9,11 +9,12 @@ import keras
 import pytest
 
 from tl_keras import run_folder as names
-from tl_keras import workflows
 from tl_keras.config import Config
 from tl_keras.data.index import Index
 from tl_keras.select.crossval.folds import Fold
 from tl_keras.select.ensemble import heads
+from tl_keras.workflows.ensemble import ensemble
+from tl_keras.workflows.train import train
 
 PATIENT = r"(\d)\.\w+$"  # the last digit of a file's number: two images of each class
 CROSSVAL = {"folds": 3, "repeats": 1}
@@ -52,8 +53,8 @@ def patients_of(folder: Path) -> dict[str, set[str]]:
 
 
 def test_finetuning_has_no_patient_in_two_splits(photos: Path, backbones: list[str], tmp_path: Path) -> None:
-    train = {"epochs": 1, "unfreeze_from": "all"}
-    workflows.train(config_of("finetune", photos, model={"backbone": backbones[0]}, train=train), tmp_path / "R")
+    brief = {"epochs": 1, "unfreeze_from": "all"}
+    train(config_of("finetune", photos, model={"backbone": backbones[0]}, train=brief), tmp_path / "R")
     found = patients_of(tmp_path / "R")
     assert set(found) == {"train", "val", "test"}
     assert sum(map(len, found.values())) == 10
@@ -71,7 +72,7 @@ def test_a_stack_has_no_patient_in_two_of_its_parts(
 
     monkeypatch.setattr(heads, "cut_folds", noted)
     wanted = {"members": backbones, "method": "stack"}
-    workflows.ensemble(config_of("ensemble", photos, ensemble=wanted, crossval=CROSSVAL), tmp_path / "R")
+    ensemble(config_of("ensemble", photos, ensemble=wanted, crossval=CROSSVAL), tmp_path / "R")
     patients = patients_of(tmp_path / "R")
     ((index, folds),) = seen
     assert index.groups is not None

@@ -15,7 +15,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from tl_keras import run_folder as names
-from tl_keras import workflows
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
@@ -31,6 +30,7 @@ from tl_keras.transfer import head
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.probe import Standardiser
+from tl_keras.workflows.crossval import crossval
 
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.crossval")  # the package has the function under this name
@@ -105,7 +105,7 @@ def test_a_fold_is_what_scikit_learn_finds_on_it(photos: Path) -> None:
 
 
 def test_the_mode_writes_its_figures_and_every_answer(photos: Path, tmp_path: Path) -> None:
-    result = workflows.crossval(config_of(photos), tmp_path / "R")
+    result = crossval(config_of(photos), tmp_path / "R")
     run = RunFolder(tmp_path / "R")
     assert json.loads((run / names.CROSSVAL).read_text()) == json.loads(json.dumps(result))
     assert [fold["fold"] for fold in result["folds"]] == ["1-1", "1-2", "1-3", "2-1", "2-2", "2-3"]
@@ -120,7 +120,7 @@ def test_the_mode_writes_its_figures_and_every_answer(photos: Path, tmp_path: Pa
     assert np.mean(right) == pytest.approx(accuracies[0])
     assert all(float(line["p_cat"]) + float(line["p_dog"]) == pytest.approx(1, abs=1e-5) for line in answers)
     assert {name for line in rows_of(run / names.FOLDS) for name in line} == {"path", "repeat1", "repeat2", "content"}
-    again = workflows.crossval(config_of(photos), tmp_path / "again")
+    again = crossval(config_of(photos), tmp_path / "again")
     assert again == result
 
 
@@ -128,14 +128,14 @@ def test_one_pass_serves_all_folds(photos: Path, tmp_path: Path, monkeypatch: py
     seen = []
     real = FrozenFeatures.compute
     monkeypatch.setattr(FrozenFeatures, "compute", lambda self, wanted, *rest: seen.append(wanted) or real(self, wanted, *rest))
-    workflows.crossval(config_of(photos, features={"views": 1}), tmp_path / "R")
+    crossval(config_of(photos, features={"views": 1}), tmp_path / "R")
     assert [[len(rows) for rows in wanted] for wanted in seen] == [[40, NUM_OUTSIDE_TEST]]
 
 
 @pytest.mark.parametrize("sections", [{"features": {"views": 1}}, {"train": {"class_weights": {"cat": 9.0}}}], ids=["views", "weights"])
 def test_settings_reach_the_folds(photos: Path, tmp_path: Path, sections: dict[str, Any]) -> None:
     plain, other = (
-        workflows.crossval(config_of(photos, crossval={"repeats": 1}, **given), tmp_path / name)
+        crossval(config_of(photos, crossval={"repeats": 1}, **given), tmp_path / name)
         for name, given in (("plain", {}), ("other", sections))
     )
     assert other["summary"] != plain["summary"]
@@ -151,22 +151,22 @@ def test_features_are_selected_in_each_fold(photos: Path, tmp_path: Path, monkey
 
     monkeypatch.setattr(head, "select_features", select_features)
     config = config_of(photos, crossval={"repeats": 1}, features={"selection": "head2toe"})
-    workflows.crossval(config, tmp_path / "R")
+    crossval(config, tmp_path / "R")
     index = outside(config)
     assert sizes == [len(fold.train) for fold in cut_folds(config, index)]
 
 
-@pytest.mark.parametrize("crossval", [{}, {"training": "finetune", "repeats": 1}], ids=["extract", "finetune"])
+@pytest.mark.parametrize("section", [{}, {"training": "finetune", "repeats": 1}], ids=["extract", "finetune"])
 def test_bad_files_are_in_no_fold_and_test_is_what_a_training_takes(
-    photo_folder: PhotoFolder, tmp_path: Path, crossval: dict[str, Any]
+    photo_folder: PhotoFolder, tmp_path: Path, section: dict[str, Any]
 ) -> None:
     photos = photo_folder(classes=("cat", "dog"), per_class=20)
-    config = config_of(photos, data={"max_bad_fraction": 0.5}, crossval=crossval, train=BRIEF, features={"views": 0})
+    config = config_of(photos, data={"max_bad_fraction": 0.5}, crossval=section, train=BRIEF, features={"views": 0})
     whole = open_source(config.data)
     split = dataset.cut(whole, config.data, {})
     bad = next(row for row in range(len(split)) if split[row] == "test")  # another image takes its place in test
     (photos / whole.paths[bad]).write_text("text")
-    result = workflows.crossval(config, tmp_path / "R")
+    result = crossval(config, tmp_path / "R")
     split = dataset.cut(whole, config.data, {bad})
     expected = {path for path, part in zip(whole.paths, split, strict=True) if part in ("train", "val")}
     assert {line["path"] for line in rows_of(tmp_path / "R" / names.OUT_OF_FOLD)} == expected
@@ -178,7 +178,7 @@ FINETUNE = {"training": "finetune", "folds": 2, "repeats": 1}
 
 def test_whole_trainings_on_folds_go_on_after_a_kill(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 1})
-    whole = workflows.crossval(config, tmp_path / "whole")
+    whole = crossval(config, tmp_path / "whole")
     assert len(whole["folds"]) == 2
     trained = []
     real = workflow.train
@@ -191,19 +191,19 @@ def test_whole_trainings_on_folds_go_on_after_a_kill(photos: Path, tmp_path: Pat
 
     monkeypatch.setattr(workflow, "train", killed_in_the_second)
     with pytest.raises(KeyboardInterrupt):
-        workflows.crossval(config, tmp_path / "R")
+        crossval(config, tmp_path / "R")
     with pytest.raises(RunFolderError, match="holds another run already"):
-        workflows.crossval(config, tmp_path / "R")
-    result = workflows.crossval(config, tmp_path / "R", resume=True)
+        crossval(config, tmp_path / "R")
+    result = crossval(config, tmp_path / "R", resume=True)
     assert trained == [("1-1", False), ("1-2", False), ("1-2", False)]
     assert result == whole
     with pytest.raises(RunFolderError, match="this cross-validation is finished"):
-        workflows.crossval(config, tmp_path / "R", resume=True)
+        crossval(config, tmp_path / "R", resume=True)
 
 
 def test_folds_of_a_training_hold_what_they_must(photos: Path, tmp_path: Path) -> None:
     config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 0})
-    workflows.crossval(config, tmp_path / "R")
+    crossval(config, tmp_path / "R")
     index = outside(config)
     for fold in cut_folds(config, index):
         split = {line["path"]: line["split"] for line in rows_of(tmp_path / "R" / "folds" / fold.name / names.SPLITS)}
@@ -213,24 +213,24 @@ def test_folds_of_a_training_hold_what_they_must(photos: Path, tmp_path: Path) -
 
 
 def test_two_are_compared_on_the_same_folds(photos: Path, tmp_path: Path) -> None:
-    first = workflows.crossval(config_of(photos), tmp_path / "first")
+    first = crossval(config_of(photos), tmp_path / "first")
     against = {"against": str(tmp_path / "first")}
-    same = workflows.crossval(config_of(photos, crossval=against), tmp_path / "same")
+    same = crossval(config_of(photos, crossval=against), tmp_path / "same")
     assert same["against"]["differences"]["accuracy"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
-    other = workflows.crossval(config_of(photos, crossval=against, model={"weights": "none"}), tmp_path / "other")
+    other = crossval(config_of(photos, crossval=against, model={"weights": "none"}), tmp_path / "other")
     differences = [mine["log_loss"] - theirs["log_loss"] for mine, theirs in zip(other["folds"], first["folds"], strict=True)]
     assert other["against"]["differences"]["log_loss"]["mean"] == pytest.approx(np.mean(differences))
     assert other["against"]["differences"]["log_loss"]["ci95"] == pytest.approx(corrected(differences, 0.5))
     with pytest.raises(RunFolderError, match=r"first/folds\.csv: these are folds of other images, or cut otherwise"):
-        workflows.crossval(config_of(photos, crossval=against, data={"split_seed": 5}), tmp_path / "R")
+        crossval(config_of(photos, crossval=against, data={"split_seed": 5}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
     with pytest.raises(RunFolderError, match=r"crossval\.against: .*nowhere holds no finished cross-validation"):
-        workflows.crossval(config_of(photos, crossval={"against": str(tmp_path / "nowhere")}), tmp_path / "R")
+        crossval(config_of(photos, crossval={"against": str(tmp_path / "nowhere")}), tmp_path / "R")
 
 
 def test_groups_are_held_out_whole(photos: Path, tmp_path: Path) -> None:
     config = config_of(photos, crossval={"folds": 2, "repeats": 1}, data={"group_pattern": r"(\d)\.\w+$"})
-    workflows.crossval(config, tmp_path / "R")
+    crossval(config, tmp_path / "R")
     fold_of: dict[str, set[str]] = {}
     for line in rows_of(tmp_path / "R" / names.FOLDS):
         assert line["group"] == Path(line["path"]).stem[-1]
@@ -238,30 +238,30 @@ def test_groups_are_held_out_whole(photos: Path, tmp_path: Path) -> None:
     assert all(len(folds) == 1 for folds in fold_of.values())
     assert len(fold_of) == 9  # one is test, and nobody looks at it
     (tmp_path / "R" / names.CROSSVAL).unlink()
-    workflows.crossval(config, tmp_path / "R", resume=True)
+    crossval(config, tmp_path / "R", resume=True)
 
 
 def test_changed_images_are_not_mixed_into_folds_that_were_cut(photo_folder: PhotoFolder, tmp_path: Path) -> None:
     photos = photo_folder(classes=("cat", "dog"), per_class=20)
     config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 0})
-    workflows.crossval(config, tmp_path / "R")
+    crossval(config, tmp_path / "R")
     (tmp_path / "R" / names.CROSSVAL).unlink()
     index = outside(config)
     file = photos / index.paths[0]
     for change in (lambda: shutil.copy(photos / index.paths[1], file), file.unlink):
         change()
         with pytest.raises(RunFolderError, match=r"R/folds\.csv: these are folds of other images"):
-            workflows.crossval(config, tmp_path / "R", resume=True)
+            crossval(config, tmp_path / "R", resume=True)
     assert (tmp_path / "R" / "folds" / "1-1" / names.MODEL).is_file()
 
 
 def test_mistakes_leave_no_folder(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"crossval\.folds: got 30"):
-        workflows.crossval(config_of(photos, crossval={"folds": 30}), tmp_path / "R")
+        crossval(config_of(photos, crossval={"folds": 30}), tmp_path / "R")
     with pytest.raises(ConfigError, match=r"data\.group_pattern"):
-        workflows.crossval(config_of(photos, data={"group_pattern": "("}), tmp_path / "R")
+        crossval(config_of(photos, data={"group_pattern": "("}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
     (tmp_path / "R").mkdir()
     names.write_text(tmp_path / "R" / names.CONFIG, to_yaml(config_of(photos)))
     with pytest.raises(RunFolderError, match="holds no interrupted cross-validation"):
-        workflows.crossval(config_of(photos), tmp_path / "R", resume=True)
+        crossval(config_of(photos), tmp_path / "R", resume=True)

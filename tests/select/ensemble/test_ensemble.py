@@ -15,7 +15,6 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss
 
 from tl_keras import run_folder as names
-from tl_keras import workflows
 from tl_keras.config import Config
 from tl_keras.config_file import load_config
 from tl_keras.data.sources import open_source
@@ -32,7 +31,11 @@ from tl_keras.select.ensemble.heads import Boosted, answer_out_of_fold, bag_head
 from tl_keras.select.ensemble.rules import fit_stacker
 from tl_keras.select.ensemble.soup import greedy_soup
 from tl_keras.trained_run import open_run
-from tl_keras.workflows.ensemble import surest
+from tl_keras.workflows.ensemble import ensemble, surest
+from tl_keras.workflows.evaluate import evaluate
+from tl_keras.workflows.export import export
+from tl_keras.workflows.predict import predict
+from tl_keras.workflows.train import train
 
 PhotoFolder = Callable[..., Path]
 
@@ -117,7 +120,7 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
     photos: Path, other: str, tmp_path: Path, ways: dict[str, str]
 ) -> None:
     run = tmp_path / "R"
-    result = workflows.ensemble(config_of(photos, "small_resnet", other, ensemble=ways), run)
+    result = ensemble(config_of(photos, "small_resnet", other, ensemble=ways), run)
     lines = rows_of(run / names.PREDICTIONS)
     classes = ("cat", "dog", "owl")
     truth = [classes.index(line["class"]) for line in lines]
@@ -129,10 +132,10 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
     assert result["is_keras"] == (run / names.MODEL).is_file() == (ways["method"] != "boosting")
     assert {line["path"] for line in lines} == {line["path"] for line in rows_of(run / names.SPLITS) if line["split"] == "test"}
     if result["is_keras"]:
-        found = {each.path: each.probabilities for each in workflows.predict(run, [str(photos / line["path"]) for line in lines])}
+        found = {each.path: each.probabilities for each in predict(run, [str(photos / line["path"]) for line in lines])}
         again = np.array([[found[str(photos / line["path"])][name] for name in classes] for line in lines])
         np.testing.assert_allclose(again, answers, atol=1e-5)
-        evaluated = workflows.evaluate(run)
+        evaluated = evaluate(run)
         assert evaluated["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
         assert evaluated["backbone"] == "small_resnet + other"
 
@@ -141,14 +144,14 @@ def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, 
     numbers, _ = RULES["average"]
     monkeypatch.setitem(RULES, "average", (numbers, lambda logits: logits[1]))
     with pytest.raises(RuntimeError, match="disagree"):
-        workflows.ensemble(config_of(photos, "small_resnet", other), tmp_path / "R")
+        ensemble(config_of(photos, "small_resnet", other), tmp_path / "R")
     assert not (tmp_path / "R").exists()
 
 
 def test_singles_are_what_extract_trains(photos: Path, other: str, tmp_path: Path) -> None:
-    result = workflows.ensemble(config_of(photos, "small_resnet", other), tmp_path / "E")
+    result = ensemble(config_of(photos, "small_resnet", other), tmp_path / "E")
     alone = Config.model_validate({"mode": "extract", "data": {"source": str(photos), "image_size": 16}, "model": {"backbone": other}})
-    metrics = workflows.train(alone, tmp_path / "R")
+    metrics = train(alone, tmp_path / "R")
     single = result["singles"][1]
     assert single["val"]["log_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
     assert single["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], abs=1e-5)
@@ -156,14 +159,14 @@ def test_singles_are_what_extract_trains(photos: Path, other: str, tmp_path: Pat
 
 def test_an_ensemble_exports_as_one_model(photos: Path, other: str, tmp_path: Path) -> None:
     config = config_of(photos, "small_resnet", other, ensemble={"method": "stack"})
-    workflows.ensemble(config, tmp_path / "R")
-    assert max(workflows.export(tmp_path / "R")["largest_difference"].values()) < 1e-3
+    ensemble(config, tmp_path / "R")
+    assert max(export(tmp_path / "R")["largest_difference"].values()) < 1e-3
 
 
 def test_the_same_seed_gives_the_same_ensemble_and_another_other_resamples(photos: Path, tmp_path: Path) -> None:
     def found(seed: int, name: str) -> list[dict[str, str]]:
         config = config_of(photos, "small_resnet", ensemble={"method": "bagging", "resamples": 3}, runtime={"seed": seed})
-        workflows.ensemble(config, tmp_path / name)
+        ensemble(config, tmp_path / name)
         return rows_of(tmp_path / name / names.PREDICTIONS)
 
     assert found(0, "A") == found(0, "B") != found(1, "C")
@@ -203,8 +206,8 @@ def test_out_of_fold_each_image_is_answered_by_heads_that_have_not_seen_it(photo
 
 def test_a_stack_learns_from_augmented_views_too(photos: Path, other: str, tmp_path: Path) -> None:
     views = {"data": {"augment": {"horizontal_flip": True}}, "features": {"views": 2}, "ensemble": {"method": "stack"}}
-    result = workflows.ensemble(config_of(photos, "small_resnet", other, **views), tmp_path / "R")
-    assert workflows.evaluate(tmp_path / "R")["test"]["log_loss"] == pytest.approx(result["together"]["test"]["log_loss"], abs=1e-5)
+    result = ensemble(config_of(photos, "small_resnet", other, **views), tmp_path / "R")
+    assert evaluate(tmp_path / "R")["test"]["log_loss"] == pytest.approx(result["together"]["test"]["log_loss"], abs=1e-5)
 
 
 def test_resamples_keep_the_classes_and_leave_images_out(photos: Path) -> None:
@@ -227,10 +230,10 @@ def test_a_bag_of_all_images_and_their_views_is_the_head_on_them(photos: Path, m
 
 def test_boosting_learns_from_no_more_than_memory_is_given_to(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 5})
-    assert workflows.ensemble(config, tmp_path / "A")["images"] == 42
+    assert ensemble(config, tmp_path / "A")["images"] == 42
     members = open_members(config, ["small_resnet"], open_source(config.data), Progress())
     monkeypatch.setattr(making, "BOOSTED_BYTES", 20 * 4 * members[0].features("val").shape[1])
-    result = workflows.ensemble(config, tmp_path / "B")
+    result = ensemble(config, tmp_path / "B")
     assert result["images"] == 20
     assert len(rows_of(tmp_path / "B" / names.PREDICTIONS)) == 9
 
@@ -275,7 +278,7 @@ def runs(photos: Path, other: str, tmp_path_factory: pytest.TempPathFactory) -> 
     root = tmp_path_factory.mktemp("runs")
     for name, backbone in (("first", "small_resnet"), ("second", other)):
         config = {"mode": "extract", "data": {"source": str(photos), "image_size": 16}, "model": {"backbone": backbone}}
-        workflows.train(Config.model_validate(config), root / name)
+        train(Config.model_validate(config), root / name)
     return [root / "first", root / "second"]
 
 
@@ -288,13 +291,13 @@ def of_runs(runs: list[Path], **sections: Any) -> Config:
     "ways", [*({"method": method} for method in FROM_RUNS if method != "soup"), {"method": "stack", "meta": "linear"}], ids=str
 )
 def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path], tmp_path: Path, ways: dict[str, str]) -> None:
-    result = workflows.ensemble(of_runs(runs, ensemble=ways), tmp_path / "R")
+    result = ensemble(of_runs(runs, ensemble=ways), tmp_path / "R")
     for run, single in zip(runs, result["singles"], strict=True):
         metrics = json.loads((run / names.METRICS).read_text())
         assert single["name"] == run.name
         assert single["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], abs=1e-4)
     assert (tmp_path / "R" / names.SPLITS).read_bytes() == (runs[0] / names.SPLITS).read_bytes()
-    assert workflows.evaluate(tmp_path / "R")["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
+    assert evaluate(tmp_path / "R")["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
     assert result["metrics"]["data"]["train"] == 42
     assert open_run(tmp_path / "R").stages == {}
     where = "out_of_fold" if ways["method"] == "stack" else "val"  # which a stack has learned from
@@ -309,8 +312,8 @@ def test_a_class_with_one_image_cannot_be_stacked_on() -> None:
 
 
 def test_an_ensembles_own_configuration_makes_it_again(runs: list[Path], tmp_path: Path) -> None:
-    first = workflows.ensemble(of_runs(runs, ensemble={"method": "vote"}), tmp_path / "A")
-    again = workflows.ensemble(load_config("ensemble", file=tmp_path / "A" / names.CONFIG, flags={}, sets=()), tmp_path / "B")
+    first = ensemble(of_runs(runs, ensemble={"method": "vote"}), tmp_path / "A")
+    again = ensemble(load_config("ensemble", file=tmp_path / "A" / names.CONFIG, flags={}, sets=()), tmp_path / "B")
     assert {**again, "metrics": None} == {**first, "metrics": None, "members": [str(run) for run in runs]}
 
 
@@ -325,14 +328,14 @@ def test_images_of_one_group_are_in_one_part() -> None:
 
 def test_a_stack_of_runs_keeps_groups_together(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="finds nothing in the path"):
-        workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "patient(.)"}), tmp_path / "R")
-    result = workflows.ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "(.)[.]"}), tmp_path / "R")
+        ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "patient(.)"}), tmp_path / "R")
+    result = ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "(.)[.]"}), tmp_path / "R")
     assert result["judged_on"] == "out_of_fold"
 
 
 def test_an_ensemble_of_runs_that_are_one_is_that_one(runs: list[Path], tmp_path: Path) -> None:
     shutil.copytree(runs[0], tmp_path / "again" / "first")
-    result = workflows.ensemble(of_runs([runs[0], tmp_path / "again" / "first"]), tmp_path / "R")
+    result = ensemble(of_runs([runs[0], tmp_path / "again" / "first"]), tmp_path / "R")
     assert [one["name"] for one in result["singles"]] == ["first#1", "first#2"]
     assert result["together"]["test"]["log_loss"] == pytest.approx(result["singles"][0]["test"]["log_loss"], abs=1e-6)
     assert result["difference"]["test"]["mean"] == 0
@@ -345,9 +348,9 @@ def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], photos: Pat
         ("resize", {"image_size": 16, "resize": "stretch"}, "takes images of 16x16 by stretch"),
         ("depth", {"image_size": 16, "bit_depth": 12}, "depth: sees 16-bit greys with data.bit_depth=12, and .*first with 16;"),
     ):
-        workflows.train(Config.model_validate({"mode": "extract", "data": {"source": str(photos)} | data}), tmp_path / name)
+        train(Config.model_validate({"mode": "extract", "data": {"source": str(photos)} | data}), tmp_path / name)
         with pytest.raises(RunFolderError, match=words):
-            workflows.ensemble(of_runs([runs[0], tmp_path / name]), tmp_path / "R")
+            ensemble(of_runs([runs[0], tmp_path / name]), tmp_path / "R")
         assert not (tmp_path / "R").exists()
 
 
@@ -376,7 +379,7 @@ def test_an_image_that_cannot_be_read_any_more_is_named(runs: list[Path], photos
         spoil(tmp_path / "moved" / tested)
         told = f"moved: of 18 images that the runs were measured on, {words}; the first is {tested}"
         with pytest.raises(DataError, match=told):
-            workflows.ensemble(of_runs(runs, data={"source": str(tmp_path / "moved")}), tmp_path / "R")
+            ensemble(of_runs(runs, data={"source": str(tmp_path / "moved")}), tmp_path / "R")
         assert not (tmp_path / "R").exists()
 
 
@@ -386,17 +389,17 @@ def test_images_that_have_moved_are_found_with_data(
     shutil.copytree(photos, tmp_path / "moved")
     with monkeypatch.context() as patch:
         patch.chdir(tmp_path)
-        result = workflows.ensemble(of_runs(runs, data={"source": "moved"}), tmp_path / "R")
-    assert workflows.evaluate(tmp_path / "R")["source"] == str(tmp_path / "moved")
-    expected = workflows.ensemble(of_runs(runs), tmp_path / "E")
+        result = ensemble(of_runs(runs, data={"source": "moved"}), tmp_path / "R")
+    assert evaluate(tmp_path / "R")["source"] == str(tmp_path / "moved")
+    expected = ensemble(of_runs(runs), tmp_path / "E")
     assert result["together"] == expected["together"]
     assert json.loads((tmp_path / "R" / names.ENSEMBLE).read_text())["members"] == [str(run) for run in runs]
 
 
 def test_a_soup_is_one_network_with_the_average_of_weights(photos: Path, runs: list[Path], tmp_path: Path) -> None:
     data = {"source": str(photos), "image_size": 16}
-    workflows.train(Config.model_validate({"mode": "extract", "data": data, "train": {"head_penalty": 0.01}}), tmp_path / "third")
-    result = workflows.ensemble(of_runs([runs[0], tmp_path / "third"], ensemble={"method": "soup"}), tmp_path / "R")
+    train(Config.model_validate({"mode": "extract", "data": data, "train": {"head_penalty": 0.01}}), tmp_path / "third")
+    result = ensemble(of_runs([runs[0], tmp_path / "third"], ensemble={"method": "soup"}), tmp_path / "R")
     by_name = {"first": runs[0], "third": tmp_path / "third"}
     kept = [keras.models.load_model(by_name[name] / names.MODEL).get_weights() for name in result["in_soup"]]
     soup = keras.models.load_model(tmp_path / "R" / names.MODEL)
@@ -406,7 +409,7 @@ def test_a_soup_is_one_network_with_the_average_of_weights(photos: Path, runs: l
     assert result["together"]["val"]["accuracy"] >= best
     assert list(open_run(tmp_path / "R").stages) == ["stage1", "stage2", "stage3"]
     with pytest.raises(UserError, match="are of different networks"):
-        workflows.ensemble(of_runs(runs, ensemble={"method": "soup"}), tmp_path / "E")
+        ensemble(of_runs(runs, ensemble={"method": "soup"}), tmp_path / "E")
 
 
 def test_averages_are_tried_without_changing_the_members(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,7 +427,7 @@ def test_averages_are_tried_without_changing_the_members(runs: list[Path], tmp_p
 
     monkeypatch.setattr(runs_room, "greedy_soup", noting)
     shutil.copytree(runs[0], tmp_path / "again" / "first")
-    workflows.ensemble(of_runs([runs[0], tmp_path / "again" / "first"], ensemble={"method": "soup"}), tmp_path / "R")
+    ensemble(of_runs([runs[0], tmp_path / "again" / "first"], ensemble={"method": "soup"}), tmp_path / "R")
     assert looked_at == ["first#1", "first#2"]
 
 
@@ -435,17 +438,17 @@ def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: P
         "train": {"schedule": "cosine_restarts", "cycles": 2, "epochs": 2, "batch_size": 16},
         "features": {"views": 0},
     }
-    workflows.train(Config.model_validate(settings), tmp_path / "run")
-    result = workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "R")
+    train(Config.model_validate(settings), tmp_path / "run")
+    result = ensemble(of_runs([tmp_path / "run"]), tmp_path / "R")
     assert [one["name"] for one in result["singles"]] == ["snapshot1", "snapshot2"]
     first, last = result["singles"]
     assert first["test"]["log_loss"] != last["test"]["log_loss"]
     (tmp_path / "run" / "snapshots" / "1.weights.h5").write_bytes(b"cut short")
     with pytest.raises(RunFolderError, match=r"1.weights.h5: is damaged, or is not a whole file of this run's weights"):
-        workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
+        ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
     shutil.rmtree(tmp_path / "run" / "snapshots")
     with pytest.raises(ConfigError, match="kept no snapshots"):
-        workflows.ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
+        ensemble(of_runs([tmp_path / "run"]), tmp_path / "E")
 
 
 # --- mistakes ------------------------------------------------------------------------------------------------------
@@ -467,7 +470,7 @@ def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: P
 )
 def test_what_backbones_cannot_be_combined(photos: Path, tmp_path: Path, members: tuple[str, ...], sections: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        workflows.ensemble(config_of(photos, *members, **sections), tmp_path / "R")
+        ensemble(config_of(photos, *members, **sections), tmp_path / "R")
     assert not (tmp_path / "R").exists()
 
 
@@ -484,13 +487,13 @@ def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
         (of_runs(runs, model={"pooling": "max"}), "model.pooling: got 'max', which does nothing"),
     ):
         with pytest.raises(ConfigError, match=words):
-            workflows.ensemble(config, tmp_path / "R")
+            ensemble(config, tmp_path / "R")
         assert not (tmp_path / "R").exists()
 
 
 def test_what_is_no_keras_model_says_so(photos: Path, tmp_path: Path) -> None:
-    workflows.ensemble(config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 2}), tmp_path / "R")
+    ensemble(config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 2}), tmp_path / "R")
     with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
-        workflows.evaluate(tmp_path / "R")
+        evaluate(tmp_path / "R")
     with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
-        workflows.ensemble(of_runs([tmp_path / "R"]), tmp_path / "E")
+        ensemble(of_runs([tmp_path / "R"]), tmp_path / "E")

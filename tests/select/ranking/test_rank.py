@@ -10,7 +10,6 @@ import keras
 import numpy as np
 import pytest
 
-from tl_keras import workflows
 from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.pipeline import Pixels
@@ -25,6 +24,9 @@ from tl_keras.select.ranking.plot import draw_front
 from tl_keras.select.ranking.rank import Judged, candidates, choose, explain, front, rank_candidates
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import Trunk
+from tl_keras.workflows.plan import make_plan
+from tl_keras.workflows.rank import rank
+from tl_keras.workflows.train import train
 
 PhotoFolder = Callable[..., Path]
 
@@ -186,7 +188,7 @@ def test_the_front_is_drawn_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_a_ranking_leaves_a_table_a_picture_and_its_reasons(photos: Path, blind: Path, tmp_path: Path) -> None:
     config = config_of(photos, str(blind), "small_resnet")
-    result = workflows.rank(config, tmp_path / "R")
+    result = rank(config, tmp_path / "R")
     assert result["chosen"] == "small_resnet"
     assert json.loads((tmp_path / "R" / RANKING_JSON).read_text()) == json.loads(json.dumps(result))
     lines = (tmp_path / "R" / RANKING).read_text().splitlines()
@@ -198,7 +200,7 @@ def test_a_ranking_leaves_a_table_a_picture_and_its_reasons(photos: Path, blind:
 
 def test_a_ranking_that_fails_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"rank\.max_ms"):
-        workflows.rank(config_of(photos, "small_resnet", rank={"max_ms": 1e-9}), tmp_path / "R")
+        rank(config_of(photos, "small_resnet", rank={"max_ms": 1e-9}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
 
 
@@ -206,8 +208,8 @@ def test_auto_trains_what_ranks_first_as_if_it_had_been_named(photos: Path, blin
     names = (str(blind), "small_resnet")
     by_name = config_of(photos, *names, mode="extract", model={"backbone": "small_resnet"})
     auto = config_of(photos, *names, mode="extract", model={"backbone": "auto"})
-    expected = workflows.train(by_name, tmp_path / "named")
-    found = workflows.train(auto, tmp_path / "auto")
+    expected = train(by_name, tmp_path / "named")
+    found = train(auto, tmp_path / "auto")
     assert (found["backbone"], found["test"]) == ("small_resnet", expected["test"])
     assert "backbone: small_resnet" in (tmp_path / "auto" / CONFIG).read_text()
     assert (tmp_path / "auto" / RANKING).is_file()
@@ -218,7 +220,7 @@ def test_auto_trains_what_ranks_first_as_if_it_had_been_named(photos: Path, blin
 
 def test_a_plan_says_which_backbone_auto_would_take(photos: Path) -> None:
     config = config_of(photos, "small_resnet", mode="extract", model={"backbone": "auto"})
-    assert workflows.make_plan(config, Progress()).config.model.backbone == "small_resnet"
+    assert make_plan(config, Progress()).config.model.backbone == "small_resnet"
 
 
 def test_costs_are_of_a_machine(own_store: Path, photos: Path) -> None:
@@ -239,6 +241,6 @@ def test_a_time_on_a_busy_machine_does_not_stay(own_store: Path, photos: Path, m
 
 
 def test_what_a_ranking_computed_serves_the_training(photos: Path, tmp_path: Path) -> None:
-    workflows.rank(config_of(photos, "small_resnet"), tmp_path / "R")
-    metrics = workflows.train(config_of(photos, mode="extract", rank={"candidates": ["cached"]}), tmp_path / "T")
+    rank(config_of(photos, "small_resnet"), tmp_path / "R")
+    metrics = train(config_of(photos, mode="extract", rank={"candidates": ["cached"]}), tmp_path / "T")
     assert metrics["features"]["computed"] == metrics["data"]["test"]

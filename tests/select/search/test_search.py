@@ -27,6 +27,10 @@ from tl_keras.select.search.rpc import serve
 from tl_keras.select.search.space import read_space
 from tl_keras.select.search.study_files import study_digest
 from tl_keras.transfer.trunk import Trunk
+from tl_keras.workflows.evaluate import evaluate
+from tl_keras.workflows.search import search
+from tl_keras.workflows.search_worker import work
+from tl_keras.workflows.train import train
 
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.search")  # the package has the function under this name
@@ -60,7 +64,7 @@ def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, tmp
     for number, sections in enumerate(({}, {"features": {"views": 1}}, {"train": {"head_penalty": 0.001, "class_weights": {"cat": 5.0}}})):
         config = config_of(photos, **sections)
         found = HeadTrials(open_source(config.data), Progress())(config.model_copy(update={"mode": "extract"}), 1.0)
-        metrics = workflows.train(config.model_copy(update={"mode": "extract"}), tmp_path / str(number))
+        metrics = train(config.model_copy(update={"mode": "extract"}), tmp_path / str(number))
         assert found["val_accuracy"] == metrics["val"]["accuracy"]
         assert found["val_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
 
@@ -70,7 +74,7 @@ def test_a_grid_that_is_cut_short_is_said_to_be(photos: Path, tmp_path: Path) ->
         lines: list[str] = []
         progress = Progress()
         progress.line = lines.append  # type: ignore[method-assign]
-        workflows.search(config_of(photos, search={"max_trials": most}), tmp_path / str(most), progress=progress)
+        search(config_of(photos, search={"max_trials": most}), tmp_path / str(most), progress=progress)
         assert any("ended the grid" in line for line in lines) is told
 
 
@@ -113,7 +117,7 @@ def test_a_share_is_of_train_alone_and_keeps_classes(photos: Path, monkeypatch: 
 @pytest.mark.parametrize("tuner", TUNERS)
 def test_every_tuner_leaves_a_run_that_is_the_best_on_val(photos: Path, tmp_path: Path, tuner: str) -> None:
     epochs = {"max_epochs": 3} if tuner == "hyperband" else {}
-    result = workflows.search(config_of(photos, search={"tuner": tuner, **epochs}), tmp_path / "R")
+    result = search(config_of(photos, search={"tuner": tuner, **epochs}), tmp_path / "R")
     trials = rows_of(tmp_path / "R" / names.TRIALS)
     assert len(trials) == result["trials"]
     assert len(trials) == 6 if tuner != "hyperband" else 1 < len(trials) <= 10
@@ -125,7 +129,7 @@ def test_every_tuner_leaves_a_run_that_is_the_best_on_val(photos: Path, tmp_path
     assert json.loads((tmp_path / "R" / names.SEARCH).read_text()) == json.loads(json.dumps(result))
     assert (tmp_path / "R" / names.TRIALS_PICTURE).read_bytes().startswith(b"\x89PNG")
     assert list((tmp_path / "R" / "tensorboard").rglob("events.*"))
-    again = workflows.evaluate(tmp_path / "R" / names.BEST)["test"]
+    again = evaluate(tmp_path / "R" / names.BEST)["test"]
     assert again["confusion_matrix"] == result["metrics"]["test"]["confusion_matrix"]
 
 
@@ -136,19 +140,19 @@ def test_trials_share_one_pass_and_never_see_test(photos: Path, tmp_path: Path, 
     scored = []
     train = workflow.train
     monkeypatch.setattr(workflow, "train", lambda *args, **options: scored.append(options.get("scored")) or train(*args, **options))
-    workflows.search(config_of(photos), tmp_path / "R")
+    search(config_of(photos), tmp_path / "R")
     assert sum(seen) == 2 * 40  # the last stage, and all
     assert scored == [None]  # the winner alone is a training, and it is tested
 
 
 def test_a_better_default_is_trained_and_said(photos: Path, tmp_path: Path) -> None:
-    result = workflows.search(config_of(photos, search={"space": {"train.head_penalty": {"choice": [1e-9]}}}), tmp_path / "R")
+    result = search(config_of(photos, search={"space": {"train.head_penalty": {"choice": [1e-9]}}}), tmp_path / "R")
     assert result["settings"] == {}
     assert result["score"] == result["baseline"]["val_loss"]
 
 
 def test_a_killed_search_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = workflows.search(config_of(photos), tmp_path / "whole")
+    whole = search(config_of(photos), tmp_path / "whole")
     calls = []
     real = HeadTrials.__call__
 
@@ -160,26 +164,26 @@ def test_a_killed_search_goes_on(photos: Path, tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(HeadTrials, "__call__", killed)
     with pytest.raises(KeyboardInterrupt):
-        workflows.search(config_of(photos), tmp_path / "R")
+        search(config_of(photos), tmp_path / "R")
     with pytest.raises(RunFolderError, match="holds another run already"):
-        workflows.search(config_of(photos), tmp_path / "R")
+        search(config_of(photos), tmp_path / "R")
     assert len(rows_of(tmp_path / "R" / names.TRIALS)) == 2
     calls.clear()
     monkeypatch.setattr(HeadTrials, "__call__", lambda self, *given: calls.append(1) or real(self, *given))
-    result = workflows.search(config_of(photos), tmp_path / "R", resume=True)
+    result = search(config_of(photos), tmp_path / "R", resume=True)
     assert len(calls) == 1 + 4  # the default, and the trials that had not ended
     assert {key: result[key] for key in ("settings", "score", "trials")} == {key: whole[key] for key in ("settings", "score", "trials")}
     with pytest.raises(RunFolderError, match="this search is finished"):
-        workflows.search(config_of(photos), tmp_path / "R", resume=True)
+        search(config_of(photos), tmp_path / "R", resume=True)
 
 
 def test_a_study_of_another_space_is_not_used(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflow, "run_trials", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        workflows.search(config_of(photos), tmp_path / "R")
+        search(config_of(photos), tmp_path / "R")
     names.write_text(tmp_path / "R" / names.CONFIG, to_yaml(config_of(photos, search={"space": RATES})))
     with pytest.raises(RunFolderError, match=r"holds study-\w+, a study of another space, of other images or of another version"):
-        workflows.search(config_of(photos), tmp_path / "R", resume=True)
+        search(config_of(photos), tmp_path / "R", resume=True)
     assert list((tmp_path / "R").glob("study-*"))
 
 
@@ -189,7 +193,7 @@ def finetunings(photos: Path, **search: Any) -> Config:
 
 
 def test_whole_trainings_keep_the_best_models_only(photos: Path, tmp_path: Path) -> None:
-    result = workflows.search(finetunings(photos), tmp_path / "R")
+    result = search(finetunings(photos), tmp_path / "R")
     folders = sorted(path.name for path in (tmp_path / "R" / "trials").iterdir())
     assert len(folders) == 4  # three, and the default
     kept = [folder for folder in folders if (tmp_path / "R" / "trials" / folder / names.MODEL).is_file()]
@@ -241,7 +245,7 @@ def test_trials_that_fail_are_told_and_the_rest_goes_on(photos: Path, tmp_path: 
         return real(config, *given, **options)
 
     monkeypatch.setattr(workflow, "train", train)
-    result = workflows.search(finetunings(photos), tmp_path / "R")
+    result = search(finetunings(photos), tmp_path / "R")
     assert (result["trials"], result["failed"]) == (3, 1)
     (failed,) = [line for line in rows_of(tmp_path / "R" / names.TRIALS) if line["cause"]]
     assert failed["cause"].startswith("finetune epoch 1: loss is nan")
@@ -250,7 +254,7 @@ def test_trials_that_fail_are_told_and_the_rest_goes_on(photos: Path, tmp_path: 
 
 def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, tmp_path: Path) -> None:
     space = {"train.loss": {"choice": ["cross_entropy", "mse"]}, "train.head_penalty": {"choice": [0.01]}}
-    result = workflows.search(config_of(photos, search={"space": space}), tmp_path / "R")
+    result = search(config_of(photos, search={"space": space}), tmp_path / "R")
     assert (result["trials"], result["failed"]) == (2, 1)
     causes = [line["cause"] for line in rows_of(tmp_path / "R" / names.TRIALS) if line["cause"]]
     assert "which does nothing without a linear head" in causes[0]
@@ -259,12 +263,12 @@ def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, t
 def test_where_every_trial_fails_the_reason_is_told(photos: Path, tmp_path: Path) -> None:
     space = {"train.loss": {"choice": ["mse"]}, "train.head_penalty": {"choice": [0.01]}}
     with pytest.raises(UserError, match=r"none of 1 trials came to its end: .*which does nothing without a linear head"):
-        workflows.search(config_of(photos, search={"space": space}), tmp_path / "R")
+        search(config_of(photos, search={"space": space}), tmp_path / "R")
 
 
 def test_a_wrong_space_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"search\.space: is empty"):
-        workflows.search(config_of(photos, search={"space": {}}), tmp_path / "R")
+        search(config_of(photos, search={"space": {}}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
 
 
@@ -301,9 +305,9 @@ def test_workers_find_what_one_process_finds_also_where_one_is_killed(
     monkeypatch.setenv("PYTHONPATH", str(Path(workflows.__file__).parents[2]))
     space = {"train.head_penalty": {"float": [1e-4, 10.0], "log": True}, "features.stages": {"choice": ["last", "all"]}}
     config = config_of(photos, search={"space": space, "tuner": "random", "max_trials": 30})
-    alone = workflows.search(config, tmp_path / "alone")
+    alone = search(config, tmp_path / "alone")
     progress = Killing(monkeypatch)
-    result = workflows.search(config, tmp_path / "R", workers=2, progress=progress)
+    result = search(config, tmp_path / "R", workers=2, progress=progress)
     assert ranked(tmp_path / "R") == ranked(tmp_path / "alone")
     assert result["score"] == pytest.approx(alone["score"], abs=1e-6)
     assert {key: result[key] for key in ("settings", "trials", "failed")} == {key: alone[key] for key in ("settings", "trials", "failed")}
@@ -321,8 +325,8 @@ def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
 ) -> None:
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(UserError, match=r"the last worker died \(exit status 1\).*go on with: python -m tl_keras\.run --mode search"):
-        workflows.search(config_of(photos), tmp_path / "R", workers=1)
-    assert workflows.search(config_of(photos), tmp_path / "R", resume=True)["trials"] == 6
+        search(config_of(photos), tmp_path / "R", workers=1)
+    assert search(config_of(photos), tmp_path / "R", resume=True)["trials"] == 6
 
 
 def as_worker(monkeypatch: pytest.MonkeyPatch, address: Address) -> None:
@@ -337,7 +341,7 @@ def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(photos: Path, tmp_
         oracle = study.open_wanted(tmp_path / "study-x", config, space)
         chief.open(oracle, study_digest(config, space, open_source(config.data).identified(Progress())))
         as_worker(monkeypatch, chief.address)
-        assert workflows.work(config, tmp_path / "R") == 3
+        assert work(config, tmp_path / "R") == 3
         ended = [trial.trial_id for trial, _ in chief.ended(1)]
     assert [path.name for path in (tmp_path / "R").iterdir()] == ["trials"]
     assert sorted(path.name for path in (tmp_path / "R" / "trials").iterdir()) == sorted(ended)
@@ -348,14 +352,14 @@ def test_a_worker_takes_no_foreign_folder_and_no_ranking(photos: Path, tmp_path:
     as_worker(monkeypatch, Address(LOCALHOST, 9, "0123456789abcdef"))
     (tmp_path / "config.yaml").write_text("")
     with pytest.raises(RunFolderError, match=r"holds config.yaml, which is no worker's. Add --resume where it is the chief's"):
-        workflows.work(config_of(photos), tmp_path)
+        work(config_of(photos), tmp_path)
     with pytest.raises(ConfigError, match=r"model.backbone: got 'auto', which is the chief's to rank"):
-        workflows.work(config_of(photos, model={"backbone": "auto"}), tmp_path / "R")
+        work(config_of(photos, model={"backbone": "auto"}), tmp_path / "R")
     with pytest.raises(ConfigError, match="KERASTUNER_TUNER_ID: 'far' is a worker's name"):
-        workflows.search(config_of(photos), tmp_path / "R")
+        search(config_of(photos), tmp_path / "R")
     monkeypatch.undo()
     with pytest.raises(ConfigError, match="a worker needs KERASTUNER_TUNER_ID"):
-        workflows.work(config_of(photos), tmp_path / "R")
+        work(config_of(photos), tmp_path / "R")
 
 
 def test_the_digest_knows_images_and_settings_and_not_where_they_lie(photo_folder: PhotoFolder, tmp_path: Path) -> None:

@@ -1,0 +1,207 @@
+"""The modes: a row of plain text for each. What else there is of a mode follows from its row.
+
+That is: the first words of the command line and their options, `--help`, the README's table of modes, the public functions, the
+check of settings, and what runs it and shows its result. Those two are dotted names, imported only when the mode runs, so that a
+broken package spoils only the modes that need it. Nothing is imported here but other plain tables.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from tl_keras.short_forms import SHORT_FORMS
+
+ALL_FORMS = tuple(SHORT_FORMS)
+WITHOUT_TRAINING = ("data", "weights", "image_size", "seed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mode:
+    """A mode.
+
+    Attributes:
+        name: the first word on the command line.
+        help: what it does, a few words.
+        run: 'module:function' that does it. The function takes a configuration and a run folder, or, where the mode uses a run, the
+            folder alone; then what `passes` says, and `progress`.
+        show: 'module:function' that turns the result into lines and tables for a terminal, see `results`.
+        function: the name of its public function, in `api`.
+        makes_run: whether it makes a run folder from a configuration; else it uses the run in one.
+        own_options: options that it takes beside those of all modes of its kind, and beside its short forms.
+        passes: option -> the keyword of `run` that it is handed to.
+        forms: the short forms of settings that it takes.
+        words: what the words behind the mode are, where no option has given it yet; the words after them are paths.
+        paths: the setting that the paths are the value of; None where there are no paths, or they are files for `run`.
+        section: the section of the configuration that is its own.
+        trains: the setting that names the training mode whose runs it is made of.
+        named_after: the settings that the name of a new run folder shows.
+        elsewhere: what other programs call it, without case, `_` and `-`.
+        example: a command, and what the help says of it.
+    """
+
+    name: str
+    help: str
+    run: str
+    show: str
+    function: str
+    makes_run: bool = True
+    own_options: tuple[str, ...] = ()
+    passes: Mapping[str, str] = field(default_factory=dict)
+    forms: tuple[str, ...] = ()
+    words: tuple[str, ...] = ("data",)
+    paths: str | None = None
+    section: str | None = None
+    trains: str | None = None
+    named_after: tuple[str, ...] = ("model.backbone", "data.source")
+    elsewhere: tuple[str, ...] = ()
+    example: tuple[str, str] | None = None
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Every option that it takes, by its name in Python."""
+        return ("mode", "run_dir", *(("config", "output_dir", "sets") if self.makes_run else ()), *self.own_options, *self.forms)
+
+    @property
+    def resumes(self) -> bool:
+        """Whether an interrupted run of it can be continued."""
+        return "resume" in self.own_options
+
+
+def training(name: str, **more: Any) -> Mode:
+    """The row of a training mode."""
+    return Mode(
+        name=name,
+        run="tl_keras.workflows.train:train",
+        show="tl_keras.results:of_training",
+        function="train",
+        own_options=("resume", "dry_run"),
+        passes={"resume": "resume", "data": "source"},
+        forms=ALL_FORMS,
+        **more,
+    )
+
+
+_ROWS = (
+    training(
+        "extract",
+        help="train a head on the frozen backbone",
+        elsewhere=("train", "fit", "transfer", "freeze", "frozen", "features"),
+        example=("extract photos/ --dry-run", "what it would do, how long"),
+    ),
+    training(
+        "finetune",
+        help="train the head, then the backbone's upper stages with it",
+        elsewhere=("train", "fit", "retrain", "transfer"),
+        example=("finetune photos/ --backbone mobilenet_v2", ""),
+    ),
+    training("pretrain", help="train a backbone from scratch, for other images to start from"),
+    Mode(
+        name="rank",
+        help="say which backbone suits these images",
+        run="tl_keras.workflows.rank:rank",
+        show="tl_keras.results:of_ranking",
+        function="rank",
+        own_options=("paths",),
+        forms=WITHOUT_TRAINING,
+        paths="rank.candidates",
+        section="rank",
+        named_after=("data.source",),
+        elsewhere=("compare",),
+        example=("rank photos/", "which backbone suits them"),
+    ),
+    Mode(
+        name="search",
+        help="try settings, and train with the best",
+        run="tl_keras.workflows.search:search",
+        show="tl_keras.results:of_search",
+        function="search",
+        own_options=("resume", "workers"),
+        passes={"resume": "resume", "workers": "workers"},
+        forms=ALL_FORMS,
+        section="search",
+        trains="search.trial",
+        elsewhere=("tune", "tuning", "hpo"),
+    ),
+    Mode(
+        name="crossval",
+        help="measure how good a configuration is, with its spread",
+        run="tl_keras.workflows.crossval:crossval",
+        show="tl_keras.results:of_crossval",
+        function="crossval",
+        own_options=("resume",),
+        passes={"resume": "resume"},
+        forms=ALL_FORMS,
+        section="crossval",
+        trains="crossval.training",
+        elsewhere=("cv", "crossvalidate", "crossvalidation", "kfold"),
+    ),
+    Mode(
+        name="ensemble",
+        help="combine several backbones or runs into one model",
+        run="tl_keras.workflows.ensemble:ensemble",
+        show="tl_keras.results:of_ensemble",
+        function="ensemble",
+        own_options=("paths",),
+        forms=WITHOUT_TRAINING,
+        paths="ensemble.members",
+        section="ensemble",
+        named_after=("ensemble.method",),  # runs have data of their own
+        example=("ensemble photos/ mobilenet_v2 resnet50", "several backbones as one"),
+    ),
+    Mode(
+        name="evaluate",
+        help="measure a run's model again, on its test split or on other images",
+        run="tl_keras.workflows.evaluate:evaluate",
+        show="tl_keras.results:of_evaluation",
+        function="evaluate",
+        makes_run=False,
+        own_options=("data",),
+        passes={"data": "source"},
+        words=("run_dir", "data"),
+        elsewhere=("test", "eval", "val", "validate"),
+        example=("evaluate saved_models/RUN", "the test figures again"),
+    ),
+    Mode(
+        name="predict",
+        help="classify files with a run's model",
+        run="tl_keras.workflows.predict:predict",
+        show="tl_keras.results:of_predictions",
+        function="predict",
+        makes_run=False,
+        own_options=("output", "paths"),
+        passes={"paths": "patterns"},
+        words=("run_dir",),
+        elsewhere=("classify", "infer", "inference"),
+        example=("predict saved_models/RUN new/", "classes as CSV"),
+    ),
+    Mode(
+        name="export",
+        help="write a run's model as a SavedModel, and prove that they agree",
+        run="tl_keras.workflows.export:export",
+        show="tl_keras.results:of_export",
+        function="export",
+        makes_run=False,
+        own_options=("data",),
+        passes={"data": "source"},
+        words=("run_dir", "data"),
+        section="export",
+        elsewhere=("convert", "save"),
+        example=("export saved_models/RUN", "a SavedModel, checked"),
+    ),
+)
+
+MODES: dict[str, Mode] = {mode.name: mode for mode in _ROWS}
+TRAININGS = tuple(mode.name for mode in _ROWS if mode.function == "train")
+FUNCTIONS = tuple(dict.fromkeys(mode.function for mode in _ROWS))
+
+
+def load(name: str) -> Any:
+    """The object that 'module:name' names."""
+    module, _, inside = name.partition(":")
+    return getattr(import_module(module), inside)
+
+
+def called_elsewhere(word: str) -> list[str]:
+    """The modes that other programs call by this word, which is as `short_forms.normal` writes it."""
+    return [mode.name for mode in _ROWS if word in mode.elsewhere]

@@ -1,0 +1,124 @@
+"""What a terminal shows of the result of a mode: lines and tables, a function for each row of `modes`."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from tl_keras import advice
+from tl_keras.console import (
+    accuracy_line,
+    confusion_lines,
+    counts_line,
+    difference_lines,
+    ensemble_lines,
+    ensemble_table,
+    metrics_table,
+    plain_table,
+    ranking_table,
+    summary_table,
+)
+from tl_keras.errors import UserError
+from tl_keras.launch import Asked
+
+if TYPE_CHECKING:
+    from tl_keras.deploy.predictor import Prediction
+    from tl_keras.workflows.plan import Plan
+
+Parts = Iterator[str | Table]
+
+
+def of_training(metrics: Mapping[str, Any], asked: Asked) -> Parts:
+    """The test figures of a training run."""
+    yield from figures(metrics)
+    yield f"{metrics['timing']['total_s']:.1f} s; everything lies in {asked.run_dir}"
+    yield from advice.after_training(asked.config, asked.run_dir)
+
+
+def figures(metrics: Mapping[str, Any]) -> Parts:
+    """The figures of each class, which classes are confused, and the accuracy of each split."""
+    yield metrics_table(metrics["test"], f"test: {metrics['data']['test']} images")
+    yield from confusion_lines(metrics["test"])
+    for split in ("val", "test"):
+        if split in metrics:
+            yield accuracy_line(split, metrics[split])
+
+
+def of_plan(plan: "Plan") -> Parts:
+    """What a training run would do."""
+    from tl_keras.config_file import to_yaml
+
+    yield to_yaml(plan.config).rstrip()
+    yield plain_table(("class", "train", "val", "test"), plan.splits, "images per split")
+    yield plain_table(("phase", "trainable", "total", "epochs", "steps", "estimate"), plan.phases, "phases")
+    yield f"about {plan.seconds:.0f} s of training on this machine, {plan.memory_gb:.1f} GB memory, {plan.disk_gb:.2f} GB disk"
+    yield "dry run: nothing was trained and nothing was written; the same command without --dry-run does it"
+
+
+def of_ranking(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """The candidates, the best first, and which one to take."""
+    yield ranking_table(result["candidates"])
+    yield result["why"]
+    yield f"everything lies in {asked.run_dir}"
+    yield from advice.after_ranking(asked.config, result["chosen"])
+
+
+def of_search(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """The figures of the best settings, and what they are better than."""
+    from tl_keras.select.search.oracles import settings_text
+
+    objective = result["objective"]
+    yield from figures(result["metrics"])
+    yield f"{result['trials']} trials, {result['failed']} failed; the best: {settings_text(result['settings'])}"
+    before = result["baseline"][objective]
+    yield f"{objective} {result['score']:.4f} with it, {before:.4f} with the settings that the search began with"
+    yield f"the winner's run is {asked.run_dir / 'best'}; everything lies in {asked.run_dir}"
+    yield from advice.use_run(asked.run_dir / "best")
+
+
+def of_crossval(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """Mean and spread of each figure over the folds."""
+    yield summary_table(result["summary"], f"{len(result['folds'])} folds of {result['images']} images; test was not looked at")
+    yield from difference_lines(result["against"]["differences"] if "against" in result else {})
+    yield f"everything lies in {asked.run_dir}"
+    yield from advice.after_crossval(asked.config, asked.run_dir)
+
+
+def of_ensemble(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """The ensemble beside its members."""
+    yield ensemble_table(result)
+    yield from ensemble_lines(result)
+    yield f"{result['metrics']['timing']['total_s']:.1f} s; everything lies in {asked.run_dir}"
+    yield from advice.use_run(asked.run_dir) if result["is_keras"] else ()
+
+
+def of_evaluation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
+    """The test figures of an evaluation."""
+    yield from figures(metrics)
+    yield f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv"
+    yield from advice.use_run(asked.run_dir)
+
+
+def of_predictions(predictions: "Iterable[Prediction]", asked: Asked) -> Parts:
+    """Write predictions as they come, and say how many there are of each class where they do not go to the terminal.
+
+    Raises:
+        UserError: no file could be read.
+    """
+    from tl_keras.workflows.predict import write_predictions
+
+    written = write_predictions(asked.output or sys.stdout, predictions)
+    if written.bad:
+        print(f"{written.bad} of {written.files} files could not be read; their lines say why", file=sys.stderr)
+    if written.bad == written.files:
+        raise UserError(f"none of {written.files} files could be read.")
+    if asked.output is not None:
+        yield f"{asked.output}: {counts_line(written.by_class, 'image')}"
+
+
+def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """How far the artifact is from the model."""
+    worst = max(result["largest_difference"].values())
+    yield f"{result['saved_model']} agrees with the model on {len(result['images'])} images (largest difference {worst:.1e})"
+    yield from advice.after_export(result["saved_model"])

@@ -1,0 +1,110 @@
+"""Which settings a configuration uses: a setting that nothing uses is refused where somebody asked for it.
+
+A row of `USED_BY` names modes, or the cases of `CASES`, in which a mode does more. A search and a cross-validation use what the
+training runs use that they are made of.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tl_keras.modes import MODES, TRAININGS
+
+AUTO = "auto"  # the backbone that `rank` puts first
+EVERY = ("extract", "finetune", "pretrain", "rank", "ensemble")
+BY_STEPS = ("finetune", "pretrain", "head by steps")
+ON_FEATURES = ("extract", "finetune", "ensemble")
+OF_BACKBONE = ("finetune", "pretrain")
+
+USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it; the longest path counts
+    "data": EVERY,
+    "data.augment": ("finetune", "pretrain", "views"),
+    "model": EVERY,
+    "model.backbone": TRAININGS,
+    "model.hidden": TRAININGS,
+    "model.dropout": BY_STEPS,
+    "model.freeze_batchnorm": ("finetune",),
+    "features": ON_FEATURES,
+    "features.stages": (*ON_FEATURES, "rank"),
+    "features.max_gb": (*ON_FEATURES, "rank"),
+    "train": BY_STEPS,
+    "train.batch_size": TRAININGS,
+    "train.class_weights": (*TRAININGS, "ensemble"),
+    "train.cycles": OF_BACKBONE,
+    "train.epochs": OF_BACKBONE,
+    "train.head_epochs": ("head by steps",),
+    "train.head_learning_rate": ("head by steps",),
+    "train.head_penalty": ON_FEATURES,
+    "train.layer_decay": OF_BACKBONE,
+    "train.learning_rate": OF_BACKBONE,
+    "train.loss": TRAININGS,
+    "train.patience": OF_BACKBONE,
+    "train.unfreeze_from": OF_BACKBONE,
+    "rank": ("rank", "best backbone"),
+    "search": ("search",),
+    "crossval": ("crossval",),
+    "crossval.folds": ("crossval", "stack"),
+    "ensemble": ("ensemble",),
+    "export": ("model",),
+    "runtime": EVERY,
+}
+
+CASES = {
+    "head by steps": "a head that learns by steps (model.hidden, or a train.loss other than cross_entropy)",
+    "views": "stored views (features.views)",
+    "best backbone": "model.backbone=auto",
+    "stack": "ensemble.method=stack",
+    "model": "a mode that leaves a model",
+}
+
+
+def users_of(setting: str) -> tuple[str, ...]:
+    """Who uses a setting: modes and cases."""
+    parts = setting.split(".")
+    return next(USED_BY[path] for path in (".".join(parts[:end]) for end in range(len(parts), 0, -1)) if path in USED_BY)
+
+
+def at_work(value_of: Callable[[str], Any]) -> set[str]:
+    """The modes and cases that a configuration sets to work; empty where it is not said, or where it only uses a run.
+
+    Args:
+        value_of: path of a setting -> its value, which need not have been checked.
+    """
+    mode = MODES.get(str(value_of("mode")))
+    trained = str(value_of("mode") if mode is None or mode.trains is None else value_of(mode.trains))
+    if mode is None or not mode.makes_run or (mode.trains is not None and trained not in TRAININGS):
+        return set()
+    space = value_of("search.space") if mode.name == "search" else None
+    varied = set(space) if isinstance(space, dict) else set()
+    steps = value_of("model.hidden") or value_of("train.loss") != "cross_entropy" or varied & {"model.hidden", "train.loss"}
+    views = value_of("features.views") or "features.views" in varied
+    cases = {
+        "head by steps": trained in ("extract", "finetune") and bool(steps),
+        "views": trained in ON_FEATURES and bool(views),
+        "best backbone": trained in TRAININGS and value_of("model.backbone") == AUTO,
+        "stack": mode.name == "ensemble" and value_of("ensemble.method") == "stack",
+        "model": mode.name not in ("rank", "crossval"),
+    }
+    return {mode.name, trained, *(name for name, holds in cases.items() if holds)}
+
+
+def is_used(setting: str, working: set[str]) -> bool:
+    """Whether a setting does something; true where it is not known what is at work."""
+    return setting == "mode" or not working or not working.isdisjoint(users_of(setting))
+
+
+def why_idle(setting: str, value_of: Callable[[str], Any]) -> str:
+    """A sentence on a setting that does nothing: who uses it, and what to do."""
+    mode, users = MODES[value_of("mode")], users_of(setting)
+    name, verb = mode.name, "does" if len(users) == 1 else "do"
+    mend = "Remove it."
+    if mode.trains is not None and "finetune" in users:
+        name += f" with {mode.trains}={value_of(mode.trains)}"
+        mend = f"Set {mode.trains}=finetune, or remove it."
+    elif setting in ("train.epochs", "train.learning_rate"):
+        mend = f"Remove it; a head with hidden layers has train.head_{setting.rpartition('.')[2]}."
+    return f"{name} does not use it; {together([CASES.get(user, user) for user in users])} {verb}. {mend}"
+
+
+def together(names: Sequence[str]) -> str:
+    """Names as a list in a sentence: 'a, b and c'."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
