@@ -62,7 +62,7 @@ def config_of(photos: Path, mode: str, **sections: Any) -> Config:
 
 
 CALLS: dict[str, Call] = {
-    "load_config": lambda run, photos, new, heard: tl_keras.load_config("extract", sets=["train.epochs=2"]),
+    "load_config": lambda run, photos, new, heard: tl_keras.load_config("finetune", sets=["train.epochs=2"]),
     "train": lambda run, photos, new, heard: tl_keras.train(
         run_dir=new, progress=heard, **settings(photos, epochs=1, settings={"train.unfreeze_from": "stage3"})
     ),
@@ -145,7 +145,7 @@ def test_the_caller_s_process_is_left_as_it_was(
         assert CALLS[name](run, photos, tmp_path / "new", Progress()) is not None
     elif name == "load_config":
         with pytest.raises(ConfigError):
-            tl_keras.load_config("extract", sets=["train.epoch=2"])
+            tl_keras.load_config("finetune", sets=["train.epoch=2"])
     else:
         with pytest.raises((StopError, tl_keras.UserError)):
             CALLS[name](run, photos, tmp_path / "new", Stopping())
