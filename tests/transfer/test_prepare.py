@@ -104,17 +104,6 @@ def test_a_class_that_is_too_small_and_unknown_names_are_said_before_anything_is
         make_task(train={"class_weights": {"bird": 2.0}})
 
 
-@pytest.mark.parametrize("mode", ["extract", "pretrain"])
-def test_a_run_does_not_go_on_with_other_images(make_task: MakeTask, photo_folder: Callable[..., Path], mode: str) -> None:
-    root = photo_folder(per_class=4)
-    task = make_task(mode=mode, data={"source": str(root)})
-    index, _ = read_splits(task.run / SPLITS, root)
-    prepare.prepare_task(task.config, index, task.run, Progress())
-    (root / index.paths[5]).write_bytes((root / index.paths[1]).read_bytes())
-    with pytest.raises(DataError, match=r"of 8 images of this run, 1 is not what the run knows; the first is dog/001\.jpg\."):
-        prepare.prepare_task(task.config, index, task.run, Progress())
-
-
 def test_a_run_s_configuration_names_the_backbone_as_the_table_does(make_task: MakeTask) -> None:
     assert make_task(mode="pretrain", model={"backbone": "Small-ResNet"}).config.model.backbone == "small_resnet"
 

@@ -7,6 +7,7 @@ import pytest
 from tl_keras import run_folder as names
 from tl_keras.config import DataConfig
 from tl_keras.config_file import load_config
+from tl_keras.data.index import Index
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -81,3 +82,9 @@ def test_copies_in_one_folder_are_told_and_stay_together(photo_folder, heard):
 
 def test_files_need_not_be_read_for_an_estimate(photo_folder, heard):
     assert open_images(DataConfig(source=str(photo_folder())), heard, read=False).ids is None
+
+
+def test_a_class_that_is_too_small_is_said_before_every_file_is_read(photo_folder, heard, monkeypatch):
+    monkeypatch.setattr(Index, "identify", lambda *_: pytest.fail("read"))
+    with pytest.raises(DataError, match="class 'cat' has 3 images to train on and split; it needs at least 4"):
+        open_images(DataConfig(source=str(photo_folder(per_class=3))), heard)

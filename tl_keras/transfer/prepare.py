@@ -4,6 +4,8 @@ The network is built, the outputs of its frozen part are brought into the store 
 among the images that decode. What is learned from it, the other modules of this room say.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from tl_keras.config import Config
@@ -31,8 +33,6 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     Raises:
         UserError: from the data, the backbone, the settings that only they can check, or the store.
     """
-    if index.ids is None:
-        index = index.identified(progress)
     classifier = build_and_tell(config, len(index.classes), progress)
     split = dataset.cut(index, config.data, {})  # a class that is too small is said before hours of computing
     config = resolve(config, classifier, int((split == "train").sum()))
@@ -40,6 +40,7 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     require_memory(config, classifier)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
     pixels.identify(progress, index.ids)
+    index = replace(index, ids=pixels.ids)
     require_varied(pixels, np.flatnonzero(split == "train"))
     frozen: FrozenFeatures | None = None
     precision = Choice(as_asked(config))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tl_keras import __version__
 from tl_keras.config import DataConfig
-from tl_keras.data.dataset import files_of
+from tl_keras.data.dataset import cut, files_of
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.found import tell_found
 from tl_keras.data.index import Index
@@ -34,6 +34,7 @@ def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = 
         new.require_free()
     index = open_source(config)
     if read:
+        cut(index, config, {})  # a class that is too small is said before every file is read
         index = index.identified(progress)
     tell_found(index, config, progress)
     tell_depth(files_of(index), config.bit_depth, progress)
