@@ -51,7 +51,9 @@ def test_the_tables_name_everything():
     assert all(f"| `{name}` |" in modes_table() for name in MODES)
 
 
-@pytest.mark.parametrize(("document", "table"), [("README.md", "modes"), ("docs/settings.md", "settings")])
+@pytest.mark.parametrize(
+    ("document", "table"), [("README.md", "modes"), ("docs/settings.md", "settings"), ("docs/backbones.md", "backbones")]
+)
 def test_a_document_is_current(document, table):
     text = (ROOT / document).read_text()
     assert TABLES[table]() in text

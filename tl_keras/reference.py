@@ -1,6 +1,6 @@
-"""The settings and the modes as text: what `tl-keras settings` prints, and the tables of the README and of docs/settings.md.
+"""The settings, the modes and the backbones as text: what `tl-keras settings` prints, and the tables of the README and of docs/.
 
-    python -m tl_keras.reference README.md docs/settings.md
+    python -m tl_keras.reference README.md docs/settings.md docs/backbones.md
 
 writes those tables again. Each stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is a row of `TABLES`.
 """
@@ -100,7 +100,18 @@ def _section_lines(section: str, about: str) -> Iterator[str]:
             yield f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-TABLES: dict[str, Callable[[], str]] = {"modes": modes_table, "settings": settings_tables}
+def backbones_table() -> str:
+    """The rows of the table of backbones as a table of Markdown."""
+    from tl_keras.models.backbones import BACKBONES
+
+    lines = ["| `--backbone` | pixels | million weights | licence of the weights | paper |", "|---|---:|---:|---|---|"]
+    for row in BACKBONES.values():
+        paper = f"[{row.paper}](https://arxiv.org/abs/{row.paper})"
+        lines.append(f"| `{row.name}` | {row.image_size} | {row.num_parameters / 1e6:.1f} | {row.licence} | {paper} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"modes": modes_table, "settings": settings_tables, "backbones": backbones_table}
 
 
 def with_tables(text: str) -> str:
