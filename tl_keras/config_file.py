@@ -13,7 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from tl_keras.config import SETTLED, Config, Expected, fields
+from tl_keras.config import ALREADY_CHECKED, Config, Expected, fields
 from tl_keras.errors import ConfigError
 from tl_keras.plain_yaml import LARGEST, LONGEST_SHOWN, PlainYamlError, cut, read_plain_yaml, shown
 from tl_keras.setting_users import at_work, is_used, together, why_idle
@@ -103,7 +103,7 @@ def from_yaml(text: str, name: str) -> Config:
     """
     draft = _Draft(written_by_us=True)
     draft.add_text(name, text)
-    return draft.config(name, context=SETTLED)
+    return draft.config(name, context=ALREADY_CHECKED)
 
 
 def from_run(text: str, name: str) -> Config:
@@ -282,7 +282,7 @@ class _Draft:
         """Check the values together with what was noted before.
 
         Args:
-            context: `SETTLED`, where settings that contradict each other were refused long ago.
+            context: `ALREADY_CHECKED`, where settings that contradict each other were refused long ago.
 
         Raises:
             ConfigError: with all mistakes, a line each.

@@ -179,7 +179,7 @@ def stored_config(run_dir: Path, modes: Sequence[str]) -> "Config":
     if config.mode not in modes:
         raise ConfigError(f"--mode: got '{modes[0]}', but {run_dir} holds an interrupted run of mode '{config.mode}'.")
     if config.mode in TRAININGS:
-        RunFolder(run_dir).require_resumable()
+        RunFolder(run_dir).require_unfinished(config.mode)
     return config
 
 

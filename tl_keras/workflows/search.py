@@ -23,10 +23,9 @@ from tl_keras.select.search.rpc import serve
 from tl_keras.select.search.space import Dimension, read_space
 from tl_keras.select.search.study_files import (
     BASELINE,
-    TRIALS,
+    TRIAL_RUNS,
     keep_best,
     open_wanted,
-    require_unfinished,
     space_of,
     study_digest,
     study_folder,
@@ -37,7 +36,7 @@ from tl_keras.select.search.study_files import (
     write_trials,
 )
 from tl_keras.trained_run import read_config, write_config
-from tl_keras.transfer.head import solves_exactly
+from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
@@ -69,7 +68,7 @@ def search(
     progress, run, place = progress or Progress(), RunFolder.at(run_dir), chief_place(workers)
     run.require_utf8("KerasTuner")
     if resume:
-        config = read_config(require_unfinished(run))
+        config = read_config(run.require_unfinished("search"))
     with ExitStack() as stack:
         with ExitStack() as served:
             chief = None  # a port that is taken is told before all else
@@ -112,7 +111,7 @@ class Trials:
         config = with_settings(self._config, settings, "search.space").model_copy(update={"mode": kind})
         if kind == "extract" and solves_exactly(config):
             return self._heads(config, share)
-        return scores(self._train(config, RunFolder(self._run / TRIALS / trial), settings, share))
+        return scores(self._train(config, RunFolder(self._run / TRIAL_RUNS / trial), settings, share))
 
     def _train(self, config: Config, folder: RunFolder, settings: Mapping[str, Any], share: float) -> dict[str, Any]:
         asked = {"settings": dict(settings), "share": share}

@@ -26,7 +26,7 @@ from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
 from tl_keras.transfer.frozen import POOLED
-from tl_keras.transfer.head import read_selection, train_head
+from tl_keras.transfer.head.train import read_selection, train_head
 from tl_keras.transfer.precision import set_precision
 from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
@@ -69,7 +69,7 @@ def train(
     """
     clock, progress, run = Clock(), progress or Progress(), RunFolder.at(run_dir)
     if resume:
-        config = moved_to(read_config(run.require_resumable()), source)
+        config = moved_to(read_config(run.require_unfinished("extract")), source)
     set_up(config.runtime)
     if index is None and not resume:
         index = open_images(config.data, progress, run)

@@ -27,10 +27,10 @@ from tl_keras.select.ranking import transferability
 from tl_keras.transfer.backbone_features import open_features
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
+from tl_keras.transfer.head.probe import Standardiser
+from tl_keras.transfer.head.ridge import fit_ridge
 from tl_keras.transfer.machine_cache import keep, recall
 from tl_keras.transfer.precision import timed
-from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.ridge import fit_ridge
 from tl_keras.transfer.trunk import BATCH_SIZE
 
 CACHED = "cached"  # the candidates whose published weights lie on this machine
