@@ -24,6 +24,7 @@ ROOMS = [
         "progress",
         "quiet",
         "run_folder",
+        "runtime",
         "setting_users",
         "short_forms",
     ),

@@ -15,6 +15,7 @@ from tl_keras.data.index import Index
 from tl_keras.errors import RunFolderError, UserError
 from tl_keras.progress import BarsOnly, Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.search.chief import chief_place, hand_out_trials, private_address
 from tl_keras.select.search.head_trials import HeadTrials
 from tl_keras.select.search.oracles import DIRECTIONS, Outcome, best, importance, outcomes, run_study
@@ -39,12 +40,13 @@ from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
+from tl_keras.workflows.setting_up import environment, open_images, working_in
 from tl_keras.workflows.train import train
 
 ASKED = "trial.json"  # settings and share of a trial that is a training, once it ended
 
 
+@restoring_process()
 def search(
     config: Config, run_dir: Path | str, *, resume: bool = False, workers: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.search.local_workers import end_with_chief
 from tl_keras.select.search.oracles import Outcome, run_study
 from tl_keras.select.search.role import ORACLE_IP, ORACLE_PORT, TUNER_ID, place_in
@@ -17,9 +18,9 @@ from tl_keras.select.search.space import read_space
 from tl_keras.select.search.study_files import TRIAL_RUNS, keep_best, space_of, study_digest, told
 from tl_keras.trained_run import read_config
 from tl_keras.workflows.search import Trials
-from tl_keras.workflows.setting_up import set_up
 
 
+@restoring_process()
 def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress: Progress | None = None) -> int:
     """Evaluate trials for the chief that the environment names, until there are no more.
 
