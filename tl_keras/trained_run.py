@@ -22,6 +22,7 @@ from tl_keras.models.saved import read_classes
 from tl_keras.models.saved_stages import read_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process
 
 NO_CONTENT = "this run is of a version that did not record the content of images: they are known by their paths alone"
 NOT_FOUND = "Could not locate"  # in Keras' error for a class that it cannot import
@@ -105,6 +106,7 @@ class Trained:
         return [root / index.paths[row] for row in np.flatnonzero(same)]
 
 
+@restoring_process()
 def open_run(run_dir: Path | str) -> Trained:
     """Read a run folder back.
 
@@ -116,7 +118,6 @@ def open_run(run_dir: Path | str) -> Trained:
     """
     run = RunFolder.at(run_dir).require_model()
     config = read_config(run)
-    keras.config.set_dtype_policy("float32")
     try:
         model = load_keras_file(run / names.MODEL)
         classes = read_classes(run / names.MODEL)

@@ -23,6 +23,7 @@ from tl_keras.evaluation.scoring import Clock, measure, score_pixels, write_pred
 from tl_keras.models.classifier import count_parameters
 from tl_keras.partial import clear_partial, partial_folder
 from tl_keras.progress import Progress
+from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import ADVICE, NO_CONTENT, Trained, data_root, open_run
 
 LEARNED_FROM = ("train", "val")  # splits on which a model has been fitted or chosen
@@ -30,6 +31,7 @@ UNKNOWN = ""  # the split of an image that is none of the run's
 MOST_NAMED = 10  # classes in a line
 
 
+@restoring_process()
 def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Measure a run's model again: on its own test split, or on other labelled images.
 

@@ -11,11 +11,13 @@ from tl_keras.data.index import Index
 from tl_keras.models.backbone_names import table_name
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.ranking.plot import draw_front
 from tl_keras.select.ranking.rank import METRICS, Judged, choose, explain, front, rank_candidates
-from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
+from tl_keras.workflows.setting_up import environment, open_images, working_in
 
 
+@restoring_process()
 def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = None) -> dict[str, Any]:
     """Rank the candidates of `rank.candidates` on the images of `data.source`.
 
@@ -57,7 +59,6 @@ def with_best_backbone(config: Config, index: Index, run: RunFolder | None, prog
     progress.line(explain(judged, config.rank.max_ms))
     if run is not None:
         write_ranking(run, judged)
-    set_up(config.runtime)  # as if nothing had been built before
     return with_backbone(config, choose(judged, config.rank.max_ms).backbone)
 
 

@@ -15,6 +15,7 @@ from tl_keras.data.index import Index
 from tl_keras.errors import RunFolderError, UserError
 from tl_keras.progress import BarsOnly, Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.search.chief import chief_place, hand_out_trials, private_address
 from tl_keras.select.search.head_trials import HeadTrials
 from tl_keras.select.search.oracles import DIRECTIONS, Outcome, best, importance, outcomes, run_study
@@ -23,10 +24,9 @@ from tl_keras.select.search.rpc import serve
 from tl_keras.select.search.space import Dimension, read_space
 from tl_keras.select.search.study_files import (
     BASELINE,
-    TRIALS,
+    TRIAL_RUNS,
     keep_best,
     open_wanted,
-    require_unfinished,
     space_of,
     study_digest,
     study_folder,
@@ -37,15 +37,16 @@ from tl_keras.select.search.study_files import (
     write_trials,
 )
 from tl_keras.trained_run import read_config, write_config
-from tl_keras.transfer.head import solves_exactly
+from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
+from tl_keras.workflows.setting_up import environment, open_images, working_in
 from tl_keras.workflows.train import train
 
 ASKED = "trial.json"  # settings and share of a trial that is a training, once it ended
 
 
+@restoring_process()
 def search(
     config: Config, run_dir: Path | str, *, resume: bool = False, workers: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:
@@ -69,7 +70,7 @@ def search(
     progress, run, place = progress or Progress(), RunFolder.at(run_dir), chief_place(workers)
     run.require_utf8("KerasTuner")
     if resume:
-        config = read_config(require_unfinished(run))
+        config = read_config(run.require_unfinished("search"))
     with ExitStack() as stack:
         with ExitStack() as served:
             chief = None  # a port that is taken is told before all else
@@ -112,7 +113,7 @@ class Trials:
         config = with_settings(self._config, settings, "search.space").model_copy(update={"mode": kind})
         if kind == "extract" and solves_exactly(config):
             return self._heads(config, share)
-        return scores(self._train(config, RunFolder(self._run / TRIALS / trial), settings, share))
+        return scores(self._train(config, RunFolder(self._run / TRIAL_RUNS / trial), settings, share))
 
     def _train(self, config: Config, folder: RunFolder, settings: Mapping[str, Any], share: float) -> dict[str, Any]:
         asked = {"settings": dict(settings), "share": share}
