@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tl_keras import BACKBONES, run
+from tl_keras import run
 from tl_keras.arguments import examples, read_options
 from tl_keras.config import fields
 from tl_keras.config_file import check_value, load_config
@@ -122,21 +122,6 @@ def test_the_readme_is_short():
 def test_no_document_holds_a_number_yet_to_be_measured():
     for document in DOCUMENTS:
         assert not re.search(r"RESULT_|_ROW|_TABLE|TODO", document.read_text()), document.name
-
-
-def backbone_table():
-    """The table of backbones as its page shows it."""
-    lines = ["| `--backbone` | pixels | million weights | licence of the weights | paper |", "|---|---:|---:|---|---|"]
-    for row in BACKBONES.values():
-        paper = f"[{row.paper}](https://arxiv.org/abs/{row.paper})"
-        lines.append(f"| `{row.name}` | {row.image_size} | {row.num_parameters / 1e6:.1f} | {row.licence} | {paper} |")
-    return "\n".join(lines)
-
-
-def test_the_table_of_backbones_is_the_one_of_the_package():
-    text = (ROOT / "docs" / "backbones.md").read_text()
-    shown = re.search(r"<!-- backbones -->\n(.*?)\n<!-- /backbones -->", text, re.DOTALL).group(1)
-    assert shown.strip() == backbone_table(), "put the right side into docs/backbones.md"
 
 
 def texts_of_the_package():

@@ -25,6 +25,7 @@ ROOMS = [
         "progress",
         "quiet",
         "run_folder",
+        "runtime",
         "setting_users",
         "short_forms",
     ),
@@ -36,7 +37,7 @@ ROOMS = [
     ("select",),
     ("deploy",),
     ("workflows",),
-    ("advice", "api", "arguments", "console", "launch", "notebook", "results", "run", "stepwise", "__main__"),
+    ("advice", "api", "arguments", "console", "launch", "notebook", "reference", "results", "run", "stepwise", "__main__"),
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]

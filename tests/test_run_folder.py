@@ -264,10 +264,10 @@ def test_what_a_folder_is_good_for(tmp_path):
         run.require_model()
     run.start().release()
     with pytest.raises(RunFolderError, match="no interrupted run"):
-        run.require_resumable()
+        run.require_unfinished("finetune")
     for name in (CONFIG, SPLITS):
         (run / name).touch()
-    assert run.require_resumable() is run
+    assert run.require_unfinished("finetune") is run
     with pytest.raises(RunFolderError, match="Continue it with --resume"):
         run.require_model()
     (run / BEST).mkdir()
@@ -280,4 +280,4 @@ def test_what_a_folder_is_good_for(tmp_path):
     (run / METRICS).touch()
     assert run.is_finished
     with pytest.raises(RunFolderError, match="finished"):
-        run.require_resumable()
+        run.require_unfinished("finetune")

@@ -23,6 +23,7 @@ Transfer learning for images: from a folder of labelled images to a verified cla
 modes:
 {modes}
   cache       list or prune the features that runs have stored
+  settings    print every setting, or those of a section
 """
 EPILOG = """\
 examples:
@@ -109,7 +110,7 @@ def parser() -> Parser:
         action="append",
         default=[],
         dest="sets",
-        help="any setting, such as train.weight_decay=0.05; repeatable",
+        help="any setting, such as train.weight_decay=0.05; repeatable; `tl-keras settings` lists them",
     )
     made.add_argument(
         "--workers",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 else:
     Mode = Literal[tuple(MODES)]
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
-SETTLED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
+ALREADY_CHECKED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Section(BaseModel):
 
     @model_validator(mode="after")
     def _refuse_contradictions(self, info: ValidationInfo) -> Self:
-        if info.context == SETTLED:
+        if info.context == ALREADY_CHECKED:
             return self
         found = list(self._contradictions())
         if found:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from tl_keras.config import SETTLED, Config, Expected, fields
+from tl_keras.config import ALREADY_CHECKED, Config, Expected, fields
 from tl_keras.errors import ConfigError
 from tl_keras.plain_yaml import LARGEST, LONGEST_SHOWN, PlainYamlError, cut, read_plain_yaml, shown
 from tl_keras.setting_users import at_work, is_used, together, why_idle
@@ -103,7 +103,7 @@ def from_yaml(text: str, name: str) -> Config:
     """
     draft = _Draft(written_by_us=True)
     draft.add_text(name, text)
-    return draft.config(name, context=SETTLED)
+    return draft.config(name, context=ALREADY_CHECKED)
 
 
 def from_run(text: str, name: str) -> Config:
@@ -115,8 +115,7 @@ def from_run(text: str, name: str) -> Config:
         ConfigError: as `load_config`.
     """
     config = from_yaml(text, name)
-    data, model = config.data.model_copy(update={"download": False}), config.model.model_copy(update={"trust": False})
-    return config.model_copy(update={"data": data, "model": model})
+    return config.replace("data.download", False).replace("model.trust", False)
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> Config:
@@ -142,7 +141,7 @@ def check_value(path: str, value: object, origin: str) -> None:
     try:
         TypeAdapter(cast(Any, Annotated[field.annotation, *field.metadata, None])).validate_python(value)
     except ValidationError:
-        raise ConfigError(f"{origin}: {path}: got {shown(value)}, expected {_expected(field.annotation, field.metadata)}.") from None
+        raise ConfigError(f"{origin}: {path}: got {shown(value)}, expected {allowed(field.annotation, field.metadata)}.") from None
 
 
 class _Draft:
@@ -282,7 +281,7 @@ class _Draft:
         """Check the values together with what was noted before.
 
         Args:
-            context: `SETTLED`, where settings that contradict each other were refused long ago.
+            context: `ALREADY_CHECKED`, where settings that contradict each other were refused long ago.
 
         Raises:
             ConfigError: with all mistakes, a line each.
@@ -315,7 +314,7 @@ class _Draft:
             return [f"{self._origin(path)}: {path}: {reason}" for path, reason in paths.items()]
         path = next(p for n in range(1, len(places) + 1) if (p := ".".join(places[:n])) in self._fields)
         field = self._fields[path]
-        expected = f"expected {_expected(field.annotation, field.metadata)}."
+        expected = f"expected {allowed(field.annotation, field.metadata)}."
         if path not in self._values:
             return [f"{name}: {path} is missing, {expected}"]
         value = self._values[path]
@@ -345,18 +344,18 @@ _KINDS = {int: "an integer", float: "a number", bool: "true or false", str: "tex
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
-def _expected(annotation: Any, metadata: Sequence[object] = ()) -> str:
+def allowed(annotation: Any, metadata: Sequence[object] = ()) -> str:
     """A type and its bounds in words, e.g. 'an integer >= 1, or null'."""
     for mark in metadata:
         if isinstance(mark, Expected):
             return mark.phrase
     args = get_args(annotation)
     if get_origin(annotation) is Annotated:
-        return _expected(args[0], [*_unfold(args[1:]), *metadata])
+        return allowed(args[0], [*_unfold(args[1:]), *metadata])
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(repr, args))
     if get_origin(annotation) in (Union, UnionType):
-        return ", or ".join(_expected(arg, metadata) for arg in args)
+        return ", or ".join(allowed(arg, metadata) for arg in args)
     signs = [f"{sign} {getattr(mark, at)}" for mark in metadata for at, sign in _BOUNDS.items() if hasattr(mark, at)]
     return " ".join([_KINDS[annotation], " and ".join(signs if annotation in (int, float) else [])]).strip()
 

@@ -7,6 +7,7 @@ TensorFlow is imported only once a mode needs it.
 
 import argparse
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from tl_keras.console import ConsoleProgress
 
 DAY_S = 86_400.0
+WIDEST = 100  # columns of text that somebody likes to read
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def obey(given: Sequence[str]) -> None:
     """Do what the arguments say."""
     try:
-        if given[0] == "cache":
-            manage_cache(given[1:])
+        if given[0] in TOOLS:
+            TOOLS[given[0]](given[1:])
         else:
             run_mode(read_options(given))
         sys.stdout.flush()  # what does not fit on a disk is said here
@@ -154,7 +156,7 @@ def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False)
         check_images(options.data)
         config = stored_config(options.run_dir, [mode.name])
         if options.data is not None:  # its images have moved
-            config = config.model_copy(update={"data": config.data.model_copy(update={"source": options.data})})
+            config = config.replace("data.source", options.data)
         return Asked(options.run_dir, made=config)
     config = configure(options)
     check_names(config)
@@ -281,6 +283,22 @@ def manage_cache(arguments: Sequence[str]) -> None:
             line = f"nothing to remove: the limit is {limit_gb:g} GB (--max-gb); --all removes everything"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     print_stored(console, f"stored in {root}", store.describe(root))
+
+
+def print_settings(arguments: Sequence[str]) -> None:
+    """`tl-keras settings`: every setting, or those of a section, with default, range and meaning."""
+    made = Parser(prog=f"{program()} settings", description="What --set and a file of --config may say.", allow_abbrev=False)
+    made.add_argument(
+        "section", nargs="?", default="", metavar="SECTION", help="such as train or data.augment, or one setting; all by default"
+    )
+    options = made.parse_args(arguments)
+    from tl_keras.reference import settings_lines
+
+    for line in settings_lines(options.section, min(shutil.get_terminal_size().columns, WIDEST)):
+        print(line)
+
+
+TOOLS: dict[str, Callable[[Sequence[str]], None]] = {"cache": manage_cache, "settings": print_settings}
 
 
 def most_left_gb(options: argparse.Namespace) -> float:

@@ -59,7 +59,30 @@ DAMAGED = (  # what reading a file may raise that holds something else than it s
     OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError, csv.Error, zipfile.BadZipFile,
 )  # fmt: skip
 SCRATCH = "scratch"  # pixels of the run in progress; removed when it stops
-FINISHED = (CROSSVAL, SEARCH, RANKING_JSON)  # the last file of a run that trains no model of its own
+
+
+@dataclass(frozen=True)
+class RunKind:
+    """How far a run of some mode has come, by its files.
+
+    Attributes:
+        noun: what it is called.
+        started_by: a pattern of what lies beside config.yaml from when --resume can go on with it; None where it always starts over.
+        finished_by: what is there in the end, and never before.
+    """
+
+    noun: str
+    started_by: str | None
+    finished_by: tuple[str, ...]
+
+
+TRAINING_RUN = RunKind("run", SPLITS, (METRICS, MODEL))
+KINDS = {  # mode -> kind of run; the modes that are missing are training runs
+    "crossval": RunKind("cross-validation", FOLDS, (CROSSVAL,)),
+    "search": RunKind("search", "study-*", (SEARCH,)),
+    "rank": RunKind("ranking", None, (RANKING_JSON,)),
+    "ensemble": RunKind("ensemble", None, (ENSEMBLE, METRICS)),
+}
 
 
 @contextmanager
@@ -267,7 +290,10 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         """Whether training came to its end here: the metrics are written last."""
-        return (self / METRICS).is_file() and (self / MODEL).is_file()
+        return self._ended_as(TRAINING_RUN)
+
+    def _ended_as(self, kind: RunKind) -> bool:
+        return all((self / name).is_file() for name in kind.finished_by)
 
     def require_free(self) -> None:
         """Raise RunFolderError where this folder holds something already, or another process works in it.
@@ -292,8 +318,7 @@ class RunFolder:
     @property
     def _has_ended(self) -> bool:
         """Whether a run of any mode came to its end here."""
-        has_last = any((self / name).exists() for name in FINISHED)
-        return has_last or self.is_finished or ((self / ENSEMBLE).exists() and (self / METRICS).exists())
+        return any(self._ended_as(kind) for kind in (TRAINING_RUN, *KINDS.values()))
 
     @property
     def _can_resume(self) -> bool:
@@ -374,12 +399,13 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: holds no trained model ({missing[0]} is missing). {mend}")
         return self
 
-    def require_resumable(self) -> "RunFolder":
-        """Return this folder, or raise RunFolderError when no interrupted run lies in it."""
-        if not (self / CONFIG).is_file() or not (self / SPLITS).is_file():
-            raise RunFolderError(f"{self.path}: holds no interrupted run to resume. Start one without --resume.")
-        if self.is_finished:
-            raise RunFolderError(f"{self.path}: this run is finished; there is nothing to resume. Give another --run-dir.")
+    def require_unfinished(self, mode: str) -> "RunFolder":
+        """Return this folder, or raise RunFolderError when no interrupted run of this mode lies in it."""
+        kind = KINDS.get(mode, TRAINING_RUN)
+        if kind.started_by is None or not (self / CONFIG).is_file() or not any(self.path.glob(kind.started_by)):
+            raise RunFolderError(f"{self.path}: holds no interrupted {kind.noun} to resume. Start one without --resume.")
+        if self._ended_as(kind):
+            raise RunFolderError(f"{self.path}: this {kind.noun} is finished; there is nothing to resume. Give another --run-dir.")
         return self
 
     def clear_scratch(self) -> None:

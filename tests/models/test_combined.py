@@ -1,4 +1,4 @@
-"""Several models as one: the layers of each rule say what its numbers say, and the result saves, reloads and shares."""
+"""Several models as one: each rule answers as a model as it does on arrays, and the result saves, reloads and shares."""
 
 from pathlib import Path
 
@@ -7,21 +7,17 @@ import numpy as np
 import pytest
 from keras import layers
 
-from tl_keras.models import combined
-from tl_keras.models.combined import Rule, bagged_model, combined_model
+from tl_keras.models.combined import bagged_model, combined_model, side_by_side
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.select.ensemble import rules as combining
-from tl_keras.select.ensemble.rules import Mixture, Stacker
+from tl_keras.models.rules import Average, Mixture, Rule, Stacker, Vote
 
 NUM_CLASSES = 3
 DRAWS = np.random.default_rng(7)
-MIXTURE = Mixture(np.array([0.7, 0.1, 0.2]))
-STACKER = Stacker(DRAWS.normal(size=(9, 3)).astype(np.float32), np.array([0.5, -0.5, 0.0], np.float32), 1.0)
-RULES = {
-    "average": (combining.average, combined.average),
-    "vote": (combining.vote, combined.vote),
-    "mixture": (MIXTURE, combined.weighted(MIXTURE.weights)),
-    "stack": (STACKER, combined.stacked(STACKER.kernel, STACKER.bias)),
+RULES: dict[str, Rule] = {
+    "average": Average(),
+    "vote": Vote(),
+    "mixture": Mixture(np.array([0.7, 0.1, 0.2])),
+    "stack": Stacker(DRAWS.normal(size=(9, 3)).astype(np.float32), np.array([0.5, -0.5, 0.0], np.float32), 1.0),
 }
 
 
@@ -37,12 +33,12 @@ def images(num: int = 40) -> np.ndarray:
     return np.random.default_rng(3).uniform(0, 255, (num, 4, 4, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("numbers", "rule"), RULES.values(), ids=RULES)
-def test_layers_say_what_the_numbers_say_and_a_file_keeps_it(numbers: combining.Mixture, rule: Rule, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_a_model_by_a_rule_answers_as_the_rule_does_and_a_file_keeps_it(rule: Rule, tmp_path: Path) -> None:
     members = [small_model(seed) for seed in (1, 2, 3)]
     singles = np.stack([SINGLE_LABEL.probabilities(member(images()).numpy()) for member in members])
     model = combined_model(members, rule)
-    np.testing.assert_allclose(SINGLE_LABEL.probabilities(model(images()).numpy()), numbers(singles), atol=1e-6)
+    np.testing.assert_allclose(SINGLE_LABEL.probabilities(model(images()).numpy()), rule(singles), atol=1e-6)
     model.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(again(images()).numpy(), model(images()).numpy())
@@ -50,21 +46,13 @@ def test_layers_say_what_the_numbers_say_and_a_file_keeps_it(numbers: combining.
 
 def test_members_side_by_side_are_the_members() -> None:
     members = [small_model(seed) for seed in (1, 2)]
-    both = combined_model(members, combined.side_by_side)(images()).numpy()
+    both = side_by_side(members)(images()).numpy()
     for place, member in enumerate(members):
         np.testing.assert_allclose(both[:, place], member(images()).numpy(), rtol=1e-6)
 
 
-def test_a_vote_is_settled_by_probability_and_never_against_votes() -> None:
-    tied = np.array([[[0.6, 0.4]], [[0.1, 0.9]]])
-    assert combining.vote(tied).argmax(axis=-1).tolist() == [1]
-    outvoted = np.array([[[0.51, 0.49]], [[0.51, 0.49]], [[0.0, 1.0]]])
-    assert combining.vote(outvoted).argmax(axis=-1).tolist() == [0]
-    np.testing.assert_allclose(combining.vote(outvoted).sum(axis=-1), 1)
-
-
 def test_a_certain_answer_has_finite_logits() -> None:
-    model = combined_model([small_model(1), small_model(2)], combined.average)
+    model = combined_model([small_model(1), small_model(2)], Average())
     sure = 1e6 * images(4)
     assert np.isfinite(model(sure).numpy()).all()
 
@@ -72,7 +60,7 @@ def test_a_certain_answer_has_finite_logits() -> None:
 def test_heads_on_one_trunk_share_it_and_give_their_mean() -> None:
     trunk = small_model(5, units=6)
     heads = [(DRAWS.normal(size=(6, 3)).astype(np.float32), DRAWS.normal(size=3).astype(np.float32)) for _ in range(4)]
-    model = bagged_model([trunk], [heads], combined.average)
+    model = bagged_model([trunk], [heads], Average())
     features = trunk(images()).numpy()
     expected = np.mean([SINGLE_LABEL.probabilities(features @ kernel + bias) for kernel, bias in heads], axis=0)
     np.testing.assert_allclose(SINGLE_LABEL.probabilities(model(images()).numpy()), expected, atol=1e-6)

@@ -9,6 +9,7 @@ from keras import layers
 
 from tl_keras.models import combined
 from tl_keras.models.combined import combined_model
+from tl_keras.models.rules import Average
 from tl_keras.models.sharing import cut_shared
 
 
@@ -27,12 +28,12 @@ def images() -> np.ndarray:
 
 
 def weights_run(models: list[keras.Model]) -> int:
-    return combined_model(models, combined.average).count_params()
+    return combined_model(models, Average()).count_params()
 
 
 def test_what_is_alike_is_there_once_and_the_answers_stay(tmp_path: Path) -> None:
     models = [network(seed) for seed in (7, 8, 9)]
-    both = combined_model(models, combined.side_by_side)
+    both = combined.side_by_side(models)
     for place, model in enumerate(models):
         np.testing.assert_allclose(both(images()).numpy()[:, place], model(images()).numpy(), rtol=1e-5, atol=1e-6)
     head = 4 * 3 + 3
@@ -54,7 +55,7 @@ def test_a_cut_inside_a_residual_block_reads_both_branches() -> None:
     assert shared is not None
     assert len(shared.reads[0]) == 2  # the skipped output and that of the second convolution
     for place, model in enumerate(norms):
-        answers = combined_model(norms, combined.side_by_side)(images()).numpy()
+        answers = combined.side_by_side(norms)(images()).numpy()
         np.testing.assert_allclose(answers[:, place], model(images()).numpy(), rtol=1e-5, atol=1e-6)
 
 

@@ -13,9 +13,10 @@ from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.transfer.build import build_and_tell, image_size_of, resolve
 from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.frozen import compute_and_cut, open_frozen
+from tl_keras.transfer.frozen import compute_and_cut, num_views, open_frozen
+from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.precision import set_precision, settle_precision
+from tl_keras.transfer.precision import settle_precision
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.varied import require_varied
 
@@ -26,11 +27,13 @@ class BackboneFeatures:
 
     Attributes:
         config: without open settings, of mode 'extract'.
+        index: the images.
         classifier: the network; its head is as it was built.
         num_parameters: of the backbone.
     """
 
     config: Config
+    index: Index
     classifier: Classifier
     frozen: FrozenFeatures
     num_parameters: int
@@ -39,9 +42,14 @@ class BackboneFeatures:
         """Compute what the store lacks of some rows, for each view; see `FrozenFeatures.compute`."""
         self.frozen.compute(wanted, progress, lambda: dataset.check(self.frozen.pixels, self.config.data))
 
-    def compute_and_cut(self, index: Index, progress: Progress, varied: Sequence[str] = ("train",)) -> NDArray[np.str_]:
-        """Compute what the store lacks of every image of the index, and cut the splits; see `frozen.compute_and_cut`."""
-        return compute_and_cut(self.config, index, self.frozen, progress, varied)
+    def compute_and_cut(self, progress: Progress, varied: Sequence[str] = ("train",)) -> NDArray[np.str_]:
+        """Compute what the store lacks of every image, and cut the splits; see `frozen.compute_and_cut`."""
+        return compute_and_cut(self.config, self.index, self.frozen, progress, varied)
+
+    @property
+    def problem(self) -> HeadProblem:
+        """What linear heads are solved on."""
+        return HeadProblem(self.frozen, self.index.labels, self.index.classes, num_views(self.config))
 
 
 def open_features(config: Config, index: Index, progress: Progress) -> BackboneFeatures:
@@ -52,7 +60,6 @@ def open_features(config: Config, index: Index, progress: Progress) -> BackboneF
     Raises:
         UserError: from the data, the backbone or the store.
     """
-    set_precision(config.runtime.precision)  # whoever was opened before may have settled on a lower one
     config = config.replace("mode", "extract")
     classifier = build_and_tell(config, len(index.classes), progress)
     num_parameters = count_parameters(classifier.trunk)["total"]
@@ -63,4 +70,4 @@ def open_features(config: Config, index: Index, progress: Progress) -> BackboneF
     require_varied(pixels, np.arange(len(index.paths)))
     frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
     _, classifier, frozen = settle_precision(config, classifier, frozen, np.full(len(index.paths), "train"), progress)
-    return BackboneFeatures(config, classifier, frozen, num_parameters)
+    return BackboneFeatures(config, index, classifier, frozen, num_parameters)

@@ -11,7 +11,7 @@ from tl_keras.transfer.checkpoints import PhaseState
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.frozen import POOLED
-from tl_keras.transfer.head import train_head
+from tl_keras.transfer.head.train import train_head
 from tl_keras.transfer.phases import MONITORED, Phase, measure, run_phase
 from tl_keras.transfer.task import Task
 

@@ -12,6 +12,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.transfer.features import FrozenFeatures, StoredFeatures
 from tl_keras.transfer.frozen import num_views, tail_of
+from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.precision import Choice
 
@@ -48,11 +49,20 @@ class Task:
         """Stored augmented views of each training image, beside the plain one."""
         return num_views(self.config)
 
-    def stored(self, output: str, split: str) -> StoredFeatures:
-        """An output of the frozen trunk for a split: the plain view of each row and, of train, then each further view."""
+    @property
+    def head_problem(self) -> HeadProblem:
+        """What a linear head is solved on."""
+        return HeadProblem(self._computed, self.data.index.labels, self.data.classes, self.num_views)
+
+    @property
+    def _computed(self) -> FrozenFeatures:
         if self.frozen is None:
             raise ValueError("this task has nothing frozen")
-        return self.frozen.stored(output, self.data.rows(split), self.num_views if split == "train" else 0)
+        return self.frozen
+
+    def stored(self, output: str, split: str) -> StoredFeatures:
+        """An output of the frozen trunk for a split: the plain view of each row and, of train, then each further view."""
+        return self._computed.stored(output, self.data.rows(split), self.num_views if split == "train" else 0)
 
     def tell_parameters(self, phase: str) -> None:
         """Say how many parameters a phase trains."""

@@ -1,7 +1,7 @@
 """Cross-validation: the figures of a configuration with their spread, from folds of train and val; test stays unseen."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tl_keras.evaluation.intervals import corrected
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.crossval.folds import Fold
 from tl_keras.select.crossval.heads import (
     FIGURES,
@@ -32,14 +33,15 @@ from tl_keras.select.crossval.heads import (
 )
 from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.build import image_size_of
-from tl_keras.transfer.head import solves_exactly
+from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
+from tl_keras.workflows.setting_up import environment, open_images, working_in
 from tl_keras.workflows.train import train
 
 FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training of its own
 
 
+@restoring_process()
 def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
     """Train on every fold of train and val, and say how good that is on what was held out.
 
@@ -56,56 +58,59 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     """
     progress, run = progress or Progress(), RunFolder.at(run_dir)
     if resume:
-        config = read_config(require_unfinished(run))
+        config = read_config(run.require_unfinished("crossval"))
     set_up(config.runtime)
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)
     whole = open_images(config.data, progress, None if resume else run)
     with working_in(run, resume=resume) as keep:
         config = with_best_backbone(config, whole, run, progress)
-        stored = config.crossval.training == "extract" and solves_exactly(config)
-        if stored:
-            opened, rows = compute_features(config, whole, progress)
-            config, frozen = opened.config, opened.frozen
-        else:
-            pixels = dataset.open_pixels(whole, config.data, image_size_of(config))
-            rows = outside_test(dataset.decode_and_cut(whole, config.data, pixels, progress))
-        index = whole.take(rows)
+        config, index, answer = answering(config, whole, run, progress)
         folds = cut_folds(config, index)
         check_folds(run / names.FOLDS, index, folds)
         if other_run is not None:
             check_folds(other_run / names.FOLDS, index, folds)
-        write_config(run, config.model_copy(update={"mode": "crossval"}))
+        write_config(run, config.replace("mode", "crossval"))
         names.write_json(run / names.ENVIRONMENT, environment())
         keep()
         answers = []
         with progress.bar("folds", len(folds)) as advance:
             for fold in folds:
-                answers.append(solve_fold(config, index, frozen, rows, fold) if stored else train_fold(config, index, run, fold, progress))
+                answers.append(answer(fold))
                 progress.line(f"fold {fold.name}  accuracy {figures_of(answers[-1], index)['accuracy']:.4f} on {len(fold.held_out)} images")
                 advance(1)
         write_answers(run / names.OUT_OF_FOLD, index, answers)
-        result: dict[str, Any] = {
-            "training": config.crossval.training,
-            "backbone": config.model.backbone,
-            "images": len(index.paths),
-            "held_out_ratio": held_out_ratio(answers),
-            "summary": summary(answers, index),
-            "folds": [{"fold": answer.fold.name, **figures_of(answer, index)} for answer in answers],
-        }
+        result = result_of(config, index, answers)
         if other is not None:
             result["against"] = compare(result, other)
         names.write_json(run / names.CROSSVAL, result)
         return result
 
 
-def require_unfinished(run: RunFolder) -> RunFolder:
-    """Return this folder, or raise RunFolderError when no interrupted cross-validation lies in it."""
-    if not (run / names.CONFIG).is_file() or not (run / names.FOLDS).is_file():
-        raise RunFolderError(f"{run.path}: holds no interrupted cross-validation to resume. Start one without --resume.")
-    if (run / names.CROSSVAL).is_file():
-        raise RunFolderError(f"{run.path}: this cross-validation is finished; there is nothing to resume. Give another --run-dir.")
-    return run
+def answering(config: Config, whole: Index, run: RunFolder, progress: Progress) -> tuple[Config, Index, Callable[[Fold], Answer]]:
+    """Read the images, and settle how a fold is answered: by a head on stored features, or by a training run of its own.
+
+    Returns:
+        The configuration, the images outside test that folds are cut from, and what answers a fold of them.
+    """
+    if config.crossval.training == "extract" and solves_exactly(config):
+        opened, rows = compute_features(config, whole, progress)
+        return opened.config, whole.take(rows), lambda fold: solve_fold(opened.config, opened.problem, rows, fold)
+    pixels = dataset.open_pixels(whole, config.data, image_size_of(config))
+    index = whole.take(outside_test(dataset.decode_and_cut(whole, config.data, pixels, progress)))
+    return config, index, lambda fold: train_fold(config, index, run, fold, progress)
+
+
+def result_of(config: Config, index: Index, answers: Sequence[Answer]) -> dict[str, Any]:
+    """What crossval.json holds of the answers to all folds."""
+    return {
+        "training": config.crossval.training,
+        "backbone": config.model.backbone,
+        "images": len(index.paths),
+        "held_out_ratio": held_out_ratio(answers),
+        "summary": summary(answers, index),
+        "folds": [{"fold": answer.fold.name, **figures_of(answer, index)} for answer in answers],
+    }
 
 
 def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
@@ -151,7 +156,7 @@ def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progres
         started = (folder / names.SPLITS).is_file() and (folder / names.CONFIG).is_file()
         if not started:
             shutil.rmtree(folder.path, ignore_errors=True)
-        own = config.model_copy(update={"mode": config.crossval.training})
+        own = config.replace("mode", config.crossval.training)
         train(own, folder.path, resume=started, progress=progress, index=replace(index, given=tuple(split.tolist())), pictures=False)
     return read_answer(folder, index, fold)
 

@@ -12,9 +12,11 @@ from tl_keras.deploy.parity_images import describe, refused_by, spread
 from tl_keras.errors import ExportError
 from tl_keras.links import require_no_way_out
 from tl_keras.progress import Progress
+from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import data_root, open_run
 
 
+@restoring_process()
 def export(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Write `export/saved_model` in a run folder and prove that it agrees with the model on images of the test split.
 

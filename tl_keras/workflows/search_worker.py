@@ -10,17 +10,18 @@ from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.links import require_no_way_out
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.search.local_workers import end_with_chief
 from tl_keras.select.search.oracles import Outcome, run_study
 from tl_keras.select.search.role import ORACLE_IP, ORACLE_PORT, TUNER_ID, place_in
 from tl_keras.select.search.rpc import CHIEF_WAIT_S, connect
 from tl_keras.select.search.space import read_space
-from tl_keras.select.search.study_files import TRIALS, keep_best, require_unfinished, space_of, study_digest, told
+from tl_keras.select.search.study_files import TRIAL_RUNS, keep_best, space_of, study_digest, told
 from tl_keras.trained_run import read_config
 from tl_keras.workflows.search import Trials
-from tl_keras.workflows.setting_up import set_up
 
 
+@restoring_process()
 def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress: Progress | None = None) -> int:
     """Evaluate trials for the chief that the environment names, until there are no more.
 
@@ -41,7 +42,7 @@ def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress:
     end_with_chief()
     if resume:
         require_no_way_out(run.path)
-        config = read_config(require_unfinished(run))
+        config = read_config(run.require_unfinished("search"))
     elif config.model.backbone == AUTO:
         raise ConfigError(
             "model.backbone: got 'auto', which is the chief's to rank. Give this worker the chief's folder, with --resume --run-dir."
@@ -68,7 +69,7 @@ def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress:
 
 def require_own(run: RunFolder) -> None:
     """Raise RunFolderError where a folder holds something that no worker has left there."""
-    others = [path.name for path in run.path.glob("*") if path.name != TRIALS]
+    others = [path.name for path in run.path.glob("*") if path.name != TRIAL_RUNS]
     if others:
         mend = "Add --resume where it is the chief's, else give another --run-dir." if names.CONFIG in others else "Give another --run-dir."
         raise RunFolderError(f"{run.path}: holds {others[0]}, which is no worker's. {mend}")

@@ -26,10 +26,11 @@ from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.heads import compute_features, cut_folds, solve_fold
-from tl_keras.transfer import head
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
-from tl_keras.transfer.probe import Standardiser
+from tl_keras.transfer.head import problem as solving
+from tl_keras.transfer.head.probe import Standardiser
+from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.workflows.crossval import crossval
 
 PhotoFolder = Callable[..., Path]
@@ -60,11 +61,11 @@ def outside(config: Config) -> Index:
     return whole.take(outside_test(dataset.cut(whole, config.data, {})))
 
 
-def opened(config: Config) -> tuple[Config, Index, Any, Any]:
-    """The configuration, the images, their features and where those are."""
+def opened(config: Config) -> tuple[Config, Index, HeadProblem, Any]:
+    """The configuration, the images, what heads are solved on, and where the images are in it."""
     whole = open_source(config.data)
     found, rows = compute_features(config, whole, Progress())
-    return found.config, whole.take(rows), found.frozen, rows
+    return found.config, whole.take(rows), found.problem, rows
 
 
 def rows_of(file: Path) -> list[dict[str, str]]:
@@ -76,22 +77,22 @@ def test_what_is_held_out_and_test_take_no_part(photos: Path) -> None:
     config = config_of(photos)
     whole = open_source(config.data)
     split = dataset.cut(whole, config.data, {})
-    config, index, frozen, rows = opened(config)
+    config, index, problem, rows = opened(config)
     assert set(index.paths) == {path for path, part in zip(whole.paths, split, strict=True) if part != "test"}
     fold = cut_folds(config, index)[0]
-    expected = solve_fold(config, index, frozen, rows, fold).probabilities
-    labels = index.labels.copy()
-    labels[fold.held_out] = 1 - labels[fold.held_out]
-    np.testing.assert_array_equal(solve_fold(config, replace(index, labels=labels), frozen, rows, fold).probabilities, expected)
-    labels = index.labels.copy()
-    labels[fold.train] = 1 - labels[fold.train]
-    assert not np.array_equal(solve_fold(config, replace(index, labels=labels), frozen, rows, fold).probabilities, expected)
+    expected = solve_fold(config, problem, rows, fold).probabilities
+    labels = problem.labels.copy()
+    labels[rows[fold.held_out]] = 1 - labels[rows[fold.held_out]]
+    np.testing.assert_array_equal(solve_fold(config, replace(problem, labels=labels), rows, fold).probabilities, expected)
+    labels = problem.labels.copy()
+    labels[rows[fold.train]] = 1 - labels[rows[fold.train]]
+    assert not np.array_equal(solve_fold(config, replace(problem, labels=labels), rows, fold).probabilities, expected)
 
 
 def test_a_fold_is_what_scikit_learn_finds_on_it(photos: Path) -> None:
-    config, index, frozen, rows = opened(config_of(photos))
+    config, index, problem, rows = opened(config_of(photos))
     fold = cut_folds(config, index)[1]
-    features = frozen.stored(POOLED, rows)[:]
+    features = problem.frozen.stored(POOLED, rows)[:]
     scaled = Standardiser.fit(features[fold.train])(features)
     best = min(
         (
@@ -100,7 +101,7 @@ def test_a_fold_is_what_scikit_learn_finds_on_it(photos: Path) -> None:
         ),
         key=lambda fitted: log_loss(index.labels[fold.val], fitted.predict_proba(scaled[fold.val])),
     )
-    found = solve_fold(config, index, frozen, rows, fold).probabilities
+    found = solve_fold(config, problem, rows, fold).probabilities
     np.testing.assert_allclose(found, best.predict_proba(scaled[fold.held_out]), atol=5e-3)
 
 
@@ -143,13 +144,13 @@ def test_settings_reach_the_folds(photos: Path, tmp_path: Path, sections: dict[s
 
 def test_features_are_selected_in_each_fold(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    real = head.select_features
+    real = solving.select_features
 
     def select_features(method: str, train: Any, *rest: Any, **options: Any) -> Any:
         sizes.append(len(train[0]))
         return real(method, train, *rest, **options)
 
-    monkeypatch.setattr(head, "select_features", select_features)
+    monkeypatch.setattr(solving, "select_features", select_features)
     config = config_of(photos, crossval={"repeats": 1}, features={"selection": "head2toe"})
     crossval(config, tmp_path / "R")
     index = outside(config)

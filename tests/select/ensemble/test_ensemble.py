@@ -20,15 +20,16 @@ from tl_keras.config_file import load_config
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
 from tl_keras.evaluation.intervals import corrected, paired
+from tl_keras.models.rules import Average
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.ensemble import from_runs as runs_room
 from tl_keras.select.ensemble import heads as making
-from tl_keras.select.ensemble.comparison import RULES, Answers, Ensemble, OutOfFold, compare, fit_meta
+from tl_keras.select.ensemble.comparison import Answers, Ensemble, OutOfFold, compare
 from tl_keras.select.ensemble.from_backbones import FROM_BACKBONES, of_backbones
 from tl_keras.select.ensemble.from_runs import FROM_RUNS, parts_of, require_same
 from tl_keras.select.ensemble.heads import Boosted, answer_out_of_fold, bag_heads, open_members, resample, solve_head
-from tl_keras.select.ensemble.rules import fit_stacker
+from tl_keras.select.ensemble.meta import fit_meta, fit_stacker
 from tl_keras.select.ensemble.soup import greedy_soup
 from tl_keras.trained_run import open_run
 from tl_keras.workflows.ensemble import ensemble, surest
@@ -108,8 +109,8 @@ def test_a_linear_meta_learner_has_the_class_weights_of_the_training() -> None:
     config = Config.model_validate({"mode": "ensemble", "ensemble": {"method": "stack", "meta": "linear"}})
     found = fit_meta(config, given.singles, given.labels, parts, weights, ["one", "two"])
     twin, even = (fit_stacker(given.singles, given.labels, parts, each)[0] for each in (weights, np.ones(2, np.float32)))
-    np.testing.assert_array_equal(found.numbers(given.singles), twin(given.singles))
-    assert not np.allclose(found.numbers(given.singles), even(given.singles), atol=1e-3)
+    np.testing.assert_array_equal(found.rule(given.singles), twin(given.singles))
+    assert not np.allclose(found.rule(given.singles), even(given.singles), atol=1e-3)
 
 
 # --- over backbones ------------------------------------------------------------------------------------------------
@@ -141,8 +142,7 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
 
 
 def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers, _ = RULES["average"]
-    monkeypatch.setitem(RULES, "average", (numbers, lambda logits: logits[1]))
+    monkeypatch.setattr(Average, "logits", lambda self, members: members[1])
     with pytest.raises(RuntimeError, match="disagree"):
         ensemble(config_of(photos, "small_resnet", other), tmp_path / "R")
     assert not (tmp_path / "R").exists()
@@ -197,8 +197,9 @@ def test_out_of_fold_each_image_is_answered_by_heads_that_have_not_seen_it(photo
     fold = found.folds[0]
     labels = index.labels.copy()
     labels[found.rows[fold.held_out]] = (labels[found.rows[fold.held_out]] + 1) % 3
-    data = replace(members[0].data, index=replace(index, labels=labels))
-    again = answer_out_of_fold([replace(members[0], data=data)], config, Progress())
+    changed = replace(index, labels=labels)
+    twin = replace(members[0], data=replace(members[0].data, index=changed), opened=replace(members[0].opened, index=changed))
+    again = answer_out_of_fold([twin], config, Progress())
     np.testing.assert_array_equal(again.probabilities[:, fold.held_out], found.probabilities[:, fold.held_out])
     others = np.setdiff1d(np.arange(len(found.rows)), fold.held_out)
     assert not np.isclose(again.probabilities[:, others], found.probabilities[:, others]).all(axis=(0, 2)).any()

@@ -28,6 +28,7 @@ from tl_keras.select.search.role import HAS_UNIX_SOCKETS, LOCALHOST, Address, Pl
 from tl_keras.select.search.rpc import serve
 from tl_keras.select.search.space import read_space
 from tl_keras.select.search.study_files import study_digest
+from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.transfer.trunk import Trunk
 from tl_keras.workflows.evaluate import evaluate
 from tl_keras.workflows.search import search
@@ -102,11 +103,13 @@ def test_settings_of_the_head_share_one_backbone(photos: Path, monkeypatch: pyte
 
 def test_a_share_is_of_train_alone_and_keeps_classes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
-    module = import_module("tl_keras.select.search.head_trials")
-    real = module.solve
-    monkeypatch.setattr(
-        module, "solve", lambda config, train, val, *rest: sizes.append((train[1], len(val[1]))) or real(config, train, val, *rest)
-    )
+    real = HeadProblem.solve
+
+    def solve(self, config, train, val):
+        sizes.append((self.labels[train], len(val)))
+        return real(self, config, train, val)
+
+    monkeypatch.setattr(HeadProblem, "solve", solve)
     config = config_of(photos).model_copy(update={"mode": "extract"})
     trials = HeadTrials(open_source(config.data), Progress())
     for share in (0.25, 1.0):

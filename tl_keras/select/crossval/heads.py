@@ -4,6 +4,7 @@ Each fold standardises, selects and solves on its own images only, so that what 
 whole trainings are runs of their own, which a workflow starts; both end as `Answer`s.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +21,7 @@ from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold, make_folds
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
-from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.frozen import POOLED, num_views
-from tl_keras.transfer.head import solve
-from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.probe import Standardiser
+from tl_keras.transfer.head.problem import HeadProblem
 
 FIGURES = ("accuracy", "macro_f1", "log_loss")
 
@@ -80,24 +77,18 @@ def compute_features(config: Config, index: Index, progress: Progress) -> tuple[
         UserError: from the data, the backbone or the store.
     """
     opened = open_features(config, index, progress)
-    return opened, outside_test(opened.compute_and_cut(index, progress, varied=("train", "val")))
+    return opened, outside_test(opened.compute_and_cut(progress, varied=("train", "val")))
 
 
-def solve_fold(config: Config, index: Index, frozen: FrozenFeatures, rows: NDArray[np.int64], fold: Fold) -> Answer:
+def solve_fold(config: Config, problem: HeadProblem, rows: NDArray[np.int64], fold: Fold) -> Answer:
     """Solve the head of a configuration on one fold.
 
     Args:
-        index: the images that the folds were cut from.
-        rows: where their features are, int64 (n,).
+        rows: the images that the folds were cut from, as positions in the problem, int64 (n,).
     """
-    views = num_views(config)
-    train = frozen.stored(POOLED, rows[fold.train], views), np.tile(index.labels[fold.train], 1 + views)
-    val = frozen.stored(POOLED, rows[fold.val]), index.labels[fold.val]
-    weights = class_weight_vector(config.train.class_weights, index.labels[fold.train], index.classes)
-    standardise = Standardiser.fit(train[0])
-    probe, _ = solve(config, train, val, standardise, weights, Progress())
-    features = frozen.stored(POOLED, rows[fold.held_out])[:]
-    return Answer(fold, SINGLE_LABEL.probabilities(standardise(features) @ probe.kernel + probe.bias))
+    solved = problem.solve(config, rows[fold.train], rows[fold.val])
+    features, _ = problem.pair(rows[fold.held_out])
+    return Answer(fold, SINGLE_LABEL.probabilities(solved.probe.logits(solved.standardise(features[:]))))
 
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:
@@ -106,22 +97,18 @@ def figures_of(answer: Answer, index: Index) -> dict[str, Any]:
     return {name: found[name] for name in FIGURES}
 
 
-def summary(answers: list[Answer], index: Index) -> dict[str, Any]:
+def summary(answers: Sequence[Answer], index: Index) -> dict[str, Any]:
     """Over all folds and repeats: each figure's mean, standard deviation and corrected 95 % interval of the mean."""
-    folds = [figures_of(answer, index) for answer in answers]
-    ratio = held_out_ratio(answers)
-    return {
-        name: {
-            "mean": float(np.mean(values)),
-            "deviation": float(np.std(values, ddof=1)),
-            "ci95": list(corrected(values, ratio)),
-        }
-        for name in FIGURES
-        for values in [[fold[name] for fold in folds]]
-    }
+    folds, ratio = [figures_of(answer, index) for answer in answers], held_out_ratio(answers)
+    return {name: spread_of([fold[name] for fold in folds], ratio) for name in FIGURES}
 
 
-def held_out_ratio(answers: list[Answer]) -> float:
+def spread_of(values: Sequence[float], ratio: float) -> dict[str, Any]:
+    """Mean, standard deviation and corrected 95 % interval of the mean of a figure of all folds; see `intervals.corrected`."""
+    return {"mean": float(np.mean(values)), "deviation": float(np.std(values, ddof=1)), "ci95": list(corrected(values, ratio))}
+
+
+def held_out_ratio(answers: Sequence[Answer]) -> float:
     """Images held out per image that took part in training, over all folds; those that chose count as training."""
     held_out = sum(len(answer.fold.held_out) for answer in answers)
     return held_out / sum(len(answer.fold.train) + len(answer.fold.val) for answer in answers)

@@ -1,6 +1,6 @@
 """What an ensemble is: the answers of single classifiers, those of all together, and how the two compare."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,21 +12,11 @@ from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
 from tl_keras.evaluation.intervals import corrected, paired
 from tl_keras.evaluation.metrics import classification_metrics
-from tl_keras.models import combined
-from tl_keras.models.combined import Rule
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.select.ensemble import rules as combining
-from tl_keras.select.ensemble.rules import Probabilities, fit_mixture, fit_stacker
+from tl_keras.models.rules import Probabilities
 
 FIGURES = ("accuracy", "accuracy_ci95", "macro_f1", "log_loss")
-SPLITS = ("val", "test")  # those that an ensemble is asked about
-
-Numbers = Callable[[Probabilities], Probabilities]  # a rule on arrays, (m, n, k) -> (n, k); a `Rule` is the same as layers
-
-RULES: dict[str, tuple[Numbers, Rule]] = {
-    "average": (combining.average, combined.average),
-    "vote": (combining.vote, combined.vote),
-}
+JUDGED_SPLITS = ("val", "test")  # those that an ensemble is asked about
 
 
 @dataclass(frozen=True)
@@ -80,33 +70,6 @@ class Ensemble:
     def judged(self) -> tuple[str, Answers]:
         """What the single classifiers are compared by, and its name: never test."""
         return ("val", self.val) if self.out_of_fold is None else ("out_of_fold", self.out_of_fold.answers)
-
-
-@dataclass(frozen=True)
-class Meta:
-    """A fitted meta-learner: as numbers, as layers, its answers (n, k) to each part when fitted on the others, what to report."""
-
-    numbers: Numbers
-    rule: Rule
-    answers: Probabilities
-    notes: dict[str, Any]
-
-
-def fit_meta(
-    config: Config,
-    singles: Probabilities,
-    labels: NDArray[np.int32],
-    parts: Sequence[NDArray[np.int64]],
-    class_weights: NDArray[np.float32],
-    names: Sequence[str],
-) -> Meta:
-    """Fit the meta-learner `ensemble.meta`; see `combining.fit_stacker` for the arguments."""
-    if config.ensemble.meta == "mixture":
-        mixture, answers = fit_mixture(singles, labels, parts, class_weights)
-        weights = dict(zip(names, mixture.weights.tolist(), strict=True))
-        return Meta(mixture, combined.weighted(mixture.weights), answers, {"weights": weights})
-    stacker, answers = fit_stacker(singles, labels, parts, class_weights)
-    return Meta(stacker, combined.stacked(stacker.kernel, stacker.bias), answers, {"penalty": stacker.penalty})
 
 
 def compare(found: Ensemble) -> dict[str, Any]:

@@ -9,14 +9,15 @@ import numpy as np
 from tl_keras.config import Config
 from tl_keras.data.index import Index
 from tl_keras.errors import ConfigError
-from tl_keras.models import combined
-from tl_keras.models.combined import Rule, bagged_model
+from tl_keras.models.combined import bagged_model
+from tl_keras.models.rules import RULES, Average, Probabilities, Rule
 from tl_keras.progress import Progress
-from tl_keras.select.ensemble.comparison import RULES, SPLITS, Answers, Ensemble, Numbers, OutOfFold, fit_meta
-from tl_keras.select.ensemble.heads import Boosted, Frozen, Head, answer_out_of_fold, bag_heads, open_members, solve_head
-from tl_keras.select.ensemble.rules import Probabilities
+from tl_keras.select.ensemble.comparison import JUDGED_SPLITS, Answers, Ensemble, OutOfFold
+from tl_keras.select.ensemble.heads import Boosted, Frozen, answer, answer_out_of_fold, bag_heads, open_members, solve_head
+from tl_keras.select.ensemble.meta import fit_meta
 from tl_keras.select.ranking.rank import candidates
-from tl_keras.transfer.head import solves_exactly
+from tl_keras.transfer.head.probe import LinearProbe
+from tl_keras.transfer.head.problem import solves_exactly
 
 
 def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
@@ -42,7 +43,7 @@ def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
 
 def by_rule(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
     """The mean probability of the heads that `extract` would train, or their vote."""
-    return _combined(config, members, *RULES[config.ensemble.method])
+    return _combined(config, members, RULES[config.ensemble.method])
 
 
 def stacked(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
@@ -52,7 +53,7 @@ def stacked(config: Config, members: Sequence[Frozen], progress: Progress) -> En
     names = [member.name for member in members]
     meta = fit_meta(config, found.probabilities, found.labels, parts, members[0].class_weights, names)
     out_of_fold = OutOfFold(Answers(found.labels, found.probabilities, meta.answers), parts)
-    return _combined(config, members, meta.numbers, meta.rule, out_of_fold=out_of_fold, notes=meta.notes)
+    return _combined(config, members, meta.rule, out_of_fold=out_of_fold, notes=meta.notes)
 
 
 def bagged(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
@@ -63,10 +64,10 @@ def bagged(config: Config, members: Sequence[Frozen], progress: Progress) -> Ens
             bags.append(bag_heads(member, config.ensemble.resamples, config.runtime.seed))
             advance(1)
     together = {}
-    for split in SPLITS:
+    for split in JUDGED_SPLITS:
         features = [member.features(split) for member in members]
-        together[split] = np.mean([head(each) for each, bag in zip(features, bags, strict=True) for head in bag], axis=0)
-    model = _model(members, bags, combined.average)
+        together[split] = np.mean([answer(head, each) for each, bag in zip(features, bags, strict=True) for head in bag], axis=0)
+    model = _model(members, bags, Average())
     return _assembled(config, members, _singles(members, [solve_head(member) for member in members]), together, model)
 
 
@@ -76,23 +77,23 @@ def boosted(config: Config, members: Sequence[Frozen], progress: Progress) -> En
     trees = Boosted(members, config.ensemble.rounds, config.runtime.seed)
     notes = {"rounds": trees.rounds, "images": trees.num_train, "not_keras": "gradient-boosted trees of scikit-learn"}
     singles = _singles(members, [solve_head(member) for member in members])
-    return _assembled(config, members, singles, {split: trees(split) for split in SPLITS}, None, notes=notes)
+    return _assembled(config, members, singles, {split: trees(split) for split in JUDGED_SPLITS}, None, notes=notes)
 
 
-def _combined(config: Config, members: Sequence[Frozen], numbers: Numbers, rule: Rule, **more: Any) -> Ensemble:
+def _combined(config: Config, members: Sequence[Frozen], rule: Rule, **more: Any) -> Ensemble:
     heads = [solve_head(member) for member in members]
     singles = _singles(members, heads)
-    together = {split: numbers(singles[split]) for split in SPLITS}
+    together = {split: rule(singles[split]) for split in JUDGED_SPLITS}
     return _assembled(config, members, singles, together, _model(members, [[head] for head in heads], rule), **more)
 
 
-def _singles(members: Sequence[Frozen], heads: Sequence[Head]) -> dict[str, Probabilities]:
+def _singles(members: Sequence[Frozen], heads: Sequence[LinearProbe]) -> dict[str, Probabilities]:
     """What each head says of val and of test: (m, n, k)."""
     pairs = list(zip(members, heads, strict=True))
-    return {split: np.stack([head(member.features(split)) for member, head in pairs]) for split in SPLITS}
+    return {split: np.stack([answer(head, member.features(split)) for member, head in pairs]) for split in JUDGED_SPLITS}
 
 
-def _model(members: Sequence[Frozen], heads: Sequence[Sequence[Head]], rule: Rule) -> keras.Model:
+def _model(members: Sequence[Frozen], heads: Sequence[Sequence[LinearProbe]], rule: Rule) -> keras.Model:
     trunks = [member.opened.classifier.trunk for member in members]
     return bagged_model(trunks, [[(head.kernel, head.bias) for head in own] for own in heads], rule)
 
@@ -106,9 +107,9 @@ def _assembled(
     **more: Any,
 ) -> Ensemble:
     data, first = members[0].data, members[0].config
-    wanted = config.ensemble.model_copy(update={"members": tuple(member.config.model.backbone for member in members)})
-    kept = first.model_copy(update={"mode": "ensemble", "ensemble": wanted})
-    val, test = (Answers(data.labels(split), singles[split], together[split]) for split in SPLITS)
+    wanted = config.ensemble.replace("members", tuple(member.config.model.backbone for member in members))
+    kept = first.replace("mode", "ensemble").replace("ensemble", wanted)
+    val, test = (Answers(data.labels(split), singles[split], together[split]) for split in JUDGED_SPLITS)
     return Ensemble(kept, data, [member.name for member in members], val, test, model, **more)
 
 

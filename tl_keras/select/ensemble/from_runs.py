@@ -25,20 +25,21 @@ from tl_keras.data.sources import absolute_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.scoring import inference, score_pixels
-from tl_keras.models.combined import Rule, combined_model, side_by_side
+from tl_keras.models.combined import combined_model, side_by_side
+from tl_keras.models.rules import RULES, Probabilities, Rule
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.folds import cut_groups
-from tl_keras.select.ensemble.comparison import RULES, SPLITS, Answers, Ensemble, Numbers, OutOfFold, fit_meta
+from tl_keras.select.ensemble.comparison import JUDGED_SPLITS, Answers, Ensemble, OutOfFold
 from tl_keras.select.ensemble.heads import distinct
-from tl_keras.select.ensemble.rules import Probabilities
+from tl_keras.select.ensemble.meta import fit_meta
 from tl_keras.select.ensemble.soup import Arrays, Score, Weights, greedy_soup
 from tl_keras.trained_run import Trained, data_root, open_run
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.snapshots import snapshots_of
 
 DECODED_AT_ONCE = 256  # images in memory where bad ones are looked for
-SETTLED = ("data", "model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
+SETTLED_SECTIONS = ("data", "model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def require_settled(config: Config, first: Trained) -> None:
     allowed = Config(mode="ensemble"), first.config
     taken = {"data.source", "data.group_pattern"} if config.ensemble.method == "stack" else {"data.source"}  # a stack cuts val into parts
     for path in fields():
-        got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED and path not in taken
+        got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED_SECTIONS and path not in taken
         if idle and got not in [attrgetter(path)(each) for each in allowed]:
             raise ConfigError(f"{path}: got {got!r}, which does nothing for an ensemble of runs: they have settled it. Remove it.")
 
@@ -175,26 +176,26 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
     """
     first = trained[0]
     source = given_source(config)
-    settings = first.config.data if source is None else first.config.data.model_copy(update={"source": source})
+    settings = first.config.data if source is None else first.config.data.replace("source", source)
     index = replace(first.index, root=data_root(first.config, first.run, source))
     if (pattern := config.data.group_pattern) is not None:
-        settings = settings.model_copy(update={"group_pattern": pattern})
+        settings = settings.replace("group_pattern", pattern)
         index = replace(index, groups=groups_of(index.paths, pattern))
-    about = first.config.model_copy(update={"data": settings})
-    rows = np.flatnonzero(np.isin(first.split, SPLITS))
+    about = first.config.replace("data", settings)
+    rows = np.flatnonzero(np.isin(first.split, JUDGED_SPLITS))
     used = index.take(rows)
     used.require_unchanged(used.identify(progress), "images that the runs were measured on")
     if source is not None:
         progress.line(f"the runs' own images of val and test are read from {source}")
     data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
     models = [model for _, model in members]
-    everything = combined_model(models, side_by_side)
+    everything = side_by_side(models)
     singles = {}
-    for split in SPLITS:
+    for split in JUDGED_SPLITS:
         rows = data.rows(split)
         with progress.bar(f"evaluate {split}", len(rows)) as advance, bad_images_named(data, rows):
             singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance), 1, 0)
-    wanted = config.ensemble.model_copy(update={"members": tuple(str(each.run.path.resolve()) for each in trained)})
+    wanted = config.ensemble.replace("members", tuple(str(each.run.path.resolve()) for each in trained))
     kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
     stages = replace(first, model=models[0]).stages if (first.run / names.STAGES).is_file() else {}
     return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles, stages)
@@ -216,8 +217,7 @@ def bad_images_named(data: ImageData, rows: NDArray[np.int64]) -> Iterator[None]
 
 def by_rule(runs: Runs, progress: Progress) -> Ensemble:
     """The mean probability of the models, or their vote."""
-    numbers, rule = RULES[runs.config.ensemble.method]
-    return _combined(runs, numbers, rule)
+    return _combined(runs, RULES[runs.config.ensemble.method])
 
 
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
@@ -227,7 +227,7 @@ def stacked(runs: Runs, progress: Progress) -> Ensemble:
     parts = parts_of(labels, blocks, wanted.crossval.folds, wanted.data.split_seed)
     weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
     meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names)
-    found = _combined(runs, meta.numbers, meta.rule)
+    found = _combined(runs, meta.rule)
     out_of_fold = OutOfFold(Answers(labels, runs.singles["val"], meta.answers), parts)
     return replace(found, out_of_fold=out_of_fold, notes={"learned_from": "val", **meta.notes})
 
@@ -256,7 +256,7 @@ def souped(runs: Runs, progress: Progress) -> Ensemble:
         fate = "stays in" if step.kept else "is left out"
         progress.line(f"soup: {step.member} {fate}; with it, val has accuracy {step.score.accuracy:.4f} and log loss {step.score.loss:.4f}")
     model.set_weights(soup.weights.arrays)
-    val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in SPLITS)
+    val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in JUDGED_SPLITS)
     return Ensemble(runs.config, data, runs.names, val, test, model, notes={"in_soup": list(soup.members)}, stages=runs.stages)
 
 
@@ -292,8 +292,8 @@ def parts_of(labels: NDArray[np.int32], blocks: NDArray[np.int64] | None, num: i
     return list(cut_groups(labels, blocks, num, seed))
 
 
-def _combined(runs: Runs, numbers: Numbers, rule: Rule) -> Ensemble:
-    val, test = (Answers(runs.data.labels(split), runs.singles[split], numbers(runs.singles[split])) for split in SPLITS)
+def _combined(runs: Runs, rule: Rule) -> Ensemble:
+    val, test = (Answers(runs.data.labels(split), runs.singles[split], rule(runs.singles[split])) for split in JUDGED_SPLITS)
     return Ensemble(runs.config, runs.data, runs.names, val, test, combined_model(runs.models, rule))
 
 

@@ -4,11 +4,11 @@ Each image goes through each backbone once, whatever is combined. The members le
 does; out of fold they learn from folds of both, so that what is stacked on them has not been learned by heart.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +20,15 @@ from tl_keras.data.splits import stratified_sample
 from tl_keras.models.backbone_loading import native_image_size
 from tl_keras.models.backbone_names import short_name
 from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.rules import Probabilities
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold
 from tl_keras.select.crossval.heads import cut_folds, solve_fold
-from tl_keras.select.ensemble.rules import Probabilities
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.features import StoredFeatures
 from tl_keras.transfer.frozen import POOLED, num_views
-from tl_keras.transfer.head import solve
+from tl_keras.transfer.head.probe import LinearProbe
 from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.probe import LinearProbe, Standardiser, chunks
 
 BOOSTED_BYTES = 250 * 10**6  # of features that boosting, which wants all of them at once, is given
 CHOOSING = ("train", "val")  # the splits that are learned from and chosen by
@@ -49,34 +48,13 @@ class Frozen:
         return self.opened.config
 
     def features(self, split: str) -> StoredFeatures:
-        """Plain features of a split, and after them those of each further view where it is train."""
-        return self.opened.frozen.stored(POOLED, self.data.rows(split), num_views(self.config) if split == "train" else 0)
-
-    def labels(self, split: str) -> NDArray[np.int32]:
-        """Labels of what `features` gives."""
-        return np.tile(self.data.labels(split), 1 + (num_views(self.config) if split == "train" else 0))
+        """Plain features of a split."""
+        return self.opened.frozen.stored(POOLED, self.data.rows(split))
 
     @cached_property
     def class_weights(self) -> NDArray[np.float32]:
         """float32 (k,): the weight of each class in the loss."""
         return class_weight_vector(self.config.train.class_weights, self.data.labels("train"), self.data.classes)
-
-
-@dataclass(frozen=True)
-class Head:
-    """A solved linear head on raw features: kernel float32 (d, k), bias (k,)."""
-
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, probe: LinearProbe, standardise: Standardiser) -> "Head":
-        """The head that answers to raw features as a probe does to standardised ones."""
-        return cls(*standardise.folded(probe.kernel, probe.bias))
-
-    def __call__(self, features: StoredFeatures) -> Probabilities:
-        """Probabilities (n, k) of features (n, d), which are read in chunks."""
-        return np.concatenate([SINGLE_LABEL.probabilities(features[rows] @ self.kernel + self.bias) for rows in chunks(features)])
 
 
 def open_members(config: Config, backbones: Sequence[str], index: Index, progress: Progress) -> list[Frozen]:
@@ -89,10 +67,9 @@ def open_members(config: Config, backbones: Sequence[str], index: Index, progres
     found: list[Frozen] = []
     with progress.bar("backbones", len(backbones)) as advance:
         for name, backbone in zip(distinct([short_name(each) for each in backbones]), backbones, strict=True):
-            model = config.model.model_copy(update={"backbone": backbone})
-            opened = open_features(config.model_copy(update={"model": model}), index, progress)
+            opened = open_features(config.replace("model.backbone", backbone), index, progress)
             pixels = opened.frozen.pixels
-            split = opened.compute_and_cut(index, progress)
+            split = opened.compute_and_cut(progress)
             found.append(Frozen(name, opened, ImageData(index, pixels, split)))
             advance(1)
     return found
@@ -107,45 +84,42 @@ def with_one_size(config: Config, backbones: Sequence[str], progress: Progress) 
     others = ", ".join(f"{short_name(name)}'s own is {size}" for name, size in zip(backbones, sizes, strict=True) if size != largest)
     if others:
         progress.line(f"images of {largest} pixels a side for all ({others})")
-    return config.model_copy(update={"data": config.data.model_copy(update={"image_size": largest})})
+    return config.replace("data.image_size", largest)
 
 
 def distinct(names: Sequence[str]) -> list[str]:
     """The same names, numbered where one comes again."""
-    return [name if list(names).count(name) == 1 else f"{name}#{list(names)[:place].count(name) + 1}" for place, name in enumerate(names)]
+    total, met, found = Counter(names), Counter[str](), []
+    for name in names:
+        met[name] += 1
+        found.append(name if total[name] == 1 else f"{name}#{met[name]}")
+    return found
 
 
-def solve_head(member: Frozen) -> Head:
-    """The head that `extract` would train on a backbone."""
-    train, val = ((member.features(split), member.labels(split)) for split in ("train", "val"))
-    return _solve(member, train, val)
+def solve_head(member: Frozen) -> LinearProbe:
+    """The head that `extract` would train on a backbone, for raw features."""
+    return member.opened.problem.solve(member.config, member.data.rows("train"), member.data.rows("val")).on_raw
 
 
-def bag_heads(member: Frozen, num: int, seed: int) -> list[Head]:
+def bag_heads(member: Frozen, num: int, seed: int) -> list[LinearProbe]:
     """Heads on resamples of train, each with as many images of each class as there are, drawn with replacement.
 
     Reference: Breiman 1996, Machine Learning 24, 123; here stratified, so that a small class is in every resample.
     """
-    rows, labels = member.data.rows("train"), member.data.labels("train")
-    views, val = num_views(member.config), (member.features("val"), member.labels("val"))
-    found = []
-    for number in range(num):
-        draw = np.sort(resample(labels, np.random.default_rng([seed, number])))
-        train = member.opened.frozen.stored(POOLED, rows[draw], views), np.tile(labels[draw], 1 + views)
-        found.append(_solve(member, train, val))
-    return found
+    rows, labels, val = member.data.rows("train"), member.data.labels("train"), member.data.rows("val")
+    draws = [np.sort(resample(labels, np.random.default_rng([seed, number]))) for number in range(num)]
+    return [member.opened.problem.solve(member.config, rows[draw], val).on_raw for draw in draws]
+
+
+def answer(head: LinearProbe, features: StoredFeatures) -> Probabilities:
+    """Probabilities (n, k) of raw features (n, d)."""
+    return SINGLE_LABEL.probabilities(head.logits(features))
 
 
 def resample(labels: NDArray[np.int32], draws: np.random.Generator) -> NDArray[np.int64]:
     """Positions int64 (n,), drawn with replacement within each class."""
     rows = (np.flatnonzero(labels == label) for label in np.unique(labels))
     return np.concatenate([draws.choice(each, len(each)) for each in rows])
-
-
-def _solve(member: Frozen, train: Any, val: Any) -> Head:
-    standardise = Standardiser.fit(train[0])
-    probe, _ = solve(member.config, train, val, standardise, member.class_weights, Progress())
-    return Head.of(probe, standardise)
 
 
 @dataclass(frozen=True)
@@ -170,13 +144,13 @@ def answer_out_of_fold(members: Sequence[Frozen], config: Config, progress: Prog
     data = members[0].data
     rows = np.sort(np.concatenate([data.rows("train"), data.rows("val")]))
     index = data.index.take(rows)
-    folds = cut_folds(config.model_copy(update={"crossval": config.crossval.model_copy(update={"repeats": 1})}), index)
+    folds = cut_folds(config.replace("crossval.repeats", 1), index)
     found = np.empty((len(members), len(rows), len(index.classes)))
     with progress.bar("folds", len(members) * len(folds)) as advance:
         for place, member in enumerate(members):
             member.opened.compute([rows] * (1 + num_views(member.config)), progress)  # views of val too: folds learn from it
             for fold in folds:
-                found[place, fold.held_out] = solve_fold(member.config, index, member.opened.frozen, rows, fold).probabilities
+                found[place, fold.held_out] = solve_fold(member.config, member.opened.problem, rows, fold).probabilities
                 advance(1)
     return HeldOut(rows, folds, found, index.labels)
 
@@ -201,7 +175,7 @@ class Boosted:
 
         self._members, data = members, members[0].data
         self._most_rows = max(2 * len(data.classes), BOOSTED_BYTES // (4 * sum(member.features("val").shape[1] for member in members)))
-        train, val = ((rows := data.rows(split))[stratified_sample(data.index.labels[rows], self._most_rows, seed)] for split in CHOOSING)
+        train, val = (self._sample(data.rows(split), seed) for split in CHOOSING)
         labels, truth = data.index.labels[train], data.index.labels[val]
         self._trees = GradientBoostingClassifier(n_estimators=rounds, max_features="sqrt", subsample=0.5, random_state=seed)
         self._trees.fit(self._read(train), labels, sample_weight=members[0].class_weights[labels])
@@ -214,6 +188,10 @@ class Boosted:
         rows = self._members[0].data.rows(split)
         parts = (rows[start : start + self._most_rows] for start in range(0, len(rows), self._most_rows))
         return np.concatenate([next(islice(self._trees.staged_predict_proba(self._read(part)), self.rounds - 1, None)) for part in parts])
+
+    def _sample(self, rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+        """As many of some images as memory is given to, of each class its share."""
+        return rows[stratified_sample(self._members[0].data.index.labels[rows], self._most_rows, seed)]
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.concatenate([member.opened.frozen.stored(POOLED, rows)[:] for member in self._members], axis=1)

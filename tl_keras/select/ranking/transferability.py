@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-RANK_FLOOR = 1e-12  # of the largest squared singular value: rounding stays below 1e-15, directions of real features above 1e-10
+SPECTRUM_FLOOR = 1e-12  # of the largest squared singular value: rounding stays below 1e-15, directions of real features above 1e-10
 EVIDENCE_ROUNDS = 11  # of LogME's fixed point, at most; three or four do as a rule
 EVIDENCE_TOLERANCE = 1e-3  # relative change of alpha / beta at which it has settled
 EVIDENCE_FLOOR = 1e-5  # added to squared weights and residuals, so that a perfect fit stays finite
@@ -76,7 +76,7 @@ Features = NDArray[Any] | Spectra
 def thin_spectrum(matrix: NDArray[Any]) -> Spectrum:
     """Decompose a matrix (n, d) through the smaller of its Gram matrices, in float64.
 
-    Directions whose squared singular value is below RANK_FLOOR of the largest are dropped: they hold rounding only.
+    Directions whose squared singular value is below SPECTRUM_FLOOR of the largest are dropped: they hold rounding only.
 
     Raises:
         ValueError: the matrix is zero, as that of centred features is where all rows are the same.
@@ -86,7 +86,7 @@ def thin_spectrum(matrix: NDArray[Any]) -> Spectrum:
     values, vectors = np.linalg.eigh(x @ x.T if num < width else x.T @ x)
     if not values[-1] > 0:
         raise ValueError(f"features must vary and not be 0. Received: {num} rows that are all the same")
-    kept = np.flatnonzero(values > RANK_FLOOR * values[-1])[::-1]
+    kept = np.flatnonzero(values > SPECTRUM_FLOOR * values[-1])[::-1]
     values, vectors = values[kept], vectors[:, kept]
     return Spectrum(vectors if num < width else x @ (vectors / np.sqrt(values)), values, width)
 
@@ -148,7 +148,7 @@ def _evidence(values: Array, energy: Array, count: float, num: int) -> float:
 def h_score(features: Features, labels: Integers, num_classes: int) -> float:
     """H-score: how much of the features' variance, counted alike in each direction, lies between classes.
 
-    tr(cov(f)^+ cov(E[f|y])). Directions below RANK_FLOOR do not count; the authors' code keeps all above 1e-15, which with
+    tr(cov(f)^+ cov(E[f|y])). Directions below SPECTRUM_FLOOR do not count; the authors' code keeps all above 1e-15, which with
     features that repeat each other is rounding. Where r = n - 1, as with d >= n as a rule, it is the number of classes
     less 1 whatever the labels: then use `regularised_h_score`.
 

@@ -1,7 +1,6 @@
 """One trial on stored features: the head of a configuration, solved on train and judged on val, in a fraction of a second."""
 
 import json
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,6 @@ from tl_keras.data.index import Index
 from tl_keras.data.splits import stratified_sample
 from tl_keras.progress import Progress
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
-from tl_keras.transfer.frozen import POOLED, num_views
-from tl_keras.transfer.head import solve
-from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.probe import Standardiser
 
 SEEN_OF_MODEL = {"backbone", "weights", "preprocessing", "pooling"}  # settings that features depend on; a head has the others
 SEEN_OF_FEATURES = {"stages", "views", "max_gb"}
@@ -37,7 +32,7 @@ class HeadTrials:
         key = json.dumps([config.data.model_dump(mode="json"), model, features], sort_keys=True)
         if key not in self._opened:
             opened = open_features(config, self._index, self._progress)
-            split = opened.compute_and_cut(self._index, self._progress)
+            split = opened.compute_and_cut(self._progress)
             self._opened[key] = opened, split
         return self._opened[key]
 
@@ -45,13 +40,7 @@ class HeadTrials:
         """Solve the head on a share of train, stratified; return `val_loss` and `val_accuracy`."""
         opened, split = self.open(config)
         train, val = (np.flatnonzero(split == name) for name in ("train", "val"))
-        labels = self._index.labels
         if share < 1:
-            train = train[stratified_sample(labels[train], max(2, round(share * len(train))), config.runtime.seed)]
-        views = num_views(opened.config)
-        features: Any = opened.frozen.stored(POOLED, train, views)
-        weights = class_weight_vector(config.train.class_weights, labels[train], self._index.classes)
-        standardise = Standardiser.fit(features)
-        pairs = (features, np.tile(labels[train], 1 + views)), (opened.frozen.stored(POOLED, val), labels[val])
-        probe, _ = solve(config, *pairs, standardise, weights, Progress())
+            train = train[stratified_sample(self._index.labels[train], max(2, round(share * len(train))), config.runtime.seed)]
+        probe = opened.problem.solve(config, train, val).probe
         return {"val_loss": probe.val_loss, "val_accuracy": probe.val_accuracy}

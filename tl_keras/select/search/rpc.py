@@ -41,7 +41,7 @@ TOKEN_KEY = "tl-keras-token-bin"
 CALLS = ("CreateTrial", "UpdateTrial", "EndTrial")  # all that workers need of KerasTuner's service
 TOKEN_BYTES = 16  # of a token that nobody has given
 PROXY, REUSE = ("grpc.enable_http_proxy", 0), ("grpc.so_reuseport", 0)  # else a second chief would get half of the calls
-PATIENCE = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 1000))
+RECONNECTING = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 1000))
 KEPT_ALIVE = (  # by a worker, through a trial of hours: a connection that was cut meanwhile would be noticed by the report of its end
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -345,7 +345,7 @@ def connect(address: Address, worker: str, study: str) -> Iterator[Client]:
     Raises:
         UserError: nobody serves there.
     """
-    with grpc.insecure_channel(str(address), options=(PROXY, *PATIENCE, *KEPT_ALIVE)) as channel:
+    with grpc.insecure_channel(str(address), options=(PROXY, *RECONNECTING, *KEPT_ALIVE)) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=CHIEF_WAIT_S)
         except grpc.FutureTimeoutError:

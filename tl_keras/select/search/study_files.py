@@ -36,7 +36,7 @@ DEFAULT_SPACES: dict[str, dict[str, Any]] = {
         "model.dropout": {"choice": [0.0, 0.2, 0.5]},
     },
 }
-TRIALS = "trials"  # a folder for each trial that is a training
+TRIAL_RUNS = "trials"  # a folder for each trial that is a training
 TRIAL_SECTIONS = ("data", "model", "features", "train", "search", "runtime")  # of a configuration: what trials depend on
 BASELINE = "default"  # the trial of the configuration as it stands
 
@@ -126,15 +126,6 @@ def study_folder(run: RunFolder, study: str) -> Path:
     return folder
 
 
-def require_unfinished(run: RunFolder) -> RunFolder:
-    """Return this folder, or raise RunFolderError when no interrupted search lies in it."""
-    if not (run / names.CONFIG).is_file() or not list(run.path.glob("study-*")):
-        raise RunFolderError(f"{run.path}: holds no interrupted search to resume. Start one without --resume.")
-    if (run / names.SEARCH).is_file():
-        raise RunFolderError(f"{run.path}: this search is finished; there is nothing to resume. Give another --run-dir.")
-    return run
-
-
 def told(outcome: Outcome, objective: str) -> str:
     """One line for a trial that ended."""
     score = outcome.cause or f"{objective} {outcome.metrics[objective]:.4f}"
@@ -145,7 +136,7 @@ def keep_best(run: RunFolder, found: Sequence[Outcome], objective: str, keep: in
     """Remove models, snapshots and checkpoints of trials that ended, other than the best; their figures stay."""
     kept = {each.trial for each in best(found, objective)[:keep]}
     for name in (BASELINE, *(each.trial for each in found)):  # others may be at work
-        folder = run / TRIALS / name
+        folder = run / TRIAL_RUNS / name
         shutil.rmtree(folder / names.CHECKPOINTS, ignore_errors=True)
         if name not in kept:
             (folder / names.MODEL).unlink(missing_ok=True)

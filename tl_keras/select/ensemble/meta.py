@@ -1,37 +1,46 @@
-"""Rules that make one answer of several: what is averaged, voted or learned from what members say.
-
-Knows probabilities and labels only. `models.combined` has the same rules as layers.
-"""
+"""Meta-learners: rules that are fitted on what members answer to images that they have not learned from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.models.combined import LEAST_SEEN, TIE
-from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
+from tl_keras.config import Config
+from tl_keras.models.rules import Mixture, Probabilities, Rule, Stacker, seen
+from tl_keras.transfer.head.probe import LinearProbe, Standardiser, fit_linear_probe
 
 MOST_STEPS = 10_000  # of EM
-SETTLED = 1e-9  # gain of the log-likelihood an image, below which EM ends
+EM_GAIN = 1e-9  # of the log-likelihood an image, below which EM ends
 
-Probabilities = NDArray[np.float64]  # of m members (m, n, k), or of one (n, k)
 Labels = NDArray[np.int32]
 Rows = NDArray[np.int64]
 
 
-def average(members: Probabilities) -> Probabilities:
-    """The mean of the members' probabilities: (m, n, k) -> (n, k)."""
-    found: Probabilities = members.mean(axis=0)
-    return found
+@dataclass(frozen=True)
+class Meta:
+    """A fitted meta-learner, its answers (n, k) to each part when it is fitted on the others, and what there is to report."""
+
+    rule: Rule
+    answers: Probabilities
+    notes: dict[str, Any]
 
 
-def vote(members: Probabilities) -> Probabilities:
-    """The share of members that put a class first, ties settled by the mean probability: (m, n, k) -> (n, k)."""
-    votes = SINGLE_LABEL.targets(SINGLE_LABEL.decide(members), members.shape[-1])
-    found: Probabilities = (votes.mean(axis=0, dtype=np.float64) + TIE * members.mean(axis=0)) / (1 + TIE)
-    return found
+def fit_meta(
+    config: Config,
+    singles: Probabilities,
+    labels: Labels,
+    parts: Sequence[Rows],
+    class_weights: NDArray[np.float32],
+    names: Sequence[str],
+) -> Meta:
+    """Fit the meta-learner `ensemble.meta`; see `fit_stacker` for the arguments."""
+    if config.ensemble.meta == "mixture":
+        mixture, answers = fit_mixture(singles, labels, parts, class_weights)
+        return Meta(mixture, answers, {"weights": dict(zip(names, mixture.weights.tolist(), strict=True))})
+    stacker, answers = fit_stacker(singles, labels, parts, class_weights)
+    return Meta(stacker, answers, {"penalty": stacker.penalty})
 
 
 def mixture_weights(members: Probabilities, labels: Labels, class_weights: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -51,45 +60,10 @@ def mixture_weights(members: Probabilities, labels: Labels, class_weights: NDArr
     for _ in range(MOST_STEPS):
         mixed = weights @ likelihood
         now = float(counts @ np.log(mixed))
-        if now - before < SETTLED:
+        if now - before < EM_GAIN:
             break
         before, weights = now, weights * ((likelihood / mixed) @ counts)
     return weights
-
-
-@dataclass(frozen=True)
-class Stacker:
-    """A linear meta-learner: kernel float32 (m k, k) and bias (k,) on the logarithms of members' probabilities.
-
-    Attributes:
-        penalty: by which it was found, scikit-learn's C.
-    """
-
-    kernel: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    penalty: float
-
-    def __call__(self, members: Probabilities) -> Probabilities:
-        """(m, n, k) -> (n, k)."""
-        return np.exp(SINGLE_LABEL.log_probabilities((seen(members) @ self.kernel + self.bias).astype(np.float64)))
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """A weighted mean of probabilities: weights (m,) >= 0 that sum to 1."""
-
-    weights: NDArray[np.float64]
-
-    def __call__(self, members: Probabilities) -> Probabilities:
-        """(m, n, k) -> (n, k)."""
-        found: Probabilities = np.tensordot(self.weights, members, axes=1)
-        return found
-
-
-def seen(members: Probabilities) -> NDArray[np.float32]:
-    """What a linear meta-learner sees: float32 (n, m k), the logarithms member by member."""
-    logarithms = SINGLE_LABEL.logits(members, LEAST_SEEN).astype(np.float32)
-    return np.concatenate(list(logarithms), axis=1)
 
 
 def fit_mixture(

@@ -1,13 +1,13 @@
 """A linear head on frozen features, solved to its optimum: the linear probe (Alain & Bengio 2016, arXiv:1610.01644).
 
 L-BFGS solves it for each of a path of penalties, and val chooses among them. Features may be larger than memory: they
-are read chunk after chunk at each evaluation, and only small ones are kept. Knows arrays only; `head` brings features
-here and puts the solution into the Keras head, by `Standardiser.fold` on raw features.
+are read chunk after chunk at each evaluation, and only small ones are kept. Knows arrays only; `problem` brings features
+here, and `LinearProbe.on_raw` is what a Keras head gets.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,12 @@ from threadpoolctl import threadpool_limits
 
 from tl_keras.models.outputs import SINGLE_LABEL
 
-if TYPE_CHECKING:
-    import keras
-
 PENALTIES = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-learn's C, weakest penalty last
 IN_MEMORY_BYTES = 128 * 10**6  # features up to this size are kept, standardised; larger ones are read anew each time
 CHUNK_BYTES = 4 * 10**6  # read at once: two products with a chunk that stays in the processor's cache cost one read
 VARIANCE_FLOOR = 1e-3  # of the mean variance: a feature that hardly moves is not blown up
 ROUNDING = 1e-6  # relative: features whose deviation is below differ by rounding only
-PATIENCE = 2  # penalties without a better val loss before the path ends
+PENALTY_PATIENCE = 2  # penalties without a better val loss before the path ends
 MAX_ITERATIONS = 300  # for one penalty: a weak one on separable data has its optimum far away, and it does not win
 TOLERANCE = 3e-4  # largest entry of the preconditioned gradient at the optimum; below, only the last digits move
 LOSS_GAIN = 1e-7  # relative: a step that gains less is lost in the rounding of float32 products
@@ -48,6 +45,9 @@ class Features(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.float32]: ...
+
+
+Pair = tuple[Features, Labels]
 
 
 def chunks(features: Features) -> list[slice]:
@@ -84,14 +84,10 @@ class Standardiser:
     def __call__(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return (features - self.mean) / self.scale
 
-    def folded(self, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """A kernel (d, k) and bias (k,) that answer to raw features as those given do to standardised ones."""
+    def fold(self, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The kernel (d, k) and bias (k,) that make of raw features what those given make of standardised ones."""
         kernel = kernel / self.scale[:, None]
         return kernel, bias - self.mean @ kernel
-
-    def fold(self, dense: "keras.layers.Dense") -> None:
-        """Change a layer that expects standardised features so that it takes raw ones and answers the same."""
-        dense.set_weights(self.folded(*dense.get_weights()))
 
 
 class StandardisedRows:
@@ -193,21 +189,29 @@ class LinearProbe:
     val_loss: float
     val_accuracy: float
 
-    @classmethod
-    def measure(cls, weights: Matrix, penalty: float, rows: StandardisedRows, labels: Labels) -> "LinearProbe":
-        """Judge weights (d + 1, k), the bias as last row, on rows of val."""
-        loss, num_right = 0.0, 0
-        for part, _, logits in rows.logits(weights):
-            loss -= SINGLE_LABEL.log_probabilities(logits)[np.arange(len(logits)), labels[part]].sum(dtype=np.float64)
-            num_right += int(SINGLE_LABEL.is_right(SINGLE_LABEL.probabilities(logits), labels[part]).sum())
-        found = weights.astype(np.float32)
-        return cls(found[:-1], found[-1], penalty, float(loss) / len(labels), num_right / len(labels))
+    def on_raw(self, standardise: Standardiser) -> "LinearProbe":
+        """The same head for raw features."""
+        kernel, bias = standardise.fold(self.kernel, self.bias)
+        return replace(self, kernel=kernel, bias=bias)
+
+    def logits(self, features: Features) -> NDArray[np.float32]:
+        """Logits (n, k) of features (n, d) such as it takes, which are read in chunks."""
+        return np.concatenate([features[rows] @ self.kernel + self.bias for rows in chunks(features)])
+
+
+def judge(weights: Matrix, rows: StandardisedRows, labels: Labels) -> tuple[float, float]:
+    """Log loss and accuracy of weights (d + 1, k), the bias as last row, on standardised rows."""
+    loss, num_right = 0.0, 0
+    for part, _, logits in rows.logits(weights):
+        loss -= SINGLE_LABEL.log_probabilities(logits)[np.arange(len(logits)), labels[part]].sum(dtype=np.float64)
+        num_right += int(SINGLE_LABEL.is_right(SINGLE_LABEL.probabilities(logits), labels[part]).sum())
+    return float(loss) / len(labels), num_right / len(labels)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # many small products: threads that wait for each other take longer than one
 def fit_linear_probe(
-    train: tuple[Features, Labels],
-    val: tuple[Features, Labels],
+    train: Pair,
+    val: Pair,
     standardise: Standardiser,
     class_weights: NDArray[np.float32],
     penalty: float | None = None,
@@ -234,14 +238,13 @@ def fit_linear_probe(
     worse = 0
     penalties = PENALTIES if penalty is None else (penalty,)
     for each, weights in _path(CrossEntropy(rows, train[1], class_weights), axes, penalties):
-        found = LinearProbe.measure(weights, each, rows_val, val[1])
-        if span is not None:
-            found = replace(found, kernel=span @ found.kernel)
+        kernel, bias = weights[:-1].astype(np.float32), weights[-1].astype(np.float32)
+        found = LinearProbe(kernel if span is None else span @ kernel, bias, each, *judge(weights, rows_val, val[1]))
         if on_penalty is not None:
             on_penalty(found)
         if best is None or found.val_loss < best.val_loss:
             best, worse = found, 0
-        elif (worse := worse + 1) == PATIENCE:
+        elif (worse := worse + 1) == PENALTY_PATIENCE:
             break
     if best is None:
         raise ValueError("penalties is empty.")

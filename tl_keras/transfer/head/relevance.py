@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import rel_entr
 
 from tl_keras.data.splits import stratified_sample
-from tl_keras.transfer.probe import CrossEntropy, Features, Labels, Matrix, StandardisedRows, Standardiser, chunks
+from tl_keras.transfer.head.probe import CrossEntropy, Labels, Matrix, Pair, StandardisedRows, Standardiser, chunks
 
 SAMPLE_BYTES = 128 * 10**6  # of features: 3,700 rows of all stages of MobileNetV2, 25,000 of its last
 BLOCK = 256  # features that a filter sees at once, in float64
@@ -22,7 +22,6 @@ NUM_TREES = 200
 L1_SHARE = 0.03  # of the least penalty at which no feature is kept
 L1_ITERATIONS = 300
 
-Pair = tuple[Features, Labels]
 Sample = NDArray[np.float32]
 Ranker = Callable[[Sample, Labels, NDArray[np.float32], int], Matrix]
 

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.transfer.probe import Features, Labels, Matrix, StandardisedRows, Standardiser
+from tl_keras.transfer.head.probe import RANK_FLOOR, Features, Labels, Matrix, StandardisedRows, Standardiser
 
 RIDGE_PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))  # lambda / n, for features of variance 1
-RANK_FLOOR = 1e-6  # of the largest eigenvalue: a direction below it holds rounding only
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ import pytest
 from tl_keras.config import Config
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS
-from tl_keras.transfer import head
 from tl_keras.transfer.frozen import POOLED
-from tl_keras.transfer.probe import Standardiser, fit_linear_probe
-from tl_keras.transfer.selection import select_features
+from tl_keras.transfer.head import problem
+from tl_keras.transfer.head import train as head
+from tl_keras.transfer.head.probe import Standardiser, fit_linear_probe
+from tl_keras.transfer.head.selection import select_features
 from tl_keras.transfer.snapshots import snapshots_of
 from tl_keras.transfer.task import Task
 
@@ -91,8 +92,8 @@ def test_head_that_is_done_is_read_back(make_task: MakeTask, sections: Any, monk
     first = make_task(mode="extract", **sections)
     head.train_head(first)
     again = make_task(mode="extract", **sections)
-    for name in ("fit_linear_probe", "run_phase"):
-        monkeypatch.setattr(head, name, lambda *_: pytest.fail("the head is trained again"))
+    for module, name in ((problem, "fit_linear_probe"), (head, "run_phase")):
+        monkeypatch.setattr(module, name, lambda *_: pytest.fail("the head is trained again"))
     head.train_head(again)
     assert same(first.classifier.head.get_weights(), again.classifier.head.get_weights())
 
@@ -139,7 +140,7 @@ def test_head_on_selected_features_answers_on_pixels_and_reports_what_was_kept(m
     logits = np.asarray(task.classifier.model(pixels_of(task, "val")))
     np.testing.assert_allclose(logits, standardise(val[0]) @ found.probe.kernel + found.probe.bias, atol=1e-3)
     assert head.read_selection(task.run) == found.report()
-    assert told[-1] == f"{head.describe(found.probe)}  {found.summary}"
+    assert told[-1] == f"{problem.describe(found.probe)}  {found.summary}"
     again = make_task(**settings)  # goes on from the weights, and still has the report
     head.train_head(again)
     assert head.read_selection(again.run) == found.report()
@@ -178,7 +179,7 @@ def test_probe_takes_each_view_with_its_label(make_task: MakeTask, monkeypatch: 
         seen.extend(arguments)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(head, "fit_linear_probe", stop)
+    monkeypatch.setattr(problem, "fit_linear_probe", stop)
     task = make_task(mode="extract", data={"augment": {"rotation_range": 60}}, features={"views": 2})
     with pytest.raises(KeyboardInterrupt):
         head.train_head(task)

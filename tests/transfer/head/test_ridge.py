@@ -5,9 +5,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 
-from tl_keras.transfer import probe, ridge
-from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.ridge import fit_ridge
+from tl_keras.transfer.head import probe, ridge
+from tl_keras.transfer.head.probe import Standardiser
+from tl_keras.transfer.head.ridge import fit_ridge
 
 
 def clouds(num: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -7,8 +7,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.select.ensemble.rules import Mixture, fit_mixture, fit_stacker, mixture_weights, seen
-from tl_keras.transfer import probe
+from tl_keras.models.rules import Mixture, seen
+from tl_keras.select.ensemble.meta import fit_mixture, fit_stacker, mixture_weights
+from tl_keras.transfer.head import probe
 
 NUM, CLASSES = 300, 3
 EVEN = np.ones(CLASSES, np.float32)

@@ -13,17 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from tl_keras.transfer.probe import (
+from tl_keras.transfer.head.probe import (
     IN_MEMORY_BYTES,
     Axes,
     Features,
     LinearProbe,
+    Pair,
     StandardisedRows,
     Standardiser,
     chunks,
     fit_linear_probe,
 )
-from tl_keras.transfer.relevance import RANKERS, Pair, most_relevant, relevance, row_norms
+from tl_keras.transfer.head.relevance import RANKERS, most_relevant, relevance, row_norms
 
 FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)
 BY_PROBE = ("head2toe", "rfe")  # these rank features by the probe that is solved on all of them

@@ -11,10 +11,10 @@ from sklearn.linear_model import LogisticRegression
 
 from tl_keras import config
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.transfer import probe, relevance, selection
-from tl_keras.transfer.probe import LinearProbe, Standardiser, fit_linear_probe
-from tl_keras.transfer.relevance import RANKERS, row_norms
-from tl_keras.transfer.selection import BY_PROBE, METHODS, Selection, Shown, select_features
+from tl_keras.transfer.head import probe, relevance, selection
+from tl_keras.transfer.head.probe import LinearProbe, Standardiser, fit_linear_probe
+from tl_keras.transfer.head.relevance import RANKERS, row_norms
+from tl_keras.transfer.head.selection import BY_PROBE, METHODS, Selection, Shown, select_features
 
 INFORMATIVE = np.array([3, 25, 40, 77, 91, 110, 128, 149, 164, 180])
 WEIGHTS = np.ones(3, np.float32)

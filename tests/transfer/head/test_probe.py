@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from tl_keras.transfer import probe
-from tl_keras.transfer.probe import PATIENCE, CrossEntropy, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
+from tl_keras.transfer.head import probe
+from tl_keras.transfer.head.probe import PENALTY_PATIENCE, CrossEntropy, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
 
 Pair = tuple[NDArray[np.float32], NDArray[np.int32]]
 
@@ -60,7 +60,7 @@ def test_val_loss_chooses_and_the_path_ends_when_it_rises() -> None:
     found = fit_linear_probe(train, val, Standardiser.fit(train[0]), np.ones(3, np.float32), on_penalty=told.append)
     losses = [each.val_loss for each in told]
     assert found is told[int(np.argmin(losses))]
-    assert len(told) == int(np.argmin(losses)) + 1 + PATIENCE < len(probe.PENALTIES)
+    assert len(told) == int(np.argmin(losses)) + 1 + PENALTY_PATIENCE < len(probe.PENALTIES)
     assert [each.penalty for each in told] == list(probe.PENALTIES[: len(told)])
 
 
@@ -196,5 +196,5 @@ def test_folded_head_on_raw_features_is_the_head_on_standardised_ones(hidden: tu
     raw = np.random.default_rng(0).normal(5, [0.1, 1, 10, 3], (20, 4)).astype(np.float32)
     standardise = Standardiser.fit(raw)
     expected = np.asarray(model(standardise(raw)))
-    standardise.fold(layers[0])
+    layers[0].set_weights(standardise.fold(*layers[0].get_weights()))
     np.testing.assert_allclose(model(raw), expected, atol=5e-4)

@@ -11,9 +11,9 @@ from sklearn.feature_selection import chi2, f_classif, mutual_info_classif
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import mutual_info_score
 
-from tl_keras.transfer import probe, relevance
-from tl_keras.transfer.probe import Standardiser
-from tl_keras.transfer.relevance import RANKERS, most_relevant, read_sample, row_norms
+from tl_keras.transfer.head import probe, relevance
+from tl_keras.transfer.head.probe import Standardiser
+from tl_keras.transfer.head.relevance import RANKERS, most_relevant, read_sample, row_norms
 
 WEIGHTS = np.array([1, 2, 1], np.float32)
 SEED = 3

@@ -1,0 +1,1 @@
+"""Heads on frozen features: solved or by steps, on all features or on some."""
