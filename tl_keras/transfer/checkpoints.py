@@ -18,7 +18,7 @@ import numpy as np
 
 from tl_keras.errors import TrainingError
 from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
-from tl_keras.models.saved import write_weights
+from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming, reading, write_json, write_whole
 from tl_keras.runtime import building_as
@@ -79,7 +79,7 @@ class PhaseFiles:
             RunFolderError: they are gone, damaged or of another network.
         """
         with reading(weights, "the weights of this phase", AGAIN):
-            model.load_weights(weights)
+            read_weights(weights, model)
 
     def write(self, state: PhaseState) -> None:
         """Commit a state: from here on it is what --resume goes on from."""

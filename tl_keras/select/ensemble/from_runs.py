@@ -27,6 +27,7 @@ from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.scoring import inference, score_pixels
 from tl_keras.models.combined import combined_model, side_by_side
 from tl_keras.models.rules import RULES, Probabilities, Rule
+from tl_keras.models.saved import read_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.folds import cut_groups
@@ -119,7 +120,7 @@ def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
     for number, file in enumerate(files, start=1):
         model = open_run(trained.run.path).model
         with names.reading(file, "a whole file of this run's weights", "Restore it, or train again."):
-            model.load_weights(file)
+            read_weights(file, model)
         found.append((f"snapshot{number}", model))
     return found
 
