@@ -17,6 +17,7 @@ ROOMS = [
         "cache",
         "claim",
         "interrupts",
+        "links",
         "modes",
         "config",
         "config_file",

@@ -20,6 +20,7 @@ from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
 from tl_keras.evaluation.pictures import draw_confusion
 from tl_keras.evaluation.scoring import Clock, measure, score_pixels, write_predictions
+from tl_keras.links import require_no_way_out
 from tl_keras.models.classifier import count_parameters
 from tl_keras.partial import clear_partial, partial_folder
 from tl_keras.progress import Progress
@@ -45,8 +46,10 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
 
     Raises:
         DataError: images are missing, were replaced, do not decode, or belong to classes that the model does not know.
+        RunFolderError: it holds no trained model, or its evaluations are a link to another folder.
     """
     clock, progress = Clock(), progress or Progress()
+    require_no_way_out(Path(run_dir), names.EVALUATIONS)
     trained = open_run(run_dir)
     with _scratch(trained.run / names.EVALUATIONS) as scratch:
         data, counts = _evaluation_data(trained, source, scratch, progress)

@@ -7,6 +7,7 @@ from tl_keras import run_folder as names
 from tl_keras.config import AUTO, Config
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.links import require_no_way_out
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
@@ -40,6 +41,7 @@ def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress:
         raise ConfigError(f"a worker needs {TUNER_ID} (without 'chief' in it), {ORACLE_IP} and {ORACLE_PORT} in its environment.")
     end_with_chief()
     if resume:
+        require_no_way_out(run.path)
         config = read_config(run.require_unfinished("search"))
     elif config.model.backbone == AUTO:
         raise ConfigError(

@@ -27,6 +27,7 @@ from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
 from tl_keras.transfer.frozen import POOLED
+from tl_keras.transfer.gradient_registry import gradients_let_go
 from tl_keras.transfer.head.train import read_selection, train_head
 from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
@@ -39,6 +40,7 @@ AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a proba
 
 
 @restoring_process()
+@gradients_let_go()
 def train(
     config: Config,
     run_dir: Path | str,

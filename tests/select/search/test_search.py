@@ -1,6 +1,7 @@
 """The search mode: trials on stored features and whole trainings, a kill, other spaces, what it leaves."""
 
 import csv
+import gc
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from tl_keras import run_folder as names
 from tl_keras import workflows
@@ -195,8 +197,15 @@ def finetunings(photos: Path, **search: Any) -> Config:
     return config_of(photos, search=wanted, train=BRIEF, features={"views": 0})
 
 
+def num_graphs() -> int:
+    gc.collect()
+    return sum(type(each) is FuncGraph and each.name == "one_step_on_data" for each in gc.get_objects())
+
+
 def test_whole_trainings_keep_the_best_models_only(photos: Path, tmp_path: Path) -> None:
+    before = num_graphs()
     result = search(finetunings(photos), tmp_path / "R")
+    assert num_graphs() == before  # of five trainings, each of which took 11 MB of the process with it
     folders = sorted(path.name for path in (tmp_path / "R" / "trials").iterdir())
     assert len(folders) == 4  # three, and the default
     kept = [folder for folder in folders if (tmp_path / "R" / "trials" / folder / names.MODEL).is_file()]
