@@ -27,7 +27,7 @@ from tl_keras.select.search.grid_order import spread
 from tl_keras.select.search.space import Dimension, hyperparameters, settings_of
 
 SEED_ZERO = 2**31 - 1  # KerasTuner takes 0 for "any"
-TUNERS = ("random", "grid", "bayesian", "hyperband")
+
 DIRECTIONS = SINGLE_LABEL.monitored
 BUDGET = "tuner/epochs"  # KerasTuner's name for the share of a Hyperband trial
 RANDOM_POINTS = 2000  # among which the Gaussian process chooses
