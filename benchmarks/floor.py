@@ -28,21 +28,22 @@ from tl_keras.errors import BackboneError
 from tl_keras.models.backbone_loading import build_backbone
 from tl_keras.models.classifier import build_classifier
 from tl_keras.progress import Progress
+from tl_keras.runtime import building, building_as
 from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.precision import candidate, set_precision
+from tl_keras.transfer.precision import candidate
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 
 
 def trunk_of(backbone: str, image_size: int, precision: str) -> Trunk:
     """The frozen backbone with its pooling, in one precision."""
-    set_precision(precision)
     keras.utils.set_random_seed(0)  # random weights are the same in every precision
-    try:
-        built = build_backbone(backbone, image_size=(image_size, image_size))
-    except BackboneError:  # no weights here
-        built = build_backbone(backbone, image_size=(image_size, image_size), weights="none")
-    classifier = build_classifier(ModelConfig(), built, 2, 0)
+    with building(precision):
+        try:
+            built = build_backbone(backbone, image_size=(image_size, image_size))
+        except BackboneError:  # no weights here
+            built = build_backbone(backbone, image_size=(image_size, image_size), weights="none")
+        classifier = build_classifier(ModelConfig(), built, 2, 0)
     return Trunk(classifier.model, {"pooled": classifier.trunk.output})
 
 
@@ -70,7 +71,8 @@ def one_decode(paths: list[Path], size: tuple[int, int]) -> None:
 def measured(trunk: Trunk, paths: list[Path], size: tuple[int, int], repeats: int) -> dict[str, list[float]]:
     """Seconds of decoding, of the bare backbone folded and plain, and of the pass, in turns."""
     pixels = Pixels(paths, size, "crop").read_good(np.arange(len(paths)))[1]
-    plain = one_plain(keras.Model(trunk.source.input, trunk.outputs["pooled"]))
+    with building_as(trunk.source):
+        plain = one_plain(keras.Model(trunk.source.input, trunk.outputs["pooled"]))
     trunk(pixels[:BATCH_SIZE])
     plain(pixels[:BATCH_SIZE])
     found: dict[str, list[float]] = {"decode": [], "bare": [], "plain": [], "pass": []}

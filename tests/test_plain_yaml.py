@@ -38,6 +38,12 @@ def test_what_is_read() -> None:
     assert read_plain_yaml("a: 1\na: 2") == ({"a": 2}, ["line 2: key 'a' was given on line 1 already. Keep one."])
 
 
+def test_numbers_to_base_60_are_text_and_take_no_time() -> None:
+    long, started = "1" + ":1" * 200_000, time.perf_counter()
+    assert read_plain_yaml(f"[1:30, 1:30.5, {long}]") == (["1:30", "1:30.5", long], [])
+    assert time.perf_counter() - started < 5
+
+
 def test_a_bomb_of_aliases_takes_no_time() -> None:
     started = time.perf_counter()
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

@@ -120,6 +120,23 @@ def test_a_file_that_is_damaged_is_one_line(tmp_path):
         read_json(file, "a record", "Restore it.")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no FIFOs")
+def test_nobody_waits_for_a_fifo_in_a_run_folder(tmp_path):
+    for name in (CONFIG, METRICS, CLAIM):
+        os.mkfifo(tmp_path / name)
+    run = RunFolder(tmp_path)
+    with pytest.raises(RunFolderError, match=r"metrics\.json: cannot be read \(not a regular file\)\. Restore it\."):
+        read_json(run / METRICS, "the metrics of a run", "Restore it.")
+    with pytest.raises(RunFolderError, match="holds no trained model"):
+        run.require_model()
+    with pytest.raises(RunFolderError, match="cannot be written"):
+        run.resume()
+    for name in (CONFIG, METRICS):
+        (run / name).unlink()
+    with pytest.raises(RunFolderError, match="cannot write a run folder here"):
+        run.start()
+
+
 def test_a_csv_file_holds_every_name_that_a_file_may_have(tmp_path):
     write_csv(tmp_path / "a.csv", ("name", "number"), ([name, str(number)] for number, name in enumerate(NAMES)))
     with open_text(tmp_path / "a.csv") as file:

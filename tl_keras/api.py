@@ -28,6 +28,7 @@ from tl_keras.launch import (
     make_run_dir,
     prepare_for_workers,
     remove_unused,
+    restoring_environment,
     stored_config,
 )
 from tl_keras.modes import MODES, TRAININGS
@@ -61,7 +62,7 @@ def told(function: Callable[Given, Result]) -> Callable[Given, Result]:
             if name not in known:
                 raise ConfigError(f"{function.__name__}(): there is no argument '{name}'.{instead_of(name, list(known))}")
         try:
-            with noted_interrupts():
+            with restoring_environment(), noted_interrupts():
                 return function(*args, **kwargs)
         except UserError as error:
             raise error.with_traceback(None) from None

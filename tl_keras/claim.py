@@ -19,6 +19,7 @@ from tl_keras.errors import RunFolderError
 from tl_keras.file_locks import is_same, try_lock
 
 CLAIM = ".claim"
+_ITSELF = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)  # not what a link in its place leads to; a FIFO is not waited for
 TRIES, PAUSE_S = 6, 0.05  # somebody may hold the lock for a moment, only to see whether it can be had
 
 
@@ -76,7 +77,7 @@ def take(folder: Path) -> Claim:
 def require_unclaimed(folder: Path) -> None:
     """Raise RunFolderError where another process works in a folder."""
     try:
-        descriptor = os.open(folder / CLAIM, os.O_RDONLY)
+        descriptor = os.open(folder / CLAIM, os.O_RDONLY | _ITSELF)
     except OSError:  # there is no claim, or nobody can read it
         return
     try:
@@ -99,7 +100,7 @@ def _open(path: Path) -> tuple[int, bool]:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
     except FileExistsError:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666), False
+        return os.open(path, os.O_RDWR | os.O_CREAT | _ITSELF, 0o666), False
 
 
 def _lock(descriptor: int) -> bool | None:

@@ -115,8 +115,7 @@ def from_run(text: str, name: str) -> Config:
         ConfigError: as `load_config`.
     """
     config = from_yaml(text, name)
-    data, model = config.data.model_copy(update={"download": False}), config.model.model_copy(update={"trust": False})
-    return config.model_copy(update={"data": data, "model": model})
+    return config.replace("data.download", False).replace("model.trust", False)
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> Config:

@@ -5,7 +5,8 @@ The looks are cheap and need no TensorFlow, whose import takes seconds: a mistak
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 CACHED = "cached"  # among the candidates of a ranking: each backbone whose weights lie on this machine
 KINDS_OF_WEIGHTS = ("pretrained", "imagenet", "none")  # other than files
+ENVIRONMENT = ("TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH")  # what is set here, for TensorFlow's start
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,20 @@ def stored_config(run_dir: Path, modes: Sequence[str]) -> "Config":
     return config
 
 
+@contextmanager
+def restoring_environment() -> Iterator[None]:
+    """Leave the environment variables that are set before TensorFlow starts as they were."""
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def prepare_for_workers() -> None:
     """Let TensorFlow take of a GPU only what it needs: workers on this machine use it too."""
     from tl_keras.select.search.local_workers import MEMORY_AS_NEEDED
@@ -191,17 +207,20 @@ def prepare_for_workers() -> None:
 
 
 def import_workflow(name: str, config: "Config | None" = None) -> Any:
-    """Import TensorFlow and the function 'module:name' without their noise, and set the machine up for a configuration."""
+    """Import TensorFlow and the function 'module:name' without their noise, and start TensorFlow's threads as a configuration asks.
+
+    Raises:
+        ConfigError: it asks for what this machine or process cannot do.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with quiet():
         import tensorflow as tf
 
         found = load(name)
-        tf.get_logger().setLevel("ERROR")  # its advice on retracing is for us, and networks are built often here
 
         if config is not None:
-            from tl_keras.workflows.setting_up import set_up
+            from tl_keras.runtime import Runtime
 
-            set_up(config.runtime)
+            Runtime.of(config.runtime).start_threads()
         tf.zeros(())  # looks for GPU drivers, which is noisy too
     return found

@@ -4,6 +4,7 @@ Files come from strangers, too. Tags name things to build, and aliases let a kil
 file that is very long or nested very deeply. Knows no settings.
 """
 
+import re
 from typing import Any
 
 import yaml
@@ -89,8 +90,19 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+class _WithoutColons:
+    """How a number is written, but for those of YAML 1.1 to base 60: 1:30 is text, not 90, and a long one takes minutes to read."""
+
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
+
+    def match(self, text: str) -> re.Match[str] | None:
+        """As `re.Pattern.match`."""
+        return None if ":" in text else self._pattern.match(text)
+
+
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag.removeprefix(_PREFIX) in _PLAIN]
+    first: [(tag, _WithoutColons(pattern)) for tag, pattern in resolvers if tag.removeprefix(_PREFIX) in _PLAIN]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 

@@ -156,7 +156,7 @@ def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False)
         check_images(options.data)
         config = stored_config(options.run_dir, [mode.name])
         if options.data is not None:  # its images have moved
-            config = config.model_copy(update={"data": config.data.model_copy(update={"source": options.data})})
+            config = config.replace("data.source", options.data)
         return Asked(options.run_dir, made=config)
     config = configure(options)
     check_names(config)

@@ -5,6 +5,7 @@ names and bytes; it must not know what a model, a split or a metric is.
 """
 
 import csv
+import errno
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from typing import Any, Literal, TextIO
 from tl_keras import claim
 from tl_keras.claim import CLAIM, Claim
 from tl_keras.errors import RunFolderError
+from tl_keras.links import require_no_way_out
 from tl_keras.modes import MODES
 from tl_keras.partial import clear_partial, is_partial, partial_folder, replace_folder
 
@@ -143,7 +145,7 @@ def write_numbered(parent: Path, write: Callable[[Path], object]) -> Path:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
@@ -156,8 +158,16 @@ def remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
 
 
+def _require_no_special_file(path: Path) -> None:
+    """Raise OSError where a path is a FIFO, a socket or a device: to open it may wait for ever."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
 def open_text(path: Path, mode: Literal["r", "w", "a"] = "r") -> TextIO:
     """Open a text file that may hold names of files, which need not be UTF-8: their bytes stay what they are on disk."""
+    if mode == "r":
+        _require_no_special_file(path)
     return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
 
 
@@ -173,6 +183,7 @@ def reading(path: Path, what: str, mend: str) -> Iterator[None]:
         RunFolderError: the file is missing, damaged or of something else.
     """
     try:
+        _require_no_special_file(path)
         yield
     except DAMAGED as error:
         cause = error.strerror if isinstance(error, OSError) else None  # HDF5's errors are OSErrors without
@@ -359,8 +370,9 @@ class RunFolder:
         """Claim the folder of an interrupted run, and clear what a killed process was writing.
 
         Raises:
-            RunFolderError: another process works in it or has finished it, or it cannot be written.
+            RunFolderError: another process works in it or has finished it, a link leads out of it, or it cannot be written.
         """
+        require_no_way_out(self.path)
         try:
             mine = claim.take(self.path)
         except OSError as error:

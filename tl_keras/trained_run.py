@@ -22,6 +22,7 @@ from tl_keras.models.saved import read_classes
 from tl_keras.models.saved_stages import read_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process
 
 NO_CONTENT = "this run is of a version that did not record the content of images: they are known by their paths alone"
 NOT_FOUND = "Could not locate"  # in Keras' error for a class that it cannot import
@@ -36,7 +37,7 @@ def read_config(run: RunFolder) -> Config:
 def write_config(run: RunFolder, config: Config) -> None:
     """Write the resolved configuration of a run; that a SavedModel was trusted stays on record when the run goes on."""
     if (run / names.CONFIG).is_file() and from_yaml(_config_text(run), str(run / names.CONFIG)).model.trust:
-        config = config.model_copy(update={"model": config.model.model_copy(update={"trust": True})})
+        config = config.replace("model.trust", True)
     names.write_text(run / names.CONFIG, to_yaml(config))
 
 
@@ -58,7 +59,7 @@ def data_root(config: Config, run: RunFolder, moved: str | None = None) -> Path:
     source = Path(config.data.source)
     if moved is None and source.is_absolute() and not source.exists():
         raise DataError(f"{run.path}: its images lay in {source}, which is gone. Say with --data where they lie now.")
-    return find_root(config.data if moved is None else config.data.model_copy(update={"source": moved}))
+    return find_root(config.data if moved is None else config.data.replace("source", moved))
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Trained:
         return [root / index.paths[row] for row in np.flatnonzero(same)]
 
 
+@restoring_process()
 def open_run(run_dir: Path | str) -> Trained:
     """Read a run folder back.
 
@@ -116,7 +118,6 @@ def open_run(run_dir: Path | str) -> Trained:
     """
     run = RunFolder.at(run_dir).require_model()
     config = read_config(run)
-    keras.config.set_dtype_policy("float32")
     try:
         model = load_keras_file(run / names.MODEL)
         classes = read_classes(run / names.MODEL)

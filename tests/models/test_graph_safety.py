@@ -103,6 +103,18 @@ def test_networks_are_let_through(tmp_path: Path) -> None:
     assert refused_operations(tmp_path / "exported" / "saved_model.pb") == []
 
 
+def test_a_function_that_only_an_object_names_is_looked_at(tmp_path: Path) -> None:
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    file, model = saved(tmp_path, writes), SavedModel()
+    model.ParseFromString(file.read_bytes())
+    described = model.meta_graphs[0].object_graph_def.concrete_functions
+    for name in list(described):
+        del described[name]
+    file.write_bytes(model.SerializeToString())
+    assert refused_operations(file) == ["WriteFile"]
+
+
 def graph_of_tensorflow_1(folder: Path, *, evil: str = "") -> Path:
     """A SavedModel of TensorFlow 1, whose saver or start may do more than it says."""
     graph = tf.Graph()

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tl_keras.models.saved import read_classes, save_classifier, write_model, write_weights
+from tl_keras.models.saved import read_classes, read_weights, save_classifier, write_model, write_weights
 
 CLASSES = ("zebra", "Löwe, groß", 'an "ant"')
 
@@ -92,3 +92,23 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_what_was_there(t
     assert caught.value.filename == str(path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.weights.h5"]
     assert path.read_text() == "old"
+
+
+def test_weights_with_a_flipped_bit_are_not_read(tmp_path, model):
+    path, other = tmp_path / "a.weights.h5", keras.models.clone_model(model)
+    write_weights(path, model)
+    read_weights(path, other)
+    for ours, theirs in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    content = bytearray(path.read_bytes())
+    content[content.index(model.get_weights()[0].tobytes()) + 5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.weights\.h5: its numbers are not those that were written"):
+        read_weights(path, other)
+
+
+def test_weights_that_keras_wrote_have_no_checksum_and_are_read(tmp_path, model):
+    path, other = tmp_path / "a.weights.h5", keras.models.clone_model(model)
+    model.save_weights(path)
+    read_weights(path, other)
+    np.testing.assert_array_equal(other.get_weights()[0], model.get_weights()[0])

@@ -17,6 +17,7 @@ from tl_keras.errors import ConfigError, DataError, StoreError, TrainingError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import BAD_IMAGES, SPLITS
 from tl_keras.transfer import precision, prepare
+from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
 from tl_keras.transfer.frozen import POOLED
@@ -193,7 +194,7 @@ def bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     monkeypatch.setattr(precision, "SHARD_ROWS", 4)  # the first four images start the pass
     monkeypatch.setattr(precision, "LARGEST_DIFFERENCE", 0.5)
     yield monkeypatch
-    keras.config.set_dtype_policy("float32")
+    assert keras.config.dtype_policy().name == "float32"  # each network was built under a precision of its own
 
 
 def test_a_lower_precision_that_is_faster_is_taken(make_task: MakeTask, own_store: Path, bfloat16: pytest.MonkeyPatch) -> None:
@@ -211,8 +212,10 @@ def test_a_lower_precision_that_is_faster_is_taken(make_task: MakeTask, own_stor
     assert lines.lines == [f"precision bfloat16: bfloat16 is {told}"]
     model = task.classifier.model
     assert model.get_layer("stem_conv").compute_dtype == "bfloat16"
-    assert (model.get_layer("logits").compute_dtype, keras.config.dtype_policy().name) == ("float32", "mixed_bfloat16")
-    keras.config.set_dtype_policy("float32")
+    assert (model.get_layer("logits").compute_dtype, keras.config.dtype_policy().name) == ("float32", "float32")
+    assert task.frozen is not None
+    parts = [model, weights_view(model), finetune_feed(task, task.classifier).model, task.frozen.trunk.only([POOLED])._model]
+    assert {part.dtype_policy.name for part in parts} == {"mixed_bfloat16"}
     whole = make_task("whole", runtime={"precision": "float32"}, **settings)
     assert whole.precision == Choice("float32")
     weights, expected = model.get_weights(), whole.classifier.model.get_weights()
@@ -235,7 +238,6 @@ def test_a_lower_precision_that_is_no_gain_is_not_taken(
     assert lines.lines == [str(task.precision)]
     assert lines.lines[0].startswith("precision float32: bfloat16 is ")
     assert task.classifier.model.get_layer("stem_conv").compute_dtype == "float32"
-    assert keras.config.dtype_policy().name == "float32"
     assert len(task.stored(POOLED, "train")) == 12
 
 
@@ -243,7 +245,6 @@ def test_a_lower_precision_that_is_no_gain_is_not_taken(
 def test_a_choice_is_remembered(make_task: MakeTask, own_store: Path, bfloat16: pytest.MonkeyPatch, gain: float) -> None:
     bfloat16.setattr(precision, "LEAST_GAIN", gain)
     first = make_task(mode="extract")
-    keras.config.set_dtype_policy("float32")
     bfloat16.setattr(precision, "compare", never)
     bfloat16.setattr(precision, "begin_pass", never)
     source = {"source": first.config.data.source, "augment": {"random_resized_crop": None}, "resize": "stretch"}  # other features
@@ -270,7 +271,6 @@ def test_a_short_pass_a_stored_one_and_a_machine_without_one_are_float32(
 
 def test_a_precision_by_hand_is_not_asked_about(make_task: MakeTask, bfloat16: pytest.MonkeyPatch) -> None:
     bfloat16.setattr(precision, "compare", never)
-    precision.set_precision("bfloat16")  # as `set_up` does
     task = make_task(mode="extract", runtime={"precision": "bfloat16"})
     assert task.precision == Choice("bfloat16")
     assert task.classifier.model.get_layer("stem_conv").compute_dtype == "bfloat16"

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from tl_keras.data.groups import Blocks
 
+NO_CLASS = -1
 REST = -1  # the part of what is in none
 LEAST_IN_REST = 2  # images of each class
 MOST_WALKS = 30
-MOST_STEPS = 5_000  # blocks that all walks look at; there is one walk at least
+MOST_STEPS = 15_000  # classes of blocks that all walks look at; there is one walk at least
 SOLVE_S = 10.0
 
 Needs = NDArray[np.int64]  # (parts, k): the images that each part should have of each class
@@ -41,7 +42,7 @@ def cut_blocks(
     """
     num_blocks = len(order)
     whole, part = (_Counts.of(labels[rows], blocks[rows], num_blocks) for rows in (np.ones(len(labels), bool), usable))
-    walks = min(MOST_WALKS, max(1, MOST_STEPS // num_blocks))
+    walks = min(MOST_WALKS, max(1, MOST_STEPS // len(whole.classes)))
     orders = [order, *(np.random.default_rng([*seed, number]).permutation(num_blocks) for number in range(1, walks))]
     if walks > 1:
         orders.sort(key=lambda each: _distance(_Walk(whole, each, wanted[0]).parts(), whole, wanted[0]))
@@ -83,8 +84,11 @@ class _Walk:
 
     def __init__(self, counts: _Counts, order: Blocks, needs: Needs) -> None:
         self._counts, self._needs = counts, needs
-        self._parts = np.full(len(order), REST)
-        self._left = [block for block in order.tolist() if counts[block]]  # blocks that are in no part, in their order
+        self._parts = [REST] * len(order)
+        sizes = np.diff(counts.starts)
+        self._left = order[sizes[order] > 0].tolist()  # blocks that are in no part, in their order
+        first = np.array([*counts.classes, NO_CLASS])[np.asarray(counts.starts[:-1])]
+        self._lone = np.where(sizes == 1, first, NO_CLASS).tolist()  # the class of a block that is of one
         self._blocks_left, self._images_left = [0] * needs.shape[1], [0] * needs.shape[1]
         for label, number in zip(counts.classes, counts.numbers, strict=True):
             self._blocks_left[label] += 1
@@ -95,6 +99,9 @@ class _Walk:
         for part, needs in enumerate(self._needs.tolist()):
             lacking, later = set(range(len(needs))), len(self._needs) - part - 1
             for block in self._left:
+                label = self._lone[block]
+                if label != NO_CLASS and needs[label] <= 0:
+                    continue  # most blocks end here where most images are alone
                 if _gain(self._counts[block], needs) > 0 and self._is_spared(block, later):
                     self._take(block, part, needs, lacking)
             while lacking:
@@ -105,7 +112,7 @@ class _Walk:
                     return None
                 self._take(max(spared, key=lambda block: _gain(self._counts[block], needs)), part, needs, lacking)
             self._left = [block for block in self._left if self._parts[block] == REST]
-        return self._parts
+        return np.array(self._parts)
 
     def _has(self, block: int, label: int) -> bool:
         return any(each == label for each, _ in self._counts[block])

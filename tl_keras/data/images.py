@@ -51,9 +51,10 @@ _TIFF_CHANNELS = ("unknown pixel mode", "unknown data organization", "Invalid va
 _SHOWN_BYTES = 12  # of a file that is no image, in the error
 _PILLOW_NOISE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it would print between progress bars is in the error too
-LARGE_WEBP = 30_000_000  # pixels: Pillow holds a WebP four times at once, TensorFlow decodes a still one alike and holds it once
+LARGE_WEBP = 30_000_000  # pixels: Pillow holds a WebP four times at once, `_large_webp` at most three times
 _STRIP_PIXELS = 2**20  # that are converted at a time
 _BYTES_OF_A_PIXEL = 4  # in a file, at most; 8-bit RGBA without compression has as many
+_BYTES_OF_A_JPEG_PIXEL = 3  # a progressive CMYK one takes 12 bytes a pixel beside its file while it is decoded; none but noise has as many
 
 # What all threads hold at once. A pixel takes about 12 bytes while it is decoded, so that both together stay below 1.5 GB.
 _PIXELS = Room(100_000_000)
@@ -71,7 +72,7 @@ class Decoding:
     Attributes:
         bit_depth: of greys in 16-bit files: white is 2**bit_depth - 1, and what is brighter is white. Other files do not
             depend on it.
-        max_megapixels: more are refused, and so are files of more than 4 bytes for each of these pixels.
+        max_megapixels: more are refused, and so are files of more than 4 bytes for each of these pixels, or JPEGs of more than 3.
     """
 
     bit_depth: int = 16
@@ -130,8 +131,8 @@ def _decode(data: bytes, name: str, decoding: Decoding, held: ExitStack) -> Pixe
                 _reduce(image)
             num_pixels = image.width * image.height
             held.enter_context(_PIXELS.taking(num_pixels + num_pixels // 2 * (kind == "webp")))
-            if kind == "webp" and num_pixels > LARGE_WEBP and refused_kind(data[:HEAD_BYTES]) is None:
-                return _large_webp(data)
+            if kind == "webp" and num_pixels > LARGE_WEBP:
+                return _large_webp(image, data)
             return _pixels(image, kind, data, decoding.bit_depth)
     except _NotReadError as error:
         raise BadImageError(f"{name}: {error}") from error
@@ -226,11 +227,11 @@ def _read(path: Path, decoding: Decoding, held: ExitStack) -> bytes:
     try:
         with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
-            _kind_of(head, str(path))
+            most = _BYTES_OF_A_JPEG_PIXEL if _kind_of(head, str(path)) == "jpeg" else _BYTES_OF_A_PIXEL
             size = os.fstat(file.fileno()).st_size
-            if size > _BYTES_OF_A_PIXEL * 1e6 * max(1, decoding.max_megapixels):
+            if size > most * 1e6 * max(1, decoding.max_megapixels):
                 raise BadImageError(
-                    f"{path}: is a file of {size / 1e6:,.0f} MB, more than {_BYTES_OF_A_PIXEL} bytes for each of "
+                    f"{path}: is a file of {size / 1e6:,.0f} MB, more than {most} bytes for each of "
                     f"data.max_megapixels={decoding.max_megapixels:g}. Raise it if you trust the file."
                 )
             held.enter_context(_FILES.taking(size))
@@ -318,9 +319,12 @@ def _pixels(image: Any, kind: str, data: bytes, bit_depth: int) -> Pixels:
     return pixels
 
 
-def _large_webp(data: bytes) -> Pixels:
-    with tf.device("CPU:0"):
-        decoded = tf.io.decode_webp(data).numpy()[0]
+def _large_webp(image: Any, data: bytes) -> Pixels:
+    if refused_kind(data[:HEAD_BYTES]) is None:
+        with tf.device("CPU:0"):
+            decoded = tf.io.decode_webp(data).numpy()[0]
+    else:
+        decoded = _first_frame(image)
     turn = orientation("webp", data)
     pixels = np.empty((*_upright(decoded, turn).shape[:2], 3), np.uint8)
     as_stored, rows = _unturned(pixels, turn), max(1, _STRIP_PIXELS // decoded.shape[1])
@@ -328,6 +332,13 @@ def _large_webp(data: bytes) -> Pixels:
         strip = decoded[begin : begin + rows]
         as_stored[begin : begin + rows] = strip if strip.shape[-1] == 3 else _on_white(strip)
     return pixels
+
+
+def _first_frame(animation: Any) -> Pixels:
+    """uint8 (h, w, 3 or 4) of an animated WebP that is not loaded: what its decoder gives, without Pillow's copy of it."""
+    frame = np.frombuffer(animation._get_next()[0], np.uint8).reshape(animation.height, animation.width, 4)
+    del animation._decoder  # with its two canvases
+    return frame if animation.mode == "RGBA" else frame[..., :3]
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:

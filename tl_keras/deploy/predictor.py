@@ -21,6 +21,7 @@ from tl_keras.data import images
 from tl_keras.errors import BadImageError, RunFolderError
 from tl_keras.models.folded import fold, has_finite_weights
 from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import Trained
 
 BATCH_SIZE = 32  # 16 to 128 differ by 5 %
@@ -104,7 +105,8 @@ class Predictor:
             model = self.trained.model
             if not has_finite_weights(model):
                 raise self._not_finite()
-            self._run = fold(keras.Model(model.input, {"logits": model.output}), None)
+            with restoring_process():
+                self._run = fold(keras.Model(model.input, {"logits": model.output}), None)
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the graph.

@@ -33,9 +33,11 @@ def paired(right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -> tuple[fl
     neither = num - both - mine - theirs
     p, q = (both + mine) / num, (both + theirs) / num
     (low_p, high_p), (low_q, high_q) = wilson(both + mine, num), wilson(both + theirs, num)
-    product = both * neither - mine * theirs
+    product: float = both * neither - mine * theirs
     scale = (both + mine) * (theirs + neither) * (both + theirs) * (mine + neither)
-    phi = max(product - num / 2, 0.0) / np.sqrt(scale) if product > 0 and scale else product / np.sqrt(scale) if scale else 0.0
+    if product > 0:
+        product = max(product - num / 2, 0.0)
+    phi = product / np.sqrt(scale) if scale else 0.0
 
     def reach(one: float, other: float) -> float:
         return float(np.sqrt(max(one**2 - 2 * phi * one * other + other**2, 0.0)))

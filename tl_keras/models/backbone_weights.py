@@ -19,7 +19,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, TextIO
 
-import h5py  # type: ignore[import-untyped]
+import h5py
 import keras
 import numpy as np
 

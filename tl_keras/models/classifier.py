@@ -16,6 +16,7 @@ from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_loading import BuiltBackbone
 from tl_keras.models.hub_layer import HubModule
 from tl_keras.models.stages import activations_by_stage, ancestors, is_feature_map, parents_of
+from tl_keras.runtime import building_as
 
 POOLINGS = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D, "flatten": layers.Flatten}
 ALL_STAGES = "all"
@@ -171,7 +172,8 @@ def cut_below(classifier: Classifier, lowest: str) -> tuple[dict[str, Any], kera
             frozen.add(id(each))
     read = [parent for each in operations if id(each) not in frozen for parent in parents[id(each)] if id(parent) in frozen]
     tensors = {f"cut{place}": parent.output for place, parent in enumerate({id(parent): parent for parent in read}.values(), start=1)}
-    return tensors, keras.Model(list(tensors.values()), classifier.model.output, name="tail")
+    with building_as(classifier.model):
+        return tensors, keras.Model(list(tensors.values()), classifier.model.output, name="tail")
 
 
 def _is_pooling(operation: Any) -> bool:

@@ -59,7 +59,7 @@ def _why_not_zip(path: Path) -> str:
 
 def holds_whole_model(path: Path) -> bool:
     """Whether a file is HDF5 and holds a model's architecture beside its weights."""
-    import h5py  # type: ignore[import-untyped]
+    import h5py
 
     try:
         with h5py.File(path, "r") as file:

@@ -112,11 +112,18 @@ def _running(graph: Any, by_name: bool) -> Iterator[str]:
     functions = {function.signature.name: function for function in library.function}
     if by_name:
         gradients = [each.gradient_func for each in (*library.gradient, *library.registered_gradients)]
-        roots = {*graph.object_graph_def.concrete_functions, *gradients}
+        roots = {*graph.object_graph_def.concrete_functions, *gradients, *_named(graph.object_graph_def.nodes)}
         outside: Iterable[Any] = ()
     else:
         roots, outside = set(), _without_restore(graph)
     yield from _reached(roots, outside, functions)
+
+
+def _named(nodes: Iterable[Any]) -> Iterator[str]:
+    """The functions that objects name, which need not be among those that the object graph describes."""
+    for node in nodes:
+        yield node.bare_concrete_function.concrete_function_name
+        yield from node.function.concrete_functions
 
 
 def _without_restore(graph: Any) -> Iterator[Any]:

@@ -12,16 +12,20 @@ leaves them behind; `classes.txt` in the run folder is there for that.
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 
+import h5py
 import keras
+import numpy as np
 from keras.src.saving import saving_lib
 
 from tl_keras.run_folder import write_whole
 
 CLASSES_MEMBER = "classes.json"
+CHECKSUM = "crc32"  # an attribute of a weights file; a `.keras` file needs none, for zip archives have their own
 
 
 def save_classifier(path: Path, model: keras.Model, classes: Sequence[str]) -> None:
@@ -49,7 +53,7 @@ def write_model(path: Path, model: keras.Model) -> None:
 
 
 def write_weights(path: Path, model: keras.Model) -> None:
-    """Write a `.weights.h5` file as Keras does: the weights, and of a compiled model the optimiser's state.
+    """Write a `.weights.h5` file as Keras does, with a checksum: the weights, and of a compiled model the optimiser's state.
 
     Raises:
         OSError: it cannot be written; nothing is left.
@@ -57,8 +61,34 @@ def write_weights(path: Path, model: keras.Model) -> None:
     whole = BytesIO()
     store = saving_lib.H5IOStore(whole, mode="w")
     saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    store.h5_file.attrs[CHECKSUM] = _checksum(store.h5_file)
     store.close()
     write_whole(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
+
+
+def read_weights(path: Path, model: keras.Model | keras.layers.Layer) -> None:
+    """Load what `write_weights` wrote into a model, or what Keras wrote, which has no checksum.
+
+    Raises:
+        OSError, ValueError, KeyError: it cannot be read, is damaged, or is of another network.
+    """
+    with h5py.File(path) as file:
+        if CHECKSUM in file.attrs and file.attrs[CHECKSUM] != _checksum(file):
+            raise ValueError(f"{path}: its numbers are not those that were written")
+    model.load_weights(path)
+
+
+def _checksum(file: h5py.File) -> int:
+    """CRC-32 over the names and bytes of all arrays, in the order of their names."""
+    found = 0
+
+    def add(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        nonlocal found
+        if isinstance(item, h5py.Dataset):
+            found = zlib.crc32(np.ascontiguousarray(item).tobytes(), zlib.crc32(name.encode(), found))
+
+    file.visititems(add)
+    return found
 
 
 def _saved(model: keras.Model) -> BytesIO:

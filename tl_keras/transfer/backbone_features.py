@@ -16,7 +16,7 @@ from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import compute_and_cut, num_views, open_frozen
 from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.precision import set_precision, settle_precision
+from tl_keras.transfer.precision import settle_precision
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.varied import require_varied
 
@@ -60,7 +60,6 @@ def open_features(config: Config, index: Index, progress: Progress) -> BackboneF
     Raises:
         UserError: from the data, the backbone or the store.
     """
-    set_precision(config.runtime.precision)  # whoever was opened before may have settled on a lower one
     config = config.replace("mode", "extract")
     classifier = build_and_tell(config, len(index.classes), progress)
     num_parameters = count_parameters(classifier.trunk)["total"]

@@ -14,21 +14,23 @@ from tl_keras.models.backbones import BACKBONES
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, unfreeze
 from tl_keras.models.hub_layer import HubModule
 from tl_keras.progress import Progress
+from tl_keras.runtime import building
 from tl_keras.transfer import defaults
 from tl_keras.transfer.losses import class_weight_vector
 
 
 def build(config: Config, num_classes: int, weights: str | None) -> Classifier:
-    """Build the classifier of a configuration; `weights` as in `model.weights`, None where they are about to be replaced."""
-    backbone = build_backbone(
-        config.model.backbone,
-        image_size=image_size_of(config),
-        weights=weights,
-        preprocessing=config.model.preprocessing,
-        trust=config.model.trust,
-    )
-    all_stages = defaults.head_stages(config) == "all"
-    return build_classifier(config.model, backbone, num_classes, config.runtime.seed, all_stages=all_stages)
+    """Build the classifier of a configuration in its precision; `weights` as in `model.weights`, None where they will be replaced."""
+    with building(config.runtime.precision):
+        backbone = build_backbone(
+            config.model.backbone,
+            image_size=image_size_of(config),
+            weights=weights,
+            preprocessing=config.model.preprocessing,
+            trust=config.model.trust,
+        )
+        all_stages = defaults.head_stages(config) == "all"
+        return build_classifier(config.model, backbone, num_classes, config.runtime.seed, all_stages=all_stages)
 
 
 def build_and_tell(config: Config, num_classes: int, progress: Progress) -> Classifier:

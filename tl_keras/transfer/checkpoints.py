@@ -18,9 +18,10 @@ import numpy as np
 
 from tl_keras.errors import TrainingError
 from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
-from tl_keras.models.saved import write_weights
+from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming, reading, write_json, write_whole
+from tl_keras.runtime import building_as
 
 HISTORY_HEADER = ("phase", "epoch", *SINGLE_LABEL.history, "learning_rate", "seconds")
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
@@ -78,7 +79,7 @@ class PhaseFiles:
             RunFolderError: they are gone, damaged or of another network.
         """
         with reading(weights, "the weights of this phase", AGAIN):
-            model.load_weights(weights)
+            read_weights(weights, model)
 
     def write(self, state: PhaseState) -> None:
         """Commit a state: from here on it is what --resume goes on from."""
@@ -100,7 +101,8 @@ def _checked(state: PhaseState) -> PhaseState:
 
 def weights_view(model: keras.Model) -> keras.Model:
     """The same layers without the optimiser, so that saving it saves weights only."""
-    return keras.Model(model.input, model.output, name=model.name)
+    with building_as(model):
+        return keras.Model(model.input, model.output, name=model.name)
 
 
 class SaveState(keras.callbacks.Callback):

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
@@ -27,22 +26,11 @@ from tl_keras.transfer.frozen import POOLED, num_views, open_frozen, views_of
 from tl_keras.transfer.machine_cache import cpu_flags, keep, recall
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 
-POLICIES = {
-    "auto": "float32",
-    "float32": "float32",
-    "bfloat16": "mixed_bfloat16",
-    "float16": "mixed_float16",
-}  # precision -> Keras' dtype policy
 WORTH_S = 30.0  # of a float32 pass, for which a second network is worth building
 LEAST_GAIN = 1.2  # times faster, to give up digits
 LARGEST_DIFFERENCE = 0.03  # relative, root mean square over all features
 TIMED_BATCHES = 3
 REMEMBERED = "precision.json"
-
-
-def set_precision(precision: str) -> None:
-    """Set the precision of layers that are built from now on."""
-    keras.config.set_dtype_policy(POLICIES[precision])
 
 
 @dataclass(frozen=True)
@@ -96,7 +84,6 @@ def settle_precision(
     progress.line(str(choice))
     if choice.precision != "float32":
         return choice, *(twins or in_precision(config, classifier, frozen, choice.precision))
-    set_precision("float32")
     return choice, classifier, frozen
 
 
@@ -113,9 +100,8 @@ def begin_pass(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], 
 
 
 def in_precision(config: Config, classifier: Classifier, frozen: FrozenFeatures, precision: str) -> tuple[Classifier, FrozenFeatures]:
-    """The same classifier and its frozen part in another precision, in which layers are built from now on."""
-    set_precision(precision)
-    twin = build(config, classifier.model.output.shape[-1], None)
+    """The same classifier and its frozen part in another precision."""
+    twin = build(config.replace("runtime.precision", precision), classifier.model.output.shape[-1], None)
     copy_weights(classifier.model, twin.model)
     return twin, open_frozen(config, twin, frozen.pixels, frozen.store).only(frozen.trunk.shapes)
 

@@ -8,6 +8,7 @@ import keras
 from tl_keras.models.classifier import ALL_STAGES
 from tl_keras.models.saved import write_model
 from tl_keras.run_folder import BACKBONE
+from tl_keras.runtime import building_as
 from tl_keras.transfer.feeds import PixelFeed
 from tl_keras.transfer.finetune import train_backbone
 from tl_keras.transfer.task import Task
@@ -25,5 +26,6 @@ def save_backbone(task: Task, model: keras.Model) -> None:
         model: the trained classifier, in float32.
     """
     feature_map = model.get_layer(task.classifier.trunk.layers[-1].name).input  # what pooling reads
-    backbone = keras.Model(model.input, feature_map, name=model.name)
+    with building_as(model):
+        backbone = keras.Model(model.input, feature_map, name=model.name)
     write_model(task.run / BACKBONE, backbone)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tl_keras.errors import TrainingError
 from tl_keras.models.folded import fold, has_finite_weights
 from tl_keras.models.stages import ancestors, parents_of
+from tl_keras.runtime import building_as
 
 BATCH_SIZE = 32  # 16 to 128 differ by 5 %; one size for all, so that an image's features do not depend on its company
 
@@ -38,7 +39,8 @@ class Trunk:
         self.shapes = {name: tuple(tensor.shape[1:]) for name, tensor in outputs.items()}
         self.outputs = dict(outputs)
         self.source = source
-        self._model = keras.Model(source.input, self.outputs)
+        with building_as(source):
+            self._model = keras.Model(source.input, self.outputs)
         self._call: Callable[[tf.Tensor], Any] | None = None
 
     def only(self, names: Iterable[str]) -> "Trunk":

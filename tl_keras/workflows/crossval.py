@@ -19,6 +19,7 @@ from tl_keras.evaluation.intervals import corrected
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.crossval.folds import Fold
 from tl_keras.select.crossval.heads import (
     FIGURES,
@@ -34,12 +35,13 @@ from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.build import image_size_of
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
+from tl_keras.workflows.setting_up import environment, open_images, working_in
 from tl_keras.workflows.train import train
 
 FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training of its own
 
 
+@restoring_process()
 def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
     """Train on every fold of train and val, and say how good that is on what was held out.
 

@@ -20,15 +20,17 @@ from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.ensemble.comparison import Ensemble, compare
 from tl_keras.select.ensemble.from_backbones import of_backbones
 from tl_keras.select.ensemble.from_runs import of_runs
 from tl_keras.select.ensemble.member_names import runs_among
-from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
+from tl_keras.workflows.setting_up import environment, open_images, working_in
 
 AGREEMENT = 1e-4  # largest difference of a probability between the figures and the model that is saved
 
 
+@restoring_process()
 def ensemble(config: Config, run_dir: Path | str, *, progress: Progress | None = None) -> dict[str, Any]:
     """Combine the classifiers of `ensemble.members` as `ensemble.method` says.
 
@@ -70,7 +72,7 @@ def checked(config: Config) -> Config:
     """
     if config.runtime.precision not in ("auto", "float32"):
         raise ConfigError(f"runtime.precision: got '{config.runtime.precision}', expected 'auto' or 'float32' for an ensemble.")
-    return config.model_copy(update={"runtime": config.runtime.model_copy(update={"precision": "float32"})})
+    return config.replace("runtime.precision", "float32")
 
 
 def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:

@@ -20,9 +20,11 @@ from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
 from tl_keras.evaluation.pictures import draw_confusion
 from tl_keras.evaluation.scoring import Clock, measure, score_pixels, write_predictions
+from tl_keras.links import require_no_way_out
 from tl_keras.models.classifier import count_parameters
 from tl_keras.partial import clear_partial, partial_folder
 from tl_keras.progress import Progress
+from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import ADVICE, NO_CONTENT, Trained, data_root, open_run
 
 LEARNED_FROM = ("train", "val")  # splits on which a model has been fitted or chosen
@@ -30,6 +32,7 @@ UNKNOWN = ""  # the split of an image that is none of the run's
 MOST_NAMED = 10  # classes in a line
 
 
+@restoring_process()
 def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Measure a run's model again: on its own test split, or on other labelled images.
 
@@ -43,8 +46,10 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
 
     Raises:
         DataError: images are missing, were replaced, do not decode, or belong to classes that the model does not know.
+        RunFolderError: it holds no trained model, or its evaluations are a link to another folder.
     """
     clock, progress = Clock(), progress or Progress()
+    require_no_way_out(Path(run_dir), names.EVALUATIONS)
     trained = open_run(run_dir)
     with _scratch(trained.run / names.EVALUATIONS) as scratch:
         data, counts = _evaluation_data(trained, source, scratch, progress)
@@ -97,7 +102,7 @@ def _scratch(evaluations: Path) -> Iterator[Path]:
 
 def _evaluation_data(trained: Trained, source: str | None, scratch: Path, progress: Progress) -> tuple[ImageData, dict[str, int]]:
     """The images to be measured, and how many of them, and of those left out, are of which split of the run."""
-    config = trained.config.data if source is None else trained.config.data.model_copy(update={"source": source})
+    config = trained.config.data if source is None else trained.config.data.replace("source", source)
     if source is None:
         index, counts = _own_test(trained, progress), Counter({"test": _num(trained, "test")})
     else:

@@ -10,10 +10,13 @@ from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import SAVED_MODEL
 from tl_keras.deploy.parity_images import describe, refused_by, spread
 from tl_keras.errors import ExportError
+from tl_keras.links import require_no_way_out
 from tl_keras.progress import Progress
+from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import data_root, open_run
 
 
+@restoring_process()
 def export(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
     """Write `export/saved_model` in a run folder and prove that it agrees with the model on images of the test split.
 
@@ -26,8 +29,10 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
 
     Raises:
         ExportError: no image to compare on, or the artifact differs.
+        RunFolderError: it holds no trained model, or its export is a link to another folder.
     """
     progress = progress or Progress()
+    require_no_way_out(Path(run_dir), names.EXPORT)
     trained = open_run(run_dir)
     root = data_root(trained.config, trained.run, source)
     there = trained.files_there("test", root)

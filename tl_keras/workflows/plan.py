@@ -23,6 +23,7 @@ from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.transfer.build import build_and_tell, image_size_of, resolve
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.features import row_bytes
@@ -30,7 +31,7 @@ from tl_keras.transfer.frozen import num_views
 from tl_keras.transfer.memory import available_bytes, bytes_needed, require_memory
 from tl_keras.transfer.phases import Phase, compile_model
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import open_images, set_up
+from tl_keras.workflows.setting_up import open_images
 
 DECODED_FOR_ESTIMATE = 32
 REALLY_TAKEN = 4  # times what shapes say is taken at least: 1.2 to 3.6 was measured where a batch takes more than its network's weights
@@ -48,6 +49,7 @@ class Plan:
     disk_gb: float
 
 
+@restoring_process()
 def make_plan(config: Config, progress: Progress) -> Plan:
     """Resolve a configuration, cut its splits (taking every file for readable) and time one batch of each phase.
 

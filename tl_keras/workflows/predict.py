@@ -12,6 +12,7 @@ from tl_keras.deploy.predictor import Prediction, Predictor
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CsvWriter, json_text, open_text, write_whole
+from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import ADVICE, open_run
 
 
@@ -21,10 +22,16 @@ def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress 
     files, left_out = find_images(patterns)
     for line in left_out_lines(left_out):
         progress.line(line)
-    trained = open_run(run_dir)
-    tell_depth(files, trained.config.data.bit_depth, progress, ADVICE)
+    with restoring_process():
+        trained = open_run(run_dir)
+        tell_depth(files, trained.config.data.bit_depth, progress, ADVICE)
     with progress.bar("predict", len(files)) as advance:
-        for batch in Predictor(trained).batches(files):
+        batches = Predictor(trained).batches(files)
+        while True:
+            with restoring_process():  # not while the caller has the predictions
+                batch = next(batches, None)
+            if batch is None:
+                break
             yield from batch
             advance(len(batch))
 

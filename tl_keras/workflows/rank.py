@@ -11,11 +11,13 @@ from tl_keras.data.index import Index
 from tl_keras.models.backbone_names import table_name
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.ranking.plot import draw_front
 from tl_keras.select.ranking.rank import METRICS, Judged, choose, explain, front, rank_candidates
-from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
+from tl_keras.workflows.setting_up import environment, open_images, working_in
 
 
+@restoring_process()
 def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = None) -> dict[str, Any]:
     """Rank the candidates of `rank.candidates` on the images of `data.source`.
 
@@ -31,8 +33,7 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
     """
     progress, run = progress or Progress(), RunFolder.at(run_dir)
     set_up(config.runtime)
-    asked = config.rank.model_copy(update={"candidates": tuple(map(table_name, config.rank.candidates))})
-    config = config.model_copy(update={"rank": asked})
+    config = config.replace("rank.candidates", tuple(map(table_name, config.rank.candidates)))
     index = open_images(config.data, progress, run)
     with working_in(run, resume=False):
         judged = rank_candidates(config, index, progress)
@@ -57,13 +58,12 @@ def with_best_backbone(config: Config, index: Index, run: RunFolder | None, prog
     progress.line(explain(judged, config.rank.max_ms))
     if run is not None:
         write_ranking(run, judged)
-    set_up(config.runtime)  # as if nothing had been built before
     return with_backbone(config, choose(judged, config.rank.max_ms).backbone)
 
 
 def with_backbone(config: Config, backbone: str) -> Config:
     """The same configuration of another backbone."""
-    return config.model_copy(update={"model": config.model.model_copy(update={"backbone": backbone})})
+    return config.replace("model.backbone", backbone)
 
 
 def describe(one: Judged, judged: list[Judged]) -> dict[str, Any]:

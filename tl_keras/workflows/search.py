@@ -15,6 +15,7 @@ from tl_keras.data.index import Index
 from tl_keras.errors import RunFolderError, UserError
 from tl_keras.progress import BarsOnly, Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.search.chief import chief_place, hand_out_trials, private_address
 from tl_keras.select.search.head_trials import HeadTrials
 from tl_keras.select.search.oracles import DIRECTIONS, Outcome, best, importance, outcomes, run_study
@@ -39,12 +40,13 @@ from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
+from tl_keras.workflows.setting_up import environment, open_images, working_in
 from tl_keras.workflows.train import train
 
 ASKED = "trial.json"  # settings and share of a trial that is a training, once it ended
 
 
+@restoring_process()
 def search(
     config: Config, run_dir: Path | str, *, resume: bool = False, workers: int = 0, progress: Progress | None = None
 ) -> dict[str, Any]:
@@ -108,7 +110,7 @@ class Trials:
     def __call__(self, trial: str, settings: Mapping[str, Any], share: float) -> dict[str, float]:
         """Return `val_loss` and `val_accuracy` of the configuration with these settings."""
         kind = self._config.search.trial
-        config = with_settings(self._config, settings, "search.space").model_copy(update={"mode": kind})
+        config = with_settings(self._config, settings, "search.space").replace("mode", kind)
         if kind == "extract" and solves_exactly(config):
             return self._heads(config, share)
         return scores(self._train(config, RunFolder(self._run / TRIAL_RUNS / trial), settings, share))
@@ -120,7 +122,7 @@ class Trials:
             return metrics
         if share < 1:
             epochs = max(1, round(share * self._config.search.max_epochs))
-            config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+            config = config.replace("train.epochs", epochs)
         while True:
             shutil.rmtree(folder.path, ignore_errors=True)
             try:
@@ -134,7 +136,7 @@ class Trials:
                     raise UserError("memory does not hold a batch of one image.") from None
                 half = config.train.batch_size // 2
                 self._progress.line(f"memory does not hold batches of {config.train.batch_size}: this trial goes on with {half}")
-                config = config.model_copy(update={"train": config.train.model_copy(update={"batch_size": half})})
+                config = config.replace("train.batch_size", half)
 
 
 def scores(metrics: Mapping[str, Any]) -> dict[str, float]:
@@ -186,7 +188,7 @@ def finish(
     settings = ranked[0].settings if beaten else {}
     if not beaten:
         progress.line("no trial is better on val than the settings that the search began with, which are taken")
-    winner = with_settings(config, settings, "search.space").model_copy(update={"mode": wanted.trial})
+    winner = with_settings(config, settings, "search.space").replace("mode", wanted.trial)
     folder = RunFolder(run / names.BEST)
     if not folder.is_finished:
         progress.line(f"the best on val is trained as an ordinary run in {folder.path}")

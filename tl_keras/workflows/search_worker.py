@@ -7,8 +7,10 @@ from tl_keras import run_folder as names
 from tl_keras.config import AUTO, Config
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.links import require_no_way_out
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.search.local_workers import end_with_chief
 from tl_keras.select.search.oracles import Outcome, run_study
 from tl_keras.select.search.role import ORACLE_IP, ORACLE_PORT, TUNER_ID, place_in
@@ -17,9 +19,9 @@ from tl_keras.select.search.space import read_space
 from tl_keras.select.search.study_files import TRIAL_RUNS, keep_best, space_of, study_digest, told
 from tl_keras.trained_run import read_config
 from tl_keras.workflows.search import Trials
-from tl_keras.workflows.setting_up import set_up
 
 
+@restoring_process()
 def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress: Progress | None = None) -> int:
     """Evaluate trials for the chief that the environment names, until there are no more.
 
@@ -39,6 +41,7 @@ def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress:
         raise ConfigError(f"a worker needs {TUNER_ID} (without 'chief' in it), {ORACLE_IP} and {ORACLE_PORT} in its environment.")
     end_with_chief()
     if resume:
+        require_no_way_out(run.path)
         config = read_config(run.require_unfinished("search"))
     elif config.model.backbone == AUTO:
         raise ConfigError(

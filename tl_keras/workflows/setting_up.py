@@ -7,36 +7,17 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from tl_keras import __version__
-from tl_keras.config import DataConfig, RuntimeConfig
+from tl_keras.config import DataConfig
 from tl_keras.data.dataset import cut, files_of
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.found import tell_found
 from tl_keras.data.index import Index
 from tl_keras.data.sources import open_source
-from tl_keras.errors import ConfigError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.transfer.precision import set_precision
-
-
-def set_up(runtime: RuntimeConfig) -> None:
-    """Seed Python, NumPy and TensorFlow, and set determinism, threads and the precision of new layers.
-
-    Raises:
-        ConfigError: float16 without a GPU, which would take hours for what float32 does in minutes.
-    """
-    if runtime.precision == "float16" and not tf.config.list_physical_devices("GPU"):
-        raise ConfigError("runtime.precision: got 'float16', which needs a GPU, and none is found. Take 'bfloat16' or 'float32'.")
-    keras.utils.set_random_seed(runtime.seed)
-    if runtime.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    if runtime.threads not in (None, tf.config.threading.get_intra_op_parallelism_threads()):
-        tf.config.threading.set_intra_op_parallelism_threads(runtime.threads)
-    set_precision(runtime.precision)
 
 
 def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = None, *, read: bool = True) -> Index:

@@ -20,24 +20,27 @@ from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config
 from tl_keras.transfer.build import build
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
 from tl_keras.transfer.frozen import POOLED
+from tl_keras.transfer.gradient_registry import gradients_let_go
 from tl_keras.transfer.head.train import read_selection, train_head
-from tl_keras.transfer.precision import set_precision
 from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import Task
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, set_up, working_in
+from tl_keras.workflows.setting_up import environment, open_images, working_in
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
 AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
 
 
+@restoring_process()
+@gradients_let_go()
 def train(
     config: Config,
     run_dir: Path | str,
@@ -107,8 +110,7 @@ def in_float32(task: Task) -> Classifier:
     """The trained classifier in float32, whatever the precision of its training."""
     if task.config.runtime.precision == "float32":
         return task.classifier
-    set_precision("float32")
-    twin = build(task.config, len(task.data.classes), None)
+    twin = build(task.config.replace("runtime.precision", "float32"), len(task.data.classes), None)
     copy_weights(task.classifier.model, twin.model)
     return twin
 

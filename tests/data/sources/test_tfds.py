@@ -138,6 +138,14 @@ def test_unlabelled_examples_are_left_out(tmp_path, own_cache, photo_folder):
     assert index.given == ("train", "train")
 
 
+@pytest.mark.parametrize(
+    ("data", "ending"), [(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + b"\0\0\xff\xff" * 2 + b"\x08\2\0\0\0", "png"), (b"", "jpg"), (b"text", "jpg")]
+)
+def test_an_image_is_named_by_its_first_bytes_however_large_it_says_it_is(data, ending, tmp_path):
+    tfds_source._write_image(tmp_path, "1", data)
+    assert (tmp_path / f"1.{ending}").read_bytes() == data
+
+
 def test_a_set_without_classes(tmp_path, own_cache):
     import tensorflow_datasets as tfds
 

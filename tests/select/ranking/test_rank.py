@@ -22,8 +22,6 @@ from tl_keras.run_folder import CONFIG, MODEL, RANKING, RANKING_JSON, RANKING_PI
 from tl_keras.select.ranking import rank as ranking
 from tl_keras.select.ranking.plot import draw_front
 from tl_keras.select.ranking.rank import Judged, candidates, choose, explain, front, rank_candidates
-from tl_keras.transfer import backbone_features as stored
-from tl_keras.transfer import precision
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import Trunk
 from tl_keras.workflows.plan import make_plan
@@ -146,23 +144,6 @@ def test_a_bad_file_is_passed_over_and_many_are_an_error(photo_folder: PhotoFold
     strict = config_of(photos, "small_resnet", data={"max_bad_fraction": 0.0})
     with pytest.raises(DataError, match=r"do not decode, more than data\.max_bad_fraction=0\."):
         rank_candidates(strict, open_source(strict.data), Progress())
-
-
-def test_a_lower_precision_of_one_candidate_is_not_the_next_one_s(photos: Path, blind: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    policies = []
-    real = stored.build_and_tell
-
-    def build(*arguments: Any) -> Any:
-        policies.append(keras.config.dtype_policy().name)
-        made = real(*arguments)
-        precision.set_precision("bfloat16")  # as `settle_precision` does where that is faster
-        return made
-
-    monkeypatch.setattr(stored, "build_and_tell", build)
-    config = config_of(photos, "small_resnet", str(blind))
-    rank_candidates(config, open_source(config.data), Progress())
-    precision.set_precision("float32")
-    assert policies == ["float32", "float32"]
 
 
 # --- choosing ------------------------------------------------------------------------------------------------------

@@ -83,6 +83,14 @@ def test_a_study_that_is_damaged(tmp_path: Path, name: str, content: bytes) -> N
         opened(tmp_path, "random", max_trials=2)
 
 
+def test_a_study_with_a_trial_of_another_space(tmp_path: Path) -> None:
+    ran(opened(tmp_path, "random", max_trials=2), SPACE)
+    file = tmp_path / "study/trial_0/trial.json"
+    file.write_text(file.read_text().replace("features.stages", "features.stagez"))
+    with pytest.raises(RunFolderError, match=r"study: this study is damaged \('features.stages'\)\. Start the search again"):
+        opened(tmp_path, "random", max_trials=2)
+
+
 @pytest.mark.parametrize("name", ["oracle.json", "trial_0/trial.json"])
 def test_a_study_with_a_folder_in_place_of_a_file(tmp_path: Path, name: str) -> None:
     ran(opened(tmp_path, "random", max_trials=2), SPACE)

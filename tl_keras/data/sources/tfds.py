@@ -1,6 +1,5 @@
 """Data sets of TensorFlow Datasets (TFDS), by name or by the folder that TFDS prepared, unpacked into class folders."""
 
-import io
 import os
 import re
 import threading
@@ -9,10 +8,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from tl_keras.cache import cache_folder
 from tl_keras.config import DataConfig
+from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.sources.source import first_line, neighbour, path_of, unpack_once
 from tl_keras.data.sources.tfds_folder import class_folder, folder_name, require_inside, require_own_features
 from tl_keras.errors import DataError
@@ -170,9 +168,5 @@ def _write_image(folder: Path, stem: str, data: bytes) -> None:
 
 
 def _ending(data: bytes) -> str:
-    """What Pillow takes the bytes for; 'jpg' for what is no image, which is found and counted when it is decoded."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return str(image.format).lower()
-    except UnidentifiedImageError:
-        return "jpg"
+    """What the first bytes say that a file is; 'jpg' for what is no image, which is found and counted when it is decoded."""
+    return image_format(data[:HEAD_BYTES]) or "jpg"

@@ -107,8 +107,8 @@ def _assembled(
     **more: Any,
 ) -> Ensemble:
     data, first = members[0].data, members[0].config
-    wanted = config.ensemble.model_copy(update={"members": tuple(member.config.model.backbone for member in members)})
-    kept = first.model_copy(update={"mode": "ensemble", "ensemble": wanted})
+    wanted = config.ensemble.replace("members", tuple(member.config.model.backbone for member in members))
+    kept = first.replace("mode", "ensemble").replace("ensemble", wanted)
     val, test = (Answers(data.labels(split), singles[split], together[split]) for split in JUDGED_SPLITS)
     return Ensemble(kept, data, [member.name for member in members], val, test, model, **more)
 

@@ -27,6 +27,7 @@ from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.scoring import inference, score_pixels
 from tl_keras.models.combined import combined_model, side_by_side
 from tl_keras.models.rules import RULES, Probabilities, Rule
+from tl_keras.models.saved import read_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.folds import cut_groups
@@ -119,7 +120,7 @@ def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
     for number, file in enumerate(files, start=1):
         model = open_run(trained.run.path).model
         with names.reading(file, "a whole file of this run's weights", "Restore it, or train again."):
-            model.load_weights(file)
+            read_weights(file, model)
         found.append((f"snapshot{number}", model))
     return found
 
@@ -176,12 +177,12 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
     """
     first = trained[0]
     source = given_source(config)
-    settings = first.config.data if source is None else first.config.data.model_copy(update={"source": source})
+    settings = first.config.data if source is None else first.config.data.replace("source", source)
     index = replace(first.index, root=data_root(first.config, first.run, source))
     if (pattern := config.data.group_pattern) is not None:
-        settings = settings.model_copy(update={"group_pattern": pattern})
+        settings = settings.replace("group_pattern", pattern)
         index = replace(index, groups=groups_of(index.paths, pattern))
-    about = first.config.model_copy(update={"data": settings})
+    about = first.config.replace("data", settings)
     rows = np.flatnonzero(np.isin(first.split, JUDGED_SPLITS))
     used = index.take(rows)
     used.require_unchanged(used.identify(progress), "images that the runs were measured on")
@@ -195,7 +196,7 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
         rows = data.rows(split)
         with progress.bar(f"evaluate {split}", len(rows)) as advance, bad_images_named(data, rows):
             singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance), 1, 0)
-    wanted = config.ensemble.model_copy(update={"members": tuple(str(each.run.path.resolve()) for each in trained)})
+    wanted = config.ensemble.replace("members", tuple(str(each.run.path.resolve()) for each in trained))
     kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
     stages = replace(first, model=models[0]).stages if (first.run / names.STAGES).is_file() else {}
     return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles, stages)

@@ -4,6 +4,7 @@ Each image goes through each backbone once, whatever is combined. The members le
 does; out of fold they learn from folds of both, so that what is stacked on them has not been learned by heart.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,8 +67,7 @@ def open_members(config: Config, backbones: Sequence[str], index: Index, progres
     found: list[Frozen] = []
     with progress.bar("backbones", len(backbones)) as advance:
         for name, backbone in zip(distinct([short_name(each) for each in backbones]), backbones, strict=True):
-            model = config.model.model_copy(update={"backbone": backbone})
-            opened = open_features(config.model_copy(update={"model": model}), index, progress)
+            opened = open_features(config.replace("model.backbone", backbone), index, progress)
             pixels = opened.frozen.pixels
             split = opened.compute_and_cut(progress)
             found.append(Frozen(name, opened, ImageData(index, pixels, split)))
@@ -84,12 +84,16 @@ def with_one_size(config: Config, backbones: Sequence[str], progress: Progress) 
     others = ", ".join(f"{short_name(name)}'s own is {size}" for name, size in zip(backbones, sizes, strict=True) if size != largest)
     if others:
         progress.line(f"images of {largest} pixels a side for all ({others})")
-    return config.model_copy(update={"data": config.data.model_copy(update={"image_size": largest})})
+    return config.replace("data.image_size", largest)
 
 
 def distinct(names: Sequence[str]) -> list[str]:
     """The same names, numbered where one comes again."""
-    return [name if list(names).count(name) == 1 else f"{name}#{list(names)[:place].count(name) + 1}" for place, name in enumerate(names)]
+    total, met, found = Counter(names), Counter[str](), []
+    for name in names:
+        met[name] += 1
+        found.append(name if total[name] == 1 else f"{name}#{met[name]}")
+    return found
 
 
 def solve_head(member: Frozen) -> LinearProbe:
@@ -140,7 +144,7 @@ def answer_out_of_fold(members: Sequence[Frozen], config: Config, progress: Prog
     data = members[0].data
     rows = np.sort(np.concatenate([data.rows("train"), data.rows("val")]))
     index = data.index.take(rows)
-    folds = cut_folds(config.model_copy(update={"crossval": config.crossval.model_copy(update={"repeats": 1})}), index)
+    folds = cut_folds(config.replace("crossval.repeats", 1), index)
     found = np.empty((len(members), len(rows), len(index.classes)))
     with progress.bar("folds", len(members) * len(folds)) as advance:
         for place, member in enumerate(members):
@@ -171,7 +175,7 @@ class Boosted:
 
         self._members, data = members, members[0].data
         self._most_rows = max(2 * len(data.classes), BOOSTED_BYTES // (4 * sum(member.features("val").shape[1] for member in members)))
-        train, val = ((rows := data.rows(split))[stratified_sample(data.index.labels[rows], self._most_rows, seed)] for split in CHOOSING)
+        train, val = (self._sample(data.rows(split), seed) for split in CHOOSING)
         labels, truth = data.index.labels[train], data.index.labels[val]
         self._trees = GradientBoostingClassifier(n_estimators=rounds, max_features="sqrt", subsample=0.5, random_state=seed)
         self._trees.fit(self._read(train), labels, sample_weight=members[0].class_weights[labels])
@@ -184,6 +188,10 @@ class Boosted:
         rows = self._members[0].data.rows(split)
         parts = (rows[start : start + self._most_rows] for start in range(0, len(rows), self._most_rows))
         return np.concatenate([next(islice(self._trees.staged_predict_proba(self._read(part)), self.rounds - 1, None)) for part in parts])
+
+    def _sample(self, rows: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+        """As many of some images as memory is given to, of each class its share."""
+        return rows[stratified_sample(self._members[0].data.index.labels[rows], self._most_rows, seed)]
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         return np.concatenate([member.opened.frozen.stored(POOLED, rows)[:] for member in self._members], axis=1)

@@ -5,10 +5,10 @@ has not seen is the accuracy to expect; published transferability metrics stand 
 measured on this machine. `front` draws the result; a workflow writes it down.
 """
 
+import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +23,7 @@ from tl_keras.models.backbone_weights import has_weights
 from tl_keras.models.backbones import BACKBONES
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
+from tl_keras.runtime import fresh_names, restoring_process
 from tl_keras.select.ranking import transferability
 from tl_keras.transfer.backbone_features import open_features
 from tl_keras.transfer.features import FrozenFeatures
@@ -88,6 +89,7 @@ def candidates(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+@restoring_process()
 def rank_candidates(config: Config, index: Index, progress: Progress) -> list[Judged]:
     """Judge the candidates of `rank.candidates` on a sample of train and val, the best first.
 
@@ -103,17 +105,16 @@ def rank_candidates(config: Config, index: Index, progress: Progress) -> list[Ju
     found = []
     with progress.bar("rank", len(asked)) as advance:
         for name in asked:
-            found.append(judge(with_backbone(config, name), sample, progress))
-            keras.utils.clear_session()  # names and memory of its network
+            with fresh_names():
+                found.append(judge(with_backbone(config, name), sample, progress))
+            gc.collect()  # its network, which is a ring of references
             advance(1)
     return sorted(found, key=lambda judged: (-judged.accuracy, judged.ms))
 
 
 def with_backbone(config: Config, backbone: str) -> Config:
     """The configuration of a frozen backbone without augmented views: all that is looked at here."""
-    model = config.model.model_copy(update={"backbone": backbone})
-    features = config.features.model_copy(update={"views": 0})
-    return config.model_copy(update={"model": model, "features": features})
+    return config.replace("model.backbone", backbone).replace("features.views", 0)
 
 
 def judge(config: Config, sample: Index, progress: Progress) -> Judged:

@@ -42,11 +42,6 @@ def visible_gpus(count: int, visible: str | None) -> list[str]:
     return [name.strip() for name in visible.split(",")][:count] if visible else [str(number) for number in range(count)]
 
 
-def usable_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True)
 class Death:
     """A worker that ended in another way than by having nothing left to do.

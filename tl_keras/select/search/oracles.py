@@ -27,7 +27,7 @@ from tl_keras.select.search.grid_order import spread
 from tl_keras.select.search.space import Dimension, hyperparameters, settings_of
 
 SEED_ZERO = 2**31 - 1  # KerasTuner takes 0 for "any"
-TUNERS = ("random", "grid", "bayesian", "hyperband")
+
 DIRECTIONS = SINGLE_LABEL.monitored
 BUDGET = "tuner/epochs"  # KerasTuner's name for the share of a Hyperband trial
 RANDOM_POINTS = 2000  # among which the Gaussian process chooses
@@ -243,7 +243,7 @@ def open_study(
     oracle.verbose, oracle.until = 0, until
     oracle._set_project_dir(str(folder.parent), folder.name)
     if (folder / "oracle.json").exists():
-        reload(oracle, folder)
+        reload(oracle, folder, lambda trial: outcome_of(trial, space, max_epochs))
     return oracle
 
 
@@ -257,15 +257,18 @@ def require_trial_id(name: object) -> None:
         raise UserError(f"{cut(repr(name))} is not the number of a trial.")
 
 
-def reload(oracle: Any, folder: Path) -> None:
+def reload(oracle: Any, folder: Path, outcome: Callable[[engine.Trial], Outcome]) -> None:
     """Read a study back from its folder; of trials that had begun, those are run again that had not ended.
+
+    Args:
+        outcome: of a trial that has ended; fails where the trial is not of this study's space.
 
     Raises:
         RunFolderError: its files are damaged, or not what a study writes.
     """
     try:
         oracle.reload()
-        _check(oracle, folder)
+        _check(oracle, folder, outcome)
     except (*DAMAGED, UserError, tf.errors.OpError) as error:  # KerasTuner reads through TensorFlow
         raise RunFolderError(
             f"{folder}: this study is damaged ({cut(str(error).partition(chr(10))[0])}). Start the search again in another --run-dir."
@@ -275,7 +278,7 @@ def reload(oracle: Any, folder: Path) -> None:
     oracle.end_order += [name for name in ended if name not in oracle.end_order]
 
 
-def _check(oracle: Any, folder: Path) -> None:
+def _check(oracle: Any, folder: Path, outcome: Callable[[engine.Trial], Outcome]) -> None:
     """Compare what was read of a study with what it must be."""
     for name in (*oracle.trials, *oracle.start_order, *oracle.end_order, *oracle._retry_queue, *oracle._run_times):
         require_trial_id(name)
@@ -283,6 +286,8 @@ def _check(oracle: Any, folder: Path) -> None:
             raise UserError(f"trial {name} is not in the folder of its number")
     for trial in oracle.trials.values():
         engine.TrialStatus.to_proto(trial.status)  # which knows all that there are
+        if trial.status in ("COMPLETED", "FAILED"):
+            outcome(trial)
         if trial.status == "COMPLETED":
             float(trial.metrics.get_best_value(oracle.objective.name))
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from tl_keras.models.classifier import unfreeze
-from tl_keras.models.saved import write_weights
+from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, read_json, reading, write_csv, write_json
 from tl_keras.transfer.checkpoints import AGAIN, HISTORY_HEADER, weights_view
 from tl_keras.transfer.feeds import StoredFeed
@@ -36,7 +36,7 @@ def train_head(task: Task) -> None:
         (_solve_head if solves_exactly(task.config) else _step_head)(task)
         write_weights(done, task.classifier.head)
     with reading(done, "the weights of a head", AGAIN):
-        task.classifier.head.load_weights(done)
+        read_weights(done, task.classifier.head)
 
 
 def _solve_head(task: Task) -> None:
