@@ -189,6 +189,7 @@ def finetuned(photos: Path, own_backbone: str, tmp_path_factory: pytest.TempPath
         return config, run, crossval(config, run)
 
 
+@pytest.mark.slow
 def test_whole_trainings_on_folds_go_on_after_a_kill(
     finetuned: tuple[Config, Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,6 +216,7 @@ def test_whole_trainings_on_folds_go_on_after_a_kill(
         crossval(config, tmp_path / "R", resume=True)
 
 
+@pytest.mark.slow
 def test_folds_of_a_training_hold_what_they_must(finetuned: tuple[Config, Path, Any]) -> None:
     config, run, _ = finetuned
     index = outside(config)
@@ -254,6 +256,7 @@ def test_groups_are_held_out_whole(photos: Path, tmp_path: Path) -> None:
     crossval(config, tmp_path / "R", resume=True)
 
 
+@pytest.mark.slow
 def test_changed_images_are_not_mixed_into_folds_that_were_cut(
     photo_folder: PhotoFolder, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

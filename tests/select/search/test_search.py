@@ -58,6 +58,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
+@pytest.mark.slow
 def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, tmp_path: Path) -> None:
     for number, sections in enumerate(({}, {"features": {"views": 1}}, {"train": {"head_penalty": 0.001, "class_weights": {"cat": 5.0}}})):
         config = config_of(photos, **sections)
@@ -121,7 +122,7 @@ def test_a_share_is_of_train_alone_and_keeps_classes(photos: Path, monkeypatch: 
     assert [num for _, num in sizes] == [6, 6]
 
 
-@pytest.mark.parametrize("tuner", ["random", "grid", "bayesian", "hyperband"])
+@pytest.mark.parametrize("tuner", ["grid", *(pytest.param(each, marks=pytest.mark.slow) for each in ("random", "bayesian", "hyperband"))])
 def test_every_tuner_leaves_a_run_that_is_the_best_on_val(
     photos: Path, grid: tuple[Path, Any, list[str]], tmp_path: Path, tuner: str
 ) -> None:
@@ -145,6 +146,7 @@ def test_every_tuner_leaves_a_run_that_is_the_best_on_val(
     assert again["confusion_matrix"] == result["metrics"]["test"]["confusion_matrix"]
 
 
+@pytest.mark.slow
 def test_trials_share_one_pass_and_never_see_test(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     real = Trunk.__call__
@@ -209,6 +211,7 @@ def num_graphs() -> int:
     return sum(type(each) is FuncGraph and each.name == "one_step_on_data" for each in gc.get_objects())
 
 
+@pytest.mark.slow
 def test_whole_trainings_keep_the_best_models_only(photos: Path, own_backbone: str, tmp_path: Path) -> None:
     before = num_graphs()
     result = search(finetunings(photos, own_backbone), tmp_path / "R")
@@ -257,6 +260,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
     assert "batch_size: 4" in (tmp_path / "trials" / "0" / names.CONFIG).read_text()
 
 
+@pytest.mark.slow
 def test_trials_that_fail_are_told_and_the_rest_goes_on(
     photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +326,7 @@ class Killing(Progress):
             self._processes[0].wait()
 
 
+@pytest.mark.slow
 def test_workers_find_what_one_process_finds_also_where_one_is_killed(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +348,7 @@ def test_workers_find_what_one_process_finds_also_where_one_is_killed(
     )
 
 
+@pytest.mark.slow
 def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +363,7 @@ def as_worker(monkeypatch: pytest.MonkeyPatch, address: Address) -> None:
         monkeypatch.setenv(name, value)
 
 
+@pytest.mark.slow
 def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(
     photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -416,6 +423,7 @@ def test_the_digest_knows_images_and_settings_and_not_where_they_lie(photo_folde
     assert len({first, *others, *(digest(one, **each) for each in changed)}) == 4 + len(changed)
 
 
+@pytest.mark.slow
 def test_a_training_is_taken_over_only_where_it_was_of_these_settings(
     photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
