@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from keras_tuner.src import backend
 
 from tl_keras.errors import RunFolderError, UserError
 from tl_keras.select.search import oracles as module
@@ -171,6 +172,14 @@ def test_a_killed_study_comes_to_the_trials_of_an_unbroken_one(tmp_path: Path, t
     rest = ran(opened(tmp_path / "killed", tuner), space_of(tuner))
     whole = ran(opened(tmp_path / "whole", tuner), space_of(tuner))
     assert [(each.trial, each.settings, each.share) for each in told + rest] == [(each.trial, each.settings, each.share) for each in whole]
+
+
+@pytest.mark.parametrize("tuner", TUNERS)
+def test_trials_are_read_back_in_the_order_in_which_they_began(tmp_path: Path, tuner: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = ran(opened(tmp_path, tuner, max_trials=5), space_of(tuner))
+    listed = backend.io.glob
+    monkeypatch.setattr(backend.io, "glob", lambda pattern: sorted(listed(pattern), reverse=True))  # TensorFlow's is any
+    assert list(opened(tmp_path, tuner, max_trials=5).trials) == [each.trial for each in told]
 
 
 def test_a_kill_between_a_trial_s_end_and_the_study_s_file_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
