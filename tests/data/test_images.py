@@ -166,6 +166,13 @@ def test_decode_reads_avif(orientation):
     np.testing.assert_allclose(images.decode(data, "a.jpg"), images._upright(PIXELS, orientation), atol=4)
 
 
+def test_decode_reads_heic():
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif, the extra 'heic', is not installed")
+    file = io.BytesIO()
+    heif.from_pillow(Image.fromarray(PIXELS)).save(file, quality=100, chroma=444)
+    np.testing.assert_allclose(images.decode(file.getvalue(), "a.jpg"), PIXELS, atol=6)
+
+
 def test_decode_says_how_to_read_heic(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(BadImageError, match=r"^a: is a HEIC image, which pillow-heif reads\. Install it: pip install pillow-heif$"):

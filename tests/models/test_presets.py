@@ -129,9 +129,7 @@ def test_preset_without_a_converter_needs_to_be_told(hub: Any, tmp_path: Path) -
     hub.models.ResNetBackbone(stackwise_num_strides=[1, 2], **SMALL).save_to_preset(str(tmp_path / "bare"))
     folder = str(tmp_path / "bare")
     assert native_image_size(folder) == 224
-    assert refusal(folder).startswith(
-        f"{folder} has no Rescaling or Normalization before its first convolution, so nothing says what range"
-    )
+    assert refusal(folder).startswith(f"{folder} has no preprocessing before its first convolution, so nothing says what range")
     assert build_backbone(folder, image_size=(SIZE, SIZE), preprocessing="torch").preprocessing == "torch"
 
 

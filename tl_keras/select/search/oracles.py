@@ -7,6 +7,7 @@ again. Knows values and scores; `search` in the workflows knows what a trial is.
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from keras_tuner import HyperParameters, Objective, Oracle, oracles, synchronized
 from keras_tuner.engine import trial as engine
+from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from tl_keras.errors import RunFolderError, UserError
@@ -183,7 +185,9 @@ class Bayesian(Lasting, oracles.BayesianOptimizationOracle):
             proposed: dict[str, Any] = self._random_populate_space()
             return proposed
         with threadpool_limits(1, user_api="blas"):  # matrices of a hundred rows
-            self.gpr.fit(*self._vectorize_trials())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # of a start that came to no end: the best of three is taken
+                self.gpr.fit(*self._vectorize_trials())
             bounds = self._get_hp_bounds()
             draws = np.random.default_rng([self.seed, int(trial_id)])  # the same for this trial after a kill
             points = draws.uniform(bounds[:, 0], bounds[:, 1], (RANDOM_POINTS, len(bounds)))
@@ -276,6 +280,8 @@ def reload(oracle: Any, folder: Path, outcome: Callable[[engine.Trial], Outcome]
     ended = [name for name in oracle._retry_queue if oracle.trials[name].status in ("COMPLETED", "FAILED")]
     oracle._retry_queue = [name for name in oracle._retry_queue if name not in ended]
     oracle.end_order += [name for name in ended if name not in oracle.end_order]
+    # TensorFlow lists files with several threads, in any order; what a Gaussian process finds depends on that of its rows
+    oracle.trials = {name: oracle.trials[name] for name in sorted(oracle.trials, key=int)}
 
 
 def _check(oracle: Any, folder: Path, outcome: Callable[[engine.Trial], Outcome]) -> None:
