@@ -73,8 +73,8 @@ plt.show()
 
 # %%
 with open(work / "frozen" / "predictions.csv") as file:
-    lines = [dict(zip(["path", "truth", "predicted", "probability"], row, strict=False)) for row in list(csv.reader(file))[1:]]
-wrong = [line for line in lines if line["truth"] != line["predicted"]]
+    lines = list(csv.DictReader(file))
+wrong = [line for line in lines if line["true_class"] != line["predicted_class"]]
 print(f"{len(wrong)} of {len(lines)} are wrong")
 
 figure, axes = plt.subplots(1, 8, figsize=(10, 1.8))
@@ -82,7 +82,7 @@ for axis in axes:
     axis.axis("off")
 for axis, line in zip(axes, wrong, strict=False):
     axis.imshow(plt.imread(photos / line["path"]))
-    axis.set_title(f"{line['truth']} taken for {line['predicted']}", fontsize=7)
+    axis.set_title(f"{line['true_class']} taken for {line['predicted_class']}", fontsize=7)
 plt.show()
 
 # %% [markdown]

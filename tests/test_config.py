@@ -76,7 +76,7 @@ OTHER: dict[str, Any] = {
     "train.step_factor": 0.5,
     "train.loss": "mse",
     "train.focal_gamma": 0.5,
-    "train.head_penalty": 0.01,
+    "train.head_c": 0.01,
     "train.label_smoothing": 0.0,
     "train.clip_norm": None,
     "train.class_weights": {"0": 2.0, "yes": 1e-05, "größer": 1.0},
@@ -217,6 +217,12 @@ def test_a_run_of_an_older_version_is_read_under_the_new_names(tmp_path: Path) -
     old = "mode: crossval\ncrossval: {{group_pattern: {}}}"
     assert from_yaml(old.format("p(.)"), "config.yaml").data.group_pattern == "p(.)"
     assert from_yaml(old.format("null"), "config.yaml").data.group_pattern is None
+    searched = from_yaml(
+        "mode: search\ntrain: {head_penalty: 0.5}\nsearch: {space: {train.head_penalty: {choice: [0.1]}, model.dropout: {choice: [0.2]}}}",
+        "config.yaml",
+    )
+    assert searched.train.head_c == 0.5
+    assert searched.search.space == {"train.head_c": {"choice": [0.1]}, "model.dropout": {"choice": [0.2]}}
     (tmp_path / "config.yaml").write_text(old.format("null"))  # every setting is in the file of a run
     assert load_config("extract", file=tmp_path / "config.yaml").data.group_pattern is None
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from tl_keras.console import ConsoleProgress, confusion_lines, fitted, plain_table
 
-TRIAL = "trial 017  val_loss 0.2718  features.stages=all  features.selection=head2toe  features.keep=0.1234  train.head_penalty=0.005678"
+TRIAL = "trial 017  val_loss 0.2718  features.stages=all  features.selection=head2toe  features.keep=0.1234  train.head_c=0.005678"
 
 
 def shown(*lines: str, width: int = 80, terminal: bool = True) -> list[str]:
@@ -22,7 +22,7 @@ def shown(*lines: str, width: int = 80, terminal: bool = True) -> list[str]:
 def test_a_long_line_is_cut_between_its_fields() -> None:
     assert shown(TRIAL) == [
         "trial 017  val_loss 0.2718  features.stages=all  features.selection=head2toe",
-        "    features.keep=0.1234  train.head_penalty=0.005678",
+        "    features.keep=0.1234  train.head_c=0.005678",
     ]
 
 

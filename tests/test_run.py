@@ -403,7 +403,7 @@ def test_predict_goes_on_past_a_bad_file(finished, tmp_path, capfd):
     assert "broken.jpg" in lines[1]["error"]
     assert run.main([str(a) for a in arguments]) == 0
     table = capfd.readouterr().out.splitlines()
-    assert table[0] == "path,class,probability,error,p_blue sky,p_grün"
+    assert table[0] == "path,predicted_class,probability,error,p_blue sky,p_grün"
     assert len(table) == 15
 
 

@@ -230,7 +230,10 @@ class TrainConfig(Section):
     step_factor: Area = Field(default=0.1, description="what a drop multiplies the rate by, where schedule is step")
     loss: Literal["cross_entropy", "focal", "mse"] = Field(default="cross_entropy", description="what training lowers")
     focal_gamma: Number = Field(default=2.0, ge=0, description="how little easy images count, where loss is focal")
-    head_penalty: Positive | None = Field(default=None, description="C of a solved head, as scikit-learn's; null: the best on val")
+    head_c: Positive | None = Field(
+        default=None,
+        description="C of a linear head, as in scikit-learn: the smaller, the stronger the regularisation; null: the best on val",
+    )
     label_smoothing: Number = Field(default=0.1, ge=0, lt=1, description="probability spread over all classes (not while a head is solved)")
     clip_norm: Positive | None = Field(default=1.0, description="largest global norm of the gradients; null: any")
     class_weights: ClassWeights = Field(default="none", description="how much an image of each class counts")
@@ -357,10 +360,10 @@ class Config(Section):
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         solved = self.mode != "pretrain" and not self.model.hidden and self.train.loss == "cross_entropy"
-        if self.train.head_penalty is not None and not solved:
+        if self.train.head_c is not None and not solved:
             yield (
-                "train.head_penalty",
-                f"got {self.train.head_penalty!r}, which does nothing without a linear head and loss: cross_entropy.",
+                "train.head_c",
+                f"got {self.train.head_c!r}, which does nothing without a linear head and loss: cross_entropy.",
             )
         if self.trained == "extract" and self.train.schedule == "cosine_restarts":
             yield "train.schedule", "got 'cosine_restarts', which does nothing where a head alone is trained: it keeps no snapshots."

@@ -21,7 +21,10 @@ from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, norma
 
 MOST_MISTAKES = 20  # that are told of at once
 MOST_IDLE = 5  # settings of a file that one line names
-RENAMED = {"crossval.group_pattern": "data.group_pattern"}  # settings by the name that they had in an older version
+RENAMED = {  # settings by the name that they had in an older version
+    "crossval.group_pattern": "data.group_pattern",
+    "train.head_penalty": "train.head_c",
+}
 
 
 def load_config(
@@ -218,6 +221,8 @@ class _Draft:
             self.add_path(origin, path, value)
 
     def add_path(self, origin: str, path: str, value: object) -> None:
+        if path == "search.space" and self._written_by_us and isinstance(value, dict):
+            value = {RENAMED.get(varied, varied): declared for varied, declared in value.items()}
         if path in self._fields:
             self._values[path], self._origins[path] = value, origin
         elif path in RENAMED:

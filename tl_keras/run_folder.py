@@ -32,6 +32,7 @@ METRICS = "metrics.json"
 EVALUATIONS = "evaluations"  # a folder 1, 2, ... for each evaluation of a run
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.csv"
+TRUE_CLASS, PREDICTED_CLASS = "true_class", "predicted_class"  # columns of tables of predictions
 CONFUSION = "confusion.png"
 CURVES = "curves.png"
 CLASSES = "classes.txt"  # a name a line, in the order of the model's outputs

@@ -34,7 +34,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "train.epochs": OF_BACKBONE,
     "train.head_epochs": ("head by steps",),
     "train.head_learning_rate": ("head by steps",),
-    "train.head_penalty": ON_FEATURES,
+    "train.head_c": ON_FEATURES,
     "train.layer_decay": OF_BACKBONE,
     "train.learning_rate": OF_BACKBONE,
     "train.loss": TRAININGS,

@@ -8,7 +8,7 @@ from PIL import Image
 
 from tl_keras.evaluation.pictures import draw_confusion, draw_curves
 
-HEADER = "phase,epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds,penalty\n"
+HEADER = "phase,epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds,head_c\n"
 
 
 @pytest.mark.parametrize("classes", [("cat", "dog"), ("$x^{", "gr\udcfcn", "猫", "a\nb", "n" * 200), tuple(map(str, range(70)))])

@@ -7,7 +7,7 @@ from tl_keras.config_file import load_config
 from tl_keras.transfer.defaults import finetune_epochs, resolve
 
 STAGES = ("stage1", "stage2", "stage3")
-OPEN = [name for name, field in TrainConfig.model_fields.items() if field.default is None and name not in ("patience", "head_penalty")]
+OPEN = [name for name, field in TrainConfig.model_fields.items() if field.default is None and name not in ("patience", "head_c")]
 
 
 def resolved_config(mode, *sets, num_train=600, num_parameters=2_000_000):

@@ -141,7 +141,7 @@ def test_every_evaluation_is_kept_with_what_it_says_of_each_image(trained: Run, 
     with (folder / "predictions.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == 35
-    assert np.mean([line["class"] == line["predicted"] for line in lines]) == second["test"]["accuracy"]
+    assert np.mean([line["true_class"] == line["predicted_class"] for line in lines]) == second["test"]["accuracy"]
     assert (folder / "bad_images.csv").read_text() == "path,reason\nbee/000.png,is empty (0 bytes)\n"
     columns = [
         [line.split(",")[:3] for line in (folder / "predictions.csv").read_text().splitlines()] for folder in (Path(first["folder"]), run)

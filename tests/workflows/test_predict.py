@@ -36,7 +36,8 @@ def test_an_open_file_gets_csv() -> None:
     target = io.StringIO()
     write_predictions(target, FOUND[1:])
     assert target.getvalue() == (
-        "path,class,probability,error,p_ant,p_bee\nnew/b.png,,,new/b.png: is empty (0 bytes),,\nnew/c.png,bee,1.000000,,0.000000,1.000000\n"
+        "path,predicted_class,probability,error,p_ant,p_bee\n"
+        "new/b.png,,,new/b.png: is empty (0 bytes),,\nnew/c.png,bee,1.000000,,0.000000,1.000000\n"
     )
 
 

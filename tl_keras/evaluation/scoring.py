@@ -121,8 +121,8 @@ def check_agreement(
 
 
 def write_predictions(path: Path, data: ImageData, split: str, probabilities: NDArray[np.float64]) -> None:
-    """Write a CSV line per image: path, class, predicted class, its probability, then every class's probability."""
-    header = ("path", "class", "predicted", "probability", *(f"p_{name}" for name in data.classes))
+    """Write a CSV line per image: path, true class, predicted class, its probability, then every class's probability."""
+    header = ("path", names.TRUE_CLASS, names.PREDICTED_CLASS, "probability", *(f"p_{name}" for name in data.classes))
 
     def line(row: int, values: NDArray[np.float64]) -> list[str]:
         best = int(SINGLE_LABEL.decide(values))

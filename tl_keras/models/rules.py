@@ -74,12 +74,12 @@ class Stacker:
     """A linear meta-learner: kernel float32 (m k, k) and bias (k,) on the logarithms of members' probabilities, member by member.
 
     Attributes:
-        penalty: by which it was found, scikit-learn's C.
+        c: scikit-learn's C, with which it was fitted.
     """
 
     kernel: NDArray[np.float32]
     bias: NDArray[np.float32]
-    penalty: float
+    c: float
 
     def __call__(self, members: Members) -> Any:
         """Probabilities (n, k)."""

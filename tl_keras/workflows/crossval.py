@@ -175,7 +175,7 @@ def read_answer(folder: RunFolder, index: Index, fold: Fold) -> Answer:
 
 def write_answers(file: Path, index: Index, answers: Sequence[Answer]) -> None:
     """Write out_of_fold.csv: for each repeat every image, with what the fold that held it out says of it."""
-    header = ("repeat", "fold", "path", "class", "predicted", *(f"p_{name}" for name in index.classes))
+    header = ("repeat", "fold", "path", names.TRUE_CLASS, names.PREDICTED_CLASS, *(f"p_{name}" for name in index.classes))
 
     def lines() -> Iterator[Sequence[Any]]:
         for answer in answers:

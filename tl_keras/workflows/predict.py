@@ -11,7 +11,7 @@ from tl_keras.data.walk import left_out_lines
 from tl_keras.deploy.predictor import Prediction, Predictor
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CsvWriter, json_text, open_text, write_whole
+from tl_keras.run_folder import PREDICTED_CLASS, CsvWriter, json_text, open_text, write_whole
 from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import ADVICE, open_run
 
@@ -63,7 +63,7 @@ class Written:
 def write_predictions(target: Path | TextIO, predictions: Iterable[Prediction]) -> Written:
     """Write predictions as they come: JSON lines where `target` ends in .jsonl, else CSV.
 
-    A CSV line holds path, class, probability, error and a column per class; a bad file has only path and error.
+    A CSV line holds path, predicted class, probability, error and a column per class; a bad file has only path and error.
 
     Args:
         target: a file, which appears atomically; or one that is open, which must take names that are not UTF-8 (`errors`).
@@ -92,7 +92,7 @@ def _write_json_lines(file: TextIO, predictions: Iterable[Prediction], written: 
 def _as_json(found: Prediction) -> dict[str, Any]:
     return {
         "path": found.path,
-        "class": found.label,
+        PREDICTED_CLASS: found.label,
         "probability": found.probability,
         "probabilities": found.probabilities,
     }
@@ -102,7 +102,7 @@ def _write_csv(file: TextIO, predictions: Iterable[Prediction], written: Written
     writer = CsvWriter(file)
     for found in predictions:
         if not written.files:
-            writer.writerow(["path", "class", "probability", "error", *(f"p_{name}" for name in found.classes)])
+            writer.writerow(["path", PREDICTED_CLASS, "probability", "error", *(f"p_{name}" for name in found.classes)])
         written.count(found)
         if found.error:
             writer.writerow([found.path, "", "", found.error, *("" for _ in found.classes)])

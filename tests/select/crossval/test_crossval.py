@@ -25,13 +25,14 @@ from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.intervals import corrected
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.select.crossval.folds import Fold
 from tl_keras.select.crossval.heads import compute_features, cut_folds, solve_fold
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head import problem as solving
 from tl_keras.transfer.head.probe import Standardiser
 from tl_keras.transfer.head.problem import HeadProblem
-from tl_keras.workflows.crossval import crossval
+from tl_keras.workflows.crossval import crossval, read_answer
 
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.crossval")  # the package has the function under this name
@@ -101,6 +102,14 @@ def test_a_fold_is_what_scikit_learn_finds_on_it(photos: Path) -> None:
     np.testing.assert_allclose(found, best.predict_proba(scaled[fold.held_out]), atol=5e-3)
 
 
+@pytest.mark.parametrize("columns", ["class,predicted", "true_class,predicted_class"])
+def test_the_predictions_of_a_fold_are_read_whatever_their_version_calls_the_columns(columns: str, tmp_path: Path) -> None:
+    (tmp_path / names.PREDICTIONS).write_text(f"path,{columns},probability,p_cat,p_dog\nb.png,dog,cat,0.75,0.75,0.25\n")
+    index = Index(root=tmp_path, paths=("a.png", "b.png"), labels=np.array([0, 1], np.int32), classes=("cat", "dog"))
+    fold = Fold(1, 1, np.array([], np.int64), np.array([0]), np.array([1]))
+    assert read_answer(RunFolder(tmp_path), index, fold).probabilities.tolist() == [[0.75, 0.25]]
+
+
 @pytest.fixture(scope="module")
 def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """A cross-validation on stored features: its folder and its result. Not to be changed."""
@@ -122,7 +131,7 @@ def test_the_mode_writes_its_figures_and_every_answer(photos: Path, finished: tu
     answers = rows_of(run / names.OUT_OF_FOLD)
     assert len(answers) == 2 * NUM_OUTSIDE_TEST
     assert len({(line["repeat"], line["path"]) for line in answers}) == 2 * NUM_OUTSIDE_TEST
-    right = [line["predicted"] == line["class"] for line in answers if (line["repeat"], line["fold"]) == ("1", "1")]
+    right = [line["predicted_class"] == line["true_class"] for line in answers if (line["repeat"], line["fold"]) == ("1", "1")]
     assert np.mean(right) == pytest.approx(accuracies[0])
     assert all(float(line["p_cat"]) + float(line["p_dog"]) == pytest.approx(1, abs=1e-5) for line in answers)
     assert {name for line in rows_of(run / names.FOLDS) for name in line} == {"path", "repeat1", "repeat2", "content"}

@@ -131,7 +131,7 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
     result = ensemble(config_of(photos, "small_resnet", other, ensemble=ways), run)
     lines = rows_of(run / names.PREDICTIONS)
     classes = ("cat", "dog", "owl")
-    truth = [classes.index(line["class"]) for line in lines]
+    truth = [classes.index(line["true_class"]) for line in lines]
     answers = np.array([[float(line[f"p_{name}"]) for name in classes] for line in lines])
     answers /= answers.sum(axis=1, keepdims=True)  # the file has six digits
     assert result["together"]["test"]["accuracy"] == pytest.approx(accuracy_score(truth, answers.argmax(axis=1)))
@@ -411,7 +411,7 @@ def test_images_that_have_moved_are_found_with_data(
 @pytest.mark.slow
 def test_a_soup_is_one_network_with_the_average_of_weights(photos: Path, runs: list[Path], tmp_path: Path) -> None:
     data = {"source": str(photos), "image_size": 16}
-    train(Config.model_validate({"mode": "extract", "data": data, "train": {"head_penalty": 0.01}}), tmp_path / "third")
+    train(Config.model_validate({"mode": "extract", "data": data, "train": {"head_c": 0.01}}), tmp_path / "third")
     result = ensemble(of_runs([runs[0], tmp_path / "third"], ensemble={"method": "soup"}), tmp_path / "R")
     by_name = {"first": runs[0], "third": tmp_path / "third"}
     kept = [keras.models.load_model(by_name[name] / names.MODEL).get_weights() for name in result["in_soup"]]

@@ -67,7 +67,7 @@ def test_answers_to_a_part_come_from_the_others(monkeypatch: pytest.MonkeyPatch)
     turned = labels.copy()
     turned[parts[0]] = (turned[parts[0]] + 1) % CLASSES
     np.testing.assert_array_equal(fit_mixture(members, turned, parts, EVEN)[1][parts[0]], answers[parts[0]])
-    monkeypatch.setattr(probe, "PENALTIES", (0.1,))  # which the labels of all parts choose
+    monkeypatch.setattr(probe, "C_PATH", (0.1,))  # which the labels of all parts choose
     one, other = (fit_stacker(members, each, parts, EVEN)[1][parts[0]] for each in (labels, turned))
     np.testing.assert_array_equal(one, other)
 
@@ -75,7 +75,7 @@ def test_answers_to_a_part_come_from_the_others(monkeypatch: pytest.MonkeyPatch)
 def test_a_stacker_is_logistic_regression_on_logarithms() -> None:
     members, labels = made()
     stacker, _ = fit_stacker(members, labels, parts_of(), EVEN)
-    twin = LogisticRegression(C=stacker.penalty, tol=1e-8, max_iter=10_000).fit(seen(members), labels)
+    twin = LogisticRegression(C=stacker.c, tol=1e-8, max_iter=10_000).fit(seen(members), labels)
     np.testing.assert_allclose(stacker(members), twin.predict_proba(seen(members)), atol=2e-3)
 
 

@@ -14,14 +14,14 @@ from tl_keras.select.search import oracles as module
 from tl_keras.select.search.oracles import Outcome, best, importance, open_study, outcomes, run_study
 from tl_keras.select.search.space import read_space
 
-SPACE = read_space({"train.head_penalty": {"float": [1e-4, 10.0], "log": True}, "features.stages": {"choice": ["last", "all"]}})
-GRID = read_space({"train.head_penalty": {"choice": [0.01, 0.1, 1.0]}, "features.stages": {"choice": ["last", "all"]}})
+SPACE = read_space({"train.head_c": {"float": [1e-4, 10.0], "log": True}, "features.stages": {"choice": ["last", "all"]}})
+GRID = read_space({"train.head_c": {"choice": [0.01, 0.1, 1.0]}, "features.stages": {"choice": ["last", "all"]}})
 WIDE = read_space(
     {
         "model.pooling": {"choice": ["avg", "max"]},
         "features.stages": {"choice": ["last", "all"]},
         "features.keep": {"choice": [0.1, 0.2, 0.3], "when": {"features.stages": "all"}},
-        "train.head_penalty": {"float": [1e-4, 10.0], "log": True},
+        "train.head_c": {"float": [1e-4, 10.0], "log": True},
         "model.dropout": {"choice": [0.0, 0.1, 0.2, 0.3, 0.4]},
     }
 )
@@ -30,7 +30,7 @@ EPOCHS = 9
 
 
 def loss(settings: dict[str, Any]) -> float:
-    return (math.log10(settings["train.head_penalty"]) + 1) ** 2 + (settings["features.stages"] == "last")
+    return (math.log10(settings["train.head_c"]) + 1) ** 2 + (settings["features.stages"] == "last")
 
 
 def evaluate(_: str, settings: dict[str, Any], share: float) -> dict[str, float]:
@@ -110,7 +110,7 @@ def test_a_grid_knows_whether_combinations_are_left(tmp_path: Path, most: int, l
 
 def test_a_grid_that_is_cut_short_is_spread_over_the_whole(tmp_path: Path) -> None:
     told = ran(opened(tmp_path, "grid", WIDE, max_trials=40), WIDE)
-    for path, size in (("model.pooling", 2), ("features.stages", 2), ("train.head_penalty", 10), ("model.dropout", 5)):
+    for path, size in (("model.pooling", 2), ("features.stages", 2), ("train.head_c", 10), ("model.dropout", 5)):
         assert len({each.settings.get(path) for each in told}) == size
     assert len({json.dumps(each.settings, sort_keys=True) for each in told}) == 40
 
@@ -257,6 +257,6 @@ def test_importance_is_what_moves_the_score(tmp_path: Path) -> None:
     told = ran(opened(tmp_path, "random"), SPACE)
     shares = importance(told, SPACE, "val_loss")
     assert sum(shares.values()) == pytest.approx(1)
-    assert shares["train.head_penalty"] > 0.6
+    assert shares["train.head_c"] > 0.6
     flat = [Outcome(each.trial, each.settings, 1.0, {"val_loss": 1.0}, None) for each in told]
-    assert importance(flat, SPACE, "val_loss") == {"train.head_penalty": 0.0, "features.stages": 0.0}
+    assert importance(flat, SPACE, "val_loss") == {"train.head_c": 0.0, "features.stages": 0.0}

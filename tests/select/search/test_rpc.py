@@ -27,12 +27,12 @@ SPACE = read_space(
     {
         "features.selection": {"choice": ["none", "anova"]},
         "features.keep": {"float": [0.01, 0.6], "log": True, "when": {"features.selection": "anova"}},
-        "train.head_penalty": {"float": [1e-4, 10.0], "log": True},
+        "train.head_c": {"float": [1e-4, 10.0], "log": True},
         "train.clip_norm": {"choice": [None, 0.1, 1]},
         "train.batch_size": {"int": [1, 64]},
     }
 )
-GRID = read_space({"train.head_penalty": {"choice": [0.01, 0.1, 1.0]}, "features.stages": {"choice": ["last", "all"]}})
+GRID = read_space({"train.head_c": {"choice": [0.01, 0.1, 1.0]}, "features.stages": {"choice": ["last", "all"]}})
 SECRET = "0123456789abcdef"
 ANYWHERE = Address(LOCALHOST, 0, SECRET)
 STUDY = "study-0123"
@@ -49,7 +49,7 @@ def opened(folder: Path, tuner: str = "random", max_trials: int = 12, **options:
 
 
 def evaluate(_: str, settings: dict[str, Any], share: float) -> dict[str, float]:
-    return {"val_loss": (math.log10(settings["train.head_penalty"]) + 1) ** 2 / share / 3, "val_accuracy": 1 / 3}
+    return {"val_loss": (math.log10(settings["train.head_c"]) + 1) ** 2 / share / 3, "val_accuracy": 1 / 3}
 
 
 def work(address: Address, name: str, tuner: str = "random", judge: Any = evaluate, study: str = STUDY) -> list[Outcome]:

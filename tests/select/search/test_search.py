@@ -37,7 +37,7 @@ from tl_keras.workflows.train import train
 
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.search")  # the package has the function under this name
-HEADS = {"train.head_penalty": {"choice": [0.001, 0.01, 0.1]}, "features.stages": {"choice": ["last", "all"]}}
+HEADS = {"train.head_c": {"choice": [0.001, 0.01, 0.1]}, "features.stages": {"choice": ["last", "all"]}}
 RATES = {"train.learning_rate": {"choice": [1e-4, 1e-3, 1e-2]}}
 BRIEF = {"epochs": 2, "batch_size": 8}
 
@@ -60,7 +60,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 
 @pytest.mark.slow
 def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, tmp_path: Path) -> None:
-    for number, sections in enumerate(({}, {"features": {"views": 1}}, {"train": {"head_penalty": 0.001, "class_weights": {"cat": 5.0}}})):
+    for number, sections in enumerate(({}, {"features": {"views": 1}}, {"train": {"head_c": 0.001, "class_weights": {"cat": 5.0}}})):
         config = config_of(photos, **sections)
         found = HeadTrials(open_source(config.data), Progress())(config.model_copy(update={"mode": "extract"}), 1.0)
         metrics = train(config.model_copy(update={"mode": "extract"}), tmp_path / str(number))
@@ -93,7 +93,7 @@ def test_settings_of_the_head_share_one_backbone(photos: Path, monkeypatch: pyte
     heads = (
         {"features": {"selection": "anova", "keep": 0.2}},
         {"features": {"selection": "anova", "keep": 0.3}},
-        {"train": {"head_penalty": 0.1}},
+        {"train": {"head_c": 0.1}},
         {"model": {"dropout": 0.5}},
     )
     for sections in heads:
@@ -160,7 +160,7 @@ def test_trials_share_one_pass_and_never_see_test(photos: Path, tmp_path: Path, 
 
 
 def test_a_better_default_is_trained_and_said(photos: Path, tmp_path: Path) -> None:
-    result = search(config_of(photos, search={"space": {"train.head_penalty": {"choice": [1e-9]}}}), tmp_path / "R")
+    result = search(config_of(photos, search={"space": {"train.head_c": {"choice": [1e-9]}}}), tmp_path / "R")
     assert result["settings"] == {}
     assert result["score"] == result["baseline"]["val_loss"]
 
@@ -280,7 +280,7 @@ def test_trials_that_fail_are_told_and_the_rest_goes_on(
 
 
 def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, tmp_path: Path) -> None:
-    space = {"train.loss": {"choice": ["cross_entropy", "mse"]}, "train.head_penalty": {"choice": [0.01]}}
+    space = {"train.loss": {"choice": ["cross_entropy", "mse"]}, "train.head_c": {"choice": [0.01]}}
     result = search(config_of(photos, search={"space": space}), tmp_path / "R")
     assert (result["trials"], result["failed"]) == (2, 1)
     causes = [line["cause"] for line in rows_of(tmp_path / "R" / names.TRIALS) if line["cause"]]
@@ -288,7 +288,7 @@ def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, t
 
 
 def test_where_every_trial_fails_the_reason_is_told(photos: Path, tmp_path: Path) -> None:
-    space = {"train.loss": {"choice": ["mse"]}, "train.head_penalty": {"choice": [0.01]}}
+    space = {"train.loss": {"choice": ["mse"]}, "train.head_c": {"choice": [0.01]}}
     with pytest.raises(UserError, match=r"none of 1 trials came to its end: .*which does nothing without a linear head"):
         search(config_of(photos, search={"space": space}), tmp_path / "R")
 
@@ -305,7 +305,7 @@ def test_a_wrong_space_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
 def ranked(run: Path) -> list[tuple[str, ...]]:
     """Settings and scores of a search's trials, the best first."""
     left_out = ("trial", "seconds")
-    lines = sorted(rows_of(run / names.TRIALS), key=lambda line: (float(line["val_loss"]), line["train.head_penalty"]))
+    lines = sorted(rows_of(run / names.TRIALS), key=lambda line: (float(line["val_loss"]), line["train.head_c"]))
     return [tuple(value for name, value in line.items() if name not in left_out) for line in lines]
 
 
@@ -331,7 +331,7 @@ def test_workers_find_what_one_process_finds_also_where_one_is_killed(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(workflows.__file__).parents[2]))
-    space = {"train.head_penalty": {"float": [1e-4, 10.0], "log": True}, "features.stages": {"choice": ["last", "all"]}}
+    space = {"train.head_c": {"float": [1e-4, 10.0], "log": True}, "features.stages": {"choice": ["last", "all"]}}
     config = config_of(photos, search={"space": space, "tuner": "random", "max_trials": 30})
     alone = search(config, tmp_path / "alone")
     progress = Killing(monkeypatch)
@@ -411,7 +411,7 @@ def test_the_digest_knows_images_and_settings_and_not_where_they_lie(photo_folde
     changed: list[dict[str, Any]] = [
         {"search": {"space": RATES}},
         {"search": {"tuner": "random"}},
-        {"train": {"head_penalty": 0.5}},
+        {"train": {"head_c": 0.5}},
         {"runtime": {"seed": 1}},
         {"model": {"backbone": "mobilenet_v2"}},
         {"data": {"split_seed": 1}},

@@ -24,6 +24,7 @@ SPACE = {
             {"train.learning_rte": {"float": [0, 1]}},
             r"'train\.learning_rte' is no setting that a trial may vary\. Did you mean 'train\.learning_rate'",
         ),
+        ({"train.head_penalty": {"float": [0.1, 1]}}, r"^search\.space: train\.head_penalty has been renamed: write train\.head_c\.$"),
         ({"runtime.seed": {"int": [0, 5]}}, r"'runtime\.seed' is no setting that a trial may vary\."),
         ({"data.split_seed": {"int": [0, 5]}}, r"'data\.split_seed' is no setting that a trial may vary\."),
         ({"train.epochs": 5}, r"train\.epochs: got 5, expected {choice: \[\.\.\.\]}"),
@@ -90,7 +91,7 @@ def test_choices_of_every_kind_come_back():
     values = [None, True, "avg", 2, [1], {"cat": 2.0}]
     (dimension,) = read_space({"train.class_weights": {"choice": ["none", {"cat": 2.0}]}})
     assert [dimension.decode(dimension.encode(value)) for value in values] == values
-    (mixed,) = read_space({"train.head_penalty": {"choice": [0.1, 1, 10]}})
+    (mixed,) = read_space({"train.head_c": {"choice": [0.1, 1, 10]}})
     assert hyperparameters([mixed]).space[0].values == [0.1, 1.0, 10.0]
     assert [mixed.decode(mixed.encode(value)) for value in mixed.values] == [0.1, 1, 10]
     (numbers,) = read_space({"train.batch_size": {"choice": [8, 16]}})

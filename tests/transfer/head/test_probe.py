@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from tl_keras.transfer.head import probe
-from tl_keras.transfer.head.probe import PENALTY_PATIENCE, CrossEntropy, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
+from tl_keras.transfer.head.probe import PATH_PATIENCE, CrossEntropy, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
 
 Pair = tuple[NDArray[np.float32], NDArray[np.int32]]
 
@@ -35,11 +35,11 @@ def probabilities_of(found: LinearProbe, x: NDArray[np.float32]) -> NDArray[np.f
 
 @pytest.mark.parametrize("num_classes", [2, 3])
 @pytest.mark.parametrize("weight", [1.0, 5.0])
-def test_probe_is_logistic_regression_at_the_chosen_penalty(num_classes: int, weight: float) -> None:
+def test_probe_is_logistic_regression_at_the_chosen_c(num_classes: int, weight: float) -> None:
     train, val = clouds(60, num_classes, 1), clouds(30, num_classes, 2)
     weights = np.array([weight, *[1.0] * (num_classes - 1)], np.float32)
     found = fit_linear_probe(train, val, PLAIN, weights)
-    twin = LogisticRegression(C=found.penalty, max_iter=1000, tol=1e-6, class_weight=dict(enumerate(weights)))
+    twin = LogisticRegression(C=found.c, max_iter=1000, tol=1e-6, class_weight=dict(enumerate(weights)))
     twin.fit(train[0].astype(np.float64), train[1])
     expected = twin.predict_proba(val[0])
     np.testing.assert_allclose(probabilities_of(found, val[0]), expected, atol=2e-3)
@@ -56,12 +56,12 @@ def test_class_weights_pull_towards_the_heavy_class() -> None:
 
 def test_val_loss_chooses_and_the_path_ends_when_it_rises() -> None:
     told: list[LinearProbe] = []
-    train, val = clouds(30, 3, 1, 40, 5), clouds(60, 3, 2, 40, 5)  # wide: a weak penalty overfits
-    found = fit_linear_probe(train, val, Standardiser.fit(train[0]), np.ones(3, np.float32), on_penalty=told.append)
+    train, val = clouds(30, 3, 1, 40, 5), clouds(60, 3, 2, 40, 5)  # wide: a large C overfits
+    found = fit_linear_probe(train, val, Standardiser.fit(train[0]), np.ones(3, np.float32), on_solution=told.append)
     losses = [each.val_loss for each in told]
     assert found is told[int(np.argmin(losses))]
-    assert len(told) == int(np.argmin(losses)) + 1 + PENALTY_PATIENCE < len(probe.PENALTIES)
-    assert [each.penalty for each in told] == list(probe.PENALTIES[: len(told)])
+    assert len(told) == int(np.argmin(losses)) + 1 + PATH_PATIENCE < len(probe.C_PATH)
+    assert [each.c for each in told] == list(probe.C_PATH[: len(told)])
 
 
 def test_a_class_that_val_lacks_does_no_harm() -> None:
@@ -77,13 +77,13 @@ def raw_clouds(num: int, num_classes: int, seed: int) -> Pair:
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
-def test_each_penalty_is_solved_to_the_optimum_of_scikit_learn(num_classes: int) -> None:
+def test_each_c_is_solved_to_the_optimum_of_scikit_learn(num_classes: int) -> None:
     train, val = raw_clouds(90, num_classes, 1), raw_clouds(30, num_classes, 2)
     standardise, told = Standardiser.fit(train[0]), list[LinearProbe]()
-    fit_linear_probe(train, val, standardise, np.ones(num_classes, np.float32), on_penalty=told.append)
+    fit_linear_probe(train, val, standardise, np.ones(num_classes, np.float32), on_solution=told.append)
     x = standardise(train[0]).astype(np.float64)
     for found in told:
-        twin = LogisticRegression(C=found.penalty, max_iter=1000, tol=1e-7).fit(x, train[1])
+        twin = LogisticRegression(C=found.c, max_iter=1000, tol=1e-7).fit(x, train[1])
         np.testing.assert_allclose(probabilities_of(found, standardise(val[0])), twin.predict_proba(standardise(val[0])), atol=2e-3)
 
 
@@ -95,9 +95,9 @@ def test_streamed_features_give_what_features_in_memory_give(num_classes: int, m
     monkeypatch.setattr(probe, "TOLERANCE", 1e-5)
     monkeypatch.setattr(probe, "STREAMED_LOSS_GAIN", probe.LOSS_GAIN)
     monkeypatch.setattr(probe, "CHUNK_BYTES", 37 * 4 * 5)
-    fit_linear_probe(*arguments, on_penalty=expected.append)
+    fit_linear_probe(*arguments, on_solution=expected.append)
     monkeypatch.setattr(probe, "IN_MEMORY_BYTES", 0)
-    fit_linear_probe(*arguments, on_penalty=streamed.append)
+    fit_linear_probe(*arguments, on_solution=streamed.append)
     for one, other in zip(streamed, expected, strict=True):
         np.testing.assert_allclose(one.kernel, other.kernel, atol=5e-4)
         np.testing.assert_allclose(one.bias, other.bias, atol=5e-4)
@@ -127,9 +127,9 @@ def test_more_features_than_rows_and_few_sampled_rows_are_solved_all_the_same(sa
     monkeypatch.setattr(probe, "ROWS_PER_FEATURE", 1)
     train, val = clouds(20, 3, 1, 40, 3), clouds(30, 3, 2, 40, 3)
     standardise, told = Standardiser.fit(train[0]), list[LinearProbe]()
-    fit_linear_probe(train, val, standardise, np.ones(3, np.float32), on_penalty=told.append)
+    fit_linear_probe(train, val, standardise, np.ones(3, np.float32), on_solution=told.append)
     for found in told:
-        twin = LogisticRegression(C=found.penalty, max_iter=1000, tol=1e-7).fit(standardise(train[0]).astype(np.float64), train[1])
+        twin = LogisticRegression(C=found.c, max_iter=1000, tol=1e-7).fit(standardise(train[0]).astype(np.float64), train[1])
         np.testing.assert_allclose(probabilities_of(found, standardise(val[0])), twin.predict_proba(standardise(val[0])), atol=2e-2)
 
 
@@ -140,7 +140,7 @@ def test_features_on_disk_are_never_all_in_memory(sampled: int, tmp_path: Path, 
     on_disk = np.load(tmp_path / "x.npy", mmap_mode="r")  # 16 MB
     monkeypatch.setattr(probe, "IN_MEMORY_BYTES", 10**6)
     monkeypatch.setattr(probe, "CHUNK_BYTES", 10**5)
-    monkeypatch.setattr(probe, "PENALTIES", (1e-3,))
+    monkeypatch.setattr(probe, "C_PATH", (1e-3,))
     monkeypatch.setattr(probe, "SAMPLED_ROWS", sampled)
     val = clouds(100, 3, 2, width=100)
     tracemalloc.start()
@@ -151,10 +151,10 @@ def test_features_on_disk_are_never_all_in_memory(sampled: int, tmp_path: Path, 
 
 
 def test_separable_features_end_though_the_optimum_is_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "PENALTIES", (*probe.PENALTIES, 1e3, 1e6, 1e9))
+    monkeypatch.setattr(probe, "C_PATH", (*probe.C_PATH, 1e3, 1e6, 1e9))
     train = clouds(30, 3, 1, 40, 0.1)
     told: list[LinearProbe] = []
-    found = fit_linear_probe(train, clouds(30, 3, 2, 40, 0.1), Standardiser.fit(train[0]), np.ones(3, np.float32), on_penalty=told.append)
+    found = fit_linear_probe(train, clouds(30, 3, 2, 40, 0.1), Standardiser.fit(train[0]), np.ones(3, np.float32), on_solution=told.append)
     assert found.val_accuracy == 1
     assert all(np.isfinite(each.kernel).all() for each in told)
 

@@ -85,7 +85,7 @@ def test_probe_on_what_is_kept_is_scikit_learns(method: str) -> None:
     found = select(method, keep=0.05)
     kept = np.flatnonzero(row_norms(found.probe.kernel))
     x, val = STANDARDISE(TRAIN[0])[:, kept].astype(np.float64), STANDARDISE(VAL[0])[:, kept]
-    twin = LogisticRegression(C=found.probe.penalty, max_iter=1000, tol=1e-7).fit(x, TRAIN[1])
+    twin = LogisticRegression(C=found.probe.c, max_iter=1000, tol=1e-7).fit(x, TRAIN[1])
     np.testing.assert_allclose(np.exp(SINGLE_LABEL.log_probabilities(logits_of(found.probe, VAL[0]))), twin.predict_proba(val), atol=1e-2)
 
 
@@ -115,7 +115,7 @@ def test_val_chooses_the_share(method: str) -> None:
 
 @every_method
 def test_labels_of_val_choose_the_share_and_nothing_else(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "PENALTIES", (1e-2,))  # which val chooses too
+    monkeypatch.setattr(probe, "C_PATH", (1e-2,))  # which val chooses too
     other = VAL[0], VAL[1][::-1].copy()
     one, two = (select(method, val=val, keep=0.1).probe for val in (VAL, other))
     np.testing.assert_array_equal(one.kernel, two.kernel)
@@ -266,7 +266,7 @@ def test_pca_is_scikit_learns_and_a_probe(num: int) -> None:
     turned = [(pca.transform(standardise(x)).astype(np.float32), labels) for x, labels in (train, VAL)]
     twin = fit_linear_probe(*turned, Standardiser.identity(found.kept), WEIGHTS)
     assert found.kept == round(0.2 * min(num - 1, 199))
-    assert found.probe.penalty == twin.penalty
+    assert found.probe.c == twin.c
     logits = standardise(VAL[0]) @ found.probe.kernel + found.probe.bias
     np.testing.assert_allclose(logits, turned[1][0] @ twin.kernel + twin.bias, atol=2e-3)
     np.testing.assert_allclose(found.probe.kernel, pca.components_.T @ twin.kernel, atol=1e-3)

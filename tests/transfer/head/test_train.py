@@ -50,11 +50,11 @@ def test_linear_head_answers_on_pixels_as_the_probe_on_features(make_task: MakeT
 
 
 def test_a_solved_head_leaves_its_line_of_history(make_task: MakeTask) -> None:
-    task = make_task(mode="extract", train={"head_penalty": 0.1})
+    task = make_task(mode="extract", train={"head_c": 0.1})
     head.train_head(task)
     with (task.run / "history.csv").open(newline="") as file:
         (line,) = csv.DictReader(file)
-    assert (line["phase"], line["epoch"], line["penalty"], line["learning_rate"]) == ("head", "1", "0.1", "")
+    assert (line["phase"], line["epoch"], line["head_c"], line["learning_rate"]) == ("head", "1", "0.1", "")
     assert float(line["seconds"]) >= 0
     for split, prefix in (("train", ""), ("val", "val_")):
         logits = np.asarray(task.classifier.model(pixels_of(task, split)))

@@ -33,7 +33,7 @@ class OutOfFold:
     """Answers by heads and a meta-learner that were not fitted on the image; `parts` are the rows, int64, answered together, in all each.
 
     What is left of a part in the meta-learner that answers it: the other parts' answers came from heads that know it, and a linear
-    one's penalty is the best over all parts.
+    one's C is the best over all parts.
     """
 
     answers: Answers

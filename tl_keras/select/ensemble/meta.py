@@ -40,7 +40,7 @@ def fit_meta(
         mixture, answers = fit_mixture(singles, labels, parts, class_weights)
         return Meta(mixture, answers, {"weights": dict(zip(names, mixture.weights.tolist(), strict=True))})
     stacker, answers = fit_stacker(singles, labels, parts, class_weights)
-    return Meta(stacker, answers, {"penalty": stacker.penalty})
+    return Meta(stacker, answers, {"c": stacker.c})
 
 
 def mixture_weights(members: Probabilities, labels: Labels, class_weights: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -87,7 +87,7 @@ def fit_stacker(
     Args:
         members: (m, n, k), out of fold.
         labels: int32 (n,).
-        parts: positions of the images of each fold, which together are all; the penalty with the lowest mean log loss over them is
+        parts: positions of the images of each fold, which together are all; the C with the lowest mean log loss over them is
             taken.
         class_weights: float32 (k,), the weight of each class.
 
@@ -99,17 +99,17 @@ def fit_stacker(
     for part in parts:
         others, path = np.setdiff1d(np.arange(len(labels)), part), dict[float, LinearProbe]()
         pairs = (features[others], labels[others]), (features[part], labels[part])
-        fit_linear_probe(*pairs, identity, class_weights, on_penalty=lambda found, path=path: path.update({found.penalty: found}))
+        fit_linear_probe(*pairs, identity, class_weights, on_solution=lambda found, path=path: path.update({found.c: found}))
         paths.append(path)
-    shared = [penalty for penalty in paths[0] if all(penalty in path for path in paths)]
-    penalty = min(shared, key=lambda each: float(np.mean([path[each].val_loss for path in paths])))
+    shared = [each for each in paths[0] if all(each in path for path in paths)]
+    c = min(shared, key=lambda each: float(np.mean([path[each].val_loss for path in paths])))
     answers = np.empty(members.shape[1:])
     for part, path in zip(parts, paths, strict=True):
-        answers[part] = _stacker(path[penalty])(members[:, part])
+        answers[part] = _stacker(path[c])(members[:, part])
     everything = features, labels
-    whole = fit_linear_probe(everything, everything, identity, class_weights, penalty)
+    whole = fit_linear_probe(everything, everything, identity, class_weights, c)
     return _stacker(whole), answers
 
 
 def _stacker(probe: LinearProbe) -> Stacker:
-    return Stacker(probe.kernel, probe.bias, probe.penalty)
+    return Stacker(probe.kernel, probe.bias, probe.c)

@@ -1,6 +1,6 @@
 """What a search varies: dimensions declared in YAML by the path of a setting, checked before the first trial.
 
-    train.head_penalty: {float: [1e-4, 10], log: true}
+    train.head_c: {float: [1e-4, 10], log: true}
     features.stages: {choice: [last, all]}
     features.keep: {float: [0.05, 0.5], when: {features.selection: [anova, trees]}}
 
@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from tl_keras.config import fields
-from tl_keras.config_file import check_value
+from tl_keras.config_file import RENAMED, check_value
 from tl_keras.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def read_space(space: Mapping[str, Any]) -> list[Dimension]:
             cannot come true.
     """
     if not space:
-        raise ConfigError("search.space: is empty. Declare a setting, such as train.head_penalty: {float: [1e-4, 10], log: true}.")
+        raise ConfigError("search.space: is empty. Declare a setting, such as train.head_c: {float: [1e-4, 10], log: true}.")
     dimensions = {path: _read_dimension(path, declared) for path, declared in space.items()}
     for each in dimensions.values():
         _check_condition(each, dimensions)
@@ -103,6 +103,8 @@ def _read_dimension(path: str, declared: Any) -> Dimension:
 
 
 def _check_path(path: str) -> None:
+    if path in RENAMED:
+        raise ConfigError(f"search.space: {path} has been renamed: write {RENAMED[path]}.")
     known = [name for name in fields() if name.partition(".")[0] in SECTIONS and name not in FIXED]
     if path not in known:
         near = get_close_matches(path, known, n=1)

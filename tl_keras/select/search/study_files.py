@@ -25,7 +25,7 @@ DEFAULT_SPACES: dict[str, dict[str, Any]] = {
         "features.stages": {"choice": ["last", "all"]},
         "features.selection": {"choice": ["none", "head2toe"]},
         "features.keep": {"float": [0.02, 0.6], "log": True, "when": {"features.selection": "head2toe"}},
-        "train.head_penalty": {"float": [1e-5, 10.0], "log": True},
+        "train.head_c": {"float": [1e-5, 10.0], "log": True},
         "train.class_weights": {"choice": ["none", "balanced"]},
     },
     "finetune": {

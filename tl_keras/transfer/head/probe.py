@@ -1,6 +1,6 @@
 """A linear head on frozen features, solved to its optimum: the linear probe (Alain & Bengio 2016, arXiv:1610.01644).
 
-L-BFGS solves it for each of a path of penalties, and val chooses among them. Features may be larger than memory: they
+L-BFGS solves it for each of a path of values of C, and val chooses among them. Features may be larger than memory: they
 are read chunk after chunk at each evaluation, and only small ones are kept. Knows arrays only; `problem` brings features
 here, and `LinearProbe.on_raw` is what a Keras head gets.
 """
@@ -17,13 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from tl_keras.models.outputs import SINGLE_LABEL
 
-PENALTIES = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-learn's C, weakest penalty last
+C_PATH = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-learn's C, the weakest regularisation last
 IN_MEMORY_BYTES = 128 * 10**6  # features up to this size are kept, standardised; larger ones are read anew each time
 CHUNK_BYTES = 4 * 10**6  # read at once: two products with a chunk that stays in the processor's cache cost one read
 VARIANCE_FLOOR = 1e-3  # of the mean variance: a feature that hardly moves is not blown up
 ROUNDING = 1e-6  # relative: features whose deviation is below differ by rounding only
-PENALTY_PATIENCE = 2  # penalties without a better val loss before the path ends
-MAX_ITERATIONS = 300  # for one penalty: a weak one on separable data has its optimum far away, and it does not win
+PATH_PATIENCE = 2  # values of C without a better val loss before the path ends
+MAX_ITERATIONS = 300  # for one C: a large one on separable data has its optimum far away, and it does not win
 TOLERANCE = 3e-4  # largest entry of the preconditioned gradient at the optimum; below, only the last digits move
 LOSS_GAIN = 1e-7  # relative: a step that gains less is lost in the rounding of float32 products
 STREAMED_LOSS_GAIN = 1e-4  # the same where each evaluation reads a file: val cannot tell such solutions apart
@@ -185,7 +185,7 @@ class LinearProbe:
 
     kernel: NDArray[np.float32]
     bias: NDArray[np.float32]
-    penalty: float
+    c: float
     val_loss: float
     val_accuracy: float
 
@@ -214,18 +214,18 @@ def fit_linear_probe(
     val: Pair,
     standardise: Standardiser,
     class_weights: NDArray[np.float32],
-    penalty: float | None = None,
-    on_penalty: Callable[[LinearProbe], None] | None = None,
+    c: float | None = None,
+    on_solution: Callable[[LinearProbe], None] | None = None,
 ) -> LinearProbe:
-    """Solve multinomial logistic regression for a path of L2 penalties, each from the last one's solution.
+    """Solve multinomial logistic regression with an L2 penalty for a path of values of C, each from the last one's solution.
 
     Args:
         train: raw features float32 (n, d), in memory or not, and labels int32 (n,).
-        val: likewise; the penalty with the lowest log loss here is taken.
+        val: likewise; the C with the lowest log loss here is taken.
         standardise: what the solution's kernel and bias expect to be applied to features.
         class_weights: float32 (k,), the weight of each class.
-        penalty: the only one to solve for; None goes through `PENALTIES`.
-        on_penalty: told of each solution as it is found.
+        c: scikit-learn's C, the only one to solve for; None goes through `C_PATH`.
+        on_solution: called with each solution as it is found.
     """
     rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
     axes, span = Axes.of(rows), None
@@ -236,18 +236,18 @@ def fit_linear_probe(
         axes = Axes(None, axes.spectrum, 0.0)
     best: LinearProbe | None = None
     worse = 0
-    penalties = PENALTIES if penalty is None else (penalty,)
-    for each, weights in _path(CrossEntropy(rows, train[1], class_weights), axes, penalties):
+    path = C_PATH if c is None else (c,)
+    for each, weights in _path(CrossEntropy(rows, train[1], class_weights), axes, path):
         kernel, bias = weights[:-1].astype(np.float32), weights[-1].astype(np.float32)
         found = LinearProbe(kernel if span is None else span @ kernel, bias, each, *judge(weights, rows_val, val[1]))
-        if on_penalty is not None:
-            on_penalty(found)
+        if on_solution is not None:
+            on_solution(found)
         if best is None or found.val_loss < best.val_loss:
             best, worse = found, 0
-        elif (worse := worse + 1) == PENALTY_PATIENCE:
+        elif (worse := worse + 1) == PATH_PATIENCE:
             break
     if best is None:
-        raise ValueError("penalties is empty.")
+        raise ValueError("C_PATH is empty.")
     return best
 
 
@@ -299,16 +299,16 @@ class Axes:
         return rest * matrix + self.vectors @ ((along - rest)[:, None] * coordinates).astype(np.float32)
 
 
-def _path(objective: CrossEntropy, axes: Axes, penalties: Sequence[float]) -> Iterator[tuple[float, Matrix]]:
-    """Each penalty with its solution (d + 1, k), from the strongest on."""
+def _path(objective: CrossEntropy, axes: Axes, path: Sequence[float]) -> Iterator[tuple[float, Matrix]]:
+    """Each C with its solution (d + 1, k), from the strongest regularisation on."""
     num_classes = objective.shape[1]
     weights: Matrix = np.zeros(objective.shape)
     curvature = (1 - 1 / num_classes) / num_classes
-    for penalty in penalties:
+    for c in path:
         # scikit-learn's two classes share one column w, here -w/2 and w/2, whose squares sum to half of its square
-        decay = (2 if num_classes == 2 else 1) / (penalty * objective.total_weight)
+        decay = (2 if num_classes == 2 else 1) / (c * objective.total_weight)
         weights, curvature = _minimise(objective, weights, decay, axes, max(curvature, CURVATURE_FLOOR))
-        yield penalty, weights
+        yield c, weights
 
 
 def _minimise(objective: CrossEntropy, start: Matrix, decay: float, axes: Axes, curvature: float) -> tuple[Matrix, float]:

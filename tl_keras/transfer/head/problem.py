@@ -13,7 +13,7 @@ from tl_keras.config import Config
 from tl_keras.progress import Progress
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
-from tl_keras.transfer.head.probe import PENALTIES, LinearProbe, Pair, StandardisedRows, Standardiser, fit_linear_probe, judge
+from tl_keras.transfer.head.probe import C_PATH, LinearProbe, Pair, StandardisedRows, Standardiser, fit_linear_probe, judge
 from tl_keras.transfer.head.selection import select_features
 from tl_keras.transfer.losses import class_weight_vector
 
@@ -73,8 +73,8 @@ class HeadProblem:
         Args:
             config: its `features.selection` and `train` say how; its seed, what a selection draws.
             train: positions of the images to learn from; one may come several times.
-            val: positions of those that choose the penalty, and how much is selected.
-            progress: is told of the result, and of each penalty.
+            val: positions of those that choose C, and how much is selected.
+            progress: shows the result, and a bar over the values of C.
         """
         pairs = self.pair(train, self.num_views), self.pair(val)
         weights = class_weight_vector(config.train.class_weights, self.labels[train], self.classes)
@@ -88,16 +88,16 @@ def _solve_on_all(
     config: Config, train: Pair, val: Pair, standardise: Standardiser, class_weights: NDArray[np.float32], progress: Progress
 ) -> tuple[LinearProbe, dict[str, Any]]:
     """The probe on all features, and nothing to report; see `probe.fit_linear_probe` for the arguments."""
-    penalty, num_tried = config.train.head_penalty, 0
+    c, num_tried = config.train.head_c, 0
 
     def count(_: LinearProbe) -> None:
         nonlocal num_tried
         num_tried += 1
         advance(1)
 
-    with progress.bar("head: penalties", len(PENALTIES) if penalty is None else 1) as advance:
-        probe = fit_linear_probe(train, val, standardise, class_weights, penalty, count)
-    progress.line(describe(probe) + (f"  the best of {num_tried} penalties" if penalty is None else ""))
+    with progress.bar("head: values of C", len(C_PATH) if c is None else 1) as advance:
+        probe = fit_linear_probe(train, val, standardise, class_weights, c, count)
+    progress.line(describe(probe) + (f"  the best of {num_tried} values of C" if c is None else ""))
     return probe, {}
 
 
@@ -112,7 +112,7 @@ def _solve_on_some(
         standardise,
         class_weights,
         keep=config.features.keep,
-        penalty=config.train.head_penalty,
+        c=config.train.head_c,
         seed=config.runtime.seed,
     )
     progress.line(f"{describe(found.probe)}  {found.summary}")
@@ -121,4 +121,4 @@ def _solve_on_some(
 
 def describe(probe: LinearProbe) -> str:
     """One line about a solved head; its val loss is the log loss, as everywhere."""
-    return f"head  C {probe.penalty:.2g}  val loss {probe.val_loss:.4f} accuracy {probe.val_accuracy:.4f}"
+    return f"head  C {probe.c:.2g}  val loss {probe.val_loss:.4f} accuracy {probe.val_accuracy:.4f}"

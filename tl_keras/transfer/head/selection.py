@@ -58,7 +58,7 @@ class Selection:
         return f"on {part} by {self.method}; on all accuracy {self.val_accuracy_all:.4f}"
 
     def report(self) -> dict[str, Any]:
-        """What metrics.json says of it; both accuracies are on val, which chose the share and each penalty."""
+        """What metrics.json says of it; both accuracies are on val, which chose the share and each C."""
         return {
             "method": self.method,
             "kept": self.kept,
@@ -95,7 +95,7 @@ def select_features(
     class_weights: NDArray[np.float32],
     *,
     keep: float | None = None,
-    penalty: float | None = None,
+    c: float | None = None,
     seed: int = 0,
 ) -> Selection:
     """Solve the probe on the most relevant shares of features, and take the one with the lowest log loss on val.
@@ -105,13 +105,13 @@ def select_features(
             arXiv:2201.03529); 'rfe', which does so again after each share that it drops (Guyon et al. 2002, Machine Learning
             46, with few solves); or 'pca', which takes leading principal components in place of features.
         train: raw features float32 (n, d), in memory or not, and labels int32 (n,).
-        val: likewise; chooses the share, and for each the penalty. Nothing else is learned from it.
+        val: likewise; chooses the share, and C for each. Nothing else is learned from it.
         standardise: what the kernel and bias expect to be applied to features.
         class_weights: float32 (k,), the weight of each class.
         keep: the one share to keep, in (0, 1], in place of a choice among `FRACTIONS`. Below 1, features of relevance 0 are
             dropped all the same: of l1 there are never more than have a weight. Of pca it is a share of the components that
             there are, see `_along_components`.
-        penalty: the only one to solve for; None chooses on val.
+        c: scikit-learn's C, the only one to solve for; None chooses on val.
         seed: of the rows and numbers that a ranker draws, at least 0.
 
     Raises:
@@ -122,7 +122,7 @@ def select_features(
     fractions = FRACTIONS if keep is None else (keep,)
     if not all(0 < fraction <= 1 for fraction in fractions):
         raise ValueError(f"keep must be a share in (0, 1]. Received: keep={keep}")
-    problem = (train, val, standardise, class_weights, penalty)
+    problem = (train, val, standardise, class_weights, c)
     plain = fit_linear_probe(*problem)
     found = [(plain, len(plain.kernel))] if 1.0 in fractions else []
     parts = [fraction for fraction in fractions if fraction < 1]
@@ -154,10 +154,10 @@ def _on_most_relevant(
 
 def _fit_on(kept: NDArray[np.int64], problem: Problem) -> LinearProbe:
     """The probe on some features, as a probe on all."""
-    train, val, standardise, class_weights, penalty = problem
+    train, val, standardise, class_weights, c = problem
     narrow = Standardiser(standardise.mean[kept], standardise.scale[kept])
     seen = [(Shown(features, len(kept), lambda x: x.take(kept, axis=1)), labels) for features, labels in (train, val)]
-    probe = fit_linear_probe(*seen, narrow, class_weights, penalty)
+    probe = fit_linear_probe(*seen, narrow, class_weights, c)
     kernel = np.zeros((train[0].shape[1], probe.kernel.shape[1]), np.float32)
     kernel[kept] = probe.kernel
     return replace(probe, kernel=kernel)
@@ -179,8 +179,8 @@ def _along_components(fractions: Sequence[float], problem: Problem) -> Iterator[
 
 def _fit_along(vectors: NDArray[np.float32], problem: Problem) -> LinearProbe:
     """The probe on what standardised features are along vectors (d, m), as a probe on all features."""
-    train, val, standardise, class_weights, penalty = problem
+    train, val, standardise, class_weights, c = problem
     width = vectors.shape[1]
     seen = [(Shown(features, width, lambda x: standardise(x) @ vectors), labels) for features, labels in (train, val)]
-    probe = fit_linear_probe(*seen, Standardiser.identity(width), class_weights, penalty)
+    probe = fit_linear_probe(*seen, Standardiser.identity(width), class_weights, c)
     return replace(probe, kernel=vectors @ probe.kernel)

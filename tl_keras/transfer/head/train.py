@@ -52,14 +52,14 @@ def _solve_head(task: Task) -> None:
 
 
 def _write_history(file: Path, probe: LinearProbe, on_train: tuple[float, float], seconds: float) -> None:
-    """Write history.csv with the one line of a solved head: what an epoch's line has, and the penalty in place of a rate.
+    """Write history.csv with the one line of a solved head: what an epoch's line has, and C in place of a rate.
 
     Args:
         on_train: its log loss and accuracy there.
     """
     figures = (*on_train, probe.val_loss, probe.val_accuracy)
-    line = ("head", 1, *(f"{value:.6g}" for value in figures), "", f"{seconds:.2f}", f"{probe.penalty:.6g}")
-    write_csv(file, (*HISTORY_HEADER, "penalty"), [line])
+    line = ("head", 1, *(f"{value:.6g}" for value in figures), "", f"{seconds:.2f}", f"{probe.c:.6g}")
+    write_csv(file, (*HISTORY_HEADER, "head_c"), [line])
 
 
 def read_selection(run: RunFolder) -> dict[str, Any]:
