@@ -144,7 +144,7 @@ def test_rank_prints_its_choice_and_the_command_that_trains_it(photo_folder, tmp
 def test_crossval_prints_mean_and_spread_and_compares(photo_folder, tmp_path, capfd):
     command = ["--mode", "crossval", "--data", photo_folder(per_class=12), "--set", "data.image_size=32", "--set", "crossval.folds=3"]
     assert run.main([str(word) for word in [*command, "--run-dir", tmp_path / "A"]]) == 0
-    assert "9 folds of 20 images; test was not looked at" in capfd.readouterr().out
+    assert "9 folds over the 20 images of train and val; test unseen" in capfd.readouterr().out
     against = ["--set", f"crossval.against={tmp_path / 'A'}", "--run-dir", tmp_path / "B"]
     assert run.main([str(word) for word in [*command, *against]]) == 0
     assert "against the other: accuracy +0.0000 (95 % interval +0.0000 to +0.0000), which may be chance" in capfd.readouterr().out

@@ -389,10 +389,10 @@ class RunFolder:
     def require_model(self) -> "RunFolder":
         """Return this folder, or raise RunFolderError when it holds no trained model."""
         if not self.path.is_dir():
-            raise RunFolderError(f"{self.path}: no such run folder. Give the folder that a training wrote, or an ensemble.")
+            raise RunFolderError(f"{self.path}: no such run folder. Give the folder of a training run, or an ensemble.")
         missing = [name for name in (MODEL, CONFIG, SPLITS) if not (self / name).is_file()]
         if missing:
-            mend = "Continue it with --resume." if self._can_resume else "Give the folder that a training wrote."
+            mend = "Continue it with --resume." if self._can_resume else "Give the folder of a training run."
             if (self / BEST / MODEL).is_file():
                 mend = f"Give {self.path / BEST}, the winner of this search."
             if (self / ENSEMBLE).is_file():

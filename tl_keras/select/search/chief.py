@@ -75,7 +75,10 @@ def hand_out_trials(
             for number in range(0 if chief.is_over() else workers):
                 place = Place(f"{names_begin}{number + 1}", chief.address)
                 team.start(place.name, place.variables() | share_of_machine(config, number, workers))
-            progress.line(f"chief at {chief.address}, with {len(team)} workers on this machine; they take a while to start")
+            if len(team):
+                progress.line(f"chief at {chief.address}, with {len(team)} workers on this machine; they take a while to start")
+            else:
+                progress.line(f"chief at {chief.address}: start the workers on the other machines")
             with trials_bar(progress, ended(), wanted) as advance:
                 attend(chief, team, tell, progress.line, how=shlex.join(command[1:]))
     finally:
