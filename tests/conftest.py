@@ -11,6 +11,8 @@ from PIL import Image
 
 from tl_keras.progress import Progress
 
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")  # two processes share the machine; TensorFlow is not imported yet
+
 SHARED = Path(__file__).parents[1] / ".." / "shared"
 HUES = ((200, 60, 50), (50, 90, 200), (60, 180, 70), (200, 180, 50), (150, 60, 180), (60, 180, 180))
 

@@ -507,8 +507,8 @@ def test_a_second_run_computes_no_features(photo_folder, tmp_path, monkeypatch):
     ("mode", "sets", "difference"),
     [
         ("extract", [], 1e-4),
-        ("extract", ["model.hidden=[4]", "train.head_epochs=2"], 1e-4),
-        ("finetune", ["train.unfreeze_from=stage3", "train.epochs=2"], 1e-2),
+        pytest.param("extract", ["model.hidden=[4]", "train.head_epochs=2"], 1e-4, marks=pytest.mark.slow),
+        pytest.param("finetune", ["train.unfreeze_from=stage3", "train.epochs=2"], 1e-2, marks=pytest.mark.slow),
     ],
 )
 def test_the_saved_model_answers_on_pixels_as_was_measured_on_features(photo_folder, tmp_path, mode, sets, difference):
