@@ -647,6 +647,7 @@ def test_standard_error_holds_one_line_only(photo_folder, tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
     data = photo_folder(classes=("cat", "dog"), per_class=8)
     arguments = ["--mode", "finetune", "--data", data, *TINY, "--set", "train.epochs=400"]
@@ -676,6 +677,7 @@ def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
     assert [line.split(",")[1] for line in history[1:]] == [str(epoch) for epoch in range(done_epochs + 2)]  # 0 is the head
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_search_and_its_workers(photo_folder, tmp_path):
     data = photo_folder(classes=("cat", "dog"), per_class=8)
     arguments = ["--mode", "search", "--data", data, *TINY, "--set", "search.max_trials=100000", "--set", "search.tuner=random"]

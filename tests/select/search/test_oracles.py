@@ -126,6 +126,7 @@ def test_a_grid_that_is_cut_short_is_spread_over_the_whole(tmp_path: Path) -> No
     assert len({json.dumps(each.settings, sort_keys=True) for each in told}) == 40
 
 
+@pytest.mark.slow
 def test_a_grid_tries_each_combination_that_counts_once(tmp_path: Path) -> None:
     told = ran(opened(tmp_path, "grid", WIDE, max_trials=1000), WIDE)
     assert len(told) == len({json.dumps(each.settings, sort_keys=True) for each in told}) == 10 * 5 * 2 * (1 + 3)
