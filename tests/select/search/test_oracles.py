@@ -84,11 +84,22 @@ def test_a_study_that_is_damaged(tmp_path: Path, name: str, content: bytes) -> N
         opened(tmp_path, "random", max_trials=2)
 
 
-def test_a_study_with_a_trial_of_another_space(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda values: {"features.stagez": values.pop("features.stages"), **values}, "'features.stages'"),
+        (lambda values: values | {"features.stages": '"alx"'}, "features.stages: .* is not one of its choices"),
+        (lambda values: values | {"train.head_c": 1e9}, "train.head_c: .* is not between"),
+        (lambda values: values | {"train.head_c": "1"}, "train.head_c: .* is not between"),
+    ],
+)
+def test_a_study_with_a_trial_of_another_space(tmp_path: Path, change: Any, words: str) -> None:
     ran(opened(tmp_path, "random", max_trials=2), SPACE)
     file = tmp_path / "study/trial_0/trial.json"
-    file.write_text(file.read_text().replace("features.stages", "features.stagez"))
-    with pytest.raises(RunFolderError, match=r"study: this study is damaged \('features.stages'\)\. Start the search again"):
+    trial = json.loads(file.read_text())
+    trial["hyperparameters"]["values"] = change(trial["hyperparameters"]["values"])
+    file.write_text(json.dumps(trial))
+    with pytest.raises(RunFolderError, match=rf"study: this study is damaged \({words}.*\)\. Start the search again"):
         opened(tmp_path, "random", max_trials=2)
 
 
