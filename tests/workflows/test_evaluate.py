@@ -165,6 +165,7 @@ def test_an_image_that_a_run_has_twice_counts_as_learned_from_where_its_path_doe
     assert own_splits(known, split, found, found_ids) == ["test", "train", "test", "train", UNKNOWN]
 
 
+@pytest.mark.slow
 def test_two_evaluations_at_once_have_pixels_of_their_own(
     trained: Run, others: Path, photo_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
