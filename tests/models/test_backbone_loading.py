@@ -56,6 +56,7 @@ def test_second_backbone_of_a_process_has_the_same_stages() -> None:
     assert [tensor.shape for tensor in first.boundaries.values()] == [t.shape for t in second.boundaries.values()]
 
 
+@pytest.mark.slow
 def test_saved_backbone_loads_in_a_process_without_this_package(tmp_path: Path) -> None:
     pixels = PIXELS[:, :32, :32]
     np.save(tmp_path / "pixels.npy", pixels)

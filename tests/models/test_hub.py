@@ -292,6 +292,7 @@ def test_fingerprint_tells_a_graph_of_the_same_weights(tmp_path: Path) -> None:
     assert len(found) == 2
 
 
+@pytest.mark.slow
 def test_fingerprint_is_that_of_another_process(hub_module: MakeModule, tmp_path: Path) -> None:
     import subprocess
     import sys
@@ -420,6 +421,7 @@ def test_archive_without_a_module_is_refused(cache: Path, serve: Callable[[bytes
 # --- a real one ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_module_of_mobilenet_gives_the_features_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same weights, recovered twice: as a TF-Hub feature vector and as the file of `keras.applications`."""
