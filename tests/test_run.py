@@ -690,7 +690,7 @@ def test_ctrl_c_ends_a_search_and_its_workers(photo_folder, tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert error.splitlines()[-1].startswith("interrupted. Go on with: ")
+    assert error.splitlines()[-1].startswith("interrupted. Continue with: ")
     assert " -m tl_keras.run search --resume --run-dir " in error
     assert "Traceback" not in error
     log = (tmp_path / "R" / "workers" / "worker1.log").read_text()

@@ -63,7 +63,9 @@ def interrupted(run: Path, copy: Path, source: Path) -> Path:
 
 def test_a_run_goes_on_with_its_images_where_they_lie_now(trained: Run, tmp_path: Path) -> None:
     run = interrupted(trained[0], tmp_path / "R", tmp_path / "photos")
-    with pytest.raises(DataError, match=f"R: its images lay in {tmp_path}/photos, which is gone. Say with --data where they lie now."):
+    with pytest.raises(
+        DataError, match=f"R: its images were in {tmp_path}/photos, which no longer exists. Say with --data where they are now."
+    ):
         train(Config(mode="extract"), run, resume=True)
     found = train(Config(mode="extract"), run, resume=True, source=str(shutil.copytree(trained[1], tmp_path / "moved")))
     assert found["test"] == json.loads((trained[0] / names.METRICS).read_text())["test"]

@@ -123,7 +123,7 @@ def check_names(config: "Config") -> None:
                 check_backbone(name)
     weights = config.model.weights
     if weights not in KINDS_OF_WEIGHTS and not Path(weights).expanduser().is_file():
-        raise BackboneError(f"{weights}: there is no such file of weights. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")
+        raise BackboneError(f"{weights}: there is no such weights file. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")
 
 
 def check_images(data: str | None) -> None:

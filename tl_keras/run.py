@@ -204,7 +204,7 @@ def left_behind(mode: str, run_dir: Path) -> str:
     if not (run_dir / "config.yaml").exists():
         return "Nothing was trained yet; features that were computed are kept for the next run."
     kept = f"The best so far is {run_dir / 'model.keras'}. " if (run_dir / "model.keras").exists() else ""
-    return f"{kept}Go on with: {advice.go_on(mode, run_dir)}"
+    return f"{kept}Continue with: {advice.go_on(mode, run_dir)}"
 
 
 def dry_run(config: "Config") -> None:
@@ -258,9 +258,9 @@ def manage_cache(arguments: Sequence[str]) -> None:
     """`tl-keras cache`: list or prune the features that runs have stored."""
     made = Parser(prog=f"{program()} cache", description="Features of frozen backbones, kept for later runs.", allow_abbrev=False)
     made.add_argument("action", choices=("list", "prune"), help="list: what is stored; prune: remove what was unused the longest")
-    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until so much is left (default: features.max_gb's, 20)")
-    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what was not used for so many days")
-    made.add_argument("--all", action="store_true", help="prune: everything goes")
+    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until at most so much is left (default: features.max_gb's, 20)")
+    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what has not been used for so many days")
+    made.add_argument("--all", action="store_true", help="prune: remove everything")
     options = made.parse_args(arguments)
     for name, value in (("--max-gb", options.max_gb), ("--older-than", options.older_than), ("--all", options.all or None)):
         if value is not None and options.action == "list":
@@ -268,7 +268,7 @@ def manage_cache(arguments: Sequence[str]) -> None:
         if value is not None and not value >= 0:
             raise ConfigError(f"{name}: got {value:g}, expected a number >= 0.")
     if options.all and (options.max_gb, options.older_than) != (None, None):
-        raise ConfigError("--all: everything goes, so that --max-gb and --older-than do nothing. Remove one or the other.")
+        raise ConfigError("--all: removes everything, so --max-gb and --older-than have no effect. Remove one or the other.")
     from rich.console import Console
 
     from tl_keras.console import print_stored
@@ -287,7 +287,7 @@ def manage_cache(arguments: Sequence[str]) -> None:
 
 def print_settings(arguments: Sequence[str]) -> None:
     """`tl-keras settings`: every setting, or those of a section, with default, range and meaning."""
-    made = Parser(prog=f"{program()} settings", description="What --set and a file of --config may say.", allow_abbrev=False)
+    made = Parser(prog=f"{program()} settings", description="What --set and a --config file may contain.", allow_abbrev=False)
     made.add_argument(
         "section", nargs="?", default="", metavar="SECTION", help="such as train or data.augment, or one setting; all by default"
     )

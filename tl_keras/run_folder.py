@@ -313,7 +313,7 @@ class RunFolder:
             return
         if not (self / CONFIG).exists():
             raise RunFolderError(f"{self.path}: holds other files already. Give another --run-dir.")
-        mend = ", or go on with what was interrupted there with --resume." if self._can_resume and not self._has_ended else "."
+        mend = ", or continue the interrupted one with --resume." if self._can_resume and not self._has_ended else "."
         raise RunFolderError(f"{self.path}: holds another run already. Give another --run-dir{mend}")
 
     @property
@@ -389,10 +389,10 @@ class RunFolder:
     def require_model(self) -> "RunFolder":
         """Return this folder, or raise RunFolderError when it holds no trained model."""
         if not self.path.is_dir():
-            raise RunFolderError(f"{self.path}: no such run folder. Give the folder that a training wrote, or an ensemble.")
+            raise RunFolderError(f"{self.path}: no such run folder. Give the folder of a training run or of an ensemble.")
         missing = [name for name in (MODEL, CONFIG, SPLITS) if not (self / name).is_file()]
         if missing:
-            mend = "Continue it with --resume." if self._can_resume else "Give the folder that a training wrote."
+            mend = "Continue it with --resume." if self._can_resume else "Give the folder of a training run."
             if (self / BEST / MODEL).is_file():
                 mend = f"Give {self.path / BEST}, the winner of this search."
             if (self / ENSEMBLE).is_file():

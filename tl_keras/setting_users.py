@@ -50,11 +50,11 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
 }
 
 CASES = {
-    "head by steps": "a head that learns by steps (model.hidden, or a train.loss other than cross_entropy)",
+    "head by steps": "a head trained by gradient steps (model.hidden, or a train.loss other than cross_entropy)",
     "views": "stored views (features.views)",
     "best backbone": "model.backbone=auto",
     "stack": "ensemble.method=stack",
-    "model": "a mode that leaves a model",
+    "model": "a mode that produces a model",
 }
 
 

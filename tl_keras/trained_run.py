@@ -43,7 +43,7 @@ def write_config(run: RunFolder, config: Config) -> None:
 
 def _config_text(run: RunFolder) -> str:
     path = run / names.CONFIG
-    with names.reading(path, "the configuration of a run", "Give the folder of a whole run."), names.open_text(path) as file:
+    with names.reading(path, "the configuration of a run", "Give the folder of a complete run."), names.open_text(path) as file:
         return file.read()
 
 
@@ -58,7 +58,7 @@ def data_root(config: Config, run: RunFolder, moved: str | None = None) -> Path:
     """
     source = Path(config.data.source)
     if moved is None and source.is_absolute() and not source.exists():
-        raise DataError(f"{run.path}: its images lay in {source}, which is gone. Say with --data where they lie now.")
+        raise DataError(f"{run.path}: its images were in {source}, which no longer exists. Say with --data where they are now.")
     return find_root(config.data if moved is None else config.data.replace("source", moved))
 
 
@@ -129,10 +129,10 @@ def open_run(run_dir: Path | str) -> Trained:
                 f"{run / names.MODEL}: holds layers of a package that is not installed. "
                 f"Where its backbone was KerasHub's: {BACKBONE_KINDS[PRESET].needs}."
             ) from error
-        raise RunFolderError(f"{run / names.MODEL}: is no whole Keras model, or is cut short. Train again, or restore the file.") from error
+        raise RunFolderError(f"{run / names.MODEL}: is not a complete Keras model. Train again, or restore the file.") from error
     if classes is not None and len(classes) != model.output.shape[-1]:
         raise RunFolderError(
-            f"{run / names.MODEL}: names {len(classes)} classes, and its model puts out {model.output.shape[-1]} numbers. "
+            f"{run / names.MODEL}: names {len(classes)} classes, and its model outputs {model.output.shape[-1]} numbers. "
             "Train again, or restore the file."
         )
     index, split = splits.read_splits(run / names.SPLITS, Path())

@@ -123,7 +123,7 @@ def test_a_bad_file_is_an_error_where_asked(photo_folder, run):
     (root / "cat/000.png").write_bytes(b"")
     with pytest.raises(DataError) as caught:
         prepare(root, run, on_bad_image="error", max_bad_fraction=1.0)
-    assert str(caught.value).startswith(f"{root / 'cat/000.png'}: is empty (0 bytes). Mend or remove it")
+    assert str(caught.value).startswith(f"{root / 'cat/000.png'}: is empty (0 bytes). Repair or remove it")
 
 
 def test_a_class_that_bad_files_empty(photo_folder, run):

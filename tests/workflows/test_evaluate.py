@@ -92,7 +92,7 @@ def test_own_test_images_that_were_replaced_or_are_gone_are_told(own: Run, tmp_p
     with pytest.raises(DataError, match=f"moved: of 6 test images of the run, 1 {fate}; the first is {first}"):
         evaluate(run)
     shutil.rmtree(moved)
-    with pytest.raises(DataError, match=f"R: its images lay in {moved}, which is gone. Say with --data where they lie now."):
+    with pytest.raises(DataError, match=f"R: its images were in {moved}, which no longer exists. Say with --data where they are now."):
         evaluate(run)
 
 

@@ -67,7 +67,7 @@ def test_copies_in_two_given_splits_are_told(photo_folder, heard):
     index = open_images(DataConfig(source=str(root)), heard)
     assert index.ids is not None
     assert heard.lines[1:] == [
-        "1 image is in more than one split: what is measured on such copies is too good",
+        "1 image is in more than one split: figures measured on such copies are too optimistic",
         "  first train/dog/001.jpg (train) and test/dog/001.jpg (test)",
     ]
 

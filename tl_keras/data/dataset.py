@@ -139,7 +139,7 @@ def write(data: ImageData, run: RunFolder, progress: Progress) -> None:
     """Write splits.csv to a run folder, and bad_images.csv where there are any, which is said."""
     bad = data.pixels.bad
     if bad:
-        progress.line(f"skipped {len(bad)} of {len(data.index.paths)} files that do not decode; {BAD_IMAGES} names them")
+        progress.line(f"skipped {len(bad)} of {len(data.index.paths)} files that do not decode; {BAD_IMAGES} lists them")
         write_csv(run / BAD_IMAGES, ("path", "reason"), bad_rows(bad, data.index))
     index = replace(data.index, ids=data.pixels.ids) if len(data.pixels.ids) else data.index
     splits.write_splits(run / SPLITS, index, data.split)

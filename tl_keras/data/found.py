@@ -62,7 +62,7 @@ def copies_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:
     number, pair = clashes(ids, np.unique(split[used], return_inverse=True)[1])
     if number:
         first, second = (f"{index.paths[row]} ({split[row]})" for row in used[list(pair)])
-        yield f"{_images(number)} in more than one split: what is measured on such copies is too good"
+        yield f"{_images(number)} in more than one split: figures measured on such copies are too optimistic"
         yield f"  first {first} and {second}"
     else:
         number, pair = clashes(ids, np.arange(len(used)))
@@ -90,7 +90,7 @@ def straddling_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:
     if number:
         first, second = (f"{index.paths[row]} ({split[row]})" for row in used[list(pair)])
         are, them = ("groups are", "them") if number > 1 else ("group is", "it")
-        yield f"{number} {are} in more than one split: what is measured on {them} is too good"
+        yield f"{number} {are} in more than one split: figures measured on {them} are too optimistic"
         yield f"  first {first} and {second}"
 
 

@@ -430,7 +430,7 @@ def _no_range(image: Image.Image) -> str:
             highest.append(values.max())
     held = f" ({min(lowest):.4g} to {max(highest):.4g} here)" if lowest else ""
     number = "floating-point numbers" if image.mode == "F" else "32-bit or signed integers"
-    return f"its pixels are {number}{held}, of which nobody knows what is white. Scale all such images alike and save them with 8 bits"
+    return f"its pixels are {number}{held}, whose white level is not known. Scale all such images in the same way and save them with 8 bits"
 
 
 def _rgb_from_16_bit(grey: NDArray[np.uint16], transparent: int | None, bit_depth: int) -> Pixels:

@@ -100,7 +100,7 @@ class Index:
         fates = (f"{number} {'is' if number == 1 else 'are'} {fate}" for fate, number in counts.items() if number)
         raise DataError(
             f"{self.root}: of {len(self.paths)} {of}, {' and '.join(fates)}; the first is {self.paths[first]}. "
-            "Put them back, or say with --data where they lie."
+            "Put them back, or say with --data where they are."
         )
 
 

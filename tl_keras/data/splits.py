@@ -139,14 +139,16 @@ def _check_class_size(index: Index, label: int, number: int, least: int, usable:
     lost = f" ({bad} more do not decode)" if bad else ""
     raise DataError(
         f"{index.root}: class '{index.classes[label]}' has {images} to train on and split{lost}; it needs at least {least}. "
-        "Add images, or take the class away."
+        "Add images, or remove the class."
     )
 
 
 def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
     for name in SPLITS:
         for label in sorted(set(range(len(index.classes))) - set(index.labels[split == name].tolist())):
-            raise DataError(f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or mend those there.")
+            raise DataError(
+                f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or repair the damaged ones."
+            )
 
 
 def outside_test(split: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -203,7 +205,7 @@ def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
     Raises:
         RunFolderError: the file is missing, has other columns, or a split of another name.
     """
-    with reading(path, "a table of splits", "Give the folder of a whole run."), open_text(path) as file:
+    with reading(path, "a table of splits", "Give the folder of a complete run."), open_text(path) as file:
         return _read_table(read_csv(file), path, root)
 
 

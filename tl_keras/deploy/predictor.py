@@ -153,7 +153,7 @@ class Predictor:
         ]
 
     def _not_finite(self) -> RunFolderError:
-        return RunFolderError(f"{self.trained.run.path}: its model puts out numbers that are not finite. Train again.")
+        return RunFolderError(f"{self.trained.run.path}: its model outputs numbers that are not finite. Train again.")
 
 
 def _prediction(name: str, classes: tuple[str, ...], values: NDArray[np.float64]) -> Prediction:

@@ -81,7 +81,7 @@ def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | Non
         part = call(inputs).numpy()
         if not np.isfinite(part).all():
             raise TrainingError(
-                f"'{model.name}' puts out numbers that are not finite. Set runtime.precision=float32, or mend the weights it starts from."
+                f"'{model.name}' outputs numbers that are not finite. Set runtime.precision=float32, or repair the weights it starts from."
             )
         found[done : done + len(part)] = part
         done += len(part)

@@ -48,7 +48,7 @@ def read_preset(backbone: str, *, load_weights: bool) -> keras.Model:
         shapes = ", ".join(str(tensor.shape) for tensor in inputs)
         raise _unusable(backbone, f"its input has the shape {shapes}, not (None, height, width, 3)")
     if not is_feature_map(loaded.output):
-        raise _unusable(backbone, f"it puts out {getattr(loaded.output, 'shape', 'several tensors')}, not a feature map (None, h, w, c)")
+        raise _unusable(backbone, f"it outputs {getattr(loaded.output, 'shape', 'several tensors')}, not a feature map (None, h, w, c)")
     network = keras.Model(inputs[0], loaded.output, name=loaded.name)
     if not find_convolution(network):
         raise _unusable(backbone, "it has no convolution of Keras' own")

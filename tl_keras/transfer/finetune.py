@@ -26,7 +26,7 @@ def finetune(task: Task) -> None:
     """
     num = len(task.data.rows("train"))
     if num < FEW_IMAGES:
-        task.progress.line(f"{num} training images are few for finetuning: --mode extract learns the head alone, and often as well")
+        task.progress.line(f"{num} training images are few for finetuning: --mode extract trains the head alone, and is often as good")
     train_head(task)
     config, head = task.config, task.classifier.head
     start = measure(head, StoredFeed(task, head, [POOLED]).ordered("val"))  # the backbone has run over these images already

@@ -94,7 +94,7 @@ def fit_to_store_limit(
         raise StoreError(f"{run.path}: this run learned from stored features, for which there is no room now. Make room, then --resume.")
     if before is None:
         progress.line(
-            f"what lies below {config.train.unfreeze_from} would take {needed / 1e9:.2f} GB, and {room / 1e9:.2f} GB are free under "
+            f"the features below {config.train.unfreeze_from} would take {needed / 1e9:.2f} GB, and {room / 1e9:.2f} GB are free under "
             f"features.max_gb={config.features.max_gb:g} and on the disk: finetuning reads images in every epoch instead"
         )
     return frozen.only([POOLED])

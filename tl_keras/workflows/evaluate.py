@@ -149,7 +149,7 @@ def _unseen(trained: Trained, found: Index, progress: Progress) -> tuple[Index, 
     if not len(rows):
         told = " and ".join(f"{counts[name]} of {name}" for name in LEARNED_FROM if counts[name])
         raise DataError(
-            f"{found.root}: the run has learned from all {len(own)} images there ({told}), which says nothing of others. "
+            f"{found.root}: the run has learned from all {len(own)} images there ({told}), so they say nothing about new images. "
             "Give images that it has not seen."
         )
     return found.take(rows), counts

@@ -88,7 +88,7 @@ def search(
             with progress.bar("the settings as they stand", 1):  # a finetuning takes minutes
                 baseline = trials(BASELINE, {}, 1.0)
             objective = config.search.objective
-            progress.line(f"as it stands  {objective} {baseline[objective]:.4f}, which the trials are to beat")
+            progress.line(f"as it stands  {objective} {baseline[objective]:.4f}, the baseline that the trials should beat")
             keep()
             if chief is None:
                 found = run_trials(config, space, study, trials, run, progress)
@@ -133,9 +133,11 @@ class Trials:
                 if isinstance(error, TooLittleMemoryError) and not error.by_step:
                     raise  # a smaller batch would not help
                 if config.train.batch_size == 1:
-                    raise UserError("memory does not hold a batch of one image.") from None
+                    raise UserError("there is not enough memory for a batch of one image.") from None
                 half = config.train.batch_size // 2
-                self._progress.line(f"memory does not hold batches of {config.train.batch_size}: this trial goes on with {half}")
+                self._progress.line(
+                    f"there is not enough memory for batches of {config.train.batch_size}: this trial continues with {half}"
+                )
                 config = config.replace("train.batch_size", half)
 
 
@@ -182,12 +184,12 @@ def finish(
     ranked = best(found, wanted.objective)
     if not ranked:
         causes = sorted({each.cause for each in found if each.cause})
-        raise UserError(f"{run.path}: none of {len(found)} trials came to its end" + (f": {causes[0]}" if causes else "."))
+        raise UserError(f"{run.path}: none of {len(found)} trials finished" + (f": {causes[0]}" if causes else "."))
     sign = 1.0 if DIRECTIONS[wanted.objective] == "min" else -1.0
     beaten = sign * ranked[0].metrics[wanted.objective] < sign * baseline[wanted.objective]
     settings = ranked[0].settings if beaten else {}
     if not beaten:
-        progress.line("no trial is better on val than the settings that the search began with, which are taken")
+        progress.line("no trial is better on val than the initial settings, which are used")
     winner = with_settings(config, settings, "search.space").replace("mode", wanted.trial)
     folder = RunFolder(run / names.BEST)
     if not folder.is_finished:

@@ -45,7 +45,7 @@ def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress:
         config = read_config(run.require_unfinished("search"))
     elif config.model.backbone == AUTO:
         raise ConfigError(
-            "model.backbone: got 'auto', which is the chief's to rank. Give this worker the chief's folder, with --resume --run-dir."
+            "model.backbone: got 'auto', which the chief ranks. Give this worker the chief's folder, with --resume --run-dir."
         )
     else:
         require_own(run)
@@ -72,4 +72,4 @@ def require_own(run: RunFolder) -> None:
     others = [path.name for path in run.path.glob("*") if path.name != TRIAL_RUNS]
     if others:
         mend = "Add --resume where it is the chief's, else give another --run-dir." if names.CONFIG in others else "Give another --run-dir."
-        raise RunFolderError(f"{run.path}: holds {others[0]}, which is no worker's. {mend}")
+        raise RunFolderError(f"{run.path}: holds {others[0]}, which does not belong to a worker. {mend}")

@@ -92,7 +92,7 @@ def train(
         keep()
         clock.lap("prepare_s")
         try:
-            with noted_interrupts(), task.data.pixels.named_failures("Put it back, then go on with --resume."):
+            with noted_interrupts(), task.data.pixels.named_failures("Put it back, then continue with --resume."):
                 TRAININGS[config.mode](task)
                 clock.lap("train_s")
                 return _finish(task, clock, scored, pictures)

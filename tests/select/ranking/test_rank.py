@@ -161,19 +161,19 @@ def test_the_best_that_is_fast_enough_is_chosen() -> None:
     assert choose(RANKED, 50.0) is SLOW
     assert choose(RANKED, 49.9) is GOOD
     with pytest.raises(
-        ConfigError, match=r"^rank\.max_ms: got 0\.5, and the fastest candidate, quick, takes 1\.00 ms an image\. Raise it\.$"
+        ConfigError, match=r"^rank\.max_ms: got 0\.5, and the fastest candidate, quick, takes 1\.00 ms per image\. Raise it\.$"
     ):
         choose(RANKED, 0.5)
 
 
 def test_the_choice_is_explained() -> None:
     assert explain(RANKED, None) == (
-        "slow: accuracy 0.950 to be expected of its frozen features (95 % interval 0.930 to 0.970), the best of 4; 50.0 ms an image, "
+        "slow: accuracy 0.950 expected of its frozen features (95 % interval 0.930 to 0.970), the best of 4; 50.0 ms per image, "
         "1.0 M parameters"
     )
     assert explain(RANKED, 10.0) == (
-        "good: accuracy 0.900 to be expected of its frozen features (95 % interval 0.880 to 0.920), the best of 3 within 10 ms an image; "
-        "5.0 ms an image, 1.0 M parameters. quick is 5.0 times faster and not clearly worse (0.890). Without the limit: slow, 0.950"
+        "good: accuracy 0.900 expected of its frozen features (95 % interval 0.880 to 0.920), the best of 3 within 10 ms per image; "
+        "5.0 ms per image, 1.0 M parameters. quick is 5.0 times faster and not clearly worse (0.890). Without the limit: slow, 0.950"
     )
 
 

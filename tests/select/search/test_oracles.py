@@ -219,7 +219,7 @@ def test_a_trial_that_fails_says_why_and_the_study_goes_on(tmp_path: Path, value
 
     oracle = opened(tmp_path, "bayesian", max_trials=12)
     told = ran(oracle, SPACE, judge)
-    assert [each.cause for each in told if each.cause] == ["the head is too wide", "its loss is no number: NaN or infinite."]
+    assert [each.cause for each in told if each.cause] == ["the head is too wide", "its loss is not a finite number."]
     assert outcomes(opened(tmp_path, "bayesian", max_trials=12), SPACE, EPOCHS) == told
     assert {1, 3}.isdisjoint({int(each.trial) for each in best(told, "val_loss")})
     assert len(told) == 12

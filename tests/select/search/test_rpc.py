@@ -142,7 +142,7 @@ def test_the_cause_of_a_failure_arrives(tmp_path: Path) -> None:
     assert causes[1] is not None
     assert cause.startswith(causes[1])
     assert len(causes[1]) > 1900
-    assert causes[2:] == ["its loss is no number: NaN or infinite.", None]
+    assert causes[2:] == ["its loss is not a finite number.", None]
     assert [(outcome_of(trial, SPACE, EPOCHS).cause, worker) for trial, worker in ended] == [(each, "a") for each in causes]
 
 
@@ -431,7 +431,7 @@ def test_the_death_of_the_last_worker_ends_the_search(tmp_path: Path) -> None:
     with serving(opened(tmp_path)) as chief:
         team = Team(("worker1",), 0, (Death("worker1", "exit status 2", "DataError: no such folder."),))
         with pytest.raises(
-            UserError, match=r"the last worker died \(exit status 2: DataError: no such folder\.\).*go on with: python -m x"
+            UserError, match=r"the last worker died \(exit status 2: DataError: no such folder\.\).*continue with: python -m x"
         ):
             attended(chief, team)
 

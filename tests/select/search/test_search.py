@@ -269,12 +269,12 @@ def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, t
     result = search(config_of(photos, search={"space": space}), tmp_path / "R")
     assert (result["trials"], result["failed"]) == (2, 1)
     causes = [line["cause"] for line in rows_of(tmp_path / "R" / names.TRIALS) if line["cause"]]
-    assert "which does nothing without a linear head" in causes[0]
+    assert "which has no effect without a linear head" in causes[0]
 
 
 def test_where_every_trial_fails_the_reason_is_told(photos: Path, tmp_path: Path) -> None:
     space = {"train.loss": {"choice": ["mse"]}, "train.head_c": {"choice": [0.01]}}
-    with pytest.raises(UserError, match=r"none of 1 trials came to its end: .*which does nothing without a linear head"):
+    with pytest.raises(UserError, match=r"none of 1 trials finished: .*which has no effect without a linear head"):
         search(config_of(photos, search={"space": space}), tmp_path / "R")
 
 
@@ -336,7 +336,7 @@ def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "false")
-    with pytest.raises(UserError, match=r"the last worker died \(exit status 1\).*go on with: python -m tl_keras\.run --mode search"):
+    with pytest.raises(UserError, match=r"the last worker died \(exit status 1\).*continue with: python -m tl_keras\.run --mode search"):
         search(config_of(photos), tmp_path / "R", workers=1)
     assert search(config_of(photos), tmp_path / "R", resume=True)["trials"] == 6
 
@@ -363,9 +363,9 @@ def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(photos: Path, tmp_
 def test_a_worker_takes_no_foreign_folder_and_no_ranking(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_worker(monkeypatch, Address(LOCALHOST, 9, "0123456789abcdef"))
     (tmp_path / "config.yaml").write_text("")
-    with pytest.raises(RunFolderError, match=r"holds config.yaml, which is no worker's. Add --resume where it is the chief's"):
+    with pytest.raises(RunFolderError, match=r"holds config.yaml, which does not belong to a worker. Add --resume where it is the chief's"):
         work(config_of(photos), tmp_path)
-    with pytest.raises(ConfigError, match=r"model.backbone: got 'auto', which is the chief's to rank"):
+    with pytest.raises(ConfigError, match=r"model.backbone: got 'auto', which the chief ranks"):
         work(config_of(photos, model={"backbone": "auto"}), tmp_path / "R")
     with pytest.raises(ConfigError, match="KERASTUNER_TUNER_ID: 'far' is a worker's name"):
         search(config_of(photos), tmp_path / "R")

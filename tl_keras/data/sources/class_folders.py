@@ -196,7 +196,7 @@ def _check_same_classes(root: Path, split: str, found: list[str], classes: list[
         )
     if extra:
         hint = f" Did you mean '{near[0]}'?" if near else f" Add train/{extra[0]}, or take {split}/{extra[0]} away."
-        raise DataError(f"{root}: {split} has a folder '{extra[0]}', which train has not ({len(classes)} classes).{hint}")
+        raise DataError(f"{root}: {split} has a folder '{extra[0]}', which train does not have ({len(classes)} classes).{hint}")
 
 
 def _at_least_two(root: Path, classes: ClassFolders) -> ClassFolders:
@@ -219,7 +219,7 @@ def _check_images(root: Path, files: dict[str, Files]) -> None:
     for name, found in files.items():
         if not found.images:
             others, hint = _others(found.left_out), _heic_hint(found.left_out)
-            raise DataError(f"{root}: class '{name}' has no image{others}. Add images, or take the folder away.{hint}")
+            raise DataError(f"{root}: class '{name}' has no image{others}. Add images, or remove the folder.{hint}")
 
 
 def _others(left_out: Counter[str]) -> str:

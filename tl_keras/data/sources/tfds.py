@@ -68,7 +68,7 @@ def prepared_tfds(path: Path) -> Path:
     try:
         builder = tfds.builder_from_directory(str(path))
     except Exception as error:  # whatever TFDS meets in files that it did not write so
-        raise DataError(f"{path}: is no whole TFDS data set ({first_line(error)}). Prepare it again.") from error
+        raise DataError(f"{path}: is not a complete TFDS data set ({first_line(error)}). Prepare it again.") from error
     return _unpack_tfds(builder)
 
 

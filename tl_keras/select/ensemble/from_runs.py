@@ -94,7 +94,7 @@ def require_settled(config: Config, first: Trained) -> None:
     for path in fields():
         got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED_SECTIONS and path not in taken
         if idle and got not in [attrgetter(path)(each) for each in allowed]:
-            raise ConfigError(f"{path}: got {got!r}, which does nothing for an ensemble of runs: they have settled it. Remove it.")
+            raise ConfigError(f"{path}: got {got!r}, which has no effect on an ensemble of runs: their training has fixed it. Remove it.")
 
 
 def given_source(config: Config) -> str | None:
@@ -143,7 +143,7 @@ def require_same(first: Trained, other: Trained, *, moved: bool) -> None:
     if not (moved or by_content) and source != other_source:
         raise RunFolderError(
             f"{other.run.path}: learned from images in {other_source}, and {first.run.path} from those in {source}; files of the same "
-            "names may be other images. If they are the same, say with --data where they lie."
+            "names may be other images. If they are the same, say with --data where they are."
         )
     require_depth(first, other)
     sizes = ((each.image_size, each.config.data.resize) for each in (first, other))

@@ -24,7 +24,7 @@ def runs_among(members: Sequence[str]) -> list[RunFolder]:
     require_there(folders, runs)
     if runs and len(runs) < len(folders):
         other = next(folder.path for folder in folders if folder not in runs)
-        raise ConfigError(f"ensemble.members: {runs[0].path} is a run and {other} is none. Give runs only, or backbones only.")
+        raise ConfigError(f"ensemble.members: {runs[0].path} is a run and {other} is not. Give runs only, or backbones only.")
     return runs
 
 

@@ -144,7 +144,7 @@ def check_match(name: str, weights: Weights, other: str, others: Weights) -> Non
         if one != two:
             raise UserError(
                 f"{name} and {other} are of different networks, whose weights have no average: weight {place} is {one} in the "
-                f"first and {two} in the second. Take trainings of one backbone with one head."
+                f"first and {two} in the second. Give training runs of one backbone with the same head."
             )
 
 

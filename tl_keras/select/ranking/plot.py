@@ -12,7 +12,7 @@ LONGEST_NAME = 40  # characters of a label: a file may be called anything
 
 
 def draw_front(path: Path, judged: Sequence[Judged], chosen: Judged) -> None:
-    """Write a PNG of accuracy over milliseconds an image; bars are 95 % intervals, the front is a line."""
+    """Write a PNG of accuracy over milliseconds per image; bars are 95 % intervals, the front is a line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -31,8 +31,8 @@ def draw_front(path: Path, judged: Sequence[Judged], chosen: Judged) -> None:
     if len(front(judged)) > 1:
         axes.step([one.ms for one in front(judged)], [one.accuracy for one in front(judged)], where="post", color="tab:blue", alpha=0.4)
     scale(axes, judged)
-    axes.set_xlabel("milliseconds an image, in batches on this machine")
-    axes.set_ylabel("accuracy on images left out; bars: 95 % interval")
+    axes.set_xlabel("milliseconds per image, in batches on this machine")
+    axes.set_ylabel("accuracy on held-out images; bars: 95 % interval")
     count = f"{len(judged)} backbone{'s' * (len(judged) > 1)}"
     axes.set_title(f"Accuracy and speed of {count}; chosen: {shortened(chosen.name, LONGEST_NAME)}", loc="left", fontsize=11)
     axes.grid(alpha=0.3)

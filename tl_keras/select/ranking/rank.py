@@ -53,7 +53,7 @@ class Judged:
         interval: Wilson's 95 % interval of it.
         scores: transferability metrics by name, see `scores`.
         num_parameters: of the backbone.
-        ms: milliseconds an image, in batches, on this machine and without decoding.
+        ms: milliseconds per image, in batches, on this machine and without decoding.
     """
 
     backbone: str
@@ -140,7 +140,7 @@ def judge(config: Config, sample: Index, progress: Progress) -> Judged:
 def check_classes(labels: NDArray[np.int32], sample: Index) -> None:
     """Refuse a sample in which nothing is left to tell apart."""
     if len(np.unique(labels)) < 2:
-        raise DataError(f"{sample.root}: the images that decode are all of one class. Ranking needs two at least.")
+        raise DataError(f"{sample.root}: the images that decode are all of one class. Ranking needs at least two.")
 
 
 def scores(features: NDArray[np.float32], labels: NDArray[np.int32], num_classes: int) -> dict[str, float | None]:
@@ -201,7 +201,7 @@ def choose(judged: Sequence[Judged], max_ms: float | None) -> Judged:
             return each
     fastest = min(judged, key=lambda one: one.ms)
     raise ConfigError(
-        f"rank.max_ms: got {max_ms:g}, and the fastest candidate, {fastest.name}, takes {fastest.ms:.2f} ms an image. Raise it."
+        f"rank.max_ms: got {max_ms:g}, and the fastest candidate, {fastest.name}, takes {fastest.ms:.2f} ms per image. Raise it."
     )
 
 
@@ -209,11 +209,11 @@ def explain(judged: Sequence[Judged], max_ms: float | None) -> str:
     """One line: what is chosen, and what speaks for it and against it."""
     chosen = choose(judged, max_ms)
     num = sum(max_ms is None or one.ms <= max_ms for one in judged)
-    within = "" if max_ms is None else f" within {max_ms:g} ms an image"
+    within = "" if max_ms is None else f" within {max_ms:g} ms per image"
     low, high = chosen.interval
     line = (
-        f"{chosen.name}: accuracy {chosen.accuracy:.3f} to be expected of its frozen features (95 % interval {low:.3f} to {high:.3f}), "
-        f"the best of {num}{within}; {chosen.ms:.1f} ms an image, {chosen.num_parameters / 1e6:.1f} M parameters"
+        f"{chosen.name}: accuracy {chosen.accuracy:.3f} expected of its frozen features (95 % interval {low:.3f} to {high:.3f}), "
+        f"the best of {num}{within}; {chosen.ms:.1f} ms per image, {chosen.num_parameters / 1e6:.1f} M parameters"
     )
     faster = [one for one in front(judged) if one.ms < chosen.ms and one.accuracy >= low]
     if faster:

@@ -332,7 +332,7 @@ def run_trial(oracle: Any, trial: Any, space: Sequence[Dimension], evaluate: Eva
     try:
         found = evaluate(trial.trial_id, settings, share)
         if not all(np.isfinite(value) for value in found.values()):
-            raise UserError("its loss is no number: NaN or infinite.")
+            raise UserError("its loss is not a finite number.")
         metrics = {**found, "seconds": time.perf_counter() - started}
     except UserError as error:
         raise_noted()  # an interrupt is no failure of the trial

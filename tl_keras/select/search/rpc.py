@@ -73,7 +73,7 @@ class Chief:
                 pass
         raise ConfigError(
             f"cannot serve at {address}: another program has this port, or the address is none of this machine. "
-            f"Set another {ORACLE_PORT}, or mend {ORACLE_IP}."
+            f"Set another {ORACLE_PORT}, or correct {ORACLE_IP}."
         )
 
     def open(self, oracle: Any, study: str) -> None:
@@ -328,7 +328,7 @@ class Client(OracleClient):
                 ) from None
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
                 raise UserError(
-                    f"the chief at {self._address} has gone; the trials that ended are safe in its run folder. Where its search is not "
+                    f"the chief at {self._address} is gone; the trials that ended are safe in its run folder. If its search is not "
                     "finished, continue it with --resume, and start this worker again."
                 ) from None
             raise UserError(f"the chief at {self._address} failed ({error.details()}); its own output says why.") from None

@@ -64,7 +64,7 @@ def open_wanted(study: Path, config: Config, space: Sequence[Dimension]) -> Any:
 def tell_what_is_there(found: Sequence[Outcome], config: Config, progress: Progress) -> None:
     """Say how far a study has come before it goes on."""
     if found:
-        progress.line(f"{len(found)} of at most {config.search.max_trials} trials ended before and are not run again")
+        progress.line(f"{len(found)} of at most {config.search.max_trials} trials had already ended and are not run again")
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def attend(chief: Chief, team: LocalWorkers, tell: Callable[[Any, str], None], s
             say(after_death(chief, death))
             last = f" ({death})"
         if team.names and not alive and not deaths and not chief.is_over() and not chief.guests(team.names):
-            raise UserError(f"the last worker died{last}. The trials that ended are kept; go on with: python {how}")
+            raise UserError(f"the last worker died{last}. The trials that ended are kept; continue with: python {how}")
         ongoing = chief.ongoing()
         if time.monotonic() - news > QUIET_S and not ongoing.keys() & set(team.names):
             say(waiting_for(ongoing))
@@ -63,4 +63,4 @@ def waiting_for(ongoing: dict[str, tuple[str, float]]) -> str:
     if not ongoing:
         return "no worker has asked for a trial: start one, as docs/search-cluster.md shows"
     each = ", ".join(f"{worker} (trial {trial}, for {seconds / 60:.0f} min)" for worker, (trial, seconds) in ongoing.items())
-    return f"waiting for {each}. A worker that died is started again under its name, or stop here and go on with --resume"
+    return f"waiting for {each}. A worker that died is started again under its name, or stop here and continue with --resume"
