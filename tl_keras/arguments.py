@@ -1,4 +1,4 @@
-"""The words of the command line: from arguments to checked options, before anything else is imported.
+"""The command line: from arguments to checked options, before anything else is imported.
 
 `tl-keras MODE [DATA or RUN] [more] [--options]`; `--mode MODE` works in every place. What the options mean is `run`'s business.
 """

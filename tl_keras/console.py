@@ -1,4 +1,4 @@
-"""The terminal side of `progress`: rich lines and bars on standard output, plain where it is no terminal."""
+"""The terminal side of `progress`: rich lines and bars on standard output, plain text where it is not a terminal."""
 
 import re
 import textwrap

@@ -1,4 +1,4 @@
-"""What a user can get wrong: one base class, so that the command line prints one line and exits 2.
+"""Errors that users can mend: one base class, so that the command line prints one line and exits 2.
 
 A message says what was received, what is allowed and how to mend it, on one line. Anything that is not a
 `UserError` is a defect of this package: it keeps its traceback and exits 1. An `OSError` that nobody has explained becomes one by
@@ -59,7 +59,7 @@ class ExportError(UserError):
 
 
 class TrainingError(UserError):
-    """A training that cannot go on, such as a loss that is no number."""
+    """A training run that cannot continue, for example because its loss is not finite."""
 
 
 class FileError(UserError):

@@ -1,4 +1,4 @@
-"""The names of a run's files, and how they are written: whole or not at all.
+"""The names of a run's files, and how they are written: atomically.
 
 A run folder is the interface between modes: a later mode takes `--run-dir` and needs nothing else. This module knows
 names and bytes; it must not know what a model, a split or a metric is.
@@ -41,7 +41,7 @@ STAGES = "stages.json"  # where the stages of model.keras end
 BACKBONE = "backbone.keras"
 ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
-SNAPSHOTS = "snapshots"  # the weights of each cycle's end, and what val says of them
+SNAPSHOTS = "snapshots"  # the weights of each cycle's end, and their figures on val
 EXPORT = "export"
 RANKING = "rank.csv"
 RANKING_JSON = "rank.json"
@@ -202,7 +202,7 @@ def read_json(path: Path, what: str, mend: str) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write UTF-8 text atomically."""
 
     def write(temporary: Path) -> None:
         with open_text(temporary, "w") as file:
@@ -218,7 +218,7 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON document, indented, whole or not at all."""
+    """Write a JSON document, indented, atomically."""
     write_text(path, json_text(value, indent=2) + "\n")
 
 
@@ -263,7 +263,7 @@ class CsvWriter:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file with a header line, whole or not at all; `rows` may be a generator."""
+    """Write a CSV file with a header line, atomically; `rows` may be a generator."""
 
     def write(temporary: Path) -> None:
         with open_text(temporary, "w") as file:

@@ -1,4 +1,4 @@
-"""A run read back: its model and what is needed to use it."""
+"""A finished run, read back: its model and what is needed to use it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -64,7 +64,7 @@ def data_root(config: Config, run: RunFolder, moved: str | None = None) -> Path:
 
 @dataclass(frozen=True)
 class Trained:
-    """A run read back: its model and what is needed to use it."""
+    """A finished run, read back: its model and what is needed to use it."""
 
     run: RunFolder
     config: Config
@@ -86,7 +86,7 @@ class Trained:
 
     @property
     def stages(self) -> dict[str, Any]:
-        """ "stage1", ... from input to output -> the symbolic tensor of `model` that the stage puts out; none for an ensemble of networks.
+        """ "stage1", ... from input to output -> the symbolic tensor of `model` that the stage outputs; none for an ensemble of networks.
 
         Raises:
             RunFolderError: the run has no stages.json, as those of earlier versions, or one of another model.

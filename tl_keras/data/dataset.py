@@ -1,6 +1,6 @@
 """A data set made ready: every file found, decoded once, and assigned to a split.
 
-The last room of `data`: what comes out is all that training and evaluation know about images.
+The last step of `data`: what comes out is all that training and evaluation know about images.
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence

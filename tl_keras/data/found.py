@@ -1,4 +1,4 @@
-"""What a user is told of the images that were found: how many, of which classes, in which splits; what was left out; copies."""
+"""The report on the images that were found: how many, of which classes, in which splits; what was left out; copies."""
 
 from collections.abc import Iterator
 from pathlib import Path

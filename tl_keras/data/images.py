@@ -48,7 +48,7 @@ _PLUGINS: dict[str, type[Image.Image]] = {
     "avif": AvifImagePlugin.AvifImageFile,
 }
 _TIFF_CHANNELS = ("unknown pixel mode", "unknown data organization", "Invalid value for samples per pixel")  # as Pillow says it
-_SHOWN_BYTES = 12  # of a file that is no image, in the error
+_SHOWN_BYTES = 12  # of a file that is not an image, in the error
 _PILLOW_NOISE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it would print between progress bars is in the error too
 LARGE_WEBP = 30_000_000  # pixels: Pillow holds a WebP four times at once, `_large_webp` at most three times
@@ -102,7 +102,7 @@ def decode(data: bytes, name: str, decoding: Decoding = DEFAULT) -> Pixels:
     The first frame of an animation; orientation applied (see `orientation`); grey repeated; alpha composited on white; of 16
     bits the upper 8, or the upper 8 of `bit_depth` where greys are concerned; CMYK as (255 - c) * (255 - k) // 255. An embedded
     colour profile is ignored. A JPEG of more than `WHOLE_JPEG` pixels (179 million) is decoded at a half, a quarter or an eighth
-    of its size, the largest that is no more: JPEG's own reduction, which needs little memory and which TensorFlow has, too.
+    of its size, the largest that is not larger: JPEG's own reduction, which needs little memory and which TensorFlow has, too.
 
     Args:
         data: the whole file. Its first bytes say what it is; a misleading ending does no harm.

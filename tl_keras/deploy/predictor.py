@@ -75,7 +75,7 @@ class Predictor:
 
         Raises:
             DataError: there is too little memory to decode an image.
-            RunFolderError: the model puts out a number that is not finite.
+            RunFolderError: the model outputs a number that is not finite.
         """
         return chain.from_iterable(self.batches(given))
 

@@ -1,4 +1,4 @@
-"""Pictures of how a training went and of what a classifier confuses, as PNG files.
+"""Pictures of how a training run went and of what a classifier confuses, as PNG files.
 
 Knows figures and names only. Matplotlib is imported when something is drawn, and always without its windows.
 """
@@ -55,7 +55,7 @@ def draw_confusion(path: Path, matrix: Sequence[Sequence[int]], classes: Sequenc
 
 
 def draw_curves(path: Path, history: Path) -> bool:
-    """Write a PNG of loss and accuracy over the epochs of a training, on train and val, phase after phase.
+    """Write a PNG of loss and accuracy over the epochs of a training run, on train and val, phase after phase.
 
     Args:
         history: a run's history.csv.

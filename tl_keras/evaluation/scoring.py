@@ -1,4 +1,4 @@
-"""Running a model over a split and measuring it: what training and evaluation share."""
+"""Running a model over a split and measuring it, for training and evaluation."""
 
 import time
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | Non
         call: what `inference` made of the model, where it is run again and again.
 
     Raises:
-        TrainingError: the model puts out a number that is not finite, as float16 does where it overflows.
+        TrainingError: the model outputs a number that is not finite, as float16 does where it overflows.
     """
     call = call or inference(model)
     found = np.empty((num, *model.output.shape[1:]), np.float32)

@@ -35,7 +35,7 @@ class SavedNetwork:
     Attributes:
         model: a flat functional model from images to features, with its weights.
         row: the row of the table whose network it is, if any.
-        end: the name of the operation that puts out the features.
+        end: the name of the operation that outputs the features.
         total: weights of the whole file, in numbers.
     """
 

@@ -17,7 +17,7 @@ _LOOKALIKES = str.maketrans("oli", "011")
 
 
 def check_backbone(backbone: str) -> None:
-    """Raise BackboneError for a name that is no row of the table, and no file, folder or address of a backbone."""
+    """Raise BackboneError for a name that is neither a row of the table nor a file, folder or address of a backbone."""
     if kind_of(table_name(backbone)) == FILE:
         keras_file(backbone)
 

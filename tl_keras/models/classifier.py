@@ -31,7 +31,7 @@ class Classifier:
         trunk: the same pixels -> pooled features (b, d).
         head: features (b, d) -> logits; its layers are those of `model`.
         stages: 'stage1' ... -> names of the backbone's layers, from the input up.
-        boundaries: the same -> the symbolic tensor of `model` that the stage puts out.
+        boundaries: the same -> the symbolic tensor of `model` that the stage outputs.
         notes: lines for the user on what was found in the backbone's file or module.
     """
 

@@ -1,6 +1,6 @@
 """Backbones from TF-Hub: a SavedModel in a folder or at an address becomes a layer, or one line says why it cannot.
 
-Owns what can be wrong with such a module: where it lies, what it takes and what it puts out. `hub_layer` calls it,
+Owns what can be wrong with such a module: where it lies, what it takes and what it outputs. `hub_layer` calls it,
 `backbone_loading` puts the preprocessing in front. Where its graph does not tell, a module of TF-Hub wants RGB in [0, 1], which is
 TF-Hub's common signature for images (https://www.tensorflow.org/hub/common_signatures/images).
 """

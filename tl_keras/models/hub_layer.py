@@ -20,7 +20,7 @@ from tl_keras.models.trust import digest, files_of, require_safe
 
 @dataclass(frozen=True)
 class Interface:
-    """How a SavedModel is called, and what it puts out.
+    """How a SavedModel is called, and what it outputs.
 
     Attributes:
         sha256: of the SavedModel's graph and assets, which its weights are not part of.

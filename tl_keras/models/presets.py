@@ -35,7 +35,7 @@ def read_preset(backbone: str, *, load_weights: bool) -> keras.Model:
     """Read a preset's network up to its feature map, in the precision of layers that are built now.
 
     Raises:
-        BackboneError: KerasHub is not installed, the preset is not there and does not come, is damaged, or is no network
+        BackboneError: KerasHub is not installed, the preset is missing and cannot be downloaded, is damaged, or is not a network
             from RGB images to a feature map.
     """
     location = _location(backbone)

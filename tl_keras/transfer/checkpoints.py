@@ -1,7 +1,7 @@
-"""What a phase leaves behind as it goes: its state for --resume, its best weights, its history.
+"""What a phase saves as it goes: its state for --resume, its best weights, its history.
 
 Every epoch ends in this order: the state's weights, a snapshot where a cycle ends, the best weights, and last `<phase>.json`,
-whose epoch numbers name them. A run killed in between goes on from the epoch before, whose files are all still there.
+whose epoch numbers name them. A run killed in between continues from the epoch before, whose files are all still there.
 """
 
 import csv
@@ -117,7 +117,7 @@ class SaveState(keras.callbacks.Callback):
 
 
 class CheckFinite(keras.callbacks.Callback):
-    """Stop a training whose loss is no number; comes before anything that keeps its weights as a result."""
+    """Stop a training run whose loss is not finite; comes before anything that keeps its weights as a result."""
 
     def __init__(self, phase: str) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class KeyDropout(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """Append a line to history.csv and tell one line after each epoch; the learning rate in it is that of the last step.
+    """Append a line to history.csv and report one line after each epoch; the learning rate in it is that of the last step.
 
     Args:
         first_epoch: epochs that were done before.

@@ -1,4 +1,4 @@
-"""What of a network is frozen, and therefore computed once: the features that a head reads, and the tail that finetuning goes on from.
+"""The frozen parts of a network, computed once: the features that a head reads, and the features that finetuning starts from.
 
 The tail's tensors are large; where the store has no room for them, finetuning reads images instead.
 """

@@ -146,7 +146,7 @@ def compare(lower: str, trunk: Trunk, twin: Trunk, pixels: NDArray[np.uint8], ou
 
 
 def timed(trunk: Trunk, pixels: NDArray[np.uint8]) -> tuple[dict[str, Any], float]:
-    """What a trunk puts out for pixels uint8 (b, h, w, 3), and the seconds of its fastest run once it is warm."""
+    """The outputs of a trunk for pixels uint8 (b, h, w, 3), and the seconds of its fastest run once it is warm."""
     found = trunk(pixels)
     laps = []
     for _ in range(TIMED_BATCHES):

@@ -1,4 +1,4 @@
-"""Arrays by image content, kept on disk between runs: shards that appear whole, and are never trusted unread.
+"""Arrays by image content, kept on disk between runs: shards that appear atomically, and are checked when they are read.
 
 A collection is a folder of shards; each is one file, named by the hash of its own bytes and renamed into place, that
 holds the ids of some images and one array row for each. So a killed process keeps every finished shard, two processes
@@ -113,7 +113,7 @@ class Collection:
         return self.locate(ids)[:, 0] >= 0
 
     def write(self, ids: Ids, values: Values) -> None:
-        """Add rows as one shard, whole or not at all.
+        """Add rows as one shard, atomically.
 
         Args:
             ids: of m images.

@@ -38,7 +38,7 @@ from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, working_in
 from tl_keras.workflows.train import train
 
-FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training of its own
+FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training run of its own
 
 
 @restoring_process()
@@ -162,7 +162,7 @@ def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progres
 
 
 def read_answer(folder: RunFolder, index: Index, fold: Fold) -> Answer:
-    """What the run of a fold says of the images held out; those that did not decode are held out of the figures too."""
+    """The predictions of a fold's run for the images held out; those that did not decode are held out of the figures too."""
     path = folder / names.PREDICTIONS
     with names.reading(path, "a table of predictions", f"Remove {folder.path}, and --resume."), names.open_text(path) as file:
         header, *rows = names.read_csv(file)
@@ -174,7 +174,7 @@ def read_answer(folder: RunFolder, index: Index, fold: Fold) -> Answer:
 
 
 def write_answers(file: Path, index: Index, answers: Sequence[Answer]) -> None:
-    """Write out_of_fold.csv: for each repeat every image, with what the fold that held it out says of it."""
+    """Write out_of_fold.csv: for each repeat every image, with the prediction of the fold that held it out."""
     header = ("repeat", "fold", "path", names.TRUE_CLASS, names.PREDICTED_CLASS, *(f"p_{name}" for name in index.classes))
 
     def lines() -> Iterator[Sequence[Any]]:

@@ -43,7 +43,7 @@ from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, working_in
 from tl_keras.workflows.train import train
 
-ASKED = "trial.json"  # settings and share of a trial that is a training, once it ended
+ASKED = "trial.json"  # settings and share of a trial that is a training run, once it ended
 
 
 @restoring_process()
@@ -98,7 +98,7 @@ def search(
 
 
 class Trials:
-    """Evaluates settings: a head on stored features where it can be solved, else a training of its own.
+    """Evaluates settings: a head on stored features where it can be solved, else a training run of its own.
 
     A training that ends the memory of the machine is tried again with half the batch.
     """

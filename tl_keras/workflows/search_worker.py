@@ -27,7 +27,7 @@ def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress:
 
     Args:
         config: `mode` is 'search', and all but the data's place equals the chief's; ignored where `resume` reads it.
-        run_dir: where trials that are trainings lie, in `trials/`: a folder of this worker's own, or the chief's.
+        run_dir: where the training runs of trials are, in `trials/`: a folder of this worker's own, or the chief's.
         resume: `run_dir` is the chief's, and has the configuration.
 
     Returns:

@@ -463,7 +463,7 @@ def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: P
         (
             ("small_resnet", "vgg16"),
             {"ensemble": {"method": "soup"}},
-            "averages the weights of runs, and small_resnet is no folder of a run",
+            "averages the weights of runs, and small_resnet is not a run folder",
         ),
         (("small_resnet", "vgg16"), {"model": {"hidden": [8]}}, "solves linear heads"),
         (("small_resnet", "vgg16"), {"runtime": {"precision": "bfloat16"}}, "expected 'auto' or 'float32'"),

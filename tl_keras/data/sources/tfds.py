@@ -168,5 +168,5 @@ def _write_image(folder: Path, stem: str, data: bytes) -> None:
 
 
 def _ending(data: bytes) -> str:
-    """What the first bytes say that a file is; 'jpg' for what is no image, which is found and counted when it is decoded."""
+    """What the first bytes say that a file is; 'jpg' for what is not an image, which is found and counted when it is decoded."""
     return image_format(data[:HEAD_BYTES]) or "jpg"

@@ -30,7 +30,7 @@ def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
     method = config.ensemble.method
     if method not in FROM_BACKBONES:
         raise ConfigError(
-            f"ensemble.method: got '{method}', which averages the weights of runs, and {config.ensemble.members[0]} is no folder of a run. "
+            f"ensemble.method: got '{method}', which averages the weights of runs, and {config.ensemble.members[0]} is not a run folder. "
             "Give folders of runs."
         )
     if not solves_exactly(config):
@@ -47,7 +47,7 @@ def by_rule(config: Config, members: Sequence[Frozen], progress: Progress) -> En
 
 
 def stacked(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
-    """A meta-learner on the same heads, which learns from what they say of folds that they have not seen."""
+    """A meta-learner on the same heads, fitted on their out-of-fold predictions."""
     found = answer_out_of_fold(members, config, progress)
     parts = [fold.held_out for fold in found.folds]
     names = [member.name for member in members]
@@ -88,7 +88,7 @@ def _combined(config: Config, members: Sequence[Frozen], rule: Rule, **more: Any
 
 
 def _singles(members: Sequence[Frozen], heads: Sequence[LinearProbe]) -> dict[str, Probabilities]:
-    """What each head says of val and of test: (m, n, k)."""
+    """The predictions of each head on val and on test: (m, n, k)."""
     pairs = list(zip(members, heads, strict=True))
     return {split: np.stack([answer(head, member.features(split)) for member, head in pairs]) for split in JUDGED_SPLITS}
 

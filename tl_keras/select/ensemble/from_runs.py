@@ -52,7 +52,7 @@ class Runs:
         data: their images and splits.
         names: of the classifiers.
         models: each float32 pixels (b, h, w, 3) -> logits (b, k).
-        singles: what each says of 'val' and of 'test', (m, n, k).
+        singles: the predictions of each on 'val' and on 'test', (m, n, k).
         stages: the tensors of the first model in which stages of its backbone end; none of runs of earlier versions.
     """
 
@@ -222,7 +222,7 @@ def by_rule(runs: Runs, progress: Progress) -> Ensemble:
 
 
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
-    """A meta-learner on the models, which learns from what they say of val; they have chosen by it, but not learned from it."""
+    """A meta-learner on the models, fitted on their predictions for val, by which they chose but from which they did not learn."""
     labels, wanted = runs.data.labels("val"), runs.config
     blocks = blocks_of(runs.data.index.take(runs.data.rows("val")))
     parts = parts_of(labels, blocks, wanted.crossval.folds, wanted.data.split_seed)

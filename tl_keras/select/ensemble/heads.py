@@ -1,7 +1,7 @@
 """What an ensemble of heads is made of: linear heads on stored features of one or several frozen backbones.
 
 Each image goes through each backbone once, whatever is combined. The members learn from train and choose by val, as `extract`
-does; out of fold they learn from folds of both, so that what is stacked on them has not been learned by heart.
+does; out of fold they learn from folds of both, so that the meta-learner never sees in-sample predictions.
 """
 
 from collections import Counter
@@ -124,7 +124,7 @@ def resample(labels: NDArray[np.int32], draws: np.random.Generator) -> NDArray[n
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What members say of the images of train and val that they have not learned from.
+    """Predictions of the members for those images of train and val that they have not learned from.
 
     Attributes:
         rows: positions of the images, int64 (n,), ascending.

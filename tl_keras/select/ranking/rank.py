@@ -79,7 +79,7 @@ def candidates(names: Sequence[str]) -> list[str]:
     """The backbones that are asked for, each once; 'cached' stands for each row whose weights lie on this machine.
 
     Raises:
-        BackboneError: a name is no row of the table, and no file or folder of a backbone.
+        BackboneError: a name is neither a row of the table nor a file or folder of a backbone.
     """
     found: list[str] = []
     for name in names:
@@ -93,7 +93,7 @@ def candidates(names: Sequence[str]) -> list[str]:
 def rank_candidates(config: Config, index: Index, progress: Progress) -> list[Judged]:
     """Judge the candidates of `rank.candidates` on a sample of train and val, the best first.
 
-    Test is not looked at (where files do not decode, a training may cut it a little otherwise). Equal accuracies are in the
+    Test is not looked at (where files do not decode, a training run may cut it a little differently). Equal accuracies are in the
     order of their milliseconds.
 
     Raises:
@@ -138,7 +138,7 @@ def judge(config: Config, sample: Index, progress: Progress) -> Judged:
 
 
 def check_classes(labels: NDArray[np.int32], sample: Index) -> None:
-    """Refuse a sample in which nothing is left to tell apart."""
+    """Refuse a sample in which there is only one class left."""
     if len(np.unique(labels)) < 2:
         raise DataError(f"{sample.root}: the images that decode are all of one class. Ranking needs at least two.")
 

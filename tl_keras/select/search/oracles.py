@@ -1,6 +1,6 @@
 """A study: KerasTuner proposes, somebody else evaluates, and what was found survives a kill.
 
-KerasTuner's oracles keep a study in a folder; here each of their files appears whole, and a trial that ended is never run
+KerasTuner's oracles keep a study in a folder; here each of their files appears atomically, and a trial that ended is never run
 again. Knows values and scores; `search` in the workflows knows what a trial is.
 """
 
@@ -61,7 +61,7 @@ Evaluate = Callable[[str, dict[str, Any], float], Mapping[str, float]]  # trial,
 
 
 class Lasting:
-    """What an oracle needs beside its proposals: files whole or not at all, an end in time, and trials of the dead run again.
+    """Mixin for an oracle: atomic state files, a deadline, and retries of trials whose worker died.
 
     Attributes:
         until: `time.monotonic()` after which no trial begins.
@@ -235,7 +235,7 @@ def open_study(
         "hyperparameters": hyperparameters(space),
         "tune_new_entries": False,
         "allow_new_entries": False,
-        "max_consecutive_failed_trials": max_trials + 1,  # a trial that fails says so and is no reason to stop
+        "max_consecutive_failed_trials": max_trials + 1,  # a failed trial says so and is not a reason to stop
         "seed": seed or SEED_ZERO,
     }
     oracle: Any
@@ -335,7 +335,7 @@ def run_trial(oracle: Any, trial: Any, space: Sequence[Dimension], evaluate: Eva
             raise UserError("its loss is not a finite number.")
         metrics = {**found, "seconds": time.perf_counter() - started}
     except UserError as error:
-        raise_noted()  # an interrupt is no failure of the trial
+        raise_noted()  # an interrupt is not a failure of the trial
         cause = str(error)
     if cause is None:
         oracle.update_trial(trial.trial_id, metrics)

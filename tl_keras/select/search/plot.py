@@ -1,4 +1,4 @@
-"""What the trials of a search show: parallel coordinates of settings and scores, and a log for TensorBoard."""
+"""Pictures of a search's trials: parallel coordinates of settings and scores, and a log for TensorBoard."""
 
 import json
 from collections.abc import Mapping, Sequence

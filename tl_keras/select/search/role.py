@@ -1,4 +1,4 @@
-"""Which part of a shared study this process plays: KerasTuner's three environment variables, and the secret that a search has.
+"""The role of this process in a shared study: KerasTuner's three environment variables, and the secret that a search has.
 
 Knows nothing else.
 """
@@ -46,7 +46,7 @@ class Place:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process serves; KerasTuner tells it by the name."""
+        """Whether this process serves; KerasTuner decides it by the name."""
         return "chief" in self.name
 
     def variables(self) -> dict[str, str]:

@@ -269,7 +269,7 @@ class Servicer(OracleServicer):
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
-        """Keep what goes wrong for the chief: gRPC tells it to the worker alone."""
+        """Keep errors for the chief: gRPC reports them to the worker alone."""
         try:
             yield
         except Exception as error:

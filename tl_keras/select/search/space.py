@@ -59,7 +59,7 @@ class Dimension:
 
     def decode(self, value: Any) -> Any:
         """A value of KerasTuner's as the setting takes it."""
-        plain = value.item() if hasattr(value, "item") else value  # NumPy's numbers are no settings
+        plain = value.item() if hasattr(value, "item") else value  # NumPy's numbers are not settings
         if not self.is_numeric:
             return json.loads(plain)
         return next(each for each in self.values if each == plain) if self.kind == "choice" else plain

@@ -1,4 +1,4 @@
-"""The study of a search: what tells it from others, where it lies, and what is kept and written of its trials."""
+"""The study of a search: its identity, its folder, and what is kept and written of its trials."""
 
 import hashlib
 import json
@@ -36,7 +36,7 @@ DEFAULT_SPACES: dict[str, dict[str, Any]] = {
         "model.dropout": {"choice": [0.0, 0.2, 0.5]},
     },
 }
-TRIAL_RUNS = "trials"  # a folder for each trial that is a training
+TRIAL_RUNS = "trials"  # a folder for each trial that is a training run
 TRIAL_SECTIONS = ("data", "model", "features", "train", "search", "runtime")  # of a configuration: what trials depend on
 BASELINE = "default"  # the trial of the configuration as it stands
 
@@ -83,7 +83,7 @@ def tell_what_is_left(oracle: Any, config: Config, progress: Progress) -> None:
 
 
 def study_digest(config: Config, space: Sequence[Dimension], index: Index) -> str:
-    """What tells studies apart: space, settings, images and version; not where they lie, which differs between machines.
+    """The identity of a study: space, settings, images and version; not their paths, which differ between machines.
 
     Images are known by their content, their paths below the data's folder and their classes, a backbone's file by its name.
 

@@ -1,4 +1,4 @@
-"""What a chief does while workers run the trials: hears of what ended, takes back what the dead leave, and says what it waits for.
+"""Supervises workers: collects the results of trials, requeues the trials of dead workers, and reports what it waits for.
 
 Knows a served study and processes; who prints and who writes files is told to it.
 """

@@ -58,7 +58,7 @@ class Selection:
         return f"on {part} by {self.method}; on all accuracy {self.val_accuracy_all:.4f}"
 
     def report(self) -> dict[str, Any]:
-        """What metrics.json says of it; both accuracies are on val, which chose the share and each C."""
+        """The entry in metrics.json; both accuracies are on val, which chose the share and each C."""
         return {
             "method": self.method,
             "kept": self.kept,
