@@ -22,11 +22,11 @@ from tl_keras.run_folder import (
     open_text,
     read_csv,
     read_json,
+    write_atomically,
     write_csv,
     write_json,
     write_numbered,
     write_text,
-    write_whole,
 )
 
 
@@ -39,7 +39,7 @@ def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_whole(path, half)
+        write_atomically(path, half)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
@@ -52,7 +52,7 @@ def test_write_whole_replaces_a_folder(tmp_path):
             temporary.mkdir()
             (temporary / content).touch()
 
-        write_whole(folder, fill)
+        write_atomically(folder, fill)
     assert [entry.name for entry in folder.iterdir()] == ["two"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
@@ -82,7 +82,7 @@ def test_numbered_folders_follow_each_other_and_none_is_replaced(tmp_path):
 
 def test_write_whole_keeps_the_suffixes(tmp_path):
     seen = []
-    write_whole(tmp_path / "a.weights.h5", lambda path: (seen.append(path.name), path.write_text("x")))
+    write_atomically(tmp_path / "a.weights.h5", lambda path: (seen.append(path.name), path.write_text("x")))
     assert seen[0].endswith("a.weights.h5")
 
 

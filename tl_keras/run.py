@@ -217,10 +217,10 @@ def dry_run(config: "Config") -> None:
 
 def is_worker(options: argparse.Namespace) -> bool:
     """Whether the environment makes this process a worker of a search, whose chief is elsewhere."""
-    from tl_keras.select.search.role import TUNER_ID, place_in
+    from tl_keras.select.search.role import TUNER_ID, role_in
 
-    place = place_in(os.environ)
-    found = place is not None and not place.is_chief
+    role = role_in(os.environ)
+    found = role is not None and not role.is_chief
     if found and options.workers:
         raise ConfigError(f"--workers: {TUNER_ID} makes this process a worker, which starts no others. Remove it.")
     return found

@@ -98,7 +98,7 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file or folder beside `path`, then rename it to `path` in one step.
 
     Args:
@@ -208,7 +208,7 @@ def write_text(path: Path, text: str) -> None:
         with open_text(temporary, "w") as file:
             file.write(text)
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
@@ -271,7 +271,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
             writer.writerow(header)
             writer.writerows(rows)
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 @dataclass(frozen=True)

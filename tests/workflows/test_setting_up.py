@@ -4,7 +4,7 @@ from importlib import import_module
 
 import pytest
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import DataConfig
 from tl_keras.config_file import load_config
 from tl_keras.data.index import Index
@@ -56,7 +56,7 @@ def test_a_run_may_lie_among_its_images(mode, photo_folder, monkeypatch):
 
 
 def test_a_folder_that_is_taken_is_refused_before_the_images_are_read(tmp_path):
-    (tmp_path / names.CONFIG).touch()
+    (tmp_path / run_folder.CONFIG).touch()
     with pytest.raises(RunFolderError, match="holds another run already"):
         open_images(load_config("extract").data, Progress(), RunFolder(tmp_path))
 

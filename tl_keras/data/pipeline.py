@@ -37,7 +37,7 @@ class Pixels:
     Args:
         paths: the n files.
         image_size: (height, width) in pixels.
-        resize: 'crop', 'letterbox' or 'stretch'; see `images.fit`.
+        resize: 'crop', 'letterbox' or 'stretch'; see `images.resize`.
         cache_file: where to keep decoded pixels; None decodes at each read.
         decoding: what the settings say of decoding.
 

@@ -22,7 +22,7 @@ from tl_keras.errors import BadImageError, RunFolderError
 from tl_keras.models.folded import fold, has_finite_weights
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.runtime import restoring_process
-from tl_keras.trained_run import Trained
+from tl_keras.trained_run import TrainedRun
 
 BATCH_SIZE = 32  # 16 to 128 differ by 5 %
 BATCHES_AHEAD = 4  # that are decoded, or being decoded, while one is run
@@ -57,7 +57,7 @@ class Predictor:
         trained: a run read back; its settings say how images are decoded and resized.
     """
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: TrainedRun) -> None:
         self.trained = trained
         self._decoding = images.Decoding.of(trained.config.data)
         self._pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="decode")  # two a core: one waits for its file

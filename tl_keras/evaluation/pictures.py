@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.run_folder import open_text, reading, write_whole
+from tl_keras.run_folder import open_text, reading, write_atomically
 
 MOST_COUNTS = 20  # classes up to which each cell says its number of images
 MOST_NAMES = 60  # classes up to which each row and column has its name
@@ -119,4 +119,4 @@ def _shown(name: str) -> str:
 def _save(figure: Any, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # letters that the font lacks are drawn as boxes
-        write_whole(path, lambda temporary: figure.savefig(temporary, dpi=DPI))
+        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI))

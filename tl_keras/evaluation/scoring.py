@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
@@ -122,7 +122,7 @@ def check_agreement(
 
 def write_predictions(path: Path, data: ImageData, split: str, probabilities: NDArray[np.float64]) -> None:
     """Write a CSV line per image: path, true class, predicted class, its probability, then every class's probability."""
-    header = ("path", names.TRUE_CLASS, names.PREDICTED_CLASS, "probability", *(f"p_{name}" for name in data.classes))
+    header = ("path", run_folder.TRUE_CLASS, run_folder.PREDICTED_CLASS, "probability", *(f"p_{name}" for name in data.classes))
 
     def line(row: int, values: NDArray[np.float64]) -> list[str]:
         best = int(SINGLE_LABEL.decide(values))
@@ -135,9 +135,9 @@ def write_predictions(path: Path, data: ImageData, split: str, probabilities: ND
             *(f"{value:.6f}" for value in values),
         ]
 
-    names.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), probabilities, strict=True)))
+    run_folder.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), probabilities, strict=True)))
 
 
 def write_class_names(path: Path, classes: Sequence[str]) -> None:
     """Write classes.txt: a name a line, in the order of the model's outputs; a line break in a name is written as backslash and n."""
-    names.write_text(path, "".join(name.replace("\n", "\\n") + "\n" for name in classes))
+    run_folder.write_text(path, "".join(name.replace("\n", "\\n") + "\n" for name in classes))

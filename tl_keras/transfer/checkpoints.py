@@ -20,7 +20,7 @@ from tl_keras.errors import TrainingError
 from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
 from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.progress import Progress
-from tl_keras.run_folder import naming, reading, write_json, write_whole
+from tl_keras.run_folder import naming, reading, write_atomically, write_json
 from tl_keras.runtime import building_as
 
 HISTORY_HEADER = ("phase", "epoch", *SINGLE_LABEL.history, "learning_rate", "seconds")
@@ -260,7 +260,7 @@ def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as new:
             csv.writer(new, lineterminator="\n").writerows(lines)
 
-    write_whole(file, write)
+    write_atomically(file, write)
 
 
 def _stays(line: list[str], phase: str, first_epoch: int) -> bool:

@@ -27,7 +27,7 @@ from tl_keras.cache import cache_folder
 from tl_keras.data.file_ids import Ids, hash_file
 from tl_keras.errors import StoreError
 from tl_keras.partial import ABANDONED_S, clear_partial
-from tl_keras.run_folder import write_json, write_whole
+from tl_keras.run_folder import write_atomically, write_json
 
 ABOUT = "about.json"
 SHARDS = "[!.]*.shard"  # not what is being written
@@ -130,7 +130,7 @@ class Collection:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / ABOUT).exists():
                 write_json(self.folder / ABOUT, self.about)
-            write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+            write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
         if path.name not in self._known:
             self._add([_parse_shard(path)])
 

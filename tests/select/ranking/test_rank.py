@@ -21,7 +21,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import CONFIG, MODEL, RANKING, RANKING_JSON, RANKING_PICTURE, SPLITS
 from tl_keras.select.ranking import rank as ranking
 from tl_keras.select.ranking.plot import draw_front
-from tl_keras.select.ranking.rank import Judged, candidates, choose, explain, front, rank_candidates
+from tl_keras.select.ranking.rank import RankedBackbone, candidates, choose, explain, front, rank_candidates
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import Trunk
 from tl_keras.workflows.plan import make_plan
@@ -58,8 +58,8 @@ def config_of(photos: Path, *names: str, mode: str = "rank", **sections: Any) ->
     return Config.model_validate({"mode": mode, "data": data, "rank": {"candidates": names} | sections.pop("rank", {}), **sections})
 
 
-def judged(name: str, accuracy: float, ms: float, width: float = 0.02) -> Judged:
-    return Judged(name, (32, 32), accuracy, (accuracy - width, accuracy + width), {"LogME": accuracy}, 1_000_000, ms)
+def judged(name: str, accuracy: float, ms: float, width: float = 0.02) -> RankedBackbone:
+    return RankedBackbone(name, (32, 32), accuracy, (accuracy - width, accuracy + width), {"LogME": accuracy}, 1_000_000, ms)
 
 
 GOOD, QUICK, POOR, SLOW = judged("good", 0.9, 5.0), judged("quick", 0.89, 1.0), judged("poor", 0.5, 3.0), judged("slow", 0.95, 50.0)

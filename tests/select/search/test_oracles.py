@@ -185,7 +185,7 @@ def test_trials_are_read_back_in_the_order_in_which_they_began(tmp_path: Path, t
 def test_a_kill_between_a_trial_s_end_and_the_study_s_file_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = opened(tmp_path, "random", max_trials=5)
     saves: list[int] = []
-    real = module.Lasting.save
+    real = module.ResumableOracleMixin.save
 
     def save(self: Any) -> None:
         saves.append(1)
@@ -193,10 +193,10 @@ def test_a_kill_between_a_trial_s_end_and_the_study_s_file_repeats_nothing(tmp_p
             raise KeyboardInterrupt
         real(self)
 
-    monkeypatch.setattr(module.Lasting, "save", save)
+    monkeypatch.setattr(module.ResumableOracleMixin, "save", save)
     with pytest.raises(KeyboardInterrupt):
         ran(oracle, SPACE)
-    monkeypatch.setattr(module.Lasting, "save", real)
+    monkeypatch.setattr(module.ResumableOracleMixin, "save", real)
     again = opened(tmp_path, "random", max_trials=5)
     assert len(outcomes(again, SPACE, EPOCHS)) == 2
     assert [int(each.trial) for each in ran(again, SPACE)] == [2, 3, 4]

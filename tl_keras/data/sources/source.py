@@ -13,7 +13,7 @@ from tl_keras.config import DataConfig
 from tl_keras.data.walk import subfolders
 from tl_keras.errors import DataError
 from tl_keras.partial import clear_partial
-from tl_keras.run_folder import write_whole
+from tl_keras.run_folder import write_atomically
 
 NEAR = 0.75  # likeness from which a name is taken for a misspelt other: 'flowrs' for 'flowers', but not 'photos' for 'toto'
 DIGITS = "digits"
@@ -59,7 +59,7 @@ def unpack_once(folder: Path, write: Callable[[Path], None]) -> Path:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             clear_partial(folder.parent)
-            write_whole(folder, write)
+            write_atomically(folder, write)
         except OSError as error:
             reason = error.strerror or first_line(error)
             raise DataError(

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tl_keras.run_folder import write_whole
+from tl_keras.run_folder import write_atomically
 from tl_keras.select.axes import place_labels, readable_ticks, shortened
-from tl_keras.select.ranking.rank import Judged, front
+from tl_keras.select.ranking.rank import RankedBackbone, front
 
 LONGEST_NAME = 40  # characters of a label: a file may be called anything
 
 
-def draw_front(path: Path, judged: Sequence[Judged], chosen: Judged) -> None:
+def draw_front(path: Path, judged: Sequence[RankedBackbone], chosen: RankedBackbone) -> None:
     """Write a PNG of accuracy over milliseconds per image; bars are 95 % intervals, the front is a line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -40,17 +40,17 @@ def draw_front(path: Path, judged: Sequence[Judged], chosen: Judged) -> None:
     labels = [name_of(axes, one, "tab:red" if one is chosen else "tab:blue" if one in best else "0.3") for one in judged]
     figure.draw_without_rendering()
     place_labels(axes, [(one.ms, one.accuracy) for one in judged], labels)
-    write_whole(path, figure.savefig)
+    write_atomically(path, figure.savefig)
 
 
-def draw_group(axes: Any, group: Sequence[Judged], colour: str, label: str) -> None:
+def draw_group(axes: Any, group: Sequence[RankedBackbone], colour: str, label: str) -> None:
     """Points of one colour with their intervals."""
     x, y = [one.ms for one in group], [one.accuracy for one in group]
     low, high = ([abs(one.accuracy - one.interval[end]) for one in group] for end in (0, 1))
     axes.errorbar(x, y, [low, high], fmt="o", color=colour, elinewidth=0.7, label=label)
 
 
-def name_of(axes: Any, one: Judged, colour: str) -> Any:
+def name_of(axes: Any, one: RankedBackbone, colour: str) -> Any:
     """The label of a point, which `place_labels` moves to where there is room."""
     return axes.annotate(
         shortened(one.name, LONGEST_NAME),
@@ -64,7 +64,7 @@ def name_of(axes: Any, one: Judged, colour: str) -> Any:
     )
 
 
-def scale(axes: Any, judged: Sequence[Judged]) -> None:
+def scale(axes: Any, judged: Sequence[RankedBackbone]) -> None:
     """Milliseconds by their logarithm, with room at the sides for labels, and ticks at 1, 2, 5, 10."""
     low, high = min(one.ms for one in judged), max(one.ms for one in judged)
     room = max((high / low) ** 0.25, 2.0)

@@ -43,7 +43,7 @@ METRICS = ("LogME", "H-score", "N-LEEP", "NCE", "TransRate", "CKA")
 
 
 @dataclass(frozen=True)
-class Judged:
+class RankedBackbone:
     """One candidate, and what is to be expected of it.
 
     Attributes:
@@ -90,7 +90,7 @@ def candidates(names: Sequence[str]) -> list[str]:
 
 
 @restoring_process()
-def rank_candidates(config: Config, index: Index, progress: Progress) -> list[Judged]:
+def rank_candidates(config: Config, index: Index, progress: Progress) -> list[RankedBackbone]:
     """Judge the candidates of `rank.candidates` on a sample of train and val, the best first.
 
     Test is not looked at (where files do not decode, a training run may cut it a little differently). Equal accuracies are in the
@@ -117,7 +117,7 @@ def with_backbone(config: Config, backbone: str) -> Config:
     return config.replace("model.backbone", backbone).replace("features.views", 0)
 
 
-def judge(config: Config, sample: Index, progress: Progress) -> Judged:
+def judge(config: Config, sample: Index, progress: Progress) -> RankedBackbone:
     """Judge the backbone of a configuration on all images of a sample."""
     everything = np.arange(len(sample.paths))
     opened = open_features(config, sample, progress)
@@ -126,7 +126,7 @@ def judge(config: Config, sample: Index, progress: Progress) -> Judged:
     features, labels = opened.frozen.stored(POOLED, good)[:], sample.labels[good]
     check_classes(labels, sample)
     ridge = fit_ridge(features, labels, Standardiser.fit(features), len(sample.classes))
-    return Judged(
+    return RankedBackbone(
         config.model.backbone,
         opened.frozen.pixels.shape[:2],
         ridge.loo_accuracy,
@@ -181,16 +181,16 @@ def milliseconds(frozen: FrozenFeatures, rows: NDArray[np.int64]) -> float:
     return least
 
 
-def front(judged: Sequence[Judged]) -> list[Judged]:
+def front(judged: Sequence[RankedBackbone]) -> list[RankedBackbone]:
     """Those of which no other is both as fast and as accurate: the Pareto front, the fastest first."""
-    best: list[Judged] = []
+    best: list[RankedBackbone] = []
     for each in sorted(judged, key=lambda one: (one.ms, -one.accuracy)):
         if not best or each.accuracy > best[-1].accuracy:
             best.append(each)
     return best
 
 
-def choose(judged: Sequence[Judged], max_ms: float | None) -> Judged:
+def choose(judged: Sequence[RankedBackbone], max_ms: float | None) -> RankedBackbone:
     """The first of a ranking that is fast enough.
 
     Raises:
@@ -205,7 +205,7 @@ def choose(judged: Sequence[Judged], max_ms: float | None) -> Judged:
     )
 
 
-def explain(judged: Sequence[Judged], max_ms: float | None) -> str:
+def explain(judged: Sequence[RankedBackbone], max_ms: float | None) -> str:
     """One line: what is chosen, and what speaks for it and against it."""
     chosen = choose(judged, max_ms)
     num = sum(max_ms is None or one.ms <= max_ms for one in judged)

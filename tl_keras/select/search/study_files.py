@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tl_keras import __version__
-from tl_keras import run_folder as names
+from tl_keras import __version__, run_folder
 from tl_keras.config import Config, SearchConfig
 from tl_keras.data.index import Index
 from tl_keras.errors import RunFolderError
@@ -137,10 +136,10 @@ def keep_best(run: RunFolder, found: Sequence[Outcome], objective: str, keep: in
     kept = {each.trial for each in best(found, objective)[:keep]}
     for name in (BASELINE, *(each.trial for each in found)):  # others may be at work
         folder = run / TRIAL_RUNS / name
-        shutil.rmtree(folder / names.CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(folder / run_folder.CHECKPOINTS, ignore_errors=True)
         if name not in kept:
-            (folder / names.MODEL).unlink(missing_ok=True)
-            shutil.rmtree(folder / names.SNAPSHOTS, ignore_errors=True)
+            (folder / run_folder.MODEL).unlink(missing_ok=True)
+            shutil.rmtree(folder / run_folder.SNAPSHOTS, ignore_errors=True)
 
 
 def write_trials(file: Path, found: Sequence[Outcome], space: Sequence[Dimension]) -> None:
@@ -156,4 +155,4 @@ def write_trials(file: Path, found: Sequence[Outcome], space: Sequence[Dimension
         )
         for each in found
     )
-    names.write_csv(file, header, lines)
+    run_folder.write_csv(file, header, lines)
