@@ -600,7 +600,7 @@ def test_an_empty_cache_is_no_mistake(tmp_path, capfd, monkeypatch):
         (["prune", "--max-gb", "nan"], ["--max-gb: got nan, expected a number >= 0."]),
         (["prune", "--older-than", "-0.5"], ["--older-than: got -0.5, expected a number >= 0."]),
         (["list", "--all"], ["--all", "cache list does not use it. Remove it."]),
-        (["prune", "--all", "--max-gb", "1"], ["--all: everything goes", "--max-gb"]),
+        (["prune", "--all", "--max-gb", "1"], ["--all: removes everything", "--max-gb"]),
         (["prune", "--max-bg", "1"], ["--max-bg", "did you mean '--max-gb'?"]),
     ],
 )

@@ -129,7 +129,9 @@ def open_run(run_dir: Path | str) -> TrainedRun:
                 f"{run / run_folder.MODEL}: holds layers of a package that is not installed. "
                 f"Where its backbone was KerasHub's: {BACKBONE_KINDS[PRESET].needs}."
             ) from error
-        raise RunFolderError(f"{run / run_folder.MODEL}: is not a complete Keras model. Train again, or restore the file.") from error
+        raise RunFolderError(
+            f"{run / run_folder.MODEL}: is not a Keras model, or is cut short. Train again, or restore the file."
+        ) from error
     if classes is not None and len(classes) != model.output.shape[-1]:
         raise RunFolderError(
             f"{run / run_folder.MODEL}: names {len(classes)} classes, and its model outputs {model.output.shape[-1]} numbers. "

@@ -80,7 +80,7 @@ def test_bad_files_are_skipped_listed_and_counted(photo_folder, run):
     (root / "dog/004.png").write_bytes(b"")
     heard = Heard()
     data = prepare(root, run, heard, max_bad_fraction=0.3)
-    assert heard.lines == ["skipped 3 of 12 files that do not decode; bad_images.csv names them"]
+    assert heard.lines == ["skipped 3 of 12 files that do not decode; bad_images.csv lists them"]
     assert sum(len(data.rows(name)) for name in ("train", "val", "test")) == 9
     with (run / BAD_IMAGES).open(newline="") as file:
         header, *rows = list(csv.reader(file))

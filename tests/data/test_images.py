@@ -116,7 +116,7 @@ def test_decode_keeps_the_upper_byte_of_a_16_bit_tiff():
 @pytest.mark.parametrize(("dtype", "kind"), [(np.float32, "floating-point numbers"), (np.int32, "32-bit or signed integers")])
 def test_decode_refuses_pixels_without_a_known_range(dtype, kind):
     data = encode(Image.fromarray(np.array([[-1000, 3071]], dtype)), "TIFF")
-    reason = rf"^a: its pixels are {kind} \(-1000 to 3071 here\), of which nobody knows what is white\. Scale .* with 8 bits$"
+    reason = rf"^a: its pixels are {kind} \(-1000 to 3071 here\), whose white level is not known\. Scale .* with 8 bits$"
     with pytest.raises(BadImageError, match=reason):
         images.decode(data, "a")
 

@@ -72,7 +72,7 @@ def test_bad_files_change_the_cut_and_views_follow(make_task: MakeTask, photo_fo
     assert len(task.stored(POOLED, "train")) == 3 * len(task.data.rows("train"))
     assert [line.split(",")[0] for line in (task.run / BAD_IMAGES).read_text().splitlines()] == ["path", *sorted(bad)]
     np.testing.assert_array_equal(read_splits(task.run / SPLITS, root)[1], split[split != ""])
-    assert "skipped 2 of 20 files that do not decode; bad_images.csv names them" in lines.lines
+    assert "skipped 2 of 20 files that do not decode; bad_images.csv lists them" in lines.lines
     assert not (whole.run / BAD_IMAGES).exists()
     again = make_task("again", **settings)  # all is stored: the files that do not decode are found nevertheless
     np.testing.assert_array_equal(again.data.split, split)
