@@ -367,7 +367,7 @@ def test_restarts_need_an_epoch_a_cycle_and_no_early_stop() -> None:
     assert mistakes(*restarts, "train.epochs=2", "train.patience=4") == [
         "--set: train.cycles: got 3, expected at most epochs, which is 2: a cycle ends with an epoch.",
         "--set: train.patience: got 4, expected null with schedule: cosine_restarts: a restart makes epochs worse for a while, which is "
-        "no reason to stop.",
+        "not a reason to stop.",
     ]
     assert load_config("finetune", file=None, flags={}, sets=[*restarts, "train.epochs=3"]).train.cycles == 3
 

@@ -328,7 +328,7 @@ def test_images_of_one_group_are_in_one_part() -> None:
 
 
 def test_a_stack_of_runs_keeps_groups_together(runs: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="finds nothing in the path"):
+    with pytest.raises(DataError, match="matches nothing in the path"):
         ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "patient(.)"}), tmp_path / "R")
     result = ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "(.)[.]"}), tmp_path / "R")
     assert result["judged_on"] == "out_of_fold"
@@ -484,8 +484,8 @@ def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
         (of_runs([Path("no/such/run"), Path("no/such/other")]), "there is no folder or file no/such/run"),
         (of_runs([runs[0], runs[1].parent / "second" / ".." / "first"]), "is given twice"),
         (of_runs(runs, ensemble={"method": "bagging"}), "trains heads on backbones"),
-        (of_runs(runs, data={"image_size": 20}), "data.image_size: got 20, which does nothing"),
-        (of_runs(runs, model={"pooling": "max"}), "model.pooling: got 'max', which does nothing"),
+        (of_runs(runs, data={"image_size": 20}), "data.image_size: got 20, which has no effect"),
+        (of_runs(runs, model={"pooling": "max"}), "model.pooling: got 'max', which has no effect"),
     ):
         with pytest.raises(ConfigError, match=words):
             ensemble(config, tmp_path / "R")
