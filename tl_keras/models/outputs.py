@@ -2,8 +2,8 @@
 
 The mirror of the image contract: every model takes raw pixels and outputs logits, and what the logits say is one row of `OUTPUTS`, which
 training, scoring, ensembles, predictions and exports share. A method whose name ends in `_op` is the same in `keras.ops`, for graphs; the
-others take and return NumPy arrays and need neither Keras nor TensorFlow. There are two because `keras.ops` on arrays would change the last
-digits of every solved head and bring TensorFlow to code that knows arrays only; a test keeps them equal.
+others take and return NumPy arrays and need neither Keras nor TensorFlow. There are two because `keras.ops` would bring TensorFlow to
+code that knows arrays only; a test keeps them equal.
 
 A row is a frozen dataclass: what is fitted or chosen for one model, such as a temperature or thresholds, becomes a field of it.
 """
