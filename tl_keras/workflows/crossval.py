@@ -143,7 +143,7 @@ def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
         found = list(run_folder.read_csv(known))
     if found not in ([header, *lines], without_content):
         raise RunFolderError(
-            f"{file}: these folds are of other images, or cut differently. Use the same --data and settings of data and crossval."
+            f"{file}: these folds are of other images, or were cut differently. Use the same --data and settings of data and crossval."
         )
 
 

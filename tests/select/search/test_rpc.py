@@ -208,7 +208,7 @@ def test_a_chief_that_goes_away_is_told(tmp_path: Path, monkeypatch: pytest.Monk
                 stack.close()
             return evaluate(trial, settings, share)
 
-        with pytest.raises(UserError, match=rf"the chief at {chief.address} has gone; the trials that ended are safe"):
+        with pytest.raises(UserError, match=rf"the chief at {chief.address} is gone; the trials that ended are safe"):
             work(chief.address, "a", judge=judge)
     assert len(outcomes(opened(tmp_path), SPACE, EPOCHS)) == 2
 
