@@ -1,4 +1,4 @@
-"""What to do next, as commands that can be pasted: the last lines of a mode."""
+"""Suggestions for the next step, as commands that can be pasted: the last lines of a mode."""
 
 import shlex
 from collections.abc import Iterator

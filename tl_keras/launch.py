@@ -1,4 +1,4 @@
-"""What comes before a mode's work: a name for its run folder, a look at every name and path, and TensorFlow without its noise.
+"""Preparation for a mode: a name for its run folder, a check of every name and path, and TensorFlow without its noise.
 
 The looks are cheap and need no TensorFlow, whose import takes seconds: a mistake is told at once. Shared by the command line
 (`run`) and the functions for Python (`api`).

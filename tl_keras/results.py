@@ -1,4 +1,4 @@
-"""What a terminal shows of the result of a mode: lines and tables, a function for each row of `modes`."""
+"""How the result of a mode is shown in a terminal: lines and tables, a function for each row of `modes`."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Which settings a configuration uses: a setting that nothing uses is refused where somebody asked for it.
+"""The settings that a configuration uses: a setting that nothing uses is refused if a user has set it.
 
 A row of `USED_BY` names modes, or the cases of `CASES`, in which a mode does more. A search and a cross-validation use what the
 training runs use that they are made of.

@@ -1,4 +1,4 @@
-"""The names that hands type: short forms of settings, on the command line and in Python, and what other names may mean.
+"""Short forms of settings, on the command line and in Python, and what other names may mean.
 
 Tables of plain text; what a setting is, `config` knows. Names are compared without case, `_` and `-`. Where nothing is really
 like a name, nothing is suggested: no guess is better than a wrong one.

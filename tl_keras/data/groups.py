@@ -1,4 +1,4 @@
-"""Which images belong together: those of one group, by a pattern on their paths, and those of equal content.
+"""Images that belong together: those of one group, by a pattern on their paths, and those of equal content.
 
 Together they are a block, and no cut takes a block apart: else a model is tested on what it has seen.
 """

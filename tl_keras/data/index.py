@@ -1,4 +1,4 @@
-"""What a sample is: a file, its label, its group, its content; all samples of a data set are an `Index`. Nothing is decoded here."""
+"""A sample: a file, its label, its group, its content; all samples of a data set are an `Index`. Nothing is decoded here."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace

@@ -1,4 +1,4 @@
-"""Which image is for training, which for choosing, which for the one test: cut once, written to splits.csv.
+"""The splits train, val and test: cut once, written to splits.csv.
 
 Model choice never sees test data, so the cut is made before anything is trained and stays with the run.
 """

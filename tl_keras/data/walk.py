@@ -1,4 +1,4 @@
-"""Which files below a folder are images: known by their endings, or else by their first bytes; and what is left out.
+"""Finds the image files below a folder, by their endings or else by their first bytes; and reports what is left out.
 
 One rule for class folders and for folders to predict. It imports no TensorFlow and opens only files whose ending is not that
 of an image. What a folder means (a class, a split) is for `sources` to say.

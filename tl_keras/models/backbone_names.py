@@ -1,4 +1,4 @@
-"""What the value of `model.backbone` means: a row of the table, a file, a SavedModel or a preset; or why it is none of them.
+"""The meaning of `model.backbone`: a row of the table, a file, a SavedModel or a preset; or why it is none of them.
 
 Looks at names and at what lies on the disk, and imports neither Keras nor TensorFlow, so that a wrong name is told at once.
 Whether the file, folder or address can really be a backbone is found out by the module that reads it.

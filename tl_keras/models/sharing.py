@@ -1,4 +1,4 @@
-"""What several networks compute alike: the layers at their beginning that are equal and have equal weights need run only once.
+"""Shared computation of several networks: layers at their beginning that are equal, with equal weights, run only once.
 
 Finetunings of one backbone share all that stayed frozen.
 """

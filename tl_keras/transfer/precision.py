@@ -1,4 +1,4 @@
-"""Which precision computes a backbone fastest on this machine: measured on it, not looked up.
+"""The fastest precision for a backbone on this machine: measured, not looked up.
 
 bfloat16 is five times faster than float32 for one network and slower for another on the same processor, so both run a
 few batches of the user's images. The choice is remembered with what it was measured on, and a second run makes the same.

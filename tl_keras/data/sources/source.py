@@ -1,4 +1,4 @@
-"""What a kind of data source is, and what several of them share. In the end each is a folder of class folders.
+"""A kind of data source, and what several of them share. In the end each is a folder of class folders.
 
 One form for all data keeps everything after it simple: any image can be opened, listed in splits.csv and predicted by its path. What is
 in another form is written out as such, once, below the cache; encoded bytes are copied untouched.

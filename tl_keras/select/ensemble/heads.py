@@ -1,4 +1,4 @@
-"""What an ensemble of heads is made of: linear heads on stored features of one or several frozen backbones.
+"""The members of an ensemble of heads: linear heads on stored features of one or several frozen backbones.
 
 Each image goes through each backbone once, whatever is combined. The members learn from train and choose by val, as `extract`
 does; out of fold they learn from folds of both, so that the meta-learner never sees in-sample predictions.

@@ -1,4 +1,4 @@
-"""What the members of an ensemble are: folders of runs, or backbones; or why a name is neither. Knows no Keras or TensorFlow."""
+"""The kinds of members of an ensemble: run folders, or backbones; or why a name is neither. Knows no Keras or TensorFlow."""
 
 import os
 from collections.abc import Sequence

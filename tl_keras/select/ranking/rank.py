@@ -1,4 +1,4 @@
-"""Which backbone: candidates judged on a sample of the user's images, in seconds each, without training any.
+"""Ranking of backbones: candidates are scored on a sample of the user's images, in seconds each, without training any.
 
 A candidate's frozen features of the sample come from the store. How well ridge regression on them answers images that it
 has not seen is the accuracy to expect; published transferability metrics stand beside it. What a candidate costs is
