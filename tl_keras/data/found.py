@@ -10,7 +10,7 @@ from tl_keras.config import DataConfig
 from tl_keras.data import splits
 from tl_keras.data.file_ids import Ids
 from tl_keras.data.groups import group_numbers
-from tl_keras.data.index import SPLITS, Index
+from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.walk import left_out_lines
 from tl_keras.progress import Progress
 
@@ -41,7 +41,7 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     sizes = np.bincount(index.labels, minlength=len(index.classes))
     each = ", ".join(f"{name} {size}" for name, size in zip(index.classes, sizes, strict=True))
     span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
-    in_splits = ", ".join(f"{name} {int((split == name).sum())}" for name in SPLITS)
+    in_splits = ", ".join(f"{name} {int((split == name).sum())}" for name in SPLIT_NAMES)
     name = Path(source).name or Path(source).resolve().name  # of '.'
     names = (source if Path(source).name else f"{name}/", f".../{name}")
     of_classes = (each, f"{len(sizes)} classes of {span}")

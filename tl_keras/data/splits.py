@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tl_keras.data.block_cut import LEAST_IN_REST, cut_blocks
 from tl_keras.data.file_ids import from_hex, to_hex
 from tl_keras.data.groups import Blocks, blocks_of
-from tl_keras.data.index import SPLITS, Index
+from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.run_folder import open_text, read_csv, reading, write_csv
 
@@ -144,7 +144,7 @@ def _check_class_size(index: Index, label: int, number: int, least: int, usable:
 
 
 def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
-    for name in SPLITS:
+    for name in SPLIT_NAMES:
         for label in sorted(set(range(len(index.classes))) - set(index.labels[split == name].tolist())):
             raise DataError(
                 f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or repair the damaged ones."
@@ -228,8 +228,8 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
         if len(line) != len(header):
             raise ValueError(f"a line of {len(line)} columns")
         file, name, split = line[: len(HEADER)]
-        if split not in SPLITS:
-            raise RunFolderError(f"{path}: line {len(paths) + 2} has the split {split!r}, expected one of {', '.join(SPLITS)}.")
+        if split not in SPLIT_NAMES:
+            raise RunFolderError(f"{path}: line {len(paths) + 2} has the split {split!r}, expected one of {', '.join(SPLIT_NAMES)}.")
         if _leaves_its_folder(file):
             raise RunFolderError(f"{path}: line {len(paths) + 2} has the path {file!r}, expected one inside of the data folder.")
         paths.append(file)

@@ -14,7 +14,7 @@ from tl_keras.data import dataset, splits
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.file_ids import Ids
-from tl_keras.data.index import SPLITS, Index
+from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.sources import open_labelled
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
@@ -171,7 +171,7 @@ def own_splits(known: Index, split: Sequence[str] | NDArray[np.str_], found: Ind
         raise ValueError("the run's images have no ids; they are known by name only.")
     at_path = {path: (content, str(name)) for path, content, name in zip(known.paths, known.ids.tolist(), split, strict=True)}
     by_content: dict[bytes, str] = {}
-    for name in reversed(SPLITS):  # train last, and with it the say
+    for name in reversed(SPLIT_NAMES):  # train last, and with it the say
         by_content.update((content, name) for content, own in at_path.values() if own == name)
     answers = []
     for path, content in zip(found.paths, ids.tolist(), strict=True):

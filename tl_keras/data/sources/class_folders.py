@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.data.index import SPLITS, Index
+from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
 from tl_keras.data.regular import SPECIAL, special_files
 from tl_keras.data.sources.source import NEAR
@@ -141,7 +141,7 @@ def _classes(root: Path, folders: Sequence[str]) -> ClassFolders:
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
-    """The folder of each split that is there, in the order of `SPLITS`; empty where the folders are classes.
+    """The folder of each split that is there, in the order of `SPLIT_NAMES`; empty where the folders are classes.
 
     A class may be called 'train', but such a class holds images.
     """
@@ -166,7 +166,7 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
         )
     if "train" not in by_split:
         raise DataError(f"{root}: has {' and '.join(f'{name}/' for name in by_split.values())}, but no train/. Add train/.")
-    return {split: by_split[split] for split in SPLITS if split in by_split}
+    return {split: by_split[split] for split in SPLIT_NAMES if split in by_split}
 
 
 def _unlabelled(root: Path, named: list[str]) -> str:

@@ -40,7 +40,7 @@ from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.snapshots import snapshots_of
 
 DECODED_AT_ONCE = 256  # images in memory where bad ones are looked for
-SETTLED_SECTIONS = ("data", "model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
+FIXED_SECTIONS = ("data", "model", "features", "train", "rank", "search", "export")  # sections whose values the runs have fixed
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def require_settled(config: Config, first: TrainedRun) -> None:
     allowed = Config(mode="ensemble"), first.config
     taken = {"data.source", "data.group_pattern"} if config.ensemble.method == "stack" else {"data.source"}  # a stack cuts val into parts
     for path in fields():
-        got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED_SECTIONS and path not in taken
+        got, idle = attrgetter(path)(config), path.partition(".")[0] in FIXED_SECTIONS and path not in taken
         if idle and got not in [attrgetter(path)(each) for each in allowed]:
             raise ConfigError(f"{path}: got {got!r}, which has no effect on an ensemble of runs: their training has fixed it. Remove it.")
 
