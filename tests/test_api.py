@@ -81,6 +81,7 @@ def test_a_function_takes_the_short_forms_of_its_mode(name, mode):
         ("train", {"resume": True, "run_dir": "R", "epochs": 5}, "and no settings."),
         ("ensemble", {}, "ensemble.members: got none."),
         ("ensemble", {"members": ["no/such/run"]}, "there is no folder or file no/such/run"),
+        ("evaluate", {"run_dir": {}}, "run_dir: got a dict, expected the path of a run's folder."),
         ("predict", {"run_dir": "R", "paths": [1.5]}, "paths: got a float, expected a path, a glob, or a list of them."),
     ],
 )

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from tl_keras.config import Config, TrainConfig, absolute, fields
-from tl_keras.config_file import RENAMED, from_yaml, load_config, to_yaml
+from tl_keras.config_file import RENAMED, from_yaml, load_config, to_yaml, used_to_yaml
 from tl_keras.errors import ConfigError
 from tl_keras.modes import MODES
 
@@ -171,6 +172,15 @@ def test_none_round_trips() -> None:
     empty = [path for path in OTHER if value_of(build({}), path) is None]
     assert "train.learning_rate" in empty
     assert all(value_of(from_yaml(to_yaml(build({})), "config.yaml"), path) is None for path in empty)
+
+
+def test_what_is_shown_of_a_configuration_is_what_its_mode_uses() -> None:
+    shown = yaml.safe_load(used_to_yaml(build({"mode": "extract", "data.source": "photos"})))
+    assert list(shown) == ["mode", "data", "model", "features", "train", "export", "runtime"]
+    assert list(shown["train"]) == ["batch_size", "loss", "head_c", "class_weights"]
+    assert shown["data"]["source"] == "photos"
+    assert "augment" not in shown["data"]
+    assert "epochs" in yaml.safe_load(used_to_yaml(build({})))["train"]
 
 
 @pytest.mark.parametrize("path", fields())

@@ -144,7 +144,7 @@ def test_rank_prints_its_choice_and_the_command_that_trains_it(photo_folder, tmp
 def test_crossval_prints_mean_and_spread_and_compares(photo_folder, tmp_path, capfd):
     command = ["--mode", "crossval", "--data", photo_folder(per_class=12), "--set", "data.image_size=32", "--set", "crossval.folds=3"]
     assert run.main([str(word) for word in [*command, "--run-dir", tmp_path / "A"]]) == 0
-    assert "9 folds of 20 images; test was not looked at" in capfd.readouterr().out
+    assert "9 folds over the 20 images of train and val; test unseen" in capfd.readouterr().out
     against = ["--set", f"crossval.against={tmp_path / 'A'}", "--run-dir", tmp_path / "B"]
     assert run.main([str(word) for word in [*command, *against]]) == 0
     assert "against the other: accuracy +0.0000 (95 % interval +0.0000 to +0.0000), which may be chance" in capfd.readouterr().out
@@ -507,8 +507,8 @@ def test_a_second_run_computes_no_features(photo_folder, tmp_path, monkeypatch):
     ("mode", "sets", "difference"),
     [
         ("extract", [], 1e-4),
-        ("extract", ["model.hidden=[4]", "train.head_epochs=2"], 1e-4),
-        ("finetune", ["train.unfreeze_from=stage3", "train.epochs=2"], 1e-2),
+        pytest.param("extract", ["model.hidden=[4]", "train.head_epochs=2"], 1e-4, marks=pytest.mark.slow),
+        pytest.param("finetune", ["train.unfreeze_from=stage3", "train.epochs=2"], 1e-2, marks=pytest.mark.slow),
     ],
 )
 def test_the_saved_model_answers_on_pixels_as_was_measured_on_features(photo_folder, tmp_path, mode, sets, difference):
@@ -647,6 +647,7 @@ def test_standard_error_holds_one_line_only(photo_folder, tmp_path):
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
     data = photo_folder(classes=("cat", "dog"), per_class=8)
     arguments = ["--mode", "finetune", "--data", data, *TINY, "--set", "train.epochs=400"]
@@ -676,6 +677,7 @@ def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
     assert [line.split(",")[1] for line in history[1:]] == [str(epoch) for epoch in range(done_epochs + 2)]  # 0 is the head
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_search_and_its_workers(photo_folder, tmp_path):
     data = photo_folder(classes=("cat", "dog"), per_class=8)
     arguments = ["--mode", "search", "--data", data, *TINY, "--set", "search.max_trials=100000", "--set", "search.tuner=random"]

@@ -33,6 +33,7 @@ def dozen(photo_folder):
     return photo_folder(classes=("cat", "dog", "owl"), per_class=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_a_weights_file_goes_through_every_mode(name, dozen, tmp_path):
     sets, of_finetuning, builder = CASES[name]
@@ -67,10 +68,10 @@ class Heard(Progress):
 @pytest.fixture
 def deep_greys(tmp_path):
     """Class folders of 12-bit greys in 16-bit files."""
-    for name in ("cat", "dog"):
+    for label, name in enumerate(("cat", "dog")):
         (tmp_path / "deep" / name).mkdir(parents=True)
         for number in range(4):
-            grey = np.random.default_rng(number).integers(0, 4096, (8, 8), np.uint16)
+            grey = np.random.default_rng([label, number]).integers(0, 4096, (8, 8), np.uint16)
             Image.fromarray(grey).save(tmp_path / "deep" / name / f"{number}.png")
     return tmp_path / "deep"
 
@@ -128,6 +129,7 @@ class Quarters(tf.Module):
         return tf.nn.relu(tf.reduce_mean(tf.nn.conv2d(images, self.kernel, 8, "VALID"), (1, 2)))
 
 
+@pytest.mark.slow
 def test_a_tf_hub_module_goes_through_every_mode_and_may_go_afterwards(photo_folder, tmp_path, capsys):
     folder, photos, home = tmp_path / "quarters_1.0", photo_folder(per_class=10), tmp_path / "run"
     tf.saved_model.save(Quarters(), str(folder))
@@ -150,6 +152,7 @@ def test_a_tf_hub_module_goes_through_every_mode_and_may_go_afterwards(photo_fol
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_flowers_with_imagenet_weights_reach_what_the_readme_says(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(SHARED / "pretrained" / "keras_home"))

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import shlex
 import shutil
 import sys
@@ -33,8 +34,8 @@ examples:
 `python -m tl_keras` is the same as `tl-keras`.
 """
 PATH_HELP = (
-    "the images (evaluate, predict, export: first the run folder), if no option gives them; then "
-    "predict: files, folders or globs; rank: backbones; ensemble: backbones or runs"
+    "first what --data would give, the images (evaluate, predict, export: what --run-dir would give, a run's folder); after it, "
+    "rank: backbones; ensemble: backbones or runs; evaluate: other images; predict: files, folders or globs"
 )
 RUN_ELSEWHERE = ("checkpoint", "ckpt", "load", "model", "modeldir", "modelpath", "run", "weights")  # for --run-dir of a run's users
 
@@ -239,6 +240,8 @@ def is_run(word: str) -> bool:
 
 def run_of(path: Path | str) -> Path:
     """The folder of a run, of which the folder itself or its model.keras is given."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"run_dir: got a {type(path).__name__}, expected the path of a run's folder.")
     path = Path(path).expanduser()
     return path.parent if path.name == "model.keras" and not path.is_dir() else path
 

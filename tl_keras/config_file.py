@@ -5,6 +5,8 @@ of all of them at once; `to_yaml` writes a `Config`, resolved, to the run folder
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
@@ -96,6 +98,22 @@ def make_config(mode: str | None, base: Config | None, short: Mapping[str, objec
 def to_yaml(config: Config) -> str:
     """Every setting, resolved; `from_yaml` gives back an equal `Config`."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def used_to_yaml(config: Config) -> str:
+    """The settings that the mode of a configuration uses, for a person to read."""
+    dumped = config.model_dump(mode="json")
+
+    def value_of(path: str) -> Any:
+        return reduce(getitem, path.split("."), dumped)
+
+    working = at_work(value_of)
+    kept: dict[str, Any] = {}
+    for path in fields():
+        if is_used(path, working):
+            *sections, name = path.split(".")
+            reduce(lambda part, section: part.setdefault(section, {}), sections, kept)[name] = value_of(path)
+    return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=120)
 
 
 def from_yaml(text: str, name: str) -> Config:

@@ -47,9 +47,9 @@ def figures(metrics: Mapping[str, Any]) -> Parts:
 
 def of_plan(plan: "Plan") -> Parts:
     """What a training run would do."""
-    from tl_keras.config_file import to_yaml
+    from tl_keras.config_file import used_to_yaml
 
-    yield to_yaml(plan.config).rstrip()
+    yield used_to_yaml(plan.config).rstrip()
     yield plain_table(("class", "train", "val", "test"), plan.splits, "images per split")
     yield plain_table(("phase", "trainable", "total", "epochs", "steps", "estimate"), plan.phases, "phases")
     yield f"about {plan.seconds:.0f} s of training on this machine, {plan.memory_gb:.1f} GB memory, {plan.disk_gb:.2f} GB disk"
@@ -79,7 +79,7 @@ def of_search(result: Mapping[str, Any], asked: Asked) -> Parts:
 
 def of_crossval(result: Mapping[str, Any], asked: Asked) -> Parts:
     """Mean and spread of each figure over the folds."""
-    yield summary_table(result["summary"], f"{len(result['folds'])} folds of {result['images']} images; test was not looked at")
+    yield summary_table(result["summary"], f"{len(result['folds'])} folds over the {result['images']} images of train and val; test unseen")
     yield from difference_lines(result["against"]["differences"] if "against" in result else {})
     yield f"everything is in {asked.run_dir}"
     yield from advice.after_crossval(asked.config, asked.run_dir)

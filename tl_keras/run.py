@@ -257,11 +257,15 @@ def check_output(output: Path | None) -> None:
 def manage_cache(arguments: Sequence[str]) -> None:
     """`tl-keras cache`: list or prune the features that runs have stored."""
     made = Parser(prog=f"{program()} cache", description="Features of frozen backbones, kept for later runs.", allow_abbrev=False)
-    made.add_argument("action", choices=("list", "prune"), help="list: what is stored; prune: remove what was unused the longest")
-    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until at most so much is left (default: features.max_gb's, 20)")
-    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what has not been used for so many days")
-    made.add_argument("--all", action="store_true", help="prune: remove everything")
+    made.add_argument(
+        "action", nargs="?", choices=("list", "prune"), help="list: what is stored; prune: remove what was unused the longest"
+    )
+    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until so much is left (default: features.max_gb's, 20)")
+    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what was not used for so many days")
+    made.add_argument("--all", action="store_true", help="prune: everything goes")
     options = made.parse_args(arguments)
+    if options.action is None:
+        raise ConfigError("cache: got no action, expected list or prune. See --help.")
     for name, value in (("--max-gb", options.max_gb), ("--older-than", options.older_than), ("--all", options.all or None)):
         if value is not None and options.action == "list":
             raise ConfigError(f"{name}: cache list does not use it. Remove it.")

@@ -389,7 +389,7 @@ class RunFolder:
     def require_model(self) -> "RunFolder":
         """Return this folder, or raise RunFolderError when it holds no trained model."""
         if not self.path.is_dir():
-            raise RunFolderError(f"{self.path}: no such run folder. Give the folder of a training run or of an ensemble.")
+            raise RunFolderError(f"{self.path}: no such run folder. Give the folder of a training run, or an ensemble.")
         missing = [name for name in (MODEL, CONFIG, SPLITS) if not (self / name).is_file()]
         if missing:
             mend = "Continue it with --resume." if self._can_resume else "Give the folder of a training run."

@@ -141,13 +141,14 @@ LARGEST = {  # at the limit of 100 megapixels
 }
 MOST_MB = 1_500  # above the idle process
 PEAK = """
-import resource, sys
+import re, sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tl_keras.data import images
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    "In kB; getrusage would count what the process that started this one had."
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
 first, *files = map(Path, sys.argv[1:])
 images.load(first, (64, 64), "crop")
@@ -158,6 +159,7 @@ print((peak() - idle) // 1000)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="no /proc")
 def test_the_largest_images_at_once_take_little_memory(
     tmp_path: Path, times: Callable[[int, int], int], report: Callable[..., None]
 ) -> None:
@@ -173,7 +175,7 @@ def test_the_largest_images_at_once_take_little_memory(
     )
     assert done.returncode == 0, done.stderr[-2000:]
     report("large images", MB_at_most=int(done.stdout))
-    assert int(done.stdout) < MOST_MB
+    assert 100 < int(done.stdout) < MOST_MB
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no FIFOs")

@@ -8,7 +8,7 @@ import pytest
 
 from tl_keras.config import DataConfig
 from tl_keras.data.file_ids import ID_BYTES
-from tl_keras.data.found import clashes, copies_lines, found_line, straddling_lines, tell_found
+from tl_keras.data.found import clashes, copies_lines, found_line, groups_line, straddling_lines, tell_found
 from tl_keras.data.index import Index
 from tl_keras.progress import Progress
 
@@ -105,6 +105,23 @@ def test_groups_in_two_splits_are_told():
     ]
     assert list(straddling_lines(index, np.array(["train", "val", "train", "val"]))) == []
     assert list(straddling_lines(index_of(cat=2), np.array(["train", "val"]))) == []
+
+
+@pytest.mark.parametrize(
+    ("groups", "line"),
+    [
+        (("p1", "p1", "p2"), "data.group_pattern: 2 groups of 1 to 2 images, such as 'p1'"),
+        (("p", "p", "p"), "data.group_pattern: 1 group of 3 images, such as 'p'"),
+    ],
+)
+def test_the_groups_that_a_pattern_made_are_told(groups, line):
+    assert groups_line(groups) == line
+
+
+def test_groups_are_told_after_the_images():
+    heard = Heard()
+    tell_found(replace(index_of(ants=10, bees=10), groups=tuple("abcde" * 4)), DataConfig(source="photos/", group_pattern="."), heard)
+    assert heard.lines[1] == "data.group_pattern: 5 groups of 4 images, such as 'a'"
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -253,7 +253,9 @@ def test_check_bad_lets_few_pass():
 
 def test_check_bad_stops_at_too_many():
     with pytest.raises(
-        DataError, match=r"^2 of 20 images do not decode, more than data\.max_bad_fraction=0\.05\. First: a\.jpg: is empty\.$"
+        DataError,
+        match=r"^2 of 20 images do not decode, more than data\.max_bad_fraction=0\.05\. First: a\.jpg: is empty\. "
+        r"Mend or remove them, or train with a larger data\.max_bad_fraction\.$",
     ):
         check_bad({7: "b.jpg: x", 3: "a.jpg: is empty"}, 20, on_bad_image="skip", max_bad_fraction=0.05)
 

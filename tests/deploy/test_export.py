@@ -155,6 +155,7 @@ def test_a_process_that_dies_is_told(model, files, tmp_path, monkeypatch):
         parity.compare(Exported(model, CLASSES, "crop"), FORM, tmp_path, files[:1], name="out")
 
 
+@pytest.mark.slow
 def test_a_model_that_differs_is_refused_and_leaves_the_old_export(model, files, tmp_path, monkeypatch):
     folder = tmp_path / "saved_model"
     folder.mkdir()

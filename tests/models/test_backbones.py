@@ -39,7 +39,10 @@ def name_of(row: Backbone) -> str:
     return row.name
 
 
-@pytest.fixture(scope="module", params=ROWS, ids=name_of)
+FIRST = {row.builder.partition(":")[0]: row for row in reversed(ROWS)}.values()  # of each family
+
+
+@pytest.fixture(scope="module", params=[row if row in FIRST else pytest.param(row, marks=pytest.mark.slow) for row in ROWS], ids=name_of)
 def built(request: pytest.FixtureRequest) -> Iterator[BuiltBackbone]:
     """Each row's model at its least size; without weights, which would take most of the time and gigabytes."""
     row = request.param

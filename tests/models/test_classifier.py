@@ -132,6 +132,7 @@ def test_fit_moves_batchnorm_statistics_only_if_asked(freeze_batchnorm: bool) ->
 # --- cutting where training begins ---------------------------------------------------------------------------------
 
 ROWS = {"small_resnet": 16, "mobilenet_025": 32, "vgg16": 32, "resnet50": 32, "densenet121": 32, "efficientnet_b0": 32, "nasnet_mobile": 32}
+QUICK = ("small_resnet", "mobilenet_025", "vgg16")
 
 
 def check_cut(classifier: Classifier, lowest: str, size: int) -> int:
@@ -153,7 +154,7 @@ def check_cut(classifier: Classifier, lowest: str, size: int) -> int:
     return len(tensors)
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ROWS])
 def test_tail_on_what_lies_below_is_the_model(name: str) -> None:
     classifier = build(name, ROWS[name])
     if name == "small_resnet":  # a block's last norm starts with gamma 0, which hides the block

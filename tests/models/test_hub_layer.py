@@ -200,6 +200,7 @@ def run_python(code: str, folder: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+@pytest.mark.slow
 def test_saved_files_bring_the_tuned_weights_back_in_another_process(hub_module: MakeModule, tmp_path: Path) -> None:
     """Which has no tensorflow_hub and no folder of a module; what it saves again is the same."""
     classifiers = {kind: tuned(hub_module, kind, tmp_path / "modules" / kind) for kind in KINDS}
@@ -283,6 +284,7 @@ def test_graph_that_reads_other_variables_than_the_file_says_is_refused(
         keras.models.load_model(tmp_path / "model.keras")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_export_agrees_in_a_process_with_tensorflow_alone(hub_module: MakeModule, kind: str, tmp_path: Path) -> None:
     """`export_model` compares in a process that imports neither keras, nor this package, nor tensorflow_hub."""

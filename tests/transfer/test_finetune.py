@@ -56,8 +56,8 @@ def test_only_stages_from_the_lowest_up_move(make_task: MakeTask) -> None:
     ("stored", "backbone", "size", "lowest"),
     [
         ("float32", "small_resnet", 16, "stage2"),
-        ("float16", "small_resnet", 16, "stage3"),
-        ("float32", "mobilenet_025", 32, "stage5"),
+        pytest.param("float16", "small_resnet", 16, "stage3", marks=pytest.mark.slow),
+        pytest.param("float32", "mobilenet_025", 32, "stage5", marks=pytest.mark.slow),
     ],
 )
 def test_stored_activations_train_what_pixels_train(
@@ -91,6 +91,7 @@ def test_stored_activations_train_what_pixels_train(
         np.testing.assert_allclose(found[path], expected[path], atol=(1e-4 if stored == "float32" else 1e-2) * np.abs(expected[path]).max())
 
 
+@pytest.mark.slow
 def test_tail_learns_from_views_of_the_store(make_task: MakeTask) -> None:
     settings = {"data": {"augment": {"rotation_range": 60}}, "train": {"unfreeze_from": "stage3", "epochs": 1}}
     plain, augmented = (make_task(str(views), features={"views": views}, **settings) for views in (0, 2))
@@ -100,6 +101,7 @@ def test_tail_learns_from_views_of_the_store(make_task: MakeTask) -> None:
     assert history(plain)[2] != history(augmented)[2]
 
 
+@pytest.mark.slow
 def test_batchnorm_moves_if_asked(make_task: MakeTask) -> None:
     task = make_task(model={"freeze_batchnorm": False}, train={"epochs": 1})
     before = weights(task)
@@ -127,6 +129,7 @@ class StopAt(Progress):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lowest", ["all", "stage3"], ids=["pixels", "stored activations"])
 def test_killed_and_resumed_equals_uninterrupted_and_seeds_decide(make_task: MakeTask, lowest: str) -> None:
     settings = {
@@ -225,6 +228,7 @@ def test_class_weights_reach_the_loss(make_task: MakeTask, monkeypatch: pytest.M
     assert trainable - set(phase.scales) == {"logits/kernel", "logits/bias"}
 
 
+@pytest.mark.slow
 def test_mobilenet_finetunes_too(make_task: MakeTask) -> None:
     task = make_task(data={"image_size": 32}, model={"backbone": "mobilenet_025"}, train={"epochs": 1, "unfreeze_from": "stage5"})
     before = weights(task)

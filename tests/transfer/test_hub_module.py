@@ -63,6 +63,7 @@ class KilledAfterOneEpoch(Progress):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_equals_uninterrupted(make_task: MakeTask, module: str) -> None:
     given = settings(module, epochs=3)
     whole = make_task("whole", **given)

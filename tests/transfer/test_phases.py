@@ -147,10 +147,20 @@ def test_val_loss_is_the_log_loss_whatever_training_lowers(run: RunFolder, setti
     assert measure(model, VAL) == pytest.approx({"val_loss": val_loss(model), "val_accuracy": float(history(run)[1][5])}, rel=1e-4)
 
 
-@pytest.mark.parametrize("settings", [{}, {"monitor": "val_accuracy"}, {"ema": 0.1}], ids=str)
-def test_what_a_phase_begins_with_stays_where_no_epoch_is_better(run: RunFolder, settings: dict[str, Any]) -> None:
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
+    """The weights of a small model to which little is left to win."""
     model = small_model()
-    go(RunFolder(run.path / "learnt"), model, epochs=60)  # little is left to win
+    go(RunFolder(tmp_path_factory.mktemp("learnt")), model, epochs=60)
+    return model.get_weights()
+
+
+@pytest.mark.parametrize("settings", [{}, {"monitor": "val_accuracy"}, {"ema": 0.1}], ids=str)
+def test_what_a_phase_begins_with_stays_where_no_epoch_is_better(
+    run: RunFolder, learnt: list[np.ndarray], settings: dict[str, Any]
+) -> None:
+    model = small_model()
+    model.set_weights(learnt)
     before, start = [weight.copy() for weight in model.get_weights()], measure(model, VAL)
     state = go(run, model, start=start, rate=3.0, schedule="constant", **settings)
     monitored = settings.get("monitor", "val_loss")

@@ -120,6 +120,7 @@ STOPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lowest", "ema", "stops"),
     [("all", 0.0, [stop_before_the_commit]), ("stage3", 0.8, list(STOPS))],

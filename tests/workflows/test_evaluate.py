@@ -124,6 +124,13 @@ def test_some_of_the_classes_are_enough(trained: Run, others: Path, heard: Any, 
     assert heard.lines[-1] == line
 
 
+def test_bad_files_are_few_among_all_images_of_a_folder(own: Run, heard: Any) -> None:
+    run, moved = own
+    (moved / "ant" / "bad.png").write_bytes(b"")
+    assert evaluate(run, source=str(moved), progress=heard)["data"]["skipped"] == 1  # of 31 images, 24 of which are left out
+    assert heard.lines[-1] == "skipped 1 of 31 files that do not decode; bad_images.csv names them"
+
+
 def test_test_alone_is_enough(trained: Run, others: Path) -> None:
     shutil.move(others, others.parent / "test")
     assert evaluate(trained[0], source=str(others.parent))["data"]["test"] == 36
@@ -160,6 +167,7 @@ def test_an_image_that_a_run_has_twice_counts_as_learned_from_where_its_path_doe
     assert own_splits(known, split, found, found_ids) == ["test", "train", "test", "train", UNKNOWN]
 
 
+@pytest.mark.slow
 def test_two_evaluations_at_once_have_pixels_of_their_own(
     trained: Run, others: Path, photo_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

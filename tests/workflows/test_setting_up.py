@@ -11,7 +11,7 @@ from tl_keras.data.index import Index
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.workflows.setting_up import open_images
+from tl_keras.workflows.setting_up import open_images, tell_shrunk
 
 MAKERS = {  # mode -> its workflow, what it calls first once the folder is made, and the place of the index among the arguments
     "extract": ("train", "prepare_task", 1),
@@ -82,6 +82,19 @@ def test_copies_in_one_folder_are_told_and_stay_together(photo_folder, heard):
 
 def test_files_need_not_be_read_for_an_estimate(photo_folder, heard):
     assert open_images(DataConfig(source=str(photo_folder())), heard, read=False).ids is None
+
+
+def test_photos_that_the_default_backbone_sees_too_little_of_are_told(photo_folder, heard):
+    root = photo_folder(per_class=4, size=(140, 160))
+    index = open_images(DataConfig(source=str(root)), Progress())
+    for sets in (["data.image_size=64"], ["model.backbone=mobilenet_v2"]):
+        tell_shrunk(load_config("extract", sets=sets), index, heard)
+    assert heard.lines == []
+    tell_shrunk(load_config("extract"), index, heard)
+    assert heard.lines == [
+        "images of about 140 pixels a side are shrunk to 32 x 32, which loses detail:",
+        "  small_resnet is for trying out; for photos take --backbone mobilenet_v2",
+    ]
 
 
 def test_a_class_that_is_too_small_is_said_before_every_file_is_read(photo_folder, heard, monkeypatch):

@@ -87,20 +87,23 @@ def keep_pixels(pixels: Pixels, config: DataConfig, scratch: Path) -> None:
         pixels.keep(scratch / "pixels.npy")
 
 
-def check(pixels: Pixels, config: DataConfig) -> None:
+def check(pixels: Pixels, config: DataConfig, num_beside: int = 0) -> None:
     """Raise DataError for files that do not decode, where `data.on_bad_image` or `data.max_bad_fraction` forbid them."""
-    check_bad(pixels.bad, len(pixels.paths), on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
+    check_bad(pixels.bad, len(pixels.paths) + num_beside, on_bad_image=config.on_bad_image, max_bad_fraction=config.max_bad_fraction)
 
 
-def decode(pixels: Pixels, config: DataConfig, progress: Progress) -> None:
+def decode(pixels: Pixels, config: DataConfig, progress: Progress, *, num_beside: int = 0) -> None:
     """Decode every image once.
+
+    Args:
+        num_beside: images of the same folder that are known to decode, and need not.
 
     Raises:
         DataError: see `check`.
     """
     with progress.bar("decode images", len(pixels.paths)) as advance:
         pixels.decode_all(advance)
-    check(pixels, config)
+    check(pixels, config, num_beside)
 
 
 def cut(index: Index, config: DataConfig, bad: Container[int]) -> NDArray[np.str_]:
@@ -139,10 +142,15 @@ def write(data: ImageData, run: RunFolder, progress: Progress) -> None:
     """Write splits.csv to a run folder, and bad_images.csv where there are any, which is said."""
     bad = data.pixels.bad
     if bad:
-        progress.line(f"skipped {len(bad)} of {len(data.index.paths)} files that do not decode; {BAD_IMAGES} lists them")
+        progress.line(skipped_line(len(bad), len(data.index.paths)))
         write_csv(run / BAD_IMAGES, ("path", "reason"), bad_rows(bad, data.index))
     index = replace(data.index, ids=data.pixels.ids) if len(data.pixels.ids) else data.index
     splits.write_splits(run / SPLITS, index, data.split)
+
+
+def skipped_line(num_bad: int, num_files: int) -> str:
+    """What is said of files that do not decode where the others will do."""
+    return f"skipped {num_bad} of {num_files} files that do not decode; {BAD_IMAGES} names them"
 
 
 def bad_rows(bad: dict[int, str], index: Index) -> Iterable[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The report on the images that were found: how many, of which classes, in which splits; what was left out; copies."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
     usable = np.ones(len(index.paths), bool)
     split = splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
     progress.line(found_line(config.source, index, split))
+    if index.groups is not None:
+        progress.line(groups_line(index.groups))
     if config.source == "digits":
         progress.line("digits are bundled with tl_keras; --data FOLDER takes your own images")
     for line in (*left_out_lines(index.ignored), *copies_lines(index, split), *straddling_lines(index, split)):
@@ -47,6 +50,14 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     of_classes = (each, f"{len(sizes)} classes of {span}")
     lines = [f"{name}: {len(index.paths)} images, {classes}; {in_splits}" for classes in of_classes for name in names]
     return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
+
+
+def groups_line(groups: Sequence[str]) -> str:
+    """How many groups `data.group_pattern` made of the images, so that a pattern that means something else is seen at once."""
+    numbers = Counter(groups)
+    (first, most), fewest = numbers.most_common(1)[0], min(numbers.values())
+    span = f"{fewest} to {most}" if fewest < most else f"{most}"
+    return f"data.group_pattern: {len(numbers)} group{'s' * (len(numbers) > 1)} of {span} images, such as '{first}'"
 
 
 def copies_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:

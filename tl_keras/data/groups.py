@@ -42,8 +42,16 @@ def groups_of(paths: Sequence[str], pattern: str) -> tuple[str, ...]:
     found = _found_in_time(paths, pattern)
     nothing = next((path for path, name in zip(paths, found, strict=True) if name is None), None)
     if nothing is not None:
-        raise DataError(f"data.group_pattern {pattern!r} matches nothing in the path '{nothing}', which then has no group. Widen it.")
+        raise DataError(
+            f"data.group_pattern {_shown(pattern)} finds nothing in the path '{nothing}', which then has no group. "
+            "Change it so that it matches every path."
+        )
     return tuple(sys.intern(str(name)) for name in found)
+
+
+def _shown(pattern: str) -> str:
+    """A pattern in quotes on one line, with its backslashes as they were typed."""
+    return repr(pattern).replace("\\\\", "\\")
 
 
 def _found_in_time(paths: Sequence[str], pattern: str) -> list[str | None]:
@@ -58,12 +66,12 @@ def _found_in_time(paths: Sequence[str], pattern: str) -> list[str | None]:
         )
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError):  # the latter where it takes all memory
         raise ConfigError(
-            f"data.group_pattern: got {pattern!r}, which had not gone through {len(paths):,} paths after {SEARCH_S:g} s. "
-            "Write it without nested repeats."
+            f"data.group_pattern: got {_shown(pattern)}, which had not gone through {len(paths):,} paths after {SEARCH_S:g} s. "
+            "Write it without repeats inside of repeats."
         ) from None
     found: dict[str, Any] = json.loads(done.stdout)
     if "error" in found:
-        raise ConfigError(f"data.group_pattern: got {pattern!r}, which is not a regular expression: {found['error']}.")
+        raise ConfigError(f"data.group_pattern: got {_shown(pattern)}, which is not a regular expression: {found['error']}.")
     return [None if place is None or place[0] < 0 else path[slice(*place)] for path, place in zip(paths, found["places"], strict=True)]
 
 

@@ -373,6 +373,17 @@ def deep_grey_peak(path: Path) -> int | None:
         return None
 
 
+def shorter_side(path: Path) -> int | None:
+    """Pixels on the shorter side of an image as its header says; None for a file that is not read."""
+    _silence_pillow()
+    try:
+        with ExitStack() as held:
+            data = _read(path, DEFAULT, held)
+            return min(_open(_kind_of(data[:HEAD_BYTES], str(path)), data).size)
+    except Exception:  # whoever decodes it says what is wrong with it
+        return None
+
+
 def _peak(image: Image.Image) -> int | None:
     num_pixels = image.width * image.height
     if not image.mode.startswith("I;16") or num_pixels > DEFAULT.max_megapixels * 1e6:

@@ -169,7 +169,8 @@ def check_bad(bad: dict[int, str], num_images: int, *, on_bad_image: str, max_ba
         raise DataError(f"{first}{more}. Repair or remove it, or set data.on_bad_image=skip.")
     if len(bad) > max_bad_fraction * num_images:
         raise DataError(
-            f"{len(bad)} of {num_images} images do not decode, more than data.max_bad_fraction={max_bad_fraction:g}. First: {first}."
+            f"{len(bad)} of {num_images} images do not decode, more than data.max_bad_fraction={max_bad_fraction:g}. First: {first}. "
+            "Mend or remove them, or train with a larger data.max_bad_fraction."
         )
 
 

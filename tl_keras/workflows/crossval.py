@@ -35,7 +35,7 @@ from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.build import image_size_of
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, working_in
+from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk, working_in
 from tl_keras.workflows.train import train
 
 FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training run of its own
@@ -63,6 +63,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)
     whole = open_images(config.data, progress, None if resume else run)
+    tell_shrunk(config, whole, progress)
     with working_in(run, resume=resume) as keep:
         config = with_best_backbone(config, whole, run, progress)
         config, index, answer = answering(config, whole, run, progress)

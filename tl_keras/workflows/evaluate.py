@@ -114,12 +114,15 @@ def _evaluation_data(trained: TrainedRun, source: str | None, scratch: Path, pro
     tell_depth(dataset.files_of(index), config.bit_depth, progress, ADVICE)
     pixels = dataset.open_pixels(index, config, trained.image_size)
     dataset.keep_pixels(pixels, config, scratch)
-    dataset.decode(pixels, config, progress)
+    left_out = sum(counts[name] for name in LEARNED_FROM)
+    dataset.decode(pixels, config, progress, num_beside=left_out)  # training took the folder as a whole, and so does this
+    if pixels.bad:
+        progress.line(dataset.skipped_line(len(pixels.bad), len(index.paths) + left_out))
     split = np.full(len(index.paths), "test", dtype="<U5")
     split[list(pixels.bad)] = splits.UNUSED
     if not (split == "test").any():
         raise DataError(f"{index.root}: none of its {len(split)} images decodes. First: {pixels.bad[0]}.")
-    named = {"own_test": counts["test"], "others": counts[UNKNOWN], "left_out": sum(counts[name] for name in LEARNED_FROM)}
+    named = {"own_test": counts["test"], "others": counts[UNKNOWN], "left_out": left_out}
     return ImageData(index, pixels, split), named
 
 

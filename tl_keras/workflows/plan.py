@@ -31,7 +31,7 @@ from tl_keras.transfer.frozen import num_views
 from tl_keras.transfer.memory import available_bytes, bytes_needed, require_memory
 from tl_keras.transfer.phases import Phase, compile_model
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import open_images
+from tl_keras.workflows.setting_up import open_images, tell_shrunk
 
 DECODED_FOR_ESTIMATE = 32
 REALLY_TAKEN = 4  # times what shapes say is taken at least: 1.2 to 3.6 was measured where a batch takes more than its network's weights
@@ -58,6 +58,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
     """
     set_up(config.runtime)
     index = open_images(config.data, progress, read=config.model.backbone == AUTO)  # a ranking must not look at test
+    tell_shrunk(config, index, progress)
     config = with_best_backbone(config, index, None, progress)
     split = splits.cut(
         index,

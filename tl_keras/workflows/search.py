@@ -40,7 +40,7 @@ from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, working_in
+from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk, working_in
 from tl_keras.workflows.train import train
 
 ASKED = "trial.json"  # settings and share of a trial that is a training run, once it ended
@@ -79,6 +79,7 @@ def search(
             set_up(config.runtime)
             space = read_space(space_of(config))
             index = open_images(config.data, progress, None if resume else run)
+            tell_shrunk(config, index, progress)
             keep = stack.enter_context(working_in(run, resume=resume))
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))

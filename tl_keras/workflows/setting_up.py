@@ -10,14 +10,16 @@ from typing import Any
 import tensorflow as tf
 
 from tl_keras import __version__
-from tl_keras.config import DataConfig
+from tl_keras.config import Config, DataConfig
 from tl_keras.data.dataset import cut, files_of
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.found import tell_found
 from tl_keras.data.index import Index
+from tl_keras.data.shrinking import shrunk_sides
 from tl_keras.data.sources import open_source
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.transfer.build import image_size_of
 
 
 def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = None, *, read: bool = True) -> Index:
@@ -39,6 +41,17 @@ def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = 
     tell_found(index, config, progress)
     tell_depth(files_of(index), config.bit_depth, progress)
     return index
+
+
+def tell_shrunk(config: Config, index: Index, progress: Progress) -> None:
+    """Say in two lines that the default backbone sees too little of these images."""
+    fields = type(config.model).model_fields
+    if config.model.backbone != fields["backbone"].default or config.data.image_size is not None:
+        return
+    height, width = image_size_of(config)
+    if side := shrunk_sides(files_of(index), (height, width)):
+        progress.line(f"images of about {side:,} pixels a side are shrunk to {height} x {width}, which loses detail:")
+        progress.line(f"  {config.model.backbone} is for trying out; for photos take --backbone mobilenet_v2")
 
 
 @contextmanager

@@ -33,7 +33,7 @@ from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import Task
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, working_in
+from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk, working_in
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
 AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
@@ -76,6 +76,7 @@ def train(
     set_up(config.runtime)
     if index is None and not resume:
         index = open_images(config.data, progress, run)
+        tell_shrunk(config, index, progress)
     with working_in(run, resume=resume) as keep:
         if resume or index is None:
             index = splits.read_splits(run / run_folder.SPLITS, data_root(config, run))[0]

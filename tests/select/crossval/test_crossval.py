@@ -37,17 +37,13 @@ from tl_keras.workflows.crossval import crossval, read_answer
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.crossval")  # the package has the function under this name
 BRIEF = {"epochs": 1, "batch_size": 8}
+FINETUNE = {"training": "finetune", "folds": 2, "repeats": 1}
 NUM_OUTSIDE_TEST = 34  # of 40: three of each class are for test
 
 
 @pytest.fixture(autouse=True)
 def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def photos(photo_folder: PhotoFolder) -> Path:
-    return photo_folder(classes=("cat", "dog"), per_class=20)
 
 
 def config_of(photos: Path, **sections: Any) -> Config:
@@ -114,10 +110,19 @@ def test_the_predictions_of_a_fold_are_read_whatever_their_version_calls_the_col
     assert read_answer(RunFolder(tmp_path), index, fold).probabilities.tolist() == [[0.75, 0.25]]
 
 
-def test_the_mode_writes_its_figures_and_every_answer(photos: Path, tmp_path: Path) -> None:
-    result = crossval(config_of(photos), tmp_path / "R")
-    run = RunFolder(tmp_path / "R")
-    assert json.loads((run / run_folder.CROSSVAL).read_text()) == json.loads(json.dumps(result))
+@pytest.fixture(scope="module")
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A cross-validation on stored features: its folder and its result. Not to be changed."""
+    run = tmp_path_factory.mktemp("finished") / "R"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TL_KERAS_CACHE", str(run.parent / "cache"))
+        return run, crossval(config_of(photos), run)
+
+
+def test_the_mode_writes_its_figures_and_every_answer(photos: Path, finished: tuple[Path, Any], tmp_path: Path) -> None:
+    result = finished[1]
+    run = RunFolder(finished[0])
+    assert json.loads((run / names.CROSSVAL).read_text()) == json.loads(json.dumps(result))
     assert [fold["fold"] for fold in result["folds"]] == ["1-1", "1-2", "1-3", "2-1", "2-2", "2-3"]
     accuracies = [fold["accuracy"] for fold in result["folds"]]
     assert result["summary"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
@@ -166,12 +171,12 @@ def test_features_are_selected_in_each_fold(photos: Path, tmp_path: Path, monkey
     assert sizes == [len(fold.train) for fold in cut_folds(config, index)]
 
 
-@pytest.mark.parametrize("section", [{}, {"training": "finetune", "repeats": 1}], ids=["extract", "finetune"])
+@pytest.mark.parametrize("section", [{}, FINETUNE], ids=["extract", "finetune"])
 def test_bad_files_are_in_no_fold_and_test_is_what_a_training_takes(
-    photo_folder: PhotoFolder, tmp_path: Path, section: dict[str, Any]
+    photo_folder: PhotoFolder, own_backbone: str, tmp_path: Path, section: dict[str, Any]
 ) -> None:
-    photos = photo_folder(classes=("cat", "dog"), per_class=20)
-    config = config_of(photos, data={"max_bad_fraction": 0.5}, crossval=section, train=BRIEF, features={"views": 0})
+    photos, model = photo_folder(classes=("cat", "dog"), per_class=20), {"backbone": own_backbone}
+    config = config_of(photos, data={"max_bad_fraction": 0.5}, crossval=section, train=BRIEF, features={"views": 0}, model=model)
     whole = open_source(config.data)
     split = dataset.cut(whole, config.data, {})
     bad = next(row for row in range(len(split)) if split[row] == "test")  # another image takes its place in test
@@ -183,12 +188,21 @@ def test_bad_files_are_in_no_fold_and_test_is_what_a_training_takes(
     assert result["images"] == len(expected)
 
 
-FINETUNE = {"training": "finetune", "folds": 2, "repeats": 1}
+@pytest.fixture(scope="module")
+def finetuned(photos: Path, own_backbone: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path, Any]:
+    """A cross-validation of whole training runs: its configuration, its folder and its result. Not to be changed."""
+    run = tmp_path_factory.mktemp("finetuned") / "R"
+    config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 1}, model={"backbone": own_backbone})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TL_KERAS_CACHE", str(run.parent / "cache"))
+        return config, run, crossval(config, run)
 
 
-def test_whole_trainings_on_folds_go_on_after_a_kill(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 1})
-    whole = crossval(config, tmp_path / "whole")
+@pytest.mark.slow
+def test_whole_trainings_on_folds_go_on_after_a_kill(
+    finetuned: tuple[Config, Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _, whole = finetuned
     assert len(whole["folds"]) == 2
     trained = []
     real = workflow.train
@@ -211,27 +225,27 @@ def test_whole_trainings_on_folds_go_on_after_a_kill(photos: Path, tmp_path: Pat
         crossval(config, tmp_path / "R", resume=True)
 
 
-def test_folds_of_a_training_hold_what_they_must(photos: Path, tmp_path: Path) -> None:
-    config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 0})
-    crossval(config, tmp_path / "R")
+@pytest.mark.slow
+def test_folds_of_a_training_hold_what_they_must(finetuned: tuple[Config, Path, Any]) -> None:
+    config, run, _ = finetuned
     index = outside(config)
     for fold in cut_folds(config, index):
-        split = {line["path"]: line["split"] for line in rows_of(tmp_path / "R" / "folds" / fold.name / run_folder.SPLITS)}
+        split = {line["path"]: line["split"] for line in rows_of(run / "folds" / fold.name / names.SPLITS)}
         assert set(split) == set(index.paths)
         assert {path for path, part in split.items() if part == "test"} == {index.paths[row] for row in fold.held_out}
         assert {path for path, part in split.items() if part == "val"} == {index.paths[row] for row in fold.val}
 
 
-def test_two_are_compared_on_the_same_folds(photos: Path, tmp_path: Path) -> None:
-    first = crossval(config_of(photos), tmp_path / "first")
-    against = {"against": str(tmp_path / "first")}
+def test_two_are_compared_on_the_same_folds(photos: Path, finished: tuple[Path, Any], tmp_path: Path) -> None:
+    first = finished[1]
+    against = {"against": str(finished[0])}
     same = crossval(config_of(photos, crossval=against), tmp_path / "same")
     assert same["against"]["differences"]["accuracy"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
     other = crossval(config_of(photos, crossval=against, model={"weights": "none"}), tmp_path / "other")
     differences = [mine["log_loss"] - theirs["log_loss"] for mine, theirs in zip(other["folds"], first["folds"], strict=True)]
     assert other["against"]["differences"]["log_loss"]["mean"] == pytest.approx(np.mean(differences))
     assert other["against"]["differences"]["log_loss"]["ci95"] == pytest.approx(corrected(differences, 0.5))
-    with pytest.raises(RunFolderError, match=r"first/folds\.csv: these folds are of other images, or were cut differently"):
+    with pytest.raises(RunFolderError, match=r"R/folds\.csv: these are folds of other images, or cut otherwise"):
         crossval(config_of(photos, crossval=against, data={"split_seed": 5}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
     with pytest.raises(RunFolderError, match=r"crossval\.against: .*nowhere holds no finished cross-validation"):
@@ -251,11 +265,17 @@ def test_groups_are_held_out_whole(photos: Path, tmp_path: Path) -> None:
     crossval(config, tmp_path / "R", resume=True)
 
 
-def test_changed_images_are_not_mixed_into_folds_that_were_cut(photo_folder: PhotoFolder, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_changed_images_are_not_mixed_into_folds_that_were_cut(
+    photo_folder: PhotoFolder, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     photos = photo_folder(classes=("cat", "dog"), per_class=20)
-    config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 0})
-    crossval(config, tmp_path / "R")
-    (tmp_path / "R" / run_folder.CROSSVAL).unlink()
+    config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 0}, model={"backbone": own_backbone})
+    folds = iter([workflow.train])  # the first is trained, and then it is killed
+    monkeypatch.setattr(workflow, "train", lambda *given, **options: next(folds)(*given, **options))
+    with pytest.raises(StopIteration):
+        crossval(config, tmp_path / "R")
+    monkeypatch.undo()
     index = outside(config)
     file = photos / index.paths[0]
     for change in (lambda: shutil.copy(photos / index.paths[1], file), file.unlink):

@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +74,13 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
+def ways_of(methods: Iterable[str]) -> list[Any]:
+    """Settings of every method; all but one that averages and one that learns are slow."""
+    ways = [*({"method": method} for method in methods), {"method": "stack", "meta": "linear"}]
+    quick = ({"method": "average"}, {"method": "stack"})
+    return [each if each in quick else pytest.param(each, marks=pytest.mark.slow) for each in ways]
+
+
 # --- the comparison ------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +123,7 @@ def test_a_linear_meta_learner_has_the_class_weights_of_the_training() -> None:
 # --- over backbones ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ways", [*({"method": method} for method in FROM_BACKBONES), {"method": "stack", "meta": "linear"}], ids=str)
+@pytest.mark.parametrize("ways", ways_of(FROM_BACKBONES), ids=str)
 def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
     photos: Path, other: str, tmp_path: Path, ways: dict[str, str]
 ) -> None:
@@ -157,12 +164,14 @@ def test_singles_are_what_extract_trains(photos: Path, other: str, tmp_path: Pat
     assert single["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_an_ensemble_exports_as_one_model(photos: Path, other: str, tmp_path: Path) -> None:
     config = config_of(photos, "small_resnet", other, ensemble={"method": "stack"})
     ensemble(config, tmp_path / "R")
     assert max(export(tmp_path / "R")["largest_difference"].values()) < 1e-3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_ensemble_and_another_other_resamples(photos: Path, tmp_path: Path) -> None:
     def found(seed: int, name: str) -> list[dict[str, str]]:
         config = config_of(photos, "small_resnet", ensemble={"method": "bagging", "resamples": 3}, runtime={"seed": seed})
@@ -205,6 +214,7 @@ def test_out_of_fold_each_image_is_answered_by_heads_that_have_not_seen_it(photo
     assert not np.isclose(again.probabilities[:, others], found.probabilities[:, others]).all(axis=(0, 2)).any()
 
 
+@pytest.mark.slow
 def test_a_stack_learns_from_augmented_views_too(photos: Path, other: str, tmp_path: Path) -> None:
     views = {"data": {"augment": {"horizontal_flip": True}}, "features": {"views": 2}, "ensemble": {"method": "stack"}}
     result = ensemble(config_of(photos, "small_resnet", other, **views), tmp_path / "R")
@@ -288,9 +298,7 @@ def of_runs(runs: list[Path], **sections: Any) -> Config:
     return Config.model_validate({"mode": "ensemble", "ensemble": wanted, "crossval": {"folds": 3}, **sections})
 
 
-@pytest.mark.parametrize(
-    "ways", [*({"method": method} for method in FROM_RUNS if method != "soup"), {"method": "stack", "meta": "linear"}], ids=str
-)
+@pytest.mark.parametrize("ways", ways_of(method for method in FROM_RUNS if method != "soup"), ids=str)
 def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path], tmp_path: Path, ways: dict[str, str]) -> None:
     result = ensemble(of_runs(runs, ensemble=ways), tmp_path / "R")
     for run, single in zip(runs, result["singles"], strict=True):
@@ -312,6 +320,7 @@ def test_a_class_with_one_image_cannot_be_stacked_on() -> None:
         parts_of(np.array([0, 1, 1], np.int32), None, 5, 0)
 
 
+@pytest.mark.slow
 def test_an_ensembles_own_configuration_makes_it_again(runs: list[Path], tmp_path: Path) -> None:
     first = ensemble(of_runs(runs, ensemble={"method": "vote"}), tmp_path / "A")
     again = ensemble(load_config("ensemble", file=tmp_path / "A" / run_folder.CONFIG, flags={}, sets=()), tmp_path / "B")
@@ -342,6 +351,7 @@ def test_an_ensemble_of_runs_that_are_one_is_that_one(runs: list[Path], tmp_path
     assert result["difference"]["test"]["mean"] == 0
 
 
+@pytest.mark.slow
 def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], photos: Path, tmp_path: Path) -> None:
     for name, data, words in (
         ("cut", {"image_size": 16, "split_seed": 1}, "was trained on other images, classes or splits"),
@@ -384,6 +394,7 @@ def test_an_image_that_cannot_be_read_any_more_is_named(runs: list[Path], photos
         assert not (tmp_path / "R").exists()
 
 
+@pytest.mark.slow
 def test_images_that_have_moved_are_found_with_data(
     runs: list[Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +408,7 @@ def test_images_that_have_moved_are_found_with_data(
     assert json.loads((tmp_path / "R" / run_folder.ENSEMBLE).read_text())["members"] == [str(run) for run in runs]
 
 
+@pytest.mark.slow
 def test_a_soup_is_one_network_with_the_average_of_weights(photos: Path, runs: list[Path], tmp_path: Path) -> None:
     data = {"source": str(photos), "image_size": 16}
     train(Config.model_validate({"mode": "extract", "data": data, "train": {"head_c": 0.01}}), tmp_path / "third")
@@ -432,6 +444,7 @@ def test_averages_are_tried_without_changing_the_members(runs: list[Path], tmp_p
     assert looked_at == ["first#1", "first#2"]
 
 
+@pytest.mark.slow
 def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: Path) -> None:
     settings = {
         "mode": "finetune",

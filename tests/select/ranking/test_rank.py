@@ -204,6 +204,7 @@ def test_a_ranking_that_fails_leaves_nothing(photos: Path, tmp_path: Path) -> No
     assert not (tmp_path / "R").exists()
 
 
+@pytest.mark.slow
 def test_auto_trains_what_ranks_first_as_if_it_had_been_named(photos: Path, blind: Path, tmp_path: Path) -> None:
     names = (str(blind), "small_resnet")
     by_name = config_of(photos, *names, mode="extract", model={"backbone": "small_resnet"})

@@ -84,11 +84,22 @@ def test_a_study_that_is_damaged(tmp_path: Path, name: str, content: bytes) -> N
         opened(tmp_path, "random", max_trials=2)
 
 
-def test_a_study_with_a_trial_of_another_space(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda values: {"features.stagez": values.pop("features.stages"), **values}, "'features.stages'"),
+        (lambda values: values | {"features.stages": '"alx"'}, "features.stages: .* is not one of its choices"),
+        (lambda values: values | {"train.head_c": 1e9}, "train.head_c: .* is not between"),
+        (lambda values: values | {"train.head_c": "1"}, "train.head_c: .* is not between"),
+    ],
+)
+def test_a_study_with_a_trial_of_another_space(tmp_path: Path, change: Any, words: str) -> None:
     ran(opened(tmp_path, "random", max_trials=2), SPACE)
     file = tmp_path / "study/trial_0/trial.json"
-    file.write_text(file.read_text().replace("features.stages", "features.stagez"))
-    with pytest.raises(RunFolderError, match=r"study: this study is damaged \('features.stages'\)\. Start the search again"):
+    trial = json.loads(file.read_text())
+    trial["hyperparameters"]["values"] = change(trial["hyperparameters"]["values"])
+    file.write_text(json.dumps(trial))
+    with pytest.raises(RunFolderError, match=rf"study: this study is damaged \({words}.*\)\. Start the search again"):
         opened(tmp_path, "random", max_trials=2)
 
 
@@ -115,6 +126,7 @@ def test_a_grid_that_is_cut_short_is_spread_over_the_whole(tmp_path: Path) -> No
     assert len({json.dumps(each.settings, sort_keys=True) for each in told}) == 40
 
 
+@pytest.mark.slow
 def test_a_grid_tries_each_combination_that_counts_once(tmp_path: Path) -> None:
     told = ran(opened(tmp_path, "grid", WIDE, max_trials=1000), WIDE)
     assert len(told) == len({json.dumps(each.settings, sort_keys=True) for each in told}) == 10 * 5 * 2 * (1 + 3)

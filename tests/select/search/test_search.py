@@ -46,11 +46,6 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture(scope="module")
-def photos(photo_folder: PhotoFolder) -> Path:
-    return photo_folder(classes=("cat", "dog"), per_class=20)
-
-
 def config_of(photos: Path, **sections: Any) -> Config:
     data = {"source": str(photos), "image_size": 16} | sections.pop("data", {})
     wanted = {"space": HEADS, "tuner": "grid", "max_trials": 10} | sections.pop("search", {})
@@ -62,6 +57,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
+@pytest.mark.slow
 def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, tmp_path: Path) -> None:
     for number, sections in enumerate(({}, {"features": {"views": 1}}, {"train": {"head_c": 0.001, "class_weights": {"cat": 5.0}}})):
         config = config_of(photos, **sections)
@@ -71,12 +67,19 @@ def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, tmp
         assert found["val_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
 
 
-def test_a_grid_that_is_cut_short_is_said_to_be(photos: Path, tmp_path: Path) -> None:
-    for most, told in ((1, True), (10, False)):
-        lines: list[str] = []
-        progress = Progress()
-        progress.line = lines.append  # type: ignore[method-assign]
-        search(config_of(photos, search={"max_trials": most}), tmp_path / str(most), progress=progress)
+@pytest.fixture(scope="module")
+def grid(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[str]]:
+    """A search over the whole grid: its folder, its result and what it told. Not to be changed."""
+    run, progress, lines = tmp_path_factory.mktemp("grid") / "R", Progress(), []
+    progress.line = lines.append  # type: ignore[method-assign]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TL_KERAS_CACHE", str(run.parent / "cache"))
+        return run, search(config_of(photos), run, progress=progress), lines
+
+
+def test_a_grid_that_is_cut_short_is_said_to_be(photos: Path, grid: tuple[Path, Any, list[str]], tmp_path: Path, heard: Any) -> None:
+    search(config_of(photos, search={"max_trials": 1}), tmp_path / "R", progress=heard)
+    for lines, told in ((heard.lines, True), (grid[2], False)):
         assert any("ended the grid" in line for line in lines) is told
 
 
@@ -118,11 +121,16 @@ def test_a_share_is_of_train_alone_and_keeps_classes(photos: Path, monkeypatch: 
     assert [num for _, num in sizes] == [6, 6]
 
 
-@pytest.mark.parametrize("tuner", ["random", "grid", "bayesian", "hyperband"])
-def test_every_tuner_leaves_a_run_that_is_the_best_on_val(photos: Path, tmp_path: Path, tuner: str) -> None:
-    epochs = {"max_epochs": 3} if tuner == "hyperband" else {}
-    result = search(config_of(photos, search={"tuner": tuner, **epochs}), tmp_path / "R")
-    trials = rows_of(tmp_path / "R" / run_folder.TRIALS)
+@pytest.mark.parametrize("tuner", ["grid", *(pytest.param(each, marks=pytest.mark.slow) for each in ("random", "bayesian", "hyperband"))])
+def test_every_tuner_leaves_a_run_that_is_the_best_on_val(
+    photos: Path, grid: tuple[Path, Any, list[str]], tmp_path: Path, tuner: str
+) -> None:
+    if tuner == "grid":
+        run, result, _ = grid
+    else:
+        run, epochs = tmp_path / "R", {"max_epochs": 3} if tuner == "hyperband" else {}
+        result = search(config_of(photos, search={"tuner": tuner, **epochs}), run)
+    trials = rows_of(run / names.TRIALS)
     assert len(trials) == result["trials"]
     assert len(trials) == 6 if tuner != "hyperband" else 1 < len(trials) <= 10
     whole = [float(line["val_loss"]) for line in trials if line["share"] == "1"]
@@ -130,13 +138,14 @@ def test_every_tuner_leaves_a_run_that_is_the_best_on_val(photos: Path, tmp_path
     assert result["score"] <= result["baseline"]["val_loss"]
     assert result["metrics"]["val"]["log_loss"] == pytest.approx(result["score"], abs=1e-5)
     assert "test" in result["metrics"]
-    assert json.loads((tmp_path / "R" / run_folder.SEARCH).read_text()) == json.loads(json.dumps(result))
-    assert (tmp_path / "R" / run_folder.TRIALS_PICTURE).read_bytes().startswith(b"\x89PNG")
-    assert list((tmp_path / "R" / "tensorboard").rglob("events.*"))
-    again = evaluate(tmp_path / "R" / run_folder.BEST)["test"]
+    assert json.loads((run / names.SEARCH).read_text()) == json.loads(json.dumps(result))
+    assert (run / names.TRIALS_PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert list((run / "tensorboard").rglob("events.*"))
+    again = evaluate(run / names.BEST)["test"]
     assert again["confusion_matrix"] == result["metrics"]["test"]["confusion_matrix"]
 
 
+@pytest.mark.slow
 def test_trials_share_one_pass_and_never_see_test(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     real = Trunk.__call__
@@ -155,8 +164,8 @@ def test_a_better_default_is_trained_and_said(photos: Path, tmp_path: Path) -> N
     assert result["score"] == result["baseline"]["val_loss"]
 
 
-def test_a_killed_search_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = search(config_of(photos), tmp_path / "whole")
+def test_a_killed_search_goes_on(photos: Path, grid: tuple[Path, Any, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = grid[1]
     calls = []
     real = HeadTrials.__call__
 
@@ -191,9 +200,9 @@ def test_a_study_of_another_space_is_not_used(photos: Path, tmp_path: Path, monk
     assert list((tmp_path / "R").glob("study-*"))
 
 
-def finetunings(photos: Path, **search: Any) -> Config:
+def finetunings(photos: Path, backbone: str, **search: Any) -> Config:
     wanted = {"space": RATES, "trial": "finetune", "keep_models": 1, **search}
-    return config_of(photos, search=wanted, train=BRIEF, features={"views": 0})
+    return config_of(photos, search=wanted, train=BRIEF, features={"views": 0}, model={"backbone": backbone})
 
 
 def num_graphs() -> int:
@@ -201,9 +210,10 @@ def num_graphs() -> int:
     return sum(type(each) is FuncGraph and each.name == "one_step_on_data" for each in gc.get_objects())
 
 
-def test_whole_trainings_keep_the_best_models_only(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_whole_trainings_keep_the_best_models_only(photos: Path, own_backbone: str, tmp_path: Path) -> None:
     before = num_graphs()
-    result = search(finetunings(photos), tmp_path / "R")
+    result = search(finetunings(photos, own_backbone), tmp_path / "R")
     assert num_graphs() == before  # of five trainings, each of which took 11 MB of the process with it
     folders = sorted(path.name for path in (tmp_path / "R" / "trials").iterdir())
     assert len(folders) == 4  # three, and the default
@@ -229,7 +239,9 @@ def test_snapshots_go_where_models_go(tmp_path: Path) -> None:
     assert [path.parent.name for path in tmp_path.glob("trials/*/snapshots")] == ["good"]
 
 
-def test_a_batch_that_memory_does_not_hold_is_halved(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_that_memory_does_not_hold_is_halved(
+    photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes = []
     real = workflow.train
 
@@ -240,14 +252,17 @@ def test_a_batch_that_memory_does_not_hold_is_halved(photos: Path, tmp_path: Pat
         return real(config, *given, **options)
 
     monkeypatch.setattr(workflow, "train", train)
-    config = finetunings(photos, space={"train.weight_decay": {"choice": [0.0]}})
-    trials = workflow.Trials(config, open_source(config.data), run_folder.RunFolder(tmp_path), Progress())
+    config = finetunings(photos, own_backbone, space={"train.weight_decay": {"choice": [0.0]}})
+    trials = workflow.Trials(config, open_source(config.data), names.RunFolder(tmp_path), Progress())
     assert set(trials("0", {}, 1.0)) == {"val_loss", "val_accuracy"}
     assert sizes == [8, 4]
     assert "batch_size: 4" in (tmp_path / "trials" / "0" / run_folder.CONFIG).read_text()
 
 
-def test_trials_that_fail_are_told_and_the_rest_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_trials_that_fail_are_told_and_the_rest_goes_on(
+    photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = workflow.train
 
     def train(config: Config, *given: Any, **options: Any) -> Any:
@@ -256,7 +271,7 @@ def test_trials_that_fail_are_told_and_the_rest_goes_on(photos: Path, tmp_path: 
         return real(config, *given, **options)
 
     monkeypatch.setattr(workflow, "train", train)
-    result = search(finetunings(photos), tmp_path / "R")
+    result = search(finetunings(photos, own_backbone), tmp_path / "R")
     assert (result["trials"], result["failed"]) == (3, 1)
     (failed,) = [line for line in rows_of(tmp_path / "R" / run_folder.TRIALS) if line["cause"]]
     assert failed["cause"].startswith("finetune epoch 1: loss is nan")
@@ -310,6 +325,7 @@ class Killing(Progress):
             self._processes[0].wait()
 
 
+@pytest.mark.slow
 def test_workers_find_what_one_process_finds_also_where_one_is_killed(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,6 +347,7 @@ def test_workers_find_what_one_process_finds_also_where_one_is_killed(
     )
 
 
+@pytest.mark.slow
 def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,8 +362,11 @@ def as_worker(monkeypatch: pytest.MonkeyPatch, address: Address) -> None:
         monkeypatch.setenv(name, value)
 
 
-def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = finetunings(photos)
+@pytest.mark.slow
+def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(
+    photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = finetunings(photos, own_backbone)
     space, study = read_space(RATES), import_module("tl_keras.select.search.study_files")
     with serve(Address(LOCALHOST, 0)) as chief:
         oracle = study.open_wanted(tmp_path / "study-x", config, space)
@@ -402,11 +422,12 @@ def test_the_digest_knows_images_and_settings_and_not_where_they_lie(photo_folde
     assert len({first, *others, *(digest(one, **each) for each in changed)}) == 4 + len(changed)
 
 
+@pytest.mark.slow
 def test_a_training_is_taken_over_only_where_it_was_of_these_settings(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = finetunings(photos)
-    trials = workflow.Trials(config, open_source(config.data), run_folder.RunFolder(tmp_path), Progress())
+    config = finetunings(photos, own_backbone)
+    trials = workflow.Trials(config, open_source(config.data), names.RunFolder(tmp_path), Progress())
     first = trials("0", {"train.learning_rate": 1e-3}, 1.0)
     trained = []
     real = workflow.train

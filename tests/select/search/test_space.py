@@ -1,5 +1,7 @@
 """Spaces: what may be declared, what is refused in one line, and what KerasTuner makes of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -89,7 +91,8 @@ def test_random_values_are_settings_in_their_ranges_and_only_those_that_count():
 
 def test_choices_of_every_kind_come_back():
     values = [None, True, "avg", 2, [1], {"cat": 2.0}]
-    (dimension,) = read_space({"train.class_weights": {"choice": ["none", {"cat": 2.0}]}})
+    (classes,) = read_space({"train.class_weights": {"choice": ["none", {"cat": 2.0}]}})
+    dimension = replace(classes, values=tuple(values))
     assert [dimension.decode(dimension.encode(value)) for value in values] == values
     (mixed,) = read_space({"train.head_c": {"choice": [0.1, 1, 10]}})
     assert hyperparameters([mixed]).space[0].values == [0.1, 1.0, 10.0]

@@ -78,6 +78,7 @@ def test_head_with_hidden_layers_answers_on_pixels_as_val_said(make_task: MakeTa
     assert same(before, backbone_weights(task))
 
 
+@pytest.mark.slow
 def test_head_has_no_restarts_and_no_snapshots(make_task: MakeTask) -> None:
     plain = make_task("plain", **HIDDEN)
     restarts = make_task("restarts", **HIDDEN | {"train": {"head_epochs": 3, "schedule": "cosine_restarts", "cycles": 2}})
@@ -109,6 +110,7 @@ class StopAt(Progress):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_interrupted_head_takes_raw_features_and_goes_on_as_the_whole(make_task: MakeTask) -> None:
     whole = make_task("whole", "extract", **HIDDEN)
     head.train_head(whole)

@@ -73,9 +73,12 @@ def hand_out_trials(
     try:
         with LocalWorkers(command, run / LOGS) as team:
             for number in range(0 if chief.is_over() else workers):
-                role = Role(f"{names_begin}{number + 1}", chief.address)
-                team.start(role.name, role.variables() | share_of_machine(config, number, workers))
-            progress.line(f"chief at {chief.address}, with {len(team)} workers on this machine; they take a while to start")
+                place = Place(f"{names_begin}{number + 1}", chief.address)
+                team.start(place.name, place.variables() | share_of_machine(config, number, workers))
+            if len(team):
+                progress.line(f"chief at {chief.address}, with {len(team)} workers on this machine; they take a while to start")
+            else:
+                progress.line(f"chief at {chief.address}: start the workers on the other machines")
             with trials_bar(progress, ended(), wanted) as advance:
                 supervise(chief, team, on_trial_end, progress.line, how=shlex.join(command[1:]))
     finally:

@@ -58,11 +58,21 @@ class Dimension:
         return float(value) if any(isinstance(each, float) for each in self.values) else value  # of one type
 
     def decode(self, value: Any) -> Any:
-        """A value of KerasTuner's as the setting takes it."""
-        plain = value.item() if hasattr(value, "item") else value  # NumPy's numbers are not settings
-        if not self.is_numeric:
-            return json.loads(plain)
-        return next(each for each in self.values if each == plain) if self.kind == "choice" else plain
+        """A value of KerasTuner's as the setting takes it.
+
+        Raises:
+            ValueError: it is not a value of this dimension; a study's files may be damaged.
+        """
+        plain = value.item() if hasattr(value, "item") else value  # NumPy's numbers are no settings
+        if self.kind == "choice":
+            if plain not in map(self.encode, self.values):
+                raise ValueError(f"{self.path}: {plain!r} is not one of its choices")
+            return next(each for each in self.values if each == plain) if self.is_numeric else json.loads(plain)
+        low, high = self.values
+        rounding = 1e-9 * max(abs(low), abs(high))
+        if not isinstance(plain, int | float) or not low - rounding <= plain <= high + rounding:
+            raise ValueError(f"{self.path}: {plain!r} is not between {low} and {high}")
+        return plain
 
 
 def read_space(space: Mapping[str, Any]) -> list[Dimension]:
