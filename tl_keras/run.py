@@ -260,9 +260,9 @@ def manage_cache(arguments: Sequence[str]) -> None:
     made.add_argument(
         "action", nargs="?", choices=("list", "prune"), help="list: what is stored; prune: remove what was unused the longest"
     )
-    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until so much is left (default: features.max_gb's, 20)")
-    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what was not used for so many days")
-    made.add_argument("--all", action="store_true", help="prune: everything goes")
+    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until at most so much is left (default: features.max_gb's, 20)")
+    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what has not been used for so many days")
+    made.add_argument("--all", action="store_true", help="prune: remove everything")
     options = made.parse_args(arguments)
     if options.action is None:
         raise ConfigError("cache: got no action, expected list or prune. See --help.")

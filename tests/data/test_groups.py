@@ -22,7 +22,7 @@ def test_groups_are_what_the_pattern_finds(pattern: str, expected: str) -> None:
 def test_patterns_that_are_none() -> None:
     with pytest.raises(ConfigError, match=r"^data\.group_pattern: got '\(', which is not a regular expression: "):
         groups_of(["a"], "(")
-    with pytest.raises(DataError, match=r"^data\.group_pattern 'p\\d' finds nothing in the path 'x/q1\.jpg'"):
+    with pytest.raises(DataError, match=r"^data\.group_pattern 'p\\d' matches nothing in the path 'x/q1\.jpg'"):
         groups_of(["x/p1.jpg", "x/q1.jpg"], r"p\d")
     with pytest.raises(DataError, match="matches nothing in the path 'b'"):  # its bracket took no part
         groups_of(["a", "b"], "(a)|b")

@@ -128,7 +128,7 @@ def test_bad_files_are_few_among_all_images_of_a_folder(own: Run, heard: Any) ->
     run, moved = own
     (moved / "ant" / "bad.png").write_bytes(b"")
     assert evaluate(run, source=str(moved), progress=heard)["data"]["skipped"] == 1  # of 31 images, 24 of which are left out
-    assert heard.lines[-1] == "skipped 1 of 31 files that do not decode; bad_images.csv names them"
+    assert heard.lines[-1] == "skipped 1 of 31 files that do not decode; bad_images.csv lists them"
 
 
 def test_test_alone_is_enough(trained: Run, others: Path) -> None:

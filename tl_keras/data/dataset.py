@@ -150,7 +150,7 @@ def write(data: ImageData, run: RunFolder, progress: Progress) -> None:
 
 def skipped_line(num_bad: int, num_files: int) -> str:
     """What is said of files that do not decode where the others will do."""
-    return f"skipped {num_bad} of {num_files} files that do not decode; {BAD_IMAGES} names them"
+    return f"skipped {num_bad} of {num_files} files that do not decode; {BAD_IMAGES} lists them"
 
 
 def bad_rows(bad: dict[int, str], index: Index) -> Iterable[tuple[str, str]]:

@@ -122,7 +122,7 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_the_mode_writes_its_figures_and_every_answer(photos: Path, finished: tuple[Path, Any], tmp_path: Path) -> None:
     result = finished[1]
     run = RunFolder(finished[0])
-    assert json.loads((run / names.CROSSVAL).read_text()) == json.loads(json.dumps(result))
+    assert json.loads((run / run_folder.CROSSVAL).read_text()) == json.loads(json.dumps(result))
     assert [fold["fold"] for fold in result["folds"]] == ["1-1", "1-2", "1-3", "2-1", "2-2", "2-3"]
     accuracies = [fold["accuracy"] for fold in result["folds"]]
     assert result["summary"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
@@ -230,7 +230,7 @@ def test_folds_of_a_training_hold_what_they_must(finetuned: tuple[Config, Path, 
     config, run, _ = finetuned
     index = outside(config)
     for fold in cut_folds(config, index):
-        split = {line["path"]: line["split"] for line in rows_of(run / "folds" / fold.name / names.SPLITS)}
+        split = {line["path"]: line["split"] for line in rows_of(run / "folds" / fold.name / run_folder.SPLITS)}
         assert set(split) == set(index.paths)
         assert {path for path, part in split.items() if part == "test"} == {index.paths[row] for row in fold.held_out}
         assert {path for path, part in split.items() if part == "val"} == {index.paths[row] for row in fold.val}

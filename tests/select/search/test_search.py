@@ -130,7 +130,7 @@ def test_every_tuner_leaves_a_run_that_is_the_best_on_val(
     else:
         run, epochs = tmp_path / "R", {"max_epochs": 3} if tuner == "hyperband" else {}
         result = search(config_of(photos, search={"tuner": tuner, **epochs}), run)
-    trials = rows_of(run / names.TRIALS)
+    trials = rows_of(run / run_folder.TRIALS)
     assert len(trials) == result["trials"]
     assert len(trials) == 6 if tuner != "hyperband" else 1 < len(trials) <= 10
     whole = [float(line["val_loss"]) for line in trials if line["share"] == "1"]
@@ -138,10 +138,10 @@ def test_every_tuner_leaves_a_run_that_is_the_best_on_val(
     assert result["score"] <= result["baseline"]["val_loss"]
     assert result["metrics"]["val"]["log_loss"] == pytest.approx(result["score"], abs=1e-5)
     assert "test" in result["metrics"]
-    assert json.loads((run / names.SEARCH).read_text()) == json.loads(json.dumps(result))
-    assert (run / names.TRIALS_PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert json.loads((run / run_folder.SEARCH).read_text()) == json.loads(json.dumps(result))
+    assert (run / run_folder.TRIALS_PICTURE).read_bytes().startswith(b"\x89PNG")
     assert list((run / "tensorboard").rglob("events.*"))
-    again = evaluate(run / names.BEST)["test"]
+    again = evaluate(run / run_folder.BEST)["test"]
     assert again["confusion_matrix"] == result["metrics"]["test"]["confusion_matrix"]
 
 
@@ -253,7 +253,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
 
     monkeypatch.setattr(workflow, "train", train)
     config = finetunings(photos, own_backbone, space={"train.weight_decay": {"choice": [0.0]}})
-    trials = workflow.Trials(config, open_source(config.data), names.RunFolder(tmp_path), Progress())
+    trials = workflow.Trials(config, open_source(config.data), run_folder.RunFolder(tmp_path), Progress())
     assert set(trials("0", {}, 1.0)) == {"val_loss", "val_accuracy"}
     assert sizes == [8, 4]
     assert "batch_size: 4" in (tmp_path / "trials" / "0" / run_folder.CONFIG).read_text()
@@ -427,7 +427,7 @@ def test_a_training_is_taken_over_only_where_it_was_of_these_settings(
     photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = finetunings(photos, own_backbone)
-    trials = workflow.Trials(config, open_source(config.data), names.RunFolder(tmp_path), Progress())
+    trials = workflow.Trials(config, open_source(config.data), run_folder.RunFolder(tmp_path), Progress())
     first = trials("0", {"train.learning_rate": 1e-3}, 1.0)
     trained = []
     real = workflow.train

@@ -73,8 +73,8 @@ def hand_out_trials(
     try:
         with LocalWorkers(command, run / LOGS) as team:
             for number in range(0 if chief.is_over() else workers):
-                place = Place(f"{names_begin}{number + 1}", chief.address)
-                team.start(place.name, place.variables() | share_of_machine(config, number, workers))
+                role = Role(f"{names_begin}{number + 1}", chief.address)
+                team.start(role.name, role.variables() | share_of_machine(config, number, workers))
             if len(team):
                 progress.line(f"chief at {chief.address}, with {len(team)} workers on this machine; they take a while to start")
             else:

@@ -63,7 +63,7 @@ class Dimension:
         Raises:
             ValueError: it is not a value of this dimension; a study's files may be damaged.
         """
-        plain = value.item() if hasattr(value, "item") else value  # NumPy's numbers are no settings
+        plain = value.item() if hasattr(value, "item") else value  # NumPy's numbers are not settings
         if self.kind == "choice":
             if plain not in map(self.encode, self.values):
                 raise ValueError(f"{self.path}: {plain!r} is not one of its choices")
