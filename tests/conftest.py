@@ -40,6 +40,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["TL_KERAS_CACHE"] = before
 
 
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of features that no other test has written to."""
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "features"
+
+
 def write_photo(path: Path, colour: tuple[int, int, int], size: tuple[int, int], seed: int) -> None:
     """Write one image of `size` (height, width): a colour, a soft gradient and noise."""
     noise = np.random.default_rng(seed).normal(0, 25, (*size, 3))

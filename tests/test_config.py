@@ -301,6 +301,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
             "data.augment.random_resized_crop: got [0.5, 2], expected a pair [low, high] with 0 < low <= high <= 1, or null.",
         ),
         ("model.hidden=[0]", "model.hidden: got [0], expected a list of integers >= 1."),
+        ("model.hidden=256", "model.hidden: got 256, expected a list of integers >= 1. Write [256]."),
         (
             "train.unfreeze_from=block3",
             "train.unfreeze_from: got 'block3', expected 'all' or the name of a stage, such as 'stage3', or null.",

@@ -34,7 +34,7 @@ examples:
 `python -m tl_keras` is the same as `tl-keras`.
 """
 PATH_HELP = (
-    "first what --data would give, the images (evaluate, predict, export: what --run-dir would give, a run's folder); after it, "
+    "first the images, as with --data; evaluate, predict, export: a run's folder, as with --run-dir. Then "
     "rank: backbones; ensemble: backbones or runs; evaluate: other images; predict: files, folders or globs"
 )
 RUN_ELSEWHERE = ("checkpoint", "ckpt", "load", "model", "modeldir", "modelpath", "run", "weights")  # for --run-dir of a run's users
@@ -292,7 +292,9 @@ def refusal(name: str, mode: Mode, options: argparse.Namespace, *, resumes: bool
         return f"{flag}: --resume continues with the run's own settings. Remove it."
     hint = ""
     if name == "paths" and "backbone" in mode.forms:
-        hint = " A backbone is given with --backbone."
+        if unset := next((text for text in options.sets if "=" not in text), None):
+            return f"--set: got '{unset}' and the word {flag}, expected --set {unset}={shlex.quote(options.paths[0])}, with = and no space."
+        hint = " A backbone is given with --backbone. A name with spaces needs quotes."
     elif name == "backbone" and mode.paths is not None:
         hint = f" Backbones are given as words: tl-keras {mode.name} DATA {shlex.quote(options.backbone)}."
     elif name == "output_dir":

@@ -343,6 +343,9 @@ class _Draft:
         value = self._values[path]
         near = nearest(value, _choices(field.annotation)) if isinstance(value, str) and len(value) <= LONGEST_SHOWN else None
         hint = f" Did you mean {near!r}?" if near else ""
+        kind = int if "integers" in expected else str
+        if expected.startswith("expected a list of ") and type(value) is kind and not hint:
+            hint = f" Write [{cut(str(value))}]."
         return [f"{self._origins[path]}: {path}: got {shown(value)}, {expected}{hint}"]
 
     def _origin(self, path: str) -> str:

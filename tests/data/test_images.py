@@ -503,7 +503,6 @@ def test_load_in_threads_traces_once_and_mixes_nothing_up(tmp_path):
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not FLOWERS.is_dir(), reason="no ../shared/data/flowers")
 def test_photos_decode_and_fit_as_pillow_has_them():
     for path in sorted(FLOWERS.rglob("*.jpg"))[::100]:
         photo = np.asarray(Image.open(path).convert("RGB"))

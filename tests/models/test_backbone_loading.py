@@ -130,7 +130,6 @@ def test_name_in_another_spelling_builds_the_row() -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not SHARED.exists(), reason="no shared data beside the checkout")
 def test_published_weights_give_the_features_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     home = SHARED / "pretrained/keras_home"
     monkeypatch.setenv("KERAS_HOME", str(home))
@@ -144,7 +143,6 @@ def test_published_weights_give_the_features_of_keras(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not SHARED.exists(), reason="no shared data beside the checkout")
 def test_file_of_a_bare_network_of_the_table_is_recognised() -> None:
     path = SHARED / "pretrained/mobilenet_v2_inat_bird.keras"
     saved = keras.models.load_model(path, compile=False)

@@ -421,7 +421,6 @@ def test_archive_without_a_module_is_refused(cache: Path, serve: Callable[[bytes
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not SHARED.exists(), reason="no shared data beside the checkout")
 def test_module_of_mobilenet_gives_the_features_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same weights, recovered twice: as a TF-Hub feature vector and as the file of `keras.applications`."""
     monkeypatch.setenv("KERAS_HOME", str(SHARED / "pretrained/keras_home"))

@@ -46,10 +46,3 @@ def make_task(tmp_path: Path, photo_folder: Callable[..., Path]) -> MakeTask:
         return prepare_task(config, open_source(config.data), folder, progress or Progress())
 
     return make
-
-
-@pytest.fixture
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of features that no other test has written to."""
-    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "features"

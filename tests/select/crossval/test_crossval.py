@@ -34,16 +34,12 @@ from tl_keras.transfer.head.probe import Standardiser
 from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.workflows.crossval import crossval, read_answer
 
+pytestmark = pytest.mark.usefixtures("own_store")
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.crossval")  # the package has the function under this name
 BRIEF = {"epochs": 1, "batch_size": 8}
 FINETUNE = {"training": "finetune", "folds": 2, "repeats": 1}
 NUM_OUTSIDE_TEST = 34  # of 40: three of each class are for test
-
-
-@pytest.fixture(autouse=True)
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
 
 
 def config_of(photos: Path, **sections: Any) -> Config:

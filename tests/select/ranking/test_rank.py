@@ -28,13 +28,8 @@ from tl_keras.workflows.plan import make_plan
 from tl_keras.workflows.rank import rank
 from tl_keras.workflows.train import train
 
+pytestmark = pytest.mark.usefixtures("own_store")
 PhotoFolder = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True)
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "features"
 
 
 @pytest.fixture(scope="module")

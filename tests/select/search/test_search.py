@@ -34,16 +34,12 @@ from tl_keras.workflows.search import search
 from tl_keras.workflows.search_worker import work
 from tl_keras.workflows.train import train
 
+pytestmark = pytest.mark.usefixtures("own_store")
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.search")  # the package has the function under this name
 HEADS = {"train.head_c": {"choice": [0.001, 0.01, 0.1]}, "features.stages": {"choice": ["last", "all"]}}
 RATES = {"train.learning_rate": {"choice": [1e-4, 1e-3, 1e-2]}}
 BRIEF = {"epochs": 2, "batch_size": 8}
-
-
-@pytest.fixture(autouse=True)
-def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
 
 
 def config_of(photos: Path, **sections: Any) -> Config:

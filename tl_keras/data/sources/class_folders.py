@@ -162,7 +162,7 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
     if strange:
         raise DataError(
             f"{root}: has {next(iter(by_split.values()))}/ with folders in it and beside it '{strange[0]}', which is not a split "
-            f"(train, val, test). Move the class folders into train/, or take '{strange[0]}' away."
+            f"(train, val, test). If it is meant as one, rename it; else move the class folders into train/, or take '{strange[0]}' away."
         )
     if "train" not in by_split:
         raise DataError(f"{root}: has {' and '.join(f'{name}/' for name in by_split.values())}, but no train/. Add train/.")
