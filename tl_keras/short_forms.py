@@ -43,7 +43,7 @@ SHORT_FORMS: dict[str, ShortForm] = {  # the parameter's name in Python; the fla
         "a keras.applications name such as resnet50, small_resnet, a .keras file, the folder or address of a TF-Hub module, "
         "keras_hub:PRESET, or auto",
     ),
-    "weights": ShortForm("model.weights", "FILE", "weights weights of the backbone: a file, 'pretrained', 'imagenet' or 'none' (random)"),
+    "weights": ShortForm("model.weights", "FILE", "weights of the backbone: a file, 'pretrained', 'imagenet' or 'none' (random)"),
     "image_size": ShortForm("data.image_size", "PIXELS", "image size in pixels, one number or [height, width]"),
     "epochs": ShortForm("train.epochs", "N", "number of epochs of finetuning or pretraining"),
     "batch_size": ShortForm("train.batch_size", "N", "images per training step"),

@@ -35,7 +35,7 @@ DEFAULT_SPACES: dict[str, dict[str, Any]] = {
         "model.dropout": {"choice": [0.0, 0.2, 0.5]},
     },
 }
-TRIAL_RUNS = "trials"  # a folder for each trial that is a training run run
+TRIAL_RUNS = "trials"  # a folder for each trial that is a training run
 TRIAL_SECTIONS = ("data", "model", "features", "train", "search", "runtime")  # of a configuration: what trials depend on
 BASELINE = "default"  # the trial of the configuration as it stands
 
