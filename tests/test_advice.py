@@ -59,5 +59,5 @@ def test_going_on_with_a_run_names_it():
 
 def test_an_image_that_vanished_ends_with_the_command_that_goes_on():
     with pytest.raises(LostImageError) as caught, run.telling_how_to_go_on("finetune", RUN):
-        raise LostImageError("cat/1.jpg: cannot be read. Put it back, then go on with --resume.")
-    assert str(caught.value) == f"cat/1.jpg: cannot be read. Put it back, then go on with --resume: {advice.go_on('finetune', RUN)}"
+        raise LostImageError("cat/1.jpg: cannot be read. Put it back, then continue with --resume.")
+    assert str(caught.value) == f"cat/1.jpg: cannot be read. Put it back, then continue with --resume: {advice.go_on('finetune', RUN)}"

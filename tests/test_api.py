@@ -77,7 +77,7 @@ def test_a_function_takes_the_short_forms_of_its_mode(name, mode):
         ("search", {"learning_rate": 1e-3}, "Set search.trial=finetune, or remove it."),
         ("train", {"settings": {"lr": 1}}, "settings: unknown key 'lr'. Did you mean 'train.learning_rate'?"),
         ("train", {"config": "photos/"}, "config: got 'photos/', expected a Config, as load_config makes it. Images are given as data="),
-        ("train", {"resume": True}, "resume: goes on with the settings of the run in run_dir."),
+        ("train", {"resume": True}, "resume: continues with the settings of the run in run_dir."),
         ("train", {"resume": True, "run_dir": "R", "epochs": 5}, "and no settings."),
         ("ensemble", {}, "ensemble.members: got none."),
         ("ensemble", {"members": ["no/such/run"]}, "there is no folder or file no/such/run"),

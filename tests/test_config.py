@@ -324,7 +324,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ),
         ("features.keep=0", "features.keep: got 0, expected a number > 0 and <= 1, or null."),
         ("features.keep=1.5", "features.keep: got 1.5, expected a number > 0 and <= 1, or null."),
-        ("features.keep=0.5", "features.keep: got 0.5, which does nothing without selection."),
+        ("features.keep=0.5", "features.keep: got 0.5, which has no effect without selection."),
         ("features.max_gb=-1", "features.max_gb: got -1, expected a number >= 0."),
         (
             "runtime.precision=half",
@@ -354,11 +354,11 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
             "model.hidden: is not valid YAML: line 1: expected ',' or ']', but got '<stream end>'.",
         ),
         ("data.source=0b_", "data.source: is not valid YAML: invalid literal for int() with base 2: ''."),
-        ("train.focal_gamma=3", "train.focal_gamma: got 3.0, which does nothing without loss: focal."),
-        ("train.momentum=0.5", "train.momentum: got 0.5, which does nothing without optimizer: sgd."),
-        ("train.step_epochs=5", "train.step_epochs: got 5, which does nothing without schedule: step."),
-        ("train.cycles=3", "train.cycles: got 3, which does nothing without schedule: cosine_restarts."),
-        ("data.augment.cval=9", "data.augment.cval: got 9.0, which does nothing without fill_mode: constant."),
+        ("train.focal_gamma=3", "train.focal_gamma: got 3.0, which has no effect without loss: focal."),
+        ("train.momentum=0.5", "train.momentum: got 0.5, which has no effect without optimizer: sgd."),
+        ("train.step_epochs=5", "train.step_epochs: got 5, which has no effect without schedule: step."),
+        ("train.cycles=3", "train.cycles: got 3, which has no effect without schedule: cosine_restarts."),
+        ("data.augment.cval=9", "data.augment.cval: got 9.0, which has no effect without fill_mode: constant."),
     ],
 )
 def test_mistake_is_one_line(assignment: str, line: str) -> None:
@@ -368,8 +368,8 @@ def test_mistake_is_one_line(assignment: str, line: str) -> None:
 def test_contradictions_are_all_told() -> None:
     lines = mistakes("train.schedule=onecycle", "train.warmup_fraction=0.2", "train.step_factor=0.5")
     assert lines == [
-        "--set: train.warmup_fraction: got 0.2, which does nothing without a schedule other than onecycle.",
-        "--set: train.step_factor: got 0.5, which does nothing without schedule: step.",
+        "--set: train.warmup_fraction: got 0.2, which has no effect without a schedule other than onecycle.",
+        "--set: train.step_factor: got 0.5, which has no effect without schedule: step.",
     ]
 
 
@@ -378,14 +378,14 @@ def test_restarts_need_an_epoch_a_cycle_and_no_early_stop() -> None:
     assert mistakes(*restarts, "train.epochs=2", "train.patience=4") == [
         "--set: train.cycles: got 3, expected at most epochs, which is 2: a cycle ends with an epoch.",
         "--set: train.patience: got 4, expected null with schedule: cosine_restarts: a restart makes epochs worse for a while, which is "
-        "no reason to stop.",
+        "not a reason to stop.",
     ]
     assert load_config("finetune", file=None, flags={}, sets=[*restarts, "train.epochs=3"]).train.cycles == 3
 
 
 @pytest.mark.parametrize("mode", ["extract", "search", "crossval"])
 def test_restarts_need_more_than_a_head(mode: str, tmp_path: Path) -> None:
-    line = "train.schedule: got 'cosine_restarts', which does nothing where a head alone is trained: it keeps no snapshots."
+    line = "train.schedule: got 'cosine_restarts', which has no effect when only a head is trained: there are no snapshots."
     assert mistakes(text="train: {schedule: cosine_restarts}", folder=tmp_path, mode=mode) == [f"FILE: {line}"]
     assert mistakes("train.schedule=cosine_restarts", "model.hidden=[8]", mode=mode) == [f"--set: {line}"]
 
@@ -402,13 +402,13 @@ def test_restarts_are_for_backbones_that_train(mode: str, sets: list[str]) -> No
 @pytest.mark.parametrize("setting", ["model.hidden=[8]", "train.loss=focal"])
 def test_selection_needs_a_head_that_is_solved(setting: str) -> None:
     assert mistakes("features.selection=trees", setting) == [
-        "--set: features.selection: got 'trees', which does nothing without a linear head and loss: cross_entropy."
+        "--set: features.selection: got 'trees', which has no effect without a linear head and loss: cross_entropy."
     ]
 
 
 def test_fractions_must_leave_something_to_train_on() -> None:
     assert mistakes("data.val_fraction=0.41", "data.test_fraction=0.4") == [
-        "--set: data.test_fraction: got 0.4 beside val_fraction 0.41, expected a sum <= 0.8: the rest is what there is to train on."
+        "--set: data.test_fraction: got 0.4 beside val_fraction 0.41, expected a sum <= 0.8: only the rest is left for training."
     ]
 
 

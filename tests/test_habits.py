@@ -90,7 +90,7 @@ def test_a_run_is_told_from_images_by_its_configuration(tmp_path):
         ("predict RUN new/ --output-dir out", ["--output-dir: predict does not use it", "--output."]),
         ("predict RUN new/ --batch-size 8", ["--batch-size: predict does not use it", "The run's own settings are used."]),
         ("finetune --run-dir A --output-dir B", ["--output-dir", "Remove one of them."]),
-        ("finetune --resume RUN --epochs 5", ["--epochs: --resume goes on with the run's own settings. Remove it."]),
+        ("finetune --resume RUN --epochs 5", ["--epochs: --resume continues with the run's own settings. Remove it."]),
     ],
 )
 def test_a_word_that_means_something_else_is_told_what(line, words):

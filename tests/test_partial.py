@@ -10,7 +10,7 @@ import pytest
 
 from tl_keras import partial
 from tl_keras.partial import REPLACED, clear_partial, partial_folder, replace_folder
-from tl_keras.run_folder import write_whole
+from tl_keras.run_folder import write_atomically
 
 LEFT = ".0123456789abcdef.partial"
 KILLED = """
@@ -21,7 +21,7 @@ path = Path(sys.argv[1])
 def die(*_): os.kill(os.getpid(), signal.SIGKILL)
 def fill(temporary): temporary.mkdir(); (temporary / "new").touch()
 if sys.argv[2] == "while writing":
-    run_folder.write_whole(path, die)
+    run_folder.write_atomically(path, die)
 partial._exchange = lambda *_: False
 rename, done = Path.rename, []
 def rename_once(one, other):
@@ -29,7 +29,7 @@ def rename_once(one, other):
     done.append(other)
     return rename(one, other)
 Path.rename = rename_once
-run_folder.write_whole(path, fill)
+run_folder.write_atomically(path, fill)
 """
 
 
@@ -120,8 +120,8 @@ def test_an_error_names_the_file_that_is_meant(tmp_path):
         raise OSError(28, "No space left on device", str(temporary))
 
     with pytest.raises(OSError, match="No space") as caught:
-        write_whole(tmp_path / "a.txt", fill)
+        write_atomically(tmp_path / "a.txt", fill)
     assert caught.value.filename == str(tmp_path / "a.txt")
     with pytest.raises(FileNotFoundError) as missing:
-        write_whole(tmp_path / "a.txt", lambda _: Path("/there/is/none").read_bytes())
+        write_atomically(tmp_path / "a.txt", lambda _: Path("/there/is/none").read_bytes())
     assert missing.value.filename == "/there/is/none"

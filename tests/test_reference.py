@@ -27,7 +27,7 @@ def test_every_setting_is_printed_with_default_range_meaning_and_users(capsys):
 def test_a_section_or_one_setting_is_printed():
     assert list(settings_lines("train.epochs")) == [
         "train.epochs: null",
-        "    Passes of finetuning or pretraining.",
+        "    Number of epochs of finetuning or pretraining.",
         "    Expected: an integer >= 1, or null.",
         "    Used by finetune and pretrain.",
     ]

@@ -602,7 +602,7 @@ def test_an_empty_cache_is_no_mistake(tmp_path, capfd, monkeypatch):
         (["prune", "--max-gb", "nan"], ["--max-gb: got nan, expected a number >= 0."]),
         (["prune", "--older-than", "-0.5"], ["--older-than: got -0.5, expected a number >= 0."]),
         (["list", "--all"], ["--all", "cache list does not use it. Remove it."]),
-        (["prune", "--all", "--max-gb", "1"], ["--all: everything goes", "--max-gb"]),
+        (["prune", "--all", "--max-gb", "1"], ["--all: removes everything", "--max-gb"]),
         (["prune", "--max-bg", "1"], ["--max-bg", "did you mean '--max-gb'?"]),
     ],
 )
@@ -694,7 +694,7 @@ def test_ctrl_c_ends_a_search_and_its_workers(photo_folder, tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert error.splitlines()[-1].startswith("interrupted. Go on with: ")
+    assert error.splitlines()[-1].startswith("interrupted. Continue with: ")
     assert " -m tl_keras.run search --resume --run-dir " in error
     assert "Traceback" not in error
     log = (tmp_path / "R" / "workers" / "worker1.log").read_text()

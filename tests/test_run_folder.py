@@ -22,15 +22,15 @@ from tl_keras.run_folder import (
     open_text,
     read_csv,
     read_json,
+    write_atomically,
     write_csv,
     write_json,
     write_numbered,
     write_text,
-    write_whole,
 )
 
 
-def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
+def test_write_atomically_leaves_the_old_file_when_writing_fails(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
 
@@ -39,12 +39,12 @@ def test_write_whole_leaves_the_old_file_when_writing_fails(tmp_path):
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_whole(path, half)
+        write_atomically(path, half)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_write_whole_replaces_a_folder(tmp_path):
+def test_write_atomically_replaces_a_folder(tmp_path):
     folder = tmp_path / "model"
     for content in ("one", "two"):
 
@@ -52,7 +52,7 @@ def test_write_whole_replaces_a_folder(tmp_path):
             temporary.mkdir()
             (temporary / content).touch()
 
-        write_whole(folder, fill)
+        write_atomically(folder, fill)
     assert [entry.name for entry in folder.iterdir()] == ["two"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["model"]
 
@@ -80,9 +80,9 @@ def test_numbered_folders_follow_each_other_and_none_is_replaced(tmp_path):
     assert (parent / "1" / "a.txt").read_text() == "one"
 
 
-def test_write_whole_keeps_the_suffixes(tmp_path):
+def test_write_atomically_keeps_the_suffixes(tmp_path):
     seen = []
-    write_whole(tmp_path / "a.weights.h5", lambda path: (seen.append(path.name), path.write_text("x")))
+    write_atomically(tmp_path / "a.weights.h5", lambda path: (seen.append(path.name), path.write_text("x")))
     assert seen[0].endswith("a.weights.h5")
 
 
@@ -193,7 +193,7 @@ def test_what_a_kill_leaves_that_can_be_resumed_stays(tmp_path):
     run = RunFolder(tmp_path / "run")
     kill_in(run, "finetune", CONFIG, SPLITS)
     for refuse in (run.require_free, run.start):
-        with pytest.raises(RunFolderError, match=r"holds another run already.* go on with what was interrupted there with --resume\.$"):
+        with pytest.raises(RunFolderError, match=r"holds another run already.* continue the interrupted one with --resume\.$"):
             refuse()
     (run / ".0123456789abcdef.partial").mkdir()
     (run / ".0123456789abcdef.partial" / "model.keras").touch()

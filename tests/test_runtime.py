@@ -24,8 +24,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 import tl_keras
-from tl_keras import run_folder as names
-from tl_keras import runtime
+from tl_keras import run_folder, runtime
 from tl_keras.config import Config, RuntimeConfig
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
@@ -139,7 +138,7 @@ def test_the_caller_s_process_is_left_as_it_was(
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     run, photos = trained
     if name in ("evaluate", "export"):  # which write into it
-        run = Path(names.shutil.copytree(run, tmp_path / "copy"))
+        run = Path(run_folder.shutil.copytree(run, tmp_path / "copy"))
     before = state()
     if not fails:
         assert CALLS[name](run, photos, tmp_path / "new", Progress()) is not None
@@ -210,11 +209,11 @@ print(main(["--mode", "evaluate", "--run-dir", "nowhere"]))
 
 
 def result_of(run: Path) -> tuple[Any, ...]:
-    metrics = json.loads((run / names.METRICS).read_text())
+    metrics = json.loads((run / run_folder.METRICS).read_text())
     del metrics["timing"], metrics["features"]
-    model = keras.models.load_model(run / names.MODEL)
+    model = keras.models.load_model(run / run_folder.MODEL)
     weights = [(layer.name, [weight.tobytes() for weight in layer.get_weights()]) for layer in model.layers]
-    return metrics, (run / names.PREDICTIONS).read_bytes(), weights
+    return metrics, (run / run_folder.PREDICTIONS).read_bytes(), weights
 
 
 @pytest.mark.slow

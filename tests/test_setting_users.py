@@ -44,15 +44,23 @@ def test_a_mode_uses_the_section_that_it_owns_and_others_do_not(mode):
     ("mode", "sets", "line"),
     [
         ("extract", ["train.epochs=50"], "train.epochs: extract does not use it; finetune and pretrain do. Remove it; "),
-        ("extract", ["train.head_epochs=5"], "train.head_epochs: extract does not use it; a head that learns by steps (model.hidden, "),
+        (
+            "extract",
+            ["train.head_epochs=5"],
+            "train.head_epochs: extract does not use it; a head trained by gradient steps (model.hidden, ",
+        ),
         ("extract", ["data.augment.hue_range=0.1"], "data.augment.hue_range: extract does not use it; finetune, pretrain and stored views"),
-        ("finetune", ["train.head_learning_rate=1"], "train.head_learning_rate: finetune does not use it; a head that learns by steps"),
+        (
+            "finetune",
+            ["train.head_learning_rate=1"],
+            "train.head_learning_rate: finetune does not use it; a head trained by gradient steps",
+        ),
         ("finetune", ["rank.max_ms=5"], "rank.max_ms: finetune does not use it; rank and model.backbone=auto do. Remove it."),
         ("pretrain", ["features.views=2"], "features.views: pretrain does not use it; extract, finetune and ensemble do. Remove it."),
         ("rank", ["model.dropout=0.1"], "model.dropout: rank does not use it; "),
         ("search", ["train.epochs=5"], "train.epochs: search with search.trial=extract does not use it; finetune and pretrain do. Set "),
         ("crossval", ["train.patience=5"], "crossval with crossval.training=extract does not use it; finetune and pretrain do. Set "),
-        ("crossval", ["export.parity_images=5"], "export.parity_images: crossval does not use it; a mode that leaves a model does."),
+        ("crossval", ["export.parity_images=5"], "export.parity_images: crossval does not use it; a mode that produces a model does."),
         ("ensemble", ["crossval.folds=3"], "crossval.folds: ensemble does not use it; crossval and ensemble.method=stack do. Remove it."),
     ],
 )

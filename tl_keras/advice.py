@@ -1,4 +1,4 @@
-"""What to do next, as commands that can be pasted: the last lines of a mode."""
+"""Suggestions for the next step, as commands that can be pasted: the last lines of a mode."""
 
 import shlex
 from collections.abc import Iterator
@@ -69,7 +69,7 @@ def after_ranking(config: "Config", chosen: str) -> Iterator[str]:
 
 def after_crossval(config: "Config", run_dir: Path) -> Iterator[str]:
     """How to train on all folds together."""
-    yield "next: train one on all folds, with test to measure it"
+    yield "next: train one model, and measure it on test"
     yield f"  {command(config.crossval.training, '--config', run_dir / CONFIG)}"
 
 

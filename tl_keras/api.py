@@ -384,7 +384,7 @@ def prepare(
     if resume:
         moved = short.get("data") if "extract" in modes else None
         if run_dir is None or settings or mode or set(short) - {"data" if moved is not None else ""}:
-            raise ConfigError("resume: goes on with the settings of the run in run_dir. Give run_dir, and no settings.")
+            raise ConfigError("resume: continues with the settings of the run in run_dir. Give run_dir, and no settings.")
         check_images(None if moved is None else str(moved))
         return stored_config(run_of(run_dir), modes), run_of(run_dir)
     default = "finetune" if "finetune" in modes else modes[0]

@@ -1,4 +1,4 @@
-"""The words of the command line: from arguments to checked options, before anything else is imported.
+"""The command line: from arguments to checked options, before anything else is imported.
 
 `tl-keras MODE [DATA or RUN] [more] [--options]`; `--mode MODE` works in every place. What the options mean is `run`'s business.
 """
@@ -104,7 +104,7 @@ def parser() -> Parser:
     made.add_argument("--mode", metavar="MODE", help="one of the modes; or the first word, without --mode")
     made.add_argument("--config", metavar="FILE", type=Path, help="a YAML file with what differs from the defaults")
     made.add_argument("--run-dir", metavar="DIR", type=Path, help=f"the run's folder (default: a new one below {RUNS}/)")
-    made.add_argument("--output-dir", metavar="DIR", type=Path, help="the same as --run-dir, for the modes that make a run")
+    made.add_argument("--output-dir", metavar="DIR", type=Path, help="the same as --run-dir, for the modes that create a run")
     made.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -120,9 +120,13 @@ def parser() -> Parser:
         default=0,
         help="search: run the trials in N processes; several machines: see docs/search-cluster.md",
     )
-    made.add_argument("--resume", action="store_true", help="go on with the interrupted training, search or crossval in --run-dir")
     made.add_argument(
-        "--dry-run", action="store_true", help="say what a training run would do, how long it takes and how large it gets; train nothing"
+        "--resume", action="store_true", help="continue the interrupted training run, search or cross-validation in --run-dir"
+    )
+    made.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="show what a training run would do, with its time, memory and disk space; train nothing",
     )
     made.add_argument(
         "--output",
@@ -285,7 +289,7 @@ def refusal(name: str, mode: Mode, options: argparse.Namespace, *, resumes: bool
     """Why an option does nothing here, and what does."""
     flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(name, flag_of(name))
     if resumes and mode.makes_run:
-        return f"{flag}: --resume goes on with the run's own settings. Remove it."
+        return f"{flag}: --resume continues with the run's own settings. Remove it."
     hint = ""
     if name == "paths" and "backbone" in mode.forms:
         if unset := next((text for text in options.sets if "=" not in text), None):

@@ -1,4 +1,4 @@
-"""Whose a run folder is while a process works in it: a file `.claim`, locked for as long as the process lives.
+"""The owner of a run folder while a process works in it: a file `.claim`, locked for as long as the process lives.
 
 The lock ends with the process, however that ends. So a `.claim` that is there and not locked was left by a kill: a run was started
 in this folder and did not end. What the file holds is for people: which process it is, where, and since when. Where there are no

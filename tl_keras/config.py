@@ -1,8 +1,8 @@
-"""What a run is told to do: typed, frozen sections, whose defaults live here and nowhere else.
+"""The configuration of a run: typed, frozen sections, whose defaults live here and nowhere else.
 
 `config_file` reads and writes them. This knows nothing of TensorFlow, of images or of backbones: what only the data or
 the weights can tell (does this stage exist?) is checked where they are read. The `Config` goes to the mode that runs
-it. `None` means: chosen later, from the number of images.
+it. `None` means: chosen later from the data.
 """
 
 from collections.abc import Container, Iterator
@@ -106,37 +106,41 @@ class Section(BaseModel):
         return self.model_copy(update={name: getattr(self, name).replace(rest, value) if rest else value})
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
-        """Settings that are right alone and wrong together: the name of one, and why."""
+        """Settings that are valid alone but not together: the name of one, and why."""
         yield from ()
 
     def _idle(self, name: str, used: bool, needs: str) -> Iterator[tuple[str, str]]:
         """A contradiction where `name` was changed from its default and nothing uses it."""
         value = getattr(self, name)
         if not used and value != type(self).model_fields[name].default:
-            yield name, f"got {value!r}, which does nothing without {needs}."
+            yield name, f"got {value!r}, which has no effect without {needs}."
 
 
 class AugmentConfig(Section):
-    """Random changes of training images, under the names and units of ImageDataGenerator.
+    """Random augmentation of training images, with the names and units of Keras' ImageDataGenerator.
 
-    Drawn anew each epoch where epochs read images; where they read stored features, `features.views` times for each image.
+    Drawn anew in each epoch that reads images; for stored features, `features.views` times for each image.
     """
 
-    horizontal_flip: bool = Field(default=False, description="mirror left to right with probability 1/2")
-    vertical_flip: bool = Field(default=False, description="mirror top to bottom with probability 1/2")
-    rotation_range: Number = Field(default=0.0, ge=0, le=180, description="degrees to either side")
-    width_shift_range: Number = Field(default=0.0, ge=0, le=1, description="fraction of the width to either side")
-    height_shift_range: Number = Field(default=0.0, ge=0, le=1, description="fraction of the height to either side")
-    zoom_range: Zoom = Field(default=0.0, description="z for factors in [1 - z, 1 + z], or [low, high]; 1 is no zoom")
-    shear_range: Number = Field(default=0.0, ge=0, lt=90, description="degrees to either side")
-    brightness_range: Factors | None = Field(default=None, description="[low, high] of a factor; 1 is no change")
-    contrast_range: Factors | None = Field(default=None, description="[low, high] of a factor; 1 is no change")
-    saturation_range: Factors | None = Field(default=None, description="[low, high] of a factor; 0 is grey")
-    hue_range: Number = Field(default=0.0, ge=0, le=0.5, description="fraction of the colour circle to either side")
-    random_resized_crop: Areas | None = Field(default=(0.3, 1.0), description="[low, high] of the fraction of area kept; null: off")
-    crop_ratio: Ratios = Field(default=(0.75, 1.3333), description="[low, high] of a random crop's width / height")
-    fill_mode: Literal["constant", "nearest", "reflect", "wrap"] = Field(default="nearest", description="what lies outside of the image")
-    cval: Number = Field(default=0.0, ge=0, le=255, description="pixel value outside, where fill_mode is constant")
+    horizontal_flip: bool = Field(default=False, description="mirror images left to right with probability 1/2")
+    vertical_flip: bool = Field(default=False, description="mirror images top to bottom with probability 1/2")
+    rotation_range: Number = Field(default=0.0, ge=0, le=180, description="largest rotation in degrees, in either direction")
+    width_shift_range: Number = Field(default=0.0, ge=0, le=1, description="largest horizontal shift, as a fraction of the width")
+    height_shift_range: Number = Field(default=0.0, ge=0, le=1, description="largest vertical shift, as a fraction of the height")
+    zoom_range: Zoom = Field(default=0.0, description="z for zoom factors in [1 - z, 1 + z], or [low, high]; 1 is no zoom")
+    shear_range: Number = Field(default=0.0, ge=0, lt=90, description="largest shear angle in degrees, in either direction")
+    brightness_range: Factors | None = Field(default=None, description="[low, high] for the brightness factor; 1 is no change")
+    contrast_range: Factors | None = Field(default=None, description="[low, high] for the contrast factor; 1 is no change")
+    saturation_range: Factors | None = Field(default=None, description="[low, high] for the saturation factor; 1 is no change, 0 is grey")
+    hue_range: Number = Field(default=0.0, ge=0, le=0.5, description="largest hue shift, as a fraction of the colour circle")
+    random_resized_crop: Areas | None = Field(
+        default=(0.3, 1.0), description="[low, high] for the fraction of the area that a random crop keeps; null: no random crop"
+    )
+    crop_ratio: Ratios = Field(default=(0.75, 1.3333), description="[low, high] for the aspect ratio (width / height) of a random crop")
+    fill_mode: Literal["constant", "nearest", "reflect", "wrap"] = Field(
+        default="nearest", description="how to fill pixels outside the image"
+    )
+    cval: Number = Field(default=0.0, ge=0, le=255, description="pixel value outside the image with fill_mode: constant")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         yield from self._idle("cval", self.fill_mode == "constant", "fill_mode: constant")
@@ -146,100 +150,124 @@ class AugmentConfig(Section):
 class DataConfig(Section):
     """Where the images come from and how they become pixels."""
 
-    source: Name = Field(default="digits", description="folder of class folders, 'digits', or a TFDS name or folder")
-    val_fraction: Number = Field(default=0.15, gt=0, lt=0.5, description="fraction of images, where val is not given")
-    test_fraction: Number = Field(default=0.15, gt=0, lt=0.5, description="fraction of images, where test is not given")
-    split_seed: Whole = Field(default=0, ge=0, description="seed of the split, apart from runtime.seed")
+    source: Name = Field(default="digits", description="a folder of class folders, 'digits', or the name or folder of a TFDS data set")
+    val_fraction: Number = Field(
+        default=0.15, gt=0, lt=0.5, description="fraction of the images for validation, if the data has no val split"
+    )
+    test_fraction: Number = Field(
+        default=0.15, gt=0, lt=0.5, description="fraction of the images for testing, if the data has no test split"
+    )
+    split_seed: Whole = Field(default=0, ge=0, description="random seed for the split; independent of runtime.seed")
     group_pattern: Name | None = Field(
         default=None,
-        description="regular expression on paths; images for which its first bracket (or all of it) finds the same, such as those of "
-        "one patient, stay on one side of every cut",
+        description="regular expression on image paths; images with the same match (of its first group, if it has one), such as those of "
+        "one patient, stay on the same side of every split",
     )
-    image_size: ImageSize | None = Field(default=None, description="pixels a side or [height, width]; null: backbone's")
-    resize: Literal["crop", "letterbox", "stretch"] = Field(default="crop", description="how an image gets its size")
-    bit_depth: Whole = Field(default=16, ge=8, le=16, description="bits of a grey in a 16-bit file that are used; 12: 4095 is white")
-    max_megapixels: Positive = Field(default=100, le=700, description="images of more are refused as bad")
-    on_bad_image: Literal["skip", "error"] = Field(default="skip", description="what a file that does not decode does")
-    max_bad_fraction: Number = Field(default=0.05, ge=0, le=1, description="fraction of skipped files that is an error")
-    download: bool = Field(default=False, description="may fetch a TFDS data set that is not on disk")
-    download_timeout_s: Positive = Field(default=600.0, description="seconds until a download is given up")
-    cache_gb: Number = Field(default=4.0, ge=0, description="GB on disk for resized uint8 pixels while a run lasts")
+    image_size: ImageSize | None = Field(
+        default=None, description="image size in pixels: one number for squares, or [height, width]; null: the backbone's"
+    )
+    resize: Literal["crop", "letterbox", "stretch"] = Field(
+        default="crop", description="how images are resized: crop the centre, pad (letterbox), or change the aspect ratio (stretch)"
+    )
+    bit_depth: Whole = Field(
+        default=16, ge=8, le=16, description="significant bits per pixel of 16-bit grey images; 12 means that 4095 is white"
+    )
+    max_megapixels: Positive = Field(default=100, le=700, description="larger images count as bad")
+    on_bad_image: Literal["skip", "error"] = Field(
+        default="skip", description="whether a file that cannot be decoded is skipped or ends the run"
+    )
+    max_bad_fraction: Number = Field(
+        default=0.05, ge=0, le=1, description="largest fraction of files that may be skipped; more is an error"
+    )
+    download: bool = Field(default=False, description="download the TFDS data set if it is not on disk")
+    download_timeout_s: Positive = Field(default=600.0, description="time limit for a download, in seconds")
+    cache_gb: Number = Field(default=4.0, ge=0, description="largest size in GB of the temporary cache of resized images on disk")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of training images")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         if self.val_fraction + self.test_fraction > 0.8:
             got = f"got {self.test_fraction!r} beside val_fraction {self.val_fraction!r}"
-            yield "test_fraction", f"{got}, expected a sum <= 0.8: the rest is what there is to train on."
+            yield "test_fraction", f"{got}, expected a sum <= 0.8: only the rest is left for training."
 
 
 class ModelConfig(Section):
     """The network from pixels to logits."""
 
     backbone: Name = Field(
-        default="small_resnet", description="a row of the table, a .keras file, a TF-Hub module, keras_hub:PRESET, or 'auto': see rank"
+        default="small_resnet",
+        description="a name from docs/backbones.md, a .keras file, a TF-Hub module, keras_hub:PRESET, or 'auto' for the best of "
+        "rank.candidates",
     )
-    weights: Name = Field(default="pretrained", description="'pretrained', 'imagenet', 'none' (random) or a file")
+    weights: Name = Field(default="pretrained", description="weights of the backbone: 'pretrained', 'imagenet', 'none' (random) or a file")
     preprocessing: Literal["auto", "none", "zero_to_one", "minus_one_to_one", "torch", "caffe"] = Field(
-        default="auto", description="what the backbone's first layer wants of pixels 0..255; auto: the table's row"
+        default="auto", description="how pixels 0..255 are scaled for the backbone; auto: as its weights were trained"
     )
-    trust: bool = Field(default=False, description="load a SavedModel that reads or writes files or calls Python: it can do anything")
-    pooling: Literal["avg", "max", "flatten"] = Field(default="avg", description="from feature map to vector")
-    hidden: Units = Field(default=(), description="units of each relu layer before the logits")
-    dropout: Number = Field(default=0.2, ge=0, lt=1, description="fraction of pooled features dropped in training")
-    freeze_batchnorm: bool = Field(default=True, description="finetune: hold BatchNorm still also where its stage trains")
+    trust: bool = Field(
+        default=False, description="load a SavedModel even if it reads or writes files or calls Python; such a model can run any code"
+    )
+    pooling: Literal["avg", "max", "flatten"] = Field(
+        default="avg", description="how the feature map becomes a vector: average, maximum, or all values"
+    )
+    hidden: Units = Field(default=(), description="sizes of the hidden ReLU layers of the head; [] for a linear head")
+    dropout: Number = Field(default=0.2, ge=0, lt=1, description="dropout rate on the pooled features in training")
+    freeze_batchnorm: bool = Field(default=True, description="finetune: keep BatchNorm layers frozen even in the stages that are trained")
 
 
 class FeaturesConfig(Section):
-    """What the frozen part of the backbone puts out: computed once, kept on disk for later runs."""
+    """Outputs of the frozen part of the backbone: computed once and kept on disk for later runs."""
 
     views: Annotated[Whole, Field(ge=0)] | None = Field(
-        default=None, description="stored augmented views of each training image, beside the plain one"
+        default=None, description="number of augmented views to store for each training image, besides the original"
     )
-    stages: Literal["last", "all"] | None = Field(default=None, description="stages whose averages the head sees")
-    selection: Selection = Field(default="none", description="of the features that a solved head uses: by what they are chosen")
-    keep: Area | None = Field(default=None, description="fraction of the features (pca: components) to select; null: val chooses")
-    max_gb: Number = Field(default=20.0, ge=0, description="GB on disk for all stored features")
+    stages: Literal["last", "all"] | None = Field(default=None, description="stages whose pooled features the head uses")
+    selection: Selection = Field(default="none", description="feature-selection method for a linear head")
+    keep: Area | None = Field(default=None, description="fraction of the features (pca: of the components) to keep; null: the best on val")
+    max_gb: Number = Field(default=20.0, ge=0, description="largest size in GB of the feature store on disk")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         yield from self._idle("keep", self.selection != "none", "selection")
 
 
 class TrainConfig(Section):
-    """The phases of training: the head first, then, where the mode says so, the backbone's upper stages."""
+    """The phases of training: first the head, then, if the mode is finetune, the upper stages of the backbone."""
 
-    epochs: Side | None = Field(default=None, description="passes of finetuning or pretraining")
-    batch_size: Side = Field(default=32, description="images per step")
-    head_epochs: Side = Field(default=100, description="passes, at most, of a head that learns by steps: one with hidden layers")
-    head_learning_rate: Positive = Field(default=1e-3, description="peak rate of a head that learns by steps")
-    unfreeze_from: Stage | None = Field(default=None, description="lowest stage that finetuning trains")
-    learning_rate: Positive | None = Field(default=None, description="peak rate of finetuning or pretraining")
-    layer_decay: Area | None = Field(default=None, description="rate of a stage relative to the stage above it")
-    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="the rule of the updates")
-    momentum: Number = Field(default=0.9, ge=0, lt=1, description="of sgd")
-    weight_decay: Number = Field(default=0.01, ge=0, description="decoupled: times rate, off each kernel every step")
+    epochs: Side | None = Field(default=None, description="number of epochs of finetuning or pretraining")
+    batch_size: Side = Field(default=32, description="images per training step")
+    head_epochs: Side = Field(
+        default=100, description="maximum number of epochs for a head that is trained by gradient steps, such as one with hidden layers"
+    )
+    head_learning_rate: Positive = Field(default=1e-3, description="peak learning rate for a head that is trained by gradient steps")
+    unfreeze_from: Stage | None = Field(default=None, description="lowest stage of the backbone that finetuning trains")
+    learning_rate: Positive | None = Field(default=None, description="peak learning rate of finetuning or pretraining")
+    layer_decay: Area | None = Field(default=None, description="learning rate of a stage relative to that of the stage above")
+    optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="optimizer")
+    momentum: Number = Field(default=0.9, ge=0, lt=1, description="momentum of SGD")
+    weight_decay: Number = Field(default=0.01, ge=0, description="decoupled weight decay of the kernels, multiplied by the learning rate")
     schedule: Literal["cosine", "cosine_restarts", "onecycle", "step", "constant"] = Field(
         default="cosine",
-        description="rate over steps; onecycle has its own warm-up of 30 % in place of warmup_fraction; "
-        "cosine_restarts keeps the weights of each cycle's end in snapshots/",
+        description="learning-rate schedule; onecycle has its own warm-up of 30 % instead of warmup_fraction; "
+        "cosine_restarts saves the weights at the end of each cycle in snapshots/",
     )
-    cycles: Side = Field(default=5, description="times that the rate falls from its peak to 0, where schedule is cosine_restarts")
+    cycles: Side = Field(default=5, description="number of cycles with schedule: cosine_restarts")
     warmup_fraction: Number = Field(
-        default=0.1, ge=0, lt=1, description="fraction of all steps (cosine_restarts: of the first cycle's) with a rising rate"
+        default=0.1, ge=0, lt=1, description="fraction of all steps (cosine_restarts: of the first cycle) in which the learning rate rises"
     )
-    step_epochs: Side = Field(default=10, description="epochs between two drops, where schedule is step")
-    step_factor: Area = Field(default=0.1, description="what a drop multiplies the rate by, where schedule is step")
-    loss: Literal["cross_entropy", "focal", "mse"] = Field(default="cross_entropy", description="what training lowers")
-    focal_gamma: Number = Field(default=2.0, ge=0, description="how little easy images count, where loss is focal")
+    step_epochs: Side = Field(default=10, description="epochs between two drops of the learning rate with schedule: step")
+    step_factor: Area = Field(default=0.1, description="factor by which the learning rate drops with schedule: step")
+    loss: Literal["cross_entropy", "focal", "mse"] = Field(default="cross_entropy", description="training loss")
+    focal_gamma: Number = Field(default=2.0, ge=0, description="focusing parameter gamma with loss: focal")
     head_c: Positive | None = Field(
         default=None,
         description="C of a linear head, as in scikit-learn: the smaller, the stronger the regularisation; null: the best on val",
     )
-    label_smoothing: Number = Field(default=0.1, ge=0, lt=1, description="probability spread over all classes (not while a head is solved)")
-    clip_norm: Positive | None = Field(default=1.0, description="largest global norm of the gradients; null: any")
-    class_weights: ClassWeights = Field(default="none", description="how much an image of each class counts")
-    ema: Number = Field(default=0.0, ge=0, lt=1, description="momentum of the averaged weights per step; 0: no average")
-    patience: Side | None = Field(default=None, description="epochs without improvement before a stop; null: no stop")
-    monitor: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="what makes an epoch the best")
+    label_smoothing: Number = Field(default=0.1, ge=0, lt=1, description="label smoothing; not used when a linear head is solved")
+    clip_norm: Positive | None = Field(default=1.0, description="gradients are clipped to this global norm; null: no clipping")
+    class_weights: ClassWeights = Field(default="none", description="weight of the images of each class")
+    ema: Number = Field(default=0.0, ge=0, lt=1, description="momentum of the exponential moving average of the weights; 0: none")
+    patience: Side | None = Field(
+        default=None, description="early stopping after so many epochs without improvement; null: no early stopping"
+    )
+    monitor: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="figure by which the best epoch is chosen")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         yield from self._idle("focal_gamma", self.loss == "focal", "loss: focal")
@@ -256,34 +284,36 @@ class TrainConfig(Section):
             yield "cycles", f"got {self.cycles}, expected at most epochs, which is {self.epochs}: a cycle ends with an epoch."
         if self.patience is not None:
             got = f"got {self.patience}, expected null with schedule: cosine_restarts"
-            yield "patience", f"{got}: a restart makes epochs worse for a while, which is no reason to stop."
+            yield "patience", f"{got}: a restart makes epochs worse for a while, which is not a reason to stop."
 
 
 class RankConfig(Section):
     """Which backbones are compared, by --mode rank or for model.backbone: auto."""
 
     candidates: Annotated[tuple[Name, ...], Field(min_length=1), Expected("a list of backbones")] = Field(
-        default=("cached",), description="backbones; 'cached': each whose published weights lie on this machine"
+        default=("cached",), description="backbones to compare; 'cached': all whose published weights are on this machine"
     )
-    max_images: Side = Field(default=2000, description="images of train and val that they are judged by")
-    max_ms: Positive | None = Field(default=None, description="milliseconds an image that the chosen one may take; null: any")
+    max_images: Side = Field(default=2000, description="maximum number of images of train and val used for the comparison")
+    max_ms: Positive | None = Field(
+        default=None, description="maximum time per image of the chosen backbone, in milliseconds; null: no limit"
+    )
 
 
 class SearchConfig(Section):
-    """What a search varies, how it goes through it, and when it ends."""
+    """What a search varies, which strategy it uses, and when it ends."""
 
-    space: Annotated[dict[Name, Any], Expected("a mapping of settings to what they may be")] | None = Field(
-        default=None, description="setting -> {choice, int or float: ...}; null: what suits the training"
+    space: Annotated[dict[Name, Any], Expected("a mapping of settings to their possible values")] | None = Field(
+        default=None, description="setting -> {choice, int or float: ...}; null: a default space for the kind of trial"
     )
-    tuner: Literal["random", "grid", "bayesian", "hyperband"] = Field(default="bayesian", description="how the next trial is chosen")
-    trial: Literal["extract", "finetune"] = Field(default="extract", description="what a trial does")
-    objective: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="what makes a trial the best")
-    max_trials: Side = Field(default=100, description="trials at most")
-    max_minutes: Positive | None = Field(default=None, description="minutes after which no trial begins; null: no limit")
+    tuner: Literal["random", "grid", "bayesian", "hyperband"] = Field(default="bayesian", description="search strategy")
+    trial: Literal["extract", "finetune"] = Field(default="extract", description="training mode of each trial")
+    objective: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="figure by which the best trial is chosen")
+    max_trials: Side = Field(default=100, description="maximum number of trials")
+    max_minutes: Positive | None = Field(default=None, description="no new trial begins after so many minutes; null: no limit")
     max_epochs: Side = Field(
-        default=20, description="hyperband: epochs of the longest trials; where a head is solved, parts of train that they see"
+        default=20, description="hyperband: number of epochs of the longest trials; for solved heads, number of equal parts of train"
     )
-    keep_models: Side = Field(default=3, description="best trials whose model.keras is kept, where they are finetunings")
+    keep_models: Side = Field(default=3, description="number of best trials whose model.keras is kept, with trial: finetune")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         yield from self._idle("keep_models", self.trial == "finetune", "trial: finetune")
@@ -291,28 +321,29 @@ class SearchConfig(Section):
 
 
 class CrossvalConfig(Section):
-    """How train and val are cut into folds, and what is trained on each."""
+    """How train and val are split into folds, and what is trained on each."""
 
-    folds: Annotated[Whole, Field(ge=2)] = Field(default=5, description="parts of which each is held out in turn")
-    repeats: Side = Field(default=3, description="times that it is all done, each with another cut")
-    training: Literal["extract", "finetune"] = Field(default="extract", description="what is done on each fold")
-    against: Name | None = Field(default=None, description="folder of another cross-validation on the same folds, to compare with")
+    folds: Annotated[Whole, Field(ge=2)] = Field(default=5, description="number of folds")
+    repeats: Side = Field(default=3, description="number of repeats, each with different folds")
+    training: Literal["extract", "finetune"] = Field(default="extract", description="training mode for each fold")
+    against: Name | None = Field(default=None, description="run folder of another cross-validation on the same folds to compare with")
 
 
 class EnsembleConfig(Section):
-    """What is combined, and how."""
+    """Which models are combined, and how."""
 
     members: Annotated[tuple[Name, ...], Expected("a list of backbones or of run folders")] = Field(
-        default=(), description="backbones, or folders of runs on the same images; a run alone: its snapshots"
+        default=(), description="backbones, or run folders on the same images; a single run: its snapshots"
     )
     method: Literal["average", "vote", "stack", "bagging", "boosting", "soup"] = Field(
-        default="average", description="of probabilities, of first places, learned; of resamples, trees; of weights"
+        default="average",
+        description="how members are combined: average of probabilities, majority vote, stacking, bagging, boosting, or weight soup",
     )
     meta: Literal["mixture", "linear"] = Field(
-        default="mixture", description="what a stack learns: weights of a mean, or a linear classifier"
+        default="mixture", description="meta-learner of a stack: weights for the average, or a linear classifier"
     )
-    resamples: Side = Field(default=10, description="bagging: heads of each backbone")
-    rounds: Side = Field(default=100, description="boosting: rounds at most")
+    resamples: Side = Field(default=10, description="bagging: number of heads for each backbone")
+    rounds: Side = Field(default=100, description="boosting: maximum number of rounds")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         yield from self._idle("meta", self.method == "stack", "method: stack")
@@ -321,26 +352,31 @@ class EnsembleConfig(Section):
 
 
 class ExportConfig(Section):
-    """How an artifact is written and checked."""
+    """How an exported model is checked."""
 
-    parity_images: Side = Field(default=16, description="test images on which model and artifact are compared")
+    parity_images: Side = Field(default=16, description="number of test images on which the model and the exported one are compared")
 
 
 class RuntimeConfig(Section):
-    """The machine's side of a run."""
+    """Seed, precision and threads."""
 
-    seed: Whole = Field(default=0, ge=0, le=2**31 - 1, description="of weights, order, dropout and, where epochs read images, augmentation")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto", description="of the computation; auto: float32, or what is measurably faster on this machine where that matters"
+    seed: Whole = Field(
+        default=0, ge=0, le=2**31 - 1, description="random seed for initial weights, the order of images, dropout and augmentation"
     )
-    deterministic: bool = Field(default=True, description="the same numbers from the same seed, on the same machine")
-    threads: Side | None = Field(default=None, description="CPU threads; null: one per core")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="numeric precision of the computation; auto: float32, or a lower one if it is measurably faster on this machine",
+    )
+    deterministic: bool = Field(
+        default=True, description="make runs reproducible: the same seed gives the same results on the same machine"
+    )
+    threads: Side | None = Field(default=None, description="number of CPU threads; null: one per core")
 
 
 class Config(Section):
-    """All that a run is told."""
+    """The whole configuration of a run."""
 
-    mode: Mode = Field(description="what the run does")
+    mode: Mode = Field(description="what to do")
     data: DataConfig = Field(default_factory=DataConfig, description="images")
     model: ModelConfig = Field(default_factory=ModelConfig, description="network")
     features: FeaturesConfig = Field(default_factory=FeaturesConfig, description="frozen features")
@@ -363,16 +399,16 @@ class Config(Section):
         if self.train.head_c is not None and not solved:
             yield (
                 "train.head_c",
-                f"got {self.train.head_c!r}, which does nothing without a linear head and loss: cross_entropy.",
+                f"got {self.train.head_c!r}, which has no effect without a linear head and loss: cross_entropy.",
             )
         if self.trained == "extract" and self.train.schedule == "cosine_restarts":
-            yield "train.schedule", "got 'cosine_restarts', which does nothing where a head alone is trained: it keeps no snapshots."
+            yield "train.schedule", "got 'cosine_restarts', which has no effect when only a head is trained: there are no snapshots."
         if self.mode == "pretrain" and self.features.stages == "all":
             yield "features.stages", "got 'all', expected 'last': pretraining has no frozen features."
         if self.features.selection != "none" and not solved:
             yield (
                 "features.selection",
-                f"got {self.features.selection!r}, which does nothing without a linear head and loss: cross_entropy.",
+                f"got {self.features.selection!r}, which has no effect without a linear head and loss: cross_entropy.",
             )
         if self.model.backbone == AUTO and self.mode == "pretrain":
             yield "model.backbone", "got 'auto', expected a name: there is nothing to rank before pretraining."

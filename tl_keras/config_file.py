@@ -37,7 +37,7 @@ def load_config(
     sets: Sequence[str] = (),
     note: Callable[[str], None] | None = None,
 ) -> Config:
-    """Merge defaults < `file` < `flags` < `sets`; of two `--set` of one path the later counts.
+    """Merge defaults < `file` < `flags` < `sets`; if a path is set twice, the last one wins.
 
     Args:
         mode: one of `MODES`; a file's own `mode` gives way to it.

@@ -1,4 +1,4 @@
-"""The terminal side of `progress`: rich lines and bars on standard output, plain where it is no terminal."""
+"""The terminal side of `progress`: rich lines and bars on standard output, plain text where it is not a terminal."""
 
 import re
 import textwrap
@@ -176,7 +176,7 @@ def ensemble_lines(result: Mapping[str, Any]) -> list[str]:
     if "weights" in result:
         lines.append("weights: " + ", ".join(f"{name} {weight:.2f}" for name, weight in result["weights"].items()))
     if result.get("in_soup") and len(result["in_soup"]) == 1:
-        lines.append(f"nothing but {result['in_soup'][0]} is in the soup: it is that classifier")
+        lines.append(f"nothing but {result['in_soup'][0]} is in the soup, which equals that classifier")
     for where, found in result["difference"].items():
         low, high = found["ci95"]
         verdict = "a clear difference" if low > 0 or high < 0 else "which may be chance"
@@ -186,7 +186,7 @@ def ensemble_lines(result: Mapping[str, Any]) -> list[str]:
             f"(95 % interval {low:+.4f} to {high:+.4f}), {verdict}"
         )
     if not result["is_keras"]:
-        lines.append(f"no model.keras: {result['not_keras']} are no Keras model, so predict, evaluate and export cannot use this run")
+        lines.append(f"no model.keras: {result['not_keras']} are not Keras models, so predict, evaluate and export cannot use this run")
     return lines
 
 
@@ -204,7 +204,7 @@ def ranking_table(ranked: Sequence[Mapping[str, Any]]) -> Table:
         for one in ranked
     ]
     header = ("backbone", "pixels", "accuracy", "95 % interval", "ms", "M weights")
-    return plain_table(header, rows, "accuracy of frozen features on images left out; * none is faster and better")
+    return plain_table(header, rows, "accuracy of frozen features on held-out images; *: no other is both faster and better")
 
 
 def print_stored(console: Console, title: str, stored: Sequence[Stored]) -> None:

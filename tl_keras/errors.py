@@ -1,4 +1,4 @@
-"""What a user can get wrong: one base class, so that the command line prints one line and exits 2.
+"""Errors that users can mend: one base class, so that the command line prints one line and exits 2.
 
 A message says what was received, what is allowed and how to mend it, on one line. Anything that is not a
 `UserError` is a defect of this package: it keeps its traceback and exits 1. An `OSError` that nobody has explained becomes one by
@@ -11,13 +11,13 @@ import os
 WHAT_TO_DO = {
     errno.ENOSPC: "Free space on that disk.",
     getattr(errno, "EDQUOT", errno.ENOSPC): "Free space: your quota on that disk is used up.",
-    errno.EFBIG: "Raise the limit on the size of files (ulimit -f), or take a disk that holds larger ones.",
-    errno.EROFS: "That disk can only be read: give a folder on another.",
+    errno.EFBIG: "Raise the limit on the size of files (ulimit -f), or use a disk that allows larger ones.",
+    errno.EROFS: "That disk is read-only: give a folder on another.",
     errno.EACCES: "Give a folder that you may use, or change its permissions.",
     errno.EPERM: "Give a folder that you may use, or change its permissions.",
     errno.ENOENT: "It is gone: put it back.",
     errno.EMFILE: "Raise the limit on open files (ulimit -n).",
-    errno.EIO: "The disk does not work: look after it.",
+    errno.EIO: "The disk reports an error: check it.",
 }
 
 
@@ -59,7 +59,7 @@ class ExportError(UserError):
 
 
 class TrainingError(UserError):
-    """A training that cannot go on, such as a loss that is no number."""
+    """A training run that cannot continue, for example because its loss is not finite."""
 
 
 class FileError(UserError):

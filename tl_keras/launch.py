@@ -1,4 +1,4 @@
-"""What comes before a mode's work: a name for its run folder, a look at every name and path, and TensorFlow without its noise.
+"""Preparation for a mode: a name for its run folder, a check of every name and path, and TensorFlow without its noise.
 
 The looks are cheap and need no TensorFlow, whose import takes seconds: a mistake is told at once. Shared by the command line
 (`run`) and the functions for Python (`api`).
@@ -123,7 +123,7 @@ def check_names(config: "Config") -> None:
                 check_backbone(name)
     weights = config.model.weights
     if weights not in KINDS_OF_WEIGHTS and not Path(weights).expanduser().is_file():
-        raise BackboneError(f"{weights}: there is no such file of weights. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")
+        raise BackboneError(f"{weights}: there is no such weights file. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")
 
 
 def check_images(data: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The modes: a row of plain text for each. What else there is of a mode follows from its row.
+"""The table of modes: a row of plain text for each. Everything else about a mode follows from its row.
 
 That is: the first words of the command line and their options, `--help`, the README's table of modes, the public functions, the
 check of settings, and what runs it and shows its result. Those two are dotted names, imported only when the mode runs, so that a

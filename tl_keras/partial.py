@@ -1,4 +1,4 @@
-"""What is being written lies in a private folder beside its place, `.{16 hexadecimal digits}.partial/`, until it is complete.
+"""Files that are being written are in a private folder beside their final path, `.{16 hexadecimal digits}.partial/`, until it is complete.
 
 The process that writes holds a lock on that folder, so that whoever finds one that is not locked knows that its process was
 killed, and clears it. The lock is not on the file itself, because HDF5 locks files on its own account.

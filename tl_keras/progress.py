@@ -1,4 +1,4 @@
-"""How long work tells that it goes on, without knowing who listens.
+"""The interface for reporting progress, independent of any terminal.
 
 `run` listens with a terminal; a caller from Python hears nothing unless it passes its own.
 """

@@ -1,4 +1,4 @@
-"""What a terminal shows of the result of a mode: lines and tables, a function for each row of `modes`."""
+"""How the result of a mode is shown in a terminal: lines and tables, a function for each row of `modes`."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +32,7 @@ Parts = Iterator[str | Table]
 def of_training(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     """The test figures of a training run."""
     yield from figures(metrics)
-    yield f"{metrics['timing']['total_s']:.1f} s; everything lies in {asked.run_dir}"
+    yield f"{metrics['timing']['total_s']:.1f} s; everything is in {asked.run_dir}"
     yield from advice.after_training(asked.config, asked.run_dir)
 
 
@@ -60,7 +60,7 @@ def of_ranking(result: Mapping[str, Any], asked: Asked) -> Parts:
     """The candidates, the best first, and which one to take."""
     yield ranking_table(result["candidates"])
     yield result["why"]
-    yield f"everything lies in {asked.run_dir}"
+    yield f"everything is in {asked.run_dir}"
     yield from advice.after_ranking(asked.config, result["chosen"])
 
 
@@ -72,8 +72,8 @@ def of_search(result: Mapping[str, Any], asked: Asked) -> Parts:
     yield from figures(result["metrics"])
     yield f"{result['trials']} trials, {result['failed']} failed; the best: {settings_text(result['settings'])}"
     before = result["baseline"][objective]
-    yield f"{objective} {result['score']:.4f} with it, {before:.4f} with the settings that the search began with"
-    yield f"the winner's run is {asked.run_dir / 'best'}; everything lies in {asked.run_dir}"
+    yield f"{objective} {result['score']:.4f} with it, {before:.4f} with the initial settings"
+    yield f"the winner's run is {asked.run_dir / 'best'}; everything is in {asked.run_dir}"
     yield from advice.use_run(asked.run_dir / "best")
 
 
@@ -81,7 +81,7 @@ def of_crossval(result: Mapping[str, Any], asked: Asked) -> Parts:
     """Mean and spread of each figure over the folds."""
     yield summary_table(result["summary"], f"{len(result['folds'])} folds over the {result['images']} images of train and val; test unseen")
     yield from difference_lines(result["against"]["differences"] if "against" in result else {})
-    yield f"everything lies in {asked.run_dir}"
+    yield f"everything is in {asked.run_dir}"
     yield from advice.after_crossval(asked.config, asked.run_dir)
 
 
@@ -89,7 +89,7 @@ def of_ensemble(result: Mapping[str, Any], asked: Asked) -> Parts:
     """The ensemble beside its members."""
     yield ensemble_table(result)
     yield from ensemble_lines(result)
-    yield f"{result['metrics']['timing']['total_s']:.1f} s; everything lies in {asked.run_dir}"
+    yield f"{result['metrics']['timing']['total_s']:.1f} s; everything is in {asked.run_dir}"
     yield from advice.use_run(asked.run_dir) if result["is_keras"] else ()
 
 

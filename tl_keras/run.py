@@ -204,7 +204,7 @@ def left_behind(mode: str, run_dir: Path) -> str:
     if not (run_dir / "config.yaml").exists():
         return "Nothing was trained yet; features that were computed are kept for the next run."
     kept = f"The best so far is {run_dir / 'model.keras'}. " if (run_dir / "model.keras").exists() else ""
-    return f"{kept}Go on with: {advice.go_on(mode, run_dir)}"
+    return f"{kept}Continue with: {advice.go_on(mode, run_dir)}"
 
 
 def dry_run(config: "Config") -> None:
@@ -217,10 +217,10 @@ def dry_run(config: "Config") -> None:
 
 def is_worker(options: argparse.Namespace) -> bool:
     """Whether the environment makes this process a worker of a search, whose chief is elsewhere."""
-    from tl_keras.select.search.role import TUNER_ID, place_in
+    from tl_keras.select.search.role import TUNER_ID, role_in
 
-    place = place_in(os.environ)
-    found = place is not None and not place.is_chief
+    role = role_in(os.environ)
+    found = role is not None and not role.is_chief
     if found and options.workers:
         raise ConfigError(f"--workers: {TUNER_ID} makes this process a worker, which starts no others. Remove it.")
     return found
@@ -260,9 +260,9 @@ def manage_cache(arguments: Sequence[str]) -> None:
     made.add_argument(
         "action", nargs="?", choices=("list", "prune"), help="list: what is stored; prune: remove what was unused the longest"
     )
-    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until so much is left (default: features.max_gb's, 20)")
-    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what was not used for so many days")
-    made.add_argument("--all", action="store_true", help="prune: everything goes")
+    made.add_argument("--max-gb", type=float, metavar="GB", help="prune: until at most so much is left (default: features.max_gb's, 20)")
+    made.add_argument("--older-than", type=float, metavar="DAYS", help="prune: only what has not been used for so many days")
+    made.add_argument("--all", action="store_true", help="prune: remove everything")
     options = made.parse_args(arguments)
     if options.action is None:
         raise ConfigError("cache: got no action, expected list or prune. See --help.")
@@ -272,7 +272,7 @@ def manage_cache(arguments: Sequence[str]) -> None:
         if value is not None and not value >= 0:
             raise ConfigError(f"{name}: got {value:g}, expected a number >= 0.")
     if options.all and (options.max_gb, options.older_than) != (None, None):
-        raise ConfigError("--all: everything goes, so that --max-gb and --older-than do nothing. Remove one or the other.")
+        raise ConfigError("--all: removes everything, so --max-gb and --older-than have no effect. Remove one or the other.")
     from rich.console import Console
 
     from tl_keras.console import print_stored
@@ -291,7 +291,7 @@ def manage_cache(arguments: Sequence[str]) -> None:
 
 def print_settings(arguments: Sequence[str]) -> None:
     """`tl-keras settings`: every setting, or those of a section, with default, range and meaning."""
-    made = Parser(prog=f"{program()} settings", description="What --set and a file of --config may say.", allow_abbrev=False)
+    made = Parser(prog=f"{program()} settings", description="What --set and a --config file may contain.", allow_abbrev=False)
     made.add_argument(
         "section", nargs="?", default="", metavar="SECTION", help="such as train or data.augment, or one setting; all by default"
     )

@@ -1,4 +1,4 @@
-"""The names of a run's files, and how they are written: whole or not at all.
+"""The names of a run's files, and how they are written: atomically.
 
 A run folder is the interface between modes: a later mode takes `--run-dir` and needs nothing else. This module knows
 names and bytes; it must not know what a model, a split or a metric is.
@@ -41,7 +41,7 @@ STAGES = "stages.json"  # where the stages of model.keras end
 BACKBONE = "backbone.keras"
 ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
-SNAPSHOTS = "snapshots"  # the weights of each cycle's end, and what val says of them
+SNAPSHOTS = "snapshots"  # the weights of each cycle's end, and their figures on val
 EXPORT = "export"
 RANKING = "rank.csv"
 RANKING_JSON = "rank.json"
@@ -98,7 +98,7 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file or folder beside `path`, then rename it to `path` in one step.
 
     Args:
@@ -202,13 +202,13 @@ def read_json(path: Path, what: str, mend: str) -> dict[str, Any]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write UTF-8 text atomically."""
 
     def write(temporary: Path) -> None:
         with open_text(temporary, "w") as file:
             file.write(text)
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
@@ -218,7 +218,7 @@ def json_text(value: Any, *, indent: int | None = None) -> str:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON document, indented, whole or not at all."""
+    """Write a JSON document, indented, atomically."""
     write_text(path, json_text(value, indent=2) + "\n")
 
 
@@ -263,7 +263,7 @@ class CsvWriter:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file with a header line, whole or not at all; `rows` may be a generator."""
+    """Write a CSV file with a header line, atomically; `rows` may be a generator."""
 
     def write(temporary: Path) -> None:
         with open_text(temporary, "w") as file:
@@ -271,7 +271,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
             writer.writerow(header)
             writer.writerows(rows)
 
-    write_whole(path, write)
+    write_atomically(path, write)
 
 
 @dataclass(frozen=True)
@@ -313,7 +313,7 @@ class RunFolder:
             return
         if not (self / CONFIG).exists():
             raise RunFolderError(f"{self.path}: holds other files already. Give another --run-dir.")
-        mend = ", or go on with what was interrupted there with --resume." if self._can_resume and not self._has_ended else "."
+        mend = ", or continue the interrupted one with --resume." if self._can_resume and not self._has_ended else "."
         raise RunFolderError(f"{self.path}: holds another run already. Give another --run-dir{mend}")
 
     @property

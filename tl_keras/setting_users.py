@@ -1,4 +1,4 @@
-"""Which settings a configuration uses: a setting that nothing uses is refused where somebody asked for it.
+"""The settings that a configuration uses: a setting that nothing uses is refused if a user has set it.
 
 A row of `USED_BY` names modes, or the cases of `CASES`, in which a mode does more. A search and a cross-validation use what the
 training runs use that they are made of.
@@ -50,11 +50,11 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
 }
 
 CASES = {
-    "head by steps": "a head that learns by steps (model.hidden, or a train.loss other than cross_entropy)",
+    "head by steps": "a head trained by gradient steps (model.hidden, or a train.loss other than cross_entropy)",
     "views": "stored views (features.views)",
     "best backbone": "model.backbone=auto",
     "stack": "ensemble.method=stack",
-    "model": "a mode that leaves a model",
+    "model": "a mode that produces a model",
 }
 
 

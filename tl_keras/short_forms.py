@@ -1,4 +1,4 @@
-"""The names that hands type: short forms of settings, on the command line and in Python, and what other names may mean.
+"""Short forms of settings, on the command line and in Python, and what other names may mean.
 
 Tables of plain text; what a setting is, `config` knows. Names are compared without case, `_` and `-`. Where nothing is really
 like a name, nothing is suggested: no guess is better than a wrong one.
@@ -43,12 +43,12 @@ SHORT_FORMS: dict[str, ShortForm] = {  # the parameter's name in Python; the fla
         "a keras.applications name such as resnet50, small_resnet, a .keras file, the folder or address of a TF-Hub module, "
         "keras_hub:PRESET, or auto",
     ),
-    "weights": ShortForm("model.weights", "FILE", "of the backbone: a file, 'pretrained', 'imagenet' or 'none' (random)"),
-    "image_size": ShortForm("data.image_size", "PIXELS", "pixels a side, or [height, width]"),
-    "epochs": ShortForm("train.epochs", "N", "passes of finetuning or pretraining"),
-    "batch_size": ShortForm("train.batch_size", "N", "images per step"),
-    "learning_rate": ShortForm("train.learning_rate", "RATE", "peak rate of finetuning or pretraining", ("--lr",)),
-    "seed": ShortForm("runtime.seed", "N", "of all that is random"),
+    "weights": ShortForm("model.weights", "FILE", "weights of the backbone: a file, 'pretrained', 'imagenet' or 'none' (random)"),
+    "image_size": ShortForm("data.image_size", "PIXELS", "image size in pixels, one number or [height, width]"),
+    "epochs": ShortForm("train.epochs", "N", "number of epochs of finetuning or pretraining"),
+    "batch_size": ShortForm("train.batch_size", "N", "images per training step"),
+    "learning_rate": ShortForm("train.learning_rate", "RATE", "peak learning rate of finetuning or pretraining", ("--lr",)),
+    "seed": ShortForm("runtime.seed", "N", "random seed"),
 }
 ELSEWHERE: dict[str, str] = {  # what other programs call a setting, as `normal` writes it
     "arch": "model.backbone",

@@ -1,4 +1,4 @@
-"""A run read back: its model and what is needed to use it."""
+"""A finished run, read back: its model and what is needed to use it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import from_run, from_yaml, to_yaml
 from tl_keras.data import splits
@@ -31,19 +31,19 @@ ADVICE = "If the model learned from such images, train it again with data.bit_de
 
 def read_config(run: RunFolder) -> Config:
     """The resolved configuration of a run, but for what it allows; see `from_run`."""
-    return from_run(_config_text(run), str(run / names.CONFIG))
+    return from_run(_config_text(run), str(run / run_folder.CONFIG))
 
 
 def write_config(run: RunFolder, config: Config) -> None:
     """Write the resolved configuration of a run; that a SavedModel was trusted stays on record when the run goes on."""
-    if (run / names.CONFIG).is_file() and from_yaml(_config_text(run), str(run / names.CONFIG)).model.trust:
+    if (run / run_folder.CONFIG).is_file() and from_yaml(_config_text(run), str(run / run_folder.CONFIG)).model.trust:
         config = config.replace("model.trust", True)
-    names.write_text(run / names.CONFIG, to_yaml(config))
+    run_folder.write_text(run / run_folder.CONFIG, to_yaml(config))
 
 
 def _config_text(run: RunFolder) -> str:
-    path = run / names.CONFIG
-    with names.reading(path, "the configuration of a run", "Give the folder of a whole run."), names.open_text(path) as file:
+    path = run / run_folder.CONFIG
+    with run_folder.reading(path, "the configuration of a run", "Give the folder of a complete run."), run_folder.open_text(path) as file:
         return file.read()
 
 
@@ -58,13 +58,13 @@ def data_root(config: Config, run: RunFolder, moved: str | None = None) -> Path:
     """
     source = Path(config.data.source)
     if moved is None and source.is_absolute() and not source.exists():
-        raise DataError(f"{run.path}: its images lay in {source}, which is gone. Say with --data where they lie now.")
+        raise DataError(f"{run.path}: its images were in {source}, which no longer exists. Say with --data where they are now.")
     return find_root(config.data if moved is None else config.data.replace("source", moved))
 
 
 @dataclass(frozen=True)
-class Trained:
-    """A run read back: its model and what is needed to use it."""
+class TrainedRun:
+    """A finished run, read back: its model and what is needed to use it."""
 
     run: RunFolder
     config: Config
@@ -86,13 +86,13 @@ class Trained:
 
     @property
     def stages(self) -> dict[str, Any]:
-        """ "stage1", ... from input to output -> the symbolic tensor of `model` that the stage puts out; none for an ensemble of networks.
+        """ "stage1", ... from input to output -> the symbolic tensor of `model` that the stage outputs; none for an ensemble of networks.
 
         Raises:
             RunFolderError: the run has no stages.json, as those of earlier versions, or one of another model.
         """
-        with names.reading(self.run / names.STAGES, "what goes with this run's model.keras", "Train again, or restore the file."):
-            return read_stages(self.run / names.STAGES, self.model)
+        with run_folder.reading(self.run / run_folder.STAGES, "what goes with this run's model.keras", "Train again, or restore the file."):
+            return read_stages(self.run / run_folder.STAGES, self.model)
 
     def images(self, split: str, root: Path) -> Index:
         """The run's images of one split, at their paths below `root`; whether they lie there nobody has looked."""
@@ -107,7 +107,7 @@ class Trained:
 
 
 @restoring_process()
-def open_run(run_dir: Path | str) -> Trained:
+def open_run(run_dir: Path | str) -> TrainedRun:
     """Read a run folder back.
 
     The index holds paths only: who reads images says below which folder they lie now. Its classes are those that the model file names,
@@ -119,24 +119,26 @@ def open_run(run_dir: Path | str) -> Trained:
     run = RunFolder.at(run_dir).require_model()
     config = read_config(run)
     try:
-        model = load_keras_file(run / names.MODEL)
-        classes = read_classes(run / names.MODEL)
+        model = load_keras_file(run / run_folder.MODEL)
+        classes = read_classes(run / run_folder.MODEL)
     except BROKEN as error:
         if code := code_in(error):
-            raise RunFolderError(f"{run / names.MODEL}: is refused: {code}.") from error
+            raise RunFolderError(f"{run / run_folder.MODEL}: is refused: {code}.") from error
         if isinstance(error, TypeError) and NOT_FOUND in str(error):
             raise RunFolderError(
-                f"{run / names.MODEL}: holds layers of a package that is not installed. "
+                f"{run / run_folder.MODEL}: holds layers of a package that is not installed. "
                 f"Where its backbone was KerasHub's: {BACKBONE_KINDS[PRESET].needs}."
             ) from error
-        raise RunFolderError(f"{run / names.MODEL}: is no whole Keras model, or is cut short. Train again, or restore the file.") from error
+        raise RunFolderError(
+            f"{run / run_folder.MODEL}: is not a Keras model, or is cut short. Train again, or restore the file."
+        ) from error
     if classes is not None and len(classes) != model.output.shape[-1]:
         raise RunFolderError(
-            f"{run / names.MODEL}: names {len(classes)} classes, and its model puts out {model.output.shape[-1]} numbers. "
+            f"{run / run_folder.MODEL}: names {len(classes)} classes, and its model outputs {model.output.shape[-1]} numbers. "
             "Train again, or restore the file."
         )
-    index, split = splits.read_splits(run / names.SPLITS, Path())
-    return Trained(run, config, model, index if classes is None else _relabelled(run, index, classes), split)
+    index, split = splits.read_splits(run / run_folder.SPLITS, Path())
+    return TrainedRun(run, config, model, index if classes is None else _relabelled(run, index, classes), split)
 
 
 def _relabelled(run: RunFolder, index: Index, classes: tuple[str, ...]) -> Index:

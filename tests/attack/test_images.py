@@ -164,14 +164,14 @@ def test_the_largest_images_at_once_take_little_memory(
     tmp_path: Path, times: Callable[[int, int], int], report: Callable[..., None]
 ) -> None:
     """Eight decoders, of which each would take two gigabytes and more if its image were converted as a whole."""
-    names = list(LARGEST)[: times(2, 5)] * times(1, 4)
+    names = list(LARGEST)[: times(2, 5)] * times(1, 2)
     for name in set(names):
         (tmp_path / name).write_bytes(LARGEST[name]())
     (tmp_path / "first.png").write_bytes(encoded("PNG"))
     command = [sys.executable, "-c", PEAK, "first.png", *names]
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, timeout=300
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, timeout=900
     )
     assert done.returncode == 0, done.stderr[-2000:]
     report("large images", MB_at_most=int(done.stdout))

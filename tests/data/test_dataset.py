@@ -80,7 +80,7 @@ def test_bad_files_are_skipped_listed_and_counted(photo_folder, run):
     (root / "dog/004.png").write_bytes(b"")
     heard = Heard()
     data = prepare(root, run, heard, max_bad_fraction=0.3)
-    assert heard.lines == ["skipped 3 of 12 files that do not decode; bad_images.csv names them"]
+    assert heard.lines == ["skipped 3 of 12 files that do not decode; bad_images.csv lists them"]
     assert sum(len(data.rows(name)) for name in ("train", "val", "test")) == 9
     with (run / BAD_IMAGES).open(newline="") as file:
         header, *rows = list(csv.reader(file))
@@ -123,7 +123,7 @@ def test_a_bad_file_is_an_error_where_asked(photo_folder, run):
     (root / "cat/000.png").write_bytes(b"")
     with pytest.raises(DataError) as caught:
         prepare(root, run, on_bad_image="error", max_bad_fraction=1.0)
-    assert str(caught.value).startswith(f"{root / 'cat/000.png'}: is empty (0 bytes). Mend or remove it")
+    assert str(caught.value).startswith(f"{root / 'cat/000.png'}: is empty (0 bytes). Repair or remove it")
 
 
 def test_a_class_that_bad_files_empty(photo_folder, run):

@@ -293,12 +293,12 @@ def test_decode_graph_runs_over_a_batch_of_strings():
     data = tf.constant([FILES["jpeg_420"], FILES["png_rgb"], FILES["gif"]])
     fitted = tf.function(
         lambda strings: tf.map_fn(
-            lambda one: images.fit(decode_graph(one), (8, 8), "crop"),
+            lambda one: images.resize(decode_graph(one), (8, 8), "crop"),
             strings,
             fn_output_signature=tf.TensorSpec((8, 8, 3), tf.uint8),
         )
     )(data)
-    expected = [images.fit(images.decode(one, "a"), (8, 8), "crop") for one in data.numpy()]
+    expected = [images.resize(images.decode(one, "a"), (8, 8), "crop") for one in data.numpy()]
     np.testing.assert_array_equal(fitted, np.stack(expected))
 
 

@@ -72,7 +72,7 @@ def test_copies_in_two_splits_and_in_two_classes():
     index = replace(index_of(cat=4, dog=3), ids=ids_of("a", "b", "c", "a", "b", "d", ""))
     split = np.array(["train", "val", "", "test", "val", "train", "train"])
     assert list(copies_lines(index, split)) == [
-        "1 image is in more than one split: what is measured on such copies is too good",
+        "1 image is in more than one split: figures measured on such copies are too optimistic",
         "  first cat/0.png (train) and cat/3.png (test)",
         "1 image is in more than one class: one of the labels must be wrong",
         "  first cat/1.png and dog/0.png",
@@ -100,7 +100,7 @@ def test_copies_in_one_split_are_told():
 def test_groups_in_two_splits_are_told():
     index = replace(index_of(cat=3, dog=1), groups=("p2", "p1", "p2", "p1"))
     assert list(straddling_lines(index, np.array(["train", "val", "test", "val"]))) == [
-        "1 group is in more than one split: what is measured on it is too good",
+        "1 group is in more than one split: figures measured on it are too optimistic",
         "  first cat/0.png (train) and cat/2.png (test)",
     ]
     assert list(straddling_lines(index, np.array(["train", "val", "train", "val"]))) == []

@@ -22,15 +22,15 @@ def test_groups_are_what_the_pattern_finds(pattern: str, expected: str) -> None:
 def test_patterns_that_are_none() -> None:
     with pytest.raises(ConfigError, match=r"^data\.group_pattern: got '\(', which is not a regular expression: "):
         groups_of(["a"], "(")
-    with pytest.raises(DataError, match=r"^data\.group_pattern 'p\\d' finds nothing in the path 'x/q1\.jpg'"):
+    with pytest.raises(DataError, match=r"^data\.group_pattern 'p\\d' matches nothing in the path 'x/q1\.jpg'"):
         groups_of(["x/p1.jpg", "x/q1.jpg"], r"p\d")
-    with pytest.raises(DataError, match="finds nothing in the path 'b'"):  # its bracket took no part
+    with pytest.raises(DataError, match="matches nothing in the path 'b'"):  # its bracket took no part
         groups_of(["a", "b"], "(a)|b")
 
 
 def test_a_pattern_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "SEARCH_S", 0.5)
-    with pytest.raises(ConfigError, match=r"which had not gone through 1 paths after 0\.5 s\. Write it without repeats"):
+    with pytest.raises(ConfigError, match=r"which had not gone through 1 paths after 0\.5 s\. Write it without nested repeats"):
         groups_of(["x" * 60], "(x+x+)+y")
 
 

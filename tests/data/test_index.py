@@ -54,7 +54,7 @@ def test_files_that_are_gone_or_were_replaced_are_told(photo_folder):
     one.write_bytes(other.read_bytes())
     assert told() == (
         f"{root}: of 4 test images, 1 is not what the run knows; the first is {index.paths[1]}. "
-        "Put them back, or say with --data where they lie."
+        "Put them back, or say with --data where they are."
     )
     other.unlink()
     assert told().startswith(f"{root}: of 4 test images, 1 is missing and 1 is not what the run knows; ")

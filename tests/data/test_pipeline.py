@@ -261,7 +261,7 @@ def test_check_bad_stops_at_too_many():
 
 
 def test_check_bad_names_the_first_where_none_may_be_skipped():
-    with pytest.raises(DataError, match=r"^a\.jpg: is empty \(1 more\)\. Mend or remove it, or set data\.on_bad_image=skip\.$"):
+    with pytest.raises(DataError, match=r"^a\.jpg: is empty \(1 more\)\. Repair or remove it, or set data\.on_bad_image=skip\.$"):
         check_bad({7: "b.jpg: x", 3: "a.jpg: is empty"}, 1000, on_bad_image="error", max_bad_fraction=1.0)
 
 

@@ -125,7 +125,7 @@ def test_a_class_that_loses_its_images():
 def test_a_given_split_that_loses_a_class():
     given = ("train", "train", "val", "test") * 2
     usable = np.array([True] * 6 + [False, True])
-    with pytest.raises(DataError, match=r"data: val has no readable image of class 'c01'\. Add some, or mend those there\."):
+    with pytest.raises(DataError, match=r"data: val has no readable image of class 'c01'\. Add some, or repair the damaged ones\."):
         cut_of(index_of(4, 4, given=given), usable)
 
 
@@ -175,7 +175,7 @@ def test_splits_csv_holds_every_name_that_a_file_may_have(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "cannot be read (No such file or directory). Give the folder of a whole run."),
+        (None, "cannot be read (No such file or directory). Give the folder of a complete run."),
         (b"\xff\xfe", "has columns \udcff\udcfe, expected path, class, split"),
         (b"path,class,split\na.png,a\n", "is damaged, or is not a table of splits"),
         (b"path,class,split,content\na.png,a,train\n", "is damaged, or is not a table of splits"),

@@ -12,16 +12,16 @@ from tl_keras.deploy import predictor as module
 from tl_keras.deploy.predictor import Image, Predictor
 from tl_keras.errors import RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.trained_run import Trained, open_run
+from tl_keras.trained_run import TrainedRun, open_run
 
 
 @pytest.fixture(scope="module")
-def opened(trained: tuple[Path, Path]) -> Trained:
+def opened(trained: tuple[Path, Path]) -> TrainedRun:
     return open_run(trained[0])
 
 
 @pytest.fixture(scope="module")
-def predictor(opened: Trained) -> Predictor:
+def predictor(opened: TrainedRun) -> Predictor:
     return Predictor(opened)
 
 
@@ -30,11 +30,11 @@ def files(trained: tuple[Path, Path]) -> list[Path]:
     return sorted(trained[1].rglob("*.*"))
 
 
-def by_keras(opened: Trained, pixels: Any) -> Any:
+def by_keras(opened: TrainedRun, pixels: Any) -> Any:
     return SINGLE_LABEL.probabilities(opened.model(np.asarray(pixels, np.float32), training=False).numpy())
 
 
-def test_predictions_are_those_of_the_keras_model(opened: Trained, predictor: Predictor, files: list[Path]) -> None:
+def test_predictions_are_those_of_the_keras_model(opened: TrainedRun, predictor: Predictor, files: list[Path]) -> None:
     many = [files[place % len(files)] for place in range(module.BATCH_SIZE + 3)]
     found = list(predictor(many))
     assert [each.path for each in found] == list(map(str, many))
@@ -85,7 +85,7 @@ def test_images_are_asked_for_a_few_batches_ahead(predictor: Predictor, files: l
     batches.close()  # what is decoded ahead is let go
 
 
-def test_batches_of_few_sizes_reach_one_trace(opened: Trained, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_few_sizes_reach_one_trace(opened: TrainedRun, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     traced, seen = [], set()
     plain = module.fold
 
@@ -101,9 +101,9 @@ def test_batches_of_few_sizes_reach_one_trace(opened: Trained, files: list[Path]
     assert (traced, seen) == ([None], {1, 2, 4, 8, 16})
 
 
-def test_a_model_that_is_not_finite_is_refused(opened: Trained, files: list[Path]) -> None:
+def test_a_model_that_is_not_finite_is_refused(opened: TrainedRun, files: list[Path]) -> None:
     twin = keras.models.clone_model(opened.model)
     twin.set_weights([weight * np.nan for weight in twin.get_weights()])
-    refused = Predictor(Trained(opened.run, opened.config, twin, opened.index, opened.split))
+    refused = Predictor(TrainedRun(opened.run, opened.config, twin, opened.index, opened.split))
     with pytest.raises(RunFolderError, match="numbers that are not finite"):
         list(refused(files[:1]))

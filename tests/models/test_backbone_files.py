@@ -351,7 +351,7 @@ def test_network_that_ends_in_tokens_keeps_its_attention(tmp_path: Path) -> None
 
 def test_tokens_without_a_vector_are_refused(tmp_path: Path) -> None:
     path = save(vit(lambda tokens: tokens), tmp_path)
-    with pytest.raises(BackboneError, match=r"it puts out tokens or a sequence, \(None, 64, 16\)\. Expected a feature map"):
+    with pytest.raises(BackboneError, match=r"it outputs tokens or a sequence, \(None, 64, 16\)\. Expected a feature map"):
         build_backbone(path, image_size=(64, 64))
 
 

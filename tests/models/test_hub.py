@@ -131,12 +131,12 @@ WRONG = {
     "tokens": (
         lambda scale, x: scale * tf.reshape(x, (-1, 64, 3)),
         [images(None, 8, 8, 3)],
-        "it puts out float32 (1, 64, 3) for one image, neither features (1, d) nor (1, h, w, c).",
+        "it outputs float32 (1, 64, 3) for one image, neither features (1, d) nor (1, h, w, c).",
     ),
     "classes": (
         lambda _, x: tf.argmax(tf.reduce_mean(x, (1, 2)), -1)[:, None],
         [images(None, 8, 8, 3)],
-        "it puts out int64 (1, 1) for one image, neither features (1, d) nor (1, h, w, c).",
+        "it outputs int64 (1, 1) for one image, neither features (1, d) nor (1, h, w, c).",
     ),
     "fails": (
         lambda scale, x: mean(scale, tf.reshape(x, (-1, 7, 7, 3))),
@@ -159,7 +159,7 @@ def test_module_that_is_no_backbone_is_refused_in_one_line(case: str, signature:
 
 def test_module_that_nobody_can_call_is_refused(tmp_path: Path) -> None:
     tf.saved_model.save(tf.Module(), str(tmp_path / "m"))
-    with pytest.raises(BackboneError, match=r"it can neither be called, nor has it a signature 'default' or 'serving_default'\.$"):
+    with pytest.raises(BackboneError, match=r"it cannot be called and has no signature 'default' or 'serving_default'\.$"):
         native_image_size(str(tmp_path / "m"))
 
 
@@ -259,7 +259,7 @@ def test_pooling_of_vectors_is_refused(hub_module: MakeModule) -> None:
     backbone = build_backbone(str(hub_module("hub_object")), image_size=(SIZE, SIZE))
     with pytest.raises(ConfigError) as caught:
         build_classifier(ModelConfig(pooling="max"), backbone, 2, 0)
-    assert str(caught.value) == "model.pooling: got 'max', but the backbone puts out vectors, which nothing pools. Remove it."
+    assert str(caught.value) == "model.pooling: got 'max', but the backbone outputs vectors, which need no pooling. Remove it."
 
 
 def trunk_of(folder: Path) -> Trunk:

@@ -131,7 +131,7 @@ def test_batchnorm_that_cannot_learn_is_not_told_to(hub_module: MakeModule, kind
     with pytest.raises(ConfigError) as caught:
         unfreeze(classifier, "stage1", freeze_batchnorm=False)
     assert str(caught.value) == (
-        "model.freeze_batchnorm: got false, expected true: the TF-Hub module has no argument 'training', so its BatchNorm stays still."
+        "model.freeze_batchnorm: got false, expected true: the TF-Hub module has no argument 'training', so its BatchNorm stays frozen."
     )
 
 

@@ -149,7 +149,7 @@ def test_network_without_feature_maps_is_refused(hub: Any, tmp_path: Path) -> No
         image_shape=(SIZE, SIZE, 3), patch_size=8, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8, dropout_rate=0.0
     )
     bert = hub.models.BertBackbone(vocabulary_size=9, num_layers=1, num_heads=1, hidden_dim=8, intermediate_dim=8, max_sequence_length=4)
-    for name, network, text in (("vit", vit, "it puts out (None, 17, 8), not a feature map"), ("bert", bert, "its input has the shape (")):
+    for name, network, text in (("vit", vit, "it outputs (None, 17, 8), not a feature map"), ("bert", bert, "its input has the shape (")):
         network.save_to_preset(str(tmp_path / name))
         assert refusal(str(tmp_path / name), preprocessing="none").startswith(f"preset {tmp_path / name} cannot be a backbone: {text}")
 

@@ -11,7 +11,7 @@ from tl_keras.select import axes as module
 from tl_keras.select.axes import overlap, readable_ticks, shortened
 from tl_keras.select.ranking import plot as front_module
 from tl_keras.select.ranking.plot import draw_front
-from tl_keras.select.ranking.rank import Judged
+from tl_keras.select.ranking.rank import RankedBackbone
 from tl_keras.select.search import plot as trials_picture
 from tl_keras.select.search.oracles import Outcome
 from tl_keras.select.search.plot import draw_trials, evenly, heights, ticks
@@ -35,11 +35,11 @@ def test_a_long_name_keeps_its_ends() -> None:
     assert shortened("a_backbone_of_mine_v3", 11) == "a_bac…ne_v3"
 
 
-def judged_of(count: int) -> list[Judged]:
+def judged_of(count: int) -> list[RankedBackbone]:
     draws = np.random.default_rng(0)
     names = [f"backbone_{number}" if number % 5 else f"/models/{'a_long_name_' * 8}{number}.keras" for number in range(count)]
     found = [(name, float(draws.uniform(0.8, 0.9)), float(10 ** draws.uniform(0, 2))) for name in names]
-    return [Judged(name, (224, 224), accuracy, (accuracy - 0.02, accuracy + 0.02), {}, 10, ms) for name, accuracy, ms in found]
+    return [RankedBackbone(name, (224, 224), accuracy, (accuracy - 0.02, accuracy + 0.02), {}, 10, ms) for name, accuracy, ms in found]
 
 
 @pytest.mark.parametrize("count", [1, 2, 25])

@@ -72,7 +72,7 @@ def test_bad_files_change_the_cut_and_views_follow(make_task: MakeTask, photo_fo
     assert len(task.stored(POOLED, "train")) == 3 * len(task.data.rows("train"))
     assert [line.split(",")[0] for line in (task.run / BAD_IMAGES).read_text().splitlines()] == ["path", *sorted(bad)]
     np.testing.assert_array_equal(read_splits(task.run / SPLITS, root)[1], split[split != ""])
-    assert "skipped 2 of 20 files that do not decode; bad_images.csv names them" in lines.lines
+    assert "skipped 2 of 20 files that do not decode; bad_images.csv lists them" in lines.lines
     assert not (whole.run / BAD_IMAGES).exists()
     again = make_task("again", **settings)  # all is stored: the files that do not decode are found nevertheless
     np.testing.assert_array_equal(again.data.split, split)
@@ -83,7 +83,7 @@ def test_bad_files_stop_every_mode_where_they_must(make_task: MakeTask, photo_fo
     root = photo_folder(per_class=6)
     (root / "cat" / "000.png").write_text("text")
     data = {"source": str(root), "augment": ROTATE}
-    with pytest.raises(DataError, match=r"^.*cat/000\.png: is not an image.*Mend or remove it, or set data\.on_bad_image=skip\.$"):
+    with pytest.raises(DataError, match=r"^.*cat/000\.png: is not an image.*Repair or remove it, or set data\.on_bad_image=skip\.$"):
         make_task(mode=mode, data={**data, "on_bad_image": "error"})
     with pytest.raises(DataError, match=r"^1 of 12 images do not decode, more than data\.max_bad_fraction=0\.05\."):
         make_task(mode=mode, data=data)
@@ -149,7 +149,7 @@ def test_finetuning_reads_images_where_there_is_no_room(make_task: MakeTask, own
     task = make_task(train={"unfreeze_from": "stage3", "epochs": 1}, features=SMALL, progress=lines)
     needed = 16 * (8 * 8 * 64 * 2 + 128 * 4) / 1e9
     assert lines.lines == [
-        f"what lies below stage3 would take {needed:.2f} GB, and 0.00 GB are free under features.max_gb=2e-05 and on the disk: "
+        f"the features below stage3 would take {needed:.2f} GB, and 0.00 GB are free under features.max_gb=2e-05 and on the disk: "
         "finetuning reads images in every epoch instead"
     ]
     assert task.tail == ()
@@ -282,7 +282,7 @@ def test_a_precision_that_overflows_is_refused_and_remembered_as_json(tmp_path: 
 
     class Overflowing(Trunk):
         def __call__(self, _: Any) -> Any:
-            raise TrainingError("the backbone puts out numbers that are not finite.")
+            raise TrainingError("the backbone outputs numbers that are not finite.")
 
     choice = precision.compare("float16", trunk, Overflowing(trunk.source, trunk.outputs), np.ones((3, 4, 4, 3), np.uint8), "out")
     assert (choice.precision, choice.tried) == ("float32", "float16")

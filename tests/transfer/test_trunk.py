@@ -101,7 +101,7 @@ def test_a_trunk_stays_as_it_was_when_called_first() -> None:
     np.testing.assert_array_equal(trunk(PIXELS[:2])["pooled"], before)
 
 
-NOT_FINITE = r"^the backbone puts out numbers that are not finite\. Set runtime\.precision=float32, or mend its weights\.$"
+NOT_FINITE = r"^the backbone outputs numbers that are not finite\. Set runtime\.precision=float32, or repair its weights\.$"
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:

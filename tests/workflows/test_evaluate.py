@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.data.index import Index
 from tl_keras.errors import DataError
 from tl_keras.workflows.evaluate import UNKNOWN, evaluate, own_splits
@@ -20,7 +20,7 @@ Run = tuple[Path, Path]
 
 
 def splits_of(run: Path) -> list[dict[str, str]]:
-    with (run / names.SPLITS).open(newline="") as file:
+    with (run / run_folder.SPLITS).open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -54,7 +54,7 @@ def test_the_runs_own_images_elsewhere_and_under_other_names_give_its_test_split
         file.rename(file.with_name(f"renamed_{file.name}"))
     result = evaluate(run, source=str(moved), progress=heard)
     assert result["data"] == {"test": 6, "classes": 3, "skipped": 0, "own_test": 6, "others": 0, "left_out": 24}
-    first = json.loads((run / names.METRICS).read_text())["test"]
+    first = json.loads((run / run_folder.METRICS).read_text())["test"]
     assert result["test"]["confusion_matrix"] == first["confusion_matrix"]
     assert result["test"]["log_loss"] == pytest.approx(first["log_loss"], abs=1e-6)
     assert heard.lines == [
@@ -78,13 +78,13 @@ def test_images_that_a_run_has_learned_from_are_not_measured(own: Run) -> None:
         (moved / path).unlink()
     with pytest.raises(DataError, match=r"the run has learned from all 24 images there \(18 of train and 6 of val\)"):
         evaluate(run, source=str(moved))
-    assert not (run / names.SCRATCH).exists()
+    assert not (run / run_folder.SCRATCH).exists()
 
 
 @pytest.mark.parametrize("spoil", ["replaced", "gone"])
 def test_own_test_images_that_were_replaced_or_are_gone_are_told(own: Run, tmp_path: Path, spoil: str) -> None:
     run, moved = shutil.copytree(own[0], tmp_path / "R"), own[1]
-    config = run / names.CONFIG
+    config = run / run_folder.CONFIG
     config.write_text(config.read_text().replace(str(own_source(run)), str(moved)))
     first, second = own_test_paths(run)[:2]
     shutil.copy(moved / second, moved / first) if spoil == "replaced" else (moved / first).unlink()
@@ -92,18 +92,18 @@ def test_own_test_images_that_were_replaced_or_are_gone_are_told(own: Run, tmp_p
     with pytest.raises(DataError, match=f"moved: of 6 test images of the run, 1 {fate}; the first is {first}"):
         evaluate(run)
     shutil.rmtree(moved)
-    with pytest.raises(DataError, match=f"R: its images lay in {moved}, which is gone. Say with --data where they lie now."):
+    with pytest.raises(DataError, match=f"R: its images were in {moved}, which no longer exists. Say with --data where they are now."):
         evaluate(run)
 
 
 def own_source(run: Path) -> str:
-    return next(line for line in (run / names.CONFIG).read_text().splitlines() if "source:" in line).split("source: ")[1]
+    return next(line for line in (run / run_folder.CONFIG).read_text().splitlines() if "source:" in line).split("source: ")[1]
 
 
 def test_a_run_of_an_older_version_knows_its_images_by_path_and_says_so(own: Run, tmp_path: Path, heard: Any) -> None:
     run, moved = shutil.copytree(own[0], tmp_path / "R"), own[1]
-    lines = [line.rsplit(",", 1)[0] for line in (run / names.SPLITS).read_text().splitlines()]
-    (run / names.SPLITS).write_text("\n".join(lines) + "\n")
+    lines = [line.rsplit(",", 1)[0] for line in (run / run_folder.SPLITS).read_text().splitlines()]
+    (run / run_folder.SPLITS).write_text("\n".join(lines) + "\n")
     assert evaluate(run, source=str(moved), progress=heard)["data"]["own_test"] == 6
     assert heard.lines[0].startswith("this run is of a version that did not record the content of images")
 
@@ -128,7 +128,7 @@ def test_bad_files_are_few_among_all_images_of_a_folder(own: Run, heard: Any) ->
     run, moved = own
     (moved / "ant" / "bad.png").write_bytes(b"")
     assert evaluate(run, source=str(moved), progress=heard)["data"]["skipped"] == 1  # of 31 images, 24 of which are left out
-    assert heard.lines[-1] == "skipped 1 of 31 files that do not decode; bad_images.csv names them"
+    assert heard.lines[-1] == "skipped 1 of 31 files that do not decode; bad_images.csv lists them"
 
 
 def test_test_alone_is_enough(trained: Run, others: Path) -> None:
@@ -138,10 +138,12 @@ def test_test_alone_is_enough(trained: Run, others: Path) -> None:
 
 def test_every_evaluation_is_kept_with_what_it_says_of_each_image(trained: Run, others: Path) -> None:
     run = trained[0]
-    before = {path.name for path in (run / names.EVALUATIONS).glob("*")}
+    before = {path.name for path in (run / run_folder.EVALUATIONS).glob("*")}
     (others / "bee" / "000.png").write_bytes(b"")
     first, second = evaluate(run), evaluate(run, source=str(others))
-    assert {path.name for path in (run / names.EVALUATIONS).iterdir()} - before == {Path(one["folder"]).name for one in (first, second)}
+    assert {path.name for path in (run / run_folder.EVALUATIONS).iterdir()} - before == {
+        Path(one["folder"]).name for one in (first, second)
+    }
     folder = Path(second["folder"])
     assert {path.name for path in folder.iterdir()} == {"evaluation.json", "predictions.csv", "confusion.png", "bad_images.csv"}
     assert json.loads((folder / "evaluation.json").read_text())["test"] == second["test"]
@@ -189,9 +191,9 @@ def test_two_evaluations_at_once_have_pixels_of_their_own(
 def test_a_run_folder_that_cannot_be_written_is_told_before_anything_is_measured(
     trained: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shutil.copytree(trained[0], tmp_path / "R", ignore=lambda *_: [names.EVALUATIONS])
-    (tmp_path / "R" / names.EVALUATIONS).touch()  # what not even root can write into
+    shutil.copytree(trained[0], tmp_path / "R", ignore=lambda *_: [run_folder.EVALUATIONS])
+    (tmp_path / "R" / run_folder.EVALUATIONS).touch()  # what not even root can write into
     monkeypatch.setattr(sys.modules[evaluate.__module__], "_evaluation_data", None)
     with pytest.raises(OSError, match="exists") as caught:
         evaluate(tmp_path / "R")
-    assert caught.value.filename == str(tmp_path / "R" / names.EVALUATIONS)
+    assert caught.value.filename == str(tmp_path / "R" / run_folder.EVALUATIONS)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import pytest
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.data.index import Index
 from tl_keras.select.crossval.folds import Fold
@@ -45,7 +45,7 @@ def config_of(mode: str, photos: Path, **sections: Any) -> Config:
 def patients_of(folder: Path) -> dict[str, set[str]]:
     """The patients in each split of a run."""
     found: dict[str, set[str]] = {}
-    with (folder / names.SPLITS).open(newline="") as file:
+    with (folder / run_folder.SPLITS).open(newline="") as file:
         for line in csv.DictReader(file):
             assert line["group"] == Path(line["path"]).stem[-1]
             found.setdefault(line["split"], set()).add(line["group"])

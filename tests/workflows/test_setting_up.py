@@ -4,7 +4,7 @@ from importlib import import_module
 
 import pytest
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import DataConfig
 from tl_keras.config_file import load_config
 from tl_keras.data.index import Index
@@ -56,7 +56,7 @@ def test_a_run_may_lie_among_its_images(mode, photo_folder, monkeypatch):
 
 
 def test_a_folder_that_is_taken_is_refused_before_the_images_are_read(tmp_path):
-    (tmp_path / names.CONFIG).touch()
+    (tmp_path / run_folder.CONFIG).touch()
     with pytest.raises(RunFolderError, match="holds another run already"):
         open_images(load_config("extract").data, Progress(), RunFolder(tmp_path))
 
@@ -67,7 +67,7 @@ def test_copies_in_two_given_splits_are_told(photo_folder, heard):
     index = open_images(DataConfig(source=str(root)), heard)
     assert index.ids is not None
     assert heard.lines[1:] == [
-        "1 image is in more than one split: what is measured on such copies is too good",
+        "1 image is in more than one split: figures measured on such copies are too optimistic",
         "  first train/dog/001.jpg (train) and test/dog/001.jpg (test)",
     ]
 

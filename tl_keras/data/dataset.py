@@ -1,6 +1,6 @@
 """A data set made ready: every file found, decoded once, and assigned to a split.
 
-The last room of `data`: what comes out is all that training and evaluation know about images.
+The last step of `data`: what comes out is all that training and evaluation know about images.
 """
 
 from collections.abc import Callable, Container, Iterable, Sequence
@@ -150,7 +150,7 @@ def write(data: ImageData, run: RunFolder, progress: Progress) -> None:
 
 def skipped_line(num_bad: int, num_files: int) -> str:
     """What is said of files that do not decode where the others will do."""
-    return f"skipped {num_bad} of {num_files} files that do not decode; {BAD_IMAGES} names them"
+    return f"skipped {num_bad} of {num_files} files that do not decode; {BAD_IMAGES} lists them"
 
 
 def bad_rows(bad: dict[int, str], index: Index) -> Iterable[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Whether the greys in 16-bit files use their range: those of 10 to 14 bits would be almost black to a network.
+"""Checks whether 16-bit files use their range: greys of 10 to 14 bits would be almost black to a network.
 
 Only a few files are looked at, before any work begins, so that it is said in time and at every run, stored features or not.
 """

@@ -1,4 +1,4 @@
-"""What an image file is known by: the hash of its bytes, whatever it is called and wherever it lies."""
+"""The identity of an image file: the hash of its bytes, whatever its name and folder."""
 
 import hashlib
 import os

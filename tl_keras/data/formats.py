@@ -1,4 +1,4 @@
-"""Which image format a file is of, by its first bytes: what a file is called says nothing certain.
+"""The image format of a file, by its first bytes, since its name is not reliable.
 
 The one place that knows how files begin. It imports nothing heavy, so that folders can be scanned before TensorFlow is
 imported. `sources` asks what to list, `images` how to decode.

@@ -1,4 +1,4 @@
-"""What a user is told of the images that were found: how many, of which classes, in which splits; what was left out; copies."""
+"""The report on the images that were found: how many, of which classes, in which splits; what was left out; copies."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,7 @@ from tl_keras.config import DataConfig
 from tl_keras.data import splits
 from tl_keras.data.file_ids import Ids
 from tl_keras.data.groups import group_numbers
-from tl_keras.data.index import SPLITS, Index
+from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.walk import left_out_lines
 from tl_keras.progress import Progress
 
@@ -44,7 +44,7 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     sizes = np.bincount(index.labels, minlength=len(index.classes))
     each = ", ".join(f"{name} {size}" for name, size in zip(index.classes, sizes, strict=True))
     span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
-    in_splits = ", ".join(f"{name} {int((split == name).sum())}" for name in SPLITS)
+    in_splits = ", ".join(f"{name} {int((split == name).sum())}" for name in SPLIT_NAMES)
     name = Path(source).name or Path(source).resolve().name  # of '.'
     names = (source if Path(source).name else f"{name}/", f".../{name}")
     of_classes = (each, f"{len(sizes)} classes of {span}")
@@ -73,7 +73,7 @@ def copies_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:
     number, pair = clashes(ids, np.unique(split[used], return_inverse=True)[1])
     if number:
         first, second = (f"{index.paths[row]} ({split[row]})" for row in used[list(pair)])
-        yield f"{_images(number)} in more than one split: what is measured on such copies is too good"
+        yield f"{_images(number)} in more than one split: figures measured on such copies are too optimistic"
         yield f"  first {first} and {second}"
     else:
         number, pair = clashes(ids, np.arange(len(used)))
@@ -101,7 +101,7 @@ def straddling_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:
     if number:
         first, second = (f"{index.paths[row]} ({split[row]})" for row in used[list(pair)])
         are, them = ("groups are", "them") if number > 1 else ("group is", "it")
-        yield f"{number} {are} in more than one split: what is measured on {them} is too good"
+        yield f"{number} {are} in more than one split: figures measured on {them} are too optimistic"
         yield f"  first {first} and {second}"
 
 

@@ -1,4 +1,4 @@
-"""Which images belong together: those of one group, by a pattern on their paths, and those of equal content.
+"""Images that belong together: those of one group, by a pattern on their paths, and those of equal content.
 
 Together they are a block, and no cut takes a block apart: else a model is tested on what it has seen.
 """
@@ -43,7 +43,7 @@ def groups_of(paths: Sequence[str], pattern: str) -> tuple[str, ...]:
     nothing = next((path for path, name in zip(paths, found, strict=True) if name is None), None)
     if nothing is not None:
         raise DataError(
-            f"data.group_pattern {_shown(pattern)} finds nothing in the path '{nothing}', which then has no group. "
+            f"data.group_pattern {_shown(pattern)} matches nothing in the path '{nothing}', which then has no group. "
             "Change it so that it matches every path."
         )
     return tuple(sys.intern(str(name)) for name in found)
@@ -67,7 +67,7 @@ def _found_in_time(paths: Sequence[str], pattern: str) -> list[str | None]:
     except (subprocess.TimeoutExpired, subprocess.CalledProcessError):  # the latter where it takes all memory
         raise ConfigError(
             f"data.group_pattern: got {_shown(pattern)}, which had not gone through {len(paths):,} paths after {SEARCH_S:g} s. "
-            "Write it without repeats inside of repeats."
+            "Write it without nested repeats."
         ) from None
     found: dict[str, Any] = json.loads(done.stdout)
     if "error" in found:

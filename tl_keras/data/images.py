@@ -1,7 +1,7 @@
 """Decode, orientation, colour, resize: the one definition of evaluation pixels.
 
-Training's evaluation, prediction and export all see an image as `fit(decode(...))`. This module knows nothing of
-labels, splits, batches or preprocessing. Pixels go to `pipeline`; the exported model calls `decode_graph` and `fit`.
+Training's evaluation, prediction and export all see an image as `resize(decode(...))`. This module knows nothing of
+labels, splits, batches or preprocessing. Pixels go to `pipeline`; the exported model calls `decode_graph` and `resize`.
 """
 
 import logging
@@ -48,7 +48,7 @@ _PLUGINS: dict[str, type[Image.Image]] = {
     "avif": AvifImagePlugin.AvifImageFile,
 }
 _TIFF_CHANNELS = ("unknown pixel mode", "unknown data organization", "Invalid value for samples per pixel")  # as Pillow says it
-_SHOWN_BYTES = 12  # of a file that is no image, in the error
+_SHOWN_BYTES = 12  # of a file that is not an image, in the error
 _PILLOW_NOISE = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it would print between progress bars is in the error too
 LARGE_WEBP = 30_000_000  # pixels: Pillow holds a WebP four times at once, `_large_webp` at most three times
@@ -102,7 +102,7 @@ def decode(data: bytes, name: str, decoding: Decoding = DEFAULT) -> Pixels:
     The first frame of an animation; orientation applied (see `orientation`); grey repeated; alpha composited on white; of 16
     bits the upper 8, or the upper 8 of `bit_depth` where greys are concerned; CMYK as (255 - c) * (255 - k) // 255. An embedded
     colour profile is ignored. A JPEG of more than `WHOLE_JPEG` pixels (179 million) is decoded at a half, a quarter or an eighth
-    of its size, the largest that is no more: JPEG's own reduction, which needs little memory and which TensorFlow has, too.
+    of its size, the largest that is not larger: JPEG's own reduction, which needs little memory and which TensorFlow has, too.
 
     Args:
         data: the whole file. Its first bytes say what it is; a misleading ending does no harm.
@@ -158,13 +158,13 @@ def _no_memory(name: str) -> DataError:
     return DataError(f"{name}: there is too little memory to decode it. Free some, or lower data.max_megapixels.")
 
 
-def fit(pixels: tf.Tensor, image_size: tuple[int, int], resize: str) -> tf.Tensor:
+def resize(pixels: tf.Tensor, image_size: tuple[int, int], mode: str) -> tf.Tensor:
     """Bring pixels to a fixed size, antialiased (a triangle filter as wide as the shrinkage), rounded.
 
     Args:
         pixels: uint8 (h, w, 3) or (b, h, w, 3), at least 1 x 1; sizes may be unknown until the graph runs.
         image_size: (height, width) in pixels, H and W below.
-        resize: 'crop' scales until the image covers (H, W) and keeps the centre; 'letterbox' scales until it lies
+        mode: 'crop' scales until the image covers (H, W) and keeps the centre; 'letterbox' scales until it lies
             within, at least one pixel thick, centred on `LETTERBOX_COLOUR`; 'stretch' scales each side by itself.
             The first two keep the aspect.
 
@@ -172,22 +172,22 @@ def fit(pixels: tf.Tensor, image_size: tuple[int, int], resize: str) -> tf.Tenso
         uint8 (H, W, 3) or (b, H, W, 3).
 
     Raises:
-        ValueError: another `resize`.
+        ValueError: another `mode`.
     """
-    if resize not in _FITS:
-        raise ValueError(f"resize={resize!r} is unknown; expected one of {', '.join(map(repr, _FITS))}.")
+    if mode not in _RESIZERS:
+        raise ValueError(f"mode={mode!r} is unknown; expected one of {', '.join(map(repr, _RESIZERS))}.")
     pixels = tf.convert_to_tensor(pixels)
     if pixels.shape.rank == 3:
-        return fit(pixels[tf.newaxis], image_size, resize)[0]
-    fitted = _FITS[resize](pixels, tf.constant(image_size, tf.int32))
+        return resize(pixels[tf.newaxis], image_size, mode)[0]
+    fitted = _RESIZERS[mode](pixels, tf.constant(image_size, tf.int32))
     return tf.ensure_shape(fitted, (pixels.shape[0], *image_size, 3))
 
 
 def load(path: Path, image_size: tuple[int, int], resize: str, decoding: Decoding = DEFAULT) -> Pixels:
-    """Read, decode and fit one file; safe to call from many threads, which then run in parallel.
+    """Read, decode and resize one file; safe to call from many threads, which then run in parallel.
 
     Returns:
-        uint8 (H, W, 3); see `fit`.
+        uint8 (H, W, 3); see `resize`.
 
     Raises:
         BadImageError: see `decode`; also a file that cannot be read, or is not a regular one.
@@ -216,7 +216,7 @@ def load_array(pixels: Pixels, name: str, image_size: tuple[int, int], resize: s
 
 def _fitted(pixels: Pixels, name: str, image_size: tuple[int, int], resize: str) -> Pixels:
     try:
-        fitted: Pixels = _compiled_fit(image_size, resize)(pixels).numpy()
+        fitted: Pixels = _compiled_resize(image_size, resize)(pixels).numpy()
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         raise _no_memory(name) from error
     return fitted
@@ -441,7 +441,7 @@ def _no_range(image: Image.Image) -> str:
             highest.append(values.max())
     held = f" ({min(lowest):.4g} to {max(highest):.4g} here)" if lowest else ""
     number = "floating-point numbers" if image.mode == "F" else "32-bit or signed integers"
-    return f"its pixels are {number}{held}, of which nobody knows what is white. Scale all such images alike and save them with 8 bits"
+    return f"its pixels are {number}{held}, whose white level is not known. Scale all such images in the same way and save them with 8 bits"
 
 
 def _rgb_from_16_bit(grey: NDArray[np.uint16], transparent: int | None, bit_depth: int) -> Pixels:
@@ -506,7 +506,7 @@ def _resample(pixels: tf.Tensor, size: tf.Tensor, scale: tf.Tensor, shift: tf.Te
     return tf.saturate_cast(tf.round(resampled), tf.uint8)
 
 
-_FITS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+_RESIZERS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
     "crop": _crop,
     "letterbox": _letterbox,
     "stretch": _stretch,
@@ -514,15 +514,15 @@ _FITS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
 
 
 @cache
-def _compiled_fit(image_size: tuple[int, int], resize: str) -> Callable[[Pixels], tf.Tensor]:
-    """`fit` as one graph for images of every size, traced once."""
+def _compiled_resize(image_size: tuple[int, int], mode: str) -> Callable[[Pixels], tf.Tensor]:
+    """`resize` as one graph for images of every size, traced once."""
 
     @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
-    def fit_one(pixels: tf.Tensor) -> tf.Tensor:
-        return fit(pixels, image_size, resize)
+    def resize_one(pixels: tf.Tensor) -> tf.Tensor:
+        return resize(pixels, image_size, mode)
 
     def on_cpu(pixels: Pixels) -> tf.Tensor:
         with tf.device("CPU:0"):
-            return fit_one(pixels)
+            return resize_one(pixels)
 
     return on_cpu

@@ -1,4 +1,4 @@
-"""What a sample is: a file, its label, its group, its content; all samples of a data set are an `Index`. Nothing is decoded here."""
+"""A sample: a file, its label, its group, its content; all samples of a data set are an `Index`. Nothing is decoded here."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from tl_keras.data.walk import LeftOut
 from tl_keras.errors import DataError
 from tl_keras.progress import Progress
 
-SPLITS = ("train", "val", "test")
+SPLIT_NAMES = ("train", "val", "test")
 UNLABELLED = -1
 
 Value = TypeVar("Value")
@@ -28,7 +28,7 @@ class Index:
         classes: names in Unicode's composed form (NFC), sorted; a label is a position in this tuple.
         paths: POSIX paths relative to `root`, n of them.
         labels: int32 (n,), each in [0, len(classes)), or `UNLABELLED`.
-        given: the split of each file where the folders say it, each of `SPLITS`; None where splits are to be cut.
+        given: the split of each file where the folders say it, each of `SPLIT_NAMES`; None where splits are to be cut.
         groups: the group of each file, such as its patient, which no cut takes apart; None where there are none.
         domains: where each file comes from, such as a camera; None where that is not known.
         ids: what the content of each file is known by; None where nobody has read the files yet.
@@ -100,7 +100,7 @@ class Index:
         fates = (f"{number} {'is' if number == 1 else 'are'} {fate}" for fate, number in counts.items() if number)
         raise DataError(
             f"{self.root}: of {len(self.paths)} {of}, {' and '.join(fates)}; the first is {self.paths[first]}. "
-            "Put them back, or say with --data where they lie."
+            "Put them back, or say with --data where they are."
         )
 
 

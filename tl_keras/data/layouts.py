@@ -1,4 +1,4 @@
-"""Folders that are arranged in a way of which a scan would make wrong classes: splits or batches taken for classes.
+"""Folder layouts in which a scan would find wrong classes: splits or batches taken for classes.
 
 Nothing is guessed here. A layout that can be meant in two ways is refused, with the moves that make it plain.
 """

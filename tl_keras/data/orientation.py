@@ -1,4 +1,4 @@
-"""Which way up a file says that its image is: EXIF, ImageMagick's copy of EXIF in a PNG, and XMP.
+"""The orientation that a file gives for its image: EXIF, ImageMagick's copy of EXIF in a PNG, and XMP.
 
 `orientation_graph` is the twin of this module inside exported models. Both read the bytes themselves: Pillow gives what
 it finds under names that differ between formats, and refuses files whose metadata are odd and whose pixels are not.
@@ -15,7 +15,7 @@ RAW_PROFILE = b"Raw profile type exif\0"  # ImageMagick writes EXIF into a PNG's
 PNG_XMP = b"XML:com.adobe.xmp\0"
 TAG = 0x0112
 SHORTS, LONGS = (3, 8), (4, 9, 13)  # TIFF's integer types of 2 and of 4 bytes
-MAX_COMPRESSED = 2**17  # bytes: what is longer is no orientation, and might inflate to a thousand times as much
+MAX_COMPRESSED = 2**17  # bytes: anything longer is not an orientation, and might inflate to a thousand times as much
 
 _XMP_TAG = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 

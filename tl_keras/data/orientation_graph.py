@@ -1,4 +1,4 @@
-"""Which way up a file says that its image is, with TensorFlow ops alone: the twin of `orientation`.
+"""The orientation that a file gives for its image, with TensorFlow ops alone: the twin of `orientation`.
 
 Each function takes a file as `graph_bytes` describes it, and returns the orientation: int64, 1 to 8.
 """

@@ -37,7 +37,7 @@ class Pixels:
     Args:
         paths: the n files.
         image_size: (height, width) in pixels.
-        resize: 'crop', 'letterbox' or 'stretch'; see `images.fit`.
+        resize: 'crop', 'letterbox' or 'stretch'; see `images.resize`.
         cache_file: where to keep decoded pixels; None decodes at each read.
         decoding: what the settings say of decoding.
 
@@ -166,7 +166,7 @@ def check_bad(bad: dict[int, str], num_images: int, *, on_bad_image: str, max_ba
     first = bad[min(bad)]
     if on_bad_image == "error":
         more = f" ({len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise DataError(f"{first}{more}. Mend or remove it, or set data.on_bad_image=skip.")
+        raise DataError(f"{first}{more}. Repair or remove it, or set data.on_bad_image=skip.")
     if len(bad) > max_bad_fraction * num_images:
         raise DataError(
             f"{len(bad)} of {num_images} images do not decode, more than data.max_bad_fraction={max_bad_fraction:g}. First: {first}. "

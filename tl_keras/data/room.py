@@ -1,4 +1,4 @@
-"""Room that threads share: what they hold at once is bounded, however many they are."""
+"""A memory budget that threads share: what they hold at once is bounded, however many there are."""
 
 import threading
 from collections.abc import Iterator

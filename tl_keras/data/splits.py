@@ -1,4 +1,4 @@
-"""Which image is for training, which for choosing, which for the one test: cut once, written to splits.csv.
+"""The splits train, val and test: cut once, written to splits.csv.
 
 Model choice never sees test data, so the cut is made before anything is trained and stays with the run.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tl_keras.data.block_cut import LEAST_IN_REST, cut_blocks
 from tl_keras.data.file_ids import from_hex, to_hex
 from tl_keras.data.groups import Blocks, blocks_of
-from tl_keras.data.index import SPLITS, Index
+from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.run_folder import open_text, read_csv, reading, write_csv
 
@@ -139,14 +139,16 @@ def _check_class_size(index: Index, label: int, number: int, least: int, usable:
     lost = f" ({bad} more do not decode)" if bad else ""
     raise DataError(
         f"{index.root}: class '{index.classes[label]}' has {images} to train on and split{lost}; it needs at least {least}. "
-        "Add images, or take the class away."
+        "Add images, or remove the class."
     )
 
 
 def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
-    for name in SPLITS:
+    for name in SPLIT_NAMES:
         for label in sorted(set(range(len(index.classes))) - set(index.labels[split == name].tolist())):
-            raise DataError(f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or mend those there.")
+            raise DataError(
+                f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or repair the damaged ones."
+            )
 
 
 def outside_test(split: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -203,7 +205,7 @@ def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
     Raises:
         RunFolderError: the file is missing, has other columns, or a split of another name.
     """
-    with reading(path, "a table of splits", "Give the folder of a whole run."), open_text(path) as file:
+    with reading(path, "a table of splits", "Give the folder of a complete run."), open_text(path) as file:
         return _read_table(read_csv(file), path, root)
 
 
@@ -226,8 +228,8 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
         if len(line) != len(header):
             raise ValueError(f"a line of {len(line)} columns")
         file, name, split = line[: len(HEADER)]
-        if split not in SPLITS:
-            raise RunFolderError(f"{path}: line {len(paths) + 2} has the split {split!r}, expected one of {', '.join(SPLITS)}.")
+        if split not in SPLIT_NAMES:
+            raise RunFolderError(f"{path}: line {len(paths) + 2} has the split {split!r}, expected one of {', '.join(SPLIT_NAMES)}.")
         if _leaves_its_folder(file):
             raise RunFolderError(f"{path}: line {len(paths) + 2} has the path {file!r}, expected one inside of the data folder.")
         paths.append(file)

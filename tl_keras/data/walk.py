@@ -1,4 +1,4 @@
-"""Which files below a folder are images: known by their endings, or else by their first bytes; and what is left out.
+"""Finds the image files below a folder, by their endings or else by their first bytes; and reports what is left out.
 
 One rule for class folders and for folders to predict. It imports no TensorFlow and opens only files whose ending is not that
 of an image. What a folder means (a class, a split) is for `sources` to say.
@@ -12,7 +12,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.data.formats import CAMERA_RAW_SUFFIXES, HEAD_BYTES, image_format
 from tl_keras.data.regular import SPECIAL, open_regular, special_files
 
@@ -91,7 +91,7 @@ def loose_files(folder: Path) -> Counter[str]:
 def holds_runs(folder: Path) -> bool:
     """Whether a folder is where runs of this package are kept, and nothing else."""
     holds_images, others = peek(folder)
-    if holds_images or folder.name == names.RUNS:
+    if holds_images or folder.name == run_folder.RUNS:
         return not holds_images
     with os.scandir(folder) as entries:
         return not others and any(entry.is_dir() and is_run(entry.path) for entry in entries)
@@ -99,7 +99,7 @@ def holds_runs(folder: Path) -> bool:
 
 def is_run(folder: str) -> bool:
     """Whether a folder is a run of this package."""
-    return os.path.isfile(f"{folder}/{names.CONFIG}") and any(os.path.isfile(f"{folder}/{name}") for name in names.ALWAYS)
+    return os.path.isfile(f"{folder}/{run_folder.CONFIG}") and any(os.path.isfile(f"{folder}/{name}") for name in run_folder.ALWAYS)
 
 
 def identity(folder: Path | str) -> Identity:

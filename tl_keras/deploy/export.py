@@ -9,7 +9,7 @@ from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.parity import Agreement, check, compare
 from tl_keras.errors import ExportError
 from tl_keras.partial import clear_partial
-from tl_keras.run_folder import write_whole
+from tl_keras.run_folder import write_atomically
 
 
 def export_model(exported: Exported, target: Path, files: Sequence[Path], *, kind: str) -> Agreement:
@@ -40,7 +40,7 @@ def export_model(exported: Exported, target: Path, files: Sequence[Path], *, kin
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         clear_partial(target.parent)
-        write_whole(target, write)
+        write_atomically(target, write)
     except OSError as error:
         raise ExportError(f"{target}: cannot be written ({error.strerror or error}).") from error
     return found[0]

@@ -1,4 +1,4 @@
-"""What is exported: a model together with what turns a file into its pixels."""
+"""The exported object: a model together with the steps that turn a file into its pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

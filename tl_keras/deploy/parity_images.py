@@ -1,4 +1,4 @@
-"""Which test images an export is compared on: those of a kind that TensorFlow decodes, and how to say which are not."""
+"""The test images that an export is compared on: those of a kind that TensorFlow decodes, and a report of the others."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -22,7 +22,7 @@ from tl_keras.errors import BadImageError, RunFolderError
 from tl_keras.models.folded import fold, has_finite_weights
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.runtime import restoring_process
-from tl_keras.trained_run import Trained
+from tl_keras.trained_run import TrainedRun
 
 BATCH_SIZE = 32  # 16 to 128 differ by 5 %
 BATCHES_AHEAD = 4  # that are decoded, or being decoded, while one is run
@@ -57,7 +57,7 @@ class Predictor:
         trained: a run read back; its settings say how images are decoded and resized.
     """
 
-    def __init__(self, trained: Trained) -> None:
+    def __init__(self, trained: TrainedRun) -> None:
         self.trained = trained
         self._decoding = images.Decoding.of(trained.config.data)
         self._pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="decode")  # two a core: one waits for its file
@@ -75,7 +75,7 @@ class Predictor:
 
         Raises:
             DataError: there is too little memory to decode an image.
-            RunFolderError: the model puts out a number that is not finite.
+            RunFolderError: the model outputs a number that is not finite.
         """
         return chain.from_iterable(self.batches(given))
 
@@ -153,7 +153,7 @@ class Predictor:
         ]
 
     def _not_finite(self) -> RunFolderError:
-        return RunFolderError(f"{self.trained.run.path}: its model puts out numbers that are not finite. Train again.")
+        return RunFolderError(f"{self.trained.run.path}: its model outputs numbers that are not finite. Train again.")
 
 
 def _prediction(name: str, classes: tuple[str, ...], values: NDArray[np.float64]) -> Prediction:

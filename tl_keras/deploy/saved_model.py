@@ -53,11 +53,11 @@ def archive_of(exported: Exported) -> Any:
         }
 
     def from_uint8(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(tf.cast(images.fit(pixels, size, resize), tf.float32))
+        return answer(tf.cast(images.resize(pixels, size, resize), tf.float32))
 
     def from_bytes(data: tf.Tensor) -> dict[str, tf.Tensor]:
         fitted = tf.map_fn(
-            lambda one: images.fit(images.decode_graph(one, exported.decoding.bit_depth), size, resize),
+            lambda one: images.resize(images.decode_graph(one, exported.decoding.bit_depth), size, resize),
             data,
             fn_output_signature=tf.TensorSpec((*size, 3), tf.uint8),
         )

@@ -1,1 +1,1 @@
-"""How good a classifier is, how sure, and why."""
+"""How good a classifier is, with intervals and pictures."""

@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals of an accuracy, of a difference of two, and of means over folds of a cross-validation."""
+"""Confidence intervals: of an accuracy, of a difference of two, and of means over folds of a cross-validation."""
 
 from collections.abc import Sequence
 

@@ -34,7 +34,7 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         `confusion_matrix`, a list per true class of the images predicted as each class.
 
     Raises:
-        ValueError: no images, shapes that do not fit, labels that are no classes, rows that are no probabilities.
+        ValueError: no images, shapes that do not fit, labels that are not classes, rows that are not probabilities.
     """
     probabilities, labels = _checked(np.asarray(probabilities, np.float64), np.asarray(labels), len(classes))
     predicted = SINGLE_LABEL.decide(probabilities)

@@ -1,4 +1,4 @@
-"""Pictures of how a training went and of what a classifier confuses, as PNG files.
+"""Pictures of how a training run went and of what a classifier confuses, as PNG files.
 
 Knows figures and names only. Matplotlib is imported when something is drawn, and always without its windows.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.run_folder import open_text, reading, write_whole
+from tl_keras.run_folder import open_text, reading, write_atomically
 
 MOST_COUNTS = 20  # classes up to which each cell says its number of images
 MOST_NAMES = 60  # classes up to which each row and column has its name
@@ -55,7 +55,7 @@ def draw_confusion(path: Path, matrix: Sequence[Sequence[int]], classes: Sequenc
 
 
 def draw_curves(path: Path, history: Path) -> bool:
-    """Write a PNG of loss and accuracy over the epochs of a training, on train and val, phase after phase.
+    """Write a PNG of loss and accuracy over the epochs of a training run, on train and val, phase after phase.
 
     Args:
         history: a run's history.csv.
@@ -119,4 +119,4 @@ def _shown(name: str) -> str:
 def _save(figure: Any, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # letters that the font lacks are drawn as boxes
-        write_whole(path, lambda temporary: figure.savefig(temporary, dpi=DPI))
+        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI))

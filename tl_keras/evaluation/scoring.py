@@ -1,4 +1,4 @@
-"""Running a model over a split and measuring it: what training and evaluation share."""
+"""Running a model over a split and measuring it, for training and evaluation."""
 
 import time
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
@@ -72,7 +72,7 @@ def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | Non
         call: what `inference` made of the model, where it is run again and again.
 
     Raises:
-        TrainingError: the model puts out a number that is not finite, as float16 does where it overflows.
+        TrainingError: the model outputs a number that is not finite, as float16 does where it overflows.
     """
     call = call or inference(model)
     found = np.empty((num, *model.output.shape[1:]), np.float32)
@@ -81,7 +81,7 @@ def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | Non
         part = call(inputs).numpy()
         if not np.isfinite(part).all():
             raise TrainingError(
-                f"'{model.name}' puts out numbers that are not finite. Set runtime.precision=float32, or mend the weights it starts from."
+                f"'{model.name}' outputs numbers that are not finite. Set runtime.precision=float32, or repair the weights it starts from."
             )
         found[done : done + len(part)] = part
         done += len(part)
@@ -122,7 +122,7 @@ def check_agreement(
 
 def write_predictions(path: Path, data: ImageData, split: str, probabilities: NDArray[np.float64]) -> None:
     """Write a CSV line per image: path, true class, predicted class, its probability, then every class's probability."""
-    header = ("path", names.TRUE_CLASS, names.PREDICTED_CLASS, "probability", *(f"p_{name}" for name in data.classes))
+    header = ("path", run_folder.TRUE_CLASS, run_folder.PREDICTED_CLASS, "probability", *(f"p_{name}" for name in data.classes))
 
     def line(row: int, values: NDArray[np.float64]) -> list[str]:
         best = int(SINGLE_LABEL.decide(values))
@@ -135,9 +135,9 @@ def write_predictions(path: Path, data: ImageData, split: str, probabilities: ND
             *(f"{value:.6f}" for value in values),
         ]
 
-    names.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), probabilities, strict=True)))
+    run_folder.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), probabilities, strict=True)))
 
 
 def write_class_names(path: Path, classes: Sequence[str]) -> None:
     """Write classes.txt: a name a line, in the order of the model's outputs; a line break in a name is written as backslash and n."""
-    names.write_text(path, "".join(name.replace("\n", "\\n") + "\n" for name in classes))
+    run_folder.write_text(path, "".join(name.replace("\n", "\\n") + "\n" for name in classes))

@@ -35,7 +35,7 @@ class SavedNetwork:
     Attributes:
         model: a flat functional model from images to features, with its weights.
         row: the row of the table whose network it is, if any.
-        end: the name of the operation that puts out the features.
+        end: the name of the operation that outputs the features.
         total: weights of the whole file, in numbers.
     """
 
@@ -84,8 +84,8 @@ def read_backbone(path: Path) -> SavedNetwork:
     if output is None:
         raise _unusable(
             path,
-            f"it puts out tokens or a sequence, {tuple(whole.model.output.shape)}. Expected a feature map (None, h, w, c) or a vector for "
-            f"each image (None, d): save it with a pooling layer behind them",
+            f"it outputs tokens or a sequence, {tuple(whole.model.output.shape)}. Expected a feature map (None, h, w, c) or a vector for "
+            f"each image (None, d): save it with a pooling layer after them",
         )
     backbone = keras.Model(whole.model.inputs[0], output, name=row.name if row else path.stem)
     if again := [whole.repeated[layer.name] for layer in backbone.layers if layer.name in whole.repeated]:

@@ -61,7 +61,7 @@ class BuiltBackbone:
             (b, d) of a TF-Hub module. Flat: every layer is a layer of this model.
         stages: "stage1", "stage2", ... from input to output -> the names of all layers of that stage. Each layer is
             in exactly one; the input and the preprocessing are in "stage1".
-        boundaries: the same stages -> the symbolic tensor that the stage puts out.
+        boundaries: the same stages -> the symbolic tensor that the stage outputs.
         row: the row of the table that the backbone is known as, or None.
         preprocessing: what was put in front, "preset" for KerasHub's; "none" where the network itself begins with its preprocessing.
         notes: lines for the user on what was found in a file or a module: where it was cut, which preprocessing was chosen and why.

@@ -1,4 +1,4 @@
-"""What the value of `model.backbone` means: a row of the table, a file, a SavedModel or a preset; or why it is none of them.
+"""The meaning of `model.backbone`: a row of the table, a file, a SavedModel or a preset; or why it is none of them.
 
 Looks at names and at what lies on the disk, and imports neither Keras nor TensorFlow, so that a wrong name is told at once.
 Whether the file, folder or address can really be a backbone is found out by the module that reads it.
@@ -17,7 +17,7 @@ _LOOKALIKES = str.maketrans("oli", "011")
 
 
 def check_backbone(backbone: str) -> None:
-    """Raise BackboneError for a name that is no row of the table, and no file, folder or address of a backbone."""
+    """Raise BackboneError for a name that is neither a row of the table nor a file, folder or address of a backbone."""
     if kind_of(table_name(backbone)) == FILE:
         keras_file(backbone)
 

@@ -1,4 +1,4 @@
-"""Weights files: where they lie, whether they fit, and loading them all or not at all.
+"""Weights files: where they lie, whether they fit, and loading all of them or none.
 
 Knows the three forms in which Keras keeps weights: `.h5` of Keras 2 and `keras.applications`, `.weights.h5`, and the
 `.keras` archive. A file saved with a classifier on top fits a backbone of the same architecture. Knows nothing of
@@ -42,7 +42,7 @@ def find_weights(name: str, row: Backbone | None, weights: str | None) -> Path |
             are about to be replaced.
 
     Raises:
-        BackboneError: There is no such file, it is none of weights, or the download failed.
+        BackboneError: There is no such file, it does not hold weights, or the download failed.
     """
     if weights in (None, "none"):
         return None

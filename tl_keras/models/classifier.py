@@ -31,7 +31,7 @@ class Classifier:
         trunk: the same pixels -> pooled features (b, d).
         head: features (b, d) -> logits; its layers are those of `model`.
         stages: 'stage1' ... -> names of the backbone's layers, from the input up.
-        boundaries: the same -> the symbolic tensor of `model` that the stage puts out.
+        boundaries: the same -> the symbolic tensor of `model` that the stage outputs.
         notes: lines for the user on what was found in the backbone's file or module.
     """
 
@@ -57,7 +57,7 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
         ConfigError: a pooling is asked for where the backbone's features are vectors already.
     """
     if config.pooling != "avg" and not is_feature_map(backbone.model.output):
-        raise ConfigError(f"model.pooling: got '{config.pooling}', but the backbone puts out vectors, which nothing pools. Remove it.")
+        raise ConfigError(f"model.pooling: got '{config.pooling}', but the backbone outputs vectors, which need no pooling. Remove it.")
     taken = {operation.name for operation in backbone.model.operations}
     features = _pool(config.pooling, "pool", taken, backbone.model.output)
     if all_stages:
@@ -148,7 +148,7 @@ def unfreeze(classifier: Classifier, lowest: str | None, *, freeze_batchnorm: bo
 def _hold_batchnorm(module: HubModule, still: bool) -> None:
     if not (still or module.has_training_mode):
         raise ConfigError(
-            "model.freeze_batchnorm: got false, expected true: the TF-Hub module has no argument 'training', so its BatchNorm stays still."
+            "model.freeze_batchnorm: got false, expected true: the TF-Hub module has no argument 'training', so its BatchNorm stays frozen."
         )
     module.freeze_batchnorm = still
 

@@ -1,4 +1,4 @@
-"""What a file of Keras really is, whatever its name: Keras 3's archive, one of Keras 2, HDF5 of a whole model, or of weights alone.
+"""The kind of a Keras file, whatever its name: Keras 3's archive, one of Keras 2, HDF5 of a whole model, or of weights alone.
 
 Looks into files without Keras or TensorFlow. Each kind that cannot be a backbone has a reason of its own, and the way to convert it.
 """

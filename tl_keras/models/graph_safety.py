@@ -1,4 +1,4 @@
-"""What a SavedModel from a stranger may compute: numbers from numbers, and nothing else.
+"""What the graph of an untrusted SavedModel may do: compute numbers from numbers, and nothing else.
 
 Loading and calling a SavedModel runs whatever operations its author put into it, and TensorFlow has some that read and write
 files, open connections and call Python. Here its graph is read as data, before TensorFlow is given it, and every operation

@@ -1,6 +1,6 @@
 """Backbones from TF-Hub: a SavedModel in a folder or at an address becomes a layer, or one line says why it cannot.
 
-Owns what can be wrong with such a module: where it lies, what it takes and what it puts out. `hub_layer` calls it,
+Owns what can be wrong with such a module: where it lies, what it takes and what it outputs. `hub_layer` calls it,
 `backbone_loading` puts the preprocessing in front. Where its graph does not tell, a module of TF-Hub wants RGB in [0, 1], which is
 TF-Hub's common signature for images (https://www.tensorflow.org/hub/common_signatures/images).
 """
@@ -114,7 +114,7 @@ def _entry(folder: Path, module: SavedModule) -> tuple[str | None, tuple[int, in
             return entry, None if free else next(iter(sizes))
         refused += taken
     if not refused:
-        raise _unusable(folder, f"it can neither be called, nor has it a signature {' or '.join(map(repr, SIGNATURES))}")
+        raise _unusable(folder, f"it cannot be called and has no signature {' or '.join(map(repr, SIGNATURES))}")
     inputs = ", ".join(f"{spec.dtype.name} {spec.shape}" for spec in refused[0]) or "nothing"
     raise _unusable(folder, f"it takes {inputs}, not one batch of images, float32 (None, height, width, 3)")
 
@@ -148,7 +148,7 @@ def _interface(folder: Path, module: SavedModule, signature: str | None, image_s
     features = found if interface.output is None else found[interface.output]
     if features.shape.rank not in (2, 4) or not features.dtype.is_floating:
         raise _unusable(
-            folder, f"it puts out {features.dtype.name} {features.shape} for one image, neither features (1, d) nor (1, h, w, c)"
+            folder, f"it outputs {features.dtype.name} {features.shape} for one image, neither features (1, d) nor (1, h, w, c)"
         )
     return replace(interface, features=tuple(features.shape[1:]), variables=describe(module.variables(interface, image_size)))
 

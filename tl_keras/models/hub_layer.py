@@ -20,13 +20,13 @@ from tl_keras.models.trust import digest, files_of, require_safe
 
 @dataclass(frozen=True)
 class Interface:
-    """How a SavedModel is called, and what it puts out.
+    """How a SavedModel is called, and what it outputs.
 
     Attributes:
         sha256: of the SavedModel's graph and assets, which its weights are not part of.
         signature: the name of the signature to call; None where the SavedModel itself is called.
         modes: the values that its argument `training` may have; empty where it has no such argument.
-        output: the key of the features where it puts out a dictionary, else None.
+        output: the key of the features where it outputs a dictionary, else None.
         features: the shape of one image's features, (d,) or (h, w, c).
         variables: name, shape, dtype and whether it trains, of each variable that it reads; those that train come first.
     """

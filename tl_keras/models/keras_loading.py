@@ -20,7 +20,7 @@ def load_keras_file(path: Path) -> keras.Model:
 
     Raises:
         BackboneError: a layer of it is a SavedModel that does more than compute.
-        one of `BROKEN`: it is no whole `.keras` file, or Keras refuses it; see `code_in`.
+        one of `BROKEN`: it is not a complete `.keras` file, or Keras refuses it; see `code_in`.
     """
     for files in graphs_in(path):
         require_safe(str(path), files)

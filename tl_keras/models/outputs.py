@@ -1,4 +1,4 @@
-"""What the outputs of a model mean: from labels to targets, and from logits to probabilities to a decision.
+"""The meaning of a model's outputs: from labels to targets, and from logits to probabilities to a decision.
 
 The mirror of the image contract: every model takes raw pixels and outputs logits, and what the logits say is one row of `OUTPUTS`, which
 training, scoring, ensembles, predictions and exports share. A method whose name ends in `_op` is the same in `keras.ops`, for graphs; the

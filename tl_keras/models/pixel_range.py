@@ -1,4 +1,4 @@
-"""Which range of pixels a network was trained on, told by what its first convolution would see of each.
+"""The range of pixels that a network was trained on, inferred from what its first convolution would see of each.
 
 Weights expect numbers around zero, of a size between a tenth and that of pixels. A file that divides by 255 itself shows its first
 convolution [0, 1] where it gets pixels, and [0, 0.004] where it gets [0, 1]: so it wants pixels. Where an image comes through as it

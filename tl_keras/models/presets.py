@@ -35,7 +35,7 @@ def read_preset(backbone: str, *, load_weights: bool) -> keras.Model:
     """Read a preset's network up to its feature map, in the precision of layers that are built now.
 
     Raises:
-        BackboneError: KerasHub is not installed, the preset is not there and does not come, is damaged, or is no network
+        BackboneError: KerasHub is not installed, the preset is missing and cannot be downloaded, is damaged, or is not a network
             from RGB images to a feature map.
     """
     location = _location(backbone)
@@ -48,7 +48,7 @@ def read_preset(backbone: str, *, load_weights: bool) -> keras.Model:
         shapes = ", ".join(str(tensor.shape) for tensor in inputs)
         raise _unusable(backbone, f"its input has the shape {shapes}, not (None, height, width, 3)")
     if not is_feature_map(loaded.output):
-        raise _unusable(backbone, f"it puts out {getattr(loaded.output, 'shape', 'several tensors')}, not a feature map (None, h, w, c)")
+        raise _unusable(backbone, f"it outputs {getattr(loaded.output, 'shape', 'several tensors')}, not a feature map (None, h, w, c)")
     network = keras.Model(inputs[0], loaded.output, name=loaded.name)
     if not find_convolution(network):
         raise _unusable(backbone, "it has no convolution of Keras' own")

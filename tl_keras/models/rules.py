@@ -1,4 +1,4 @@
-"""Rules that make one answer of several classifiers: what is averaged, voted or weighed, each written once.
+"""Rules that combine the predictions of several classifiers: averages, votes and weights, each written once.
 
 A rule takes the probabilities (n, k) of each member, as NumPy arrays or as tensors of a Keras graph, and gives probabilities (n, k) of
 the same kind. It knows neither images nor networks: `combined` makes models of rules, `select.ensemble` fits those that are learned.

@@ -22,7 +22,7 @@ import keras
 import numpy as np
 from keras.src.saving import saving_lib
 
-from tl_keras.run_folder import write_whole
+from tl_keras.run_folder import write_atomically
 
 CLASSES_MEMBER = "classes.json"
 CHECKSUM = "crc32"  # an attribute of a weights file; a `.keras` file needs none, for zip archives have their own
@@ -39,7 +39,7 @@ def save_classifier(path: Path, model: keras.Model, classes: Sequence[str]) -> N
     whole = _saved(model)
     with zipfile.ZipFile(whole, "a") as archive:
         archive.writestr(CLASSES_MEMBER, json.dumps(list(classes)))
-    write_whole(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
+    write_atomically(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
 
 
 def write_model(path: Path, model: keras.Model) -> None:
@@ -49,7 +49,7 @@ def write_model(path: Path, model: keras.Model) -> None:
         OSError: it cannot be written; nothing is left.
     """
     whole = _saved(model)
-    write_whole(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
+    write_atomically(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
 
 
 def write_weights(path: Path, model: keras.Model) -> None:
@@ -63,7 +63,7 @@ def write_weights(path: Path, model: keras.Model) -> None:
     saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
     store.h5_file.attrs[CHECKSUM] = _checksum(store.h5_file)
     store.close()
-    write_whole(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
+    write_atomically(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
 
 
 def read_weights(path: Path, model: keras.Model | keras.layers.Layer) -> None:

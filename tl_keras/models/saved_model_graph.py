@@ -1,4 +1,4 @@
-"""What the graph of a SavedModel tells of it: the range of pixels that its own preprocessing takes, and whether it ends in a classifier.
+"""What the graph of a SavedModel shows: the range of pixels that its own preprocessing takes, and whether it ends in a classifier.
 
 The graph is looked at with its functions inlined and its variables as constants, from the images to the first operation with a kernel.
 """

@@ -13,7 +13,7 @@ import keras
 
 from tl_keras.run_folder import write_json
 
-Boundaries = Mapping[str, Any]  # "stage1", ... from input to output -> the symbolic tensor that the stage puts out
+Boundaries = Mapping[str, Any]  # "stage1", ... from input to output -> the symbolic tensor that the stage outputs
 
 
 def write_stages(path: Path, model: keras.Model, boundaries: Boundaries) -> None:

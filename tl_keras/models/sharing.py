@@ -1,4 +1,4 @@
-"""What several networks compute alike: the layers at their beginning that are equal and have equal weights need run only once.
+"""Shared computation of several networks: layers at their beginning that are equal, with equal weights, run only once.
 
 Finetunings of one backbone share all that stayed frozen.
 """
@@ -38,7 +38,7 @@ class Shared:
 def cut_shared(models: Sequence[keras.Model]) -> Shared | None:
     """Cut networks of one input and one output where they begin to differ; None where nothing with weights is alike.
 
-    Operations are compared position by position, as those of trainings of one backbone are in one order. What is alike only in
+    Operations are compared position by position, as those of training runs of one backbone are in one order. What is alike only in
     part, or after a difference, is left to the tails.
     """
     graphs = [model.operations for model in models]

@@ -101,13 +101,13 @@ def ancestors(model: keras.Model, tensor: Any, parents: dict[int, list[Any]]) ->
 
 
 def activations_by_stage(model: keras.Model, boundaries: dict[str, Any]) -> dict[str, list[Any]]:
-    """Find the activations that tell most about each stage: those after which the number of channels changes.
+    """Find the most informative activations of each stage: those after which the number of channels changes.
 
     A block expands, filters and projects; of two activations with only a filter between them the first is passed over.
 
     Args:
         model: a flat functional model over images.
-        boundaries: "stage1", ... -> the tensor that the stage puts out.
+        boundaries: "stage1", ... -> the tensor that the stage outputs.
 
     Returns:
         "stage1", ... -> tensors (b, h, w, c), in the order of the graph; the stage's own output is the last of them.
@@ -128,7 +128,7 @@ def activations_by_stage(model: keras.Model, boundaries: dict[str, Any]) -> dict
 
 
 def _is_activation(operation: Any) -> bool:
-    """Whether an operation ends in a nonlinearity and puts out a map of more than one place (a gate has one)."""
+    """Whether an operation ends in a nonlinearity and outputs a map of more than one place (a gate has one)."""
     name = getattr(getattr(operation, "activation", None), "__name__", type(operation).__name__).lower()
     return name in ACTIVATIONS and is_feature_map(operation.output) and max(operation.output.shape[1:3]) > 1
 
@@ -146,7 +146,7 @@ def _filtered_next(operation: Any, children: dict[int, list[Any]]) -> bool:
 
 
 def _bottlenecks(model: keras.Model, first: Any) -> Iterator[Any]:
-    """Yield the operations from `first` on past which no other tensor reaches, if they put out a feature map."""
+    """Yield the operations from `first` on past which no other tensor reaches, if they output a feature map."""
     operations = model.operations
     position = {id(operation): index for index, operation in enumerate(operations)}
     last_use = list(range(len(operations)))

@@ -1,4 +1,4 @@
-"""Whom this machine trusts: SavedModels that do more than compute are loaded only where somebody here has said so.
+"""The SavedModels that this machine trusts: those that do more than compute are loaded only if a user here has allowed it.
 
 `graph_safety` says what a graph may do. One that may not be loaded is known by a hash of it and of the files that it reads, and
 the hashes that are trusted lie in the cache folder of this machine. `model.trust` puts the backbone's there, so that the runs that

@@ -1,4 +1,4 @@
-"""What the pictures of a selection share: ticks that people read, and labels that stay apart and inside of the picture."""
+"""Parts shared by the pictures of `select`: readable ticks, and labels that stay apart and inside of the picture."""
 
 from collections.abc import Sequence
 from typing import Any

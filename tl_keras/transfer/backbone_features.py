@@ -1,4 +1,4 @@
-"""The frozen features of a backbone for a set of images, without a training: what ranking, folds and trials learn from."""
+"""The frozen features of a backbone for a set of images, without a training run: what ranking, folds and trials learn from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""What a phase leaves behind as it goes: its state for --resume, its best weights, its history.
+"""What a phase saves as it goes: its state for --resume, its best weights, its history.
 
 Every epoch ends in this order: the state's weights, a snapshot where a cycle ends, the best weights, and last `<phase>.json`,
-whose epoch numbers name them. A run killed in between goes on from the epoch before, whose files are all still there.
+whose epoch numbers name them. A run killed in between continues from the epoch before, whose files are all still there.
 """
 
 import csv
@@ -20,7 +20,7 @@ from tl_keras.errors import TrainingError
 from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
 from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.progress import Progress
-from tl_keras.run_folder import naming, reading, write_json, write_whole
+from tl_keras.run_folder import naming, reading, write_atomically, write_json
 from tl_keras.runtime import building_as
 
 HISTORY_HEADER = ("phase", "epoch", *SINGLE_LABEL.history, "learning_rate", "seconds")
@@ -117,7 +117,7 @@ class SaveState(keras.callbacks.Callback):
 
 
 class CheckFinite(keras.callbacks.Callback):
-    """Stop a training whose loss is no number; comes before anything that keeps its weights as a result."""
+    """Stop a training run whose loss is not finite; comes before anything that keeps its weights as a result."""
 
     def __init__(self, phase: str) -> None:
         super().__init__()
@@ -203,7 +203,7 @@ class KeyDropout(keras.callbacks.Callback):
 
 
 class History(keras.callbacks.Callback):
-    """Append a line to history.csv and tell one line after each epoch; the learning rate in it is that of the last step.
+    """Append a line to history.csv and report one line after each epoch; the learning rate in it is that of the last step.
 
     Args:
         first_epoch: epochs that were done before.
@@ -260,7 +260,7 @@ def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as new:
             csv.writer(new, lineterminator="\n").writerows(lines)
 
-    write_whole(file, write)
+    write_atomically(file, write)
 
 
 def _stays(line: list[str], phase: str, first_epoch: int) -> bool:

@@ -1,8 +1,8 @@
-"""What a frozen trunk makes of images, computed once for all runs.
+"""Outputs of a frozen trunk for images, computed once for all runs.
 
 For each image and view only what the store lacks is computed: the image is decoded once, each view of it goes through
 the trunk once, and every output is written as shards. The key of a row is the trunk's fingerprint, the image contract,
-the view, and the image's content, so nothing is served stale and a renamed file is no new image. The rows are read
+the view, and the image's content, so nothing is served stale and a renamed file is not a new image. The rows are read
 back by `probe`, `head` and `finetune` as `StoredFeatures`.
 """
 
@@ -28,7 +28,7 @@ from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 SHARD_ROWS = 256  # a killed run loses the images of one shard
 CHUNK_BYTES = 64 * 2**20  # of pixels or of one output at once
 VIEW_SEED = 0  # views belong to the store, not to a run: runs that differ in their seed share them
-FLOAT16_ERROR = 1e-3  # relative, root mean square: float16 where it is no worse, which overflow and tiny numbers are
+FLOAT16_ERROR = 1e-3  # relative, root mean square: float16 where it is not worse, which overflow and tiny numbers are
 
 Rows = NDArray[np.int64]
 

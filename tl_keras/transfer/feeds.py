@@ -1,4 +1,4 @@
-"""Where the batches of a phase come from: pixels, augmented anew each epoch, or what a frozen trunk made of them.
+"""The source of a phase's batches: pixels, augmented anew each epoch, or the outputs of a frozen trunk for them.
 
 Both give the same things in the same order: an epoch is each training image once, and val or test is read in the order
 of its rows. What a feed feeds is its `model`: the whole classifier, its tail, or its head.

@@ -1,7 +1,7 @@
-"""Carrying a backbone to a task: first the head on frozen features, then the backbone's upper stages with it.
+"""Finetuning: train the head first, then the upper stages of the backbone with it.
 
 Training the head first keeps its random start from distorting the features that are to be transferred (Kumar et al.
-2022, arXiv:2202.10054). The stages that stay frozen run once: the rest learns from what they put out.
+2022, arXiv:2202.10054). The stages that stay frozen run once: the rest learns from their outputs.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def finetune(task: Task) -> None:
     """
     num = len(task.data.rows("train"))
     if num < FEW_IMAGES:
-        task.progress.line(f"{num} training images are few for finetuning: --mode extract learns the head alone, and often as well")
+        task.progress.line(f"{num} training images are few for finetuning: --mode extract trains the head alone, and is often as good")
     train_head(task)
     config, head = task.config, task.classifier.head
     start = measure(head, StoredFeed(task, head, [POOLED]).ordered("val"))  # the backbone has run over these images already
@@ -58,7 +58,7 @@ def train_backbone(
         name: of the phase.
         lowest: the lowest stage that trains, or 'all'.
         freeze_batchnorm: hold BatchNorm still in stages that train.
-        start: what val says of the weights as they are, see `Phase.start`.
+        start: the figures on val of the weights as they are, see `Phase.start`.
 
     Returns:
         How the phase ended.

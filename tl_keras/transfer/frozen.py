@@ -1,4 +1,4 @@
-"""What of a network is frozen, and therefore computed once: the features that a head reads, and the tail that finetuning goes on from.
+"""The frozen parts of a network, computed once: the features that a head reads, and the features that finetuning starts from.
 
 The tail's tensors are large; where the store has no room for them, finetuning reads images instead.
 """
@@ -94,7 +94,7 @@ def fit_to_store_limit(
         raise StoreError(f"{run.path}: this run learned from stored features, for which there is no room now. Make room, then --resume.")
     if before is None:
         progress.line(
-            f"what lies below {config.train.unfreeze_from} would take {needed / 1e9:.2f} GB, and {room / 1e9:.2f} GB are free under "
+            f"the features below {config.train.unfreeze_from} would take {needed / 1e9:.2f} GB, and {room / 1e9:.2f} GB are free under "
             f"features.max_gb={config.features.max_gb:g} and on the disk: finetuning reads images in every epoch instead"
         )
     return frozen.only([POOLED])

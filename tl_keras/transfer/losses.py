@@ -1,4 +1,4 @@
-"""What training lowers, and how much each image counts in it.
+"""Training losses, and how much each image counts in them.
 
 Every loss takes logits and targets that may be soft (smoothed or mixed labels). Nothing here knows models, data files
 or epochs: `make_loss` goes to `compile`, and the class weights go, image by image, into the stream that feeds `fit`.

@@ -1,4 +1,4 @@
-"""What was measured once on this machine and holds for later runs: small values in a JSON file, by what they are about."""
+"""Per-machine cache of measurements: small values in a JSON file, keyed by what was measured."""
 
 import hashlib
 import json

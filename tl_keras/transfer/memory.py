@@ -1,4 +1,4 @@
-"""Whether memory will do, told from shapes: nothing of a network is run or allocated to find out.
+"""Whether memory is large enough, estimated from shapes: nothing of a network is run or allocated to find out.
 
 What is counted must lie in memory at the same time whatever TensorFlow does, so that nothing is refused that would run;
 what it really takes is one to eight times as much.

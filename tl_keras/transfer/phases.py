@@ -106,7 +106,7 @@ def run_phase(
         How the phase ended.
 
     Raises:
-        TrainingError: the loss is no number any more.
+        TrainingError: the loss is not finite any more.
         KeyboardInterrupt: by Ctrl-C. As after any other error, the model then has the best weights of the epochs that
             were done, or those that the phase began with.
     """

@@ -1,4 +1,4 @@
-"""Which precision computes a backbone fastest on this machine: measured on it, not looked up.
+"""The fastest precision for a backbone on this machine: measured, not looked up.
 
 bfloat16 is five times faster than float32 for one network and slower for another on the same processor, so both run a
 few batches of the user's images. The choice is remembered with what it was measured on, and a second run makes the same.
@@ -146,7 +146,7 @@ def compare(lower: str, trunk: Trunk, twin: Trunk, pixels: NDArray[np.uint8], ou
 
 
 def timed(trunk: Trunk, pixels: NDArray[np.uint8]) -> tuple[dict[str, Any], float]:
-    """What a trunk puts out for pixels uint8 (b, h, w, 3), and the seconds of its fastest run once it is warm."""
+    """The outputs of a trunk for pixels uint8 (b, h, w, 3), and the seconds of its fastest run once it is warm."""
     found = trunk(pixels)
     laps = []
     for _ in range(TIMED_BATCHES):

@@ -1,7 +1,7 @@
 """From a configuration and an index of files to a task that is ready to train.
 
 The network is built, the outputs of its frozen part are brought into the store for every image, and the splits are cut
-among the images that decode. What is learned from it, the other modules of this room say.
+among the images that decode. What is learned from it, is up to the other modules of this package.
 """
 
 from dataclasses import replace

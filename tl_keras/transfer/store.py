@@ -1,4 +1,4 @@
-"""Arrays by image content, kept on disk between runs: shards that appear whole, and are never trusted unread.
+"""Arrays by image content, kept on disk between runs: shards that appear atomically, and are checked when they are read.
 
 A collection is a folder of shards; each is one file, named by the hash of its own bytes and renamed into place, that
 holds the ids of some images and one array row for each. So a killed process keeps every finished shard, two processes
@@ -27,7 +27,7 @@ from tl_keras.cache import cache_folder
 from tl_keras.data.file_ids import Ids, hash_file
 from tl_keras.errors import StoreError
 from tl_keras.partial import ABANDONED_S, clear_partial
-from tl_keras.run_folder import write_json, write_whole
+from tl_keras.run_folder import write_atomically, write_json
 
 ABOUT = "about.json"
 SHARDS = "[!.]*.shard"  # not what is being written
@@ -113,7 +113,7 @@ class Collection:
         return self.locate(ids)[:, 0] >= 0
 
     def write(self, ids: Ids, values: Values) -> None:
-        """Add rows as one shard, whole or not at all.
+        """Add rows as one shard, atomically.
 
         Args:
             ids: of m images.
@@ -130,7 +130,7 @@ class Collection:
             self.folder.mkdir(parents=True, exist_ok=True)
             if not (self.folder / ABOUT).exists():
                 write_json(self.folder / ABOUT, self.about)
-            write_whole(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+            write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
         if path.name not in self._known:
             self._add([_parse_shard(path)])
 

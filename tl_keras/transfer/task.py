@@ -1,4 +1,4 @@
-"""What a training is about, handed from step to step."""
+"""Context of a training run, passed from phase to phase."""
 
 from dataclasses import dataclass
 
@@ -19,10 +19,10 @@ from tl_keras.transfer.precision import Choice
 
 @dataclass(frozen=True)
 class Task:
-    """All that a training is about: what is learned, from what, how, and who listens.
+    """Context of a training run: the model, the data, the settings, and where progress is reported.
 
     Attributes:
-        frozen: what the frozen part of the backbone puts out, computed for every image; None where nothing is frozen.
+        frozen: the outputs of the frozen part of the backbone, computed for every image; None where nothing is frozen.
         precision: that of the network, and why.
     """
 

@@ -22,7 +22,7 @@ from tl_keras.runtime import building_as
 
 BATCH_SIZE = 32  # 16 to 128 differ by 5 %; one size for all, so that an image's features do not depend on its company
 
-NOT_FINITE = "the backbone puts out numbers that are not finite. Set runtime.precision=float32, or mend its weights."
+NOT_FINITE = "the backbone outputs numbers that are not finite. Set runtime.precision=float32, or repair its weights."
 
 Outputs = dict[str, NDArray[np.float32]]  # name of an output -> (b, ...)
 

@@ -1,4 +1,4 @@
-"""Whether there is anything to see: images that are all the same once decoded teach nothing, and are told before a training."""
+"""Whether there is anything to see: images that are all the same once decoded teach nothing, and are reported before training."""
 
 import numpy as np
 from numpy.typing import NDArray

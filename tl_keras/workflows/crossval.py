@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.file_ids import to_hex
@@ -38,7 +38,7 @@ from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk, working_in
 from tl_keras.workflows.train import train
 
-FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training of its own
+FOLD_RUNS = "folds"  # a run folder for each fold, where each is a training run of its own
 
 
 @restoring_process()
@@ -68,11 +68,11 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
         config = with_best_backbone(config, whole, run, progress)
         config, index, answer = answering(config, whole, run, progress)
         folds = cut_folds(config, index)
-        check_folds(run / names.FOLDS, index, folds)
+        check_folds(run / run_folder.FOLDS, index, folds)
         if other_run is not None:
-            check_folds(other_run / names.FOLDS, index, folds)
+            check_folds(other_run / run_folder.FOLDS, index, folds)
         write_config(run, config.replace("mode", "crossval"))
-        names.write_json(run / names.ENVIRONMENT, environment())
+        run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
         keep()
         answers = []
         with progress.bar("folds", len(folds)) as advance:
@@ -80,11 +80,11 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
                 answers.append(answer(fold))
                 progress.line(f"fold {fold.name}  accuracy {figures_of(answers[-1], index)['accuracy']:.4f} on {len(fold.held_out)} images")
                 advance(1)
-        write_answers(run / names.OUT_OF_FOLD, index, answers)
+        write_answers(run / run_folder.OUT_OF_FOLD, index, answers)
         result = result_of(config, index, answers)
         if other is not None:
             result["against"] = compare(result, other)
-        names.write_json(run / names.CROSSVAL, result)
+        run_folder.write_json(run / run_folder.CROSSVAL, result)
         return result
 
 
@@ -138,13 +138,13 @@ def check_folds(file: Path, index: Index, folds: Sequence[Fold]) -> None:
         header.append(GROUP)
         lines = [[*line, group] for line, group in zip(lines, index.groups, strict=True)]
     if not file.is_file():
-        names.write_csv(file, header, lines)
+        run_folder.write_csv(file, header, lines)
         return
-    with names.reading(file, "a table of folds", "Restore it, or give another --run-dir."), names.open_text(file) as known:
-        found = list(names.read_csv(known))
+    with run_folder.reading(file, "a table of folds", "Restore it, or give another --run-dir."), run_folder.open_text(file) as known:
+        found = list(run_folder.read_csv(known))
     if found not in ([header, *lines], without_content):
         raise RunFolderError(
-            f"{file}: these are folds of other images, or cut otherwise. Take the same --data and settings of data and crossval."
+            f"{file}: these folds are of other images, or were cut differently. Use the same --data and settings of data and crossval."
         )
 
 
@@ -154,7 +154,7 @@ def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progres
     if not folder.is_finished:
         split = np.full(len(index.paths), "train")
         split[fold.val], split[fold.held_out] = "val", "test"
-        started = (folder / names.SPLITS).is_file() and (folder / names.CONFIG).is_file()
+        started = (folder / run_folder.SPLITS).is_file() and (folder / run_folder.CONFIG).is_file()
         if not started:
             shutil.rmtree(folder.path, ignore_errors=True)
         own = config.replace("mode", config.crossval.training)
@@ -163,10 +163,10 @@ def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progres
 
 
 def read_answer(folder: RunFolder, index: Index, fold: Fold) -> Answer:
-    """What the run of a fold says of the images held out; those that did not decode are held out of the figures too."""
-    path = folder / names.PREDICTIONS
-    with names.reading(path, "a table of predictions", f"Remove {folder.path}, and --resume."), names.open_text(path) as file:
-        header, *rows = names.read_csv(file)
+    """The predictions of a fold's run for the images held out; those that did not decode are held out of the figures too."""
+    path = folder / run_folder.PREDICTIONS
+    with run_folder.reading(path, "a table of predictions", f"Remove {folder.path}, and --resume."), run_folder.open_text(path) as file:
+        header, *rows = run_folder.read_csv(file)
         lines = {line["path"]: line for line in (dict(zip(header, row, strict=True)) for row in rows)}
         held_out = np.array([row for row in fold.held_out if index.paths[row] in lines], np.int64)
         columns = [f"p_{name}" for name in index.classes]
@@ -175,8 +175,8 @@ def read_answer(folder: RunFolder, index: Index, fold: Fold) -> Answer:
 
 
 def write_answers(file: Path, index: Index, answers: Sequence[Answer]) -> None:
-    """Write out_of_fold.csv: for each repeat every image, with what the fold that held it out says of it."""
-    header = ("repeat", "fold", "path", names.TRUE_CLASS, names.PREDICTED_CLASS, *(f"p_{name}" for name in index.classes))
+    """Write out_of_fold.csv: for each repeat every image, with the prediction of the fold that held it out."""
+    header = ("repeat", "fold", "path", run_folder.TRUE_CLASS, run_folder.PREDICTED_CLASS, *(f"p_{name}" for name in index.classes))
 
     def lines() -> Iterator[Sequence[Any]]:
         for answer in answers:
@@ -184,7 +184,7 @@ def write_answers(file: Path, index: Index, answers: Sequence[Answer]) -> None:
                 known, best = index.classes[index.labels[row]], index.classes[int(SINGLE_LABEL.decide(values))]
                 yield (answer.fold.repeat, answer.fold.number, index.paths[row], known, best, *(f"{value:.6f}" for value in values))
 
-    names.write_csv(file, header, lines())
+    run_folder.write_csv(file, header, lines())
 
 
 def compare(result: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -203,11 +203,11 @@ def read_other(run: RunFolder) -> dict[str, Any]:
     Raises:
         RunFolderError: the folder holds no finished one.
     """
-    if not (run / names.CROSSVAL).is_file():
+    if not (run / run_folder.CROSSVAL).is_file():
         raise RunFolderError(f"crossval.against: {run.path} holds no finished cross-validation. Give the folder of one.")
     mend = "Give another folder as crossval.against."
-    found = names.read_json(run / names.CROSSVAL, "the result of a cross-validation", mend)
-    with names.reading(run / names.CROSSVAL, "the result of a cross-validation", mend):
+    found = run_folder.read_json(run / run_folder.CROSSVAL, "the result of a cross-validation", mend)
+    with run_folder.reading(run / run_folder.CROSSVAL, "the result of a cross-validation", mend):
         figures = [float(fold[name]) for fold in found["folds"] for name in FIGURES]
         _ = figures, found["backbone"], found["training"]
     return found

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
@@ -77,16 +77,16 @@ def checked(config: Config) -> Config:
 
 def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
     """Write what a run folder holds of an ensemble, the metrics last; splits.csv is there already."""
-    names.write_text(run / names.CONFIG, to_yaml(found.config))
-    names.write_json(run / names.ENVIRONMENT, environment())
-    write_predictions(run / names.PREDICTIONS, found.data, "test", found.test.together)
+    run_folder.write_text(run / run_folder.CONFIG, to_yaml(found.config))
+    run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
+    write_predictions(run / run_folder.PREDICTIONS, found.data, "test", found.test.together)
     agreement, parameters = {}, {}
     if found.model is not None:
         places = surest(found.val.singles) if found.config.ensemble.method == "vote" else None  # else rounding turns a near tie
         agreement = {"agreement": check_agreement(found.data, found.model, found.val.together, AGREEMENT, places)}
         parameters = {"parameters": count_parameters(found.model)}
-        write_stages(run / names.STAGES, found.model, found.stages)
-        save_classifier(run / names.MODEL, found.model, found.data.classes)
+        write_stages(run / run_folder.STAGES, found.model, found.stages)
+        save_classifier(run / run_folder.MODEL, found.model, found.data.classes)
     clock.lap("write_s")
     where, judged = found.judged  # a meta-learner has learned from val
     metrics: dict[str, Any] = {
@@ -109,10 +109,10 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
         "is_keras": found.model is not None,
         "metrics": metrics,
     }
-    write_class_names(run / names.CLASSES, found.data.classes)
-    draw_confusion(run / names.CONFUSION, metrics["test"]["confusion_matrix"], found.data.classes, "test")
-    names.write_json(run / names.ENSEMBLE, result)
-    names.write_json(run / names.METRICS, metrics)
+    write_class_names(run / run_folder.CLASSES, found.data.classes)
+    draw_confusion(run / run_folder.CONFUSION, metrics["test"]["confusion_matrix"], found.data.classes, "test")
+    run_folder.write_json(run / run_folder.ENSEMBLE, result)
+    run_folder.write_json(run / run_folder.METRICS, metrics)
     return result
 
 

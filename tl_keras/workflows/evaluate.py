@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.data import dataset, splits
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.file_ids import Ids
-from tl_keras.data.index import SPLITS, Index
+from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.sources import open_labelled
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
@@ -25,7 +25,7 @@ from tl_keras.models.classifier import count_parameters
 from tl_keras.partial import clear_partial, partial_folder
 from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process
-from tl_keras.trained_run import ADVICE, NO_CONTENT, Trained, data_root, open_run
+from tl_keras.trained_run import ADVICE, NO_CONTENT, TrainedRun, data_root, open_run
 
 LEARNED_FROM = ("train", "val")  # splits on which a model has been fitted or chosen
 UNKNOWN = ""  # the split of an image that is none of the run's
@@ -49,9 +49,9 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
         RunFolderError: it holds no trained model, or its evaluations are a link to another folder.
     """
     clock, progress = Clock(), progress or Progress()
-    require_no_way_out(Path(run_dir), names.EVALUATIONS)
+    require_no_way_out(Path(run_dir), run_folder.EVALUATIONS)
     trained = open_run(run_dir)
-    with _scratch(trained.run / names.EVALUATIONS) as scratch:
+    with _scratch(trained.run / run_folder.EVALUATIONS) as scratch:
         data, counts = _evaluation_data(trained, source, scratch, progress)
         rows = data.rows("test")
         with progress.bar("evaluate test", len(rows)) as advance, data.pixels.named_failures("Put it back, then evaluate again."):
@@ -69,17 +69,17 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
     return {**result, "folder": str(_write(trained, data, probabilities, result))}
 
 
-def _write(trained: Trained, data: ImageData, probabilities: NDArray[np.float64], result: dict[str, Any]) -> Path:
+def _write(trained: TrainedRun, data: ImageData, probabilities: NDArray[np.float64], result: dict[str, Any]) -> Path:
     """Write an evaluation beside those before it."""
 
     def write(folder: Path) -> None:
-        write_predictions(folder / names.PREDICTIONS, data, "test", probabilities)
-        draw_confusion(folder / names.CONFUSION, result["test"]["confusion_matrix"], data.classes, data.index.root.name)
+        write_predictions(folder / run_folder.PREDICTIONS, data, "test", probabilities)
+        draw_confusion(folder / run_folder.CONFUSION, result["test"]["confusion_matrix"], data.classes, data.index.root.name)
         if data.pixels.bad:
-            names.write_csv(folder / names.BAD_IMAGES, ("path", "reason"), dataset.bad_rows(data.pixels.bad, data.index))
-        names.write_json(folder / names.EVALUATION, result)
+            run_folder.write_csv(folder / run_folder.BAD_IMAGES, ("path", "reason"), dataset.bad_rows(data.pixels.bad, data.index))
+        run_folder.write_json(folder / run_folder.EVALUATION, result)
 
-    return names.write_numbered(trained.run / names.EVALUATIONS, write)
+    return run_folder.write_numbered(trained.run / run_folder.EVALUATIONS, write)
 
 
 @contextmanager
@@ -88,19 +88,19 @@ def _scratch(evaluations: Path) -> Iterator[Path]:
     that a run folder that can only be read is refused before anything is measured.
     """
     is_new = not evaluations.exists()
-    with names.naming(evaluations):
+    with run_folder.naming(evaluations):
         evaluations.mkdir(exist_ok=True)
     clear_partial(evaluations)
     try:
-        with names.naming(evaluations), partial_folder(evaluations) as folder:
+        with run_folder.naming(evaluations), partial_folder(evaluations) as folder:
             yield folder
     except BaseException:
         if is_new:
-            names.remove_empty((evaluations,))
+            run_folder.remove_empty((evaluations,))
         raise
 
 
-def _evaluation_data(trained: Trained, source: str | None, scratch: Path, progress: Progress) -> tuple[ImageData, dict[str, int]]:
+def _evaluation_data(trained: TrainedRun, source: str | None, scratch: Path, progress: Progress) -> tuple[ImageData, dict[str, int]]:
     """The images to be measured, and how many of them, and of those left out, are of which split of the run."""
     config = trained.config.data if source is None else trained.config.data.replace("source", source)
     if source is None:
@@ -126,18 +126,18 @@ def _evaluation_data(trained: Trained, source: str | None, scratch: Path, progre
     return ImageData(index, pixels, split), named
 
 
-def _num(trained: Trained, split: str) -> int:
+def _num(trained: TrainedRun, split: str) -> int:
     return int((trained.split == split).sum())
 
 
-def _own_test(trained: Trained, progress: Progress) -> Index:
+def _own_test(trained: TrainedRun, progress: Progress) -> Index:
     """The run's test images where it found them; none may be missing or another image, else the figures would be of other images."""
     index = trained.images("test", data_root(trained.config, trained.run))
     index.require_unchanged(index.identify(progress), "test images of the run")
     return index
 
 
-def _unseen(trained: Trained, found: Index, progress: Progress) -> tuple[Index, Counter[str]]:
+def _unseen(trained: TrainedRun, found: Index, progress: Progress) -> tuple[Index, Counter[str]]:
     """Those of some images that a run has not learned from, and how many images are of which of its splits, or of none.
 
     Raises:
@@ -152,7 +152,7 @@ def _unseen(trained: Trained, found: Index, progress: Progress) -> tuple[Index, 
     if not len(rows):
         told = " and ".join(f"{counts[name]} of {name}" for name in LEARNED_FROM if counts[name])
         raise DataError(
-            f"{found.root}: the run has learned from all {len(own)} images there ({told}), which says nothing of others. "
+            f"{found.root}: the run has learned from all {len(own)} images there ({told}), so they say nothing about new images. "
             "Give images that it has not seen."
         )
     return found.take(rows), counts
@@ -174,7 +174,7 @@ def own_splits(known: Index, split: Sequence[str] | NDArray[np.str_], found: Ind
         raise ValueError("the run's images have no ids; they are known by name only.")
     at_path = {path: (content, str(name)) for path, content, name in zip(known.paths, known.ids.tolist(), split, strict=True)}
     by_content: dict[bytes, str] = {}
-    for name in reversed(SPLITS):  # train last, and with it the say
+    for name in reversed(SPLIT_NAMES):  # train last, and with it the say
         by_content.update((content, name) for content, own in at_path.values() if own == name)
     answers = []
     for path, content in zip(found.paths, ids.tolist(), strict=True):
@@ -183,7 +183,7 @@ def own_splits(known: Index, split: Sequence[str] | NDArray[np.str_], found: Ind
     return answers
 
 
-def _own_by_name(trained: Trained, found: Index) -> list[str]:
+def _own_by_name(trained: TrainedRun, found: Index) -> list[str]:
     """The same for a run of an older version, which knows no content: where half of the names are its own, the images are."""
     split_of = dict(zip(trained.index.paths, trained.split.tolist(), strict=True))
     known = sum(path in split_of for path in found.paths)
@@ -192,7 +192,7 @@ def _own_by_name(trained: Trained, found: Index) -> list[str]:
     return [split_of.get(path, UNKNOWN) for path in found.paths]
 
 
-def _tell(trained: Trained, index: Index, counts: Counter[str], progress: Progress) -> None:
+def _tell(trained: TrainedRun, index: Index, counts: Counter[str], progress: Progress) -> None:
     """Say what is measured, and what is left out."""
     if trained.index.ids is None:
         progress.line(NO_CONTENT)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.data.images import Decoding
 from tl_keras.deploy.export import export_model
 from tl_keras.deploy.exported import Exported
@@ -32,7 +32,7 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
         RunFolderError: it holds no trained model, or its export is a link to another folder.
     """
     progress = progress or Progress()
-    require_no_way_out(Path(run_dir), names.EXPORT)
+    require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)
     root = data_root(trained.config, trained.run, source)
     there = trained.files_there("test", root)
@@ -45,7 +45,7 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
     if not files:
         progress.line("no test image is left to compare that signature on; the two that take pixels are compared")
         files = spread(there, number)
-    folder = trained.run / names.EXPORT / SAVED_MODEL
+    folder = trained.run / run_folder.EXPORT / SAVED_MODEL
     progress.line(f"writing {folder} and comparing it with the model on {len(files)} test images")
     data = trained.config.data
     exported = Exported(trained.model, trained.index.classes, data.resize, Decoding.of(data))
@@ -59,5 +59,5 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
         "largest_difference": found.differences,
         "refused_by_bytes": {"kinds": dict(refused), "files": found.refused},
     }
-    names.write_json(trained.run / names.EXPORT / "parity.json", result)
+    run_folder.write_json(trained.run / run_folder.EXPORT / "parity.json", result)
     return result

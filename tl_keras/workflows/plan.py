@@ -1,4 +1,4 @@
-"""What a training would do: its settings, splits and phases, and an estimate of time and memory, measured here.
+"""What a training run would do: its settings, splits and phases, and an estimate of time and memory, measured here.
 
 Shapes say first whether memory will do. Where it will, the estimate runs one batch of random numbers, or the part of one that
 surely fits, through each phase on a network that is thrown away; nothing is written, and features that are stored already make

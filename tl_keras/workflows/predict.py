@@ -11,7 +11,7 @@ from tl_keras.data.walk import left_out_lines
 from tl_keras.deploy.predictor import Prediction, Predictor
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
-from tl_keras.run_folder import PREDICTED_CLASS, CsvWriter, json_text, open_text, write_whole
+from tl_keras.run_folder import PREDICTED_CLASS, CsvWriter, json_text, open_text, write_atomically
 from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import ADVICE, open_run
 
@@ -78,7 +78,7 @@ def write_predictions(target: Path | TextIO, predictions: Iterable[Prediction]) 
             (_write_json_lines if target.suffix == ".jsonl" else _write_csv)(file, predictions, written)
 
     clear_partial(target.parent)
-    write_whole(target, write)
+    write_atomically(target, write)
     return written
 
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import AUTO, Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data.index import Index
@@ -13,7 +13,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.ranking.plot import draw_front
-from tl_keras.select.ranking.rank import METRICS, Judged, choose, explain, front, rank_candidates
+from tl_keras.select.ranking.rank import METRICS, RankedBackbone, choose, explain, front, rank_candidates
 from tl_keras.workflows.setting_up import environment, open_images, working_in
 
 
@@ -38,12 +38,12 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
     with working_in(run, resume=False):
         judged = rank_candidates(config, index, progress)
         chosen, why = choose(judged, config.rank.max_ms), explain(judged, config.rank.max_ms)
-        names.write_text(run / names.CONFIG, to_yaml(config))
-        names.write_json(run / names.ENVIRONMENT, environment())
+        run_folder.write_text(run / run_folder.CONFIG, to_yaml(config))
+        run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
         write_ranking(run, judged)
-        draw_front(run / names.RANKING_PICTURE, judged, chosen)
+        draw_front(run / run_folder.RANKING_PICTURE, judged, chosen)
         result = {"chosen": chosen.backbone, "why": why, "candidates": [describe(one, judged) for one in judged]}
-        names.write_json(run / names.RANKING_JSON, result)
+        run_folder.write_json(run / run_folder.RANKING_JSON, result)
     return result
 
 
@@ -66,12 +66,12 @@ def with_backbone(config: Config, backbone: str) -> Config:
     return config.replace("model.backbone", backbone)
 
 
-def describe(one: Judged, judged: list[Judged]) -> dict[str, Any]:
+def describe(one: RankedBackbone, judged: list[RankedBackbone]) -> dict[str, Any]:
     """A candidate as rank.json holds it."""
     return asdict(one) | {"megabytes": one.megabytes, "on_front": one in front(judged)}
 
 
-def write_ranking(run: RunFolder, judged: list[Judged]) -> None:
+def write_ranking(run: RunFolder, judged: list[RankedBackbone]) -> None:
     """Write rank.csv: a line per candidate, the best first."""
     header = ("backbone", "image_size", "accuracy", "low", "high", "ms", "parameters", "megabytes", "on_front", *METRICS)
     best = front(judged)
@@ -89,4 +89,4 @@ def write_ranking(run: RunFolder, judged: list[Judged]) -> None:
         )
         for one in judged
     )
-    names.write_csv(run / names.RANKING, header, lines)
+    run_folder.write_csv(run / run_folder.RANKING, header, lines)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import with_settings
 from tl_keras.data.index import Index
@@ -16,7 +16,7 @@ from tl_keras.errors import RunFolderError, UserError
 from tl_keras.progress import BarsOnly, Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
-from tl_keras.select.search.chief import chief_place, hand_out_trials, private_address
+from tl_keras.select.search.chief import chief_role, hand_out_trials, private_address
 from tl_keras.select.search.head_trials import HeadTrials
 from tl_keras.select.search.oracles import DIRECTIONS, Outcome, best, importance, outcomes, run_study
 from tl_keras.select.search.plot import draw_trials, write_hparams
@@ -43,7 +43,7 @@ from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk, working_in
 from tl_keras.workflows.train import train
 
-ASKED = "trial.json"  # settings and share of a trial that is a training, once it ended
+ASKED = "trial.json"  # settings and share of a trial that is a training run, once it ended
 
 
 @restoring_process()
@@ -52,7 +52,7 @@ def search(
 ) -> dict[str, Any]:
     """Try settings of `search.space` by their score on val, and train the best as an ordinary run in `best/`.
 
-    Where the environment names this process a chief (see `select.place`), workers of other machines take part.
+    Where the environment names this process a chief (see `select.search.role`), workers of other machines take part.
 
     Args:
         config: `mode` is 'search'; ignored where `resume` reads the run's own.
@@ -67,15 +67,15 @@ def search(
     Raises:
         UserError: anything that the user can mend; a folder made for it is gone again.
     """
-    progress, run, place = progress or Progress(), RunFolder.at(run_dir), chief_place(workers)
+    progress, run, role = progress or Progress(), RunFolder.at(run_dir), chief_role(workers)
     run.require_utf8("KerasTuner")
     if resume:
         config = read_config(run.require_unfinished("search"))
     with ExitStack() as stack:
         with ExitStack() as served:
             chief = None  # a port that is taken is told before all else
-            if place is not None:
-                chief = served.enter_context(serve(served.enter_context(private_address(place))))
+            if role is not None:
+                chief = served.enter_context(serve(served.enter_context(private_address(role))))
             set_up(config.runtime)
             space = read_space(space_of(config))
             index = open_images(config.data, progress, None if resume else run)
@@ -84,12 +84,12 @@ def search(
             config = with_best_backbone(config, index, run, progress)
             study = study_folder(run, study_digest(config, space, index))
             write_config(run, config)
-            names.write_json(run / names.ENVIRONMENT, environment())
+            run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
             trials = Trials(config, index, run, progress)
             with progress.bar("the settings as they stand", 1):  # a finetuning takes minutes
                 baseline = trials(BASELINE, {}, 1.0)
             objective = config.search.objective
-            progress.line(f"as it stands  {objective} {baseline[objective]:.4f}, which the trials are to beat")
+            progress.line(f"as it stands  {objective} {baseline[objective]:.4f}, the baseline that the trials should beat")
             keep()
             if chief is None:
                 found = run_trials(config, space, study, trials, run, progress)
@@ -99,7 +99,7 @@ def search(
 
 
 class Trials:
-    """Evaluates settings: a head on stored features where it can be solved, else a training of its own.
+    """Evaluates settings: a head on stored features where it can be solved, else a training run of its own.
 
     A training that ends the memory of the machine is tried again with half the batch.
     """
@@ -118,7 +118,7 @@ class Trials:
 
     def _train(self, config: Config, folder: RunFolder, settings: Mapping[str, Any], share: float) -> dict[str, Any]:
         asked = {"settings": dict(settings), "share": share}
-        metrics = read_record(folder / names.METRICS)
+        metrics = read_record(folder / run_folder.METRICS)
         if scores(metrics) and read_record(folder / ASKED) == asked:  # it ended, and the study did not hear of it
             return metrics
         if share < 1:
@@ -128,15 +128,17 @@ class Trials:
             shutil.rmtree(folder.path, ignore_errors=True)
             try:
                 metrics = train(config, folder.path, scored=("val",))
-                names.write_json(folder / ASKED, asked)
+                run_folder.write_json(folder / ASKED, asked)
                 return metrics
             except (tf.errors.ResourceExhaustedError, TooLittleMemoryError) as error:
                 if isinstance(error, TooLittleMemoryError) and not error.by_step:
                     raise  # a smaller batch would not help
                 if config.train.batch_size == 1:
-                    raise UserError("memory does not hold a batch of one image.") from None
+                    raise UserError("there is not enough memory for a batch of one image.") from None
                 half = config.train.batch_size // 2
-                self._progress.line(f"memory does not hold batches of {config.train.batch_size}: this trial goes on with {half}")
+                self._progress.line(
+                    f"there is not enough memory for batches of {config.train.batch_size}: this trial continues with {half}"
+                )
                 config = config.replace("train.batch_size", half)
 
 
@@ -155,16 +157,16 @@ def run_trials(
     wanted, oracle = config.search, open_wanted(study, config, space)
     tell_what_is_there(outcomes(oracle, space, wanted.max_epochs), config, progress)
 
-    def tell(outcome: Outcome) -> None:
+    def on_trial_end(outcome: Outcome) -> None:
         progress.line(told(outcome, wanted.objective))
         keep_best(run, outcomes(oracle, space, wanted.max_epochs), wanted.objective, wanted.keep_models)
         advance(1)
 
     try:
         with trials_bar(progress, outcomes(oracle, space, wanted.max_epochs), wanted) as advance:
-            run_study(oracle, space, trials, tell, tuner_id="tuner0", max_epochs=wanted.max_epochs)
+            run_study(oracle, space, trials, on_trial_end, tuner_id="tuner0", max_epochs=wanted.max_epochs)
     finally:
-        write_trials(run / names.TRIALS, outcomes(oracle, space, wanted.max_epochs), space)
+        write_trials(run / run_folder.TRIALS, outcomes(oracle, space, wanted.max_epochs), space)
     tell_what_is_left(oracle, config, progress)
     return outcomes(oracle, space, wanted.max_epochs)
 
@@ -183,19 +185,19 @@ def finish(
     ranked = best(found, wanted.objective)
     if not ranked:
         causes = sorted({each.cause for each in found if each.cause})
-        raise UserError(f"{run.path}: none of {len(found)} trials came to its end" + (f": {causes[0]}" if causes else "."))
+        raise UserError(f"{run.path}: none of {len(found)} trials finished" + (f": {causes[0]}" if causes else "."))
     sign = 1.0 if DIRECTIONS[wanted.objective] == "min" else -1.0
     beaten = sign * ranked[0].metrics[wanted.objective] < sign * baseline[wanted.objective]
     settings = ranked[0].settings if beaten else {}
     if not beaten:
-        progress.line("no trial is better on val than the settings that the search began with, which are taken")
+        progress.line("no trial is better on val than the initial settings, which are used")
     winner = with_settings(config, settings, "search.space").replace("mode", wanted.trial)
-    folder = RunFolder(run / names.BEST)
+    folder = RunFolder(run / run_folder.BEST)
     if not folder.is_finished:
         progress.line(f"the best on val is trained as an ordinary run in {folder.path}")
         shutil.rmtree(folder.path, ignore_errors=True)
         train(winner, folder.path, progress=progress, index=index)
-    draw_trials(run / names.TRIALS_PICTURE, found, space, wanted.objective)
+    draw_trials(run / run_folder.TRIALS_PICTURE, found, space, wanted.objective)
     write_hparams(run / "tensorboard", found)
     result = {
         "settings": settings,
@@ -205,15 +207,15 @@ def finish(
         "trials": len(found),
         "failed": sum(each.cause is not None for each in found),
         "importance": importance(found, space, wanted.objective),
-        "metrics": names.read_json(folder / names.METRICS, "the metrics of a run", f"Remove {folder.path}, and --resume."),
+        "metrics": run_folder.read_json(folder / run_folder.METRICS, "the metrics of a run", f"Remove {folder.path}, and --resume."),
     }
-    names.write_json(run / names.SEARCH, result)
+    run_folder.write_json(run / run_folder.SEARCH, result)
     return result
 
 
 def read_record(file: Path) -> dict[str, Any]:
     """What a trial left; empty where it left nothing, or nothing whole, so that it runs again."""
     try:
-        return names.read_json(file, "the record of a trial", "")
+        return run_folder.read_json(file, "the record of a trial", "")
     except RunFolderError:
         return {}

@@ -1,4 +1,4 @@
-"""What every mode that makes a run folder begins with."""
+"""The first steps of every mode that makes a run folder."""
 
 import os
 import platform

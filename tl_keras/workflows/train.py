@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.data import splits
 from tl_keras.data.index import Index
@@ -79,7 +79,7 @@ def train(
         tell_shrunk(config, index, progress)
     with working_in(run, resume=resume) as keep:
         if resume or index is None:
-            index = splits.read_splits(run / names.SPLITS, data_root(config, run))[0]
+            index = splits.read_splits(run / run_folder.SPLITS, data_root(config, run))[0]
             found = index.identify(progress)
             if index.ids is None:
                 progress.line(NO_CONTENT)
@@ -89,11 +89,11 @@ def train(
         config = with_best_backbone(config, index, run, progress)
         task = prepare_task(config, index, run, progress)
         write_config(run, task.config)
-        names.write_json(run / names.ENVIRONMENT, environment())
+        run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
         keep()
         clock.lap("prepare_s")
         try:
-            with noted_interrupts(), task.data.pixels.named_failures("Put it back, then go on with --resume."):
+            with noted_interrupts(), task.data.pixels.named_failures("Put it back, then continue with --resume."):
                 TRAININGS[config.mode](task)
                 clock.lap("train_s")
                 return _finish(task, clock, scored, pictures)
@@ -138,7 +138,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     feed = scoring_feed(task, classifier)
     scores = {split: score(feed, task.data, split, task.progress) for split in scored}
     if "test" in scores:
-        write_predictions(run / names.PREDICTIONS, task.data, "test", scores["test"])
+        write_predictions(run / run_folder.PREDICTIONS, task.data, "test", scores["test"])
     selected = read_selection(run)
     agreement = (
         {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(task.data, model, scores["val"], AGREEMENT[config.mode])}
@@ -158,20 +158,20 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         "timing": clock.timing(),
     }
     if pictures:
-        draw_curves(run / names.CURVES, run / names.HISTORY)
+        draw_curves(run / run_folder.CURVES, run / run_folder.HISTORY)
         if "test" in metrics:
-            draw_confusion(run / names.CONFUSION, metrics["test"]["confusion_matrix"], task.data.classes, "test")
-    names.write_json(run / names.METRICS, metrics)
-    shutil.rmtree(run / names.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
+            draw_confusion(run / run_folder.CONFUSION, metrics["test"]["confusion_matrix"], task.data.classes, "test")
+    run_folder.write_json(run / run_folder.METRICS, metrics)
+    shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics
 
 
 def _save(task: Task, classifier: Classifier) -> None:
-    write_stages(task.run / names.STAGES, classifier.model, classifier.boundaries)
-    save_classifier(task.run / names.MODEL, weights_view(classifier.model), task.data.classes)
-    write_class_names(task.run / names.CLASSES, task.data.classes)
+    write_stages(task.run / run_folder.STAGES, classifier.model, classifier.boundaries)
+    save_classifier(task.run / run_folder.MODEL, weights_view(classifier.model), task.data.classes)
+    write_class_names(task.run / run_folder.CLASSES, task.data.classes)
 
 
 def _keep_best_so_far(task: Task) -> None:
-    if any((task.run / names.CHECKPOINTS).glob("*.weights.h5")):
+    if any((task.run / run_folder.CHECKPOINTS).glob("*.weights.h5")):
         _save(task, in_float32(task))

@@ -206,7 +206,7 @@ def test_val_lacks_a_class(tmp_path):
 
 def test_val_has_a_class_of_its_own(tmp_path):
     class_folders(tmp_path, "train/rose", "train/tulip", "valid/rose", "valid/tulip", "valid/cactus")
-    expected = "valid has a folder 'cactus', which train has not (2 classes). Add train/cactus, or take valid/cactus away."
+    expected = "valid has a folder 'cactus', which train does not have (2 classes). Add train/cactus, or take valid/cactus away."
     assert error_of(tmp_path) == f"{tmp_path}: {expected}"
 
 
@@ -261,7 +261,7 @@ def test_one_folder_too_high(tmp_path):
 def test_a_class_without_images(tmp_path):
     class_folders(tmp_path, "a", "b")
     touch(tmp_path, "c/readme.txt")
-    assert error_of(tmp_path) == f"{tmp_path}: class 'c' has no image (found 1 file ending in '.txt'). Add images, or take the folder away."
+    assert error_of(tmp_path) == f"{tmp_path}: class 'c' has no image (found 1 file ending in '.txt'). Add images, or remove the folder."
 
 
 def test_a_class_of_heic_files_alone(tmp_path, monkeypatch):
@@ -271,7 +271,7 @@ def test_a_class_of_heic_files_alone(tmp_path, monkeypatch):
     touch(tmp_path, "c/0")
     (tmp_path / "c/0").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     assert error_of(tmp_path) == (
-        f"{tmp_path}: class 'c' has no image (found 1 file ending in '.heic'). Add images, or take the folder away. "
+        f"{tmp_path}: class 'c' has no image (found 1 file ending in '.heic'). Add images, or remove the folder. "
         "To read .heic: pip install pillow-heif."
     )
 

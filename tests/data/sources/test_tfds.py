@@ -178,7 +178,7 @@ def test_a_prepared_folder_that_is_damaged(prepared, tmp_path, own_cache):
         tfds_source.prepared_tfds(broken)
     assert not list(own_cache.glob("tfds/*"))
     (broken / "dataset_info.json").write_text("{")
-    with pytest.raises(DataError, match=r"1\.0\.0: is no whole TFDS data set \(.*\)\. Prepare it again\."):
+    with pytest.raises(DataError, match=r"1\.0\.0: is not a complete TFDS data set \(.*\)\. Prepare it again\."):
         tfds_source.prepared_tfds(broken)
 
 

@@ -25,7 +25,7 @@ def test_a_feature_of_another_module_is_not_imported(key: str, tmp_path: Path) -
 
 def test_features_that_are_damaged(tmp_path: Path) -> None:
     (tmp_path / "features.json").write_bytes(b"\xff{")
-    with pytest.raises(DataError, match=r"is no whole TFDS data set \(features\.json cannot be read\)"):
+    with pytest.raises(DataError, match=r"is not a complete TFDS data set \(features\.json cannot be read\)"):
         require_own_features(tmp_path)
 
 

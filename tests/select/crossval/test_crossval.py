@@ -14,7 +14,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
@@ -100,7 +100,7 @@ def test_a_fold_is_what_scikit_learn_finds_on_it(photos: Path) -> None:
 
 @pytest.mark.parametrize("columns", ["class,predicted", "true_class,predicted_class"])
 def test_the_predictions_of_a_fold_are_read_whatever_their_version_calls_the_columns(columns: str, tmp_path: Path) -> None:
-    (tmp_path / names.PREDICTIONS).write_text(f"path,{columns},probability,p_cat,p_dog\nb.png,dog,cat,0.75,0.75,0.25\n")
+    (tmp_path / run_folder.PREDICTIONS).write_text(f"path,{columns},probability,p_cat,p_dog\nb.png,dog,cat,0.75,0.75,0.25\n")
     index = Index(root=tmp_path, paths=("a.png", "b.png"), labels=np.array([0, 1], np.int32), classes=("cat", "dog"))
     fold = Fold(1, 1, np.array([], np.int64), np.array([0]), np.array([1]))
     assert read_answer(RunFolder(tmp_path), index, fold).probabilities.tolist() == [[0.75, 0.25]]
@@ -118,19 +118,19 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 def test_the_mode_writes_its_figures_and_every_answer(photos: Path, finished: tuple[Path, Any], tmp_path: Path) -> None:
     result = finished[1]
     run = RunFolder(finished[0])
-    assert json.loads((run / names.CROSSVAL).read_text()) == json.loads(json.dumps(result))
+    assert json.loads((run / run_folder.CROSSVAL).read_text()) == json.loads(json.dumps(result))
     assert [fold["fold"] for fold in result["folds"]] == ["1-1", "1-2", "1-3", "2-1", "2-2", "2-3"]
     accuracies = [fold["accuracy"] for fold in result["folds"]]
     assert result["summary"]["accuracy"]["mean"] == pytest.approx(np.mean(accuracies))
     assert result["summary"]["accuracy"]["ci95"] == pytest.approx(corrected(accuracies, 0.5))
     assert result["summary"]["accuracy"]["mean"] > 0.8
-    answers = rows_of(run / names.OUT_OF_FOLD)
+    answers = rows_of(run / run_folder.OUT_OF_FOLD)
     assert len(answers) == 2 * NUM_OUTSIDE_TEST
     assert len({(line["repeat"], line["path"]) for line in answers}) == 2 * NUM_OUTSIDE_TEST
     right = [line["predicted_class"] == line["true_class"] for line in answers if (line["repeat"], line["fold"]) == ("1", "1")]
     assert np.mean(right) == pytest.approx(accuracies[0])
     assert all(float(line["p_cat"]) + float(line["p_dog"]) == pytest.approx(1, abs=1e-5) for line in answers)
-    assert {name for line in rows_of(run / names.FOLDS) for name in line} == {"path", "repeat1", "repeat2", "content"}
+    assert {name for line in rows_of(run / run_folder.FOLDS) for name in line} == {"path", "repeat1", "repeat2", "content"}
     again = crossval(config_of(photos), tmp_path / "again")
     assert again == result
 
@@ -180,7 +180,7 @@ def test_bad_files_are_in_no_fold_and_test_is_what_a_training_takes(
     result = crossval(config, tmp_path / "R")
     split = dataset.cut(whole, config.data, {bad})
     expected = {path for path, part in zip(whole.paths, split, strict=True) if part in ("train", "val")}
-    assert {line["path"] for line in rows_of(tmp_path / "R" / names.OUT_OF_FOLD)} == expected
+    assert {line["path"] for line in rows_of(tmp_path / "R" / run_folder.OUT_OF_FOLD)} == expected
     assert result["images"] == len(expected)
 
 
@@ -226,7 +226,7 @@ def test_folds_of_a_training_hold_what_they_must(finetuned: tuple[Config, Path, 
     config, run, _ = finetuned
     index = outside(config)
     for fold in cut_folds(config, index):
-        split = {line["path"]: line["split"] for line in rows_of(run / "folds" / fold.name / names.SPLITS)}
+        split = {line["path"]: line["split"] for line in rows_of(run / "folds" / fold.name / run_folder.SPLITS)}
         assert set(split) == set(index.paths)
         assert {path for path, part in split.items() if part == "test"} == {index.paths[row] for row in fold.held_out}
         assert {path for path, part in split.items() if part == "val"} == {index.paths[row] for row in fold.val}
@@ -252,12 +252,12 @@ def test_groups_are_held_out_whole(photos: Path, tmp_path: Path) -> None:
     config = config_of(photos, crossval={"folds": 2, "repeats": 1}, data={"group_pattern": r"(\d)\.\w+$"})
     crossval(config, tmp_path / "R")
     fold_of: dict[str, set[str]] = {}
-    for line in rows_of(tmp_path / "R" / names.FOLDS):
+    for line in rows_of(tmp_path / "R" / run_folder.FOLDS):
         assert line["group"] == Path(line["path"]).stem[-1]
         fold_of.setdefault(line["group"], set()).add(line["repeat1"])
     assert all(len(folds) == 1 for folds in fold_of.values())
     assert len(fold_of) == 9  # one is test, and nobody looks at it
-    (tmp_path / "R" / names.CROSSVAL).unlink()
+    (tmp_path / "R" / run_folder.CROSSVAL).unlink()
     crossval(config, tmp_path / "R", resume=True)
 
 
@@ -276,9 +276,9 @@ def test_changed_images_are_not_mixed_into_folds_that_were_cut(
     file = photos / index.paths[0]
     for change in (lambda: shutil.copy(photos / index.paths[1], file), file.unlink):
         change()
-        with pytest.raises(RunFolderError, match=r"R/folds\.csv: these are folds of other images"):
+        with pytest.raises(RunFolderError, match=r"R/folds\.csv: these folds are of other images"):
             crossval(config, tmp_path / "R", resume=True)
-    assert (tmp_path / "R" / "folds" / "1-1" / names.MODEL).is_file()
+    assert (tmp_path / "R" / "folds" / "1-1" / run_folder.MODEL).is_file()
 
 
 def test_mistakes_leave_no_folder(photos: Path, tmp_path: Path) -> None:
@@ -288,6 +288,6 @@ def test_mistakes_leave_no_folder(photos: Path, tmp_path: Path) -> None:
         crossval(config_of(photos, data={"group_pattern": "("}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
     (tmp_path / "R").mkdir()
-    names.write_text(tmp_path / "R" / names.CONFIG, to_yaml(config_of(photos)))
+    run_folder.write_text(tmp_path / "R" / run_folder.CONFIG, to_yaml(config_of(photos)))
     with pytest.raises(RunFolderError, match="holds no interrupted cross-validation"):
         crossval(config_of(photos), tmp_path / "R", resume=True)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, log_loss
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import load_config
 from tl_keras.data.sources import open_source
@@ -28,7 +28,7 @@ from tl_keras.select.ensemble import heads as making
 from tl_keras.select.ensemble.comparison import Answers, Ensemble, OutOfFold, compare
 from tl_keras.select.ensemble.from_backbones import FROM_BACKBONES, of_backbones
 from tl_keras.select.ensemble.from_runs import FROM_RUNS, parts_of, require_same
-from tl_keras.select.ensemble.heads import Boosted, answer_out_of_fold, bag_heads, open_members, resample, solve_head
+from tl_keras.select.ensemble.heads import BoostedTrees, answer_out_of_fold, bag_heads, open_members, resample, solve_head
 from tl_keras.select.ensemble.meta import fit_meta, fit_stacker
 from tl_keras.select.ensemble.soup import greedy_soup
 from tl_keras.trained_run import open_run
@@ -129,7 +129,7 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
 ) -> None:
     run = tmp_path / "R"
     result = ensemble(config_of(photos, "small_resnet", other, ensemble=ways), run)
-    lines = rows_of(run / names.PREDICTIONS)
+    lines = rows_of(run / run_folder.PREDICTIONS)
     classes = ("cat", "dog", "owl")
     truth = [classes.index(line["true_class"]) for line in lines]
     answers = np.array([[float(line[f"p_{name}"]) for name in classes] for line in lines])
@@ -137,8 +137,8 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
     assert result["together"]["test"]["accuracy"] == pytest.approx(accuracy_score(truth, answers.argmax(axis=1)))
     assert result["together"]["test"]["log_loss"] == pytest.approx(log_loss(truth, answers), abs=1e-4)
     assert [one["name"] for one in result["singles"]] == ["small_resnet", "other"]
-    assert result["is_keras"] == (run / names.MODEL).is_file() == (ways["method"] != "boosting")
-    assert {line["path"] for line in lines} == {line["path"] for line in rows_of(run / names.SPLITS) if line["split"] == "test"}
+    assert result["is_keras"] == (run / run_folder.MODEL).is_file() == (ways["method"] != "boosting")
+    assert {line["path"] for line in lines} == {line["path"] for line in rows_of(run / run_folder.SPLITS) if line["split"] == "test"}
     if result["is_keras"]:
         found = {each.path: each.probabilities for each in predict(run, [str(photos / line["path"]) for line in lines])}
         again = np.array([[found[str(photos / line["path"])][name] for name in classes] for line in lines])
@@ -176,7 +176,7 @@ def test_the_same_seed_gives_the_same_ensemble_and_another_other_resamples(photo
     def found(seed: int, name: str) -> list[dict[str, str]]:
         config = config_of(photos, "small_resnet", ensemble={"method": "bagging", "resamples": 3}, runtime={"seed": seed})
         ensemble(config, tmp_path / name)
-        return rows_of(tmp_path / name / names.PREDICTIONS)
+        return rows_of(tmp_path / name / run_folder.PREDICTIONS)
 
     assert found(0, "A") == found(0, "B") != found(1, "C")
 
@@ -246,7 +246,7 @@ def test_boosting_learns_from_no_more_than_memory_is_given_to(photos: Path, tmp_
     monkeypatch.setattr(making, "BOOSTED_BYTES", 20 * 4 * members[0].features("val").shape[1])
     result = ensemble(config, tmp_path / "B")
     assert result["images"] == 20
-    assert len(rows_of(tmp_path / "B" / names.PREDICTIONS)) == 9
+    assert len(rows_of(tmp_path / "B" / run_folder.PREDICTIONS)) == 9
 
 
 def test_val_chooses_how_long_boosting_goes_on(photos: Path) -> None:
@@ -255,7 +255,7 @@ def test_val_chooses_how_long_boosting_goes_on(photos: Path) -> None:
     labels, val = member.data.index.labels.copy(), member.data.rows("val")
     labels[val] = (labels[val] + 1) % 3
     wrong = replace(member, data=replace(member.data, index=replace(member.data.index, labels=labels)))
-    assert (Boosted([member], 5, seed=0).rounds, Boosted([wrong], 5, seed=0).rounds) == (5, 1)
+    assert (BoostedTrees([member], 5, seed=0).rounds, BoostedTrees([wrong], 5, seed=0).rounds) == (5, 1)
 
 
 def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,10 +302,10 @@ def of_runs(runs: list[Path], **sections: Any) -> Config:
 def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path], tmp_path: Path, ways: dict[str, str]) -> None:
     result = ensemble(of_runs(runs, ensemble=ways), tmp_path / "R")
     for run, single in zip(runs, result["singles"], strict=True):
-        metrics = json.loads((run / names.METRICS).read_text())
+        metrics = json.loads((run / run_folder.METRICS).read_text())
         assert single["name"] == run.name
         assert single["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], abs=1e-4)
-    assert (tmp_path / "R" / names.SPLITS).read_bytes() == (runs[0] / names.SPLITS).read_bytes()
+    assert (tmp_path / "R" / run_folder.SPLITS).read_bytes() == (runs[0] / run_folder.SPLITS).read_bytes()
     assert evaluate(tmp_path / "R")["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
     assert result["metrics"]["data"]["train"] == 42
     assert open_run(tmp_path / "R").stages == {}
@@ -323,7 +323,7 @@ def test_a_class_with_one_image_cannot_be_stacked_on() -> None:
 @pytest.mark.slow
 def test_an_ensembles_own_configuration_makes_it_again(runs: list[Path], tmp_path: Path) -> None:
     first = ensemble(of_runs(runs, ensemble={"method": "vote"}), tmp_path / "A")
-    again = ensemble(load_config("ensemble", file=tmp_path / "A" / names.CONFIG, flags={}, sets=()), tmp_path / "B")
+    again = ensemble(load_config("ensemble", file=tmp_path / "A" / run_folder.CONFIG, flags={}, sets=()), tmp_path / "B")
     assert {**again, "metrics": None} == {**first, "metrics": None, "members": [str(run) for run in runs]}
 
 
@@ -337,7 +337,7 @@ def test_images_of_one_group_are_in_one_part() -> None:
 
 
 def test_a_stack_of_runs_keeps_groups_together(runs: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="finds nothing in the path"):
+    with pytest.raises(DataError, match="matches nothing in the path"):
         ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "patient(.)"}), tmp_path / "R")
     result = ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "(.)[.]"}), tmp_path / "R")
     assert result["judged_on"] == "out_of_fold"
@@ -382,7 +382,7 @@ def test_runs_are_of_the_same_images_by_content_and_only_without_it_by_the_folde
 
 def test_an_image_that_cannot_be_read_any_more_is_named(runs: list[Path], photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "moved")
-    tested = next(line["path"] for line in rows_of(runs[0] / names.SPLITS) if line["split"] == "test")
+    tested = next(line["path"] for line in rows_of(runs[0] / run_folder.SPLITS) if line["split"] == "test")
     for spoil, words in (
         (lambda file: file.write_bytes(file.read_bytes()[:90]), "1 is not what the run knows"),
         (Path.unlink, "1 is missing"),
@@ -405,7 +405,7 @@ def test_images_that_have_moved_are_found_with_data(
     assert evaluate(tmp_path / "R")["source"] == str(tmp_path / "moved")
     expected = ensemble(of_runs(runs), tmp_path / "E")
     assert result["together"] == expected["together"]
-    assert json.loads((tmp_path / "R" / names.ENSEMBLE).read_text())["members"] == [str(run) for run in runs]
+    assert json.loads((tmp_path / "R" / run_folder.ENSEMBLE).read_text())["members"] == [str(run) for run in runs]
 
 
 @pytest.mark.slow
@@ -414,8 +414,8 @@ def test_a_soup_is_one_network_with_the_average_of_weights(photos: Path, runs: l
     train(Config.model_validate({"mode": "extract", "data": data, "train": {"head_c": 0.01}}), tmp_path / "third")
     result = ensemble(of_runs([runs[0], tmp_path / "third"], ensemble={"method": "soup"}), tmp_path / "R")
     by_name = {"first": runs[0], "third": tmp_path / "third"}
-    kept = [keras.models.load_model(by_name[name] / names.MODEL).get_weights() for name in result["in_soup"]]
-    soup = keras.models.load_model(tmp_path / "R" / names.MODEL)
+    kept = [keras.models.load_model(by_name[name] / run_folder.MODEL).get_weights() for name in result["in_soup"]]
+    soup = keras.models.load_model(tmp_path / "R" / run_folder.MODEL)
     for mine, *theirs in zip(soup.get_weights(), *kept, strict=True):
         np.testing.assert_allclose(mine, np.mean(theirs, axis=0), rtol=1e-6, atol=1e-7)
     best = max(one["val"]["accuracy"] for one in result["singles"])
@@ -476,7 +476,7 @@ def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: P
         (
             ("small_resnet", "vgg16"),
             {"ensemble": {"method": "soup"}},
-            "averages the weights of runs, and small_resnet is no folder of a run",
+            "averages the weights of runs, and small_resnet is not a run folder",
         ),
         (("small_resnet", "vgg16"), {"model": {"hidden": [8]}}, "solves linear heads"),
         (("small_resnet", "vgg16"), {"runtime": {"precision": "bfloat16"}}, "expected 'auto' or 'float32'"),
@@ -497,8 +497,8 @@ def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
         (of_runs([Path("no/such/run"), Path("no/such/other")]), "there is no folder or file no/such/run"),
         (of_runs([runs[0], runs[1].parent / "second" / ".." / "first"]), "is given twice"),
         (of_runs(runs, ensemble={"method": "bagging"}), "trains heads on backbones"),
-        (of_runs(runs, data={"image_size": 20}), "data.image_size: got 20, which does nothing"),
-        (of_runs(runs, model={"pooling": "max"}), "model.pooling: got 'max', which does nothing"),
+        (of_runs(runs, data={"image_size": 20}), "data.image_size: got 20, which has no effect"),
+        (of_runs(runs, model={"pooling": "max"}), "model.pooling: got 'max', which has no effect"),
     ):
         with pytest.raises(ConfigError, match=words):
             ensemble(config, tmp_path / "R")

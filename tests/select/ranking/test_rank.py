@@ -21,7 +21,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import CONFIG, MODEL, RANKING, RANKING_JSON, RANKING_PICTURE, SPLITS
 from tl_keras.select.ranking import rank as ranking
 from tl_keras.select.ranking.plot import draw_front
-from tl_keras.select.ranking.rank import Judged, candidates, choose, explain, front, rank_candidates
+from tl_keras.select.ranking.rank import RankedBackbone, candidates, choose, explain, front, rank_candidates
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import Trunk
 from tl_keras.workflows.plan import make_plan
@@ -53,8 +53,8 @@ def config_of(photos: Path, *names: str, mode: str = "rank", **sections: Any) ->
     return Config.model_validate({"mode": mode, "data": data, "rank": {"candidates": names} | sections.pop("rank", {}), **sections})
 
 
-def judged(name: str, accuracy: float, ms: float, width: float = 0.02) -> Judged:
-    return Judged(name, (32, 32), accuracy, (accuracy - width, accuracy + width), {"LogME": accuracy}, 1_000_000, ms)
+def judged(name: str, accuracy: float, ms: float, width: float = 0.02) -> RankedBackbone:
+    return RankedBackbone(name, (32, 32), accuracy, (accuracy - width, accuracy + width), {"LogME": accuracy}, 1_000_000, ms)
 
 
 GOOD, QUICK, POOR, SLOW = judged("good", 0.9, 5.0), judged("quick", 0.89, 1.0), judged("poor", 0.5, 3.0), judged("slow", 0.95, 50.0)
@@ -156,19 +156,19 @@ def test_the_best_that_is_fast_enough_is_chosen() -> None:
     assert choose(RANKED, 50.0) is SLOW
     assert choose(RANKED, 49.9) is GOOD
     with pytest.raises(
-        ConfigError, match=r"^rank\.max_ms: got 0\.5, and the fastest candidate, quick, takes 1\.00 ms an image\. Raise it\.$"
+        ConfigError, match=r"^rank\.max_ms: got 0\.5, and the fastest candidate, quick, takes 1\.00 ms per image\. Raise it\.$"
     ):
         choose(RANKED, 0.5)
 
 
 def test_the_choice_is_explained() -> None:
     assert explain(RANKED, None) == (
-        "slow: accuracy 0.950 to be expected of its frozen features (95 % interval 0.930 to 0.970), the best of 4; 50.0 ms an image, "
+        "slow: accuracy 0.950 expected of its frozen features (95 % interval 0.930 to 0.970), the best of 4; 50.0 ms per image, "
         "1.0 M parameters"
     )
     assert explain(RANKED, 10.0) == (
-        "good: accuracy 0.900 to be expected of its frozen features (95 % interval 0.880 to 0.920), the best of 3 within 10 ms an image; "
-        "5.0 ms an image, 1.0 M parameters. quick is 5.0 times faster and not clearly worse (0.890). Without the limit: slow, 0.950"
+        "good: accuracy 0.900 expected of its frozen features (95 % interval 0.880 to 0.920), the best of 3 within 10 ms per image; "
+        "5.0 ms per image, 1.0 M parameters. quick is 5.0 times faster and not clearly worse (0.890). Without the limit: slow, 0.950"
     )
 
 

@@ -99,9 +99,9 @@ def test_a_worker_ends_when_its_chief_was_killed(tmp_path: Path) -> None:
         time.sleep(0.05)
     process.kill()
     process.communicate()
-    while "the chief has gone" not in log.read_text() and time.monotonic() < until:
+    while "the chief is gone" not in log.read_text() and time.monotonic() < until:
         time.sleep(0.05)
-    assert log.read_text() == "at work\nthe chief has gone; its run folder has the trials that ended.\n"
+    assert log.read_text() == "at work\nthe chief is gone; its run folder has the trials that ended.\n"
     time.sleep(0.2)
     stat = Path(f"/proc/{pid}/stat")
     assert not stat.exists() or stat.read_text().split()[2] == "Z"

@@ -197,7 +197,7 @@ def test_trials_are_read_back_in_the_order_in_which_they_began(tmp_path: Path, t
 def test_a_kill_between_a_trial_s_end_and_the_study_s_file_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     oracle = opened(tmp_path, "random", max_trials=5)
     saves: list[int] = []
-    real = module.Lasting.save
+    real = module.ResumableOracleMixin.save
 
     def save(self: Any) -> None:
         saves.append(1)
@@ -205,10 +205,10 @@ def test_a_kill_between_a_trial_s_end_and_the_study_s_file_repeats_nothing(tmp_p
             raise KeyboardInterrupt
         real(self)
 
-    monkeypatch.setattr(module.Lasting, "save", save)
+    monkeypatch.setattr(module.ResumableOracleMixin, "save", save)
     with pytest.raises(KeyboardInterrupt):
         ran(oracle, SPACE)
-    monkeypatch.setattr(module.Lasting, "save", real)
+    monkeypatch.setattr(module.ResumableOracleMixin, "save", real)
     again = opened(tmp_path, "random", max_trials=5)
     assert len(outcomes(again, SPACE, EPOCHS)) == 2
     assert [int(each.trial) for each in ran(again, SPACE)] == [2, 3, 4]
@@ -231,7 +231,7 @@ def test_a_trial_that_fails_says_why_and_the_study_goes_on(tmp_path: Path, value
 
     oracle = opened(tmp_path, "bayesian", max_trials=12)
     told = ran(oracle, SPACE, judge)
-    assert [each.cause for each in told if each.cause] == ["the head is too wide", "its loss is no number: NaN or infinite."]
+    assert [each.cause for each in told if each.cause] == ["the head is too wide", "its loss is not a finite number."]
     assert outcomes(opened(tmp_path, "bayesian", max_trials=12), SPACE, EPOCHS) == told
     assert {1, 3}.isdisjoint({int(each.trial) for each in best(told, "val_loss")})
     assert len(told) == 12

@@ -17,11 +17,11 @@ from tl_keras.select.search import rpc as module
 from tl_keras.select.search import supervise as attending
 from tl_keras.select.search.chief import private_address
 from tl_keras.select.search.local_workers import Death
-from tl_keras.select.search.oracles import Lasting, Outcome, best, open_study, outcome_of, outcomes, run_study
-from tl_keras.select.search.role import HAS_UNIX_SOCKETS, LOCALHOST, Address, Place, place_in
+from tl_keras.select.search.oracles import Outcome, ResumableOracleMixin, best, open_study, outcome_of, outcomes, run_study
+from tl_keras.select.search.role import HAS_UNIX_SOCKETS, LOCALHOST, Address, Role, role_in
 from tl_keras.select.search.rpc import Chief, Client, connect, serve
 from tl_keras.select.search.space import read_space
-from tl_keras.select.search.supervise import attend
+from tl_keras.select.search.supervise import supervise
 
 SPACE = read_space(
     {
@@ -142,7 +142,7 @@ def test_the_cause_of_a_failure_arrives(tmp_path: Path) -> None:
     assert causes[1] is not None
     assert cause.startswith(causes[1])
     assert len(causes[1]) > 1900
-    assert causes[2:] == ["its loss is no number: NaN or infinite.", None]
+    assert causes[2:] == ["its loss is not a finite number.", None]
     assert [(outcome_of(trial, SPACE, EPOCHS).cause, worker) for trial, worker in ended] == [(each, "a") for each in causes]
 
 
@@ -208,7 +208,7 @@ def test_a_chief_that_goes_away_is_told(tmp_path: Path, monkeypatch: pytest.Monk
                 stack.close()
             return evaluate(trial, settings, share)
 
-        with pytest.raises(UserError, match=rf"the chief at {chief.address} has gone; the trials that ended are safe"):
+        with pytest.raises(UserError, match=rf"the chief at {chief.address} is gone; the trials that ended are safe"):
             work(chief.address, "a", judge=judge)
     assert len(outcomes(opened(tmp_path), SPACE, EPOCHS)) == 2
 
@@ -225,10 +225,10 @@ def test_the_trial_of_a_dead_worker_is_run_by_another_and_no_other_again(tmp_pat
         assert len(ran) == 0  # it waits: the ghost may leave a trial
         assert survivor.is_alive()
         assert not chief.is_over()
-        left = chief.bury("ghost", "the worker died")
+        left = chief.requeue("ghost", "the worker died")
         assert left is not None
         assert left.trial_id == taken.trial_id
-        assert chief.bury("ghost", "the worker died") is None
+        assert chief.requeue("ghost", "the worker died") is None
         survivor.join(20)
     assert sorted(each.trial for each in ran) == ["0", "1", "2", "3", "4"]
     assert ran[-1].trial == taken.trial_id
@@ -247,7 +247,7 @@ def test_a_trial_that_ends_two_workers_has_failed(tmp_path: Path) -> None:
         for name in ("a", "b"):
             with client_of(chief, name) as client:
                 assert client.create_trial(name).trial_id == "0"
-            left = chief.bury(name, f"{name} died")
+            left = chief.requeue(name, f"{name} died")
         assert left is not None
         assert left.status == "FAILED"
         assert [each.trial for each in work(chief.address, "c")] == ["1"]
@@ -258,10 +258,10 @@ def test_a_trial_that_ends_two_workers_has_failed(tmp_path: Path) -> None:
 def test_deaths_are_remembered_by_a_later_chief(tmp_path: Path) -> None:
     with serving(opened(tmp_path)) as chief, client_of(chief, "a") as client:
         client.create_trial("a")
-        chief.bury("a", "died")
+        chief.requeue("a", "died")
     with serving(opened(tmp_path)) as chief, client_of(chief, "b") as client:
         assert int(client.create_trial("b").trial_id) == 0
-        left = chief.bury("b", "died again")
+        left = chief.requeue("b", "died again")
         assert left is not None
         assert left.status == "FAILED"
 
@@ -282,7 +282,7 @@ def test_a_worker_that_was_thought_dead_is_not_heard(tmp_path: Path) -> None:
     oracle = opened(tmp_path, max_trials=2)
     with serving(oracle) as chief, client_of(chief, "slow") as slow:
         trial = slow.create_trial("slow")
-        chief.bury("slow", "no sign of life")
+        chief.requeue("slow", "no sign of life")
         ran = work(chief.address, "a")
         slow.update_trial(trial.trial_id, {"val_loss": -1.0, "val_accuracy": 1.0})
         trial.status = "COMPLETED"
@@ -296,7 +296,7 @@ def test_a_defect_in_a_call_is_the_chief_s_to_raise(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     oracle = opened(tmp_path)
-    monkeypatch.setattr(Lasting, "save", save)
+    monkeypatch.setattr(ResumableOracleMixin, "save", save)
     with serving(oracle) as chief:
         with pytest.raises(UserError, match=r"the chief at .* failed \(.*No space left.*; its own output says why"):
             work(chief.address, "a")
@@ -319,14 +319,14 @@ WITH_TOKEN = WHOLE | {"TL_KERAS_SEARCH_TOKEN": SECRET}
 
 
 def test_the_environment_says_who_one_is() -> None:
-    assert place_in({"HOME": "/"}) is None
-    place = place_in(WITH_TOKEN)
-    assert place == Place("worker1", Address("10.0.0.1", 8000, SECRET))
-    assert SECRET not in repr(place)
-    assert place is not None
-    assert not place.is_chief
-    assert place.variables() == WITH_TOKEN
-    chief = place_in(WITH_TOKEN | {"KERASTUNER_TUNER_ID": "chief"})
+    assert role_in({"HOME": "/"}) is None
+    role = role_in(WITH_TOKEN)
+    assert role == Role("worker1", Address("10.0.0.1", 8000, SECRET))
+    assert SECRET not in repr(role)
+    assert role is not None
+    assert not role.is_chief
+    assert role.variables() == WITH_TOKEN
+    chief = role_in(WITH_TOKEN | {"KERASTUNER_TUNER_ID": "chief"})
     assert chief is not None
     assert chief.is_chief
     assert str(Address("::1", 5)) == "[::1]:5"
@@ -335,19 +335,19 @@ def test_the_environment_says_who_one_is() -> None:
 @pytest.mark.parametrize("missing", list(WHOLE))
 def test_half_an_environment_is_refused(missing: str) -> None:
     with pytest.raises(ConfigError, match=f"is set and {missing} is not"):
-        place_in({name: value for name, value in WHOLE.items() if name != missing})
+        role_in({name: value for name, value in WHOLE.items() if name != missing})
 
 
 @pytest.mark.parametrize("port", ["http", "0", "65536", "-1", "8000.0", "٨"])
 def test_a_port_is_a_number(port: str) -> None:
     with pytest.raises(ConfigError, match=rf"KERASTUNER_ORACLE_PORT: got '{port}', expected a port number"):
-        place_in(WITH_TOKEN | {"KERASTUNER_ORACLE_PORT": port})
+        role_in(WITH_TOKEN | {"KERASTUNER_ORACLE_PORT": port})
 
 
 @pytest.mark.parametrize(("token", "got"), [("", "is not set"), ("short", "has 5 characters"), ("é" * 20, "is not ASCII")])
 def test_a_search_on_several_machines_has_a_secret(token: str, got: str) -> None:
     with pytest.raises(ConfigError, match=f"TL_KERAS_SEARCH_TOKEN {got}: whoever reaches the chief's port could decide the search"):
-        place_in(WHOLE | {"TL_KERAS_SEARCH_TOKEN": token})
+        role_in(WHOLE | {"TL_KERAS_SEARCH_TOKEN": token})
 
 
 @pytest.mark.parametrize("token", ["", SECRET[:-1], SECRET + "0", SECRET[::-1]])
@@ -378,17 +378,17 @@ def test_every_chief_that_is_given_no_token_has_one_of_its_own() -> None:
 
 @pytest.mark.skipif(not HAS_UNIX_SOCKETS, reason="this platform has no sockets in the file system")
 def test_local_workers_come_through_a_socket_that_only_this_user_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with private_address(Place("chief", Address(LOCALHOST, 0))) as address, serve(address) as chief:
+    with private_address(Role("chief", Address(LOCALHOST, 0))) as address, serve(address) as chief:
         folder = Path(chief.address.ip.removeprefix("unix:")).parent
         assert folder.stat().st_mode & 0o077 == 0
         chief.open(opened(tmp_path, max_trials=3), STUDY)
-        place = place_in(Place("worker1", chief.address).variables())
-        assert place == Place("worker1", chief.address)
+        role = role_in(Role("worker1", chief.address).variables())
+        assert role == Role("worker1", chief.address)
         assert len(work(chief.address, "worker1")) == 3
     assert not folder.exists()
     for name, value in WITH_TOKEN.items():
         monkeypatch.setenv(name, value)
-    with private_address(Place("chief", Address("10.0.0.1", 8000, SECRET))) as address:
+    with private_address(Role("chief", Address("10.0.0.1", 8000, SECRET))) as address:
         assert address == Address("10.0.0.1", 8000, SECRET)
 
 
@@ -412,7 +412,7 @@ class Team:
 def attended(chief: Chief, team: Any) -> tuple[list[str], list[str]]:
     told: list[str] = []
     said: list[str] = []
-    attend(chief, team, lambda trial, worker: told.append(f"{trial.trial_id} {worker}"), said.append, how="-m x --resume")
+    supervise(chief, team, lambda trial, worker: told.append(f"{trial.trial_id} {worker}"), said.append, how="-m x --resume")
     return told, said
 
 
@@ -431,7 +431,7 @@ def test_the_death_of_the_last_worker_ends_the_search(tmp_path: Path) -> None:
     with serving(opened(tmp_path)) as chief:
         team = Team(("worker1",), 0, (Death("worker1", "exit status 2", "DataError: no such folder."),))
         with pytest.raises(
-            UserError, match=r"the last worker died \(exit status 2: DataError: no such folder\.\).*go on with: python -m x"
+            UserError, match=r"the last worker died \(exit status 2: DataError: no such folder\.\).*continue with: python -m x"
         ):
             attended(chief, team)
 
@@ -442,11 +442,11 @@ def test_a_trial_that_fails_with_the_last_worker_is_told_first(tmp_path: Path) -
             with client_of(chief, name) as client:
                 assert int(client.create_trial(name).trial_id) == 0
             if name == "worker1":
-                chief.bury(name, "died")
+                chief.requeue(name, "died")
         told: list[str] = []
         team: Any = Team(("worker1", "worker2"), 0, (Death("worker2", "signal 9", ""),))
         with pytest.raises(UserError, match=r"the last worker died \(signal 9\)"):
-            attend(chief, team, lambda trial, worker: told.append(f"{worker}: {trial.message}"), lambda line: None, how="")
+            supervise(chief, team, lambda trial, worker: told.append(f"{worker}: {trial.message}"), lambda line: None, how="")
     assert told == ["worker2: workers died during it, the last: signal 9"]
 
 

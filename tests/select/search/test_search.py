@@ -15,8 +15,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework.func_graph import FuncGraph
 
-from tl_keras import run_folder as names
-from tl_keras import workflows
+from tl_keras import run_folder, workflows
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data.sources import open_source
@@ -24,7 +23,7 @@ from tl_keras.errors import ConfigError, RunFolderError, TrainingError, UserErro
 from tl_keras.progress import Progress
 from tl_keras.select.search.head_trials import HeadTrials
 from tl_keras.select.search.oracles import Outcome
-from tl_keras.select.search.role import HAS_UNIX_SOCKETS, LOCALHOST, Address, Place
+from tl_keras.select.search.role import HAS_UNIX_SOCKETS, LOCALHOST, Address, Role
 from tl_keras.select.search.rpc import serve
 from tl_keras.select.search.space import read_space
 from tl_keras.select.search.study_files import study_digest
@@ -127,7 +126,7 @@ def test_every_tuner_leaves_a_run_that_is_the_best_on_val(
     else:
         run, epochs = tmp_path / "R", {"max_epochs": 3} if tuner == "hyperband" else {}
         result = search(config_of(photos, search={"tuner": tuner, **epochs}), run)
-    trials = rows_of(run / names.TRIALS)
+    trials = rows_of(run / run_folder.TRIALS)
     assert len(trials) == result["trials"]
     assert len(trials) == 6 if tuner != "hyperband" else 1 < len(trials) <= 10
     whole = [float(line["val_loss"]) for line in trials if line["share"] == "1"]
@@ -135,10 +134,10 @@ def test_every_tuner_leaves_a_run_that_is_the_best_on_val(
     assert result["score"] <= result["baseline"]["val_loss"]
     assert result["metrics"]["val"]["log_loss"] == pytest.approx(result["score"], abs=1e-5)
     assert "test" in result["metrics"]
-    assert json.loads((run / names.SEARCH).read_text()) == json.loads(json.dumps(result))
-    assert (run / names.TRIALS_PICTURE).read_bytes().startswith(b"\x89PNG")
+    assert json.loads((run / run_folder.SEARCH).read_text()) == json.loads(json.dumps(result))
+    assert (run / run_folder.TRIALS_PICTURE).read_bytes().startswith(b"\x89PNG")
     assert list((run / "tensorboard").rglob("events.*"))
-    again = evaluate(run / names.BEST)["test"]
+    again = evaluate(run / run_folder.BEST)["test"]
     assert again["confusion_matrix"] == result["metrics"]["test"]["confusion_matrix"]
 
 
@@ -177,7 +176,7 @@ def test_a_killed_search_goes_on(photos: Path, grid: tuple[Path, Any, list[str]]
         search(config_of(photos), tmp_path / "R")
     with pytest.raises(RunFolderError, match="holds another run already"):
         search(config_of(photos), tmp_path / "R")
-    assert len(rows_of(tmp_path / "R" / names.TRIALS)) == 2
+    assert len(rows_of(tmp_path / "R" / run_folder.TRIALS)) == 2
     calls.clear()
     monkeypatch.setattr(HeadTrials, "__call__", lambda self, *given: calls.append(1) or real(self, *given))
     result = search(config_of(photos), tmp_path / "R", resume=True)
@@ -191,7 +190,7 @@ def test_a_study_of_another_space_is_not_used(photos: Path, tmp_path: Path, monk
     monkeypatch.setattr(workflow, "run_trials", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         search(config_of(photos), tmp_path / "R")
-    names.write_text(tmp_path / "R" / names.CONFIG, to_yaml(config_of(photos, search={"space": RATES})))
+    run_folder.write_text(tmp_path / "R" / run_folder.CONFIG, to_yaml(config_of(photos, search={"space": RATES})))
     with pytest.raises(RunFolderError, match=r"holds study-\w+, a study of another space, of other images or of another version"):
         search(config_of(photos), tmp_path / "R", resume=True)
     assert list((tmp_path / "R").glob("study-*"))
@@ -214,21 +213,21 @@ def test_whole_trainings_keep_the_best_models_only(photos: Path, own_backbone: s
     assert num_graphs() == before  # of five trainings, each of which took 11 MB of the process with it
     folders = sorted(path.name for path in (tmp_path / "R" / "trials").iterdir())
     assert len(folders) == 4  # three, and the default
-    kept = [folder for folder in folders if (tmp_path / "R" / "trials" / folder / names.MODEL).is_file()]
-    ranked = sorted(rows_of(tmp_path / "R" / names.TRIALS), key=lambda line: float(line["val_loss"]))
+    kept = [folder for folder in folders if (tmp_path / "R" / "trials" / folder / run_folder.MODEL).is_file()]
+    ranked = sorted(rows_of(tmp_path / "R" / run_folder.TRIALS), key=lambda line: float(line["val_loss"]))
     assert [folder for folder in kept if folder != "default"] == [ranked[0]["trial"]]
     for folder in folders:
-        metrics = json.loads((tmp_path / "R" / "trials" / folder / names.METRICS).read_text())
+        metrics = json.loads((tmp_path / "R" / "trials" / folder / run_folder.METRICS).read_text())
         assert "val" in metrics
         assert "test" not in metrics
-        assert not (tmp_path / "R" / "trials" / folder / names.PREDICTIONS).exists()
+        assert not (tmp_path / "R" / "trials" / folder / run_folder.PREDICTIONS).exists()
     assert result["metrics"]["mode"] == "finetune"
 
 
 def test_snapshots_go_where_models_go(tmp_path: Path) -> None:
-    run = names.RunFolder(tmp_path)
+    run = run_folder.RunFolder(tmp_path)
     for trial in ("good", "bad"):
-        folder = tmp_path / "trials" / trial / names.SNAPSHOTS
+        folder = tmp_path / "trials" / trial / run_folder.SNAPSHOTS
         folder.mkdir(parents=True)
         (folder / "1.weights.h5").touch()
     found = [Outcome(trial, {}, 1.0, {"val_loss": loss}, None) for trial, loss in (("good", 0.1), ("bad", 0.2))]
@@ -250,10 +249,10 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
 
     monkeypatch.setattr(workflow, "train", train)
     config = finetunings(photos, own_backbone, space={"train.weight_decay": {"choice": [0.0]}})
-    trials = workflow.Trials(config, open_source(config.data), names.RunFolder(tmp_path), Progress())
+    trials = workflow.Trials(config, open_source(config.data), run_folder.RunFolder(tmp_path), Progress())
     assert set(trials("0", {}, 1.0)) == {"val_loss", "val_accuracy"}
     assert sizes == [8, 4]
-    assert "batch_size: 4" in (tmp_path / "trials" / "0" / names.CONFIG).read_text()
+    assert "batch_size: 4" in (tmp_path / "trials" / "0" / run_folder.CONFIG).read_text()
 
 
 @pytest.mark.slow
@@ -270,7 +269,7 @@ def test_trials_that_fail_are_told_and_the_rest_goes_on(
     monkeypatch.setattr(workflow, "train", train)
     result = search(finetunings(photos, own_backbone), tmp_path / "R")
     assert (result["trials"], result["failed"]) == (3, 1)
-    (failed,) = [line for line in rows_of(tmp_path / "R" / names.TRIALS) if line["cause"]]
+    (failed,) = [line for line in rows_of(tmp_path / "R" / run_folder.TRIALS) if line["cause"]]
     assert failed["cause"].startswith("finetune epoch 1: loss is nan")
     assert failed["val_loss"] == ""
 
@@ -279,13 +278,13 @@ def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, t
     space = {"train.loss": {"choice": ["cross_entropy", "mse"]}, "train.head_c": {"choice": [0.01]}}
     result = search(config_of(photos, search={"space": space}), tmp_path / "R")
     assert (result["trials"], result["failed"]) == (2, 1)
-    causes = [line["cause"] for line in rows_of(tmp_path / "R" / names.TRIALS) if line["cause"]]
-    assert "which does nothing without a linear head" in causes[0]
+    causes = [line["cause"] for line in rows_of(tmp_path / "R" / run_folder.TRIALS) if line["cause"]]
+    assert "which has no effect without a linear head" in causes[0]
 
 
 def test_where_every_trial_fails_the_reason_is_told(photos: Path, tmp_path: Path) -> None:
     space = {"train.loss": {"choice": ["mse"]}, "train.head_c": {"choice": [0.01]}}
-    with pytest.raises(UserError, match=r"none of 1 trials came to its end: .*which does nothing without a linear head"):
+    with pytest.raises(UserError, match=r"none of 1 trials finished: .*which has no effect without a linear head"):
         search(config_of(photos, search={"space": space}), tmp_path / "R")
 
 
@@ -301,7 +300,7 @@ def test_a_wrong_space_leaves_no_folder(photos: Path, tmp_path: Path) -> None:
 def ranked(run: Path) -> list[tuple[str, ...]]:
     """Settings and scores of a search's trials, the best first."""
     left_out = ("trial", "seconds")
-    lines = sorted(rows_of(run / names.TRIALS), key=lambda line: (float(line["val_loss"]), line["train.head_c"]))
+    lines = sorted(rows_of(run / run_folder.TRIALS), key=lambda line: (float(line["val_loss"]), line["train.head_c"]))
     return [tuple(value for name, value in line.items() if name not in left_out) for line in lines]
 
 
@@ -349,13 +348,13 @@ def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", "false")
-    with pytest.raises(UserError, match=r"the last worker died \(exit status 1\).*go on with: python -m tl_keras\.run --mode search"):
+    with pytest.raises(UserError, match=r"the last worker died \(exit status 1\).*continue with: python -m tl_keras\.run --mode search"):
         search(config_of(photos), tmp_path / "R", workers=1)
     assert search(config_of(photos), tmp_path / "R", resume=True)["trials"] == 6
 
 
 def as_worker(monkeypatch: pytest.MonkeyPatch, address: Address) -> None:
-    for name, value in Place("far", address).variables().items():
+    for name, value in Role("far", address).variables().items():
         monkeypatch.setenv(name, value)
 
 
@@ -373,15 +372,15 @@ def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(
         ended = [trial.trial_id for trial, _ in chief.ended(1)]
     assert [path.name for path in (tmp_path / "R").iterdir()] == ["trials"]
     assert sorted(path.name for path in (tmp_path / "R" / "trials").iterdir()) == sorted(ended)
-    assert len(list((tmp_path / "R" / "trials").glob(f"*/{names.MODEL}"))) == 1  # the best of this worker
+    assert len(list((tmp_path / "R" / "trials").glob(f"*/{run_folder.MODEL}"))) == 1  # the best of this worker
 
 
 def test_a_worker_takes_no_foreign_folder_and_no_ranking(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_worker(monkeypatch, Address(LOCALHOST, 9, "0123456789abcdef"))
     (tmp_path / "config.yaml").write_text("")
-    with pytest.raises(RunFolderError, match=r"holds config.yaml, which is no worker's. Add --resume where it is the chief's"):
+    with pytest.raises(RunFolderError, match=r"holds config.yaml, which does not belong to a worker. Add --resume where it is the chief's"):
         work(config_of(photos), tmp_path)
-    with pytest.raises(ConfigError, match=r"model.backbone: got 'auto', which is the chief's to rank"):
+    with pytest.raises(ConfigError, match=r"model.backbone: got 'auto', which the chief ranks"):
         work(config_of(photos, model={"backbone": "auto"}), tmp_path / "R")
     with pytest.raises(ConfigError, match="KERASTUNER_TUNER_ID: 'far' is a worker's name"):
         search(config_of(photos), tmp_path / "R")
@@ -424,7 +423,7 @@ def test_a_training_is_taken_over_only_where_it_was_of_these_settings(
     photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = finetunings(photos, own_backbone)
-    trials = workflow.Trials(config, open_source(config.data), names.RunFolder(tmp_path), Progress())
+    trials = workflow.Trials(config, open_source(config.data), run_folder.RunFolder(tmp_path), Progress())
     first = trials("0", {"train.learning_rate": 1e-3}, 1.0)
     trained = []
     real = workflow.train
@@ -439,9 +438,9 @@ def test_trials_at_work_keep_their_checkpoints(tmp_path: Path) -> None:
     study = import_module("tl_keras.select.search.study_files")
     module = import_module("tl_keras.select.search.oracles")
     for name in ("default", "0", "1", "2"):
-        (tmp_path / "trials" / name / names.CHECKPOINTS).mkdir(parents=True)
-        (tmp_path / "trials" / name / names.MODEL).touch()
+        (tmp_path / "trials" / name / run_folder.CHECKPOINTS).mkdir(parents=True)
+        (tmp_path / "trials" / name / run_folder.MODEL).touch()
     found = [module.Outcome(name, {}, 1.0, {"val_loss": float(name)}, None) for name in ("0", "1")]
-    study.keep_best(names.RunFolder(tmp_path), found, "val_loss", 1)
-    assert [path.parent.name for path in sorted(tmp_path.glob(f"trials/*/{names.CHECKPOINTS}"))] == ["2"]
-    assert [path.parent.name for path in sorted(tmp_path.glob(f"trials/*/{names.MODEL}"))] == ["0", "2"]
+    study.keep_best(run_folder.RunFolder(tmp_path), found, "val_loss", 1)
+    assert [path.parent.name for path in sorted(tmp_path.glob(f"trials/*/{run_folder.CHECKPOINTS}"))] == ["2"]
+    assert [path.parent.name for path in sorted(tmp_path.glob(f"trials/*/{run_folder.MODEL}"))] == ["0", "2"]

@@ -24,11 +24,11 @@ SPACE = {
         ({}, r"search\.space: is empty\. Declare a setting"),
         (
             {"train.learning_rte": {"float": [0, 1]}},
-            r"'train\.learning_rte' is no setting that a trial may vary\. Did you mean 'train\.learning_rate'",
+            r"'train\.learning_rte' is not a setting that a trial may vary\. Did you mean 'train\.learning_rate'",
         ),
         ({"train.head_penalty": {"float": [0.1, 1]}}, r"^search\.space: train\.head_penalty has been renamed: write train\.head_c\.$"),
-        ({"runtime.seed": {"int": [0, 5]}}, r"'runtime\.seed' is no setting that a trial may vary\."),
-        ({"data.split_seed": {"int": [0, 5]}}, r"'data\.split_seed' is no setting that a trial may vary\."),
+        ({"runtime.seed": {"int": [0, 5]}}, r"'runtime\.seed' is not a setting that a trial may vary\."),
+        ({"data.split_seed": {"int": [0, 5]}}, r"'data\.split_seed' is not a setting that a trial may vary\."),
         ({"train.epochs": 5}, r"train\.epochs: got 5, expected {choice: \[\.\.\.\]}"),
         ({"train.epochs": {"int": [1, 5], "choice": [1]}}, r"train\.epochs: got .* expected {choice"),
         ({"train.epochs": {"int": [1, 5], "sampling": "log"}}, r"train\.epochs: got .* expected {choice"),
@@ -43,7 +43,7 @@ SPACE = {
         ({"train.epochs": {"int": [1, 9], "when": "always"}}, r"train\.epochs: when: got 'always', expected one {other setting"),
         (
             {"train.epochs": {"int": [1, 9], "when": {"train.loss": "mse"}}},
-            r"train\.epochs: when: 'train\.loss' is no choice of this space\.",
+            r"train\.epochs: when: 'train\.loss' is not a choice of this space\.",
         ),
         (
             {"train.loss": {"choice": ["mse"]}, "train.epochs": {"int": [1, 9], "when": {"train.loss": "focal"}}},

@@ -14,7 +14,7 @@ from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.head import probe, relevance, selection
 from tl_keras.transfer.head.probe import LinearProbe, Standardiser, fit_linear_probe
 from tl_keras.transfer.head.relevance import RANKERS, row_norms
-from tl_keras.transfer.head.selection import BY_PROBE, METHODS, Selection, Shown, select_features
+from tl_keras.transfer.head.selection import BY_PROBE, METHODS, Selection, TransformedFeatures, select_features
 
 INFORMATIVE = np.array([3, 25, 40, 77, 91, 110, 128, 149, 164, 180])
 WEIGHTS = np.ones(3, np.float32)
@@ -277,6 +277,6 @@ def test_rows_are_shown_in_chunks_as_at_once(start: int | None, stop: int | None
     monkeypatch.setattr(probe, "CHUNK_BYTES", 3 * 4 * 3)
     x = np.arange(30, dtype=np.float32).reshape(10, 3)
     show: Callable[[NDArray[np.float32]], NDArray[np.float32]] = lambda rows: rows[:, [0, 2]] * 2  # noqa: E731
-    shown = Shown(OnDisk(x, 3), 2, show)
+    shown = TransformedFeatures(OnDisk(x, 3), 2, show)
     assert (len(shown), shown.shape) == (10, (10, 2))
     np.testing.assert_array_equal(shown[start:stop], x[start:stop][:, [0, 2]] * 2)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.data.index import SPLITS, Index
+from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
 from tl_keras.data.regular import SPECIAL, special_files
 from tl_keras.data.sources.source import NEAR
@@ -141,7 +141,7 @@ def _classes(root: Path, folders: Sequence[str]) -> ClassFolders:
 
 
 def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
-    """The folder of each split that is there, in the order of `SPLITS`; empty where the folders are classes.
+    """The folder of each split that is there, in the order of `SPLIT_NAMES`; empty where the folders are classes.
 
     A class may be called 'train', but such a class holds images.
     """
@@ -166,7 +166,7 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
         )
     if "train" not in by_split:
         raise DataError(f"{root}: has {' and '.join(f'{name}/' for name in by_split.values())}, but no train/. Add train/.")
-    return {split: by_split[split] for split in SPLITS if split in by_split}
+    return {split: by_split[split] for split in SPLIT_NAMES if split in by_split}
 
 
 def _unlabelled(root: Path, named: list[str]) -> str:
@@ -196,7 +196,7 @@ def _check_same_classes(root: Path, split: str, found: list[str], classes: list[
         )
     if extra:
         hint = f" Did you mean '{near[0]}'?" if near else f" Add train/{extra[0]}, or take {split}/{extra[0]} away."
-        raise DataError(f"{root}: {split} has a folder '{extra[0]}', which train has not ({len(classes)} classes).{hint}")
+        raise DataError(f"{root}: {split} has a folder '{extra[0]}', which train does not have ({len(classes)} classes).{hint}")
 
 
 def _at_least_two(root: Path, classes: ClassFolders) -> ClassFolders:
@@ -219,7 +219,7 @@ def _check_images(root: Path, files: dict[str, Files]) -> None:
     for name, found in files.items():
         if not found.images:
             others, hint = _others(found.left_out), _heic_hint(found.left_out)
-            raise DataError(f"{root}: class '{name}' has no image{others}. Add images, or take the folder away.{hint}")
+            raise DataError(f"{root}: class '{name}' has no image{others}. Add images, or remove the folder.{hint}")
 
 
 def _others(left_out: Counter[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a kind of data source is, and what several of them share. In the end each is a folder of class folders.
+"""A kind of data source, and what several of them share. In the end each is a folder of class folders.
 
 One form for all data keeps everything after it simple: any image can be opened, listed in splits.csv and predicted by its path. What is
 in another form is written out as such, once, below the cache; encoded bytes are copied untouched.
@@ -13,7 +13,7 @@ from tl_keras.config import DataConfig
 from tl_keras.data.walk import subfolders
 from tl_keras.errors import DataError
 from tl_keras.partial import clear_partial
-from tl_keras.run_folder import write_whole
+from tl_keras.run_folder import write_atomically
 
 NEAR = 0.75  # likeness from which a name is taken for a misspelt other: 'flowrs' for 'flowers', but not 'photos' for 'toto'
 DIGITS = "digits"
@@ -59,7 +59,7 @@ def unpack_once(folder: Path, write: Callable[[Path], None]) -> Path:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             clear_partial(folder.parent)
-            write_whole(folder, write)
+            write_atomically(folder, write)
         except OSError as error:
             reason = error.strerror or first_line(error)
             raise DataError(

@@ -68,7 +68,7 @@ def prepared_tfds(path: Path) -> Path:
     try:
         builder = tfds.builder_from_directory(str(path))
     except Exception as error:  # whatever TFDS meets in files that it did not write so
-        raise DataError(f"{path}: is no whole TFDS data set ({first_line(error)}). Prepare it again.") from error
+        raise DataError(f"{path}: is not a complete TFDS data set ({first_line(error)}). Prepare it again.") from error
     return _unpack_tfds(builder)
 
 
@@ -168,5 +168,5 @@ def _write_image(folder: Path, stem: str, data: bytes) -> None:
 
 
 def _ending(data: bytes) -> str:
-    """What the first bytes say that a file is; 'jpg' for what is no image, which is found and counted when it is decoded."""
+    """What the first bytes say that a file is; 'jpg' for what is not an image, which is found and counted when it is decoded."""
     return image_format(data[:HEAD_BYTES]) or "jpg"

@@ -32,7 +32,7 @@ def require_own_features(folder: Path) -> None:
     try:
         named = list(_classes_in(json.loads(file.read_text(encoding="utf-8"))))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{folder}: is no whole TFDS data set ({FEATURES} cannot be read). Prepare it again.") from error
+        raise DataError(f"{folder}: is not a complete TFDS data set ({FEATURES} cannot be read). Prepare it again.") from error
     for name in named:
         if not name.startswith(OWN_MODULES):
             raise DataError(

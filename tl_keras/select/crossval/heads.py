@@ -1,7 +1,7 @@
 """Cross-validation of a linear head on stored features: one pass over the images serves every fold.
 
 Each fold standardises, selects and solves on its own images only, so that what is held out has no part in it. Folds of
-whole trainings are runs of their own, which a workflow starts; both end as `Answer`s.
+whole training runs are runs of their own, which a workflow starts; both end as `Answer`s.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ FIGURES = ("accuracy", "macro_f1", "log_loss")
 
 @dataclass(frozen=True)
 class Answer:
-    """What the training on a fold says of the images held out: probabilities float64 (len(fold.held_out), k)."""
+    """The predictions of the training on a fold for the held-out images: probabilities float64 (len(fold.held_out), k)."""
 
     fold: Fold
     probabilities: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""What an ensemble is: the answers of single classifiers, those of all together, and how the two compare."""
+"""An ensemble's predictions, those of its single members, and how the two compare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -13,7 +13,7 @@ from tl_keras.models.combined import bagged_model
 from tl_keras.models.rules import RULES, Average, Probabilities, Rule
 from tl_keras.progress import Progress
 from tl_keras.select.ensemble.comparison import JUDGED_SPLITS, Answers, Ensemble, OutOfFold
-from tl_keras.select.ensemble.heads import Boosted, Frozen, answer, answer_out_of_fold, bag_heads, open_members, solve_head
+from tl_keras.select.ensemble.heads import BoostedTrees, FrozenMember, answer, answer_out_of_fold, bag_heads, open_members, solve_head
 from tl_keras.select.ensemble.meta import fit_meta
 from tl_keras.select.ranking.rank import candidates
 from tl_keras.transfer.head.probe import LinearProbe
@@ -30,7 +30,7 @@ def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
     method = config.ensemble.method
     if method not in FROM_BACKBONES:
         raise ConfigError(
-            f"ensemble.method: got '{method}', which averages the weights of runs, and {config.ensemble.members[0]} is no folder of a run. "
+            f"ensemble.method: got '{method}', which averages the weights of runs, and {config.ensemble.members[0]} is not a run folder. "
             "Give folders of runs."
         )
     if not solves_exactly(config):
@@ -41,13 +41,13 @@ def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
     return FROM_BACKBONES[method](config, open_members(config, backbones, index, progress), progress)
 
 
-def by_rule(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
+def by_rule(config: Config, members: Sequence[FrozenMember], progress: Progress) -> Ensemble:
     """The mean probability of the heads that `extract` would train, or their vote."""
     return _combined(config, members, RULES[config.ensemble.method])
 
 
-def stacked(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
-    """A meta-learner on the same heads, which learns from what they say of folds that they have not seen."""
+def stacked(config: Config, members: Sequence[FrozenMember], progress: Progress) -> Ensemble:
+    """A meta-learner on the same heads, fitted on their out-of-fold predictions."""
     found = answer_out_of_fold(members, config, progress)
     parts = [fold.held_out for fold in found.folds]
     names = [member.name for member in members]
@@ -56,7 +56,7 @@ def stacked(config: Config, members: Sequence[Frozen], progress: Progress) -> En
     return _combined(config, members, meta.rule, out_of_fold=out_of_fold, notes=meta.notes)
 
 
-def bagged(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
+def bagged(config: Config, members: Sequence[FrozenMember], progress: Progress) -> Ensemble:
     """The mean probability of heads on resamples of train; the singles are the heads on all of it."""
     bags = []
     with progress.bar("resamples", len(members)) as advance:
@@ -71,36 +71,36 @@ def bagged(config: Config, members: Sequence[Frozen], progress: Progress) -> Ens
     return _assembled(config, members, _singles(members, [solve_head(member) for member in members]), together, model)
 
 
-def boosted(config: Config, members: Sequence[Frozen], progress: Progress) -> Ensemble:
+def boosted(config: Config, members: Sequence[FrozenMember], progress: Progress) -> Ensemble:
     """Boosted trees on the features of all backbones side by side; the singles are linear heads."""
     progress.line(f"boosting trees on {sum(member.features('val').shape[1] for member in members):,} features")
-    trees = Boosted(members, config.ensemble.rounds, config.runtime.seed)
+    trees = BoostedTrees(members, config.ensemble.rounds, config.runtime.seed)
     notes = {"rounds": trees.rounds, "images": trees.num_train, "not_keras": "gradient-boosted trees of scikit-learn"}
     singles = _singles(members, [solve_head(member) for member in members])
     return _assembled(config, members, singles, {split: trees(split) for split in JUDGED_SPLITS}, None, notes=notes)
 
 
-def _combined(config: Config, members: Sequence[Frozen], rule: Rule, **more: Any) -> Ensemble:
+def _combined(config: Config, members: Sequence[FrozenMember], rule: Rule, **more: Any) -> Ensemble:
     heads = [solve_head(member) for member in members]
     singles = _singles(members, heads)
     together = {split: rule(singles[split]) for split in JUDGED_SPLITS}
     return _assembled(config, members, singles, together, _model(members, [[head] for head in heads], rule), **more)
 
 
-def _singles(members: Sequence[Frozen], heads: Sequence[LinearProbe]) -> dict[str, Probabilities]:
-    """What each head says of val and of test: (m, n, k)."""
+def _singles(members: Sequence[FrozenMember], heads: Sequence[LinearProbe]) -> dict[str, Probabilities]:
+    """The predictions of each head on val and on test: (m, n, k)."""
     pairs = list(zip(members, heads, strict=True))
     return {split: np.stack([answer(head, member.features(split)) for member, head in pairs]) for split in JUDGED_SPLITS}
 
 
-def _model(members: Sequence[Frozen], heads: Sequence[Sequence[LinearProbe]], rule: Rule) -> keras.Model:
+def _model(members: Sequence[FrozenMember], heads: Sequence[Sequence[LinearProbe]], rule: Rule) -> keras.Model:
     trunks = [member.opened.classifier.trunk for member in members]
     return bagged_model(trunks, [[(head.kernel, head.bias) for head in own] for own in heads], rule)
 
 
 def _assembled(
     config: Config,
-    members: Sequence[Frozen],
+    members: Sequence[FrozenMember],
     singles: dict[str, Probabilities],
     together: dict[str, Probabilities],
     model: keras.Model | None,
@@ -113,7 +113,7 @@ def _assembled(
     return Ensemble(kept, data, [member.name for member in members], val, test, model, **more)
 
 
-FROM_BACKBONES: dict[str, Callable[[Config, Sequence[Frozen], Progress], Ensemble]] = {
+FROM_BACKBONES: dict[str, Callable[[Config, Sequence[FrozenMember], Progress], Ensemble]] = {
     "average": by_rule,
     "vote": by_rule,
     "stack": stacked,

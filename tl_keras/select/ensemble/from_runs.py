@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.config import Config, fields
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
@@ -35,12 +35,12 @@ from tl_keras.select.ensemble.comparison import JUDGED_SPLITS, Answers, Ensemble
 from tl_keras.select.ensemble.heads import distinct
 from tl_keras.select.ensemble.meta import fit_meta
 from tl_keras.select.ensemble.soup import Arrays, Score, Weights, greedy_soup
-from tl_keras.trained_run import Trained, data_root, open_run
+from tl_keras.trained_run import TrainedRun, data_root, open_run
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.snapshots import snapshots_of
 
 DECODED_AT_ONCE = 256  # images in memory where bad ones are looked for
-SETTLED_SECTIONS = ("data", "model", "features", "train", "rank", "search", "export")  # sections that the runs have settled
+FIXED_SECTIONS = ("data", "model", "features", "train", "rank", "search", "export")  # sections whose values the runs have fixed
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Runs:
         data: their images and splits.
         names: of the classifiers.
         models: each float32 pixels (b, h, w, 3) -> logits (b, k).
-        singles: what each says of 'val' and of 'test', (m, n, k).
+        singles: the predictions of each on 'val' and on 'test', (m, n, k).
         stages: the tensors of the first model in which stages of its backbone end; none of runs of earlier versions.
     """
 
@@ -83,18 +83,18 @@ def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progre
         require_same(trained[0], other, moved=given_source(config) is not None)
     members = snapshots(trained[0]) if len(trained) == 1 else [(each.run.path.resolve().name, each.model) for each in trained]
     runs = open_runs(config, trained, members, progress)
-    names.write_whole(run / names.SPLITS, lambda file: shutil.copyfile(trained[0].run / names.SPLITS, file))
+    run_folder.write_atomically(run / run_folder.SPLITS, lambda file: shutil.copyfile(trained[0].run / run_folder.SPLITS, file))
     return FROM_RUNS[method](runs, progress)
 
 
-def require_settled(config: Config, first: Trained) -> None:
+def require_settled(config: Config, first: TrainedRun) -> None:
     """Raise ConfigError where a setting is given that the runs have settled, unless as the first did: an ensemble's own file has it so."""
     allowed = Config(mode="ensemble"), first.config
     taken = {"data.source", "data.group_pattern"} if config.ensemble.method == "stack" else {"data.source"}  # a stack cuts val into parts
     for path in fields():
-        got, idle = attrgetter(path)(config), path.partition(".")[0] in SETTLED_SECTIONS and path not in taken
+        got, idle = attrgetter(path)(config), path.partition(".")[0] in FIXED_SECTIONS and path not in taken
         if idle and got not in [attrgetter(path)(each) for each in allowed]:
-            raise ConfigError(f"{path}: got {got!r}, which does nothing for an ensemble of runs: they have settled it. Remove it.")
+            raise ConfigError(f"{path}: got {got!r}, which has no effect on an ensemble of runs: their training has fixed it. Remove it.")
 
 
 def given_source(config: Config) -> str | None:
@@ -103,7 +103,7 @@ def given_source(config: Config) -> str | None:
     return None if source == type(config.data)().source else absolute_source(source)
 
 
-def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
+def snapshots(trained: TrainedRun) -> list[tuple[str, keras.Model]]:
     """The models that a run came to at the end of each cycle of its rate.
 
     Raises:
@@ -119,13 +119,13 @@ def snapshots(trained: Trained) -> list[tuple[str, keras.Model]]:
     found = []
     for number, file in enumerate(files, start=1):
         model = open_run(trained.run.path).model
-        with names.reading(file, "a whole file of this run's weights", "Restore it, or train again."):
+        with run_folder.reading(file, "a whole file of this run's weights", "Restore it, or train again."):
             read_weights(file, model)
         found.append((f"snapshot{number}", model))
     return found
 
 
-def require_same(first: Trained, other: Trained, *, moved: bool) -> None:
+def require_same(first: TrainedRun, other: TrainedRun, *, moved: bool) -> None:
     """Raise RunFolderError where two runs cannot be combined, or not compared: one's test images may be another's train.
 
     Args:
@@ -143,7 +143,7 @@ def require_same(first: Trained, other: Trained, *, moved: bool) -> None:
     if not (moved or by_content) and source != other_source:
         raise RunFolderError(
             f"{other.run.path}: learned from images in {other_source}, and {first.run.path} from those in {source}; files of the same "
-            "names may be other images. If they are the same, say with --data where they lie."
+            "names may be other images. If they are the same, say with --data where they are."
         )
     require_depth(first, other)
     sizes = ((each.image_size, each.config.data.resize) for each in (first, other))
@@ -156,7 +156,7 @@ def require_same(first: Trained, other: Trained, *, moved: bool) -> None:
         )
 
 
-def require_depth(first: Trained, other: Trained) -> None:
+def require_depth(first: TrainedRun, other: TrainedRun) -> None:
     """Raise RunFolderError where two runs see the greys of 16-bit files differently."""
     depth, other_depth = (each.config.data.bit_depth for each in (first, other))
     if depth != other_depth:
@@ -166,7 +166,7 @@ def require_depth(first: Trained, other: Trained) -> None:
         )
 
 
-def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tuple[str, keras.Model]], progress: Progress) -> Runs:
+def open_runs(config: Config, trained: Sequence[TrainedRun], members: Sequence[tuple[str, keras.Model]], progress: Progress) -> Runs:
     """Run all models over val and test at once, so that each image is decoded once.
 
     Args:
@@ -198,7 +198,7 @@ def open_runs(config: Config, trained: Sequence[Trained], members: Sequence[tupl
             singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance), 1, 0)
     wanted = config.ensemble.replace("members", tuple(str(each.run.path.resolve()) for each in trained))
     kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
-    stages = replace(first, model=models[0]).stages if (first.run / names.STAGES).is_file() else {}
+    stages = replace(first, model=models[0]).stages if (first.run / run_folder.STAGES).is_file() else {}
     return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles, stages)
 
 
@@ -222,7 +222,7 @@ def by_rule(runs: Runs, progress: Progress) -> Ensemble:
 
 
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
-    """A meta-learner on the models, which learns from what they say of val; they have chosen by it, but not learned from it."""
+    """A meta-learner on the models, fitted on their predictions for val, by which they chose but from which they did not learn."""
     labels, wanted = runs.data.labels("val"), runs.config
     blocks = blocks_of(runs.data.index.take(runs.data.rows("val")))
     parts = parts_of(labels, blocks, wanted.crossval.folds, wanted.data.split_seed)

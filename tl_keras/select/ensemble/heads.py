@@ -1,7 +1,7 @@
-"""What an ensemble of heads is made of: linear heads on stored features of one or several frozen backbones.
+"""The members of an ensemble of heads: linear heads on stored features of one or several frozen backbones.
 
 Each image goes through each backbone once, whatever is combined. The members learn from train and choose by val, as `extract`
-does; out of fold they learn from folds of both, so that what is stacked on them has not been learned by heart.
+does; out of fold they learn from folds of both, so that the meta-learner never sees in-sample predictions.
 """
 
 from collections import Counter
@@ -35,7 +35,7 @@ CHOOSING = ("train", "val")  # the splits that are learned from and chosen by
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenMember:
     """One backbone's features of all images, in the splits that all members share."""
 
     name: str
@@ -57,20 +57,20 @@ class Frozen:
         return class_weight_vector(self.config.train.class_weights, self.data.labels("train"), self.data.classes)
 
 
-def open_members(config: Config, backbones: Sequence[str], index: Index, progress: Progress) -> list[Frozen]:
+def open_members(config: Config, backbones: Sequence[str], index: Index, progress: Progress) -> list[FrozenMember]:
     """Compute the features of each backbone for all images, and cut the splits.
 
     Raises:
         UserError: from the data, a backbone or the store.
     """
     config = with_one_size(config, backbones, progress)
-    found: list[Frozen] = []
+    found: list[FrozenMember] = []
     with progress.bar("backbones", len(backbones)) as advance:
         for name, backbone in zip(distinct([short_name(each) for each in backbones]), backbones, strict=True):
             opened = open_features(config.replace("model.backbone", backbone), index, progress)
             pixels = opened.frozen.pixels
             split = opened.compute_and_cut(progress)
-            found.append(Frozen(name, opened, ImageData(index, pixels, split)))
+            found.append(FrozenMember(name, opened, ImageData(index, pixels, split)))
             advance(1)
     return found
 
@@ -96,12 +96,12 @@ def distinct(names: Sequence[str]) -> list[str]:
     return found
 
 
-def solve_head(member: Frozen) -> LinearProbe:
+def solve_head(member: FrozenMember) -> LinearProbe:
     """The head that `extract` would train on a backbone, for raw features."""
     return member.opened.problem.solve(member.config, member.data.rows("train"), member.data.rows("val")).on_raw
 
 
-def bag_heads(member: Frozen, num: int, seed: int) -> list[LinearProbe]:
+def bag_heads(member: FrozenMember, num: int, seed: int) -> list[LinearProbe]:
     """Heads on resamples of train, each with as many images of each class as there are, drawn with replacement.
 
     Reference: Breiman 1996, Machine Learning 24, 123; here stratified, so that a small class is in every resample.
@@ -123,8 +123,8 @@ def resample(labels: NDArray[np.int32], draws: np.random.Generator) -> NDArray[n
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What members say of the images of train and val that they have not learned from.
+class OutOfFoldPredictions:
+    """Predictions of the members for those images of train and val that they have not learned from.
 
     Attributes:
         rows: positions of the images, int64 (n,), ascending.
@@ -139,7 +139,7 @@ class HeldOut:
     labels: NDArray[np.int32]
 
 
-def answer_out_of_fold(members: Sequence[Frozen], config: Config, progress: Progress) -> HeldOut:
+def answer_out_of_fold(members: Sequence[FrozenMember], config: Config, progress: Progress) -> OutOfFoldPredictions:
     """Solve each member's head on folds of train and val (`crossval.folds`), each image held out once."""
     data = members[0].data
     rows = np.sort(np.concatenate([data.rows("train"), data.rows("val")]))
@@ -152,10 +152,10 @@ def answer_out_of_fold(members: Sequence[Frozen], config: Config, progress: Prog
             for fold in folds:
                 found[place, fold.held_out] = solve_fold(member.config, member.opened.problem, rows, fold).probabilities
                 advance(1)
-    return HeldOut(rows, folds, found, index.labels)
+    return OutOfFoldPredictions(rows, folds, found, index.labels)
 
 
-class Boosted:
+class BoostedTrees:
     """Gradient-boosted trees on the features of all backbones side by side, with the number of rounds that val prefers.
 
     Each tree sees half of the images and each cut the square root of the features, which are thousands: on 600 images and 10,816
@@ -169,7 +169,7 @@ class Boosted:
         rounds: of boosting that it takes, a tree per class each.
     """
 
-    def __init__(self, members: Sequence[Frozen], rounds: int, seed: int) -> None:
+    def __init__(self, members: Sequence[FrozenMember], rounds: int, seed: int) -> None:
         from sklearn.ensemble import GradientBoostingClassifier
         from sklearn.metrics import log_loss
 

@@ -1,11 +1,11 @@
-"""What the members of an ensemble are: folders of runs, or backbones; or why a name is neither. Knows no Keras or TensorFlow."""
+"""The kinds of members of an ensemble: run folders, or backbones; or why a name is neither. Knows no Keras or TensorFlow."""
 
 import os
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from tl_keras import run_folder as names
+from tl_keras import run_folder
 from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_kinds import is_elsewhere
 from tl_keras.run_folder import RunFolder
@@ -20,11 +20,11 @@ def runs_among(members: Sequence[str]) -> list[RunFolder]:
     if not members:
         raise ConfigError("ensemble.members: got none. Name backbones, such as mobilenet_v2 resnet50, or the folders of runs.")
     folders = [RunFolder(Path(name).expanduser()) for name in members]
-    runs = [folder for folder in folders if (folder / names.CONFIG).is_file()]
+    runs = [folder for folder in folders if (folder / run_folder.CONFIG).is_file()]
     require_there(folders, runs)
     if runs and len(runs) < len(folders):
         other = next(folder.path for folder in folders if folder not in runs)
-        raise ConfigError(f"ensemble.members: {runs[0].path} is a run and {other} is none. Give runs only, or backbones only.")
+        raise ConfigError(f"ensemble.members: {runs[0].path} is a run and {other} is not. Give runs only, or backbones only.")
     return runs
 
 

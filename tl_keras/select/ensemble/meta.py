@@ -1,4 +1,4 @@
-"""Meta-learners: rules that are fitted on what members answer to images that they have not learned from."""
+"""Meta-learners: rules that are fitted on the members' predictions for images that they have not learned from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

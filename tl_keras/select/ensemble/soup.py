@@ -1,7 +1,7 @@
-"""A greedy soup: the weights of several trainings averaged into one network, which costs no more to run than each of them.
+"""A greedy soup: the weights of several training runs averaged into one network, which costs no more to run than each of them.
 
 Reference: Wortsman et al. 2022, Model soups, arXiv:2203.05482, recipe 1. Knows weights as lists of arrays, and val only as
-numbers that it is given; whence weights come and what a network is, it must not know. What comes out goes into a model.
+numbers that it is given; it does not know where weights come from or what a network is. The result goes into a model.
 """
 
 import math
@@ -127,7 +127,7 @@ def ranked(members: Mapping[str, Score]) -> list[str]:
 
 
 def no_worse(new: Score, old: Score) -> bool:
-    """Whether the accuracy is higher, or the same and the loss no higher; never where one is no number."""
+    """Whether the accuracy is higher, or the same and the loss no higher; never where one is not a number."""
     return new.accuracy > old.accuracy or (new.accuracy == old.accuracy and new.loss <= old.loss)
 
 
@@ -144,7 +144,7 @@ def check_match(name: str, weights: Weights, other: str, others: Weights) -> Non
         if one != two:
             raise UserError(
                 f"{name} and {other} are of different networks, whose weights have no average: weight {place} is {one} in the "
-                f"first and {two} in the second. Take trainings of one backbone with one head."
+                f"first and {two} in the second. Give training runs of one backbone with the same head."
             )
 
 

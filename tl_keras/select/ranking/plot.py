@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tl_keras.run_folder import write_whole
+from tl_keras.run_folder import write_atomically
 from tl_keras.select.axes import place_labels, readable_ticks, shortened
-from tl_keras.select.ranking.rank import Judged, front
+from tl_keras.select.ranking.rank import RankedBackbone, front
 
 LONGEST_NAME = 40  # characters of a label: a file may be called anything
 
 
-def draw_front(path: Path, judged: Sequence[Judged], chosen: Judged) -> None:
-    """Write a PNG of accuracy over milliseconds an image; bars are 95 % intervals, the front is a line."""
+def draw_front(path: Path, judged: Sequence[RankedBackbone], chosen: RankedBackbone) -> None:
+    """Write a PNG of accuracy over milliseconds per image; bars are 95 % intervals, the front is a line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -31,8 +31,8 @@ def draw_front(path: Path, judged: Sequence[Judged], chosen: Judged) -> None:
     if len(front(judged)) > 1:
         axes.step([one.ms for one in front(judged)], [one.accuracy for one in front(judged)], where="post", color="tab:blue", alpha=0.4)
     scale(axes, judged)
-    axes.set_xlabel("milliseconds an image, in batches on this machine")
-    axes.set_ylabel("accuracy on images left out; bars: 95 % interval")
+    axes.set_xlabel("milliseconds per image, in batches on this machine")
+    axes.set_ylabel("accuracy on held-out images; bars: 95 % interval")
     count = f"{len(judged)} backbone{'s' * (len(judged) > 1)}"
     axes.set_title(f"Accuracy and speed of {count}; chosen: {shortened(chosen.name, LONGEST_NAME)}", loc="left", fontsize=11)
     axes.grid(alpha=0.3)
@@ -40,17 +40,17 @@ def draw_front(path: Path, judged: Sequence[Judged], chosen: Judged) -> None:
     labels = [name_of(axes, one, "tab:red" if one is chosen else "tab:blue" if one in best else "0.3") for one in judged]
     figure.draw_without_rendering()
     place_labels(axes, [(one.ms, one.accuracy) for one in judged], labels)
-    write_whole(path, figure.savefig)
+    write_atomically(path, figure.savefig)
 
 
-def draw_group(axes: Any, group: Sequence[Judged], colour: str, label: str) -> None:
+def draw_group(axes: Any, group: Sequence[RankedBackbone], colour: str, label: str) -> None:
     """Points of one colour with their intervals."""
     x, y = [one.ms for one in group], [one.accuracy for one in group]
     low, high = ([abs(one.accuracy - one.interval[end]) for one in group] for end in (0, 1))
     axes.errorbar(x, y, [low, high], fmt="o", color=colour, elinewidth=0.7, label=label)
 
 
-def name_of(axes: Any, one: Judged, colour: str) -> Any:
+def name_of(axes: Any, one: RankedBackbone, colour: str) -> Any:
     """The label of a point, which `place_labels` moves to where there is room."""
     return axes.annotate(
         shortened(one.name, LONGEST_NAME),
@@ -64,7 +64,7 @@ def name_of(axes: Any, one: Judged, colour: str) -> Any:
     )
 
 
-def scale(axes: Any, judged: Sequence[Judged]) -> None:
+def scale(axes: Any, judged: Sequence[RankedBackbone]) -> None:
     """Milliseconds by their logarithm, with room at the sides for labels, and ticks at 1, 2, 5, 10."""
     low, high = min(one.ms for one in judged), max(one.ms for one in judged)
     room = max((high / low) ** 0.25, 2.0)

@@ -1,4 +1,4 @@
-"""Which backbone: candidates judged on a sample of the user's images, in seconds each, without training any.
+"""Ranking of backbones: candidates are scored on a sample of the user's images, in seconds each, without training any.
 
 A candidate's frozen features of the sample come from the store. How well ridge regression on them answers images that it
 has not seen is the accuracy to expect; published transferability metrics stand beside it. What a candidate costs is
@@ -43,7 +43,7 @@ METRICS = ("LogME", "H-score", "N-LEEP", "NCE", "TransRate", "CKA")
 
 
 @dataclass(frozen=True)
-class Judged:
+class RankedBackbone:
     """One candidate, and what is to be expected of it.
 
     Attributes:
@@ -53,7 +53,7 @@ class Judged:
         interval: Wilson's 95 % interval of it.
         scores: transferability metrics by name, see `scores`.
         num_parameters: of the backbone.
-        ms: milliseconds an image, in batches, on this machine and without decoding.
+        ms: milliseconds per image, in batches, on this machine and without decoding.
     """
 
     backbone: str
@@ -79,7 +79,7 @@ def candidates(names: Sequence[str]) -> list[str]:
     """The backbones that are asked for, each once; 'cached' stands for each row whose weights lie on this machine.
 
     Raises:
-        BackboneError: a name is no row of the table, and no file or folder of a backbone.
+        BackboneError: a name is neither a row of the table nor a file or folder of a backbone.
     """
     found: list[str] = []
     for name in names:
@@ -90,10 +90,10 @@ def candidates(names: Sequence[str]) -> list[str]:
 
 
 @restoring_process()
-def rank_candidates(config: Config, index: Index, progress: Progress) -> list[Judged]:
+def rank_candidates(config: Config, index: Index, progress: Progress) -> list[RankedBackbone]:
     """Judge the candidates of `rank.candidates` on a sample of train and val, the best first.
 
-    Test is not looked at (where files do not decode, a training may cut it a little otherwise). Equal accuracies are in the
+    Test is not looked at (where files do not decode, a training run may cut it a little differently). Equal accuracies are in the
     order of their milliseconds.
 
     Raises:
@@ -117,7 +117,7 @@ def with_backbone(config: Config, backbone: str) -> Config:
     return config.replace("model.backbone", backbone).replace("features.views", 0)
 
 
-def judge(config: Config, sample: Index, progress: Progress) -> Judged:
+def judge(config: Config, sample: Index, progress: Progress) -> RankedBackbone:
     """Judge the backbone of a configuration on all images of a sample."""
     everything = np.arange(len(sample.paths))
     opened = open_features(config, sample, progress)
@@ -126,7 +126,7 @@ def judge(config: Config, sample: Index, progress: Progress) -> Judged:
     features, labels = opened.frozen.stored(POOLED, good)[:], sample.labels[good]
     check_classes(labels, sample)
     ridge = fit_ridge(features, labels, Standardiser.fit(features), len(sample.classes))
-    return Judged(
+    return RankedBackbone(
         config.model.backbone,
         opened.frozen.pixels.shape[:2],
         ridge.loo_accuracy,
@@ -138,9 +138,9 @@ def judge(config: Config, sample: Index, progress: Progress) -> Judged:
 
 
 def check_classes(labels: NDArray[np.int32], sample: Index) -> None:
-    """Refuse a sample in which nothing is left to tell apart."""
+    """Refuse a sample in which there is only one class left."""
     if len(np.unique(labels)) < 2:
-        raise DataError(f"{sample.root}: the images that decode are all of one class. Ranking needs two at least.")
+        raise DataError(f"{sample.root}: the images that decode are all of one class. Ranking needs at least two.")
 
 
 def scores(features: NDArray[np.float32], labels: NDArray[np.int32], num_classes: int) -> dict[str, float | None]:
@@ -181,16 +181,16 @@ def milliseconds(frozen: FrozenFeatures, rows: NDArray[np.int64]) -> float:
     return least
 
 
-def front(judged: Sequence[Judged]) -> list[Judged]:
+def front(judged: Sequence[RankedBackbone]) -> list[RankedBackbone]:
     """Those of which no other is both as fast and as accurate: the Pareto front, the fastest first."""
-    best: list[Judged] = []
+    best: list[RankedBackbone] = []
     for each in sorted(judged, key=lambda one: (one.ms, -one.accuracy)):
         if not best or each.accuracy > best[-1].accuracy:
             best.append(each)
     return best
 
 
-def choose(judged: Sequence[Judged], max_ms: float | None) -> Judged:
+def choose(judged: Sequence[RankedBackbone], max_ms: float | None) -> RankedBackbone:
     """The first of a ranking that is fast enough.
 
     Raises:
@@ -201,19 +201,19 @@ def choose(judged: Sequence[Judged], max_ms: float | None) -> Judged:
             return each
     fastest = min(judged, key=lambda one: one.ms)
     raise ConfigError(
-        f"rank.max_ms: got {max_ms:g}, and the fastest candidate, {fastest.name}, takes {fastest.ms:.2f} ms an image. Raise it."
+        f"rank.max_ms: got {max_ms:g}, and the fastest candidate, {fastest.name}, takes {fastest.ms:.2f} ms per image. Raise it."
     )
 
 
-def explain(judged: Sequence[Judged], max_ms: float | None) -> str:
+def explain(judged: Sequence[RankedBackbone], max_ms: float | None) -> str:
     """One line: what is chosen, and what speaks for it and against it."""
     chosen = choose(judged, max_ms)
     num = sum(max_ms is None or one.ms <= max_ms for one in judged)
-    within = "" if max_ms is None else f" within {max_ms:g} ms an image"
+    within = "" if max_ms is None else f" within {max_ms:g} ms per image"
     low, high = chosen.interval
     line = (
-        f"{chosen.name}: accuracy {chosen.accuracy:.3f} to be expected of its frozen features (95 % interval {low:.3f} to {high:.3f}), "
-        f"the best of {num}{within}; {chosen.ms:.1f} ms an image, {chosen.num_parameters / 1e6:.1f} M parameters"
+        f"{chosen.name}: accuracy {chosen.accuracy:.3f} expected of its frozen features (95 % interval {low:.3f} to {high:.3f}), "
+        f"the best of {num}{within}; {chosen.ms:.1f} ms per image, {chosen.num_parameters / 1e6:.1f} M parameters"
     )
     faster = [one for one in front(judged) if one.ms < chosen.ms and one.accuracy >= low]
     if faster:

@@ -171,7 +171,7 @@ def h_score(features: Features, labels: Integers, num_classes: int) -> float:
 
 
 def regularised_h_score(features: Features, labels: Integers, num_classes: int) -> float:
-    """H-score with a covariance shrunk towards a multiple of the identity, which tells features apart where d > n too.
+    """H-score with a covariance shrunk towards a multiple of the identity, which works where d > n too.
 
     (1 - a) tr(C^-1 cov(E[f|y])), C = (1 - a) cov(f) + a tr(cov(f)) / d I, and a as by Ledoit and Wolf. Covariances divide
     by n, as in the paper; code that divides the second by n - 1 gets n / (n - 1) times as much.
@@ -235,7 +235,7 @@ def leep(source_probabilities: NDArray[Any], labels: Integers, num_classes: int)
         At most 0, in nats; -H(Y) where the answers say nothing; higher is better.
 
     Raises:
-        ValueError: arguments that do not fit together, rows that are no probabilities, labels of one class.
+        ValueError: arguments that do not fit together, rows that are not probabilities, labels of one class.
 
     Reference:
         Nguyen et al. 2020, arXiv:2002.12462: the expected empirical predictor and its mean log likelihood.
@@ -265,7 +265,7 @@ def nce(source_labels: Integers, labels: Integers) -> float:
         Between -H(Y) and 0, in nats; 0 where the source label settles the label; higher is better.
 
     Raises:
-        ValueError: lengths that differ, what is no integer, labels of one class.
+        ValueError: lengths that differ, what is not an integer, labels of one class.
 
     Reference:
         Tran, Nguyen & Hassner 2019, arXiv:1908.08142.

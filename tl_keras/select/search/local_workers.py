@@ -149,5 +149,5 @@ def end_with_chief() -> None:
 def _watch(chief: int) -> None:
     while os.getppid() == chief:
         time.sleep(WATCH_S)
-    print("the chief has gone; its run folder has the trials that ended.", file=sys.stderr, flush=True)
+    print("the chief is gone; its run folder has the trials that ended.", file=sys.stderr, flush=True)
     os._exit(2)

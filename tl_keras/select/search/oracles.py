@@ -1,6 +1,6 @@
 """A study: KerasTuner proposes, somebody else evaluates, and what was found survives a kill.
 
-KerasTuner's oracles keep a study in a folder; here each of their files appears whole, and a trial that ended is never run
+KerasTuner's oracles keep a study in a folder; here each of their files appears atomically, and a trial that ended is never run
 again. Knows values and scores; `search` in the workflows knows what a trial is.
 """
 
@@ -60,8 +60,8 @@ class Outcome:
 Evaluate = Callable[[str, dict[str, Any], float], Mapping[str, float]]  # trial, settings, share -> metrics
 
 
-class Lasting:
-    """What an oracle needs beside its proposals: files whole or not at all, an end in time, and trials of the dead run again.
+class ResumableOracleMixin:
+    """Mixin for an oracle: atomic state files, a deadline, and retries of trials whose worker died.
 
     Attributes:
         until: `time.monotonic()` after which no trial begins.
@@ -98,7 +98,7 @@ class Lasting:
         return trial
 
     @synchronized
-    def give_back(self: Any, tuner_id: str, cause: str) -> engine.Trial | None:
+    def requeue(self: Any, tuner_id: str, cause: str) -> engine.Trial | None:
         """Take back the trial of a worker that died; another will run it, unless it has ended workers before.
 
         Args:
@@ -128,11 +128,11 @@ class Lasting:
         return not self.ongoing_trials and (exhausted or time.monotonic() >= self.until)
 
 
-class Random(Lasting, oracles.RandomSearchOracle):
+class Random(ResumableOracleMixin, oracles.RandomSearchOracle):
     """Values at random."""
 
 
-class Grid(Lasting, Oracle):
+class Grid(ResumableOracleMixin, Oracle):
     """Every combination once, in an order that is spread over the whole grid from the first trials on (see `grid_order`).
 
     Numbers without a step have ten values. What comes next follows from the trials that there are: neither a kill nor the order
@@ -171,7 +171,7 @@ def _key(values: Mapping[str, Any], names: Iterable[str]) -> tuple[Any, ...]:
     return tuple(values.get(name) for name in names)
 
 
-class Bayesian(Lasting, oracles.BayesianOptimizationOracle):
+class Bayesian(ResumableOracleMixin, oracles.BayesianOptimizationOracle):
     """Where a Gaussian process expects the best.
 
     KerasTuner looks for that point with 50 descents, a point at a time, which takes a second a trial; here it is the
@@ -204,7 +204,7 @@ class Bayesian(Lasting, oracles.BayesianOptimizationOracle):
         return gpr
 
 
-class Hyperband(Lasting, oracles.HyperbandOracle):
+class Hyperband(ResumableOracleMixin, oracles.HyperbandOracle):
     """Many short trials, of which the best go on (Li et al. 2018, arXiv:1603.06560)."""
 
 
@@ -235,7 +235,7 @@ def open_study(
         "hyperparameters": hyperparameters(space),
         "tune_new_entries": False,
         "allow_new_entries": False,
-        "max_consecutive_failed_trials": max_trials + 1,  # a trial that fails says so and is no reason to stop
+        "max_consecutive_failed_trials": max_trials + 1,  # a failed trial says so and is not a reason to stop
         "seed": seed or SEED_ZERO,
     }
     oracle: Any
@@ -302,7 +302,7 @@ def run_study(
     oracle: Any,
     space: Sequence[Dimension],
     evaluate: Evaluate,
-    tell: Callable[[Outcome], None],
+    on_trial_end: Callable[[Outcome], None],
     *,
     tuner_id: str,
     max_epochs: int,
@@ -312,7 +312,7 @@ def run_study(
     Args:
         oracle: of this process, or what stands for that of the chief.
         evaluate: runs one trial; a UserError or a metric that is not finite fails the trial and not the study.
-        tell: hears of each outcome.
+        on_trial_end: called with each outcome.
         tuner_id: a name for this process among those that work on the study.
     """
     while True:
@@ -322,7 +322,7 @@ def run_study(
         if trial.status == engine.TrialStatus.IDLE:
             time.sleep(WAIT_S)
             continue
-        tell(run_trial(oracle, trial, space, evaluate, max_epochs))
+        on_trial_end(run_trial(oracle, trial, space, evaluate, max_epochs))
 
 
 def run_trial(oracle: Any, trial: Any, space: Sequence[Dimension], evaluate: Evaluate, max_epochs: int) -> Outcome:
@@ -332,10 +332,10 @@ def run_trial(oracle: Any, trial: Any, space: Sequence[Dimension], evaluate: Eva
     try:
         found = evaluate(trial.trial_id, settings, share)
         if not all(np.isfinite(value) for value in found.values()):
-            raise UserError("its loss is no number: NaN or infinite.")
+            raise UserError("its loss is not a finite number.")
         metrics = {**found, "seconds": time.perf_counter() - started}
     except UserError as error:
-        raise_noted()  # an interrupt is no failure of the trial
+        raise_noted()  # an interrupt is not a failure of the trial
         cause = str(error)
     if cause is None:
         oracle.update_trial(trial.trial_id, metrics)

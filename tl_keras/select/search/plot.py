@@ -1,4 +1,4 @@
-"""What the trials of a search show: parallel coordinates of settings and scores, and a log for TensorBoard."""
+"""Pictures of a search's trials: parallel coordinates of settings and scores, and a log for TensorBoard."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.run_folder import write_whole
+from tl_keras.run_folder import write_atomically
 from tl_keras.select.axes import readable_ticks, shortened
 from tl_keras.select.search.oracles import DIRECTIONS, Outcome, importance
 from tl_keras.select.search.space import Dimension
@@ -58,7 +58,7 @@ def draw_trials(path: Path, found: Sequence[Outcome], space: Sequence[Dimension]
     if any(np.isnan(column).any() for column in columns):
         handles.append(Line2D([], [], color="0.5", linestyle=":", label="passes what does not count"))
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
-    write_whole(path, figure.savefig)
+    write_atomically(path, figure.savefig)
 
 
 def draw_line(axes: Any, values: NDArray[np.float64], style: Mapping[str, Any], marker: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Which part of a shared study this process plays: KerasTuner's three environment variables, and the secret that a search has.
+"""The role of this process in a shared study: KerasTuner's three environment variables, and the secret that a search has.
 
 Knows nothing else.
 """
@@ -38,7 +38,7 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Place:
+class Role:
     """What the environment says that this process is: a chief or a worker, and where the chief is."""
 
     name: str
@@ -46,16 +46,16 @@ class Place:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process serves; KerasTuner tells it by the name."""
+        """Whether this process serves; KerasTuner decides it by the name."""
         return "chief" in self.name
 
     def variables(self) -> dict[str, str]:
-        """The environment of a process in this place."""
+        """The environment of a process in this role."""
         address = self.address
         return {TUNER_ID: self.name, ORACLE_IP: address.ip, ORACLE_PORT: str(address.port), TOKEN: address.token}
 
 
-def place_in(environment: Mapping[str, str]) -> Place | None:
+def role_in(environment: Mapping[str, str]) -> Role | None:
     """Read KerasTuner's three variables and the token; None where none of the three is set.
 
     Raises:
@@ -79,4 +79,4 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
             f"{TOKEN} {got}: whoever reaches the chief's port could decide the search. Set it to the same secret of at least "
             f"{SHORTEST_TOKEN} characters on every machine, e.g. from: openssl rand -hex 16"
         )
-    return Place(given[TUNER_ID], Address(ip, int(port), token))
+    return Role(given[TUNER_ID], Address(ip, int(port), token))

@@ -1,6 +1,6 @@
 """A study shared by processes: a chief serves its oracle to workers, over KerasTuner's own gRPC service.
 
-    chief: with serve(address) as chief: chief.open(oracle, digest); attend(...)
+    chief: with serve(address) as chief: chief.open(oracle, digest); supervise(...)
     worker: with connect(address, "worker1", digest) as oracle: run_study(oracle, ...)
 
 Knows oracles, addresses and names of workers; what a trial is and where images lie is for the workflows. KerasTuner's messages
@@ -73,7 +73,7 @@ class Chief:
                 pass
         raise ConfigError(
             f"cannot serve at {address}: another program has this port, or the address is none of this machine. "
-            f"Set another {ORACLE_PORT}, or mend {ORACLE_IP}."
+            f"Set another {ORACLE_PORT}, or correct {ORACLE_IP}."
         )
 
     def open(self, oracle: Any, study: str) -> None:
@@ -105,9 +105,9 @@ class Chief:
         except queue.Empty:
             return
 
-    def bury(self, worker: str, cause: str) -> engine.Trial | None:
-        """Take back the trial of a worker that died, as `Lasting.give_back`."""
-        return self._do(lambda: self._servicer.give_back(worker, cause))
+    def requeue(self, worker: str, cause: str) -> engine.Trial | None:
+        """Take back the trial of a worker that died, as `ResumableOracleMixin.requeue`."""
+        return self._do(lambda: self._servicer.requeue(worker, cause))
 
     def told(self) -> list[str]:
         """What the servicer has to say since the last time."""
@@ -117,7 +117,7 @@ class Chief:
         """By workers' names: the trial that each runs, and for how many seconds."""
         return self._do(self._servicer.ongoing)
 
-    def guests(self, local: Collection[str]) -> set[str]:
+    def remote_workers(self, local: Collection[str]) -> set[str]:
         """Names of workers that have come and are not of this machine."""
         return self._do(lambda: set(self._servicer.oracle.tuner_ids) - set(local))
 
@@ -232,9 +232,9 @@ class Servicer(OracleServicer):
                 self.ended.put((trial, worker))
             return protos.get_service().EndTrialResponse()
 
-    def give_back(self, worker: str, cause: str) -> engine.Trial | None:
+    def requeue(self, worker: str, cause: str) -> engine.Trial | None:
         """Take back the trial of a worker that died."""
-        trial = None if self.oracle is None else self.oracle.give_back(worker, cause)
+        trial = None if self.oracle is None else self.oracle.requeue(worker, cause)
         if trial is not None and trial.status == engine.TrialStatus.FAILED:
             self.ended.put((trial, worker))
         return trial
@@ -255,7 +255,7 @@ class Servicer(OracleServicer):
 
     def _next(self, worker: str) -> engine.Trial:
         if worker in self.oracle.ongoing_trials:  # who asks for a trial has ended its last one, or was started again
-            left = self.give_back(worker, f"worker {worker} was started again during it, as another was before")
+            left = self.requeue(worker, f"worker {worker} was started again during it, as another was before")
             if left is not None and left.status != engine.TrialStatus.FAILED:
                 self._lines.append(f"{worker} was started again during trial {left.trial_id}, which runs again")
         trial = self.oracle.create_trial(worker)
@@ -269,7 +269,7 @@ class Servicer(OracleServicer):
 
     @contextmanager
     def _noting(self) -> Iterator[None]:
-        """Keep what goes wrong for the chief: gRPC tells it to the worker alone."""
+        """Keep errors for the chief: gRPC reports them to the worker alone."""
         try:
             yield
         except Exception as error:
@@ -328,7 +328,7 @@ class Client(OracleClient):
                 ) from None
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED):
                 raise UserError(
-                    f"the chief at {self._address} has gone; the trials that ended are safe in its run folder. Where its search is not "
+                    f"the chief at {self._address} is gone; the trials that ended are safe in its run folder. If its search is not "
                     "finished, continue it with --resume, and start this worker again."
                 ) from None
             raise UserError(f"the chief at {self._address} failed ({error.details()}); its own output says why.") from None

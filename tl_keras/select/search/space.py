@@ -63,7 +63,7 @@ class Dimension:
         Raises:
             ValueError: it is not a value of this dimension; a study's files may be damaged.
         """
-        plain = value.item() if hasattr(value, "item") else value  # NumPy's numbers are no settings
+        plain = value.item() if hasattr(value, "item") else value  # NumPy's numbers are not settings
         if self.kind == "choice":
             if plain not in map(self.encode, self.values):
                 raise ValueError(f"{self.path}: {plain!r} is not one of its choices")
@@ -119,7 +119,7 @@ def _check_path(path: str) -> None:
     if path not in known:
         near = get_close_matches(path, known, n=1)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise ConfigError(f"search.space: '{path}' is no setting that a trial may vary.{hint}")
+        raise ConfigError(f"search.space: '{path}' is not a setting that a trial may vary.{hint}")
 
 
 def _check_range(path: str, kind: str, values: Sequence[Any], step: Any, log: bool) -> None:
@@ -146,7 +146,7 @@ def _check_condition(dimension: Dimension, dimensions: Mapping[str, Dimension]) 
         return
     parent, values = dimension.when
     if parent not in dimensions or dimensions[parent].kind != "choice":
-        raise ConfigError(f"search.space: {dimension.path}: when: '{parent}' is no choice of this space.")
+        raise ConfigError(f"search.space: {dimension.path}: when: '{parent}' is not a choice of this space.")
     impossible = [value for value in values if value not in dimensions[parent].values]
     if impossible or not values:
         got = impossible[0] if impossible else []

@@ -1,4 +1,4 @@
-"""The study of a search: what tells it from others, where it lies, and what is kept and written of its trials."""
+"""The study of a search: its identity, its folder, and what is kept and written of its trials."""
 
 import hashlib
 import json
@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tl_keras import __version__
-from tl_keras import run_folder as names
+from tl_keras import __version__, run_folder
 from tl_keras.config import Config, SearchConfig
 from tl_keras.data.index import Index
 from tl_keras.errors import RunFolderError
@@ -36,7 +35,7 @@ DEFAULT_SPACES: dict[str, dict[str, Any]] = {
         "model.dropout": {"choice": [0.0, 0.2, 0.5]},
     },
 }
-TRIAL_RUNS = "trials"  # a folder for each trial that is a training
+TRIAL_RUNS = "trials"  # a folder for each trial that is a training run
 TRIAL_SECTIONS = ("data", "model", "features", "train", "search", "runtime")  # of a configuration: what trials depend on
 BASELINE = "default"  # the trial of the configuration as it stands
 
@@ -64,7 +63,7 @@ def open_wanted(study: Path, config: Config, space: Sequence[Dimension]) -> Any:
 def tell_what_is_there(found: Sequence[Outcome], config: Config, progress: Progress) -> None:
     """Say how far a study has come before it goes on."""
     if found:
-        progress.line(f"{len(found)} of at most {config.search.max_trials} trials ended before and are not run again")
+        progress.line(f"{len(found)} of at most {config.search.max_trials} trials had already ended and are not run again")
 
 
 @contextmanager
@@ -83,7 +82,7 @@ def tell_what_is_left(oracle: Any, config: Config, progress: Progress) -> None:
 
 
 def study_digest(config: Config, space: Sequence[Dimension], index: Index) -> str:
-    """What tells studies apart: space, settings, images and version; not where they lie, which differs between machines.
+    """The identity of a study: space, settings, images and version; not their paths, which differ between machines.
 
     Images are known by their content, their paths below the data's folder and their classes, a backbone's file by its name.
 
@@ -137,10 +136,10 @@ def keep_best(run: RunFolder, found: Sequence[Outcome], objective: str, keep: in
     kept = {each.trial for each in best(found, objective)[:keep]}
     for name in (BASELINE, *(each.trial for each in found)):  # others may be at work
         folder = run / TRIAL_RUNS / name
-        shutil.rmtree(folder / names.CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(folder / run_folder.CHECKPOINTS, ignore_errors=True)
         if name not in kept:
-            (folder / names.MODEL).unlink(missing_ok=True)
-            shutil.rmtree(folder / names.SNAPSHOTS, ignore_errors=True)
+            (folder / run_folder.MODEL).unlink(missing_ok=True)
+            shutil.rmtree(folder / run_folder.SNAPSHOTS, ignore_errors=True)
 
 
 def write_trials(file: Path, found: Sequence[Outcome], space: Sequence[Dimension]) -> None:
@@ -156,4 +155,4 @@ def write_trials(file: Path, found: Sequence[Outcome], space: Sequence[Dimension
         )
         for each in found
     )
-    names.write_csv(file, header, lines)
+    run_folder.write_csv(file, header, lines)

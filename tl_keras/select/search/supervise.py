@@ -1,4 +1,4 @@
-"""What a chief does while workers run the trials: hears of what ended, takes back what the dead leave, and says what it waits for.
+"""Supervises workers: collects the results of trials, requeues the trials of dead workers, and reports what it waits for.
 
 Knows a served study and processes; who prints and who writes files is told to it.
 """
@@ -14,12 +14,12 @@ from tl_keras.select.search.rpc import POLL_S, QUIET_S, Chief
 LEAVE_S = 10.0  # that local workers have to end by themselves once there are no more trials
 
 
-def attend(chief: Chief, team: LocalWorkers, tell: Callable[[Any, str], None], say: Callable[[str], None], *, how: str) -> None:
+def supervise(chief: Chief, team: LocalWorkers, on_trial_end: Callable[[Any, str], None], say: Callable[[str], None], *, how: str) -> None:
     """Stay until no trial runs and none will begin.
 
     Args:
         team: the local workers, perhaps none.
-        tell: hears of each trial that ended, and of its worker.
+        on_trial_end: called with each trial that ended, and its worker.
         say: takes a line about what happens beside.
         how: the command that goes on with the search.
 
@@ -30,7 +30,7 @@ def attend(chief: Chief, team: LocalWorkers, tell: Callable[[Any, str], None], s
     while True:
         alive, over = len(team), chief.is_over()  # before the rest is looked at: what is true now has left its traces already
         for trial, worker in chief.ended(0 if over else POLL_S):
-            tell(trial, worker)
+            on_trial_end(trial, worker)
             news = time.monotonic()
         for line in chief.told():
             say(line)
@@ -41,8 +41,8 @@ def attend(chief: Chief, team: LocalWorkers, tell: Callable[[Any, str], None], s
         for death in deaths:
             say(after_death(chief, death))
             last = f" ({death})"
-        if team.names and not alive and not deaths and not chief.is_over() and not chief.guests(team.names):
-            raise UserError(f"the last worker died{last}. The trials that ended are kept; go on with: python {how}")
+        if team.names and not alive and not deaths and not chief.is_over() and not chief.remote_workers(team.names):
+            raise UserError(f"the last worker died{last}. The trials that ended are kept; continue with: python {how}")
         ongoing = chief.ongoing()
         if time.monotonic() - news > QUIET_S and not ongoing.keys() & set(team.names):
             say(waiting_for(ongoing))
@@ -51,7 +51,7 @@ def attend(chief: Chief, team: LocalWorkers, tell: Callable[[Any, str], None], s
 
 def after_death(chief: Chief, death: Death) -> str:
     """Take back the trial of a worker that died, and say what becomes of it."""
-    trial = chief.bury(death.name, f"workers died during it, the last: {death}")
+    trial = chief.requeue(death.name, f"workers died during it, the last: {death}")
     if trial is None:
         return f"{death.name} died ({death})"
     fate = "which has failed now" if trial.status == "FAILED" else "which another will run"
@@ -63,4 +63,4 @@ def waiting_for(ongoing: dict[str, tuple[str, float]]) -> str:
     if not ongoing:
         return "no worker has asked for a trial: start one, as docs/search-cluster.md shows"
     each = ", ".join(f"{worker} (trial {trial}, for {seconds / 60:.0f} min)" for worker, (trial, seconds) in ongoing.items())
-    return f"waiting for {each}. A worker that died is started again under its name, or stop here and go on with --resume"
+    return f"waiting for {each}. A worker that died is started again under its name, or stop here and continue with --resume"

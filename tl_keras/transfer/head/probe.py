@@ -71,7 +71,7 @@ class Standardiser:
             mean += features[rows].sum(axis=0, dtype=np.float64) / len(features)
         for rows in chunks(features):
             variance += ((features[rows] - mean) ** 2).sum(axis=0) / len(features)
-        if variance.mean() <= ROUNDING**2 * np.mean(mean**2):  # the same for all: what little they differ by is no signal
+        if variance.mean() <= ROUNDING**2 * np.mean(mean**2):  # the same for all: what little they differ by is not a signal
             return cls(mean.astype(np.float32), np.ones(len(mean), np.float32))
         floor = VARIANCE_FLOOR * variance.mean() + 1e-12
         return cls(mean.astype(np.float32), np.sqrt(variance + floor).astype(np.float32))

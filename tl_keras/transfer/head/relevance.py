@@ -1,4 +1,4 @@
-"""How much each feature tells of the classes: a row of `RANKERS` for each way to judge it.
+"""How much information each feature has about the classes: a row of `RANKERS` for each way to judge it.
 
 Each of them sees a sample of train, standardised, that is small enough for memory, and takes 1 to 40 s for a full one;
 `selection` keeps the features that it puts first. Knows arrays only; scikit-learn is imported where it is called, because many
@@ -27,7 +27,7 @@ Ranker = Callable[[Sample, Labels, NDArray[np.float32], int], Matrix]
 
 
 def relevance(method: str, train: Pair, standardise: Standardiser, class_weights: NDArray[np.float32], seed: int) -> Matrix:
-    """How much each feature tells of the classes, float64 (d,) >= 0, by a row of `RANKERS`; 0 for one that tells nothing.
+    """How much information each feature has about the classes, float64 (d,) >= 0, by a row of `RANKERS`; 0 for none.
 
     Args:
         method: a name in `RANKERS`.
@@ -92,7 +92,7 @@ def _blockwise(score: Callable[[NDArray[np.float64]], Matrix], x: Sample) -> Mat
 
 
 def _mutual_information(x: Sample, labels: Labels, class_weights: NDArray[np.float32], seed: int) -> Matrix:
-    """Nats that a feature tells of the class, once it is cut into NUM_BINS parts of equally many rows (equal values stay together).
+    """Mutual information (nats) of a feature, cut into NUM_BINS parts of equally many rows (equal values stay together), and the class.
 
     scikit-learn's estimate by nearest neighbours (Ross 2014, PLoS ONE 9(2) e87357) took 40 to 85 s for 600 rows of 8,584
     features; this takes under 1 s.
@@ -120,7 +120,7 @@ def _trees(x: Sample, labels: Labels, class_weights: NDArray[np.float32], seed: 
 
 
 def _l1(x: Sample, labels: Labels, class_weights: NDArray[np.float32], seed: int) -> Matrix:
-    """Length of a feature's weights in logistic regression with an L1 penalty, which leaves most at 0.
+    """L2 norm of a feature's weights in logistic regression with an L1 penalty, which leaves most at 0.
 
     The weights are a difference of two that are not negative, which L-BFGS-B keeps so: it reaches exact zeros. For 600 rows of
     8,584 features that takes 4 to 7 s; scikit-learn's saga was not there after 58 s.

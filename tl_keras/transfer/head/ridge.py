@@ -1,4 +1,4 @@
-"""A linear classifier that is judged without a val split, in about a second: ridge regression with exact leave-one-out.
+"""A linear classifier that is scored without a val split, in about a second: ridge regression with exact leave-one-out.
 
 For rankings (which backbone, which stage, which recipe), where a probe solved for each candidate would take too long.
 One eigendecomposition serves every penalty and every left-out image. Knows arrays only, which `probe` reads in chunks.

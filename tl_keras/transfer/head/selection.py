@@ -58,7 +58,7 @@ class Selection:
         return f"on {part} by {self.method}; on all accuracy {self.val_accuracy_all:.4f}"
 
     def report(self) -> dict[str, Any]:
-        """What metrics.json says of it; both accuracies are on val, which chose the share and each C."""
+        """The entry in metrics.json; both accuracies are on val, which chose the share and each C."""
         return {
             "method": self.method,
             "kept": self.kept,
@@ -68,7 +68,7 @@ class Selection:
         }
 
 
-class Shown:
+class TransformedFeatures:
     """What a function makes of each row, read through: features (n, d) and `show`, from (m, d) to (m, width)."""
 
     def __init__(self, features: Features, width: int, show: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> None:
@@ -156,7 +156,7 @@ def _fit_on(kept: NDArray[np.int64], problem: Problem) -> LinearProbe:
     """The probe on some features, as a probe on all."""
     train, val, standardise, class_weights, c = problem
     narrow = Standardiser(standardise.mean[kept], standardise.scale[kept])
-    seen = [(Shown(features, len(kept), lambda x: x.take(kept, axis=1)), labels) for features, labels in (train, val)]
+    seen = [(TransformedFeatures(features, len(kept), lambda x: x.take(kept, axis=1)), labels) for features, labels in (train, val)]
     probe = fit_linear_probe(*seen, narrow, class_weights, c)
     kernel = np.zeros((train[0].shape[1], probe.kernel.shape[1]), np.float32)
     kernel[kept] = probe.kernel
@@ -181,6 +181,6 @@ def _fit_along(vectors: NDArray[np.float32], problem: Problem) -> LinearProbe:
     """The probe on what standardised features are along vectors (d, m), as a probe on all features."""
     train, val, standardise, class_weights, c = problem
     width = vectors.shape[1]
-    seen = [(Shown(features, width, lambda x: standardise(x) @ vectors), labels) for features, labels in (train, val)]
+    seen = [(TransformedFeatures(features, width, lambda x: standardise(x) @ vectors), labels) for features, labels in (train, val)]
     probe = fit_linear_probe(*seen, Standardiser.identity(width), class_weights, c)
     return replace(probe, kernel=vectors @ probe.kernel)
