@@ -235,7 +235,8 @@ def _read(path: Path, decoding: Decoding, held: ExitStack) -> bytes:
                     f"data.max_megapixels={decoding.max_megapixels:g}. Raise it if you trust the file."
                 )
             held.enter_context(_FILES.taking(size))
-            return head + file.read()
+            file.seek(0)  # `head + file.read()` would hold a large file twice
+            return file.read()
     except OSError as error:
         raise BadImageError(f"{path}: cannot be read ({error.strerror})") from error
     except MemoryError as error:
@@ -270,15 +271,17 @@ def _heif_plugin() -> Any:
 
 def _without_annexes(png: bytes) -> bytes:
     """A PNG with nothing but what its pixels need: Pillow gives up on a long text or a wrong checksum where it does not matter."""
-    kept, at = [png[:8]], 8
+    whole = memoryview(png)  # a slice of it is no copy
+    kept, at, size = [whole[:8]], 8, 8
     for name, begin, end in png_chunks(png):
         if not name.isalpha() or end + 4 > len(png):
             break  # damaged: Pillow says how
         is_needed = name[0] & 0x20 == 0  # a capital letter
         if is_needed or (name == b"tRNS" and zlib.crc32(png[begin - 4 : end]) == int.from_bytes(png[end : end + 4], "big")):
-            kept.append(png[begin - 8 : end + 4])
+            kept.append(whole[begin - 8 : end + 4])
+            size += end + 12 - begin
         at = end + 4
-    return b"".join([*kept, png[at:]])
+    return png if size == at else b"".join([*kept, whole[at:]])
 
 
 def _reduce(jpeg: JpegImagePlugin.JpegImageFile) -> None:

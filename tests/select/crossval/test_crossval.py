@@ -241,7 +241,7 @@ def test_two_are_compared_on_the_same_folds(photos: Path, finished: tuple[Path, 
     differences = [mine["log_loss"] - theirs["log_loss"] for mine, theirs in zip(other["folds"], first["folds"], strict=True)]
     assert other["against"]["differences"]["log_loss"]["mean"] == pytest.approx(np.mean(differences))
     assert other["against"]["differences"]["log_loss"]["ci95"] == pytest.approx(corrected(differences, 0.5))
-    with pytest.raises(RunFolderError, match=r"R/folds\.csv: these are folds of other images, or cut otherwise"):
+    with pytest.raises(RunFolderError, match=r"R/folds\.csv: these folds are of other images, or were cut differently"):
         crossval(config_of(photos, crossval=against, data={"split_seed": 5}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
     with pytest.raises(RunFolderError, match=r"crossval\.against: .*nowhere holds no finished cross-validation"):

@@ -492,7 +492,7 @@ def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
     for config, words in (
         (of_runs(runs[:1]), "first alone, which kept no snapshots"),
         (of_runs([runs[0], Path("vgg16")]), "there is no folder or file vgg16"),
-        (of_runs([runs[0], runs[0].parent]), "is a run and .* is none"),
+        (of_runs([runs[0], runs[0].parent]), "is a run and .* is not"),
         (of_runs([runs[0], runs[0].with_name("frist")]), "no folder or file .*frist. Did you mean '.*first'"),
         (of_runs([Path("no/such/run"), Path("no/such/other")]), "there is no folder or file no/such/run"),
         (of_runs([runs[0], runs[1].parent / "second" / ".." / "first"]), "is given twice"),

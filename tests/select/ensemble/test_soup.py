@@ -178,7 +178,7 @@ def test_each_member_is_loaded_once_and_let_go() -> None:
     [
         (
             Weights(("a", "c"), [np.zeros(2), np.zeros(3)]),
-            r"^first and second are of different networks, .*: weight 2 is b \(3,\) in the first and c \(3,\) in the second\. Take ",
+            r"^first and second are of different networks, .*: weight 2 is b \(3,\) in the first and c \(3,\) in the second\. Give ",
         ),
         (Weights(("a", "b"), [np.zeros((2, 1)), np.zeros(3)]), r"weight 1 is a \(2,\) in the first and a \(2, 1\) in the second\."),
         (Weights(("a",), [np.zeros(2)]), r"weight 2 is b \(3,\) in the first and none in the second\."),

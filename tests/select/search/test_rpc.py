@@ -198,7 +198,7 @@ def test_a_chief_that_comes_late_is_found(tmp_path: Path) -> None:
 
 
 def test_a_chief_that_goes_away_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CALL_S", 0.5)
+    monkeypatch.setattr(module, "CALL_S", 2.0)
     monkeypatch.setattr(module, "LEAVE_S", 0.1)
     with ExitStack() as stack:
         chief = stack.enter_context(serving(opened(tmp_path)))
