@@ -56,7 +56,8 @@ _STRIP_PIXELS = 2**20  # that are converted at a time
 _BYTES_OF_A_PIXEL = 4  # in a file, at most; 8-bit RGBA without compression has as many
 _BYTES_OF_A_JPEG_PIXEL = 3  # a progressive CMYK one takes 12 bytes a pixel beside its file while it is decoded; none but noise has as many
 
-# What all threads hold at once. A pixel takes about 12 bytes while it is decoded, so that both together stay below 1.5 GB.
+# What all threads hold at once. A pixel takes about 12 bytes while it is decoded, so that any one file stays below 1.5 GB.
+# The worst together reach 2.1 GB: a large file that waits, and 0.3 GB that TensorFlow keeps of the first large image that it resizes.
 _PIXELS = Room(100_000_000)
 _FILES = Room(2**28)  # bytes; whoever waits for pixels has taken these before, never the other way round
 
