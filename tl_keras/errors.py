@@ -70,10 +70,15 @@ class StoreError(UserError):
     """The store of features: no room under its limit or on its disk, or a folder that cannot be written."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, to be put into a line of ours: its first line, without a full stop."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+
+
 def from_os(error: OSError) -> FileError:
     """What the user is told of an error of the system: which file, what is wrong, and what to do, on one line."""
     mend, file = WHAT_TO_DO.get(error.errno or 0, ""), error.filename
-    reason = error.strerror or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    reason = error.strerror or first_line(error)
     if file is None and not mend:
         return FileError(f"{type(error).__name__}: {reason}")
     name = "a file, or the standard output" if file is None else os.fsdecode(file) if isinstance(file, str | bytes) else str(file)

@@ -33,7 +33,7 @@ def test_files_that_cannot_grow(
 ) -> None:  # fmt: skip
     """No file may grow beyond a limit, as where a disk or a quota is full: the system refuses the write that would."""
     largest = max(path.stat().st_size for path in Path(__file__).parents[2].joinpath("tl_keras/models/bundled").iterdir())
-    for number in range(times(1, 4)):
+    for number in range(times(1, 6)):
         limit = rng.choice((2_000, 20_000, 200_000, largest // 2, largest))
         run = tmp_path / str(number)
         limited = command_line.start(

@@ -24,11 +24,17 @@ from tl_keras.data.python_reader import python_reader
 from tl_keras.errors import BadImageError, DataError, LostImageError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming
+from tl_keras.runtime import usable_cpus
 
 Advance = Callable[[int], None]  # told how many images were just done
 Targets = Callable[[Any, int], Any]  # labels (b,), the number of classes k -> targets float32 (b, k); see `models.outputs`
 
 _DECODED_AT_ONCE = 1024  # files queued for the threads: the queue takes about a kilobyte for each
+
+
+def decoding_threads() -> ThreadPoolExecutor:
+    """Threads that decode images: two a core, of which one waits for its file."""
+    return ThreadPoolExecutor(2 * usable_cpus(), thread_name_prefix="decode")
 
 
 class Pixels:
@@ -64,7 +70,7 @@ class Pixels:
         self.good = np.zeros(len(paths), bool)
         self.ids: Ids = np.empty(0, f"S{ID_BYTES}")
         self.failed: DataError | None = None
-        self._pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="decode")  # two a core: one waits for its file
+        self._pool = decoding_threads()
         self._cached = np.zeros(len(paths), bool)
         self._cache: NDArray[np.uint8] | None = None
         if cache_file is not None:

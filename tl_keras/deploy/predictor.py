@@ -4,10 +4,9 @@ Images are decoded in threads, a few batches ahead of the compiled graph. `predi
 model about images that no split knows.
 """
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -18,6 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.data import images
+from tl_keras.data.pipeline import decoding_threads
 from tl_keras.errors import BadImageError, RunFolderError
 from tl_keras.models.folded import fold, has_finite_weights
 from tl_keras.models.outputs import SINGLE_LABEL
@@ -60,7 +60,7 @@ class Predictor:
     def __init__(self, trained: TrainedRun) -> None:
         self.trained = trained
         self._decoding = images.Decoding.of(trained.config.data)
-        self._pool = ThreadPoolExecutor(2 * (os.cpu_count() or 1), thread_name_prefix="decode")  # two a core: one waits for its file
+        self._pool = decoding_threads()
         self._run: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None
 
     def __call__(self, given: Iterable[Image]) -> Iterator[Prediction]:

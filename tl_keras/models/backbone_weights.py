@@ -23,7 +23,7 @@ import h5py
 import keras
 import numpy as np
 
-from tl_keras.errors import BackboneError
+from tl_keras.errors import BackboneError, first_line
 from tl_keras.models.backbone_kinds import imported
 from tl_keras.models.backbones import Backbone
 
@@ -302,11 +302,6 @@ class _MisfitError(BackboneError):
 
 def _misfit(model: keras.Model, path: Path, why: str) -> _MisfitError:
     return _MisfitError(f"the weights file {path} does not fit backbone {model.name!r}: {why}.")
-
-
-def first_line(error: Exception) -> str:
-    """What an error of another library says, cut to fit into one line of ours."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
 
 
 def _square_published_deviation(model: keras.Model) -> None:

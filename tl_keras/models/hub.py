@@ -13,9 +13,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from tl_keras.errors import BackboneError
+from tl_keras.errors import BackboneError, first_line
 from tl_keras.models.backbone_kinds import ADDRESSES, SAVED_MODEL
-from tl_keras.models.backbone_weights import DOWNLOAD_TIMEOUT_S, first_line, socket_timeout
+from tl_keras.models.backbone_weights import DOWNLOAD_TIMEOUT_S, socket_timeout
 from tl_keras.models.hub_layer import HubModule, Interface, SavedModule, describe
 
 IMAGE_SIZE = 224  # of a module that takes images of any size

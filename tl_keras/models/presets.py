@@ -12,10 +12,10 @@ from typing import Any
 
 import keras
 
-from tl_keras.errors import BackboneError
+from tl_keras.errors import BackboneError, first_line
 from tl_keras.models.backbone_files import find_convolution
 from tl_keras.models.backbone_kinds import BACKBONE_KINDS, PRESET
-from tl_keras.models.backbone_weights import DOWNLOAD_TIMEOUT_S, first_line
+from tl_keras.models.backbone_weights import DOWNLOAD_TIMEOUT_S
 from tl_keras.models.backbones import PRESET_PREFIX
 from tl_keras.models.stages import is_feature_map
 

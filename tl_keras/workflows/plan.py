@@ -2,7 +2,7 @@
 
 Shapes say first whether memory will do. Where it will, the estimate runs one batch of random numbers, or the part of one that
 surely fits, through each phase on a network that is thrown away; nothing is written, and features that are stored already make
-the training faster than it says.
+the training run faster than it says.
 """
 
 import sys
@@ -54,7 +54,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
     """Resolve a configuration, cut its splits (taking every file for readable) and time one batch of each phase.
 
     Raises:
-        UserError: what would stop the training before it begins, memory that will not do among it.
+        UserError: what would stop the training run before it begins, memory that will not do among it.
     """
     set_up(config.runtime)
     index = open_images(config.data, progress, read=config.model.backbone == AUTO)  # a ranking must not look at test

@@ -101,7 +101,7 @@ def search(
 class Trials:
     """Evaluates settings: a head on stored features where it can be solved, else a training run of its own.
 
-    A training that ends the memory of the machine is tried again with half the batch.
+    A training run for which the machine has too little memory is tried again with half the batch.
     """
 
     def __init__(self, config: Config, index: Index, run: RunFolder, progress: Progress) -> None:

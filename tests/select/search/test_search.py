@@ -196,7 +196,7 @@ def test_a_study_of_another_space_is_not_used(photos: Path, tmp_path: Path, monk
     assert list((tmp_path / "R").glob("study-*"))
 
 
-def finetunings(photos: Path, backbone: str, **search: Any) -> Config:
+def finetuning_config(photos: Path, backbone: str, **search: Any) -> Config:
     wanted = {"space": RATES, "trial": "finetune", "keep_models": 1, **search}
     return config_of(photos, search=wanted, train=BRIEF, features={"views": 0}, model={"backbone": backbone})
 
@@ -209,8 +209,8 @@ def num_graphs() -> int:
 @pytest.mark.slow
 def test_whole_trainings_keep_the_best_models_only(photos: Path, own_backbone: str, tmp_path: Path) -> None:
     before = num_graphs()
-    result = search(finetunings(photos, own_backbone), tmp_path / "R")
-    assert num_graphs() == before  # of five trainings, each of which took 11 MB of the process with it
+    result = search(finetuning_config(photos, own_backbone), tmp_path / "R")
+    assert num_graphs() == before  # of five training runs, each of which left 11 MB in the process
     folders = sorted(path.name for path in (tmp_path / "R" / "trials").iterdir())
     assert len(folders) == 4  # three, and the default
     kept = [folder for folder in folders if (tmp_path / "R" / "trials" / folder / run_folder.MODEL).is_file()]
@@ -248,7 +248,7 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
         return real(config, *given, **options)
 
     monkeypatch.setattr(workflow, "train", train)
-    config = finetunings(photos, own_backbone, space={"train.weight_decay": {"choice": [0.0]}})
+    config = finetuning_config(photos, own_backbone, space={"train.weight_decay": {"choice": [0.0]}})
     trials = workflow.Trials(config, open_source(config.data), run_folder.RunFolder(tmp_path), Progress())
     assert set(trials("0", {}, 1.0)) == {"val_loss", "val_accuracy"}
     assert sizes == [8, 4]
@@ -267,7 +267,7 @@ def test_trials_that_fail_are_told_and_the_rest_goes_on(
         return real(config, *given, **options)
 
     monkeypatch.setattr(workflow, "train", train)
-    result = search(finetunings(photos, own_backbone), tmp_path / "R")
+    result = search(finetuning_config(photos, own_backbone), tmp_path / "R")
     assert (result["trials"], result["failed"]) == (3, 1)
     (failed,) = [line for line in rows_of(tmp_path / "R" / run_folder.TRIALS) if line["cause"]]
     assert failed["cause"].startswith("finetune epoch 1: loss is nan")
@@ -362,7 +362,7 @@ def as_worker(monkeypatch: pytest.MonkeyPatch, address: Address) -> None:
 def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(
     photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = finetunings(photos, own_backbone)
+    config = finetuning_config(photos, own_backbone)
     space, study = read_space(RATES), import_module("tl_keras.select.search.study_files")
     with serve(Address(LOCALHOST, 0)) as chief:
         oracle = study.open_wanted(tmp_path / "study-x", config, space)
@@ -422,7 +422,7 @@ def test_the_digest_knows_images_and_settings_and_not_where_they_lie(photo_folde
 def test_a_training_is_taken_over_only_where_it_was_of_these_settings(
     photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = finetunings(photos, own_backbone)
+    config = finetuning_config(photos, own_backbone)
     trials = workflow.Trials(config, open_source(config.data), run_folder.RunFolder(tmp_path), Progress())
     first = trials("0", {"train.learning_rate": 1e-3}, 1.0)
     trained = []

@@ -3,7 +3,8 @@
 In the end each is a folder of class folders. Nothing is decoded here; the next stop is `splits`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,10 +55,8 @@ def open_source(config: DataConfig) -> Index:
             a group where there are groups.
     """
     root = find_root(config)
-    try:
+    with _readable(config):
         index = scan_folder(root)
-    except OSError as error:
-        raise _unreadable(config, error) from error
     return index if config.group_pattern is None else replace(index, groups=groups_of(index.paths, config.group_pattern))
 
 
@@ -68,10 +67,8 @@ def find_root(config: DataConfig) -> Path:
         DataError: nothing of that name.
     """
     check_source(config)
-    try:
+    with _readable(config):
         return _kind_of(config.source).find(config)
-    except OSError as error:
-        raise _unreadable(config, error) from error
 
 
 def absolute_source(source: str) -> str:
@@ -90,10 +87,8 @@ def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
         DataError: nothing of that name, no images, or images of a class that the model does not know.
     """
     root = find_root(config)
-    try:
+    with _readable(config):
         return scan_known(root, tuple(classes))
-    except OSError as error:
-        raise _unreadable(config, error) from error
 
 
 def check_source(config: DataConfig) -> None:
@@ -102,10 +97,8 @@ def check_source(config: DataConfig) -> None:
     Raises:
         DataError: no such folder, a file, a folder that may not be read, or a TFDS data set that is neither on disk nor to be fetched.
     """
-    try:
+    with _readable(config):
         _kind_of(config.source).check(config)
-    except OSError as error:
-        raise _unreadable(config, error) from error
 
 
 def check_layout_of(config: DataConfig) -> None:
@@ -115,10 +108,8 @@ def check_layout_of(config: DataConfig) -> None:
         DataError: as `open_source`, but for what only the images below the class folders tell.
     """
     check_source(config)
-    try:
+    with _readable(config):
         _kind_of(config.source).check_layout(config)
-    except OSError as error:
-        raise _unreadable(config, error) from error
 
 
 def _kind_of(source: str) -> Source:
@@ -136,6 +127,11 @@ def _kind_of(source: str) -> Source:
     raise DataError(f"{source}: no such folder.{neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
 
 
-def _unreadable(config: DataConfig, error: OSError) -> DataError:
-    place = error.filename or config.source  # which may be a folder deep below
-    return DataError(f"{place}: cannot be read ({error.strerror or error}). Give a folder that you may read.")
+@contextmanager
+def _readable(config: DataConfig) -> Iterator[None]:
+    """Let a folder that the system does not give be a DataError."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or config.source  # which may be a folder deep below
+        raise DataError(f"{place}: cannot be read ({error.strerror or error}). Give a folder that you may read.") from error

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tl_keras.config import DataConfig
 from tl_keras.data.walk import subfolders
-from tl_keras.errors import DataError
+from tl_keras.errors import DataError, first_line
 from tl_keras.partial import clear_partial
 from tl_keras.run_folder import write_atomically
 
@@ -66,8 +66,3 @@ def unpack_once(folder: Path, write: Callable[[Path], None]) -> Path:
                 f"{folder}: cannot unpack a data set here ({reason}). Set TL_KERAS_CACHE to a folder that you may write to."
             ) from error
     return folder
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in a line."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__

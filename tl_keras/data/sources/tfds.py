@@ -11,9 +11,9 @@ from typing import Any
 from tl_keras.cache import cache_folder
 from tl_keras.config import DataConfig
 from tl_keras.data.formats import HEAD_BYTES, image_format
-from tl_keras.data.sources.source import first_line, neighbour, path_of, unpack_once
+from tl_keras.data.sources.source import neighbour, path_of, unpack_once
 from tl_keras.data.sources.tfds_folder import class_folder, folder_name, require_inside, require_own_features
-from tl_keras.errors import DataError
+from tl_keras.errors import DataError, first_line
 
 NEAR = 0.8  # likeness from which an unknown TFDS name is taken for a misspelt one
 TFDS_SPLITS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}

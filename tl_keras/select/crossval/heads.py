@@ -28,7 +28,7 @@ FIGURES = ("accuracy", "macro_f1", "log_loss")
 
 @dataclass(frozen=True)
 class Answer:
-    """The predictions of the training on a fold for the held-out images: probabilities float64 (len(fold.held_out), k)."""
+    """The predictions of the training run on a fold for the held-out images: probabilities float64 (len(fold.held_out), k)."""
 
     fold: Fold
     probabilities: NDArray[np.float64]
