@@ -1,11 +1,13 @@
 """The store: what was written comes back, whatever was damaged, killed, pruned or written by two at once."""
 
+import ast
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -112,6 +114,23 @@ def test_refresh_reads_what_another_process_wrote(collection: Collection) -> Non
     np.testing.assert_array_equal(other.read(ids_of(1)), values_of(1))
     other.refresh()
     assert len(other.shards) == 1
+
+
+def test_headers_are_parsed_by_one_thread(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11's `ast`, which NumPy parses headers with, fails now and then in several threads at once."""
+    for number in range(20):
+        fill(collection, number)
+    parsed_by: list[int] = []
+
+    def recording(header: str) -> Any:
+        parsed_by.append(threading.get_ident())
+        return literal_eval(header)
+
+    literal_eval = ast.literal_eval
+    monkeypatch.setattr(ast, "literal_eval", recording)
+    assert len(fresh(collection).shards) == 20
+    assert len(parsed_by) == 40
+    assert set(parsed_by) == {threading.get_ident()}
 
 
 def test_more_shards_than_are_kept_open(collection: Collection) -> None:

@@ -74,7 +74,8 @@ class Collection:
         """Read what lies in the folder and was not read yet; a shard whose bytes do not fit its name is removed."""
         files = [path for path in sorted(self.folder.glob(SHARDS)) if path.name not in self._known]
         with ThreadPoolExecutor() as pool:
-            found = list(pool.map(_open_shard, files))
+            whole = list(pool.map(_is_whole, files))
+        found = [_parse_shard(path) for path, good in zip(files, whole, strict=True) if good]
         self._add([shard for shard in found if shard is not None])
         if found:
             self._mark_used()
@@ -132,7 +133,7 @@ class Collection:
                 write_json(self.folder / ABOUT, self.about)
             write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
         if path.name not in self._known:
-            self._add([_parse_shard(path)])
+            self._add([Shard(path, ids, values.shape, values.dtype, buffer.tell() - values.nbytes)])
 
     def read(self, ids: Ids) -> NDArray[np.float32]:
         """Rows of images that are all there, float32 (n, ...), in the order of `ids`."""
@@ -154,16 +155,16 @@ class Collection:
         return self.shards[0].shape[1:]
 
 
-def _open_shard(path: Path) -> Shard | None:
-    """What a file holds; None, and the file removed, where it is damaged: its rows are computed again."""
+def _is_whole(path: Path) -> bool:
+    """Whether a shard's bytes fit its name; one that is damaged is removed, and its rows are computed again."""
     try:
         if hash_file(path) == path.stem:
-            return _parse_shard(path)
+            return True
     except OSError:  # another process has just removed it, or the disk does not give it
-        return None
+        return False
     with suppress(OSError):  # a disk that is only read keeps it
         path.unlink()
-    return None
+    return False
 
 
 @contextmanager
@@ -177,12 +178,20 @@ def _store_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _parse_shard(path: Path) -> Shard:
-    with path.open("rb") as file:
-        ids = np.load(file, allow_pickle=False)
-        np.lib.format.read_magic(file)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        return Shard(path, ids, shape, dtype, file.tell())
+def _parse_shard(path: Path) -> Shard | None:
+    """What a file holds; None where it is gone.
+
+    NumPy reads a header with `ast.literal_eval`, which Python 3.11 may fail at while another thread uses `ast` too, as
+    TensorFlow does when it traces (python/cpython#106905). So this runs in the thread that traces, never in a pool.
+    """
+    try:
+        with path.open("rb") as file:
+            ids = np.load(file, allow_pickle=False)
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            return Shard(path, ids, shape, dtype, file.tell())
+    except OSError:  # another process has just removed it, or the disk does not give it
+        return None
 
 
 def _map_shard(shard: Shard) -> Values:
