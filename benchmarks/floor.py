@@ -29,8 +29,8 @@ from tl_keras.models.backbone_loading import build_backbone
 from tl_keras.models.classifier import build_classifier
 from tl_keras.progress import Progress
 from tl_keras.runtime import building, building_as
+from tl_keras.transfer.engine import candidate
 from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.precision import candidate
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 

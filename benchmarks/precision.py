@@ -15,7 +15,7 @@ import numpy as np
 from floor import trunk_of
 from processes import print_table
 
-from tl_keras.transfer.precision import candidate, timed
+from tl_keras.transfer.engine import candidate, timed
 from tl_keras.transfer.trunk import BATCH_SIZE
 
 BACKBONES = ("mobilenet_v2", "small_resnet", "resnet50", "vgg16", "efficientnet_v2_b0", "densenet121", "convnext_tiny")

@@ -358,10 +358,15 @@ class ExportConfig(Section):
 
 
 class RuntimeConfig(Section):
-    """Seed, precision and threads."""
+    """Seed, engine, precision and threads."""
 
     seed: Whole = Field(
         default=0, ge=0, le=2**31 - 1, description="random seed for initial weights, the order of images, dropout and augmentation"
+    )
+    engine: Literal["auto", "tensorflow", "openvino", "openvino_bfloat16"] = Field(
+        default="auto",
+        description="what computes everything that is not trained; auto: on a CPU openvino where it takes the backbone, or what is "
+        "measurably faster on this machine",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
@@ -371,6 +376,13 @@ class RuntimeConfig(Section):
         default=True, description="make runs reproducible: the same seed gives the same results on the same machine"
     )
     threads: Side | None = Field(default=None, description="number of CPU threads; null: one per core")
+
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        if self.engine.startswith("openvino") and self.precision not in ("auto", "float32"):
+            yield (
+                "engine",
+                f"got '{self.engine}', which runs networks in float32, and precision '{self.precision}'. Set one of them to auto.",
+            )
 
 
 class Config(Section):

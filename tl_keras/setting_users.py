@@ -47,6 +47,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "ensemble": ("ensemble",),
     "export": ("model",),
     "runtime": EVERY,
+    "runtime.engine": (*ON_FEATURES, "rank"),
 }
 
 CASES = {

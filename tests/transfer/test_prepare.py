@@ -18,10 +18,10 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import BAD_IMAGES, SPLITS
 from tl_keras.transfer import precision, prepare
 from tl_keras.transfer.checkpoints import weights_view
+from tl_keras.transfer.engine import REMEMBERED, Choice
 from tl_keras.transfer.feeds import PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
 from tl_keras.transfer.frozen import POOLED
-from tl_keras.transfer.precision import REMEMBERED, Choice
 from tl_keras.transfer.task import Task
 from tl_keras.transfer.trunk import Trunk
 

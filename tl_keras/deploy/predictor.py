@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.data import images
 from tl_keras.data.pipeline import decoding_threads
 from tl_keras.errors import BadImageError, RunFolderError
-from tl_keras.models.folded import fold, has_finite_weights
+from tl_keras.models.engines import compile_saved
+from tl_keras.models.folded import has_finite_weights
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import TrainedRun
@@ -61,7 +60,7 @@ class Predictor:
         self.trained = trained
         self._decoding = images.Decoding.of(trained.config.data)
         self._pool = decoding_threads()
-        self._run: Callable[[tf.Tensor], dict[str, tf.Tensor]] | None = None
+        self._run: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None
 
     def __call__(self, given: Iterable[Image]) -> Iterator[Prediction]:
         """Classify images.
@@ -106,23 +105,20 @@ class Predictor:
             if not has_finite_weights(model):
                 raise self._not_finite()
             with restoring_process():
-                self._run = fold(keras.Model(model.input, {"logits": model.output}), None)
+                self._run = compile_saved(model, self.trained.config.runtime.engine)
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the graph.
 
         Args:
-            pixels: uint8 (b, h, w, 3) of the model's size, at most `BATCH_SIZE` of them; filled up to a power of two, so that the graph
-                meets few shapes.
+            pixels: uint8 (b, h, w, 3) of the model's size.
 
         Returns:
             float32 (b, k).
         """
         self.compile()
         assert self._run is not None
-        size = 1 << (len(pixels) - 1).bit_length()
-        batch = np.concatenate([pixels, np.zeros((size - len(pixels), *pixels.shape[1:]), np.uint8)])
-        found: NDArray[np.float32] = self._run(tf.convert_to_tensor(batch))["logits"].numpy()[: len(pixels)]
+        found = self._run(pixels)
         if not np.isfinite(found).all():
             raise self._not_finite()
         return found

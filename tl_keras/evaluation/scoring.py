@@ -15,6 +15,7 @@ from tl_keras.data.dataset import ImageData
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
 from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.models.engines import compile_saved
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.transfer.feeds import Feed
@@ -65,11 +66,17 @@ def inference(model: keras.Model) -> Any:
     return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
 
 
+def on_engine(model: keras.Model, engine: str) -> Any:
+    """A finished model as it is now, on the engine of its run; see `engines.compile_saved`."""
+    run = compile_saved(model, engine)
+    return lambda inputs: run(inputs.numpy().astype(np.uint8))
+
+
 def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | None = None, call: Any = None) -> NDArray[np.float32]:
     """Run a model in inference mode over (inputs, targets) batches: logits float32 (num, ..., k).
 
     Args:
-        call: what `inference` made of the model, where it is run again and again.
+        call: what `inference` or `on_engine` made of the model.
 
     Raises:
         TrainingError: the model outputs a number that is not finite, as float16 does where it overflows.
@@ -78,7 +85,7 @@ def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | Non
     found = np.empty((num, *model.output.shape[1:]), np.float32)
     done = 0
     for inputs, _ in batches:
-        part = call(inputs).numpy()
+        part = np.asarray(call(inputs))
         if not np.isfinite(part).all():
             raise TrainingError(
                 f"'{model.name}' outputs numbers that are not finite. Set runtime.precision=float32, or repair the weights it starts from."

@@ -35,6 +35,26 @@ def fold(model: keras.Model, batch_size: int | None) -> Callable[[tf.Tensor], Ou
     Returns:
         A function of uint8 pixels (b, h, w, 3) to the outputs by name.
     """
+    folded = freeze(model, batch_size)
+    if folded is None:
+        return _inference(model, batch_size)
+    names = sorted(model.output)  # the order of a dictionary's values in a graph
+    return lambda pixels: dict(zip(names, folded(pixels), strict=True))
+
+
+def freeze(model: keras.Model, batch_size: int | None) -> Any | None:
+    """The graph of a model with constants for its variables; None for networks of more than `FOLDED_BYTES`.
+
+    Returns:
+        A concrete function of uint8 pixels (b, h, w, 3) to float32 outputs, in the order of their sorted names.
+    """
+    if sum(math.prod(weight.shape) for weight in model.weights) * 4 > FOLDED_BYTES:
+        return None
+    with quiet():  # a session of the graph optimiser announces itself
+        return convert_variables_to_constants_v2(_inference(model, batch_size).get_concrete_function())
+
+
+def _inference(model: keras.Model, batch_size: int | None) -> Any:
     spec = tf.TensorSpec((batch_size, *model.input.shape[1:]), tf.uint8)
 
     @tf.function(input_signature=[spec])
@@ -42,9 +62,4 @@ def fold(model: keras.Model, batch_size: int | None) -> Callable[[tf.Tensor], Ou
         outputs = model(tf.cast(pixels, tf.float32), training=False)
         return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
 
-    if sum(math.prod(weight.shape) for weight in model.weights) * 4 > FOLDED_BYTES:
-        return call
-    with quiet():  # a session of the graph optimiser announces itself
-        folded = convert_variables_to_constants_v2(call.get_concrete_function())
-    names = sorted(model.output)  # the order of a dictionary's values in a graph
-    return lambda pixels: dict(zip(names, folded(pixels), strict=True))
+    return call

@@ -12,11 +12,11 @@ from tl_keras.data.index import Index
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.transfer.build import build_and_tell, image_size_of, resolve
+from tl_keras.transfer.engine import settle_engine
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import compute_and_cut, num_views, open_frozen
 from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.precision import settle_precision
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.varied import require_varied
 
@@ -55,7 +55,7 @@ class BackboneFeatures:
 def open_features(config: Config, index: Index, progress: Progress) -> BackboneFeatures:
     """Build the backbone of a configuration and open its features of the images of an index; nothing is computed yet.
 
-    Only where the precision is to be measured, a first shard is (see `precision.settle_precision`).
+    Only where engines are to be measured, a first shard is (see `engine.settle_engine`).
 
     Raises:
         UserError: from the data, the backbone or the store.
@@ -69,5 +69,6 @@ def open_features(config: Config, index: Index, progress: Progress) -> BackboneF
     pixels.identify(progress, index.ids)
     require_varied(pixels, np.arange(len(index.paths)))
     frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
-    _, classifier, frozen = settle_precision(config, classifier, frozen, np.full(len(index.paths), "train"), progress)
+    choice, classifier, frozen = settle_engine(config, classifier, frozen, np.full(len(index.paths), "train"), progress)
+    config = config.replace("runtime.engine", choice.engine)
     return BackboneFeatures(config, index, classifier, frozen, num_parameters)

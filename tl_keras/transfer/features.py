@@ -21,6 +21,7 @@ from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
 from tl_keras.data.file_ids import Ids, numbers
 from tl_keras.data.pipeline import Advance, Pixels, row_batches
+from tl_keras.models.engines import TENSORFLOW, openvino_version
 from tl_keras.progress import Progress
 from tl_keras.transfer.store import Collection, Store
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
@@ -67,16 +68,25 @@ class FrozenFeatures:
         pixels: the images, identified.
         augment: what makes view 1, 2, ... of an image.
         about: what people call the trunk, for `tl-keras cache list`.
+        fingerprints: of the trunk, where they are known.
 
     Attributes:
         fingerprints: what each output is computed by, see `Trunk.fingerprints`.
     """
 
-    def __init__(self, store: Store, trunk: Trunk, pixels: Pixels, augment: AugmentConfig, about: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        trunk: Trunk,
+        pixels: Pixels,
+        augment: AugmentConfig,
+        about: dict[str, Any],
+        fingerprints: dict[str, str] | None = None,
+    ) -> None:
         self.store, self.trunk, self.pixels, self.ids = store, trunk, pixels, pixels.ids
         self._augment = augment
         self._about = about
-        self.fingerprints = trunk.fingerprints()
+        self.fingerprints = fingerprints or trunk.fingerprints()
 
     def collection(self, output: str, view: int) -> Collection:
         """The rows of one output for one view; 0 is the plain one."""
@@ -86,6 +96,8 @@ class FrozenFeatures:
             "resize": self.pixels.resize,
             "features": self.fingerprints[output],
         }
+        if self.trunk.engine != TENSORFLOW:  # its numbers differ, in the sixth digit or in the third
+            contract |= {"engine": f"{self.trunk.engine} {openvino_version()}"}
         if view:
             contract |= {"view": view, "views": augmentation.CONTRACT, "seed": VIEW_SEED, "augment": self._augment.model_dump()}
         key = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:32]
@@ -95,6 +107,13 @@ class FrozenFeatures:
         """Some of the outputs: what is needed for the others alone is not computed."""
         trunk = self.trunk.only(names)
         return self if trunk is self.trunk else FrozenFeatures(self.store, trunk, self.pixels, self._augment, self._about)
+
+    def on(self, engine: str) -> "FrozenFeatures":
+        """The same computed by another engine, in rows of their own."""
+        trunk = self.trunk.on(engine)
+        return (
+            self if trunk is self.trunk else FrozenFeatures(self.store, trunk, self.pixels, self._augment, self._about, self.fingerprints)
+        )
 
     def stored(self, output: str, rows: Rows, num_views: int = 0) -> StoredFeatures:
         """What was computed: the plain view of all `rows`, then view 1 of all of them, and so on."""

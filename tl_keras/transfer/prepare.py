@@ -12,13 +12,14 @@ from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.index import Index
+from tl_keras.models.engines import TENSORFLOW
 from tl_keras.progress import Progress
 from tl_keras.run_folder import SCRATCH, RunFolder
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
+from tl_keras.transfer.engine import Choice, as_asked, settle_engine
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, open_frozen, record_tail, tail_of
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.precision import Choice, as_asked, settle_precision
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.task import Task
 from tl_keras.transfer.varied import require_varied
@@ -43,14 +44,15 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     index = replace(index, ids=pixels.ids)
     require_varied(pixels, np.flatnonzero(split == "train"))
     frozen: FrozenFeatures | None = None
-    precision = Choice(as_asked(config))
+    choice = Choice(TENSORFLOW, as_asked(config))
     if config.mode != "pretrain":
         frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
         frozen = fit_to_store_limit(config, frozen, split, run, progress)
-        precision, classifier, frozen = settle_precision(config, classifier, frozen, split, progress)
-        frozen = fit_to_store_limit(config, frozen, split, run, progress)  # what is stored differs between precisions
+        choice, classifier, frozen = settle_engine(config, classifier, frozen, split, progress)
+        config = config.replace("runtime.engine", choice.engine)
+        frozen = fit_to_store_limit(config, frozen, split, run, progress)  # what is stored differs between engines and precisions
         record_tail(config, frozen, run)
-    config = config.replace("runtime.precision", precision.precision)
+    config = config.replace("runtime.precision", choice.precision)
     if config.mode != "extract" and not tail_of(frozen):  # training reads images in every epoch
         dataset.keep_pixels(pixels, config.data, run / SCRATCH)
     if frozen is None:
@@ -59,4 +61,4 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
         split = compute_and_cut(config, index, frozen, progress)
     data = ImageData(index, pixels, split)
     dataset.write(data, run, progress)
-    return Task(config, data, classifier, frozen, precision, run, progress)
+    return Task(config, data, classifier, frozen, choice, run, progress)

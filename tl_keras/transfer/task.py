@@ -10,11 +10,11 @@ from tl_keras.data.dataset import ImageData
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.transfer.engine import Choice
 from tl_keras.transfer.features import FrozenFeatures, StoredFeatures
 from tl_keras.transfer.frozen import num_views, tail_of
 from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.transfer.losses import class_weight_vector
-from tl_keras.transfer.precision import Choice
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,14 @@ class Task:
 
     Attributes:
         frozen: the outputs of the frozen part of the backbone, computed for every image; None where nothing is frozen.
-        precision: that of the network, and why.
+        engine: what computes the frozen part, the precision of the network, and why.
     """
 
     config: Config
     data: ImageData
     classifier: Classifier
     frozen: FrozenFeatures | None
-    precision: Choice
+    engine: Choice
     run: RunFolder
     progress: Progress
 

@@ -7,7 +7,7 @@ the layers are called. What is done with the features, `features` knows.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -16,15 +16,14 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.errors import TrainingError
-from tl_keras.models.folded import fold, has_finite_weights
+from tl_keras.models.engines import TENSORFLOW, Outputs, Runner, compile_model
+from tl_keras.models.folded import has_finite_weights
 from tl_keras.models.stages import ancestors, parents_of
 from tl_keras.runtime import building_as
 
-BATCH_SIZE = 32  # 16 to 128 differ by 5 %; one size for all, so that an image's features do not depend on its company
+BATCH_SIZE = 32  # chunks of images are multiples of it
 
 NOT_FINITE = "the backbone outputs numbers that are not finite. Set runtime.precision=float32, or repair its weights."
-
-Outputs = dict[str, NDArray[np.float32]]  # name of an output -> (b, ...)
 
 
 class Trunk:
@@ -33,28 +32,36 @@ class Trunk:
     Args:
         source: a functional model over pixels; whatever trains in it later, here it is as it was when called first.
         outputs: names of the outputs -> their symbolic tensors in `source`.
+        engine: what runs it, see `models.engines`.
     """
 
-    def __init__(self, source: keras.Model, outputs: Mapping[str, Any]) -> None:
+    def __init__(self, source: keras.Model, outputs: Mapping[str, Any], engine: str = TENSORFLOW) -> None:
         self.shapes = {name: tuple(tensor.shape[1:]) for name, tensor in outputs.items()}
         self.outputs = dict(outputs)
         self.source = source
+        self.engine = engine
         with building_as(source):
             self._model = keras.Model(source.input, self.outputs)
-        self._call: Callable[[tf.Tensor], Any] | None = None
+        self._run: Runner | None = None
 
     def only(self, names: Iterable[str]) -> "Trunk":
         """The trunk of some of the outputs: it ends at the last that they need."""
-        return self if set(names) == set(self.outputs) else Trunk(self.source, {name: self.outputs[name] for name in names})
+        if set(names) == set(self.outputs):
+            return self
+        return Trunk(self.source, {name: self.outputs[name] for name in names}, self.engine)
 
-    def __call__(self, pixels: Any) -> Outputs:
-        """Run on uint8 pixels (b, h, w, 3), any b: cut into batches of one size, the last one filled up.
+    def on(self, engine: str) -> "Trunk":
+        """The same on another engine."""
+        return self if engine == self.engine else Trunk(self.source, self.outputs, engine)
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> Outputs:
+        """Run on uint8 pixels (b, h, w, 3), any b.
 
         Raises:
+            ConversionError: the engine does not take this network.
             TrainingError: a feature is not finite, as in float16 where it overflows.
         """
-        parts = [self._run_batch(pixels[start : start + BATCH_SIZE]) for start in range(0, len(pixels), BATCH_SIZE)]
-        found = {name: np.concatenate([part[name] for part in parts])[: len(pixels)] for name in self.shapes}
+        found = self.fold()(pixels)
         if not all(np.isfinite(values).all() for values in found.values()):
             raise TrainingError(NOT_FINITE)
         return found
@@ -62,22 +69,20 @@ class Trunk:
     @property
     def is_folded(self) -> bool:
         """Whether the graph is built."""
-        return self._call is not None
+        return self._run is not None
 
-    def fold(self) -> Callable[[tf.Tensor], Any]:
-        """Build the graph, once; called before there are pixels, it need not be waited for when they come."""
-        if self._call is None:
+    def fold(self) -> Runner:
+        """Build the graph, once; called before there are pixels, it need not be waited for when they come.
+
+        Raises:
+            ConversionError: the engine does not take this network.
+            TrainingError: a weight is not finite.
+        """
+        if self._run is None:
             if not has_finite_weights(self._model):
                 raise TrainingError(NOT_FINITE)
-            self._call = fold(self._model, BATCH_SIZE)
-        return self._call
-
-    def _run_batch(self, pixels: Any) -> Outputs:
-        call = self.fold()
-        batch = tf.convert_to_tensor(pixels)
-        if len(pixels) < BATCH_SIZE:
-            batch = tf.pad(batch, [[0, BATCH_SIZE - len(pixels)], [0, 0], [0, 0], [0, 0]])
-        return {name: values.numpy() for name, values in call(batch).items()}
+            self._run = compile_model(self._model, self.engine)
+        return self._run
 
     def fingerprints(self) -> dict[str, str]:
         """What each output is computed by: a hash of its operations, their weights and the version of TensorFlow."""

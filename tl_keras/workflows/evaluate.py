@@ -19,7 +19,7 @@ from tl_keras.data.sources import open_labelled
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
 from tl_keras.evaluation.pictures import draw_confusion
-from tl_keras.evaluation.scoring import Clock, measure, score_pixels, write_predictions
+from tl_keras.evaluation.scoring import Clock, measure, on_engine, score_pixels, write_predictions
 from tl_keras.links import require_no_way_out
 from tl_keras.models.classifier import count_parameters
 from tl_keras.partial import clear_partial, partial_folder
@@ -55,7 +55,8 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
         data, counts = _evaluation_data(trained, source, scratch, progress)
         rows = data.rows("test")
         with progress.bar("evaluate test", len(rows)) as advance, data.pixels.named_failures("Put it back, then evaluate again."):
-            probabilities = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance)
+            call = on_engine(trained.model, trained.config.runtime.engine)
+            probabilities = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance, call)
     result = {
         "mode": "evaluate",
         "backbone": trained.backbone,

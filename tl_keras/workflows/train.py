@@ -121,7 +121,7 @@ def scoring_feed(task: Task, classifier: Classifier) -> Feed:
 
     Only where the features are of a lower precision than the model that is saved, the figures come from its pixels.
     """
-    if task.config.runtime.precision != "float32":
+    if not task.engine.is_exact:
         return PixelFeed(task, classifier.model)
     if task.config.mode == "extract":
         return StoredFeed(task, classifier.head, [POOLED])
@@ -148,7 +148,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         "mode": config.mode,
         "backbone": config.model.backbone,
         "seed": config.runtime.seed,
-        "precision": asdict(task.precision),
+        "engine": asdict(task.engine),
         "data": task.data.counts(),
         "parameters": count_parameters(task.classifier.model),
         **{split: measure(task.data, split, found) for split, found in scores.items()},

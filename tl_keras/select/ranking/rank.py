@@ -26,12 +26,12 @@ from tl_keras.progress import Progress
 from tl_keras.runtime import fresh_names, restoring_process
 from tl_keras.select.ranking import transferability
 from tl_keras.transfer.backbone_features import open_features
+from tl_keras.transfer.engine import timed
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.probe import Standardiser
 from tl_keras.transfer.head.ridge import fit_ridge
 from tl_keras.transfer.machine_cache import keep, recall
-from tl_keras.transfer.precision import timed
 from tl_keras.transfer.trunk import BATCH_SIZE
 
 CACHED = "cached"  # the candidates whose published weights lie on this machine
@@ -171,13 +171,13 @@ def milliseconds(frozen: FrozenFeatures, rows: NDArray[np.int64]) -> float:
 
     Measured whenever the trunk is folded anyway, so that one time on a busy machine does not stay for ever.
     """
-    file, fingerprint = frozen.store.root / COSTS, frozen.fingerprints[POOLED]
-    known: float | None = recall(file, fingerprint)
+    file, about = frozen.store.root / COSTS, (frozen.fingerprints[POOLED], frozen.trunk.engine)
+    known: float | None = recall(file, *about)
     if known is not None and not frozen.trunk.is_folded:
         return known
     batch = frozen.pixels.read(np.resize(rows, BATCH_SIZE))
     least = min(known or np.inf, 1e3 * timed(frozen.trunk, batch)[1] / len(batch))
-    keep(file, least, fingerprint)
+    keep(file, least, *about)
     return least
 
 
