@@ -106,6 +106,7 @@ OTHER: dict[str, Any] = {
     "ensemble.rounds": 7,
     "export.parity_images": 1,
     "runtime.seed": 2**31 - 1,
+    "runtime.engine": "tensorflow",
     "runtime.precision": "bfloat16",
     "runtime.deterministic": False,
     "runtime.threads": 2,

@@ -85,22 +85,6 @@ def test_images_are_asked_for_a_few_batches_ahead(predictor: Predictor, files: l
     batches.close()  # what is decoded ahead is let go
 
 
-def test_batches_of_few_sizes_reach_one_trace(opened: TrainedRun, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    traced, seen = [], set()
-    plain = module.fold
-
-    def fold(model: keras.Model, batch_size: int | None) -> Any:
-        traced.append(batch_size)
-        run = plain(model, batch_size)
-        return lambda pixels: (seen.add(len(pixels)), run(pixels))[1]
-
-    monkeypatch.setattr(module, "fold", fold)
-    predictor = Predictor(opened)
-    for number in range(1, 10):
-        assert len(list(predictor([files[0]] * number))) == number
-    assert (traced, seen) == ([None], {1, 2, 4, 8, 16})
-
-
 def test_a_model_that_is_not_finite_is_refused(opened: TrainedRun, files: list[Path]) -> None:
     twin = keras.models.clone_model(opened.model)
     twin.set_weights([weight * np.nan for weight in twin.get_weights()])

@@ -1,8 +1,6 @@
-"""Preparing a task: what is computed for which images, what happens without room, and which precision is chosen."""
+"""Preparing a task: what is computed for which images, and what happens without room."""
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,11 @@ import pytest
 from tl_keras.data import dataset
 from tl_keras.data.pipeline import Pixels
 from tl_keras.data.splits import read_splits
-from tl_keras.errors import ConfigError, DataError, StoreError, TrainingError
+from tl_keras.errors import ConfigError, DataError, StoreError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import BAD_IMAGES, SPLITS
-from tl_keras.transfer import precision, prepare
-from tl_keras.transfer.checkpoints import weights_view
-from tl_keras.transfer.engine import REMEMBERED, Choice
+from tl_keras.transfer import prepare
+from tl_keras.transfer.engine import Choice
 from tl_keras.transfer.feeds import PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed
 from tl_keras.transfer.frozen import POOLED
@@ -122,7 +119,7 @@ def test_what_was_found_in_a_backbone_s_file_is_told_once(make_task: MakeTask, t
 
 def test_pretraining_freezes_nothing(make_task: MakeTask) -> None:
     task = make_task(mode="pretrain", runtime={"precision": "auto"})
-    assert (task.frozen, task.tail, task.precision) == (None, (), Choice("float32"))
+    assert (task.frozen, task.tail, task.engine) == (None, (), Choice("tensorflow"))
     assert task.data.pixels.good.all()
     with pytest.raises(ValueError, match="this task has nothing frozen"):
         task.stored(POOLED, "val")
@@ -181,121 +178,3 @@ def test_extracting_without_room_is_said_before_anything_is_computed(
         "Raise it, free the disk, or take features.stages=last."
     )
     assert not own_store.exists()
-
-
-# --- precision -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def bfloat16(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """A machine that computes bfloat16, where any pass is long enough to ask."""
-    monkeypatch.setattr(precision, "candidate", lambda: "bfloat16")
-    monkeypatch.setattr(precision, "WORTH_S", 0.0)
-    monkeypatch.setattr(precision, "SHARD_ROWS", 4)  # the first four images start the pass
-    monkeypatch.setattr(precision, "LARGEST_DIFFERENCE", 0.5)
-    yield monkeypatch
-    assert keras.config.dtype_policy().name == "float32"  # each network was built under a precision of its own
-
-
-def test_a_lower_precision_that_is_faster_is_taken(make_task: MakeTask, own_store: Path, bfloat16: pytest.MonkeyPatch) -> None:
-    bfloat16.setattr(precision, "LEAST_GAIN", 0.0)
-    lines = Lines()
-    settings = {"model": {"weights": "pretrained"}, "train": {"unfreeze_from": "stage3"}}
-    task = make_task(progress=lines, **settings)
-    choice = task.precision
-    assert (choice.precision, choice.tried, task.config.runtime.precision) == ("bfloat16", "bfloat16", "bfloat16")
-    assert choice.ratio is not None
-    assert choice.ratio > 0
-    assert choice.difference is not None
-    assert 1e-4 < choice.difference < 0.1  # eight bits of mantissa
-    told = f"{choice.ratio:.2f} times as fast as float32 here, and its features differ by {choice.difference:.1%}"
-    assert lines.lines == [f"precision bfloat16: bfloat16 is {told}"]
-    model = task.classifier.model
-    assert model.get_layer("stem_conv").compute_dtype == "bfloat16"
-    assert (model.get_layer("logits").compute_dtype, keras.config.dtype_policy().name) == ("float32", "float32")
-    assert task.frozen is not None
-    parts = [model, weights_view(model), finetune_feed(task, task.classifier).model, task.frozen.trunk.only([POOLED])._model]
-    assert {part.dtype_policy.name for part in parts} == {"mixed_bfloat16"}
-    whole = make_task("whole", runtime={"precision": "float32"}, **settings)
-    assert whole.precision == Choice("float32")
-    weights, expected = model.get_weights(), whole.classifier.model.get_weights()
-    assert all(np.array_equal(a, b) for a, b in zip(weights, expected, strict=True))
-    low, high = task.stored(POOLED, "train")[:], whole.stored(POOLED, "train")[:]
-    assert not np.array_equal(low, high)  # each precision has rows of its own
-    assert np.linalg.norm(low - high) < 0.1 * np.linalg.norm(high)
-    assert task.tail == whole.tail == ("cut1",)
-
-
-@pytest.mark.parametrize(("name", "value"), [("LEAST_GAIN", np.inf), ("LARGEST_DIFFERENCE", 0.0)], ids=["slower", "differs"])
-def test_a_lower_precision_that_is_no_gain_is_not_taken(
-    make_task: MakeTask, own_store: Path, bfloat16: pytest.MonkeyPatch, name: str, value: float
-) -> None:
-    bfloat16.setattr(precision, "LEAST_GAIN", 0.0)
-    bfloat16.setattr(precision, name, value)
-    lines = Lines()
-    task = make_task(mode="extract", progress=lines)
-    assert (task.precision.precision, task.precision.tried, task.config.runtime.precision) == ("float32", "bfloat16", "float32")
-    assert lines.lines == [str(task.precision)]
-    assert lines.lines[0].startswith("precision float32: bfloat16 is ")
-    assert task.classifier.model.get_layer("stem_conv").compute_dtype == "float32"
-    assert len(task.stored(POOLED, "train")) == 12
-
-
-@pytest.mark.parametrize("gain", [0.0, np.inf], ids=["bfloat16", "float32"])
-def test_a_choice_is_remembered(make_task: MakeTask, own_store: Path, bfloat16: pytest.MonkeyPatch, gain: float) -> None:
-    bfloat16.setattr(precision, "LEAST_GAIN", gain)
-    first = make_task(mode="extract")
-    bfloat16.setattr(precision, "compare", never)
-    bfloat16.setattr(precision, "begin_pass", never)
-    source = {"source": first.config.data.source, "augment": {"random_resized_crop": None}, "resize": "stretch"}  # other features
-    again = make_task("again", mode="extract", data=source)
-    assert again.precision == first.precision
-    assert again.config.runtime.precision == ("bfloat16" if gain == 0 else "float32")
-    assert again.classifier.model.get_layer("stem_conv").compute_dtype == again.config.runtime.precision
-    (remembered,) = json.loads((own_store / REMEMBERED).read_text()).values()
-    assert Choice(**remembered) == first.precision
-
-
-def test_a_short_pass_a_stored_one_and_a_machine_without_one_are_float32(
-    make_task: MakeTask, own_store: Path, bfloat16: pytest.MonkeyPatch
-) -> None:
-    bfloat16.setattr(precision, "compare", never)
-    bfloat16.setattr(precision, "WORTH_S", 1000.0)
-    assert make_task(mode="extract").precision == Choice("float32")
-    bfloat16.setattr(precision, "WORTH_S", 0.0)
-    assert make_task("again", mode="extract").precision == Choice("float32")  # all is there
-    bfloat16.setattr(precision, "candidate", lambda: None)
-    assert make_task("none", mode="extract", data={"augment": ROTATE}, features={"views": 1}).precision == Choice("float32")
-    assert not (own_store / REMEMBERED).exists()
-
-
-def test_a_precision_by_hand_is_not_asked_about(make_task: MakeTask, bfloat16: pytest.MonkeyPatch) -> None:
-    bfloat16.setattr(precision, "compare", never)
-    task = make_task(mode="extract", runtime={"precision": "bfloat16"})
-    assert task.precision == Choice("bfloat16")
-    assert task.classifier.model.get_layer("stem_conv").compute_dtype == "bfloat16"
-
-
-def test_a_precision_that_overflows_is_refused_and_remembered_as_json(tmp_path: Path) -> None:
-    pixels = keras.Input((4, 4, 3))
-    trunk = Trunk(keras.Model(pixels, out := keras.layers.Rescaling(2.0)(pixels)), {"out": out})
-
-    class Overflowing(Trunk):
-        def __call__(self, _: Any) -> Any:
-            raise TrainingError("the backbone outputs numbers that are not finite.")
-
-    choice = precision.compare("float16", trunk, Overflowing(trunk.source, trunk.outputs), np.ones((3, 4, 4, 3), np.uint8), "out")
-    assert (choice.precision, choice.tried) == ("float32", "float16")
-    precision.remember("abc", choice, tmp_path)
-    assert precision.remembered("abc", tmp_path) == choice
-    assert precision.remembered("abd", tmp_path) is None
-    json.dumps(asdict(choice), allow_nan=False)  # metrics.json holds it
-    assert str(choice) == "precision float32: float16 overflows"
-
-
-def test_choice_says_what_was_measured() -> None:
-    assert str(Choice("float32")) == "precision float32"
-    assert str(Choice("bfloat16", "bfloat16", 4.567, 0.0123)) == (
-        "precision bfloat16: bfloat16 is 4.57 times as fast as float32 here, and its features differ by 1.2%"
-    )
-    assert str(Choice("float32", "bfloat16", 0.5, 0.01)).startswith("precision float32: bfloat16 is 0.50 times as fast")

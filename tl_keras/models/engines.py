@@ -22,6 +22,7 @@ from tl_keras.models.folded import fold, freeze
 from tl_keras.runtime import threads_in_force
 
 TENSORFLOW, OPENVINO, OPENVINO_BFLOAT16 = "tensorflow", "openvino", "openvino_bfloat16"
+ENGINES = (TENSORFLOW, OPENVINO, OPENVINO_BFLOAT16)
 PRECISIONS = {OPENVINO: "f32", OPENVINO_BFLOAT16: "bf16"}  # of arithmetic; weights and outputs are float32
 TENSORFLOW_BATCH = 32  # 16 to 128 differ by 5 %
 OPENVINO_BATCH = 4  # a request for each core or two; 32 is a fourth slower
@@ -144,14 +145,15 @@ def _converted(openvino: Any, model: keras.Model, precision: str) -> tuple[Any, 
         for tensor in names.values():
             compiled.output(tensor)
     except (RuntimeError, OSError) as error:
-        raise ConversionError(_first_words(str(error))) from error
+        raise ConversionError(_reason(str(error))) from error
     return compiled, names
 
 
-def _first_words(text: str) -> str:
-    """What an error of OpenVINO says, without the places in its source."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("Exception from", "Check '"))]
-    return (lines or ["it gives no reason"])[0][:200]
+def _reason(text: str) -> str:
+    """What an error of OpenVINO says: its summary begins with two dashes; before that are places in its source."""
+    lines = [line.strip().removeprefix("-- ") for line in text.splitlines() if line.strip()]
+    marked = [line for line in lines if f"-- {line}" in text]
+    return (marked or lines[-1:] or ["it gives no reason"])[0][:200]
 
 
 def _batches(pixels: Pixels, size: int) -> Iterator[Pixels]:

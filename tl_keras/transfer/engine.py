@@ -123,9 +123,7 @@ def ways(config: Config) -> tuple[Way, ...]:
     """
     engine, precision = config.runtime.engine, config.runtime.precision
     if not is_here(engine):
-        raise ConfigError(
-            f"runtime.engine: got '{engine}', and openvino is not installed. Set auto or tensorflow, or: pip install openvino"
-        )
+        raise ConfigError(f"runtime.engine: got '{engine}', which is not installed: pip install openvino. Or set auto.")
     if engine in PRECISIONS:
         return (Way(engine),)
     if precision not in ("auto", "float32"):
@@ -142,7 +140,7 @@ def settle_engine(
     """Choose what `runtime.engine=auto` and `runtime.precision=auto` leave open.
 
     Args:
-        classifier: in the precision that is asked for, as its `frozen` part is, on TensorFlow.
+        classifier: in the precision that is asked for, as its `frozen` part is.
 
     Returns:
         The choice, and the network and its frozen part as the choice wants them.
@@ -151,12 +149,16 @@ def settle_engine(
         ConfigError: an engine that is asked for is not installed, or does not take this network.
     """
     possible = ways(config)
-    choice = remembered(frozen, possible)
-    if choice is None:
-        choice = _choose(config, classifier, frozen, possible, split, progress)
+    choice = remembered(frozen, possible) or _choose(config, classifier, frozen, possible, split, progress)
     if choice.trials or choice.refused:
         progress.line(str(choice))
     return choice, *as_chosen(config, classifier, frozen, choice)
+
+
+def begun(config: Config, frozen: FrozenFeatures) -> FrozenFeatures:
+    """What is frozen on the engine that was chosen before, or that begins."""
+    possible = ways(config)
+    return frozen.on((remembered(frozen, possible) or possible[0]).engine)
 
 
 def as_chosen(config: Config, classifier: Classifier, frozen: FrozenFeatures, way: Way) -> tuple[Classifier, FrozenFeatures]:
@@ -177,7 +179,7 @@ def _choose(
     except ConversionError as error:
         if config.runtime.engine != "auto":
             raise ConfigError(
-                f"runtime.engine: '{config.runtime.engine}' does not take this backbone ({error}). Set tensorflow."
+                f"runtime.engine: got '{config.runtime.engine}', which does not take this backbone: {error}. Set auto or tensorflow."
             ) from error
         without = config.replace("runtime.engine", TENSORFLOW)
         choice = replace(_choose(without, classifier, frozen, ways(without), split, progress), refused=str(error))

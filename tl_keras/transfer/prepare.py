@@ -16,7 +16,7 @@ from tl_keras.models.engines import TENSORFLOW
 from tl_keras.progress import Progress
 from tl_keras.run_folder import SCRATCH, RunFolder
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
-from tl_keras.transfer.engine import Choice, as_asked, settle_engine
+from tl_keras.transfer.engine import Choice, as_asked, begun, settle_engine
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, open_frozen, record_tail, tail_of
 from tl_keras.transfer.memory import require_memory
@@ -46,7 +46,7 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     frozen: FrozenFeatures | None = None
     choice = Choice(TENSORFLOW, as_asked(config))
     if config.mode != "pretrain":
-        frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
+        frozen = begun(config, open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb)))
         frozen = fit_to_store_limit(config, frozen, split, run, progress)
         choice, classifier, frozen = settle_engine(config, classifier, frozen, split, progress)
         config = config.replace("runtime.engine", choice.engine)
