@@ -251,6 +251,8 @@ def test_a_bad_image_is_named(capfd, photo_folder, tmp_path, data):
     assert victim.name in mistake(capfd, *arguments, "--set", "data.on_bad_image=error")
     assert "1 of 12 images do not decode" in mistake(capfd, *arguments)  # 8 %, more than 5 %
     assert not (tmp_path / "R").exists()
+    if data != b"truncated":
+        return  # the one that is hardest to find shows how a run goes on without it
     assert run.main([str(a) for a in (*arguments, "--set", "data.max_bad_fraction=0.2")]) == 0
     name = victim.relative_to(folder).as_posix()
     assert name in (tmp_path / "R" / "bad_images.csv").read_text()
@@ -650,9 +652,9 @@ def test_standard_error_holds_one_line_only(photo_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
+def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, own_backbone, tmp_path):
     data = photo_folder(classes=("cat", "dog"), per_class=8)
-    arguments = ["--mode", "finetune", "--data", data, *TINY, "--set", "train.epochs=400"]
+    arguments = ["--mode", "finetune", "--data", data, "--backbone", own_backbone, "--set", "train.epochs=40000"]
     arguments = [*arguments, "--run-dir", tmp_path / "R"]
     process = subprocess.Popen(
         [sys.executable, "-m", "tl_keras.run", *map(str, arguments)],
@@ -673,7 +675,7 @@ def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
     assert not (tmp_path / "R" / "metrics.json").exists()
     done_epochs = json.loads(state.read_text())["epoch"]
     config = (tmp_path / "R" / "config.yaml").read_text()
-    (tmp_path / "R" / "config.yaml").write_text(config.replace("epochs: 400", f"epochs: {done_epochs + 1}"))
+    (tmp_path / "R" / "config.yaml").write_text(config.replace("epochs: 40000", f"epochs: {done_epochs + 1}"))
     assert run.main(["--mode", "finetune", "--resume", "--run-dir", str(tmp_path / "R")]) == 0
     history = (tmp_path / "R" / "history.csv").read_text().splitlines()
     assert [line.split(",")[1] for line in history[1:]] == [str(epoch) for epoch in range(done_epochs + 2)]  # 0 is the head
