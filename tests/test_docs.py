@@ -160,6 +160,7 @@ def test_yaml_examples_are_configurations(path, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_exports")
 def test_python_examples_run(photo_folder, own_backbone, tmp_path, monkeypatch):
     photos = photo_folder(per_class=8, size=(32, 32), splits=("train", "val", "test"))
     monkeypatch.chdir(tmp_path)

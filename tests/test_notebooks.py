@@ -12,8 +12,14 @@ SOURCES = sorted((ROOT / "notebooks").glob("[0-9]_*.py"))
 ALL_DIGITS = ("enumerate(zip(digits.images, digits.target", "enumerate(zip(digits.images[:400], digits.target[:400]")
 FEWER = {  # where only the code is tested, a story does less: (what it says, what is run)
     "1_feature_extraction": [ALL_DIGITS],
-    "2_finetuning": [("whole = {", 'whole = {"train.epochs": 1, ')],
-    "3_choosing": [("epochs=4", "epochs=1"), ('"search.max_trials": 30', '"search.max_trials": 3'), ('repeats": 2', 'repeats": 1')],
+    "2_finetuning": [("images[20:70]", "images[20:30]"), ("whole = {", 'whole = {"train.epochs": 1, ')],
+    "3_choosing": [
+        ('"low" / str(label), images)', '"low" / str(label), images[:20])'),
+        ("images[30:130]", "images[30:50]"),
+        ("epochs=4", "epochs=1"),
+        ('repeats": 2', 'repeats": 1'),
+        ('"search.max_trials": 30', '"search.max_trials": 3'),
+    ],
     "4_run_to_saved_model": [ALL_DIGITS, ("number >= 1597", "number >= 300")],
 }
 
@@ -49,6 +55,7 @@ def test_a_notebook_is_its_source_executed(path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_exports")
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 def test_a_story_runs(path, tmp_path, monkeypatch):

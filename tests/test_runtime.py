@@ -130,6 +130,7 @@ def caller() -> Iterator[keras.Model]:
         yield model
 
 
+@pytest.mark.usefixtures("quick_exports")
 @pytest.mark.parametrize("fails", [False, True], ids=["works", "fails"])
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name == "export" else name for name in CALLS])
 def test_the_caller_s_process_is_left_as_it_was(
