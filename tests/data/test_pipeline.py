@@ -132,9 +132,10 @@ def test_identify_takes_files_by_their_content(files):
 
 def test_train_batches_have_the_promised_shapes(pixels):
     for augment in (None, STRONG):
-        shapes = [(image.shape, target.shape, weight.shape) for image, target, weight in stream(pixels, 1, augment)]
+        batches = stream(pixels, 1, augment)
+        shapes = [(image.shape, target.shape, weight.shape) for image, target, weight in batches]
         assert shapes == [((b, *SIZE, 3), (b, 2), (b,)) for b in (4, 4, 3)]
-        assert all(part.dtype == np.float32 for batch in stream(pixels, 1, augment) for part in batch)
+        assert all(part.dtype == np.float32 for batch in batches for part in batch)
     batches = train_batches(pixels, ROWS, LABELS, WEIGHTS, TARGETS, batch_size=4, augment=STRONG, seed=0)
     assert batches.element_spec[0].shape.as_list() == [None, *SIZE, 3]
 

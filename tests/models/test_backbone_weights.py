@@ -207,6 +207,7 @@ def test_bundled_weights_lie_in_the_package() -> None:
     assert path == Path(backbone_weights.__file__).parent / "bundled" / "small_resnet.weights.h5"
 
 
+@pytest.mark.slow
 def test_published_efficientnet_sees_normalised_pixels(tmp_path: Path) -> None:
     """Its published files hold the deviation where Normalization wants the variance."""
     published = keras.applications.EfficientNetB0(include_top=False, weights=None)
