@@ -1,7 +1,6 @@
 """Heads on backbones: shared layers, which of them train, and how much they move."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -224,11 +223,11 @@ assert not any(name.startswith("tl_keras") for name in sys.modules)
 """
 
 
-def test_saved_classifier_answers_alike_in_a_process_without_this_package(tmp_path: Path) -> None:
+def test_saved_classifier_answers_alike_in_a_process_without_this_package(tmp_path: Path, python_alone: Callable[..., Any]) -> None:
     classifier = build(hidden=(4,))
     files = [str(tmp_path / name) for name in ("model.keras", "pixels.npy", "logits.npy")]
     classifier.model.save(files[0])
     np.save(files[1], PIXELS)
-    subprocess.run([sys.executable, "-c", LOAD_AND_RUN, *files], check=True, cwd=tmp_path, capture_output=True)
+    python_alone(LOAD_AND_RUN, *files, cwd=tmp_path)
     np.testing.assert_allclose(np.load(files[2]), classifier.model(PIXELS), rtol=1e-5, atol=1e-5)
     assert not any(isinstance(layer, keras.Model) for layer in classifier.model.layers)  # flat

@@ -1,8 +1,6 @@
 """SavedModels of every kind as a layer: the same features and gradients as without Keras, and nothing lost on the way to a file."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,13 +193,10 @@ def tuned(hub_module: MakeModule, kind: str, copy: Path) -> Classifier:
     return classifier
 
 
-def run_python(code: str, folder: Path, *arguments: str) -> None:
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-
-
 @pytest.mark.slow
-def test_saved_files_bring_the_tuned_weights_back_in_another_process(hub_module: MakeModule, tmp_path: Path) -> None:
+def test_saved_files_bring_the_tuned_weights_back_in_another_process(
+    hub_module: MakeModule, tmp_path: Path, python_alone: Callable[..., Any]
+) -> None:
     """Which has no tensorflow_hub and no folder of a module; what it saves again is the same."""
     classifiers = {kind: tuned(hub_module, kind, tmp_path / "modules" / kind) for kind in KINDS}
     for kind, classifier in classifiers.items():
@@ -218,7 +213,7 @@ def test_saved_files_bring_the_tuned_weights_back_in_another_process(hub_module:
         "    model.save('again.keras')\n"
         "    np.save(f'{kind}.again.npy', keras.models.load_model('again.keras')(pixels))\n"
     )
-    run_python(code, tmp_path, *KINDS)
+    python_alone(code, *KINDS, cwd=tmp_path)
     for kind, classifier in classifiers.items():
         expected, found = classifier.model(PIXELS).numpy(), np.load(tmp_path / f"{kind}.npy")
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6, err_msg=kind)
@@ -286,6 +281,7 @@ def test_graph_that_reads_other_variables_than_the_file_says_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.usefixtures("quick_exports")
 def test_export_agrees_in_a_process_with_tensorflow_alone(hub_module: MakeModule, kind: str, tmp_path: Path) -> None:
     """`export_model` compares in a process that imports neither keras, nor this package, nor tensorflow_hub."""
     classifier = tuned(hub_module, kind, tmp_path / "module")

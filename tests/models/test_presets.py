@@ -2,9 +2,9 @@
 
 import json
 import socket
-import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,9 @@ def test_network_is_flat_and_cut_by_resolution(preset: tuple[str, Any]) -> None:
     assert sum(len(names) for names in built.stages.values()) == len(built.model.layers)
 
 
-def test_saved_backbone_needs_neither_keras_hub_nor_this_package(preset: tuple[str, Any], tmp_path: Path) -> None:
+def test_saved_backbone_needs_neither_keras_hub_nor_this_package(
+    preset: tuple[str, Any], tmp_path: Path, python_alone: Callable[..., Any]
+) -> None:
     model = build_backbone(preset[0], image_size=(SIZE, SIZE)).model
     model.save(tmp_path / "model.keras")
     np.save(tmp_path / "pixels.npy", PIXELS)
@@ -73,7 +75,7 @@ def test_saved_backbone_needs_neither_keras_hub_nor_this_package(preset: tuple[s
         "import sys; sys.modules['keras_hub'] = sys.modules['tl_keras'] = None\n"
         "import keras, numpy; numpy.save('found.npy', keras.models.load_model('model.keras')(numpy.load('pixels.npy')))"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    python_alone(code, cwd=tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), model(PIXELS), rtol=1e-5, atol=1e-5)
 
 
