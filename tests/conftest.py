@@ -1,6 +1,9 @@
 """What every test may use: a folder of photographs that is learnable, a cache of its own, and the `shared` mark."""
 
+import json
 import os
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +22,7 @@ HUES = ((200, 60, 50), (50, 90, 200), (60, 180, 70), (200, 180, 50), (150, 60, 1
 CLASSES = ("ant", "bee", "wasp")  # of the shared run
 
 PhotoFolder = Callable[..., Path]
+PythonAlone = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -93,6 +97,40 @@ def own_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("backbone") / "own.keras"
     keras.Model(pixels, x).save(path)
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def python_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PythonAlone]:
+    """`python_alone(code, *arguments, cwd=DIR)` is `python -c code *arguments` in a process that has imported TensorFlow and Keras.
+
+    It starts in a fraction of a second, and what it prints on standard error is the message of the assertion that it succeeds, left out by
+    `check=False`. What is about the start of a process, or about one without TensorFlow, needs a real one.
+    """
+    folder = tmp_path_factory.mktemp("alone")
+    files = {name: str(folder / name) for name in ("output", "errors")}
+
+    def run(code: str, *arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        job = {"code": code, "arguments": arguments, "folder": str(cwd.absolute()), "environment": dict(os.environ), **files}
+        print(json.dumps(job), file=server.stdin, flush=True)
+        status = int(server.stdout.readline())  # type: ignore[union-attr]
+        said = [Path(file).read_text(errors="replace") for file in files.values()]
+        assert status == 0 or not check, said[1]
+        return subprocess.CompletedProcess(["python", "-c", code, *arguments], status, *said)
+
+    command = [sys.executable, "-P", str(Path(__file__).with_name("forks.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        yield run
+
+
+@pytest.fixture
+def quick_exports(python_alone: PythonAlone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports are read back in a process of `python_alone`; that one without Keras can do it is for `tests/deploy` to show."""
+    from tl_keras.deploy import parity
+
+    def run_reader(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+        return python_alone(Path(parity.standalone_reader.__file__).read_text(), *arguments, cwd=folder, check=False)
+
+    monkeypatch.setattr(parity, "run_reader", run_reader)
 
 
 class Lines(Progress):

@@ -1,7 +1,6 @@
 """Backbones built by name: preprocessing, published weights, and what is refused."""
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def test_second_backbone_of_a_process_has_the_same_stages() -> None:
 
 
 @pytest.mark.slow
-def test_saved_backbone_loads_in_a_process_without_this_package(tmp_path: Path) -> None:
+def test_saved_backbone_loads_in_a_process_without_this_package(tmp_path: Path, python_alone: Callable[..., Any]) -> None:
     pixels = PIXELS[:, :32, :32]
     np.save(tmp_path / "pixels.npy", pixels)
     expected = []
@@ -70,7 +69,7 @@ def test_saved_backbone_loads_in_a_process_without_this_package(tmp_path: Path) 
         "features = [keras.models.load_model(f'{kind}.keras')(pixels) for kind in ('torch', 'caffe')];"
         "assert not any(name.startswith('tl_keras') for name in sys.modules); numpy.save('features.npy', features)"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    python_alone(code, cwd=tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "features.npy"), expected, rtol=1e-4, atol=1e-6 * np.max(expected))
 
 
@@ -130,6 +129,7 @@ def test_name_in_another_spelling_builds_the_row() -> None:
     assert built.row.name == "mobilenet_025"
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_published_weights_give_the_features_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     home = SHARED / "pretrained/keras_home"
@@ -143,6 +143,7 @@ def test_published_weights_give_the_features_of_keras(monkeypatch: pytest.Monkey
     np.testing.assert_allclose(keras.ops.mean(got, (1, 2)), keras.ops.mean(expected, (1, 2)), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_file_of_a_bare_network_of_the_table_is_recognised() -> None:
     path = SHARED / "pretrained/mobilenet_v2_inat_bird.keras"

@@ -293,10 +293,7 @@ def test_fingerprint_tells_a_graph_of_the_same_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fingerprint_is_that_of_another_process(hub_module: MakeModule, tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
+def test_fingerprint_is_that_of_another_process(hub_module: MakeModule, tmp_path: Path, python_alone: Callable[..., Any]) -> None:
     code = (
         "import sys; from tl_keras.config import ModelConfig\n"
         "from tl_keras.models.backbone_loading import build_backbone\n"
@@ -307,8 +304,8 @@ def test_fingerprint_is_that_of_another_process(hub_module: MakeModule, tmp_path
         "    print(Trunk(made.model, {'pooled': made.trunk.output}).fingerprints()['pooled'])\n"
     )
     folders = [hub_module("hub_object"), hub_module("tf_keras_model"), hub_module("keras_export")]
-    done = subprocess.run([sys.executable, "-c", code, *map(str, folders)], capture_output=True, text=True, timeout=300, check=True)
-    assert done.stdout.split() == [trunk_of(folder).fingerprints()["pooled"] for folder in folders]
+    found = python_alone(code, *map(str, folders), cwd=tmp_path).stdout.split()
+    assert found == [trunk_of(folder).fingerprints()["pooled"] for folder in folders]
 
 
 # --- addresses -----------------------------------------------------------------------------------------------------

@@ -19,14 +19,42 @@ MakeTask = Callable[..., Task]
 PLAIN = {"random_resized_crop": None}  # no augmentation: the default is a crop
 
 
+@pytest.fixture(scope="session")
+def three_stages(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A backbone in a file, for images of 16 pixels: a random convolution with its BatchNorm a stage. Its graphs are traced soon."""
+    x = pixels = keras.Input((16, 16, 3))
+    for number in (1, 2, 3):
+        random = keras.initializers.HeNormal(seed=number)
+        x = keras.layers.Conv2D(8, 3, 2, "same", use_bias=False, kernel_initializer=random, name=f"stage{number}_conv")(x)
+        x = keras.layers.ReLU(name=f"stage{number}_relu")(keras.layers.BatchNormalization(name=f"stage{number}_bn")(x))
+    path = tmp_path_factory.mktemp("backbone") / "three_stages.keras"
+    keras.Model(pixels, x).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def task_photos(photo_folder: Callable[..., Path]) -> Path:
+    """What all tasks learn from: twelve training images of two classes, two of val and two of test. Not to be changed."""
+    return photo_folder(per_class=8)
+
+
 @pytest.fixture
-def make_task(tmp_path: Path, photo_folder: Callable[..., Path]) -> MakeTask:
+def make_task(tmp_path: Path, task_photos: Path, three_stages: str) -> MakeTask:
     """A factory of tasks: `make_task(run, mode, seed=, model={...}, train={...}, ...)`: random weights, 16 px, no augmentation.
 
-    All tasks of a test learn from the same twelve training images of two classes; `run` names a run folder, and the
-    same name again continues it. Tasks share their store, unless the test has `own_store`.
+    `run` names a run folder, and the same name again continues it. Tasks share their store, unless the test has `own_store`.
     """
-    photos = photo_folder(per_class=8)
+    return task_maker(tmp_path, task_photos, three_stages)
+
+
+@pytest.fixture(scope="module")
+def make_lasting_task(tmp_path_factory: pytest.TempPathFactory, task_photos: Path, three_stages: str) -> MakeTask:
+    """The same for tasks that several tests of a file look at."""
+    return task_maker(tmp_path_factory.mktemp("lasting"), task_photos, three_stages)
+
+
+def task_maker(folder: Path, photos: Path, backbone: str) -> MakeTask:
+    """A factory of tasks whose run folders lie in `folder`."""
 
     def make(run: str = "run", mode: str = "finetune", *, seed: int = 0, progress: Progress | None = None, **sections: Any) -> Task:
         tf.config.experimental.enable_op_determinism()
@@ -36,13 +64,13 @@ def make_task(tmp_path: Path, photo_folder: Callable[..., Path]) -> MakeTask:
                 "mode": mode,
                 "runtime": {"seed": seed} | sections.get("runtime", {}),
                 "data": {"source": str(photos), "image_size": 16, "augment": PLAIN} | sections.get("data", {}),
-                "model": {"weights": "none"} | sections.get("model", {}),
+                "model": {"backbone": backbone, "preprocessing": "zero_to_one"} | sections.get("model", {}),
                 "features": sections.get("features", {}),
                 "train": {"epochs": 2, "batch_size": 8, "layer_decay": 0.5, "unfreeze_from": "all"} | sections.get("train", {}),
             }
         )
-        folder = RunFolder(tmp_path / run)
-        folder.path.mkdir(exist_ok=True)
-        return prepare_task(config, open_source(config.data), folder, progress or Progress())
+        run_folder = RunFolder(folder / run)
+        run_folder.path.mkdir(exist_ok=True)
+        return prepare_task(config, open_source(config.data), run_folder, progress or Progress())
 
     return make

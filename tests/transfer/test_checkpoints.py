@@ -108,7 +108,7 @@ def test_dropout_draws_by_epoch() -> None:
 
 def test_view_of_a_compiled_model_saves_no_optimizer(tmp_path: Path) -> None:
     model = model_of_one()
-    model.compile("adam", "mse")
+    model.compile("adam", "mse", run_eagerly=True)
     model.fit(np.ones((2, 2)), np.ones((2, 1)), verbose=0)
     whole, view = tmp_path / "a.weights.h5", tmp_path / "b.weights.h5"
     model.save_weights(whole)

@@ -28,7 +28,7 @@ NUM = 12
 ALL = np.arange(NUM)
 SOME = np.array([0, 2, 3, 5, 7, 8, 11])
 FLIP = AugmentConfig(random_resized_crop=None, rotation_range=90, width_shift_range=0.3)
-ABOUT: dict[str, Any] = {"backbone": "small_resnet"}
+ABOUT: dict[str, Any] = {"backbone": "three_stages"}
 
 
 class Counted(Trunk):
@@ -51,12 +51,18 @@ class Counted(Trunk):
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Classifier:
+def build(three_stages: str) -> Callable[[int], Classifier]:
+    """A classifier of images of some pixels; all have the same backbone."""
+
+    def make(size: int) -> Classifier:
+        return build_classifier(ModelConfig(), build_backbone(three_stages, image_size=(size, size), preprocessing="zero_to_one"), 2, 0)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def classifier(build: Callable[[int], Classifier]) -> Classifier:
     return build(16)
-
-
-def build(size: int) -> Classifier:
-    return build_classifier(ModelConfig(), build_backbone("small_resnet", image_size=(size, size)), 2, 0)
 
 
 def trunk_of(classifier: Classifier, *names: str) -> Counted:
@@ -163,8 +169,10 @@ def test_each_image_and_view_is_computed_once(classifier: Classifier, store: Sto
     assert trunk.num_images == NUM + len(SOME)
 
 
-def test_a_second_run_computes_and_decodes_nothing(classifier: Classifier, store: Store, photos: Path, decoded: list[str]) -> None:
-    first = compute(frozen_of(store, trunk_of(classifier), open_pixels(photos)), ALL, SOME)
+def test_a_second_run_computes_and_decodes_nothing(
+    build: Callable[[int], Classifier], store: Store, photos: Path, decoded: list[str]
+) -> None:
+    first = compute(frozen_of(store, trunk_of(build(16)), open_pixels(photos)), ALL, SOME)
     decoded.clear()
     twin = build(16)  # another process builds it again
     trunk = trunk_of(twin)
@@ -226,7 +234,9 @@ def test_more_views_reuse_the_fewer(classifier: Classifier, store: Store, photos
 
 
 @pytest.mark.parametrize("part", ["size", "resize", "depth", "weights", "augment"])
-def test_another_contract_is_another_key(classifier: Classifier, store: Store, photos: Path, part: str) -> None:
+def test_another_contract_is_another_key(
+    build: Callable[[int], Classifier], classifier: Classifier, store: Store, photos: Path, part: str
+) -> None:
     compute(frozen_of(store, trunk_of(classifier), open_pixels(photos)), ALL, SOME)
     other = build(24 if part == "size" else 16)
     if part == "weights":
@@ -261,7 +271,7 @@ def test_outputs_that_are_there_are_not_computed_again(classifier: Classifier, s
     trunk = trunk_of(classifier, "pooled", "map")
     frozen = frozen_of(store, trunk, open_pixels(photos))
     assert frozen.count_missing((ALL,)) == NUM - len(SOME)
-    assert frozen.bytes_missing((ALL,)) == (NUM - len(SOME)) * 128 * 4
+    assert frozen.bytes_missing((ALL,)) == (NUM - len(SOME)) * 8 * 4
     compute(frozen, ALL)
     assert trunk.seen == [("pooled", NUM - len(SOME))]
     shorter = trunk_of(classifier, "pooled", "map")
@@ -323,7 +333,7 @@ def test_no_room_is_said_before_anything_is_decoded(classifier: Classifier, tmp_
     trunk = trunk_of(classifier, "pooled", "map")
     frozen = frozen_of(Store(tmp_path / "features", 1e-6), trunk, open_pixels(photos))
     maps = int(np.prod(trunk.shapes["map"]))
-    assert frozen.bytes_missing((ALL, SOME)) == (NUM + len(SOME)) * (128 * 4 + maps * 2)
+    assert frozen.bytes_missing((ALL, SOME)) == (NUM + len(SOME)) * (8 * 4 + maps * 2)
     with pytest.raises(StoreError, match=r"GB of features are needed and 0\.00 GB are free under features\.max_gb=1e-06 and on the disk"):
         compute(frozen, ALL, SOME)
     assert (trunk.seen, decoded) == ([], [])
@@ -412,7 +422,7 @@ def test_maps_are_float16_where_that_holds_them(values: NDArray[np.float64], dty
     np.testing.assert_allclose(stored.astype(np.float32), whole, rtol=1e-3, atol=1e-6)
 
 
-def test_a_map_that_overflows_float16_is_stored_whole(classifier: Classifier, store: Store, photos: Path) -> None:
+def test_a_map_that_overflows_float16_is_stored_whole(build: Callable[[int], Classifier], store: Store, photos: Path) -> None:
     scaled = build(16)
     tensor = keras.layers.Rescaling(1e6)(scaled.boundaries["stage2"])
     trunk = Trunk(keras.Model(scaled.model.input, tensor), {"small": scaled.boundaries["stage2"], "large": tensor})

@@ -21,15 +21,13 @@ NUM = 12
 BATCHES = 3  # of 5: the last is partial
 
 
-@pytest.fixture
-def make(make_task: MakeTask) -> Callable[..., Task]:
-    def with_views(seed: int = 0, **sections: Any) -> Task:
-        train = {"unfreeze_from": "stage3", "batch_size": 5, "class_weights": {"cat": 3.0}}
-        task = make_task(seed=seed, data={"augment": ROTATE}, features={"views": VIEWS - 1}, train=train, **sections)
-        assert (len(task.data.rows("train")), task.num_views) == (NUM, VIEWS - 1)
-        return task
-
-    return with_views
+@pytest.fixture(scope="module")
+def task(make_lasting_task: MakeTask) -> Task:
+    """With views of the training images in the store."""
+    train = {"unfreeze_from": "stage3", "batch_size": 5, "class_weights": {"cat": 3.0}}
+    made = make_lasting_task(data={"augment": ROTATE}, features={"views": VIEWS - 1}, train=train)
+    assert (len(made.data.rows("train")), made.num_views) == (NUM, VIEWS - 1)
+    return made
 
 
 def with_seed(task: Task, seed: int) -> Task:
@@ -55,8 +53,7 @@ def rows_of(task: Task, batches: list[tuple[NDArray[np.float32], ...]]) -> list[
     return [seen[start : start + NUM] for start in range(0, len(seen), NUM)]
 
 
-def test_views_take_turns_and_each_comes_once(make: Callable[..., Task]) -> None:
-    task = make()
+def test_views_take_turns_and_each_comes_once(task: Task) -> None:
     rows = rows_of(task, epochs_of(pooled(task), 2 * VIEWS))
     for epoch in rows:
         assert sorted(row % NUM for row in epoch) == list(range(NUM))
@@ -66,10 +63,9 @@ def test_views_take_turns_and_each_comes_once(make: Callable[..., Task]) -> None
     assert [sorted(epoch) for epoch in rows[:VIEWS]] != [sorted(epoch) for epoch in rows[VIEWS:]]  # a new turn is dealt anew
 
 
-def test_batches_have_the_promised_parts(make: Callable[..., Task]) -> None:
-    task = make()
+def test_batches_have_the_promised_parts(task: Task) -> None:
     batches = epochs_of(pooled(task), 2)
-    assert [[part.shape for part in batch] for batch in batches] == [[(b, 128), (b, 2), (b,)] for b in (5, 5, 2)] * 2
+    assert [[part.shape for part in batch] for batch in batches] == [[(b, 8), (b, 2), (b,)] for b in (5, 5, 2)] * 2
     assert all(part.dtype == np.float32 for batch in batches for part in batch)
     images = [row % NUM for epoch in rows_of(task, batches) for row in epoch]
     labels = task.data.labels("train")[images]
@@ -77,8 +73,7 @@ def test_batches_have_the_promised_parts(make: Callable[..., Task]) -> None:
     np.testing.assert_array_equal(np.concatenate([batch[2] for batch in batches]), np.where(labels == 0, 3.0, 1.0))
 
 
-def test_seed_decides_the_order_and_the_turns(make: Callable[..., Task]) -> None:
-    task = make()
+def test_seed_decides_the_order_and_the_turns(task: Task) -> None:
     first, same = (rows_of(task, epochs_of(pooled(task), 2)) for _ in range(2))
     other = rows_of(task, epochs_of(pooled(with_seed(task, 1)), 2))
     assert first == same
@@ -89,15 +84,14 @@ def test_seed_decides_the_order_and_the_turns(make: Callable[..., Task]) -> None
 
 
 @pytest.mark.parametrize("first_epoch", [1, VIEWS, 4])
-def test_a_continued_feed_is_the_tail_of_the_whole(make: Callable[..., Task], first_epoch: int) -> None:
-    feed = pooled(make())
+def test_a_continued_feed_is_the_tail_of_the_whole(task: Task, first_epoch: int) -> None:
+    feed = pooled(task)
     whole, tail = epochs_of(feed, first_epoch + 2)[first_epoch * BATCHES :], epochs_of(feed, 2, first_epoch)
     for one, other in zip(tail, whole, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_ordered_is_the_plain_view_of_every_image_in_order(make: Callable[..., Task]) -> None:
-    task = make()
+def test_ordered_is_the_plain_view_of_every_image_in_order(task: Task) -> None:
     for split in ("train", "val", "test"):
         batches = pooled(task).ordered(split)
         found = [(features.numpy(), target.numpy()) for features, target in batches]
@@ -109,11 +103,10 @@ def test_ordered_is_the_plain_view_of_every_image_in_order(make: Callable[..., T
     assert [len(target) for _, target in pooled(task).ordered("train")] == [5, 5, 2]
 
 
-def test_several_outputs_go_together(make: Callable[..., Task]) -> None:
-    task = make()
+def test_several_outputs_go_together(task: Task) -> None:
     feed = StoredFeed(task, task.classifier.head, [POOLED, "cut1"])
     maps = task.stored("cut1", "train")[:]
-    assert maps.shape == (VIEWS * NUM, 8, 8, 64)
+    assert maps.shape == (VIEWS * NUM, 4, 4, 8)
     for (vectors, found), _, _ in islice(feed.train(0), 2 * BATCHES):
         stored = task.stored(POOLED, "train")[:]
         rows = [int(np.flatnonzero((stored == vector).all(axis=1))[0]) for vector in vectors.numpy()]
@@ -123,18 +116,16 @@ def test_several_outputs_go_together(make: Callable[..., Task]) -> None:
     np.testing.assert_array_equal(found, task.stored("cut1", "val")[:])
 
 
-def test_what_changes_features_is_applied_everywhere(make: Callable[..., Task]) -> None:
-    task = make()
+def test_what_changes_features_is_applied_everywhere(task: Task) -> None:
     changed = pooled(task, change=lambda features: 2 * features + 1)
     for one, other in zip(epochs_of(changed, 1), epochs_of(pooled(task), 1), strict=True):
         np.testing.assert_array_equal(one[0], 2 * other[0] + 1)
     np.testing.assert_array_equal(next(iter(changed.ordered("val")))[0], 2 * task.stored(POOLED, "val")[:] + 1)
 
 
-def test_pixels_and_stored_features_come_in_one_order(make: Callable[..., Task]) -> None:
-    task = make()
+def test_pixels_and_stored_features_come_in_one_order(task: Task) -> None:
     stored, pixels = epochs_of(finetune_feed(task, task.classifier), 2), epochs_of(PixelFeed(task, task.classifier.model), 2)
-    assert stored[0][0].shape == (5, 8, 8, 64)
+    assert stored[0][0].shape == (5, 4, 4, 8)
     assert pixels[0][0].shape == (5, 16, 16, 3)
     for one, other in zip(stored, pixels, strict=True):
         np.testing.assert_array_equal(one[1], other[1])

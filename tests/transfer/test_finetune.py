@@ -45,29 +45,33 @@ def test_only_stages_from_the_lowest_up_move(make_task: MakeTask) -> None:
     task = make_task(train={"unfreeze_from": "stage3", "epochs": 1})
     before = weights(task)
     finetune(task)
-    after, upper = weights(task), set(task.classifier.stages["stage3"])
+    after = weights(task)
     moved = {path for path in before if not np.array_equal(before[path], after[path])}
-    assert {path.split("/")[0] for path in moved} <= upper | {"logits"}
-    assert {"stage3_out_0_conv/kernel", "logits/kernel", "logits/bias"} <= moved
-    assert not [path for path in moved if "_bn/" in path]
+    assert moved == {"stage3_conv/kernel", "logits/kernel", "logits/bias"}
+
+
+def row(name: str) -> dict[str, Any]:
+    """A network of the table with random weights."""
+    return {"backbone": name, "weights": "none", "preprocessing": "auto"}
 
 
 @pytest.mark.parametrize(
     ("stored", "backbone", "size", "lowest"),
     [
-        ("float32", "small_resnet", 16, "stage2"),
-        pytest.param("float16", "small_resnet", 16, "stage3", marks=pytest.mark.slow),
-        pytest.param("float32", "mobilenet_025", 32, "stage5", marks=pytest.mark.slow),
+        pytest.param("float16", {}, 16, "stage2", marks=pytest.mark.slow),
+        ("float32", row("small_resnet"), 16, "stage2"),
+        pytest.param("float32", row("mobilenet_025"), 32, "stage5", marks=pytest.mark.slow),
     ],
+    ids=["float16", "small_resnet", "mobilenet_025"],
 )
 def test_stored_activations_train_what_pixels_train(
-    make_task: MakeTask, own_store: Path, monkeypatch: pytest.MonkeyPatch, stored: str, backbone: str, size: int, lowest: str
+    make_task: MakeTask, own_store: Path, monkeypatch: pytest.MonkeyPatch, stored: str, backbone: Any, size: int, lowest: str
 ) -> None:
     if stored == "float32":
         monkeypatch.setattr(features, "compact", lambda values: values)
     settings = {
         "data": {"image_size": size},
-        "model": {"backbone": backbone, "dropout": 0.0},
+        "model": backbone | {"dropout": 0.0},
         "train": {"unfreeze_from": lowest, "learning_rate": 1e-3, "optimizer": "sgd", "momentum": 0.9},
         "runtime": {"precision": "float32"},
     }
@@ -84,7 +88,7 @@ def test_stored_activations_train_what_pixels_train(
     })  # fmt: skip
     steps = {path: expected[path] - before[path] for path in before if path.split("/")[0] not in frozen}
     moved = [path for path in steps if np.linalg.norm(steps[path]) > 1e-6 and path.split("/")[0] != "logits"]
-    assert len(moved) >= 3
+    assert len(moved) >= 2
     for path in moved:  # the steps are compared: weights hardly move in two epochs
         error = np.linalg.norm(found[path] - expected[path]) / np.linalg.norm(steps[path])
         assert error < (2e-3 if stored == "float32" else 5e-2), (path, error)
@@ -101,7 +105,6 @@ def test_tail_learns_from_views_of_the_store(make_task: MakeTask) -> None:
     assert history(plain)[2] != history(augmented)[2]
 
 
-@pytest.mark.slow
 def test_batchnorm_moves_if_asked(make_task: MakeTask) -> None:
     task = make_task(model={"freeze_batchnorm": False}, train={"epochs": 1})
     before = weights(task)
@@ -109,7 +112,7 @@ def test_batchnorm_moves_if_asked(make_task: MakeTask) -> None:
     after = weights(task)
     statistics = [path for path in before if path.endswith(("moving_mean", "moving_variance"))]
     held = [np.array_equal(before[path], after[path]) for path in statistics]
-    assert len(held) == 18
+    assert len(held) == 6
     assert not any(held)
 
 
@@ -131,7 +134,7 @@ class StopAt(Progress):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lowest", ["all", "stage3"], ids=["pixels", "stored activations"])
-def test_killed_and_resumed_equals_uninterrupted_and_seeds_decide(make_task: MakeTask, lowest: str) -> None:
+def test_killed_and_resumed_equals_uninterrupted(make_task: MakeTask, lowest: str) -> None:
     settings = {
         "data": {"augment": {"horizontal_flip": True}},
         "features": {"views": 1},
@@ -147,10 +150,15 @@ def test_killed_and_resumed_equals_uninterrupted_and_seeds_decide(make_task: Mak
     finetune(resumed)
     assert same(weights(resumed), weights(whole))  # with dropout and augmentation
     assert history(resumed) == history(whole)
-    other = make_task("other", seed=1, **settings)
-    finetune(other)
-    assert not np.array_equal(weights(other)["logits/kernel"], weights(whole)["logits/kernel"])
-    assert [line[2] for line in history(other)] != [line[2] for line in history(whole)]
+
+
+def test_seeds_decide(make_task: MakeTask) -> None:
+    tasks = [make_task(str(seed), seed=seed, train={"epochs": 1, "unfreeze_from": "stage3"}) for seed in (0, 1)]
+    for task in tasks:
+        finetune(task)
+    one, other = map(weights, tasks)
+    assert not np.array_equal(one["logits/kernel"], other["logits/kernel"])
+    assert history(tasks[0])[2][2] != history(tasks[1])[2][2]  # the loss of the first epoch
 
 
 class Told(Progress):
@@ -166,7 +174,7 @@ class Told(Progress):
 @pytest.mark.parametrize("lowest", ["all", "stage3"], ids=["pixels", "stored activations"])
 def test_the_head_stays_where_finetuning_makes_it_worse(make_task: MakeTask, lowest: str) -> None:
     told = Told()
-    settings = {"unfreeze_from": lowest, "learning_rate": 0.1, "clip_norm": None, "layer_decay": 1.0}
+    settings = {"unfreeze_from": lowest, "learning_rate": 0.1, "clip_norm": None, "layer_decay": 1.0, "label_smoothing": 0.99}
     task = make_task(progress=told, train=settings)
     before = weights(task)
     finetune(task)
@@ -185,7 +193,7 @@ def test_the_head_stays_where_finetuning_makes_it_worse(make_task: MakeTask, low
     logits = task.classifier.model(task.data.pixels.read(task.data.rows("val")).astype(np.float32))
     loss = keras.losses.CategoricalCrossentropy(from_logits=True)(np.eye(2)[task.data.labels("val")], logits)
     assert float(loss) == pytest.approx(losses[0], rel=1e-3)
-    assert told.lines[0].startswith("12 training images are few for finetuning: --mode extract")
+    assert told.lines[1].startswith("12 training images are few for finetuning: --mode extract")
 
 
 def test_interrupt_in_the_first_epoch_leaves_the_head_that_was_trained(make_task: MakeTask) -> None:
@@ -197,19 +205,12 @@ def test_interrupt_in_the_first_epoch_leaves_the_head_that_was_trained(make_task
     assert all(np.array_equal(a, b) for a, b in zip(found, task.classifier.head.get_weights(), strict=True))
 
 
-@pytest.mark.parametrize(
-    "train",
-    [
-        {"loss": "focal", "optimizer": "sgd", "class_weights": "balanced"},
-        {"loss": "mse", "ema": 0.5},
-    ],
-    ids=str,
-)
-def test_every_loss_and_optimizer_runs(make_task: MakeTask, train: dict[str, Any]) -> None:
+def test_another_loss_and_optimizer_run(make_task: MakeTask) -> None:
+    train = {"loss": "focal", "optimizer": "sgd", "class_weights": "balanced", "ema": 0.5}
     task = make_task(train={"epochs": 1, "head_epochs": 1, "unfreeze_from": "stage3"} | train)
     before = weights(task)
     finetune(task)
-    assert not np.array_equal(before["stage3_out_0_conv/kernel"], weights(task)["stage3_out_0_conv/kernel"])
+    assert not np.array_equal(before["stage3_conv/kernel"], weights(task)["stage3_conv/kernel"])
     assert all(np.isfinite(value).all() for value in weights(task).values())
     assert history(task)[-1][:2] == ["finetune", "1"]
 
@@ -226,13 +227,3 @@ def test_class_weights_reach_the_loss(make_task: MakeTask, monkeypatch: pytest.M
     assert (phase.epochs, phase.learning_rate, phase.patience, phase.num_images) == (4, 0.01, 2, len(task.data.rows("train")))
     trainable = {variable.path for variable in task.classifier.model.trainable_variables}
     assert trainable - set(phase.scales) == {"logits/kernel", "logits/bias"}
-
-
-@pytest.mark.slow
-def test_mobilenet_finetunes_too(make_task: MakeTask) -> None:
-    task = make_task(data={"image_size": 32}, model={"backbone": "mobilenet_025"}, train={"epochs": 1, "unfreeze_from": "stage5"})
-    before = weights(task)
-    finetune(task)
-    moved = {path.split("/")[0] for path, value in weights(task).items() if not np.array_equal(before[path], value)}
-    assert moved <= {*task.classifier.stages["stage5"], "logits"}
-    assert any(isinstance(task.classifier.model.get_layer(name), keras.layers.Conv2D) for name in moved)

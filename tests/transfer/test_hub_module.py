@@ -39,10 +39,10 @@ def module(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def settings(module: str, **train: Any) -> dict[str, Any]:
-    return {"model": {"backbone": module, "weights": "pretrained"}, "data": {"image_size": None}, "train": {"unfreeze_from": None} | train}
+    return {"model": {"backbone": module, "preprocessing": "auto"}, "data": {"image_size": None}, "train": {"unfreeze_from": None} | train}
 
 
-@pytest.mark.parametrize("lowest", [None, "stage1", "all"])
+@pytest.mark.parametrize("lowest", [None, "stage1"])
 def test_finetuning_trains_the_module(make_task: MakeTask, module: str, lowest: str | None) -> None:
     task = make_task(**settings(module, unfreeze_from=lowest))
     assert task.frozen is not None
@@ -90,6 +90,6 @@ def test_what_a_module_cannot_do_is_said_before_anything_is_computed(make_task: 
     with pytest.raises(ConfigError, match=r"^--mode pretrain: .*module_1\.0 is a TF-Hub module, of which no backbone\.keras is made\."):
         make_task(mode="pretrain", **settings(module))
     with pytest.raises(ConfigError, match=r"^model\.freeze_batchnorm: got false, expected true: the TF-Hub module has no argument"):
-        make_task(**settings(module) | {"model": {"backbone": module, "weights": "pretrained", "freeze_batchnorm": False}})
+        make_task(**settings(module) | {"model": {"backbone": module, "preprocessing": "auto", "freeze_batchnorm": False}})
     with pytest.raises(ConfigError, match=r"got 'stage2', expected 'all' or one of stage1, the backbone's stages"):
         make_task(**settings(module, unfreeze_from="stage2"))

@@ -74,7 +74,7 @@ def test_large_images_are_refused_with_the_figure_before_anything_runs(
 ) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda: 2_000_000_000)
     monkeypatch.setattr(Trunk, "__call__", lambda *_: pytest.fail("the network runs"))
-    told = r"data\.image_size: 5000 x 5000 pixels take at least \d+\.\d GB of memory for a batch of \d+ images in small_resnet"
+    told = r"data\.image_size: 5000 x 5000 pixels take at least \d+\.\d GB of memory for a batch of \d+ images in \S+three_stages\.keras"
     with pytest.raises(ConfigError, match=told + r" \(\w+\), and 2\.0 GB are free\. Lower data\.image_size"):
         make_task(mode=mode, data={"image_size": 5000})
 

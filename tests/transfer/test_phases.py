@@ -14,10 +14,11 @@ from tl_keras.config import TrainConfig
 from tl_keras.errors import TrainingError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, SNAPSHOTS, RunFolder
-from tl_keras.transfer.checkpoints import HISTORY_HEADER, PhaseState
+from tl_keras.transfer import snapshots
+from tl_keras.transfer.checkpoints import HISTORY_HEADER, History, PhaseFiles, PhaseState
 from tl_keras.transfer.phases import Phase, measure, run_phase
 from tl_keras.transfer.schedules import Schedule
-from tl_keras.transfer.snapshots import snapshots_of
+from tl_keras.transfer.snapshots import KeepSnapshots, snapshots_of
 
 NUM, BATCH = 20, 8
 RNG = np.random.default_rng(0)
@@ -55,6 +56,12 @@ class Told(Progress):
     def line(self, text: str) -> None:
         self.lines.append(text)
         self.at_epoch(len(self.lines))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def deterministic() -> None:
+    """As in every run. Without it Keras compiles each step by XLA, which takes longer than all of the steps."""
+    tf.config.experimental.enable_op_determinism()
 
 
 @pytest.fixture
@@ -100,7 +107,7 @@ def equal(a: keras.Model, b: keras.Model) -> bool:
 
 def test_history_has_a_line_for_each_epoch_and_tells_it(run: RunFolder) -> None:
     told = Told()
-    go(run, small_model(), told, schedule="constant", warmup_fraction=0)
+    go(run, small_model(), told, schedule="constant", warmup_fraction=0, snapshots=True)
     header, *lines = history(run)
     assert tuple(header) == HISTORY_HEADER
     assert [line[:2] for line in lines] == [["finetune", "1"], ["finetune", "2"], ["finetune", "3"]]
@@ -109,13 +116,14 @@ def test_history_has_a_line_for_each_epoch_and_tells_it(run: RunFolder) -> None:
     told_numbers, _, seconds = told.lines[0].removesuffix(" s").rpartition("  ")
     assert told_numbers == (f"finetune   1/3  loss {first[0]:.4f} acc {first[1]:.4f}  val loss {first[2]:.4f} acc {first[3]:.4f}")
     assert abs(float(seconds) - first[5]) < 0.06  # both are rounded, the line to 0.1
+    assert snapshots_of(run) == []  # a constant rate has no cycles
 
 
-@pytest.mark.parametrize(("schedule", "ends"), [("cosine", [9]), ("cosine_restarts", [6, 9])])
-def test_history_has_the_rate_of_the_last_step_of_each_epoch(run: RunFolder, schedule: str, ends: list[int]) -> None:
-    go(run, small_model(), schedule=schedule, warmup_fraction=0, **({} if len(ends) == 1 else {"cycles": 2}))
-    rate = Schedule(schedule, 0.05, 9, cycle_ends=ends)
+def test_history_has_the_rate_of_the_last_step_of_each_epoch(run: RunFolder) -> None:
+    go(run, small_model(), schedule="cosine_restarts", cycles=2, warmup_fraction=0)
+    rate = Schedule("cosine_restarts", 0.05, 9, cycle_ends=[6, 9])
     assert [float(line[6]) for line in history(run)[1:]] == pytest.approx([float(rate(step)) for step in (2, 5, 8)], rel=1e-5)
+    assert snapshots_of(run) == []  # of a head
 
 
 @pytest.mark.parametrize(("monitor", "rate"), [("val_loss", 0.8), ("val_accuracy", 0.2)])
@@ -139,7 +147,7 @@ def test_patience_ends_the_phase_and_is_remembered(run: RunFolder) -> None:
     assert len(history(run)) == 4
 
 
-@pytest.mark.parametrize("settings", [{"label_smoothing": 0.3}, {"loss": "focal"}, {"loss": "mse"}, {"class_weights": {"a": 9.0}}], ids=str)
+@pytest.mark.parametrize("settings", [{"loss": "focal", "label_smoothing": 0.3}, {"loss": "mse", "class_weights": {"a": 9.0}}], ids=str)
 def test_val_loss_is_the_log_loss_whatever_training_lowers(run: RunFolder, settings: dict[str, Any]) -> None:
     model = small_model()
     go(run, model, epochs=1, **settings)
@@ -147,22 +155,26 @@ def test_val_loss_is_the_log_loss_whatever_training_lowers(run: RunFolder, setti
     assert measure(model, VAL) == pytest.approx({"val_loss": val_loss(model), "val_accuracy": float(history(run)[1][5])}, rel=1e-4)
 
 
-@pytest.fixture(scope="module")
-def learnt(tmp_path_factory: pytest.TempPathFactory) -> list[np.ndarray]:
-    """The weights of a small model to which little is left to win."""
+def learnt_model() -> keras.Model:
+    """It answers by the first of four numbers, as is right."""
     model = small_model()
-    go(RunFolder(tmp_path_factory.mktemp("learnt")), model, epochs=60)
-    return model.get_weights()
+    one, two = np.zeros((4, 6), "float32"), np.zeros((6, 2), "float32")
+    one[0, :2] = 2, -2
+    two[[0, 1], [1, 0]] = 2
+    model.set_weights([one, np.zeros(6), two, np.zeros(2)])
+    return model
 
 
-@pytest.mark.parametrize("settings", [{}, {"monitor": "val_accuracy"}, {"ema": 0.1}], ids=str)
-def test_what_a_phase_begins_with_stays_where_no_epoch_is_better(
-    run: RunFolder, learnt: list[np.ndarray], settings: dict[str, Any]
-) -> None:
-    model = small_model()
-    model.set_weights(learnt)
-    before, start = [weight.copy() for weight in model.get_weights()], measure(model, VAL)
-    state = go(run, model, start=start, rate=3.0, schedule="constant", **settings)
+def wrong_batches(first_epoch: int) -> Any:
+    """The same with the labels of the other class."""
+    return batches(first_epoch).map(lambda x, y, weights: (x, y[:, ::-1], weights))
+
+
+@pytest.mark.parametrize("settings", [{"monitor": "val_accuracy"}, {"ema": 0.1}], ids=str)
+def test_what_a_phase_begins_with_stays_where_no_epoch_is_better(run: RunFolder, settings: dict[str, Any]) -> None:
+    model = learnt_model()
+    before, start = model.get_weights(), measure(model, VAL)
+    state = go(run, model, start=start, train=wrong_batches, schedule="constant", **settings)
     monitored = settings.get("monitor", "val_loss")
     assert (state.epoch, state.best_epoch, state.best, state.done) == (3, 0, start[monitored], True)
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
@@ -170,9 +182,8 @@ def test_what_a_phase_begins_with_stays_where_no_epoch_is_better(
     assert [line[:2] for line in lines] == [["finetune", str(epoch)] for epoch in range(4)]
     assert lines[0][2:] == ["", "", f"{start['val_loss']:.6g}", f"{start['val_accuracy']:.6g}", "", ""]
     assert sorted(path.name for path in (run / CHECKPOINTS).iterdir()) == ["finetune.epoch3.weights.h5", "finetune.json"]
-    again = small_model()
-    again.set_weights(before)
-    assert go(run, again, start=start, rate=3.0, schedule="constant", **settings) == state
+    again = learnt_model()
+    assert go(run, again, start=start, train=wrong_batches, schedule="constant", **settings) == state
     assert equal(again, model)
     assert history(run)[1:] == lines
 
@@ -194,35 +205,41 @@ def test_patience_waits_for_epochs_that_get_better_though_worse_than_the_beginni
     assert state.trained == pytest.approx(float(history(run)[-1][4]), rel=1e-4)
 
 
-@pytest.mark.parametrize("at", [2, 4])  # the lines of epochs 1 and 3
-def test_killed_and_resumed_equals_uninterrupted_from_epoch_0_on(run: RunFolder, at: int) -> None:
-    whole, whole_run, start = small_model(), RunFolder(run.path / "whole"), measure(small_model(), VAL)
-    expected = go(whole_run, whole, epochs=4, start=start)
-    with pytest.raises(KeyboardInterrupt):
-        go(run, small_model(), interrupt_at(at), epochs=4, start=start)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, keras.Model, PhaseState]:
+    """A phase that nothing disturbed."""
+    run, model = RunFolder(tmp_path_factory.mktemp("whole")), small_model()
+    return run, model, go(run, model, epochs=4, start=measure(model, VAL))
+
+
+def test_killed_twice_and_resumed_equals_uninterrupted_from_epoch_0_on(run: RunFolder, whole: Any) -> None:
+    whole_run, whole_model, expected = whole
+    start = measure(small_model(), VAL)
+    for at in (2, 4):  # the lines of epochs 1 and 3
+        with pytest.raises(KeyboardInterrupt):
+            go(run, small_model(), interrupt_at(at), epochs=4, start=start)
     resumed = small_model()
     assert go(run, resumed, epochs=4, start=start) == expected
-    assert equal(resumed, whole)
+    assert equal(resumed, whole_model)
     assert without_seconds(run) == without_seconds(whole_run)
 
 
 @pytest.mark.parametrize("patience", [None, 1])
 def test_averaged_weights_that_val_saw_are_those_that_stay(run: RunFolder, patience: int | None) -> None:
-    model, plain = small_model(dropout=0), small_model(dropout=0)
+    model, trained = small_model(dropout=0), small_model(dropout=0)
     state = go(run, model, ema=0.9, epochs=4, patience=patience)
     assert val_loss(model) == pytest.approx(float(history(run)[state.best_epoch][4]), rel=1e-4)
-    go(RunFolder(run.path / "plain"), plain, epochs=4, patience=patience)
-    assert not equal(model, plain)
+    trained.load_weights(run / CHECKPOINTS / f"finetune.epoch{state.epoch}.weights.h5")
+    assert not equal(model, trained)
 
 
-@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
-def test_a_loss_that_is_no_number_is_one_line(run: RunFolder, monitor: str) -> None:
+def test_a_loss_that_is_no_number_is_one_line_whatever_is_monitored(run: RunFolder) -> None:
     model = small_model()
     before = model.get_weights()
     broken = lambda first: batches(first).map(lambda x, y, w: (x * np.nan, y, w))  # noqa: E731
     text = r"^finetune epoch 1: loss is nan\. Lower train\.learning_rate, or set train\.clip_norm\.$"
     with pytest.raises(TrainingError, match=text):
-        go(run, model, train=broken, monitor=monitor)
+        go(run, model, train=broken, monitor="val_accuracy")
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 
@@ -236,10 +253,47 @@ def test_weights_that_are_no_numbers_are_no_snapshot(run: RunFolder) -> None:
     assert not (run / SNAPSHOTS / "2.weights.h5").exists()
 
 
-@pytest.mark.parametrize("settings", [{"schedule": "cosine", "snapshots": True}, {"schedule": "cosine_restarts", "cycles": 3}], ids=str)
-def test_no_snapshots_without_restarts_or_a_classifier(run: RunFolder, settings: dict[str, Any]) -> None:
-    go(run, small_model(), **settings)
-    assert snapshots_of(run) == []
+RESTARTS = {"epochs": 3, "schedule": "cosine_restarts", "cycles": 3, "ema": 0.8, "snapshots": True}
+STOPS = (  # what is called where a kill comes, and how many snapshots snapshots.csv has then, and how many there are
+    (KeepSnapshots, "on_epoch_end", lambda _, epoch, __: epoch == 1, 1, 1),  # before the second's weights
+    (snapshots, "write_csv", lambda _, __, lines: len(lines) == 2, 1, 2),  # before its line
+    (PhaseFiles, "write", lambda _, state: state.epoch == 2, 2, 2),  # before the epoch's commit
+    (History, "on_epoch_end", lambda _, epoch, __: epoch == 2, 2, 2),  # and after
+)
+
+
+def kept(run: RunFolder) -> tuple[str, list[list[np.ndarray]]]:
+    """The list of a run's snapshots, and their weights."""
+    found, model = [], small_model()
+    for file in snapshots_of(run):
+        model.load_weights(file)
+        found.append(model.get_weights())
+    return (run / SNAPSHOTS / snapshots.LIST).read_text(), found
+
+
+def or_stop(call: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
+    def call_or_stop(*given: Any) -> Any:
+        if when(*given):
+            raise KeyboardInterrupt
+        return call(*given)
+
+    return call_or_stop
+
+
+def test_killed_anywhere_and_resumed_keeps_the_snapshots_of_the_whole(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner, name, when, listed, written in STOPS:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, or_stop(getattr(owner, name), when))
+            with pytest.raises(KeyboardInterrupt):
+                go(run, small_model(), **RESTARTS)
+        assert (len(snapshots_of(run)), len(list((run / SNAPSHOTS).glob("*.h5")))) == (listed, written)
+    go(run, small_model(), **RESTARTS)
+    whole = RunFolder(run.path / "whole")
+    go(whole, small_model(), **RESTARTS)
+    (lines, weights), (expected_lines, expected) = kept(run), kept(whole)
+    assert lines == expected_lines
+    for one, other in zip(weights, expected, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 def interrupt_at(epoch: int) -> Told:
@@ -250,8 +304,8 @@ def interrupt_at(epoch: int) -> Told:
     return Told(stop)
 
 
-@pytest.mark.parametrize("settings", [{"ema": 0.9}, {"optimizer": "sgd", "schedule": "onecycle"}], ids=str)
-def test_killed_and_resumed_equals_uninterrupted(run: RunFolder, settings: dict[str, Any]) -> None:
+def test_killed_and_resumed_equals_uninterrupted_with_another_optimizer_and_averages(run: RunFolder) -> None:
+    settings = {"ema": 0.9, "optimizer": "sgd", "schedule": "onecycle"}
     whole, whole_run = small_model(), RunFolder(run.path / "whole")
     expected = go(whole_run, whole, epochs=4, **settings)
     with pytest.raises(KeyboardInterrupt):
@@ -278,27 +332,28 @@ def test_interrupt_in_the_first_epoch_leaves_the_weights_it_began_with(run: RunF
     assert equal(model, small_model())
 
 
-def test_checkpoint_half_written_falls_back_to_the_epoch_before(run: RunFolder) -> None:
-    whole_run, whole = RunFolder(run.path / "whole"), small_model()
-    go(whole_run, whole, epochs=3)
+def test_checkpoint_half_written_falls_back_to_the_epoch_before(run: RunFolder, whole: Any) -> None:
+    whole_run, whole_model, _ = whole
+    start = measure(small_model(), VAL)
     with pytest.raises(KeyboardInterrupt):
-        go(run, small_model(), interrupt_at(2), epochs=3)
+        go(run, small_model(), interrupt_at(3), epochs=4, start=start)
     # As a kill does it: epoch 2's best weights are written, finetune.json still says epoch 1, a line is torn.
     (run / CHECKPOINTS / "finetune.best2.weights.h5").write_bytes(b"half")
     with (run / HISTORY).open("a") as file:
         file.write("finetune,2,0.")
     resumed = small_model()
-    go(run, resumed, epochs=3)
-    assert equal(resumed, whole)
+    go(run, resumed, epochs=4, start=start)
+    assert equal(resumed, whole_model)
     assert without_seconds(run) == without_seconds(whole_run)
 
 
-def test_checkpoint_without_its_state_starts_anew(run: RunFolder) -> None:
+def test_checkpoint_without_its_state_starts_anew_and_has_no_line_twice(run: RunFolder) -> None:
     whole = small_model()
-    state = go(run, whole)
-    lines = without_seconds(run)
+    state = go(run, whole, **RESTARTS)
+    lines, (snapshot_lines, _) = without_seconds(run), kept(run)
     (run / CHECKPOINTS / "finetune.json").unlink()
     again = small_model()
-    assert go(run, again) == state
+    assert go(run, again, **RESTARTS) == state
     assert equal(again, whole)
     assert without_seconds(run) == lines
+    assert kept(run)[0] == snapshot_lines

@@ -10,8 +10,7 @@ import pytest
 
 from tl_keras.errors import RunFolderError
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CHECKPOINTS, SNAPSHOTS, RunFolder
-from tl_keras.transfer import checkpoints, snapshots
+from tl_keras.run_folder import SNAPSHOTS, RunFolder
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.finetune import finetune
 from tl_keras.transfer.snapshots import LIST, KeepSnapshots, snapshots_of
@@ -20,9 +19,18 @@ from tl_keras.transfer.task import Task
 MakeTask = Callable[..., Task]
 
 
-def settings(lowest: str = "all", ema: float = 0.0, epochs: int = 5) -> dict[str, Any]:
-    train = {"epochs": epochs, "schedule": "cosine_restarts", "cycles": 3, "unfreeze_from": lowest, "ema": ema, "learning_rate": 3e-3}
+def settings(lowest: str) -> dict[str, Any]:
+    train = {"epochs": 5, "schedule": "cosine_restarts", "cycles": 3, "unfreeze_from": lowest, "ema": 0.8, "learning_rate": 3e-3}
     return {"data": {"augment": {"horizontal_flip": True}}, "features": {"views": 1}, "train": train}
+
+
+@pytest.fixture(scope="module")
+def tasks(make_lasting_task: MakeTask) -> dict[str, Task]:
+    """Finetuned with restarts on pixels ('all'), and on stored activations ('stage3'). The weights of the classifier are lent."""
+    made = {lowest: make_lasting_task(lowest, **settings(lowest)) for lowest in ("all", "stage3")}
+    for task in made.values():
+        finetune(task)
+    return made
 
 
 def lines(run: RunFolder) -> list[list[str]]:
@@ -42,11 +50,10 @@ def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize(("lowest", "ema"), [("all", 0.8), ("stage3", 0.0)], ids=["pixels, averaged", "stored activations"])
-def test_each_snapshot_is_the_whole_classifier_that_val_saw(make_task: MakeTask, lowest: str, ema: float) -> None:
-    task = make_task(**settings(lowest, ema))
+@pytest.mark.parametrize("lowest", ["all", "stage3"], ids=["pixels", "stored activations"])
+def test_each_snapshot_is_the_whole_classifier_that_val_saw(tasks: dict[str, Task], lowest: str) -> None:
+    task = tasks[lowest]
     assert bool(task.tail) == (lowest == "stage3")
-    finetune(task)
     history = [line.split(",") for line in (task.run / "history.csv").read_text().splitlines()[1:]]
     assert lines(task.run) == [
         ["snapshot", "epoch", "val_loss", "val_accuracy"],
@@ -65,9 +72,8 @@ def test_each_snapshot_is_the_whole_classifier_that_val_saw(make_task: MakeTask,
     assert len(set(found)) == 3
 
 
-def test_snapshots_fit_the_model_that_is_saved(make_task: MakeTask, tmp_path: Path) -> None:
-    task = make_task(**settings("stage3"))
-    finetune(task)
+def test_snapshots_fit_the_model_that_is_saved(tasks: dict[str, Task], tmp_path: Path) -> None:
+    task = tasks["stage3"]
     weights_view(task.classifier.model).save(tmp_path / "model.keras")
     model = keras.models.load_model(tmp_path / "model.keras", compile=False)
     for file in snapshots_of(task.run):
@@ -86,75 +92,17 @@ class StopAt(Progress):
             raise KeyboardInterrupt
 
 
-def stop_before_the_weights(patch: pytest.MonkeyPatch, task: Task) -> None:
-    patch.setattr(KeepSnapshots, "on_epoch_end", stopped(KeepSnapshots.on_epoch_end, lambda _, epoch, __: epoch + 1 == 2))
-
-
-def stop_before_the_line(patch: pytest.MonkeyPatch, task: Task) -> None:
-    patch.setattr(snapshots, "write_csv", stopped(snapshots.write_csv, lambda *_: len(snapshots_of(task.run)) == 1))
-
-
-def stop_before_the_commit(patch: pytest.MonkeyPatch, task: Task) -> None:
-    files = checkpoints.PhaseFiles
-    patch.setattr(files, "write", stopped(files.write, lambda _, state: state.epoch == 2))
-
-
-def stop_after_the_commit(patch: pytest.MonkeyPatch, task: Task) -> None:
-    patch.setattr(task.progress, "line", StopAt(3).line)
-
-
-def stopped(call: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
-    def or_stop(*given: Any) -> Any:
-        if when(*given):
-            raise KeyboardInterrupt
-        return call(*given)
-
-    return or_stop
-
-
-STOPS = {
-    stop_before_the_weights: (1, 1),  # snapshots in snapshots.csv, files
-    stop_before_the_line: (1, 2),
-    stop_before_the_commit: (2, 2),
-    stop_after_the_commit: (2, 2),
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("lowest", "ema", "stops"),
-    [("all", 0.0, [stop_before_the_commit]), ("stage3", 0.8, list(STOPS))],
-    ids=["pixels", "stored activations, averaged"],
-)
-def test_killed_anywhere_and_resumed_keeps_the_snapshots_of_the_whole(
-    make_task: MakeTask, monkeypatch: pytest.MonkeyPatch, lowest: str, ema: float, stops: list[Any]
-) -> None:
-    brief = settings(lowest, ema, epochs=3)
-    whole = make_task("whole", **brief)
-    finetune(whole)
-    for stop in stops:
-        run, (named, written) = stop.__name__, STOPS[stop]
-        task = make_task(run, **brief)
-        with monkeypatch.context() as patch:
-            stop(patch, task)
-            with pytest.raises(KeyboardInterrupt):
-                finetune(task)
-        assert len(snapshots_of(task.run)) == named
-        assert len(list((task.run / SNAPSHOTS).glob("*.h5"))) == written
-        resumed = make_task(run, **brief)
-        finetune(resumed)
-        assert lines(resumed.run) == lines(whole.run)
-        for file, expected in zip(snapshots_of(resumed.run), snapshots_of(whole.run), strict=True):
-            assert same(read(whole, file), read(whole, expected)), (run, file.name)
-
-
-def test_a_run_that_starts_anew_has_no_line_twice(make_task: MakeTask) -> None:
-    task = make_task(**settings("stage3", epochs=3))
-    finetune(task)
-    before = lines(task.run)
-    (task.run / CHECKPOINTS / "finetune.json").unlink()
-    finetune(make_task(**settings("stage3", epochs=3)))
-    assert lines(task.run) == before
+def test_killed_and_resumed_on_stored_activations_keeps_the_snapshots_of_the_whole(make_task: MakeTask, tasks: dict[str, Task]) -> None:
+    """Every place where a kill may come is in test_phases."""
+    whole, stopped = tasks["stage3"], make_task(progress=StopAt(4), **settings("stage3"))
+    with pytest.raises(KeyboardInterrupt):
+        finetune(stopped)
+    assert len(snapshots_of(stopped.run)) == 1
+    resumed = make_task(**settings("stage3"))
+    finetune(resumed)
+    assert lines(resumed.run) == lines(whole.run)
+    for file, expected in zip(snapshots_of(resumed.run), snapshots_of(whole.run), strict=True):
+        assert same(read(whole, file), read(whole, expected)), file.name
 
 
 def test_snapshots_come_in_the_order_of_cycles(tmp_path: Path) -> None:

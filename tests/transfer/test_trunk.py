@@ -124,17 +124,17 @@ def test_weights_that_are_not_finite_are_refused(wrong: float) -> None:
 
 # --- fingerprints --------------------------------------------------------------------------------------------------
 
-ROWS = {"small_resnet": 16, "mobilenet_025": 32, "mobilenet_v2": 32, "resnet50": 32, "densenet121": 32, "efficientnet_b0": 32}
+ROWS = {"small_resnet": 16, "mobilenet_025": 32, "mobilenet_v2": 32, "efficientnet_b0": 32}
 QUICK = ("small_resnet", "mobilenet_025")
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ROWS])
 def test_fingerprint_of_a_network_that_is_built_twice_is_one(name: str) -> None:
     first, twin = build(name, ROWS[name]), build(name, ROWS[name])
-    assert trunk_of(first).fingerprints() != trunk_of(twin).fingerprints()  # random weights
+    found, trunk = trunk_of(first).fingerprints(), trunk_of(twin)
+    assert trunk.fingerprints() != found  # random weights
     twin.model.set_weights(first.model.get_weights())
-    found = trunk_of(first).fingerprints()
-    assert trunk_of(twin).fingerprints() == found
+    assert trunk.fingerprints() == found
     assert len(set(found.values())) == 3  # each output has its own
 
 

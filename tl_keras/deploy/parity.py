@@ -69,9 +69,7 @@ def ask(
         (folder / "files.json").write_text(json.dumps([str(file.resolve()) for file in files]))
         (folder / "signatures.json").write_text(json.dumps(list(form.tolerance)))
         np.save(folder / "pixels.npy", pixels)
-        script, reader = str(standalone_reader.__file__), form.answer.__name__
-        command = [sys.executable, "-P", script, reader, artifact.name, scratch]  # the path of the artifact may not be UTF-8
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=artifact.parent)
+        done = run_reader([form.answer.__name__, artifact.name, scratch], artifact.parent)  # the path of the artifact may not be UTF-8
         if done.returncode or not (folder / "said.json").is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             why = f"its process was ended by signal {-done.returncode}" if done.returncode < 0 else last
@@ -83,6 +81,12 @@ def ask(
             raise ExportError(f"{name}: does not answer {alone} ({why}).")
         with np.load(folder / "answers.npz") as loaded:
             return dict(loaded), said["refused"]
+
+
+def run_reader(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run `standalone_reader` in a process of its own, in a folder."""
+    command = [sys.executable, "-P", str(standalone_reader.__file__), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder)
 
 
 def check(form: Format, differences: dict[str, float]) -> None:

@@ -14,6 +14,7 @@ and takes no output without the batch as its first dimension.
 import os
 import shutil
 import tempfile
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def write_saved_model(exported: Exported, folder: Path) -> None:
 def archive_of(exported: Exported) -> Any:
     """The three signatures, ready to be written."""
     model, size, resize = exported.model, exported.image_size, exported.resize
+    decode = decoder(exported.decoding.bit_depth)
     labels = tf.constant([os.fsencode(name) for name in exported.classes])  # as on disk: UTF-8, or what the user has
 
     def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -57,7 +59,7 @@ def archive_of(exported: Exported) -> Any:
 
     def from_bytes(data: tf.Tensor) -> dict[str, tf.Tensor]:
         fitted = tf.map_fn(
-            lambda one: images.resize(images.decode_graph(one, exported.decoding.bit_depth), size, resize),
+            lambda one: images.resize(decode(one), size, resize),
             data,
             fn_output_signature=tf.TensorSpec((*size, 3), tf.uint8),
         )
@@ -69,6 +71,13 @@ def archive_of(exported: Exported) -> Any:
     archive.add_endpoint("uint8", from_uint8, [tf.TensorSpec((None, None, None, 3), tf.uint8, name="pixels")])
     archive.add_endpoint("bytes", from_bytes, [tf.TensorSpec((None,), tf.string, name="bytes")])
     return archive
+
+
+@cache
+def decoder(bit_depth: int) -> Any:
+    """`images.decode_graph` as a traced graph: it takes seconds to trace, and what writes a SavedModel traces each signature twice."""
+    decode = tf.function(partial(images.decode_graph, bit_depth=bit_depth), input_signature=[tf.TensorSpec((), tf.string)])
+    return decode.get_concrete_function()
 
 
 def write_out(archive: Any, folder: Path) -> None:

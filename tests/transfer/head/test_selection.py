@@ -25,6 +25,12 @@ every_method = pytest.mark.parametrize("method", METHODS)
 every_ranked = pytest.mark.parametrize("method", RANKED)
 
 
+@pytest.fixture(autouse=True)
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as the ten informative features need."""
+    monkeypatch.setattr(relevance, "NUM_TREES", 50)
+
+
 def needles(num: int, seed: int) -> Pair:
     """Three classes that show in ten of 200 features; each feature has a mean and a scale of its own, and one is constant."""
     rng = np.random.default_rng(seed)
