@@ -329,7 +329,7 @@ def test_a_finished_run_has_pictures_and_no_checkpoints(finished):
 def test_metrics_have_the_promised_fields(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
     assert metrics["data"] == {"train": 12, "val": 2, "test": 2, "classes": 2}
-    assert set(metrics) == {"mode", "backbone", "seed", "precision", "data", "parameters", "val", "test", "features", "timing"}
+    assert set(metrics) == {"mode", "backbone", "seed", "engine", "data", "parameters", "val", "test", "features", "timing"}
     assert set(metrics["parameters"]) == {"total", "trainable"}
     for split in ("val", "test"):
         assert set(metrics[split]) == {
@@ -536,7 +536,7 @@ def test_a_run_in_bfloat16_leaves_a_model_in_float32(photo_folder, own_backbone,
     assert run.main([str(a) for a in (*arguments, "--run-dir", tmp_path / "R")]) == 0
     model = keras.models.load_model(tmp_path / "R" / "model.keras")
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-    assert json.loads((tmp_path / "R" / "metrics.json").read_text())["precision"]["precision"] == "bfloat16"
+    assert json.loads((tmp_path / "R" / "metrics.json").read_text())["engine"]["precision"] == "bfloat16"
 
 
 @pytest.fixture
