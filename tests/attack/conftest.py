@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -176,13 +177,40 @@ def photos(photo_folder: Callable[..., Path]) -> Path:
     return photo_folder(per_class=12)
 
 
-@pytest.fixture(scope="module")
-def finished(command_line: Any, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of `extract` that has ended, for the tests of one file."""
+@pytest.fixture(scope="session")
+def small(own_backbone: str) -> tuple[str, ...]:
+    """Options of a run that takes a second: a network of one convolution; where `ATTACK=full`, the bundled one."""
+    return ("--set", "data.image_size=32") if FULL else ("--backbone", own_backbone, "--set", "data.image_size=16")
+
+
+@pytest.fixture(scope="session")
+def finished(command_line: Any, photos: Path, small: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of `extract` that has ended. Not to be changed: take a copy."""
     run = tmp_path_factory.mktemp("finished") / "run"
-    done = command_line.run(["--mode", "extract", "--data", photos, "--run-dir", run, "--set", "data.image_size=32"])
+    done = command_line.run(["--mode", "extract", "--data", photos, "--run-dir", run, *small])
     assert done.status == 0, done.text
     return run
+
+
+@pytest.fixture(scope="session")
+def interrupted(command_line: Any, photos: Path, small: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of `finetune` that was killed once it had a checkpoint, and the digest of one that was not. Not to be changed: take a copy."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    arguments = ["--mode", "finetune", "--data", photos, "--set", "train.epochs=2", "--set", "features.views=0", *small]
+    assert command_line.run([*arguments, "--run-dir", folder / "whole"]).status == 0
+    run = folder / "run"
+    running = command_line.start([*arguments, "--run-dir", run], TL_KERAS_CACHE=str(folder / "cache"))
+    wait_for(run, "checkpoints/finetune.json", running)
+    running.kill(signal.SIGKILL)
+    if running.wait() == 0:
+        pytest.skip("it was quicker than the kill")
+    return run, digest_of_run(folder / "whole")
+
+
+def wait_for(folder: Path, pattern: str, running: Command) -> None:
+    """Wait until a folder has a file or folder of a pattern, or the command that makes it has ended."""
+    while not list(folder.glob(pattern)) and running.ended.empty():
+        time.sleep(0.01)
 
 
 def digest_of_run(run: Path) -> str:

@@ -47,11 +47,9 @@ def test_files_that_cannot_grow(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
-def test_output_to_a_full_device(command_line: Any, photos: Path, tmp_path: Path, report: Callable[..., None]) -> None:
-    run = tmp_path / "run"
-    assert command_line.run(["--mode", "extract", "--data", photos, "--run-dir", run, *SMALL]).status == 0
+def test_output_to_a_full_device(finished: Path, command_line: Any, photos: Path, tmp_path: Path, report: Callable[..., None]) -> None:
     os.symlink("/dev/full", tmp_path / "found.csv")
     for arguments in (["--output", tmp_path / "found.csv"], ["--output", "/dev/full"]):
-        command = command_line.run(["--mode", "predict", "--run-dir", run, photos, *arguments])
+        command = command_line.run(["--mode", "predict", "--run-dir", finished, photos, *arguments])
         assert "Traceback" not in command.text, command.text
         report("full disks", disks=1, **{check(command): 1})

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -11,21 +12,27 @@ from typing import Any
 import pytest
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-SMALL = ("--set", "features.views=1", "--set", "data.image_size=32")
-COMMANDS: dict[str, tuple[str, ...]] = {  # what is killed -> its arguments beside --data and --run-dir
-    "extract": ("--mode", "extract", *SMALL),
-    "finetune": ("--mode", "finetune", "--set", "train.epochs=3", *SMALL),
-    "finetune pixels": ("--mode", "finetune", "--set", "train.epochs=2", "--set", "train.unfreeze_from=all", *SMALL),
+ONE_VIEW = ("--set", "features.views=1")
+SEARCH = ("--mode", "search", "--set", "search.max_trials=4", "--set", "search.tuner=random", *ONE_VIEW)
+COMMANDS: dict[str, tuple[str, ...]] = {  # what is killed -> its arguments beside --data, --run-dir and what is small
+    "extract": ("--mode", "extract", *ONE_VIEW),
+    "finetune": ("--mode", "finetune", "--set", "train.epochs=3", *ONE_VIEW),
+    "finetune pixels": ("--mode", "finetune", "--set", "train.epochs=2", "--set", "train.unfreeze_from=all", *ONE_VIEW),
     "rank": ("--mode", "rank", "small_resnet"),
-    "crossval": ("--mode", "crossval", "--set", "crossval.folds=3", "--set", "crossval.repeats=1", *SMALL),
+    "crossval": ("--mode", "crossval", "--set", "crossval.folds=3", "--set", "crossval.repeats=1", *ONE_VIEW),
     "crossval finetune": (
         "--mode", "crossval", "--set", "crossval.folds=2", "--set", "crossval.repeats=1", "--set", "crossval.training=finetune",
-        "--set", "train.epochs=1", *SMALL,
+        "--set", "train.epochs=1", *ONE_VIEW,
     ),
-    "search": ("--mode", "search", "--set", "search.max_trials=4", "--set", "search.tuner=random", *SMALL),
-    "search workers": ("--mode", "search", "--set", "search.max_trials=4", "--set", "search.tuner=random", "--workers", "2", *SMALL),
+    "search": SEARCH,
+    "search workers": (*SEARCH, "--workers", "2"),
     "ensemble": ("--mode", "ensemble", "small_resnet", "small_resnet", "--set", "ensemble.method=bagging", "--set", "ensemble.resamples=3"),
 }  # fmt: skip
+NAMED = ("rank", "ensemble")  # these name their networks
+BEGUN = {  # what is in a run folder once the part that takes long has begun: a single kill waits for it, many come at any time
+    "search workers": "study-*/trial_*",
+    "export": "export/.*.partial/*",
+}
 USES = ("evaluate", "predict", "export")  # of a run that is finished
 NAMES = tuple(COMMANDS) if os.environ.get("ATTACK") == "full" else ("extract", "finetune", "search workers")  # the others take minutes
 
@@ -41,12 +48,15 @@ def go_on(command_line: Any, arguments: list[str], run: Path, **environment: str
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_killed_run_ends_as_if_nobody_had_killed_it(
-    name: str, command_line: Any, photos: Path, tmp_path: Path, rng: random.Random, times: Callable[[int, int], int],
-    report: Callable[..., None], tools: Any,
+    name: str, command_line: Any, photos: Path, small: tuple[str, ...], tmp_path: Path, rng: random.Random,
+    times: Callable[[int, int], int], report: Callable[..., None], tools: Any,
 ) -> None:  # fmt: skip
-    arguments = [*COMMANDS[name], "--data", str(photos)]
+    begun = None if tools.FULL else BEGUN.get(name)
+    unkilled = COMMANDS[name if begun is None else name.removesuffix(" workers")]  # one process finds what its workers find
+    options = ["--data", str(photos), *(() if name in NAMED else small)]
+    arguments = [*COMMANDS[name], *options]
     started = time.perf_counter()
-    whole = command_line.run([*arguments, "--run-dir", tmp_path / "whole"], TL_KERAS_CACHE=str(tmp_path / "cache"))
+    whole = command_line.run([*unkilled, *options, "--run-dir", tmp_path / "whole"], TL_KERAS_CACHE=str(tmp_path / "cache"))
     seconds = time.perf_counter() - started
     assert whole.status == 0, whole.text
     wanted = tools.digest_of_run(tmp_path / "whole")
@@ -54,7 +64,10 @@ def test_a_killed_run_ends_as_if_nobody_had_killed_it(
         run, cache = tmp_path / str(number), str(tmp_path / f"cache{number}")
         which = SIGNALS[number % 3] if times(0, 1) else rng.choice(SIGNALS)
         killed = command_line.start([*arguments, "--run-dir", run], TL_KERAS_CACHE=cache)
-        time.sleep(rng.uniform(0.05, 0.98) * seconds)
+        if begun is None:
+            time.sleep(rng.uniform(0.05, 0.98) * seconds)
+        else:
+            tools.wait_for(run, begun, killed)
         killed.kill(which)
         status = killed.wait()
         tracebacks = int("Traceback" in killed.text)
@@ -75,20 +88,26 @@ def test_a_killed_use_of_a_run_leaves_the_run_as_it_was(
     mode: str, finished: Path, command_line: Any, photos: Path, tmp_path: Path, rng: random.Random, times: Callable[[int, int], int],
     report: Callable[..., None], tools: Any,
 ) -> None:  # fmt: skip
-    arguments = ["--mode", mode, "--run-dir", str(finished)]
+    begun, run = None if tools.FULL else BEGUN.get(mode), shutil.copytree(finished, tmp_path / "run")
+    arguments = ["--mode", mode, "--run-dir", str(run)]
     output = tmp_path / "found.csv"
     if mode == "predict":
         arguments += [str(photos), "--output", str(output)]
-    before = tools.weights_bytes(finished / "model.keras")
-    started = time.perf_counter()
-    whole = command_line.run(arguments)
-    seconds = time.perf_counter() - started
-    assert whole.status == 0, whole.text
+    before = tools.weights_bytes(run / "model.keras")
+    seconds = 0.0
+    if begun is None:
+        started = time.perf_counter()
+        whole = command_line.run(arguments)
+        seconds = time.perf_counter() - started
+        assert whole.status == 0, whole.text
     wanted = output.read_bytes() if mode == "predict" else b""
     for number in range(times(1, 12)):
         output.unlink(missing_ok=True)
         killed = command_line.start(arguments)
-        time.sleep(rng.uniform(0.05, 0.98) * seconds)
+        if begun is None:
+            time.sleep(rng.uniform(0.05, 0.98) * seconds)
+        else:
+            tools.wait_for(run, begun, killed)
         killed.kill(SIGNALS[number % 3])
         status = killed.wait()
         if status == 0:
@@ -96,8 +115,8 @@ def test_a_killed_use_of_a_run_leaves_the_run_as_it_was(
         assert not output.exists() or output.read_bytes() == wanted
         again = command_line.run(arguments)
         assert again.status == 0, again.text
-        different = int(tools.weights_bytes(finished / "model.keras") != before or (mode == "predict" and output.read_bytes() != wanted))
-        left = tools.leftovers(finished) + tools.leftovers(tmp_path)
+        different = int(tools.weights_bytes(run / "model.keras") != before or (mode == "predict" and output.read_bytes() != wanted))
+        left = tools.leftovers(tmp_path)
         report("kills", kills=1, different=different, leftovers=len(left), tracebacks=int("Traceback" in killed.text))
         assert "Traceback" not in killed.text, killed.text
         assert not different

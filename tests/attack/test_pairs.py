@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-SMALL = ("--set", "features.views=0", "--set", "data.image_size=32")
+PLAIN = ("--set", "features.views=0")
 
 
 def accuracies(text: str) -> str:
@@ -17,14 +16,15 @@ def accuracies(text: str) -> str:
 
 
 def test_two_evaluations_of_one_run(
-    finished: Path, command_line: Any, photo_folder: Callable[..., Path], photos: Path, times: Callable[[int, int], int],
+    finished: Path, command_line: Any, photo_folder: Callable[..., Path], tmp_path: Path, times: Callable[[int, int], int],
     report: Callable[..., None],
 ) -> None:  # fmt: skip
+    run = shutil.copytree(finished, tmp_path / "run")
     others = [photo_folder(per_class=number) for number in (9, 21)]
     others[0].joinpath("cat").rename(others[0] / "swap")
     others[0].joinpath("dog").rename(others[0] / "cat")
     others[0].joinpath("swap").rename(others[0] / "dog")  # all wrong, so that a mix of the two shows
-    arguments = [["--mode", "evaluate", "--run-dir", str(finished), "--data", str(other)] for other in others]
+    arguments = [["--mode", "evaluate", "--run-dir", run, "--data", str(other)] for other in others]
     alone = [accuracies(command_line.run(each).text) for each in arguments]
     assert alone[0] != alone[1]
     for _ in range(times(1, 8)):
@@ -38,14 +38,17 @@ def test_two_evaluations_of_one_run(
 
 @pytest.mark.parametrize("explicit", [True, False])
 def test_two_runs_that_start_at_once(
-    explicit: bool, command_line: Any, photos: Path, tmp_path: Path, times: Callable[[int, int], int], report: Callable[..., None],
+    explicit: bool, command_line: Any, photos: Path, small: tuple[str, ...], tmp_path: Path, times: Callable[[int, int], int],
+    report: Callable[..., None],
 ) -> None:  # fmt: skip
     for number in range(times(1, 6)):
         folder = tmp_path / str(number)
         folder.mkdir()
         where = ["--run-dir", str(folder / "run")] if explicit else []
         pair = [
-            command_line.start(["--mode", "extract", "--data", photos, "--set", f"runtime.seed={seed}", *where, *SMALL], folder=folder)
+            command_line.start(
+                ["--mode", "extract", "--data", photos, "--set", f"runtime.seed={seed}", *where, *PLAIN, *small], folder=folder
+            )
             for seed in (1, 2)
         ]
         ended = [command.wait() for command in pair]
@@ -62,20 +65,13 @@ def test_two_runs_that_start_at_once(
 
 
 def test_two_that_go_on_with_one_run(
-    command_line: Any, photos: Path, tmp_path: Path, times: Callable[[int, int], int], report: Callable[..., None], tools: Any,
+    interrupted: tuple[Path, str], command_line: Any, tmp_path: Path, times: Callable[[int, int], int], report: Callable[..., None],
+    tools: Any,
 ) -> None:  # fmt: skip
-    whole, interrupted = tmp_path / "whole", tmp_path / "interrupted"
-    arguments = ["--mode", "finetune", "--data", photos, "--set", "train.epochs=2", *SMALL]
-    assert command_line.run([*arguments, "--run-dir", whole]).status == 0
-    wanted = tools.digest_of_run(whole)
-    running = command_line.start([*arguments, "--run-dir", interrupted])
-    while not (interrupted / "config.yaml").exists() and running.ended.empty():
-        time.sleep(0.01)
-    running.kill(tools.signal.SIGKILL)
-    running.wait()
+    broken, wanted = interrupted
     for number in range(times(1, 4)):
         run = tmp_path / str(number)
-        shutil.copytree(interrupted, run)
+        shutil.copytree(broken, run)
         pair = [command_line.start(["--mode", "finetune", "--resume", "--run-dir", run]) for _ in range(2)]
         ended = sorted(command.wait() for command in pair)
         told = "\n".join(command.text for command in pair)
@@ -86,11 +82,12 @@ def test_two_that_go_on_with_one_run(
 
 
 def test_a_mistake_in_one_process_leaves_the_run_of_another(
-    finished: Path, command_line: Any, photos: Path, tmp_path: Path, report: Callable[..., None]
+    command_line: Any, photos: Path, small: tuple[str, ...], tmp_path: Path, report: Callable[..., None]
 ) -> None:
     run = tmp_path / "run"
-    slow = command_line.start(["--mode", "extract", "--data", photos, "--run-dir", run, *SMALL], TL_KERAS_CACHE=str(tmp_path / "cache"))
-    wrong = command_line.start(["--mode", "finetune", "--data", photos, "--run-dir", run, "--set", "train.unfreeze_from=stage99", *SMALL])
+    arguments = ["--data", photos, "--run-dir", run, *PLAIN, *small]
+    slow = command_line.start(["--mode", "extract", *arguments], TL_KERAS_CACHE=str(tmp_path / "cache"))
+    wrong = command_line.start(["--mode", "finetune", "--set", "train.unfreeze_from=stage99", *arguments])
     assert wrong.wait() == 2
     assert slow.wait() in (0, 2)
     report("pairs", pairs=1, wrong=0)

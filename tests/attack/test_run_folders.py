@@ -2,13 +2,11 @@
 
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-SMALL = ("--set", "features.views=0", "--set", "data.image_size=32")
+PLAIN = ("--set", "features.views=0")
 GARBAGE = (b"", b"\0" * 64, b"\xff\xfe\xff", b"{", b"[]", b"null", b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"a,b\n1,2\n", b"\x93NUMPY\x01\0")
 
 
@@ -39,6 +37,11 @@ def damage(file: Path, rng: random.Random) -> str:
     return how
 
 
+def pick(folder: Path, files: Sequence[Path], number: int, rng: random.Random) -> Path:
+    """Which file is damaged: first the largest, which has weights or features, then any."""
+    return rng.choice(files) if number else max(files, key=lambda file: (folder / file).stat().st_size)
+
+
 def check(command: Any, told: str) -> str:
     """'done' or 'refused' in one line each."""
     assert "Traceback" not in command.text, told + command.text
@@ -59,39 +62,29 @@ def test_a_damaged_run_is_used_as_before_or_refused(
     assert answers(finished).status == 0
     wanted = (tmp_path / "found.csv").read_bytes()
     files = [path.relative_to(finished) for path in sorted(finished.rglob("*")) if path.is_file()]
-    for number in range(times(12, 400)):
+    for number in range(times(6, 400)):
         run = tmp_path / str(number)
         shutil.copytree(finished, run)
-        file = rng.choice(files)
+        file = pick(run, files, number, rng)
         told = f"{file}, {damage(run / file, rng)}: "
         (tmp_path / "found.csv").unlink(missing_ok=True)
-        found = check(answers(run) if number % 2 else command_line.run(["--mode", "evaluate", "--run-dir", run]), told)
-        wrong = int(number % 2 == 1 and found == "done" and (tmp_path / "found.csv").read_bytes() != wanted)
+        found = check(command_line.run(["--mode", "evaluate", "--run-dir", run]) if number % 2 else answers(run), told)
+        wrong = int(number % 2 == 0 and found == "done" and (tmp_path / "found.csv").read_bytes() != wanted)
         report("run folders", damaged=1, **{found: 1}, silent_wrong_answers=wrong)
         assert not wrong, told
         shutil.rmtree(run)
 
 
 def test_an_interrupted_run_that_is_damaged_goes_on_or_is_refused(
-    command_line: Any, photos: Path, tmp_path: Path, rng: random.Random, times: Callable[[int, int], int], report: Callable[..., None],
-    tools: Any,
+    interrupted: tuple[Path, str], command_line: Any, tmp_path: Path, rng: random.Random, times: Callable[[int, int], int],
+    report: Callable[..., None], tools: Any,
 ) -> None:  # fmt: skip
-    whole = tmp_path / "whole"
-    arguments = ["--mode", "finetune", "--data", photos, "--set", "train.epochs=2", *SMALL]
-    assert command_line.run([*arguments, "--run-dir", whole]).status == 0
-    wanted = tools.digest_of_run(whole)
-    interrupted = tmp_path / "interrupted"
-    running = command_line.start([*arguments, "--run-dir", interrupted], TL_KERAS_CACHE=str(tmp_path / "cache"))
-    while not list(interrupted.glob("checkpoints/finetune.json")) and running.ended.empty():
-        pass
-    running.kill(tools.signal.SIGKILL)
-    if running.wait() == 0:
-        pytest.skip("it was quicker than the kill")
-    files = [path.relative_to(interrupted) for path in sorted(interrupted.rglob("*")) if path.is_file()]
-    for number in range(times(4, 100)):
+    broken, wanted = interrupted
+    files = [path.relative_to(broken) for path in sorted(broken.rglob("*")) if path.is_file()]
+    for number in range(times(2, 100)):
         run = tmp_path / str(number)
-        shutil.copytree(interrupted, run)
-        file = rng.choice(files)
+        shutil.copytree(broken, run)
+        file = pick(run, files, number, rng)
         told = f"{file}, {damage(run / file, rng)}: "
         found = check(command_line.run(["--mode", "finetune", "--resume", "--run-dir", run]), told)
         wrong = int(found == "done" and file.suffix == ".h5" and tools.digest_of_run(run) != wanted)
@@ -101,18 +94,18 @@ def test_an_interrupted_run_that_is_damaged_goes_on_or_is_refused(
 
 
 def test_damaged_shards_are_computed_again(
-    command_line: Any, photos: Path, tmp_path: Path, rng: random.Random, times: Callable[[int, int], int], report: Callable[..., None],
-    tools: Any,
+    command_line: Any, photos: Path, small: tuple[str, ...], tmp_path: Path, rng: random.Random, times: Callable[[int, int], int],
+    report: Callable[..., None], tools: Any,
 ) -> None:  # fmt: skip
     cache = tmp_path / "cache"
-    arguments = ["--mode", "extract", "--data", photos, *SMALL]
+    arguments = ["--mode", "extract", "--data", photos, *PLAIN, *small]
     assert command_line.run([*arguments, "--run-dir", tmp_path / "whole"], TL_KERAS_CACHE=str(cache)).status == 0
     wanted = tools.digest_of_run(tmp_path / "whole")
-    files = [path for path in sorted((cache / "features").rglob("*")) if path.is_file()]
-    for number in range(times(6, 150)):
+    files = [path.relative_to(cache) for path in sorted((cache / "features").rglob("*")) if path.is_file()]
+    for number in range(times(4, 150)):
         copy, run = tmp_path / f"cache{number}", tmp_path / str(number)
         shutil.copytree(cache, copy)
-        file = rng.choice(files).relative_to(cache)
+        file = pick(copy, files, number, rng)
         told = f"{file}, {damage(copy / file, rng)}: "
         found = check(command_line.run([*arguments, "--run-dir", run], TL_KERAS_CACHE=str(copy)), told)
         wrong = int(found == "done" and tools.digest_of_run(run) != wanted)
@@ -122,17 +115,18 @@ def test_damaged_shards_are_computed_again(
 
 
 def test_a_damaged_study_goes_on_or_is_refused(
-    command_line: Any, photos: Path, tmp_path: Path, rng: random.Random, times: Callable[[int, int], int], report: Callable[..., None],
+    command_line: Any, photos: Path, small: tuple[str, ...], tmp_path: Path, rng: random.Random, times: Callable[[int, int], int],
+    report: Callable[..., None],
 ) -> None:  # fmt: skip
     whole = tmp_path / "whole"
-    search = ["--mode", "search", "--data", photos, "--set", "search.max_trials=3", "--set", "search.tuner=random", *SMALL]
+    search = ["--mode", "search", "--data", photos, "--set", "search.max_trials=3", "--set", "search.tuner=random", *PLAIN, *small]
     assert command_line.run([*search, "--run-dir", whole]).status == 0
     (whole / "search.json").unlink()  # as if it had been killed at the very end
     files = [path.relative_to(whole) for path in sorted(whole.glob("study-*/**/*")) if path.is_file()]
-    for number in range(times(4, 50)):
+    for number in range(times(3, 50)):
         run = tmp_path / str(number)
         shutil.copytree(whole, run)
-        file = rng.choice(files)
+        file = pick(run, files, number, rng)
         told = f"{file}, {damage(run / file, rng)}: "
         found = check(command_line.run(["--mode", "search", "--resume", "--run-dir", run]), told)
         report("store and studies", damaged=1, **{found: 1}, silent_wrong_answers=0)
