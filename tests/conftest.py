@@ -110,7 +110,7 @@ def python_alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PythonAlo
     files = {name: str(folder / name) for name in ("output", "errors")}
 
     def run(code: str, *arguments: str, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        job = {"code": code, "arguments": arguments, "folder": str(cwd), "environment": dict(os.environ), **files}
+        job = {"code": code, "arguments": arguments, "folder": str(cwd.absolute()), "environment": dict(os.environ), **files}
         print(json.dumps(job), file=server.stdin, flush=True)
         status = int(server.stdout.readline())  # type: ignore[union-attr]
         said = [Path(file).read_text(errors="replace") for file in files.values()]

@@ -160,7 +160,8 @@ def test_yaml_examples_are_configurations(path, tmp_path):
 
 
 @pytest.mark.slow
-def test_python_examples_run(photo_folder, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("quick_exports")
+def test_python_examples_run(photo_folder, own_backbone, tmp_path, monkeypatch):
     photos = photo_folder(per_class=8, size=(32, 32), splits=("train", "val", "test"))
     monkeypatch.chdir(tmp_path)
     shutil.copytree(photos, "photos")
@@ -169,5 +170,5 @@ def test_python_examples_run(photo_folder, tmp_path, monkeypatch):
     shown = {}
     for name in ("docs/python-api.md", "docs/deploying.md", "README.md"):
         for number, code in enumerate(blocks(ROOT / name, "python")):
-            code = code.replace("mobilenet_v2", "small_resnet").replace("RUN/", "runs/frozen/")
+            code = re.sub(r'(?<!BACKBONES\[")mobilenet_v2', own_backbone, code).replace("RUN/", "runs/frozen/")
             exec(compile(code, f"{name}, example {number + 1}", "exec"), shown)

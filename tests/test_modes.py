@@ -1,8 +1,6 @@
 """The table of modes: each row names what is there, and what follows from it is."""
 
 import inspect
-import subprocess
-import sys
 from operator import attrgetter
 
 import pytest
@@ -53,6 +51,5 @@ for name, mode in MODES.items():
 """
 
 
-def test_a_package_that_is_broken_spoils_only_the_modes_that_need_it():
-    done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["search"]
+def test_a_package_that_is_broken_spoils_only_the_modes_that_need_it(python_alone, tmp_path):
+    assert python_alone(BROKEN, cwd=tmp_path).stdout.split() == ["search"]

@@ -143,8 +143,8 @@ def test_rank_prints_its_choice_and_the_command_that_trains_it(photo_folder, tmp
     assert mistake(capfd, *command).startswith(f"RunFolderError: {tmp_path / 'R'}: holds another run already.")
 
 
-def test_crossval_prints_mean_and_spread_and_compares(photo_folder, tmp_path, capfd):
-    command = ["--mode", "crossval", "--data", photo_folder(per_class=12), "--set", "data.image_size=32", "--set", "crossval.folds=3"]
+def test_crossval_prints_mean_and_spread_and_compares(photo_folder, own_backbone, tmp_path, capfd):
+    command = ["--mode", "crossval", "--data", photo_folder(per_class=12), "--backbone", own_backbone, "--set", "crossval.folds=3"]
     assert run.main([str(word) for word in [*command, "--run-dir", tmp_path / "A"]]) == 0
     assert "9 folds over the 20 images of train and val; test unseen" in capfd.readouterr().out
     against = ["--set", f"crossval.against={tmp_path / 'A'}", "--run-dir", tmp_path / "B"]
@@ -251,6 +251,8 @@ def test_a_bad_image_is_named(capfd, photo_folder, tmp_path, data):
     assert victim.name in mistake(capfd, *arguments, "--set", "data.on_bad_image=error")
     assert "1 of 12 images do not decode" in mistake(capfd, *arguments)  # 8 %, more than 5 %
     assert not (tmp_path / "R").exists()
+    if data != b"truncated":
+        return  # the one that is hardest to find shows how a run goes on without it
     assert run.main([str(a) for a in (*arguments, "--set", "data.max_bad_fraction=0.2")]) == 0
     name = victim.relative_to(folder).as_posix()
     assert name in (tmp_path / "R" / "bad_images.csv").read_text()
@@ -310,11 +312,11 @@ def test_a_run_folder_that_is_taken_or_not_writable_is_refused(capfd, photo_fold
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, photo_folder):
+def finished(tmp_path_factory, photo_folder, own_backbone):
     """A tiny finetuned run, and its data."""
     folder = tmp_path_factory.mktemp("life")
     data = photo_folder(classes=("blue sky", "grün"), per_class=8)
-    arguments = ["--mode", "finetune", "--data", data, *TINY, "--set", "train.epochs=1", "--run-dir", folder / "R"]
+    arguments = ["--mode", "finetune", "--data", data, "--backbone", own_backbone, "--set", "train.epochs=1", "--run-dir", folder / "R"]
     assert run.main([str(argument) for argument in arguments]) == 0
     return folder / "R", data
 
@@ -494,11 +496,11 @@ def test_dry_run_trains_and_writes_nothing(photo_folder, tmp_path, capfd, monkey
 # --- stored features -----------------------------------------------------------------------------------------------
 
 
-def test_a_second_run_computes_no_features(photo_folder, tmp_path, monkeypatch):
+def test_a_second_run_computes_no_features(photo_folder, own_backbone, tmp_path, monkeypatch):
     monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
     data = photo_folder(classes=("cat", "dog"), per_class=8)
     for name in ("first", "second"):
-        assert run.main([str(a) for a in ("--mode", "extract", "--data", data, *TINY, "--run-dir", tmp_path / name)]) == 0
+        assert run.main([str(a) for a in ("extract", data, "--backbone", own_backbone, "--run-dir", tmp_path / name)]) == 0
         monkeypatch.setattr(Trunk, "__call__", lambda *_: pytest.fail("features are computed again"))
     first, second = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("first", "second"))
     assert (second["val"], second["test"]) == (first["val"], first["test"])
@@ -528,10 +530,10 @@ def test_the_saved_model_answers_on_pixels_as_was_measured_on_features(photo_fol
     assert agreement["largest_difference"] <= difference
 
 
-def test_a_run_in_bfloat16_leaves_a_model_in_float32(photo_folder, tmp_path):
+def test_a_run_in_bfloat16_leaves_a_model_in_float32(photo_folder, own_backbone, tmp_path):
     data = photo_folder(classes=("cat", "dog"), per_class=6)
-    sets = ["--set", "runtime.precision=bfloat16", "--set", "model.weights=pretrained"]
-    assert run.main([str(a) for a in ("--mode", "extract", "--data", data, *TINY, *sets, "--run-dir", tmp_path / "R")]) == 0
+    arguments = ["--mode", "extract", "--data", data, "--backbone", own_backbone, "--set", "runtime.precision=bfloat16"]
+    assert run.main([str(a) for a in (*arguments, "--run-dir", tmp_path / "R")]) == 0
     model = keras.models.load_model(tmp_path / "R" / "model.keras")
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
     assert json.loads((tmp_path / "R" / "metrics.json").read_text())["precision"]["precision"] == "bfloat16"
@@ -650,9 +652,9 @@ def test_standard_error_holds_one_line_only(photo_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
+def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, own_backbone, tmp_path):
     data = photo_folder(classes=("cat", "dog"), per_class=8)
-    arguments = ["--mode", "finetune", "--data", data, *TINY, "--set", "train.epochs=400"]
+    arguments = ["--mode", "finetune", "--data", data, "--backbone", own_backbone, "--set", "train.epochs=40000"]
     arguments = [*arguments, "--run-dir", tmp_path / "R"]
     process = subprocess.Popen(
         [sys.executable, "-m", "tl_keras.run", *map(str, arguments)],
@@ -673,7 +675,7 @@ def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, tmp_path):
     assert not (tmp_path / "R" / "metrics.json").exists()
     done_epochs = json.loads(state.read_text())["epoch"]
     config = (tmp_path / "R" / "config.yaml").read_text()
-    (tmp_path / "R" / "config.yaml").write_text(config.replace("epochs: 400", f"epochs: {done_epochs + 1}"))
+    (tmp_path / "R" / "config.yaml").write_text(config.replace("epochs: 40000", f"epochs: {done_epochs + 1}"))
     assert run.main(["--mode", "finetune", "--resume", "--run-dir", str(tmp_path / "R")]) == 0
     history = (tmp_path / "R" / "history.csv").read_text().splitlines()
     assert [line.split(",")[1] for line in history[1:]] == [str(epoch) for epoch in range(done_epochs + 2)]  # 0 is the head

@@ -135,14 +135,15 @@ def path_of(section: type[Section], kind: type[Section] = Config, prefix: str = 
         ("extract", ["features.views=1", "features.selection=anova", "data.augment.rotation_range=1.5"]),
         ("finetune", ["train.epochs=1", "data.augment.rotation_range=2.5"]),
         ("pretrain", ["train.epochs=1", "data.augment.rotation_range=3.5"]),
-        ("rank", ["rank.candidates=[small_resnet]"]),
+        ("rank", []),
     ],
 )
-def test_a_run_reads_what_it_is_said_to_use_and_nothing_else_has_an_effect(photo_folder, tmp_path, monkeypatch, mode, sets):
+def test_a_run_reads_what_it_is_said_to_use_and_nothing_else_has_an_effect(photo_folder, own_backbone, tmp_path, monkeypatch, mode, sets):
     """The angles are this test's own: graphs that augment are kept by their settings, and another test's would be read no more."""
     monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
     photos = photo_folder(per_class=12, size=(16, 16))
-    config = load_config(mode, sets=[f"data.source={photos}", "data.image_size=16", "model.weights=none", *sets])
+    sets = [f"model.backbone={own_backbone}", *sets] if mode != "rank" else [f"rank.candidates=[{own_backbone}]"]
+    config = load_config(mode, sets=[f"data.source={photos}", "data.image_size=16", *sets])
     read, places, get = set[str](), dict[type[Section], str](), Section.__getattribute__
 
     def noted(section, name):

@@ -1,4 +1,4 @@
-"""The big classics, by a weights file given by path, through every mode on a dozen images."""
+"""The big classics, by a weights file given by path, on a dozen images; and what a whole run of a kind of its own shows."""
 
 import json
 import shutil
@@ -22,10 +22,6 @@ from tl_keras.run_folder import RunFolder
 from tl_keras.workflows import setting_up
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
-CASES = {
-    "vgg16": (["model.pooling=flatten", "model.hidden=[32]", "train.head_epochs=2"], [], keras.applications.VGG16),
-    "resnet50": ([], ["train.unfreeze_from=stage5"], keras.applications.ResNet50),
-}
 
 
 @pytest.fixture(scope="module")
@@ -33,28 +29,42 @@ def dozen(photo_folder):
     return photo_folder(classes=("cat", "dog", "owl"), per_class=4)
 
 
+def run_of_a_weights_file(mode, network, photos, folder, *sets):
+    """Train on a file of random weights. Returns the run folder and its metrics."""
+    weights = folder / f"{network.name}.weights.h5"
+    network.save_weights(weights)
+    sets = [f"model.weights={weights}", "data.image_size=32", "train.batch_size=4", *sets]
+    words = ["--mode", mode, "--data", str(photos), "--backbone", network.name, *(part for text in sets for part in ("--set", text))]
+    assert run.main([*words, "--run-dir", str(folder / "R")]) == 0
+    metrics = json.loads((folder / "R" / "metrics.json").read_text())
+    assert metrics["backbone"] == network.name
+    return folder / "R", metrics
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_a_weights_file_goes_through_every_mode(name, dozen, tmp_path):
-    sets, of_finetuning, builder = CASES[name]
-    weights = tmp_path / f"{name}.weights.h5"
-    keras.utils.set_random_seed(1)
-    builder(weights=None, include_top=False).save_weights(weights)
-    common = ["--data", dozen, "--backbone", name]
-    features = ["features.views=0", "features.stages=last"]  # one head for both modes
-    sets = [f"model.weights={weights}", "data.image_size=32", "train.batch_size=4", *features, *sets]
-    for mode, more in (("extract", []), ("finetune", ["train.epochs=1", *of_finetuning])):
-        folder = tmp_path / mode
-        arguments = ["--mode", mode, *common, *(part for text in [*sets, *more] for part in ("--set", text)), "--run-dir", folder]
-        assert run.main([str(argument) for argument in arguments]) == 0
-        assert json.loads((folder / "metrics.json").read_text())["backbone"] == name
+@pytest.mark.usefixtures("quick_exports")
+def test_vgg16_by_a_weights_file_is_frozen_measured_and_exported(dozen, tmp_path):
+    network = keras.applications.VGG16(weights=None, include_top=False)
+    folder, metrics = run_of_a_weights_file(
+        "extract", network, dozen, tmp_path, "model.pooling=flatten", "model.hidden=[32]", "train.head_epochs=2", "features.stages=last"
+    )
+    assert metrics["parameters"]["total"] - metrics["parameters"]["trainable"] == network.count_params()
     assert run.main(["--mode", "evaluate", "--run-dir", str(folder)]) == 0
     assert run.main(["--mode", "export", "--run-dir", str(folder)]) == 0
     differences = json.loads((folder / "export" / "parity.json").read_text())["largest_difference"]
     assert max(differences.values()) <= 1e-5
-    frozen, tuned = (json.loads((tmp_path / mode / "metrics.json").read_text())["parameters"] for mode in ("extract", "finetune"))
-    assert frozen["total"] == tuned["total"]
-    assert frozen["trainable"] < tuned["trainable"] < tuned["total"]
+
+
+@pytest.mark.slow
+def test_resnet50_by_a_weights_file_is_finetuned_and_kept(dozen, tmp_path):
+    network = keras.applications.ResNet50(weights=None, include_top=False)
+    folder, metrics = run_of_a_weights_file(
+        "finetune", network, dozen, tmp_path, "train.epochs=1", "train.unfreeze_from=stage5", "features.stages=last"
+    )
+    head = 3 * (2048 + 1)
+    assert metrics["parameters"]["total"] == network.count_params() + head
+    assert head < metrics["parameters"]["trainable"] < metrics["parameters"]["total"]
+    assert keras.models.load_model(folder / "model.keras").count_params() == metrics["parameters"]["total"]
 
 
 class Heard(Progress):
@@ -130,6 +140,7 @@ class Quarters(tf.Module):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_exports")
 def test_a_tf_hub_module_goes_through_every_mode_and_may_go_afterwards(photo_folder, tmp_path, capsys):
     folder, photos, home = tmp_path / "quarters_1.0", photo_folder(per_class=10), tmp_path / "run"
     tf.saved_model.save(Quarters(), str(folder))
@@ -154,6 +165,7 @@ def test_a_tf_hub_module_goes_through_every_mode_and_may_go_afterwards(photo_fol
 
 @pytest.mark.slow
 @pytest.mark.shared
+@pytest.mark.usefixtures("quick_exports")
 def test_flowers_with_imagenet_weights_reach_what_the_readme_says(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(SHARED / "pretrained" / "keras_home"))
     arguments = ["--mode", "extract", "--data", SHARED / "data" / "flowers", "--backbone", "mobilenet_v2", "--run-dir", tmp_path / "R"]

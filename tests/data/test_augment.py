@@ -332,17 +332,19 @@ def stream(augment: AugmentConfig, *, seed: int = 0, epoch: int = 0, batch_size:
     return np.concatenate(list(batches.as_numpy_iterator()))
 
 
-def test_views_are_the_same_for_every_batch_size_and_number_of_threads() -> None:
-    expected = stream(EVERYTHING)
-    np.testing.assert_array_equal(stream(EVERYTHING), expected)
-    np.testing.assert_array_equal(stream(EVERYTHING, batch_size=1), expected)
-    np.testing.assert_array_equal(stream(EVERYTHING, batch_size=13, threads=4), expected)
+@pytest.fixture(scope="module")
+def streamed() -> np.ndarray:
+    return stream(EVERYTHING)
 
 
-def test_views_differ_between_seeds_and_epochs() -> None:
-    first = stream(EVERYTHING)
+def test_views_are_the_same_for_every_batch_size_and_number_of_threads(streamed: np.ndarray) -> None:
+    np.testing.assert_array_equal(stream(EVERYTHING, batch_size=1), streamed)
+    np.testing.assert_array_equal(stream(EVERYTHING, batch_size=13, threads=4), streamed)
+
+
+def test_views_differ_between_seeds_and_epochs(streamed: np.ndarray) -> None:
     for other in (stream(EVERYTHING, seed=1), stream(EVERYTHING, epoch=1)):
-        assert (other != first).any(axis=(1, 2, 3)).all()
+        assert (other != streamed).any(axis=(1, 2, 3)).all()
 
 
 def test_graph_is_eager() -> None:

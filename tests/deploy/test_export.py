@@ -156,6 +156,7 @@ def test_a_process_that_dies_is_told(model, files, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("quick_exports")
 def test_a_model_that_differs_is_refused_and_leaves_the_old_export(model, files, tmp_path, monkeypatch):
     folder = tmp_path / "saved_model"
     folder.mkdir()

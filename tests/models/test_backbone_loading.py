@@ -129,6 +129,7 @@ def test_name_in_another_spelling_builds_the_row() -> None:
     assert built.row.name == "mobilenet_025"
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_published_weights_give_the_features_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     home = SHARED / "pretrained/keras_home"
@@ -142,6 +143,7 @@ def test_published_weights_give_the_features_of_keras(monkeypatch: pytest.Monkey
     np.testing.assert_allclose(keras.ops.mean(got, (1, 2)), keras.ops.mean(expected, (1, 2)), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_file_of_a_bare_network_of_the_table_is_recognised() -> None:
     path = SHARED / "pretrained/mobilenet_v2_inat_bird.keras"

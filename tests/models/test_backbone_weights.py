@@ -134,7 +134,7 @@ def test_file_with_the_network_as_one_layer_is_refused(form: str, tmp_path: Path
 def test_what_is_no_weights_file_is_refused(file: str, text: str, folder: Path) -> None:
     path = folder / file
     with pytest.raises(BackboneError) as caught:
-        build_backbone("mobilenet_025", image_size=(32, 32), weights=str(path))
+        build_backbone("small_resnet", image_size=(32, 32), weights=str(path))
     assert str(caught.value).startswith(text.format(file=path))
     assert "\n" not in str(caught.value)
 
@@ -207,6 +207,7 @@ def test_bundled_weights_lie_in_the_package() -> None:
     assert path == Path(backbone_weights.__file__).parent / "bundled" / "small_resnet.weights.h5"
 
 
+@pytest.mark.slow
 def test_published_efficientnet_sees_normalised_pixels(tmp_path: Path) -> None:
     """Its published files hold the deviation where Normalization wants the variance."""
     published = keras.applications.EfficientNetB0(include_top=False, weights=None)

@@ -1,7 +1,9 @@
 """SavedModels of every kind as a layer: the same features and gradients as without Keras, and nothing lost on the way to a file."""
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +11,19 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
 from tl_keras.config import ModelConfig
-from tl_keras.deploy.export import export_model
 from tl_keras.deploy.exported import Exported
-from tl_keras.deploy.formats import SAVED_MODEL
+from tl_keras.deploy.saved_model import write_saved_model
 from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_loading import build_backbone
 from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, unfreeze
 from tl_keras.models.hub_layer import HubModule, SavedModule
+from tl_keras.models.outputs import SINGLE_LABEL
 
 MakeModule = Callable[..., Path]
 KINDS = ("hub_object", "plain_module", "signature_only", "keras_export", "tf_keras_model")
+QUICK_KINDS = [kind if kind in ("hub_object", "keras_export") else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 WITH_TRAINING = ("hub_object", "tf_keras_model")  # those that can be told to train
 SIZE = 16
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, SIZE, SIZE, 3)).astype("float32")
@@ -37,15 +39,45 @@ def layer_of(classifier: Classifier) -> HubModule:
     return classifier.model.get_layer("hub_module")
 
 
-def train(classifier: Classifier, steps: int = 3, rate: float = 0.05) -> list[float]:
+def train(model: keras.Model, steps: int = 3, *, run_eagerly: bool = False) -> list[float]:
+    """The loss of each step. A few steps take less time eagerly than the graph takes to be traced."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    classifier.model.compile(optimizer=keras.optimizers.Adam(rate), loss=loss)
-    found = classifier.model.fit(PIXELS, np.arange(len(PIXELS)) % 2, batch_size=len(PIXELS), epochs=steps, verbose=0)
+    model.compile(optimizer=keras.optimizers.Adam(0.05), loss=loss, run_eagerly=run_eagerly)
+    found = model.fit(PIXELS, np.arange(len(PIXELS)) % 2, batch_size=len(PIXELS), epochs=steps, verbose=0)
     return found.history["loss"]
 
 
 def weights_of(layer: Any) -> dict[str, Any]:
     return {weight.path: weight.numpy() for weight in layer.weights}
+
+
+@dataclass
+class Tuned:
+    """A classifier that was finetuned, of a folder that is gone; its losses, and what its layer held and put out before."""
+
+    classifier: Classifier
+    losses: list[float]
+    weights: dict[str, Any]
+    features: Any
+
+
+@pytest.fixture(scope="module")
+def tuned(hub_module: MakeModule, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Tuned]:
+    """A factory: `tuned(kind)`; the same again is the same one, not to be changed."""
+    made: dict[str, Tuned] = {}
+
+    def make(kind: str) -> Tuned:
+        if kind not in made:
+            copy = tmp_path_factory.mktemp("tuned") / kind
+            shutil.copytree(hub_module(kind), copy)
+            classifier = build(copy)
+            unfreeze(classifier, "stage1", freeze_batchnorm=True)
+            before, features = weights_of(layer_of(classifier)), classifier.trunk(PIXELS)
+            made[kind] = Tuned(classifier, train(classifier.model), before, features)
+            shutil.rmtree(copy)
+        return made[kind]
+
+    return make
 
 
 def moved(layer: Any, before: dict[str, Any]) -> set[str]:
@@ -83,29 +115,26 @@ def test_gradients_are_those_of_the_savedmodel(hub_module: MakeModule, kind: str
         np.testing.assert_allclose(mine, its, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_finetuning_moves_weights_and_no_statistic(hub_module: MakeModule, kind: str) -> None:
-    classifier = build(hub_module(kind))
-    layer = layer_of(classifier)
-    unfreeze(classifier, "stage1", freeze_batchnorm=True)
-    before = weights_of(layer)
-    losses = train(classifier, 20)
-    assert losses[-1] < losses[0]
-    assert moved(layer, before) == {weight.path for weight in layer.trainable_weights}
+@pytest.mark.parametrize("kind", QUICK_KINDS)
+def test_finetuning_moves_weights_and_no_statistic(tuned: Callable[[str], Tuned], kind: str) -> None:
+    found = tuned(kind)
+    layer = layer_of(found.classifier)
+    assert found.losses[-1] < found.losses[0]
+    assert moved(layer, found.weights) == {weight.path for weight in layer.trainable_weights}
     assert len(layer.trainable_weights) < len(layer.weights)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*WITH_TRAINING, "signature_only"])
 def test_frozen_module_stays_bit_equal(hub_module: MakeModule, kind: str) -> None:
     classifier = build(hub_module(kind))
     unfreeze(classifier, None, freeze_batchnorm=True)
     before = weights_of(layer_of(classifier))
-    train(classifier)
+    train(classifier.model, run_eagerly=True)
     assert not moved(layer_of(classifier), before)
     assert count_parameters(classifier.model)["trainable"] == 2 * 5 + 2
 
 
-@pytest.mark.parametrize("kind", WITH_TRAINING)
+@pytest.mark.parametrize("kind", ["hub_object", pytest.param("tf_keras_model", marks=pytest.mark.slow)])
 def test_statistics_move_where_batchnorm_learns(hub_module: MakeModule, kind: str) -> None:
     classifier = build(hub_module(kind))
     layer = layer_of(classifier)
@@ -114,11 +143,11 @@ def test_statistics_move_where_batchnorm_learns(hub_module: MakeModule, kind: st
     classifier.model(PIXELS)  # inference moves none
     classifier.trunk(PIXELS, training=False)
     assert not moved(layer, before)
-    train(classifier, 1)
+    train(classifier.model, 1)
     assert any("mean" in path for path in moved(layer, before))
     unfreeze(classifier, None, freeze_batchnorm=False)  # a choice leaves nothing behind from the one before
     before = weights_of(layer)
-    train(classifier, 1)
+    train(classifier.model, 1)
     assert not moved(layer, before)
 
 
@@ -176,31 +205,13 @@ def test_module_computes_in_float32_in_every_precision(hub_module: MakeModule, r
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-def tuned(hub_module: MakeModule, kind: str, copy: Path) -> Classifier:
-    """A classifier that was finetuned, of a folder that is gone afterwards."""
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    source = hub_module(kind)
-    for path in sorted(source.rglob("*")):
-        if path.is_file():
-            target = copy / path.relative_to(source)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
-    classifier = build(copy)
-    unfreeze(classifier, "stage1", freeze_batchnorm=True)
-    train(classifier)
-    for path in sorted(copy.rglob("*"), reverse=True):
-        path.unlink() if path.is_file() else path.rmdir()
-    return classifier
-
-
 @pytest.mark.slow
 def test_saved_files_bring_the_tuned_weights_back_in_another_process(
-    hub_module: MakeModule, tmp_path: Path, python_alone: Callable[..., Any]
+    tuned: Callable[[str], Tuned], tmp_path: Path, python_alone: Callable[..., Any]
 ) -> None:
     """Which has no tensorflow_hub and no folder of a module; what it saves again is the same."""
-    classifiers = {kind: tuned(hub_module, kind, tmp_path / "modules" / kind) for kind in KINDS}
-    for kind, classifier in classifiers.items():
-        classifier.model.save(tmp_path / f"{kind}.keras")
+    for kind in KINDS:
+        tuned(kind).classifier.model.save(tmp_path / f"{kind}.keras")
     np.save(tmp_path / "pixels.npy", PIXELS)
     code = (
         "import sys; sys.modules['tensorflow_hub'] = sys.modules['tf_keras'] = None\n"
@@ -210,25 +221,23 @@ def test_saved_files_bring_the_tuned_weights_back_in_another_process(
         "for kind in sys.argv[1:]:\n"
         "    model = keras.models.load_model(f'{kind}.keras', compile=False)\n"
         "    np.save(f'{kind}.npy', model(pixels))\n"
-        "    model.save('again.keras')\n"
-        "    np.save(f'{kind}.again.npy', keras.models.load_model('again.keras')(pixels))\n"
+        "model.save('again.keras')\n"
+        "np.save('again.npy', keras.models.load_model('again.keras')(pixels))\n"
     )
     python_alone(code, *KINDS, cwd=tmp_path)
-    for kind, classifier in classifiers.items():
-        expected, found = classifier.model(PIXELS).numpy(), np.load(tmp_path / f"{kind}.npy")
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6, err_msg=kind)
-        np.testing.assert_array_equal(np.load(tmp_path / f"{kind}.again.npy"), found, err_msg=kind)
-        assert not np.allclose(expected, build(hub_module(kind)).model(PIXELS), atol=1e-3), kind
+    for kind in KINDS:
+        classifier, found = tuned(kind).classifier, np.load(tmp_path / f"{kind}.npy")
+        np.testing.assert_allclose(found, classifier.model(PIXELS), rtol=1e-5, atol=1e-6, err_msg=kind)
+        assert not np.allclose(classifier.trunk(PIXELS), tuned(kind).features, atol=1e-3), kind
+    np.testing.assert_array_equal(np.load(tmp_path / "again.npy"), found)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_reloaded_model_trains_on(hub_module: MakeModule, kind: str, tmp_path: Path) -> None:
-    classifier = tuned(hub_module, kind, tmp_path / "module")
-    classifier.model.save(tmp_path / "model.keras")
+@pytest.mark.parametrize("kind", QUICK_KINDS)
+def test_reloaded_model_trains_on(tuned: Callable[[str], Tuned], kind: str, tmp_path: Path) -> None:
+    tuned(kind).classifier.model.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     layer, before = again.get_layer("hub_module"), weights_of(again.get_layer("hub_module"))
-    again.compile(optimizer="adam", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    again.fit(PIXELS, np.arange(len(PIXELS)) % 2, verbose=0)
+    train(again, 1, run_eagerly=True)
     assert moved(layer, before) == {weight.path for weight in layer.trainable_weights}
 
 
@@ -245,10 +254,8 @@ def test_file_holds_the_weights_once(hub_module: MakeModule, tmp_path: Path) -> 
     assert str(hub_module("plain_module")) not in json.dumps(config)
 
 
-def test_checkpoint_of_weights_comes_back(hub_module: MakeModule, tmp_path: Path) -> None:
-    classifier, twin = build(hub_module("hub_object")), build(hub_module("hub_object"))
-    unfreeze(classifier, "stage1", freeze_batchnorm=True)
-    train(classifier)
+def test_checkpoint_of_weights_comes_back(hub_module: MakeModule, tuned: Callable[[str], Tuned], tmp_path: Path) -> None:
+    classifier, twin = tuned("hub_object").classifier, build(hub_module("hub_object"))
     classifier.model.save_weights(tmp_path / "some.weights.h5")
     assert not np.allclose(twin.model(PIXELS), classifier.model(PIXELS), atol=1e-3)
     twin.model.load_weights(tmp_path / "some.weights.h5")
@@ -280,16 +287,22 @@ def test_graph_that_reads_other_variables_than_the_file_says_is_refused(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.usefixtures("quick_exports")
-def test_export_agrees_in_a_process_with_tensorflow_alone(hub_module: MakeModule, kind: str, tmp_path: Path) -> None:
-    """`export_model` compares in a process that imports neither keras, nor this package, nor tensorflow_hub."""
-    classifier = tuned(hub_module, kind, tmp_path / "module")
-    for number in range(3):
-        pixels = np.random.default_rng(number).integers(0, 256, (20, 24, 3), np.uint8)
-        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
-    found = export_model(Exported(classifier.model, ("a", "b"), "crop"), tmp_path / "out", sorted(tmp_path.glob("*.png")), kind=SAVED_MODEL)
-    assert max(found.differences.values()) <= 1e-5
+def test_export_agrees_with_tensorflow_alone(tuned: Callable[[str], Tuned], tmp_path: Path, python_alone: Callable[..., Any]) -> None:
+    """In a process that imports neither keras, nor this package, nor tensorflow_hub."""
+    for kind in KINDS:
+        write_saved_model(Exported(tuned(kind).classifier.model, ("a", "b"), "crop"), tmp_path / kind)
+    np.save(tmp_path / "pixels.npy", PIXELS)
+    code = (
+        "import sys; sys.modules['keras'] = sys.modules['tl_keras'] = sys.modules['tensorflow_hub'] = None\n"
+        "import numpy as np, tensorflow as tf\n"
+        "for kind in sys.argv[1:]:\n"
+        "    answer = tf.saved_model.load(kind).signatures['serving_default'](pixels=tf.constant(np.load('pixels.npy')))\n"
+        "    np.save(f'{kind}.npy', answer['probabilities'])\n"
+    )
+    python_alone(code, *KINDS, cwd=tmp_path)
+    for kind in KINDS:
+        expected = SINGLE_LABEL.probabilities(tuned(kind).classifier.model(PIXELS).numpy())
+        np.testing.assert_allclose(np.load(tmp_path / f"{kind}.npy"), expected, rtol=0, atol=1e-5, err_msg=kind)
 
 
 def test_keras_is_the_one_whose_private_attribute_this_was_tested_with() -> None:

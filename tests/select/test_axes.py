@@ -13,7 +13,7 @@ from tl_keras.select.ranking import plot as front_module
 from tl_keras.select.ranking.plot import draw_front
 from tl_keras.select.ranking.rank import RankedBackbone
 from tl_keras.select.search import plot as trials_picture
-from tl_keras.select.search.oracles import Outcome
+from tl_keras.select.search.oracles import Outcome, importance
 from tl_keras.select.search.plot import draw_trials, evenly, heights, ticks
 from tl_keras.select.search.space import read_space
 
@@ -106,7 +106,8 @@ def test_trials_are_drawn_without_what_does_not_count(tmp_path: Path, monkeypatc
     ]
     settings[1]["features.keep"] = 0.1
     found = [Outcome(str(number), settings[number % 2], 1.0, {"val_loss": 0.3 + number / 100}, None) for number in range(count)]
-    draw_trials(tmp_path / "trials.png", [*found, Outcome("x", settings[0], 1.0, {}, "failed")], SPACE, "val_loss")
+    weights = importance(found, SPACE, "val_loss")
+    draw_trials(tmp_path / "trials.png", [*found, Outcome("x", settings[0], 1.0, {}, "failed")], SPACE, "val_loss", weights)
     assert len(lines) == count
     assert sum(np.isnan(values).any() for values in lines) == (count + 1) // 2
     assert (tmp_path / "trials.png").read_bytes().startswith(b"\x89PNG")

@@ -40,11 +40,11 @@ class Clock:
         return {"total_s": round(time.perf_counter() - self.started, 3), **self.laps}
 
 
-def score(feed: Feed, data: ImageData, split: str, progress: Progress) -> NDArray[np.float64]:
-    """Probabilities float64 (n, k) of the images of a split, in the order of `data.rows(split)`."""
+def score(feed: Feed, data: ImageData, split: str, progress: Progress, call: Any = None) -> NDArray[np.float64]:
+    """Probabilities float64 (n, k) of the images of a split, in the order of `data.rows(split)`; see `run_model`."""
     num = len(data.rows(split))
     with progress.bar(f"evaluate {split}", num) as advance:
-        return SINGLE_LABEL.probabilities(run_model(feed.model, feed.ordered(split), num, advance))
+        return SINGLE_LABEL.probabilities(run_model(feed.model, feed.ordered(split), num, advance, call))
 
 
 def score_pixels(

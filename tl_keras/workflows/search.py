@@ -197,7 +197,8 @@ def finish(
         progress.line(f"the best on val is trained as an ordinary run in {folder.path}")
         shutil.rmtree(folder.path, ignore_errors=True)
         train(winner, folder.path, progress=progress, index=index)
-    draw_trials(run / run_folder.TRIALS_PICTURE, found, space, wanted.objective)
+    weights = importance(found, space, wanted.objective)
+    draw_trials(run / run_folder.TRIALS_PICTURE, found, space, wanted.objective, weights)
     write_hparams(run / "tensorboard", found)
     result = {
         "settings": settings,
@@ -206,7 +207,7 @@ def finish(
         "baseline": dict(baseline),
         "trials": len(found),
         "failed": sum(each.cause is not None for each in found),
-        "importance": importance(found, space, wanted.objective),
+        "importance": weights,
         "metrics": run_folder.read_json(folder / run_folder.METRICS, "the metrics of a run", f"Remove {folder.path}, and --resume."),
     }
     run_folder.write_json(run / run_folder.SEARCH, result)

@@ -12,7 +12,7 @@ from tl_keras.data import splits
 from tl_keras.data.index import Index
 from tl_keras.data.sources import absolute_source
 from tl_keras.evaluation.pictures import draw_confusion, draw_curves
-from tl_keras.evaluation.scoring import Clock, check_agreement, measure, score, write_class_names, write_predictions
+from tl_keras.evaluation.scoring import Clock, check_agreement, inference, measure, score, write_class_names, write_predictions
 from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
@@ -136,7 +136,8 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     if config.mode == "pretrain":
         save_backbone(task, model)
     feed = scoring_feed(task, classifier)
-    scores = {split: score(feed, task.data, split, task.progress) for split in scored}
+    call = inference(feed.model)
+    scores = {split: score(feed, task.data, split, task.progress, call) for split in scored}
     if "test" in scores:
         write_predictions(run / run_folder.PREDICTIONS, task.data, "test", scores["test"])
     selected = read_selection(run)

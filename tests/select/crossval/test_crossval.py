@@ -4,7 +4,8 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -135,21 +136,18 @@ def test_the_mode_writes_its_figures_and_every_answer(photos: Path, finished: tu
     assert again == result
 
 
-def test_one_pass_serves_all_folds(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_pass_serves_all_folds(photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     real = FrozenFeatures.compute
     monkeypatch.setattr(FrozenFeatures, "compute", lambda self, wanted, *rest: seen.append(wanted) or real(self, wanted, *rest))
-    crossval(config_of(photos, features={"views": 1}), tmp_path / "R")
+    crossval(config_of(photos, features={"views": 1}, model={"backbone": own_backbone}), tmp_path / "R")
     assert [[len(rows) for rows in wanted] for wanted in seen] == [[40, NUM_OUTSIDE_TEST]]
 
 
 @pytest.mark.parametrize("sections", [{"features": {"views": 1}}, {"train": {"class_weights": {"cat": 9.0}}}], ids=["views", "weights"])
-def test_settings_reach_the_folds(photos: Path, tmp_path: Path, sections: dict[str, Any]) -> None:
-    plain, other = (
-        crossval(config_of(photos, crossval={"repeats": 1}, **given), tmp_path / name)
-        for name, given in (("plain", {}), ("other", sections))
-    )
-    assert other["summary"] != plain["summary"]
+def test_settings_reach_the_folds(photos: Path, finished: tuple[Path, Any], tmp_path: Path, sections: dict[str, Any]) -> None:
+    result = crossval(config_of(photos, **sections), tmp_path / "R")
+    assert result["summary"] != finished[1]["summary"]
 
 
 def test_features_are_selected_in_each_fold(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,75 +167,96 @@ def test_features_are_selected_in_each_fold(photos: Path, tmp_path: Path, monkey
 
 @pytest.mark.parametrize("section", [{}, FINETUNE], ids=["extract", "finetune"])
 def test_bad_files_are_in_no_fold_and_test_is_what_a_training_takes(
-    photo_folder: PhotoFolder, own_backbone: str, tmp_path: Path, section: dict[str, Any]
+    photo_folder: PhotoFolder, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: dict[str, Any]
 ) -> None:
     photos, model = photo_folder(classes=("cat", "dog"), per_class=20), {"backbone": own_backbone}
-    config = config_of(photos, data={"max_bad_fraction": 0.5}, crossval=section, train=BRIEF, features={"views": 0}, model=model)
+    config = config_of(photos, data={"max_bad_fraction": 0.5}, crossval=section, model=model)
     whole = open_source(config.data)
     split = dataset.cut(whole, config.data, {})
     bad = next(row for row in range(len(split)) if split[row] == "test")  # another image takes its place in test
     (photos / whole.paths[bad]).write_text("text")
-    result = crossval(config, tmp_path / "R")
     split = dataset.cut(whole, config.data, {bad})
     expected = {path for path, part in zip(whole.paths, split, strict=True) if part in ("train", "val")}
-    assert {line["path"] for line in rows_of(tmp_path / "R" / run_folder.OUT_OF_FOLD)} == expected
-    assert result["images"] == len(expected)
+
+    def train(own: Config, folder: Path, *, index: Index, **_: Any) -> None:
+        assert set(index.paths) == expected
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "train", train)
+    with pytest.raises(KeyboardInterrupt) if section else nullcontext():
+        result = crossval(config, tmp_path / "R")
+        assert result["images"] == len(expected)
+        assert {line["path"] for line in rows_of(tmp_path / "R" / run_folder.OUT_OF_FOLD)} == expected
+    assert {line["path"] for line in rows_of(tmp_path / "R" / run_folder.FOLDS)} == expected
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A cross-validation of whole training runs that was killed in its second, and went on. Not to be changed.
+
+    Attributes:
+        begun: the folds whose training runs began, each with whether it was to go on with one.
+    """
+
+    config: Config
+    run: Path
+    result: dict[str, Any]
+    begun: list[tuple[str, bool]]
 
 
 @pytest.fixture(scope="module")
-def finetuned(photos: Path, own_backbone: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path, Any]:
-    """A cross-validation of whole training runs: its configuration, its folder and its result. Not to be changed."""
+def finetuned(photos: Path, own_backbone: str, tmp_path_factory: pytest.TempPathFactory) -> Finetuned:
     run = tmp_path_factory.mktemp("finetuned") / "R"
     config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 1}, model={"backbone": own_backbone})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TL_KERAS_CACHE", str(run.parent / "cache"))
-        return config, run, crossval(config, run)
-
-
-@pytest.mark.slow
-def test_whole_trainings_on_folds_go_on_after_a_kill(
-    finetuned: tuple[Config, Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config, _, whole = finetuned
-    assert len(whole["folds"]) == 2
-    trained = []
+    begun: list[tuple[str, bool]] = []
     real = workflow.train
 
     def killed_in_the_second(own: Config, folder: Path, **options: Any) -> Any:
-        trained.append((folder.name, options["resume"]))
-        if len(trained) == 2:
+        begun.append((folder.name, options["resume"]))
+        if len(begun) == 2:
             raise KeyboardInterrupt
         return real(own, folder, **options)
 
-    monkeypatch.setattr(workflow, "train", killed_in_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        crossval(config, tmp_path / "R")
-    with pytest.raises(RunFolderError, match="holds another run already"):
-        crossval(config, tmp_path / "R")
-    result = crossval(config, tmp_path / "R", resume=True)
-    assert trained == [("1-1", False), ("1-2", False), ("1-2", False)]
-    assert result == whole
-    with pytest.raises(RunFolderError, match="this cross-validation is finished"):
-        crossval(config, tmp_path / "R", resume=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TL_KERAS_CACHE", str(run.parent / "cache"))
+        patch.setattr(workflow, "train", killed_in_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            crossval(config, run)
+        with pytest.raises(RunFolderError, match="holds another run already"):
+            crossval(config, run)
+        return Finetuned(config, run, crossval(config, run, resume=True), begun)
 
 
 @pytest.mark.slow
-def test_folds_of_a_training_hold_what_they_must(finetuned: tuple[Config, Path, Any]) -> None:
-    config, run, _ = finetuned
-    index = outside(config)
-    for fold in cut_folds(config, index):
-        split = {line["path"]: line["split"] for line in rows_of(run / "folds" / fold.name / run_folder.SPLITS)}
+def test_whole_trainings_on_folds_go_on_after_a_kill(finetuned: Finetuned, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert finetuned.begun == [("1-1", False), ("1-2", False), ("1-2", False)]
+    assert len(finetuned.result["folds"]) == 2
+    before, after = ((finetuned.run / "folds" / fold / run_folder.CONFIG).read_text() for fold in ("1-1", "1-2"))
+    assert before == after
+    with pytest.raises(RunFolderError, match="this cross-validation is finished"):
+        crossval(finetuned.config, finetuned.run, resume=True)
+    run = shutil.copytree(finetuned.run, tmp_path / "R")
+    (run / run_folder.CROSSVAL).unlink()
+    monkeypatch.setattr(workflow, "train", lambda *_, **options: pytest.fail("both folds are there"))
+    assert crossval(finetuned.config, run, resume=True) == finetuned.result
+
+
+@pytest.mark.slow
+def test_folds_of_a_training_hold_what_they_must(finetuned: Finetuned) -> None:
+    index = outside(finetuned.config)
+    for fold in cut_folds(finetuned.config, index):
+        split = {line["path"]: line["split"] for line in rows_of(finetuned.run / "folds" / fold.name / run_folder.SPLITS)}
         assert set(split) == set(index.paths)
         assert {path for path, part in split.items() if part == "test"} == {index.paths[row] for row in fold.held_out}
         assert {path for path, part in split.items() if part == "val"} == {index.paths[row] for row in fold.val}
 
 
-def test_two_are_compared_on_the_same_folds(photos: Path, finished: tuple[Path, Any], tmp_path: Path) -> None:
+def test_two_are_compared_on_the_same_folds(photos: Path, own_backbone: str, finished: tuple[Path, Any], tmp_path: Path) -> None:
     first = finished[1]
     against = {"against": str(finished[0])}
     same = crossval(config_of(photos, crossval=against), tmp_path / "same")
     assert same["against"]["differences"]["accuracy"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
-    other = crossval(config_of(photos, crossval=against, model={"weights": "none"}), tmp_path / "other")
+    other = crossval(config_of(photos, crossval=against, model={"backbone": own_backbone}), tmp_path / "other")
     differences = [mine["log_loss"] - theirs["log_loss"] for mine, theirs in zip(other["folds"], first["folds"], strict=True)]
     assert other["against"]["differences"]["log_loss"]["mean"] == pytest.approx(np.mean(differences))
     assert other["against"]["differences"]["log_loss"]["ci95"] == pytest.approx(corrected(differences, 0.5))
@@ -248,8 +267,9 @@ def test_two_are_compared_on_the_same_folds(photos: Path, finished: tuple[Path, 
         crossval(config_of(photos, crossval={"against": str(tmp_path / "nowhere")}), tmp_path / "R")
 
 
-def test_groups_are_held_out_whole(photos: Path, tmp_path: Path) -> None:
-    config = config_of(photos, crossval={"folds": 2, "repeats": 1}, data={"group_pattern": r"(\d)\.\w+$"})
+def test_groups_are_held_out_whole(photos: Path, own_backbone: str, tmp_path: Path) -> None:
+    pattern, model = {"group_pattern": r"(\d)\.\w+$"}, {"backbone": own_backbone}
+    config = config_of(photos, crossval={"folds": 2, "repeats": 1}, data=pattern, model=model)
     crossval(config, tmp_path / "R")
     fold_of: dict[str, set[str]] = {}
     for line in rows_of(tmp_path / "R" / run_folder.FOLDS):
@@ -261,17 +281,20 @@ def test_groups_are_held_out_whole(photos: Path, tmp_path: Path) -> None:
     crossval(config, tmp_path / "R", resume=True)
 
 
-@pytest.mark.slow
 def test_changed_images_are_not_mixed_into_folds_that_were_cut(
     photo_folder: PhotoFolder, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photos = photo_folder(classes=("cat", "dog"), per_class=20)
     config = config_of(photos, crossval=FINETUNE, train=BRIEF, features={"views": 0}, model={"backbone": own_backbone})
-    folds = iter([workflow.train])  # the first is trained, and then it is killed
-    monkeypatch.setattr(workflow, "train", lambda *given, **options: next(folds)(*given, **options))
-    with pytest.raises(StopIteration):
+
+    def killed(own: Config, folder: Path, **_: Any) -> None:
+        folder.mkdir(parents=True)
+        (folder / run_folder.MODEL).touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "train", killed)
+    with pytest.raises(KeyboardInterrupt):
         crossval(config, tmp_path / "R")
-    monkeypatch.undo()
     index = outside(config)
     file = photos / index.paths[0]
     for change in (lambda: shutil.copy(photos / index.paths[1], file), file.unlink):

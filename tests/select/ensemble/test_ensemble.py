@@ -17,6 +17,7 @@ from sklearn.metrics import accuracy_score, log_loss
 from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import load_config
+from tl_keras.data import dataset
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
 from tl_keras.evaluation.intervals import corrected, paired
@@ -81,6 +82,22 @@ def ways_of(methods: Iterable[str]) -> list[Any]:
     return [each if each in quick else pytest.param(each, marks=pytest.mark.slow) for each in ways]
 
 
+Made = Callable[[dict[str, str]], tuple[Path, dict[str, Any]]]
+
+
+def made_once(config: Callable[[dict[str, str]], Config], folder: Path) -> Made:
+    """What makes the ensemble of some settings, once, and gives its run folder and its result. Not to be changed."""
+    known: dict[str, tuple[Path, dict[str, Any]]] = {}
+
+    def made(ways: dict[str, str]) -> tuple[Path, dict[str, Any]]:
+        name = "-".join(ways.values())
+        if name not in known:
+            known[name] = folder / name, ensemble(config(ways), folder / name)
+        return known[name]
+
+    return made
+
+
 # --- the comparison ------------------------------------------------------------------------------------------------
 
 
@@ -123,12 +140,15 @@ def test_a_linear_meta_learner_has_the_class_weights_of_the_training() -> None:
 # --- over backbones ------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def of_two(photos: Path, own_backbone: str, other: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Ensembles of two backbones."""
+    return made_once(lambda ways: config_of(photos, own_backbone, other, ensemble=ways), tmp_path_factory.mktemp("of_two"))
+
+
 @pytest.mark.parametrize("ways", ways_of(FROM_BACKBONES), ids=str)
-def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
-    photos: Path, other: str, tmp_path: Path, ways: dict[str, str]
-) -> None:
-    run = tmp_path / "R"
-    result = ensemble(config_of(photos, "small_resnet", other, ensemble=ways), run)
+def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(photos: Path, of_two: Made, ways: dict[str, str]) -> None:
+    run, result = of_two(ways)
     lines = rows_of(run / run_folder.PREDICTIONS)
     classes = ("cat", "dog", "owl")
     truth = [classes.index(line["true_class"]) for line in lines]
@@ -136,16 +156,13 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(
     answers /= answers.sum(axis=1, keepdims=True)  # the file has six digits
     assert result["together"]["test"]["accuracy"] == pytest.approx(accuracy_score(truth, answers.argmax(axis=1)))
     assert result["together"]["test"]["log_loss"] == pytest.approx(log_loss(truth, answers), abs=1e-4)
-    assert [one["name"] for one in result["singles"]] == ["small_resnet", "other"]
+    assert [one["name"] for one in result["singles"]] == ["own", "other"]
     assert result["is_keras"] == (run / run_folder.MODEL).is_file() == (ways["method"] != "boosting")
     assert {line["path"] for line in lines} == {line["path"] for line in rows_of(run / run_folder.SPLITS) if line["split"] == "test"}
     if result["is_keras"]:
         found = {each.path: each.probabilities for each in predict(run, [str(photos / line["path"]) for line in lines])}
         again = np.array([[found[str(photos / line["path"])][name] for name in classes] for line in lines])
         np.testing.assert_allclose(again, answers, atol=1e-5)
-        evaluated = evaluate(run)
-        assert evaluated["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
-        assert evaluated["backbone"] == "small_resnet + other"
 
 
 def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,37 +172,31 @@ def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, 
     assert not (tmp_path / "R").exists()
 
 
-def test_singles_are_what_extract_trains(photos: Path, other: str, tmp_path: Path) -> None:
-    result = ensemble(config_of(photos, "small_resnet", other), tmp_path / "E")
-    alone = Config.model_validate({"mode": "extract", "data": {"source": str(photos), "image_size": 16}, "model": {"backbone": other}})
-    metrics = train(alone, tmp_path / "R")
-    single = result["singles"][1]
-    assert single["val"]["log_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
-    assert single["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], abs=1e-5)
+def test_singles_are_what_extract_trains(of_two: Made, runs: list[Path]) -> None:
+    _, result = of_two({"method": "average"})
+    metrics, single = json.loads((runs[1] / run_folder.METRICS).read_text()), result["singles"][1]
+    for split in ("val", "test"):
+        assert single[split]["log_loss"] == pytest.approx(metrics[split]["log_loss"], abs=1e-5)
 
 
 @pytest.mark.slow
-def test_an_ensemble_exports_as_one_model(photos: Path, other: str, tmp_path: Path) -> None:
-    config = config_of(photos, "small_resnet", other, ensemble={"method": "stack"})
-    ensemble(config, tmp_path / "R")
-    assert max(export(tmp_path / "R")["largest_difference"].values()) < 1e-3
+def test_an_ensemble_exports_as_one_model(of_two: Made, tmp_path: Path) -> None:
+    run = shutil.copytree(of_two({"method": "stack"})[0], tmp_path / "R")
+    assert max(export(run)["largest_difference"].values()) < 1e-3
 
 
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_ensemble_and_another_other_resamples(photos: Path, tmp_path: Path) -> None:
-    def found(seed: int, name: str) -> list[dict[str, str]]:
-        config = config_of(photos, "small_resnet", ensemble={"method": "bagging", "resamples": 3}, runtime={"seed": seed})
-        ensemble(config, tmp_path / name)
-        return rows_of(tmp_path / name / run_folder.PREDICTIONS)
+def test_the_same_seed_gives_the_same_ensemble_and_another_other_resamples(photos: Path, other: str) -> None:
+    def found(seed: int) -> list[float]:
+        config = config_of(photos, other, ensemble={"method": "bagging", "resamples": 3}, runtime={"seed": seed})
+        return of_backbones(config, open_source(config.data), Progress()).test.together.tolist()
 
-    assert found(0, "A") == found(0, "B") != found(1, "C")
+    assert found(0) == found(0) != found(1)
 
 
 def test_labels_of_test_take_no_part(photos: Path, other: str) -> None:
     config = config_of(photos, "small_resnet", other, ensemble={"method": "stack"})
     index = open_source(config.data)
-    found = of_backbones(config, index, Progress())
-    split = found.data.split
+    split = dataset.cut(index, config.data, {})
     labels = index.labels.copy()
     labels[split == "test"] = (labels[split == "test"] + 1) % 3
     given = tuple(split.tolist())
@@ -214,11 +225,14 @@ def test_out_of_fold_each_image_is_answered_by_heads_that_have_not_seen_it(photo
     assert not np.isclose(again.probabilities[:, others], found.probabilities[:, others]).all(axis=(0, 2)).any()
 
 
-@pytest.mark.slow
-def test_a_stack_learns_from_augmented_views_too(photos: Path, other: str, tmp_path: Path) -> None:
-    views = {"data": {"augment": {"horizontal_flip": True}}, "features": {"views": 2}, "ensemble": {"method": "stack"}}
-    result = ensemble(config_of(photos, "small_resnet", other, **views), tmp_path / "R")
-    assert evaluate(tmp_path / "R")["test"]["log_loss"] == pytest.approx(result["together"]["test"]["log_loss"], abs=1e-5)
+def test_a_stack_learns_from_augmented_views_too(photos: Path, other: str) -> None:
+    views = config_of(photos, other, data={"augment": {"horizontal_flip": True}}, features={"views": 1})
+    with_views, without = (
+        answer_out_of_fold(open_members(config, [other], open_source(config.data), Progress()), config, Progress())
+        for config in (views, config_of(photos, other))
+    )
+    assert with_views.probabilities.shape == without.probabilities.shape
+    assert not np.allclose(with_views.probabilities, without.probabilities, atol=1e-3)
 
 
 def test_resamples_keep_the_classes_and_leave_images_out(photos: Path) -> None:
@@ -239,14 +253,15 @@ def test_a_bag_of_all_images_and_their_views_is_the_head_on_them(photos: Path, m
     np.testing.assert_array_equal(bag_heads(member, 1, seed=0)[0].kernel, solve_head(member).kernel)
 
 
-def test_boosting_learns_from_no_more_than_memory_is_given_to(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 5})
-    assert ensemble(config, tmp_path / "A")["images"] == 42
-    members = open_members(config, ["small_resnet"], open_source(config.data), Progress())
+def test_boosting_learns_from_no_more_than_memory_is_given_to(photos: Path, other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, other, ensemble={"method": "boosting", "rounds": 5})
+    index = open_source(config.data)
+    assert of_backbones(config, index, Progress()).notes["images"] == 42
+    members = open_members(config, [other], index, Progress())
     monkeypatch.setattr(making, "BOOSTED_BYTES", 20 * 4 * members[0].features("val").shape[1])
-    result = ensemble(config, tmp_path / "B")
-    assert result["images"] == 20
-    assert len(rows_of(tmp_path / "B" / run_folder.PREDICTIONS)) == 9
+    found = of_backbones(config, index, Progress())
+    assert found.notes["images"] == 20
+    assert len(found.test.together) == 9
 
 
 def test_val_chooses_how_long_boosting_goes_on(photos: Path) -> None:
@@ -298,20 +313,33 @@ def of_runs(runs: list[Path], **sections: Any) -> Config:
     return Config.model_validate({"mode": "ensemble", "ensemble": wanted, "crossval": {"folds": 3}, **sections})
 
 
+@pytest.fixture(scope="module")
+def of_both(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Ensembles of the two runs."""
+    return made_once(lambda ways: of_runs(runs, ensemble=ways), tmp_path_factory.mktemp("of_both"))
+
+
 @pytest.mark.parametrize("ways", ways_of(method for method in FROM_RUNS if method != "soup"), ids=str)
-def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path], tmp_path: Path, ways: dict[str, str]) -> None:
-    result = ensemble(of_runs(runs, ensemble=ways), tmp_path / "R")
+def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path], of_both: Made, ways: dict[str, str]) -> None:
+    made, result = of_both(ways)
     for run, single in zip(runs, result["singles"], strict=True):
         metrics = json.loads((run / run_folder.METRICS).read_text())
         assert single["name"] == run.name
         assert single["test"]["log_loss"] == pytest.approx(metrics["test"]["log_loss"], abs=1e-4)
-    assert (tmp_path / "R" / run_folder.SPLITS).read_bytes() == (runs[0] / run_folder.SPLITS).read_bytes()
-    assert evaluate(tmp_path / "R")["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
+    assert (made / run_folder.SPLITS).read_bytes() == (runs[0] / run_folder.SPLITS).read_bytes()
     assert result["metrics"]["data"]["train"] == 42
-    assert open_run(tmp_path / "R").stages == {}
+    assert open_run(made).stages == {}
     where = "out_of_fold" if ways["method"] == "stack" else "val"  # which a stack has learned from
     assert {"val", "out_of_fold"} & set(result["metrics"]) == {where}
     assert result["metrics"][where]["log_loss"] == result["together"][where]["log_loss"]
+
+
+def test_an_ensemble_is_evaluated_as_any_run(of_both: Made, tmp_path: Path) -> None:
+    made, result = of_both({"method": "average"})
+    found = evaluate(shutil.copytree(made, tmp_path / "R"))
+    assert found["test"]["accuracy"] == result["metrics"]["test"]["accuracy"]
+    assert found["test"]["log_loss"] == pytest.approx(result["metrics"]["test"]["log_loss"], abs=1e-5)
+    assert found["backbone"] == "first + second"
 
 
 def test_a_class_with_one_image_cannot_be_stacked_on() -> None:
@@ -321,9 +349,9 @@ def test_a_class_with_one_image_cannot_be_stacked_on() -> None:
 
 
 @pytest.mark.slow
-def test_an_ensembles_own_configuration_makes_it_again(runs: list[Path], tmp_path: Path) -> None:
-    first = ensemble(of_runs(runs, ensemble={"method": "vote"}), tmp_path / "A")
-    again = ensemble(load_config("ensemble", file=tmp_path / "A" / run_folder.CONFIG, flags={}, sets=()), tmp_path / "B")
+def test_an_ensembles_own_configuration_makes_it_again(runs: list[Path], of_both: Made, tmp_path: Path) -> None:
+    made, first = of_both({"method": "vote"})
+    again = ensemble(load_config("ensemble", file=made / run_folder.CONFIG, flags={}, sets=()), tmp_path / "R")
     assert {**again, "metrics": None} == {**first, "metrics": None, "members": [str(run) for run in runs]}
 
 
@@ -344,25 +372,28 @@ def test_a_stack_of_runs_keeps_groups_together(runs: list[Path], tmp_path: Path)
 
 
 def test_an_ensemble_of_runs_that_are_one_is_that_one(runs: list[Path], tmp_path: Path) -> None:
-    shutil.copytree(runs[0], tmp_path / "again" / "first")
-    result = ensemble(of_runs([runs[0], tmp_path / "again" / "first"]), tmp_path / "R")
-    assert [one["name"] for one in result["singles"]] == ["first#1", "first#2"]
+    shutil.copytree(runs[1], tmp_path / "again" / "second")
+    result = ensemble(of_runs([runs[1], tmp_path / "again" / "second"]), tmp_path / "R")
+    assert [one["name"] for one in result["singles"]] == ["second#1", "second#2"]
     assert result["together"]["test"]["log_loss"] == pytest.approx(result["singles"][0]["test"]["log_loss"], abs=1e-6)
     assert result["difference"]["test"]["mean"] == 0
 
 
-@pytest.mark.slow
-def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], photos: Path, tmp_path: Path) -> None:
-    for name, data, words in (
-        ("cut", {"image_size": 16, "split_seed": 1}, "was trained on other images, classes or splits"),
-        ("size", {"image_size": 20}, "takes images of 20x20 by crop"),
-        ("resize", {"image_size": 16, "resize": "stretch"}, "takes images of 16x16 by stretch"),
-        ("depth", {"image_size": 16, "bit_depth": 12}, "depth: sees 16-bit greys with data.bit_depth=12, and .*first with 16;"),
+def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    first, larger = open_run(runs[0]), keras.Input((20, 20, 3))
+    for twin, words in (
+        (replace(first, split=np.roll(first.split, 1)), "was trained on other images, classes or splits"),
+        (replace(first, model=keras.Model(larger, larger)), "takes images of 20x20 by crop"),
+        (replace(first, config=first.config.replace("data.resize", "stretch")), "takes images of 16x16 by stretch"),
+        (replace(first, config=first.config.replace("data.bit_depth", 12)), "greys with data.bit_depth=12, and .*first with 16;"),
     ):
-        train(Config.model_validate({"mode": "extract", "data": {"source": str(photos)} | data}), tmp_path / name)
         with pytest.raises(RunFolderError, match=words):
-            ensemble(of_runs([runs[0], tmp_path / name]), tmp_path / "R")
-        assert not (tmp_path / "R").exists()
+            require_same(first, twin, moved=False)
+    config = shutil.copytree(runs[0], tmp_path / "twin") / run_folder.CONFIG
+    config.write_text(config.read_text().replace("resize: crop", "resize: stretch"))
+    with pytest.raises(RunFolderError, match="twin: takes images of 16x16 by stretch"):
+        ensemble(of_runs([runs[0], tmp_path / "twin"]), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
 
 
 def test_runs_are_of_the_same_images_by_content_and_only_without_it_by_the_folder(runs: list[Path], tmp_path: Path) -> None:
@@ -394,33 +425,31 @@ def test_an_image_that_cannot_be_read_any_more_is_named(runs: list[Path], photos
         assert not (tmp_path / "R").exists()
 
 
-@pytest.mark.slow
 def test_images_that_have_moved_are_found_with_data(
-    runs: list[Path], photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    runs: list[Path], of_both: Made, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(photos, tmp_path / "moved")
     with monkeypatch.context() as patch:
         patch.chdir(tmp_path)
         result = ensemble(of_runs(runs, data={"source": "moved"}), tmp_path / "R")
-    assert evaluate(tmp_path / "R")["source"] == str(tmp_path / "moved")
-    expected = ensemble(of_runs(runs), tmp_path / "E")
-    assert result["together"] == expected["together"]
+    assert load_config("ensemble", file=tmp_path / "R" / run_folder.CONFIG).data.source == str(tmp_path / "moved")
+    assert result["together"] == of_both({"method": "average"})[1]["together"]
     assert json.loads((tmp_path / "R" / run_folder.ENSEMBLE).read_text())["members"] == [str(run) for run in runs]
 
 
 @pytest.mark.slow
-def test_a_soup_is_one_network_with_the_average_of_weights(photos: Path, runs: list[Path], tmp_path: Path) -> None:
-    data = {"source": str(photos), "image_size": 16}
-    train(Config.model_validate({"mode": "extract", "data": data, "train": {"head_c": 0.01}}), tmp_path / "third")
-    result = ensemble(of_runs([runs[0], tmp_path / "third"], ensemble={"method": "soup"}), tmp_path / "R")
-    by_name = {"first": runs[0], "third": tmp_path / "third"}
+def test_a_soup_is_one_network_with_the_average_of_weights(runs: list[Path], tmp_path: Path) -> None:
+    second = open_run(runs[1])
+    train(second.config.replace("train.head_c", 0.01), tmp_path / "third")
+    result = ensemble(of_runs([runs[1], tmp_path / "third"], ensemble={"method": "soup"}), tmp_path / "R")
+    by_name = {"second": runs[1], "third": tmp_path / "third"}
     kept = [keras.models.load_model(by_name[name] / run_folder.MODEL).get_weights() for name in result["in_soup"]]
     soup = keras.models.load_model(tmp_path / "R" / run_folder.MODEL)
     for mine, *theirs in zip(soup.get_weights(), *kept, strict=True):
         np.testing.assert_allclose(mine, np.mean(theirs, axis=0), rtol=1e-6, atol=1e-7)
     best = max(one["val"]["accuracy"] for one in result["singles"])
     assert result["together"]["val"]["accuracy"] >= best
-    assert list(open_run(tmp_path / "R").stages) == ["stage1", "stage2", "stage3"]
+    assert list(open_run(tmp_path / "R").stages) == list(second.stages) != []
     with pytest.raises(UserError, match="are of different networks"):
         ensemble(of_runs(runs, ensemble={"method": "soup"}), tmp_path / "E")
 
@@ -430,25 +459,26 @@ def test_averages_are_tried_without_changing_the_members(runs: list[Path], tmp_p
 
     def noting(members: Any, load: Any, score: Any) -> Any:
         before = {name: load(name).arrays for name in members}
-        score([np.zeros_like(array) for array in before["first#1"]])
+        score([np.zeros_like(array) for array in before["second#1"]])
         for name, arrays in before.items():
             for one, other in zip(arrays, load(name).arrays, strict=True):
                 np.testing.assert_array_equal(one, other)
             looked_at.append(name)
-        assert score(before["first#1"]).loss == pytest.approx(members["first#1"].loss, rel=1e-4)
+        assert score(before["second#1"]).loss == pytest.approx(members["second#1"].loss, rel=1e-4)
         return greedy_soup(members, load, score)
 
     monkeypatch.setattr(runs_room, "greedy_soup", noting)
-    shutil.copytree(runs[0], tmp_path / "again" / "first")
-    ensemble(of_runs([runs[0], tmp_path / "again" / "first"], ensemble={"method": "soup"}), tmp_path / "R")
-    assert looked_at == ["first#1", "first#2"]
+    shutil.copytree(runs[1], tmp_path / "again" / "second")
+    ensemble(of_runs([runs[1], tmp_path / "again" / "second"], ensemble={"method": "soup"}), tmp_path / "R")
+    assert looked_at == ["second#1", "second#2"]
 
 
 @pytest.mark.slow
-def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, tmp_path: Path) -> None:
+def test_a_run_alone_is_taken_apart_into_its_snapshots(photos: Path, own_backbone: str, tmp_path: Path) -> None:
     settings = {
         "mode": "finetune",
         "data": {"source": str(photos), "image_size": 16},
+        "model": {"backbone": own_backbone},
         "train": {"schedule": "cosine_restarts", "cycles": 2, "epochs": 2, "batch_size": 16},
         "features": {"views": 0},
     }
@@ -505,9 +535,9 @@ def test_what_runs_cannot_be_combined(runs: list[Path], tmp_path: Path) -> None:
         assert not (tmp_path / "R").exists()
 
 
-def test_what_is_no_keras_model_says_so(photos: Path, tmp_path: Path) -> None:
-    ensemble(config_of(photos, "small_resnet", ensemble={"method": "boosting", "rounds": 2}), tmp_path / "R")
+def test_what_is_no_keras_model_says_so(of_two: Made, tmp_path: Path) -> None:
+    run, _ = of_two({"method": "boosting"})
     with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
-        evaluate(tmp_path / "R")
+        evaluate(run)
     with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
-        ensemble(of_runs([tmp_path / "R"]), tmp_path / "E")
+        ensemble(of_runs([run]), tmp_path / "E")

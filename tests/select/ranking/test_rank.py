@@ -49,7 +49,7 @@ def blind(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(photos: Path, *names: str, mode: str = "rank", **sections: Any) -> Config:
-    data = {"source": str(photos), "image_size": 32} | sections.pop("data", {})
+    data = {"source": str(photos), "image_size": 16} | sections.pop("data", {})
     return Config.model_validate({"mode": mode, "data": data, "rank": {"candidates": names} | sections.pop("rank", {}), **sections})
 
 
@@ -99,7 +99,7 @@ def test_a_backbone_that_sees_is_before_one_that_does_not(photos: Path, blind: P
         assert last.scores[name] is None
 
 
-def test_test_images_are_not_looked_at(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_test_images_are_not_looked_at(photos: Path, own_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
     real = Pixels.read_good
 
@@ -108,35 +108,35 @@ def test_test_images_are_not_looked_at(photos: Path, monkeypatch: pytest.MonkeyP
         return real(self, rows)
 
     monkeypatch.setattr(Pixels, "read_good", read_good)
-    config = config_of(photos, "small_resnet")
+    config = config_of(photos, own_backbone)
     index = open_source(config.data)
     rank_candidates(config, index, Progress())
     split = dataset.cut(index, config.data, {})
     assert seen == {str(index.root / path) for path, part in zip(index.paths, split, strict=True) if part != "test"}
 
 
-def test_no_more_images_than_asked_for_and_each_class_among_them(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_images_than_asked_for_and_each_class_among_them(photos: Path, own_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     monkeypatch.setattr(ranking, "judge", lambda _, sample, *__: sizes.append(np.bincount(sample.labels).tolist()) or GOOD)
-    config = config_of(photos, "small_resnet", rank={"max_images": 10})
+    config = config_of(photos, own_backbone, rank={"max_images": 10})
     rank_candidates(config, open_source(config.data), Progress())
     assert sizes == [[4, 3, 3]]
 
 
-def test_a_second_ranking_computes_and_times_nothing(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = config_of(photos, "small_resnet")
+def test_a_second_ranking_computes_and_times_nothing(photos: Path, own_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, own_backbone)
     first = rank_candidates(config, open_source(config.data), Progress())
     monkeypatch.setattr(Trunk, "__call__", lambda *_: pytest.fail("an image was sent through the backbone"))
     assert rank_candidates(config, open_source(config.data), Progress()) == first
 
 
-def test_a_bad_file_is_passed_over_and_many_are_an_error(photo_folder: PhotoFolder) -> None:
+def test_a_bad_file_is_passed_over_and_many_are_an_error(photo_folder: PhotoFolder, own_backbone: str) -> None:
     photos = photo_folder(classes=("cat", "dog"), per_class=12)
     sorted((photos / "cat").iterdir())[3].write_text("text")
-    config = config_of(photos, "small_resnet", data={"max_bad_fraction": 0.5})
+    config = config_of(photos, own_backbone, data={"max_bad_fraction": 0.5})
     (only,) = rank_candidates(config, open_source(config.data), Progress())
     assert only.accuracy > 0.5
-    strict = config_of(photos, "small_resnet", data={"max_bad_fraction": 0.0})
+    strict = config_of(photos, own_backbone, data={"max_bad_fraction": 0.0})
     with pytest.raises(DataError, match=r"do not decode, more than data\.max_bad_fraction=0\."):
         rank_candidates(strict, open_source(strict.data), Progress())
 
@@ -181,53 +181,53 @@ def test_the_front_is_drawn_whole_or_not_at_all(tmp_path: Path) -> None:
 # --- the mode ------------------------------------------------------------------------------------------------------
 
 
-def test_a_ranking_leaves_a_table_a_picture_and_its_reasons(photos: Path, blind: Path, tmp_path: Path) -> None:
-    config = config_of(photos, str(blind), "small_resnet")
+def test_a_ranking_leaves_a_table_a_picture_and_its_reasons(photos: Path, own_backbone: str, blind: Path, tmp_path: Path) -> None:
+    config = config_of(photos, str(blind), own_backbone)
     result = rank(config, tmp_path / "R")
-    assert result["chosen"] == "small_resnet"
+    assert result["chosen"] == own_backbone
     assert json.loads((tmp_path / "R" / RANKING_JSON).read_text()) == json.loads(json.dumps(result))
     lines = (tmp_path / "R" / RANKING).read_text().splitlines()
     assert lines[0].startswith("backbone,image_size,accuracy,low,high,ms,parameters,megabytes,on_front,LogME")
-    assert [line.split(",")[0] for line in lines[1:]] == ["small_resnet", str(blind)]
+    assert [line.split(",")[0] for line in lines[1:]] == [own_backbone, str(blind)]
     assert (tmp_path / "R" / RANKING_PICTURE).is_file()
     assert (tmp_path / "R" / CONFIG).is_file()
 
 
-def test_a_ranking_that_fails_leaves_nothing(photos: Path, tmp_path: Path) -> None:
+def test_a_ranking_that_fails_leaves_nothing(photos: Path, own_backbone: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"rank\.max_ms"):
-        rank(config_of(photos, "small_resnet", rank={"max_ms": 1e-9}), tmp_path / "R")
+        rank(config_of(photos, own_backbone, rank={"max_ms": 1e-9}), tmp_path / "R")
     assert not (tmp_path / "R").exists()
 
 
 @pytest.mark.slow
-def test_auto_trains_what_ranks_first_as_if_it_had_been_named(photos: Path, blind: Path, tmp_path: Path) -> None:
-    names = (str(blind), "small_resnet")
-    by_name = config_of(photos, *names, mode="extract", model={"backbone": "small_resnet"})
+def test_auto_trains_what_ranks_first_as_if_it_had_been_named(photos: Path, own_backbone: str, blind: Path, tmp_path: Path) -> None:
+    names = (str(blind), own_backbone)
+    by_name = config_of(photos, *names, mode="extract", model={"backbone": own_backbone})
     auto = config_of(photos, *names, mode="extract", model={"backbone": "auto"})
     expected = train(by_name, tmp_path / "named")
     found = train(auto, tmp_path / "auto")
-    assert (found["backbone"], found["test"]) == ("small_resnet", expected["test"])
-    assert "backbone: small_resnet" in (tmp_path / "auto" / CONFIG).read_text()
+    assert (found["backbone"], found["test"]) == (own_backbone, expected["test"])
+    assert f"backbone: {own_backbone}" in (tmp_path / "auto" / CONFIG).read_text()
     assert (tmp_path / "auto" / RANKING).is_file()
     assert (tmp_path / "auto" / SPLITS).read_text() == (tmp_path / "named" / SPLITS).read_text()
     models = [keras.models.load_model(tmp_path / run / MODEL).get_weights() for run in ("auto", "named")]
     assert all(np.array_equal(a, b) for a, b in zip(*models, strict=True))
 
 
-def test_a_plan_says_which_backbone_auto_would_take(photos: Path) -> None:
-    config = config_of(photos, "small_resnet", mode="extract", model={"backbone": "auto"})
-    assert make_plan(config, Progress()).config.model.backbone == "small_resnet"
+def test_a_plan_says_which_backbone_auto_would_take(photos: Path, own_backbone: str) -> None:
+    config = config_of(photos, own_backbone, mode="extract", model={"backbone": "auto"})
+    assert make_plan(config, Progress()).config.model.backbone == own_backbone
 
 
-def test_costs_are_of_a_machine(own_store: Path, photos: Path) -> None:
-    config = config_of(photos, "small_resnet")
+def test_costs_are_of_a_machine(own_store: Path, photos: Path, own_backbone: str) -> None:
+    config = config_of(photos, own_backbone)
     (one,) = rank_candidates(config, open_source(config.data), Progress())
     (kept,) = json.loads((Store(own_store, 1.0).root / ranking.COSTS).read_text()).values()
     assert kept == one.ms
 
 
-def test_a_time_on_a_busy_machine_does_not_stay(own_store: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = config_of(photos, "small_resnet")
+def test_a_time_on_a_busy_machine_does_not_stay(own_store: Path, photos: Path, own_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = config_of(photos, own_backbone)
     for seconds, expected in ((0.64, 20.0), (0.032, 1.0), (0.64, 1.0)):
         monkeypatch.setattr(ranking, "timed", lambda *_, seconds=seconds: (None, seconds))
         for collection in own_store.glob("*/"):
@@ -236,7 +236,7 @@ def test_a_time_on_a_busy_machine_does_not_stay(own_store: Path, photos: Path, m
         assert one.ms == pytest.approx(expected)
 
 
-def test_what_a_ranking_computed_serves_the_training(photos: Path, tmp_path: Path) -> None:
-    rank(config_of(photos, "small_resnet"), tmp_path / "R")
-    metrics = train(config_of(photos, mode="extract", rank={"candidates": ["cached"]}), tmp_path / "T")
+def test_what_a_ranking_computed_serves_the_training(photos: Path, own_backbone: str, tmp_path: Path) -> None:
+    rank(config_of(photos, own_backbone), tmp_path / "R")
+    metrics = train(config_of(photos, own_backbone, mode="extract", model={"backbone": own_backbone}), tmp_path / "T")
     assert metrics["features"]["computed"] == metrics["data"]["test"]

@@ -126,10 +126,10 @@ def test_a_grid_that_is_cut_short_is_spread_over_the_whole(tmp_path: Path) -> No
     assert len({json.dumps(each.settings, sort_keys=True) for each in told}) == 40
 
 
-@pytest.mark.slow
 def test_a_grid_tries_each_combination_that_counts_once(tmp_path: Path) -> None:
-    told = ran(opened(tmp_path, "grid", WIDE, max_trials=1000), WIDE)
-    assert len(told) == len({json.dumps(each.settings, sort_keys=True) for each in told}) == 10 * 5 * 2 * (1 + 3)
+    space = [each for each in WIDE if each.path not in ("model.dropout", "model.pooling")]
+    told = ran(opened(tmp_path, "grid", space, max_trials=1000), space)
+    assert len(told) == len({json.dumps(each.settings, sort_keys=True) for each in told}) == 10 * (1 + 3)
 
 
 def test_the_seed_of_a_grid_is_its_order(tmp_path: Path) -> None:

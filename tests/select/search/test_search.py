@@ -4,8 +4,10 @@ import csv
 import gc
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,8 +40,8 @@ pytestmark = pytest.mark.usefixtures("own_store")
 PhotoFolder = Callable[..., Path]
 workflow = import_module("tl_keras.workflows.search")  # the package has the function under this name
 HEADS = {"train.head_c": {"choice": [0.001, 0.01, 0.1]}, "features.stages": {"choice": ["last", "all"]}}
-RATES = {"train.learning_rate": {"choice": [1e-4, 1e-3, 1e-2]}}
-BRIEF = {"epochs": 2, "batch_size": 8}
+RATES = {"train.learning_rate": {"choice": [1e-3, 1e-2]}}
+BRIEF = {"epochs": 1, "batch_size": 8}
 
 
 def config_of(photos: Path, **sections: Any) -> Config:
@@ -53,33 +55,77 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
+@dataclass(frozen=True)
+class Searched:
+    """A search that came to its end. Not to be changed.
+
+    Attributes:
+        passed: how many images went through a trunk, call by call.
+        scored: the splits that each training run was measured on; None where it was not told.
+    """
+
+    run: Path
+    result: dict[str, Any]
+    lines: list[str]
+    passed: list[int]
+    scored: list[Any]
+
+
+def searched(config: Config, run: Path) -> Searched:
+    """Search with a store of its own, and note what is done."""
+    progress, found = Progress(), Searched(run, {}, [], [], [])
+    progress.line = found.lines.append  # type: ignore[method-assign]
+    call, train = Trunk.__call__, workflow.train
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TL_KERAS_CACHE", str(run.parent / "cache"))
+        patch.setattr(Trunk, "__call__", lambda self, pixels: found.passed.append(len(pixels)) or call(self, pixels))
+        patch.setattr(workflow, "train", lambda *given, **options: found.scored.append(options.get("scored")) or train(*given, **options))
+        found.result.update(search(config, run, progress=progress))
+    return found
+
+
+def stand_in(config: Config, folder: Path, **_: Any) -> dict[str, Any]:
+    """In place of a training run: what a search looks at of one, the better the lower its rate is, in no time."""
+    folder.mkdir(parents=True)
+    metrics = {"mode": config.mode, "val": {"log_loss": config.train.learning_rate or 1.0, "accuracy": 0.5}}
+    run_folder.write_json(folder / run_folder.METRICS, metrics)
+    (folder / run_folder.MODEL).touch()
+    return metrics
+
+
 @pytest.mark.slow
-def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, tmp_path: Path) -> None:
-    for number, sections in enumerate(({}, {"features": {"views": 1}}, {"train": {"head_c": 0.001, "class_weights": {"cat": 5.0}}})):
-        config = config_of(photos, **sections)
-        found = HeadTrials(open_source(config.data), Progress())(config.model_copy(update={"mode": "extract"}), 1.0)
-        metrics = train(config.model_copy(update={"mode": "extract"}), tmp_path / str(number))
-        assert found["val_accuracy"] == metrics["val"]["accuracy"]
-        assert found["val_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
+def test_a_trial_scores_what_a_training_of_its_settings_scores(photos: Path, own_backbone: str, tmp_path: Path) -> None:
+    settings = {"model": {"backbone": own_backbone}, "features": {"views": 1}, "train": {"class_weights": {"cat": 5.0}}}
+    config = config_of(photos, **settings).replace("mode", "extract")
+    found = HeadTrials(open_source(config.data), Progress())(config, 1.0)
+    metrics = train(config, tmp_path / "R")
+    assert found["val_accuracy"] == metrics["val"]["accuracy"]
+    assert found["val_loss"] == pytest.approx(metrics["val"]["log_loss"], abs=1e-5)
 
 
 @pytest.fixture(scope="module")
-def grid(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, list[str]]:
-    """A search over the whole grid: its folder, its result and what it told. Not to be changed."""
-    run, progress, lines = tmp_path_factory.mktemp("grid") / "R", Progress(), []
-    progress.line = lines.append  # type: ignore[method-assign]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TL_KERAS_CACHE", str(run.parent / "cache"))
-        return run, search(config_of(photos), run, progress=progress), lines
+def grid(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """A search over the whole grid."""
+    return searched(config_of(photos), tmp_path_factory.mktemp("grid") / "R")
 
 
-def test_a_grid_that_is_cut_short_is_said_to_be(photos: Path, grid: tuple[Path, Any, list[str]], tmp_path: Path, heard: Any) -> None:
-    search(config_of(photos, search={"max_trials": 1}), tmp_path / "R", progress=heard)
-    for lines, told in ((heard.lines, True), (grid[2], False)):
-        assert any("ended the grid" in line for line in lines) is told
+@pytest.fixture(scope="module")
+def short(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """A search that ends before its grid does, and whose trial is worse than the settings as they stand."""
+    space = {"train.head_c": {"choice": [1e-9, 1e-8]}}
+    return searched(config_of(photos, search={"space": space, "max_trials": 1}), tmp_path_factory.mktemp("short") / "R")
 
 
-def test_settings_of_the_head_share_one_backbone(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grid_that_is_cut_short_is_said_to_be(grid: Searched, short: Searched) -> None:
+    for found, told in ((short, True), (grid, False)):
+        assert any("ended the grid" in line for line in found.lines) is told
+
+
+def test_settings_of_the_head_share_one_backbone(photos: Path, own_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def config_with(sections: dict[str, Any]) -> Config:
+        model = {"backbone": own_backbone} | sections.get("model", {})
+        return config_of(photos, **sections | {"model": model}).replace("mode", "extract")
+
     built = []
     module = import_module("tl_keras.select.search.head_trials")
     real = module.open_features
@@ -92,10 +138,10 @@ def test_settings_of_the_head_share_one_backbone(photos: Path, monkeypatch: pyte
         {"model": {"dropout": 0.5}},
     )
     for sections in heads:
-        trials(config_of(photos, **sections).model_copy(update={"mode": "extract"}), 1.0)
+        trials(config_with(sections), 1.0)
     assert len(built) == 1
     for sections in ({"model": {"pooling": "max"}}, {"features": {"stages": "last"}}, {"data": {"resize": "stretch"}}):
-        trials(config_of(photos, **sections).model_copy(update={"mode": "extract"}), 1.0)
+        trials(config_with(sections), 1.0)
     assert len(built) == 4
 
 
@@ -119,13 +165,13 @@ def test_a_share_is_of_train_alone_and_keeps_classes(photos: Path, monkeypatch: 
 
 @pytest.mark.parametrize("tuner", ["grid", *(pytest.param(each, marks=pytest.mark.slow) for each in ("random", "bayesian", "hyperband"))])
 def test_every_tuner_leaves_a_run_that_is_the_best_on_val(
-    photos: Path, grid: tuple[Path, Any, list[str]], tmp_path: Path, tuner: str
+    photos: Path, own_backbone: str, grid: Searched, tmp_path: Path, tuner: str
 ) -> None:
     if tuner == "grid":
-        run, result, _ = grid
+        run, result = grid.run, grid.result
     else:
         run, epochs = tmp_path / "R", {"max_epochs": 3} if tuner == "hyperband" else {}
-        result = search(config_of(photos, search={"tuner": tuner, **epochs}), run)
+        result = search(config_of(photos, search={"tuner": tuner, **epochs}, model={"backbone": own_backbone}), run)
     trials = rows_of(run / run_folder.TRIALS)
     assert len(trials) == result["trials"]
     assert len(trials) == 6 if tuner != "hyperband" else 1 < len(trials) <= 10
@@ -141,27 +187,20 @@ def test_every_tuner_leaves_a_run_that_is_the_best_on_val(
     assert again["confusion_matrix"] == result["metrics"]["test"]["confusion_matrix"]
 
 
-@pytest.mark.slow
-def test_trials_share_one_pass_and_never_see_test(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    real = Trunk.__call__
-    monkeypatch.setattr(Trunk, "__call__", lambda self, pixels: seen.append(len(pixels)) or real(self, pixels))
-    scored = []
-    train = workflow.train
-    monkeypatch.setattr(workflow, "train", lambda *args, **options: scored.append(options.get("scored")) or train(*args, **options))
-    search(config_of(photos), tmp_path / "R")
-    assert sum(seen) == 2 * 40  # the last stage, and all
-    assert scored == [None]  # the winner alone is a training, and it is tested
+def test_trials_share_one_pass_and_never_see_test(grid: Searched) -> None:
+    assert sum(grid.passed) == 2 * 40  # the last stage, and all
+    assert grid.scored == [None]  # the winner alone is a training, and it is tested
 
 
-def test_a_better_default_is_trained_and_said(photos: Path, tmp_path: Path) -> None:
-    result = search(config_of(photos, search={"space": {"train.head_c": {"choice": [1e-9]}}}), tmp_path / "R")
-    assert result["settings"] == {}
-    assert result["score"] == result["baseline"]["val_loss"]
+def test_a_better_default_is_trained_and_said(short: Searched) -> None:
+    assert short.result["settings"] == {}
+    assert short.result["score"] == short.result["baseline"]["val_loss"]
+    assert "no trial is better on val than the initial settings, which are used" in short.lines
 
 
-def test_a_killed_search_goes_on(photos: Path, grid: tuple[Path, Any, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = grid[1]
+def test_a_killed_search_goes_on(photos: Path, grid: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = grid.result
+    monkeypatch.setattr(workflow, "train", stand_in)  # of the winner
     calls = []
     real = HeadTrials.__call__
 
@@ -206,22 +245,30 @@ def num_graphs() -> int:
     return sum(type(each) is FuncGraph and each.name == "one_step_on_data" for each in gc.get_objects())
 
 
-@pytest.mark.slow
-def test_whole_trainings_keep_the_best_models_only(photos: Path, own_backbone: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def finetuned(photos: Path, own_backbone: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Searched, int]:
+    """A search whose trials are training runs, and how many graphs of them it left in the process."""
     before = num_graphs()
-    result = search(finetuning_config(photos, own_backbone), tmp_path / "R")
-    assert num_graphs() == before  # of five training runs, each of which left 11 MB in the process
-    folders = sorted(path.name for path in (tmp_path / "R" / "trials").iterdir())
-    assert len(folders) == 4  # three, and the default
-    kept = [folder for folder in folders if (tmp_path / "R" / "trials" / folder / run_folder.MODEL).is_file()]
-    ranked = sorted(rows_of(tmp_path / "R" / run_folder.TRIALS), key=lambda line: float(line["val_loss"]))
+    found = searched(finetuning_config(photos, own_backbone), tmp_path_factory.mktemp("finetuned") / "R")
+    return found, num_graphs() - before
+
+
+@pytest.mark.slow
+def test_whole_trainings_keep_the_best_models_only(finetuned: tuple[Searched, int]) -> None:
+    found, num_left = finetuned
+    assert num_left == 0  # of four training runs, each of which left 11 MB in the process
+    run = found.run
+    folders = sorted(path.name for path in (run / "trials").iterdir())
+    assert len(folders) == 3  # two, and the default
+    kept = [folder for folder in folders if (run / "trials" / folder / run_folder.MODEL).is_file()]
+    ranked = sorted(rows_of(run / run_folder.TRIALS), key=lambda line: float(line["val_loss"]))
     assert [folder for folder in kept if folder != "default"] == [ranked[0]["trial"]]
     for folder in folders:
-        metrics = json.loads((tmp_path / "R" / "trials" / folder / run_folder.METRICS).read_text())
+        metrics = json.loads((run / "trials" / folder / run_folder.METRICS).read_text())
         assert "val" in metrics
         assert "test" not in metrics
-        assert not (tmp_path / "R" / "trials" / folder / run_folder.PREDICTIONS).exists()
-    assert result["metrics"]["mode"] == "finetune"
+        assert not (run / "trials" / folder / run_folder.PREDICTIONS).exists()
+    assert found.result["metrics"]["mode"] == "finetune"
 
 
 def test_snapshots_go_where_models_go(tmp_path: Path) -> None:
@@ -239,42 +286,38 @@ def test_a_batch_that_memory_does_not_hold_is_halved(
     photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
-    real = workflow.train
 
     def train(config: Config, *given: Any, **options: Any) -> Any:
         sizes.append(config.train.batch_size)
         if config.train.batch_size > 4:
             raise tf.errors.ResourceExhaustedError(None, None, "OOM")
-        return real(config, *given, **options)
+        return stand_in(config, *given, **options)
 
     monkeypatch.setattr(workflow, "train", train)
     config = finetuning_config(photos, own_backbone, space={"train.weight_decay": {"choice": [0.0]}})
     trials = workflow.Trials(config, open_source(config.data), run_folder.RunFolder(tmp_path), Progress())
     assert set(trials("0", {}, 1.0)) == {"val_loss", "val_accuracy"}
     assert sizes == [8, 4]
-    assert "batch_size: 4" in (tmp_path / "trials" / "0" / run_folder.CONFIG).read_text()
 
 
-@pytest.mark.slow
 def test_trials_that_fail_are_told_and_the_rest_goes_on(
     photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = workflow.train
-
     def train(config: Config, *given: Any, **options: Any) -> Any:
         if config.train.learning_rate == 1e-2:
             raise TrainingError("finetune epoch 1: loss is nan. Lower train.learning_rate, or set train.clip_norm.")
-        return real(config, *given, **options)
+        return stand_in(config, *given, **options)
 
     monkeypatch.setattr(workflow, "train", train)
     result = search(finetuning_config(photos, own_backbone), tmp_path / "R")
-    assert (result["trials"], result["failed"]) == (3, 1)
+    assert (result["trials"], result["failed"]) == (2, 1)
     (failed,) = [line for line in rows_of(tmp_path / "R" / run_folder.TRIALS) if line["cause"]]
     assert failed["cause"].startswith("finetune epoch 1: loss is nan")
     assert failed["val_loss"] == ""
 
 
-def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, tmp_path: Path) -> None:
+def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "train", stand_in)  # of the winner
     space = {"train.loss": {"choice": ["cross_entropy", "mse"]}, "train.head_c": {"choice": [0.01]}}
     result = search(config_of(photos, search={"space": space}), tmp_path / "R")
     assert (result["trials"], result["failed"]) == (2, 1)
@@ -323,34 +366,32 @@ class Killing(Progress):
 
 @pytest.mark.slow
 def test_workers_find_what_one_process_finds_also_where_one_is_killed(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, grid: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(workflows.__file__).parents[2]))
-    space = {"train.head_c": {"float": [1e-4, 10.0], "log": True}, "features.stages": {"choice": ["last", "all"]}}
-    config = config_of(photos, search={"space": space, "tuner": "random", "max_trials": 30})
-    alone = search(config, tmp_path / "alone")
     progress = Killing(monkeypatch)
-    result = search(config, tmp_path / "R", workers=2, progress=progress)
-    assert ranked(tmp_path / "R") == ranked(tmp_path / "alone")
-    assert result["score"] == pytest.approx(alone["score"], abs=1e-6)
-    assert {key: result[key] for key in ("settings", "trials", "failed")} == {key: alone[key] for key in ("settings", "trials", "failed")}
+    result = search(config_of(photos), tmp_path / "R", workers=2, progress=progress)
+    assert ranked(tmp_path / "R") == ranked(grid.run)
+    assert result["score"] == pytest.approx(grid.result["score"], abs=1e-6)
+    assert [result[key] for key in ("settings", "trials", "failed")] == [grid.result[key] for key in ("settings", "trials", "failed")]
     assert any(line.startswith("worker1 died (signal 9)") for line in progress.lines)
     ended = [line.split()[1] for line in progress.lines if line.startswith("trial ")]
-    assert sorted(ended) == [f"{number:02d}" for number in range(30)]  # each was told once
+    assert sorted(ended) == [f"{number:02d}" for number in range(6)]  # each was told once
     assert (
         f"worker2 works for the chief at {'unix:' if HAS_UNIX_SOCKETS else LOCALHOST}"
         in (tmp_path / "R" / "workers" / "worker2.log").read_text()
     )
 
 
-@pytest.mark.slow
 def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    config = config_of(photos, search={"space": {"train.head_c": {"choice": [0.01]}}})
     monkeypatch.setattr("sys.executable", "false")
     with pytest.raises(UserError, match=r"the last worker died \(exit status 1\).*continue with: python -m tl_keras\.run --mode search"):
-        search(config_of(photos), tmp_path / "R", workers=1)
-    assert search(config_of(photos), tmp_path / "R", resume=True)["trials"] == 6
+        search(config, tmp_path / "R", workers=1)
+    monkeypatch.setattr(workflow, "train", stand_in)  # of the winner
+    assert search(config, tmp_path / "R", resume=True)["trials"] == 1
 
 
 def as_worker(monkeypatch: pytest.MonkeyPatch, address: Address) -> None:
@@ -358,17 +399,17 @@ def as_worker(monkeypatch: pytest.MonkeyPatch, address: Address) -> None:
         monkeypatch.setenv(name, value)
 
 
-@pytest.mark.slow
 def test_a_worker_with_a_folder_of_its_own_leaves_only_trials(
     photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = finetuning_config(photos, own_backbone)
+    monkeypatch.setattr(workflow, "train", stand_in)
     space, study = read_space(RATES), import_module("tl_keras.select.search.study_files")
     with serve(Address(LOCALHOST, 0)) as chief:
         oracle = study.open_wanted(tmp_path / "study-x", config, space)
         chief.open(oracle, study_digest(config, space, open_source(config.data).identified(Progress())))
         as_worker(monkeypatch, chief.address)
-        assert work(config, tmp_path / "R") == 3
+        assert work(config, tmp_path / "R") == 2
         ended = [trial.trial_id for trial, _ in chief.ended(1)]
     assert [path.name for path in (tmp_path / "R").iterdir()] == ["trials"]
     assert sorted(path.name for path in (tmp_path / "R" / "trials").iterdir()) == sorted(ended)
@@ -420,18 +461,20 @@ def test_the_digest_knows_images_and_settings_and_not_where_they_lie(photo_folde
 
 @pytest.mark.slow
 def test_a_training_is_taken_over_only_where_it_was_of_these_settings(
-    photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photos: Path, own_backbone: str, finetuned: tuple[Searched, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = finetuning_config(photos, own_backbone)
+    run = finetuned[0].run
+    shutil.copytree(run / "trials", tmp_path / "trials")
+    config, trained = finetuning_config(photos, own_backbone), []
     trials = workflow.Trials(config, open_source(config.data), run_folder.RunFolder(tmp_path), Progress())
-    first = trials("0", {"train.learning_rate": 1e-3}, 1.0)
-    trained = []
-    real = workflow.train
-    monkeypatch.setattr(workflow, "train", lambda *given, **options: trained.append(1) or real(*given, **options))
-    assert trials("0", {"train.learning_rate": 1e-3}, 1.0) == first
+    monkeypatch.setattr(workflow, "train", lambda *given, **options: trained.append(1) or stand_in(*given, **options))
+    first = rows_of(run / run_folder.TRIALS)[0]
+    name, settings = first["trial"], {"train.learning_rate": float(first["train.learning_rate"])}
+    assert trials(name, settings, 1.0)["val_loss"] == pytest.approx(float(first["val_loss"]), rel=1e-4)
     assert trained == []
-    trials("0", {"train.learning_rate": 1e-2}, 1.0)  # on such easy images both may keep the head, with one score
-    assert trained == [1]
+    trials(name, settings, 0.5)
+    trials(name, {"train.learning_rate": 1e-4}, 0.5)
+    assert trained == [1, 1]
 
 
 def test_trials_at_work_keep_their_checkpoints(tmp_path: Path) -> None:

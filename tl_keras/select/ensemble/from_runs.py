@@ -191,11 +191,11 @@ def open_runs(config: Config, trained: Sequence[TrainedRun], members: Sequence[t
     data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
     models = [model for _, model in members]
     everything = side_by_side(models)
-    singles = {}
+    call, singles = inference(everything), {}
     for split in JUDGED_SPLITS:
         rows = data.rows(split)
         with progress.bar(f"evaluate {split}", len(rows)) as advance, bad_images_named(data, rows):
-            singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance), 1, 0)
+            singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance, call), 1, 0)
     wanted = config.ensemble.replace("members", tuple(str(each.run.path.resolve()) for each in trained))
     kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
     stages = replace(first, model=models[0]).stages if (first.run / run_folder.STAGES).is_file() else {}

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tl_keras.run_folder import write_atomically
 from tl_keras.select.axes import readable_ticks, shortened
-from tl_keras.select.search.oracles import DIRECTIONS, Outcome, importance
+from tl_keras.select.search.oracles import DIRECTIONS, Outcome
 from tl_keras.select.search.space import Dimension
 
 LONGEST_VALUE = 18  # characters of a value that is written beside its axis
@@ -19,17 +19,20 @@ MOST_TICKS = 12  # choices that are written beside an axis
 CLOSEST = 0.05  # that a number may come to the end of its axis, in heights
 
 
-def draw_trials(path: Path, found: Sequence[Outcome], space: Sequence[Dimension], objective: str) -> None:
+def draw_trials(path: Path, found: Sequence[Outcome], space: Sequence[Dimension], objective: str, weights: Mapping[str, float]) -> None:
     """Write a PNG: each trial is a line through its settings to its score, the better the darker; the best is red.
 
     A line is dotted where it passes a setting that does not count. Trials that failed are not drawn.
+
+    Args:
+        weights: the importance of each setting, which stands below its axis.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     done = [each for each in found if each.cause is None]
-    weights, scores = importance(found, space, objective), np.array([each.metrics[objective] for each in done])
+    scores = np.array([each.metrics[objective] for each in done])
     figure = Figure(figsize=(max(6.0, 2.0 * (len(space) + 1)), 5.5), layout="constrained", dpi=120)
     axes = figure.add_subplot()
     order = np.argsort(scores if DIRECTIONS[objective] == "max" else -scores, kind="stable")  # the best is drawn last
