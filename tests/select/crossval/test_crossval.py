@@ -295,6 +295,7 @@ def test_changed_images_are_not_mixed_into_folds_that_were_cut(
     monkeypatch.setattr(workflow, "train", killed)
     with pytest.raises(KeyboardInterrupt):
         crossval(config, tmp_path / "R")
+    monkeypatch.setattr(workflow, "train", lambda *_, **options: pytest.fail("trained on other images"))
     index = outside(config)
     file = photos / index.paths[0]
     for change in (lambda: shutil.copy(photos / index.paths[1], file), file.unlink):
