@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {  # what is killed -> its arguments besi
 }  # fmt: skip
 NAMED = ("rank", "ensemble")  # these name their networks
 BEGUN = {  # what is in a run folder once the part that takes long has begun: a single kill waits for it, many come at any time
+    "finetune": "checkpoints/finetune.json",
     "search workers": "study-*/trial_*",
     "export": "export/.*.partial/*",
 }

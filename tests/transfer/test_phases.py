@@ -280,6 +280,7 @@ def or_stop(call: Callable[..., Any], when: Callable[..., bool]) -> Callable[...
     return call_or_stop
 
 
+@pytest.mark.slow
 def test_killed_anywhere_and_resumed_keeps_the_snapshots_of_the_whole(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     for owner, name, when, listed, written in STOPS:
         with monkeypatch.context() as patch:
@@ -304,6 +305,7 @@ def interrupt_at(epoch: int) -> Told:
     return Told(stop)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted_with_another_optimizer_and_averages(run: RunFolder) -> None:
     settings = {"ema": 0.9, "optimizer": "sgd", "schedule": "onecycle"}
     whole, whole_run = small_model(), RunFolder(run.path / "whole")

@@ -76,7 +76,7 @@ def test_bad_files_change_the_cut_and_views_follow(make_task: MakeTask, photo_fo
     np.testing.assert_array_equal(again.data.split, split)
 
 
-@pytest.mark.parametrize("mode", ["extract", "finetune", "pretrain"])
+@pytest.mark.parametrize("mode", ["extract", "pretrain"], ids=["with frozen features", "without"])
 def test_bad_files_stop_every_mode_where_they_must(make_task: MakeTask, photo_folder: Callable[..., Path], mode: str) -> None:
     root = photo_folder(per_class=6)
     (root / "cat" / "000.png").write_text("text")
