@@ -38,6 +38,17 @@ def test_preprocessing_is_float32_when_the_network_is_not() -> None:
     assert built.model.get_layer("conv1").compute_dtype == "bfloat16"
 
 
+def test_network_of_a_file_has_the_precision_of_the_run(tmp_path: Path) -> None:
+    build_backbone("small_resnet", image_size=(32, 32), weights="none").model.save(tmp_path / "own.keras")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build_backbone(str(tmp_path / "own.keras"), image_size=(32, 32)).model
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.get_layer("stem_conv").compute_dtype == "bfloat16"
+    assert {layer.compute_dtype for layer in model.layers if isinstance(layer, keras.layers.Rescaling)} == {"float32"}
+
+
 def test_pixels_may_be_uint8() -> None:
     model = build_backbone("small_resnet", image_size=(48, 64), weights="none").model
     np.testing.assert_array_equal(model(PIXELS.astype("uint8")), model(PIXELS))

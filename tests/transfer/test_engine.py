@@ -24,7 +24,7 @@ from tl_keras.transfer.trunk import Trunk
 
 MakeTask = Callable[..., Task]
 ON_TENSORFLOW = {"engine": "tensorflow"}
-RESNET = {"backbone": "small_resnet", "weights": "none", "preprocessing": "auto"}  # layers from a file have the precision of the file
+RESNET = {"backbone": "small_resnet", "weights": "none", "preprocessing": "auto"}
 ROTATE = {"random_resized_crop": None, "rotation_range": 90}
 
 

@@ -38,10 +38,13 @@ def unrolled(model: keras.Model) -> Unrolled:
 
 
 def new_layer(layer: Any) -> Any:
-    """A layer with the same settings and new weights."""
+    """A layer with the same settings and new weights, in the precision of layers that are built now; what scales pixels stays float32."""
     if isinstance(layer, keras.Sequential):  # whose configuration would fix the old image size
         return keras.Sequential([new_layer(inner) for inner in layer.layers], name=layer.name)
-    return type(layer).from_config(layer.get_config())
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.Layer) and not isinstance(layer, keras.layers.Rescaling | keras.layers.Normalization):
+        config["dtype"] = keras.config.dtype_policy()
+    return type(layer).from_config(config)
 
 
 @dataclass
