@@ -1,5 +1,6 @@
 """Engines: the same numbers from each, for any number of images, whatever becomes of the model afterwards."""
 
+import signal
 import sys
 from typing import Any
 
@@ -59,6 +60,15 @@ def test_nothing_is_reported_to_the_makers_of_an_engine(model: keras.Model) -> N
     compile_model(model, OPENVINO)
     assert "openvino" in sys.modules
     assert "openvino_telemetry" not in sys.modules
+
+
+def test_signals_are_handled_after_compiled_models_have_gone(model: keras.Model) -> None:
+    """In the order in which they came, not the other one; a process whose stack for signals is gone ends here."""
+    models = [compile_model(model, OPENVINO) for _ in range(3)]
+    while models:
+        del models[0]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_what_does_not_convert_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,10 +165,10 @@ def test_a_network_that_does_not_convert_is_left_to_tensorflow(make_task: MakeTa
     task = make_task(mode="extract", progress=lines)
     assert task.engine == Choice("tensorflow", refused="no such operation")
     assert lines.lines == ["engine tensorflow: openvino does not take this backbone: no such operation"]
+    choose = module._choose
     patient.setattr(module, "_choose", never)
     assert make_task("again", mode="extract").engine == task.engine  # remembered
-    patient.undo()
-    patient.setattr(engines, "_converted", refuse)
+    patient.setattr(module, "_choose", choose)
     with pytest.raises(ConfigError, match=r"^runtime\.engine: got 'openvino', which does not take this backbone: no such operation\. Set "):
         make_task("asked", mode="extract", runtime={"engine": "openvino"})
 

@@ -33,7 +33,7 @@ def task(make_lasting_task: MakeTask) -> Task:
 def with_seed(task: Task, seed: int) -> Task:
     """The same features in the order of another run."""
     config = task.config.model_copy(update={"runtime": task.config.runtime.model_copy(update={"seed": seed})})
-    return Task(config, task.data, task.classifier, task.frozen, task.precision, task.run, task.progress)
+    return Task(config, task.data, task.classifier, task.frozen, task.engine, task.run, task.progress)
 
 
 def epochs_of(feed: Any, epochs: int, first_epoch: int = 0) -> list[tuple[NDArray[np.float32], ...]]:

@@ -6,6 +6,7 @@ several times as fast where the processor multiplies bfloat16. It takes no part 
 
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -104,28 +105,41 @@ def _in_tensorflow(model: keras.Model, size: int | None = TENSORFLOW_BATCH) -> R
 
 
 def _in_openvino(model: keras.Model, precision: str) -> Runner:
-    openvino = _import_openvino()
-    compiled, names = _converted(openvino, model, precision)
-    queue = openvino.AsyncInferQueue(compiled)
+    compiled, names = _converted(_core(), model, precision)
+    # not an AsyncInferQueue: its threads call Python, and may wait for the lock that whoever lets it go holds
+    requests = [compiled.create_infer_request() for _ in range(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))]
 
     def run(pixels: Pixels) -> Outputs:
         num = -len(pixels) % OPENVINO_BATCH + len(pixels)
         found = {name: np.empty((num, *compiled.output(tensor).shape[1:]), np.float32) for name, tensor in names.items()}
 
-        def keep(request: Any, start: int) -> None:
+        def collect(request: Any, start: int) -> None:
+            request.wait()
             for name, tensor in names.items():
                 found[name][start : start + OPENVINO_BATCH] = request.get_tensor(tensor).data
 
-        queue.set_callback(keep)
-        for place, batch in enumerate(_batches(pixels, OPENVINO_BATCH)):
-            queue.start_async({0: batch}, place * OPENVINO_BATCH)
-        queue.wait_all()
+        running: deque[tuple[Any, int]] = deque()
+        idle = list(requests)
+        try:
+            for place, batch in enumerate(_batches(pixels, OPENVINO_BATCH)):
+                if not idle:
+                    collect(*running[0])
+                    idle.append(running.popleft()[0])
+                request = idle.pop()
+                request.start_async({0: batch})
+                running.append((request, place * OPENVINO_BATCH))
+            while running:
+                collect(*running[0])
+                running.popleft()
+        finally:  # by Ctrl-C: what runs must end before its memory goes
+            for request, _ in running:
+                request.wait()
         return {name: values[: len(pixels)] for name, values in found.items()}
 
     return run
 
 
-def _converted(openvino: Any, model: keras.Model, precision: str) -> tuple[Any, Mapping[str, str]]:
+def _converted(core: Any, model: keras.Model, precision: str) -> tuple[Any, Mapping[str, str]]:
     """The model compiled by OpenVINO, and the name of each output -> that of its tensor there."""
     settings = {
         "PERFORMANCE_HINT": "THROUGHPUT",
@@ -139,7 +153,6 @@ def _converted(openvino: Any, model: keras.Model, precision: str) -> tuple[Any, 
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "graph.pb")  # OpenVINO reads this form from files alone
             file.write_bytes(frozen.graph.as_graph_def().SerializeToString())
-            core = openvino.Core()
             compiled = core.compile_model(core.read_model(file), "CPU", settings)
         names = dict(zip(sorted(model.output), (tensor.name for tensor in frozen.outputs), strict=True))
         for tensor in names.values():
@@ -163,10 +176,15 @@ def _batches(pixels: Pixels, size: int) -> Iterator[Pixels]:
 
 
 @cache
-def _import_openvino() -> Any:
+def _core() -> Any:
+    """OpenVINO, one for the life of the process.
+
+    Each has a stack for signals of its own, and puts back that of the one before when it goes: in another order than they came, the
+    process is left with one that is gone, and ends with the next signal.
+    """
     with _hidden("openvino_telemetry"):  # it reports each import to its makers; nothing is sent from here
         import openvino
-    return openvino
+    return openvino.Core()
 
 
 @contextmanager
