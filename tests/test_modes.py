@@ -51,5 +51,6 @@ for name, mode in MODES.items():
 """
 
 
+@pytest.mark.slow
 def test_a_package_that_is_broken_spoils_only_the_modes_that_need_it(python_alone, tmp_path):
     assert python_alone(BROKEN, cwd=tmp_path).stdout.split() == ["search"]

@@ -204,6 +204,7 @@ def test_an_ensembles_differences_have_their_sign_and_are_clear_or_not():
     ]
 
 
+@pytest.mark.slow
 def test_ensemble_prints_members_differences_and_what_it_cannot_do(photo_folder, tmp_path, capfd):
     command = ["--mode", "ensemble", "--data", photo_folder(per_class=12), "--set", "data.image_size=32", "small_resnet"]
     assert run.main([str(word) for word in [*command, "--set", "ensemble.method=bagging", "--run-dir", tmp_path / "A"]]) == 0

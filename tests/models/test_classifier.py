@@ -230,6 +230,7 @@ assert not any(name.startswith("tl_keras") for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_saved_classifier_answers_alike_in_a_process_without_this_package(tmp_path: Path, python_alone: Callable[..., Any]) -> None:
     classifier = build(hidden=(4,))
     files = [str(tmp_path / name) for name in ("model.keras", "pixels.npy", "logits.npy")]

@@ -79,6 +79,7 @@ def test_saved_backbone_needs_neither_keras_hub_nor_this_package(
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), model(PIXELS), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_batchnorm_inside_of_blocks_stays_still(hub: Any, tmp_path: Path) -> None:
     """KerasHub's EfficientNet, among others, is built of layers that have their BatchNorm inside."""
     blocks = {"stackwise_kernel_sizes": [3, 3], "stackwise_num_repeats": [1, 1]}

@@ -58,6 +58,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 # --- TensorFlow alone ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_lower_precision_that_is_faster_is_taken(make_task: MakeTask, own_store: Path, patient: pytest.MonkeyPatch) -> None:
     lines = Lines()
     settings = {"model": RESNET | {"weights": "pretrained"}, "train": {"unfreeze_from": "stage3"}}
@@ -102,6 +103,7 @@ def test_a_lower_precision_that_is_no_gain_is_not_taken(
     assert len(task.stored(POOLED, "train")) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.0, np.inf], ids=["bfloat16", "float32"])
 def test_a_choice_is_remembered(make_task: MakeTask, own_store: Path, patient: pytest.MonkeyPatch, gain: float) -> None:
     patient.setattr(module, "LEAST_GAIN", gain)

@@ -105,6 +105,7 @@ def test_tail_learns_from_views_of_the_store(make_task: MakeTask) -> None:
     assert history(plain)[2] != history(augmented)[2]
 
 
+@pytest.mark.slow
 def test_batchnorm_moves_if_asked(make_task: MakeTask) -> None:
     task = make_task(model={"freeze_batchnorm": False}, train={"epochs": 1})
     before = weights(task)
@@ -152,6 +153,7 @@ def test_killed_and_resumed_on_pixels_equals_uninterrupted(make_task: MakeTask) 
     assert history(resumed) == history(whole)
 
 
+@pytest.mark.slow
 def test_seeds_decide(make_task: MakeTask) -> None:
     tasks = [make_task(str(seed), seed=seed, train={"epochs": 1, "unfreeze_from": "stage3"}) for seed in (0, 1)]
     for task in tasks:
@@ -205,6 +207,7 @@ def test_interrupt_in_the_first_epoch_leaves_the_head_that_was_trained(make_task
     assert all(np.array_equal(a, b) for a, b in zip(found, task.classifier.head.get_weights(), strict=True))
 
 
+@pytest.mark.slow
 def test_another_loss_and_optimizer_run(make_task: MakeTask) -> None:
     train = {"loss": "focal", "optimizer": "sgd", "class_weights": "balanced", "ema": 0.5}
     task = make_task(train={"epochs": 1, "head_epochs": 1, "unfreeze_from": "stage3"} | train)

@@ -334,6 +334,7 @@ def test_interrupt_in_the_first_epoch_leaves_the_weights_it_began_with(run: RunF
     assert equal(model, small_model())
 
 
+@pytest.mark.slow
 def test_checkpoint_half_written_falls_back_to_the_epoch_before(run: RunFolder, whole: Any) -> None:
     whole_run, whole_model, _ = whole
     start = measure(small_model(), VAL)
@@ -349,6 +350,7 @@ def test_checkpoint_half_written_falls_back_to_the_epoch_before(run: RunFolder, 
     assert without_seconds(run) == without_seconds(whole_run)
 
 
+@pytest.mark.slow
 def test_checkpoint_without_its_state_starts_anew_and_has_no_line_twice(run: RunFolder) -> None:
     whole = small_model()
     state = go(run, whole, **RESTARTS)

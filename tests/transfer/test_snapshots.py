@@ -50,6 +50,7 @@ def same(a: list[np.ndarray], b: list[np.ndarray]) -> bool:
     return len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lowest", ["all", "stage3"], ids=["pixels", "stored activations"])
 def test_each_snapshot_is_the_whole_classifier_that_val_saw(tasks: dict[str, Task], lowest: str) -> None:
     task = tasks[lowest]
@@ -92,6 +93,7 @@ class StopAt(Progress):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_on_stored_activations_keeps_the_snapshots_of_the_whole(make_task: MakeTask, tasks: dict[str, Task]) -> None:
     """Every place where a kill may come is in test_phases."""
     whole, stopped = tasks["stage3"], make_task(progress=StopAt(4), **settings("stage3"))

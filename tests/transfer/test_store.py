@@ -279,6 +279,7 @@ def compute(folder: Path, kill_after_s: float | None = None) -> int:
     return process.returncode
 
 
+@pytest.mark.slow
 def test_killed_ten_times_equals_undisturbed(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()

@@ -52,6 +52,7 @@ def patients_of(folder: Path) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_finetuning_has_no_patient_in_two_splits(photos: Path, backbones: list[str], tmp_path: Path) -> None:
     brief = {"epochs": 1, "unfreeze_from": "all"}
     train(config_of("finetune", photos, model={"backbone": backbones[0]}, train=brief), tmp_path / "R")

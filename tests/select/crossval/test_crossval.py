@@ -251,6 +251,7 @@ def test_folds_of_a_training_hold_what_they_must(finetuned: Finetuned) -> None:
         assert {path for path, part in split.items() if part == "val"} == {index.paths[row] for row in fold.val}
 
 
+@pytest.mark.slow
 def test_two_are_compared_on_the_same_folds(photos: Path, own_backbone: str, finished: tuple[Path, Any], tmp_path: Path) -> None:
     first = finished[1]
     against = {"against": str(finished[0])}

@@ -172,6 +172,7 @@ def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, 
     assert not (tmp_path / "R").exists()
 
 
+@pytest.mark.slow
 def test_singles_are_what_extract_trains(of_two: Made, runs: list[Path]) -> None:
     _, result = of_two({"method": "average"})
     metrics, single = json.loads((runs[1] / run_folder.METRICS).read_text()), result["singles"][1]
@@ -364,6 +365,7 @@ def test_images_of_one_group_are_in_one_part() -> None:
         parts_of(labels, groups * 0, 3, 0)
 
 
+@pytest.mark.slow
 def test_a_stack_of_runs_keeps_groups_together(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(DataError, match="matches nothing in the path"):
         ensemble(of_runs(runs, ensemble={"method": "stack"}, data={"group_pattern": "patient(.)"}), tmp_path / "R")

@@ -84,6 +84,7 @@ def test_an_unknown_candidate_is_named_before_anything_is_computed(photos: Path,
 # --- judging -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_backbone_that_sees_is_before_one_that_does_not(photos: Path, blind: Path) -> None:
     config = config_of(photos, str(blind), "small_resnet")
     first, last = rank_candidates(config, open_source(config.data), Progress())
@@ -226,6 +227,7 @@ def test_costs_are_of_a_machine(own_store: Path, photos: Path, own_backbone: str
     assert kept == one.ms
 
 
+@pytest.mark.slow
 def test_a_time_on_a_busy_machine_does_not_stay(own_store: Path, photos: Path, own_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(photos, own_backbone)
     for seconds, expected in ((0.64, 20.0), (0.032, 1.0), (0.64, 1.0)):
@@ -236,6 +238,7 @@ def test_a_time_on_a_busy_machine_does_not_stay(own_store: Path, photos: Path, o
         assert one.ms == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_what_a_ranking_computed_serves_the_training(photos: Path, own_backbone: str, tmp_path: Path) -> None:
     rank(config_of(photos, own_backbone), tmp_path / "R")
     metrics = train(config_of(photos, own_backbone, mode="extract", model={"backbone": own_backbone}), tmp_path / "T")

@@ -157,6 +157,7 @@ def test_a_worker_of_another_study_is_refused_and_disturbs_nobody(tmp_path: Path
         assert chief.is_over()
 
 
+@pytest.mark.slow
 def test_the_time_stops_workers_and_they_keep_what_they_began(tmp_path: Path) -> None:
     oracle = opened(tmp_path, max_trials=60, until=time.monotonic() + 1.5)
 
@@ -184,6 +185,7 @@ def test_a_chief_that_is_not_there_is_waited_for_and_then_told(monkeypatch: pyte
         work(Address(LOCALHOST, port, SECRET), "a")
 
 
+@pytest.mark.slow
 def test_a_chief_that_comes_late_is_found(tmp_path: Path) -> None:
     address, oracle = Address(LOCALHOST, free_port(), SECRET), opened(tmp_path, max_trials=3)
 
@@ -197,6 +199,7 @@ def test_a_chief_that_comes_late_is_found(tmp_path: Path) -> None:
     assert len(in_threads(lambda: work(address, "a"), late)[0]) == 3
 
 
+@pytest.mark.slow
 def test_a_chief_that_goes_away_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CALL_S", 2.0)
     monkeypatch.setattr(module, "LEAVE_S", 0.1)
@@ -459,6 +462,7 @@ def test_a_guest_goes_on_where_the_last_local_worker_died(tmp_path: Path) -> Non
     assert len(ran) == 3
 
 
+@pytest.mark.slow
 def test_silence_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attending, "QUIET_S", 0.5)
     with serving(opened(tmp_path, max_trials=1)) as chief:

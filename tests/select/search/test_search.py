@@ -116,6 +116,7 @@ def short(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Searched:
     return searched(config_of(photos, search={"space": space, "max_trials": 1}), tmp_path_factory.mktemp("short") / "R")
 
 
+@pytest.mark.slow
 def test_a_grid_that_is_cut_short_is_said_to_be(grid: Searched, short: Searched) -> None:
     for found, told in ((short, True), (grid, False)):
         assert any("ended the grid" in line for line in found.lines) is told
@@ -198,6 +199,7 @@ def test_a_better_default_is_trained_and_said(short: Searched) -> None:
     assert "no trial is better on val than the initial settings, which are used" in short.lines
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on(photos: Path, grid: Searched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = grid.result
     monkeypatch.setattr(workflow, "train", stand_in)  # of the winner
@@ -383,6 +385,7 @@ def test_workers_find_what_one_process_finds_also_where_one_is_killed(
     )
 
 
+@pytest.mark.slow
 def test_a_search_whose_workers_cannot_work_says_why_and_goes_on_alone(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,7 @@ def test_only_a_linear_head_with_cross_entropy_is_solved(model: Any, train: Any,
     assert head.solves_exactly(Config.model_validate({"mode": "extract", "model": model, "train": train})) is exact
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sections", [{}, HIDDEN], ids=["linear", "hidden"])
 def test_views_are_learned_from_only_with_augmentation(make_task: MakeTask, sections: Any) -> None:
     settings = {"mode": "extract", "features": {"views": 2}, **sections}
