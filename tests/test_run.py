@@ -132,6 +132,7 @@ def test_every_mistake_is_told_at_once(capfd):
 # --- ranking and folds ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_rank_prints_its_choice_and_the_command_that_trains_it(photo_folder, tmp_path, capfd):
     data = photo_folder(per_class=8)
     command = ["--mode", "rank", "--data", data, "--set", "data.image_size=32", "--run-dir", tmp_path / "R", "small_resnet"]

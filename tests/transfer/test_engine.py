@@ -89,6 +89,7 @@ def test_a_lower_precision_that_is_faster_is_taken(make_task: MakeTask, own_stor
     assert task.tail == whole.tail == ("cut1",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "value"), [("LEAST_GAIN", np.inf), ("LARGEST_DIFFERENCE", 0.0)], ids=["slower", "differs"])
 def test_a_lower_precision_that_is_no_gain_is_not_taken(
     make_task: MakeTask, own_store: Path, patient: pytest.MonkeyPatch, name: str, value: float

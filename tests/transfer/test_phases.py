@@ -212,6 +212,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, keras.Mo
     return run, model, go(run, model, epochs=4, start=measure(model, VAL))
 
 
+@pytest.mark.slow
 def test_killed_twice_and_resumed_equals_uninterrupted_from_epoch_0_on(run: RunFolder, whole: Any) -> None:
     whole_run, whole_model, expected = whole
     start = measure(small_model(), VAL)

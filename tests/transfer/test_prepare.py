@@ -51,6 +51,7 @@ def spoil(root: Path, split: np.ndarray, index: Any, wanted: str) -> str:
     return index.paths[row]
 
 
+@pytest.mark.slow
 def test_bad_files_change_the_cut_and_views_follow(make_task: MakeTask, photo_folder: Callable[..., Path], own_store: Path) -> None:
     root = photo_folder(per_class=10)
     data = {"source": str(root), "augment": ROTATE, "max_bad_fraction": 0.5}

@@ -136,6 +136,7 @@ def test_the_mode_writes_its_figures_and_every_answer(photos: Path, finished: tu
     assert again == result
 
 
+@pytest.mark.slow
 def test_one_pass_serves_all_folds(photos: Path, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     real = FrozenFeatures.compute

@@ -64,6 +64,7 @@ def test_a_solved_head_leaves_its_line_of_history(make_task: MakeTask) -> None:
         assert float(line[f"{prefix}accuracy"]) == (logits.argmax(1) == task.data.labels(split)).mean()
 
 
+@pytest.mark.slow
 def test_head_with_hidden_layers_answers_on_pixels_as_val_said(make_task: MakeTask) -> None:
     task = make_task(mode="extract", **HIDDEN)
     before = backbone_weights(task)
