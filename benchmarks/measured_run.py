@@ -29,7 +29,7 @@ def main() -> None:
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e9 if sys.platform == "darwin" else 1e6),
         "accuracy": metrics["test"]["accuracy"],
         "val_accuracy": metrics["val"]["accuracy"],
-        "precision": metrics["precision"],
+        "engine": metrics["engine"],
         "timing": metrics["timing"],
         "computed": metrics["features"]["computed"],
         "selection": metrics.get("selection"),
