@@ -370,7 +370,8 @@ class RuntimeConfig(Section):
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="numeric precision of the computation; auto: float32, or a lower one if it is measurably faster on this machine",
+        description="numeric precision of the network; auto: float32, or, on a GPU or without openvino, a lower one if it is measurably "
+        "faster on this machine",
     )
     deterministic: bool = Field(
         default=True, description="make runs reproducible: the same seed gives the same results on the same machine"

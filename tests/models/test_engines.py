@@ -2,13 +2,14 @@
 
 import signal
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tl_keras.config import RuntimeConfig
 from tl_keras.models import engines, folded
 from tl_keras.models.engines import ENGINES, OPENVINO, TENSORFLOW, ConversionError, compile_model, compile_saved
 
@@ -69,6 +70,10 @@ def test_signals_are_handled_after_compiled_models_have_gone(model: keras.Model)
         del models[0]
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_the_setting_has_every_engine() -> None:
+    assert get_args(RuntimeConfig.model_fields["engine"].annotation) == ("auto", *ENGINES)
 
 
 def test_what_does_not_convert_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ def searched(config: Config, run: Path) -> Searched:
 
 
 def stand_in(config: Config, folder: Path, **_: Any) -> dict[str, Any]:
-    """In place of a training run: what a search looks at of one, the better the lower its rate is, in no time."""
+    """Stands in for a training run, with the results that a search reads; the lower the learning rate, the better they are."""
     folder.mkdir(parents=True)
     metrics = {"mode": config.mode, "val": {"log_loss": config.train.learning_rate or 1.0, "accuracy": 0.5}}
     run_folder.write_json(folder / run_folder.METRICS, metrics)
@@ -190,7 +190,7 @@ def test_every_tuner_leaves_a_run_that_is_the_best_on_val(
 
 def test_trials_share_one_pass_and_never_see_test(grid: Searched) -> None:
     assert sum(grid.passed) == 2 * 40  # the last stage, and all
-    assert grid.scored == [None]  # the winner alone is a training, and it is tested
+    assert grid.scored == [None]  # only the winner is trained in full, and only it is measured on test
 
 
 def test_a_better_default_is_trained_and_said(short: Searched) -> None:
