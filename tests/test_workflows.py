@@ -15,8 +15,9 @@ from PIL import Image
 from tl_keras import run
 from tl_keras.config import Config, DataConfig
 from tl_keras.data import dataset
+from tl_keras.data.ahead import Ahead
+from tl_keras.data.pipeline import decoding_threads
 from tl_keras.deploy.parity import Agreement
-from tl_keras.deploy.predictor import Predictor
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.workflows import setting_up
@@ -97,10 +98,9 @@ def test_dark_greys_are_told_before_any_work_and_scaled_in_every_mode(deep_greys
     assert heard.lines[-1].endswith("makes almost black. Set data.bit_depth=12.")
     bright = dataset.open_pixels(index, data, (8, 8)).read(np.arange(8))
     assert bright.max() > 250
-    trained = SimpleNamespace(model=None, image_size=(8, 8), index=index, config=SimpleNamespace(data=data))
-    predictor = Predictor(trained)
     files = [index.root / path for path in index.paths]
-    np.testing.assert_array_equal([predictor._load(file, str(file)) for file in files], bright)
+    ahead = Ahead(files, (8, 8), data, decoding_threads())
+    np.testing.assert_array_equal([pixels for batch in ahead.batches() for _, pixels in batch], bright)
 
 
 @pytest.mark.parametrize("kinds", [("BMP", "TIFF"), ("BMP", "TIFF", "PNG")])

@@ -295,6 +295,8 @@ def refusal(name: str, mode: Mode, options: argparse.Namespace, *, resumes: bool
         if unset := next((text for text in options.sets if "=" not in text), None):
             return f"--set: got '{unset}' and the word {flag}, expected --set {unset}={shlex.quote(options.paths[0])}, with = and no space."
         hint = " A backbone is given with --backbone. A name with spaces needs quotes."
+        if "=" in options.paths[0]:
+            hint = f" Each setting needs a --set of its own: --set {shlex.quote(options.paths[0])}."
     elif name == "backbone" and mode.paths is not None:
         hint = f" Backbones are given as words: tl-keras {mode.name} DATA {shlex.quote(options.backbone)}."
     elif name == "output_dir":

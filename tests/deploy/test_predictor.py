@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 
-from tl_keras.data import images
-from tl_keras.deploy import predictor as module
-from tl_keras.deploy.predictor import Image, Predictor
+from tl_keras.data import ahead, images
+from tl_keras.data.ahead import Image
+from tl_keras.deploy.predictor import Predictor
 from tl_keras.errors import RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.trained_run import TrainedRun, open_run
@@ -35,7 +35,7 @@ def by_keras(opened: TrainedRun, pixels: Any) -> Any:
 
 
 def test_predictions_are_those_of_the_keras_model(opened: TrainedRun, predictor: Predictor, files: list[Path]) -> None:
-    many = [files[place % len(files)] for place in range(module.BATCH_SIZE + 3)]
+    many = [files[place % len(files)] for place in range(ahead.BATCH_SIZE + 3)]
     found = list(predictor(many))
     assert [each.path for each in found] == list(map(str, many))
     expected = by_keras(opened, [images.load(file, opened.image_size, "crop") for file in many])
@@ -66,23 +66,6 @@ def test_what_is_not_an_image_is_named_and_ends_nothing(predictor: Predictor, fi
     assert [each.label for each in found[:5]] == [""] * 5
     assert list(predictor(wrong))[-1].error is not None  # a batch without a good image
     assert list(predictor([])) == []
-
-
-def test_images_are_asked_for_a_few_batches_ahead(predictor: Predictor, files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "BATCH_SIZE", 2)
-    asked: list[int] = []
-
-    def endless() -> Any:
-        while True:
-            asked.append(1)
-            yield files[0]
-
-    batches = predictor.batches(endless())
-    assert asked == []
-    for number in range(1, 4):
-        assert len(next(batches)) == 2
-        assert len(asked) == 2 * (module.BATCHES_AHEAD + number)
-    batches.close()  # what is decoded ahead is let go
 
 
 def test_a_model_that_is_not_finite_is_refused(opened: TrainedRun, files: list[Path]) -> None:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,17 @@ def test_a_folder_is_searched_and_what_is_left_out_is_told(trained: tuple[Path, 
     found = list(predict(run, [str(tmp_path / "new")], progress=heard))
     assert [(Path(each.path).name, each.error) for each in found] == [(NAME, None), ("without_an_ending", None)]
     assert heard.lines == ["left out 1 file: 1 .txt"]
+
+
+@pytest.mark.parametrize("size", ["null", "8"])
+def test_images_are_decoded_at_the_size_of_the_model_whatever_the_settings_say(
+    size: str, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, photos = trained
+    files = [str(path) for path in sorted(photos.rglob("*.png"))]
+    shutil.copytree(run, tmp_path / "R")
+    settings = tmp_path / "R" / "config.yaml"
+    changed, count = re.subn(r"image_size:\n *- 16\n *- 16\n", f"image_size: {size}\n", settings.read_text())
+    assert count == 1
+    settings.write_text(changed)
+    assert list(predict(tmp_path / "R", files)) == list(predict(run, files))

@@ -521,7 +521,7 @@ _RESIZERS: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
 def _compiled_resize(image_size: tuple[int, int], mode: str) -> Callable[[Pixels], tf.Tensor]:
     """`resize` as one graph for images of every size, traced once."""
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)])
+    @tf.function(input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)], autograph=False)
     def resize_one(pixels: tf.Tensor) -> tf.Tensor:
         return resize(pixels, image_size, mode)
 

@@ -4,30 +4,21 @@ Images are decoded in threads, a few batches ahead of the compiled graph. `predi
 model about images that no split knows.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.data import images
+from tl_keras.data.ahead import Ahead, Image, Loaded
 from tl_keras.data.pipeline import decoding_threads
-from tl_keras.errors import BadImageError, RunFolderError
+from tl_keras.errors import RunFolderError
 from tl_keras.models.engines import compile_saved
 from tl_keras.models.folded import has_finite_weights
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import TrainedRun
-
-BATCH_SIZE = 32  # 16 to 128 differ by 5 %
-BATCHES_AHEAD = 4  # that are decoded, or being decoded, while one is run
-
-Image = Path | str | bytes | NDArray[np.uint8]
-Loaded = NDArray[np.uint8] | str  # the pixels, or why there are none
 
 
 @dataclass(frozen=True)
@@ -58,7 +49,6 @@ class Predictor:
 
     def __init__(self, trained: TrainedRun) -> None:
         self.trained = trained
-        self._decoding = images.Decoding.of(trained.config.data)
         self._pool = decoding_threads()
         self._run: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None
 
@@ -80,19 +70,16 @@ class Predictor:
 
     def batches(self, given: Iterable[Image]) -> Iterator[list[Prediction]]:
         """The same, a batch at a time as it is done."""
-        coming: deque[tuple[str, Future[Loaded]]] = deque()
-        waiting = enumerate(given)
+        yield from self.decoded(Ahead(given, self.trained.image_size, self.trained.config.data, self._pool))
+
+    def decoded(self, ahead: Ahead) -> Iterator[list[Prediction]]:
+        """The same of images whose decoding has begun, at the model's size."""
         try:
-            self._submit(islice(waiting, BATCHES_AHEAD * BATCH_SIZE), coming)
-            self.compile()  # while the first are decoded
-            while coming:
-                batch = [coming.popleft() for _ in range(min(BATCH_SIZE, len(coming)))]
-                loaded = [future.result() for _, future in batch]
-                self._submit(islice(waiting, len(batch)), coming)
-                yield self._predict([name for name, _ in batch], loaded)
+            self.compile()
+            for batch in ahead.batches():
+                yield self._predict(*zip(*batch, strict=True))
         finally:
-            for _, future in coming:
-                future.cancel()
+            ahead.close()
 
     def compile(self) -> None:
         """Build the graph, once; otherwise the first batch does.
@@ -123,23 +110,7 @@ class Predictor:
             raise self._not_finite()
         return found
 
-    def _submit(self, given: Iterable[tuple[int, Image]], coming: deque[tuple[str, Future[Loaded]]]) -> None:
-        for place, image in given:
-            name = str(image) if isinstance(image, Path | str) else f"images[{place}]"
-            coming.append((name, self._pool.submit(self._load, image, name)))
-
-    def _load(self, image: Image, name: str) -> Loaded:
-        size, resize = self.trained.image_size, self.trained.config.data.resize
-        try:
-            if isinstance(image, Path | str):
-                return images.load(Path(image), size, resize, self._decoding)
-            if isinstance(image, bytes):
-                return images.load_bytes(image, name, size, resize, self._decoding)
-            return images.load_array(image, name, size, resize)
-        except BadImageError as error:
-            return str(error)
-
-    def _predict(self, names: list[str], loaded: list[Loaded]) -> list[Prediction]:
+    def _predict(self, names: Sequence[str], loaded: Sequence[Loaded]) -> list[Prediction]:
         good = [pixels for pixels in loaded if not isinstance(pixels, str)]
         answers = iter(SINGLE_LABEL.probabilities(self.logits(np.stack(good)))) if good else iter(())
         classes = self.trained.index.classes

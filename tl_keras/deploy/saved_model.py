@@ -76,7 +76,7 @@ def archive_of(exported: Exported) -> Any:
 @cache
 def decoder(bit_depth: int) -> Any:
     """`images.decode_graph` as a traced graph: it takes seconds to trace, and what writes a SavedModel traces each signature twice."""
-    decode = tf.function(partial(images.decode_graph, bit_depth=bit_depth), input_signature=[tf.TensorSpec((), tf.string)])
+    decode = tf.function(partial(images.decode_graph, bit_depth=bit_depth), input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     return decode.get_concrete_function()
 
 

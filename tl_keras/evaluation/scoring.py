@@ -63,7 +63,7 @@ def score_pixels(
 
 def inference(model: keras.Model) -> Any:
     """A model in inference mode as one graph, which stays valid when its weights change."""
-    return tf.function(lambda inputs: model(inputs, training=False), reduce_retracing=True)
+    return tf.function(lambda inputs: model(inputs, training=False), autograph=False, reduce_retracing=True)
 
 
 def on_engine(model: keras.Model, engine: str) -> Any:

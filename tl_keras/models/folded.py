@@ -4,12 +4,13 @@ Knows neither batches nor what the outputs are for: `transfer.trunk` and `deploy
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from tl_keras.quiet import quiet
@@ -39,27 +40,33 @@ def fold(model: keras.Model, batch_size: int | None) -> Callable[[tf.Tensor], Ou
     if folded is None:
         return _inference(model, batch_size)
     names = sorted(model.output)  # the order of a dictionary's values in a graph
-    return lambda pixels: dict(zip(names, folded(pixels), strict=True))
+    return lambda pixels: dict(zip(names, tf.nest.flatten(folded(pixels)), strict=True))
 
 
 def freeze(model: keras.Model, batch_size: int | None) -> Any | None:
     """The graph of a model with constants for its variables; None for networks of more than `FOLDED_BYTES`.
 
     Returns:
-        A concrete function of uint8 pixels (b, h, w, 3) to float32 outputs, in the order of their sorted names.
+        A concrete function of uint8 pixels (b, h, w, 3) to float32 outputs; its tensors are in the order of their sorted names.
     """
     if sum(math.prod(weight.shape) for weight in model.weights) * 4 > FOLDED_BYTES:
         return None
+    constants = [(weight, weight.numpy()) for weight in model.weights]
+    traced = _inference(model, batch_size, constants).get_concrete_function()
+    if not traced.captured_inputs:
+        return traced
     with quiet():  # a session of the graph optimiser announces itself
-        return convert_variables_to_constants_v2(_inference(model, batch_size).get_concrete_function())
+        return convert_variables_to_constants_v2(traced)  # those that Keras does not know of, in a SavedModel
 
 
-def _inference(model: keras.Model, batch_size: int | None) -> Any:
+def _inference(model: keras.Model, batch_size: int | None, constants: Sequence[tuple[Any, NDArray[Any]]] = ()) -> Any:
+    """Args: constants: weights of the model, and the values that take their place in the graph."""
     spec = tf.TensorSpec((batch_size, *model.input.shape[1:]), tf.uint8)
 
-    @tf.function(input_signature=[spec])
+    @tf.function(input_signature=[spec], autograph=False)
     def call(pixels: tf.Tensor) -> Any:
-        outputs = model(tf.cast(pixels, tf.float32), training=False)
+        with keras.StatelessScope(state_mapping=[(weight, tf.constant(values)) for weight, values in constants]):
+            outputs = model(tf.cast(pixels, tf.float32), training=False)
         return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
 
     return call

@@ -78,7 +78,7 @@ class SavedModule:
         Raises:
             TypeError, ValueError: it cannot be called so.
         """
-        function = tf.function(lambda pixels: self.call(interface, pixels, training))
+        function = tf.function(lambda pixels: self.call(interface, pixels, training), autograph=False)
         return function.get_concrete_function(tf.TensorSpec((None, *image_size, 3), tf.float32))
 
     def variables(self, interface: Interface, image_size: tuple[int, int]) -> list[tuple[Any, bool]]:

@@ -228,7 +228,7 @@ class FrozenFeatures:
 
 @cache
 def _augmented(augment: AugmentConfig) -> Any:
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def view(images: tf.Tensor, number: tf.Tensor, view: tf.Tensor) -> tf.Tensor:
         draws = tf.map_fn(lambda each: augmentation.draw(augment, VIEW_SEED, view, each), number, fn_output_signature=tf.float32)
         return augmentation.augment_batch(augment, images, draws)

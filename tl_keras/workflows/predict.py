@@ -5,15 +5,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from tl_keras.data.ahead import Ahead
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.patterns import find_images
+from tl_keras.data.pipeline import decoding_threads
 from tl_keras.data.walk import left_out_lines
 from tl_keras.deploy.predictor import Prediction, Predictor
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
-from tl_keras.run_folder import PREDICTED_CLASS, CsvWriter, json_text, open_text, write_atomically
+from tl_keras.run_folder import PREDICTED_CLASS, CsvWriter, RunFolder, json_text, open_text, write_atomically
 from tl_keras.runtime import restoring_process
-from tl_keras.trained_run import ADVICE, open_run
+from tl_keras.trained_run import ADVICE, open_run, read_config
+from tl_keras.transfer.build import image_size_of
 
 
 def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress | None = None) -> Iterator[Prediction]:
@@ -23,10 +26,8 @@ def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress 
     for line in left_out_lines(left_out):
         progress.line(line)
     with restoring_process():
-        trained = open_run(run_dir)
-        tell_depth(files, trained.config.data.bit_depth, progress, ADVICE)
+        batches = _begin(run_dir, files, progress)
     with progress.bar("predict", len(files)) as advance:
-        batches = Predictor(trained).batches(files)
         while True:
             with restoring_process():  # not while the caller has the predictions
                 batch = next(batches, None)
@@ -34,6 +35,24 @@ def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress 
                 break
             yield from batch
             advance(len(batch))
+
+
+def _begin(run_dir: Path | str, files: Sequence[Path], progress: Progress) -> Iterator[list[Prediction]]:
+    """Decode the first files while the model is read, where the run's settings say to which size."""
+    config = read_config(RunFolder.at(run_dir).require_model())
+    known = config.data.image_size is not None
+    ahead = Ahead(files, image_size_of(config), config.data, decoding_threads()) if known else None
+    try:
+        trained = open_run(run_dir)
+        tell_depth(files, config.data.bit_depth, progress, ADVICE)
+    except BaseException:
+        if ahead is not None:
+            ahead.close()
+        raise
+    predictor = Predictor(trained)
+    if ahead is not None and ahead.image_size == trained.image_size:
+        return predictor.decoded(ahead)
+    return predictor.batches(files)
 
 
 @dataclass
