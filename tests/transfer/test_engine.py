@@ -15,6 +15,7 @@ from tl_keras.errors import ConfigError, TrainingError
 from tl_keras.models import engines
 from tl_keras.progress import Progress
 from tl_keras.transfer import engine as module
+from tl_keras.transfer import features
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.engine import REMEMBERED, Choice, Trial, Way, ways
 from tl_keras.transfer.finetune import finetune_feed
@@ -48,7 +49,8 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """A machine that computes bfloat16, where any pass is long enough to ask, and anything measured is a gain."""
     monkeypatch.setattr(module, "candidate", lambda: "bfloat16")
     monkeypatch.setattr(module, "WORTH_S", 0.0)
-    monkeypatch.setattr(module, "SHARD_ROWS", 4)  # the first four images start the pass
+    for name in ("SHARD_ROWS", "BATCH_SIZE"):
+        monkeypatch.setattr(features, name, 4)  # the first four images start the pass
     monkeypatch.setattr(module, "LARGEST_DIFFERENCE", 0.5)
     monkeypatch.setattr(module, "LEAST_GAIN", 0.0)
     yield monkeypatch

@@ -29,6 +29,8 @@ from tl_keras.runtime import usable_cpus
 Advance = Callable[[int], None]  # told how many images were just done
 Targets = Callable[[Any, int], Any]  # labels (b,), the number of classes k -> targets float32 (b, k); see `models.outputs`
 
+as_written = tf.autograph.experimental.do_not_convert  # for functions in which no Python depends on a tensor: analysing them takes time
+
 _DECODED_AT_ONCE = 1024  # files queued for the threads: the queue takes about a kilobyte for each
 
 
@@ -189,8 +191,8 @@ def _reader(pixels: Pixels) -> Callable[[tf.Tensor], tf.Tensor]:
 def _with_draws(order: Any, augment: AugmentConfig | None, seed: int, epoch: tf.Tensor) -> Any:
     """A dataset of places -> a dataset of (place, the random numbers of its view), which are empty without augmentation."""
     if augment is None or augmentation.is_identity(augment):
-        return order.map(lambda place: (place, tf.zeros((0,))))
-    return order.map(lambda place: (place, augmentation.draw(augment, seed, epoch, place)))
+        return order.map(as_written(lambda place: (place, tf.zeros((0,)))))
+    return order.map(as_written(lambda place: (place, augmentation.draw(augment, seed, epoch, place))))
 
 
 def train_batches(
@@ -223,6 +225,7 @@ def train_batches(
     num = len(rows)
     rows_t, labels_t, weights_t = (tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32), tf.constant(class_weights))
 
+    @as_written
     def one_epoch(epoch: tf.Tensor) -> Any:
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(num, dtype=tf.int64), seed=key)
@@ -230,6 +233,7 @@ def train_batches(
 
     read = _reader(pixels)
 
+    @as_written
     def load(order: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         batch = augmentation.augment_batch(augment, read(tf.gather(rows_t, order)), draws)
         label = tf.gather(labels_t, order)
@@ -255,6 +259,7 @@ def ordered_batches(
     rows_t, labels_t = tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32)
     read = _reader(pixels)
 
+    @as_written
     def load(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch = read(tf.gather(rows_t, place))
         return tf.cast(batch, tf.float32), targets(tf.gather(labels_t, place), num_classes)

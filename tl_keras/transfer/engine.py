@@ -32,7 +32,7 @@ from tl_keras.models.engines import (
 )
 from tl_keras.progress import Progress
 from tl_keras.transfer.build import build
-from tl_keras.transfer.features import SHARD_ROWS, FrozenFeatures
+from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED, num_views, open_frozen, views_of
 from tl_keras.transfer.machine_cache import cpu_flags, keep, recall
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
@@ -175,7 +175,7 @@ def _choose(
 ) -> Choice:
     first = frozen.on(possible[0].engine)
     try:
-        seconds = begin_pass(config, first, split, progress)
+        is_long = begin_pass(config, first, split, progress, WORTH_S if len(possible) > 1 else np.inf)
     except ConversionError as error:
         if config.runtime.engine != "auto":
             raise ConfigError(
@@ -185,7 +185,7 @@ def _choose(
         choice = replace(_choose(without, classifier, frozen, ways(without), split, progress), refused=str(error))
         remember(frozen, possible, choice)
         return choice
-    if len(possible) == 1 or seconds <= WORTH_S or not len(images := sample(frozen.pixels, split)):
+    if not is_long or not len(images := sample(frozen.pixels, split)):
         return Choice(possible[0].engine, possible[0].precision)
     others = {way: as_chosen(config, classifier, frozen, way)[1].trunk for way in possible[1:]}
     choice = compare(possible[0], first.trunk, others, images, POOLED)
@@ -193,22 +193,42 @@ def _choose(
     return choice
 
 
-def begin_pass(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], progress: Progress) -> float:
-    """Compute one shard of what is missing, and say how many seconds the rest would take; 0 where little is missing.
+def begin_pass(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], progress: Progress, worth_s: float) -> bool:
+    """Compute what is missing, unless after the first images the rest would take more than `worth_s` seconds.
+
+    Returns:
+        Whether much is left to compute.
 
     Raises:
         ConversionError: the engine does not take the network; asked only where something is missing.
     """
     wanted = views_of(split, num_views(config))
-    missing = frozen.count_missing(wanted)
-    if missing:
+    missing, before = frozen.count_missing(wanted), frozen.store.num_computed
+    if not missing:
+        return False
+    if frozen.bytes_missing(wanted) > frozen.store.room():  # which is said later, of what is chosen
         frozen.trunk.fold()
-    if missing <= SHARD_ROWS or frozen.bytes_missing(wanted) > frozen.store.room():
-        return 0.0
-    rows = np.unique(np.concatenate([frozen.missing(name, 0, wanted[0]) for name in frozen.trunk.shapes]))[:SHARD_ROWS]
-    started = time.perf_counter()
-    frozen.compute([rows], progress, lambda: dataset.check(frozen.pixels, config.data))
-    return (time.perf_counter() - started) / max(1, len(rows)) * frozen.count_missing(wanted)
+        return False
+    started, is_first = time.perf_counter(), True
+
+    def check() -> None:
+        nonlocal is_first
+        dataset.check(frozen.pixels, config.data)
+        done = frozen.store.num_computed - before
+        rest = (time.perf_counter() - started) / max(1, done) * (missing - done)
+        if is_first and rest > worth_s:
+            raise _LongPass
+        is_first = False
+
+    try:
+        frozen.compute(wanted, progress, check)
+    except _LongPass:
+        return True
+    return False
+
+
+class _LongPass(Exception):
+    pass
 
 
 def sample(pixels: Pixels, split: NDArray[np.str_]) -> NDArray[np.uint8]:

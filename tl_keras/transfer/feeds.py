@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tl_keras.data.pipeline import ordered_batches, train_batches
+from tl_keras.data.pipeline import as_written, ordered_batches, train_batches
 from tl_keras.data.python_reader import python_reader
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.features import StoredFeatures
@@ -87,6 +87,7 @@ class StoredFeed:
         num, num_views, seed = len(task.data.labels("train")), 1 + task.num_views, task.config.runtime.seed
         load = self._loader([task.stored(output, "train") for output in self._outputs])
 
+        @as_written
         def one_epoch(epoch: tf.Tensor) -> Any:
             order = tf.random.experimental.stateless_shuffle(
                 tf.range(num, dtype=tf.int64), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
@@ -94,6 +95,7 @@ class StoredFeed:
             view = view_of(order, epoch, num, num_views, seed)
             return tf.data.Dataset.from_tensor_slices((order, view)).batch(task.config.train.batch_size)
 
+        @as_written
         def batch(order: tf.Tensor, view: tf.Tensor) -> tuple[Any, ...]:
             label = tf.gather(labels, order)
             return load(view * num + order), SINGLE_LABEL.targets_op(label, len(task.data.classes)), tf.gather(weights, label)
@@ -106,7 +108,12 @@ class StoredFeed:
         labels = tf.constant(task.data.labels(split))
         load = self._loader([task.stored(output, split) for output in self._outputs])
         rows = tf.data.Dataset.range(len(task.data.labels(split))).batch(task.config.train.batch_size)
-        return rows.map(lambda order: (load(order), SINGLE_LABEL.targets_op(tf.gather(labels, order), len(task.data.classes)))).prefetch(2)
+
+        @as_written
+        def batch(order: tf.Tensor) -> tuple[Any, tf.Tensor]:
+            return load(order), SINGLE_LABEL.targets_op(tf.gather(labels, order), len(task.data.classes))
+
+        return rows.map(batch).prefetch(2)
 
     def _loader(self, stored: list[StoredFeatures]) -> Callable[[tf.Tensor], Any]:
         def read(rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:
