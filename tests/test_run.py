@@ -72,7 +72,10 @@ def spoil_one(folder: Path, data: bytes) -> Path:
         (["--mode", "extract", "--config", "no/such.yaml"], ["no/such.yaml"]),
         (["--mode", "extract", "photo.jpg"], ["photo.jpg: no such folder"]),
         (["--mode", "extract", "--data", "digits", "photo.jpg"], ["photo.jpg", "does not use it"]),
-        (["extract", "digits", "--set", "data.image_size=96", "features.stages=all"], ["needs a --set of its own: --set features.stages=all."]),
+        (
+            ["extract", "digits", "--set", "data.image_size=96", "features.stages=all"],
+            ["needs a --set of its own: --set features.stages=all."],
+        ),
         (["extract", "my", "photos"], ["'photos': extract does not use it", "A name with spaces needs quotes."]),
         (["extract", "p", "--set", "data.bit_depth", "12"], ["--set: got 'data.bit_depth' and the word '12'", "--set data.bit_depth=12,"]),
         (["--mode", "extract", "--resume"], ["--run-dir"]),

@@ -12,9 +12,9 @@ from tl_keras.data.index import Index
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.transfer.build import build_and_tell, image_size_of, resolve
-from tl_keras.transfer.engine import settle_engine
+from tl_keras.transfer.engine import begun, settle_engine
 from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.frozen import compute_and_cut, num_views, open_frozen
+from tl_keras.transfer.frozen import compute_and_cut, num_views, open_frozen, views_of
 from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.transfer.memory import require_memory
 from tl_keras.transfer.store import Store, feature_folder
@@ -52,10 +52,14 @@ class BackboneFeatures:
         return HeadProblem(self.frozen, self.index.labels, self.index.classes, num_views(self.config))
 
 
-def open_features(config: Config, index: Index, progress: Progress) -> BackboneFeatures:
-    """Build the backbone of a configuration and open its features of the images of an index; nothing is computed yet.
+def open_features(config: Config, index: Index, progress: Progress, varied: Sequence[str] | None = ("train",)) -> BackboneFeatures:
+    """Build the backbone of a configuration and open its features of the images of an index.
 
-    Only where engines are to be measured, a first shard is (see `engine.settle_engine`).
+    They are computed, unless that takes so long that engines are compared first (see `engine.settle_engine`), or a file is bad:
+    `compute` or `compute_and_cut` does what is left.
+
+    Args:
+        varied: the splits whose augmented views are needed; None where all images are one set.
 
     Raises:
         UserError: from the data, the backbone or the store.
@@ -68,7 +72,9 @@ def open_features(config: Config, index: Index, progress: Progress) -> BackboneF
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
     pixels.identify(progress, index.ids)
     require_varied(pixels, np.arange(len(index.paths)))
-    frozen = open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb))
-    choice, classifier, frozen = settle_engine(config, classifier, frozen, np.full(len(index.paths), "train"), progress)
+    frozen = begun(config, open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb)))
+    split = np.full(len(index.paths), "train") if varied is None else dataset.cut(index, config.data, {})
+    wanted = views_of(split, num_views(config), varied or ())
+    choice, classifier, frozen = settle_engine(config, classifier, frozen, wanted, progress)
     config = config.replace("runtime.engine", choice.engine)
     return BackboneFeatures(config, index, classifier, frozen, num_parameters)

@@ -6,7 +6,7 @@ coarse. The choice is remembered with what it was measured on, and a second run 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -32,8 +32,8 @@ from tl_keras.models.engines import (
 )
 from tl_keras.progress import Progress
 from tl_keras.transfer.build import build
-from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.frozen import POOLED, num_views, open_frozen, views_of
+from tl_keras.transfer.features import FrozenFeatures, Rows
+from tl_keras.transfer.frozen import POOLED, open_frozen
 from tl_keras.transfer.machine_cache import cpu_flags, keep, recall
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 
@@ -135,12 +135,14 @@ def ways(config: Config) -> tuple[Way, ...]:
 
 
 def settle_engine(
-    config: Config, classifier: Classifier, frozen: FrozenFeatures, split: NDArray[np.str_], progress: Progress
+    config: Config, classifier: Classifier, frozen: FrozenFeatures, wanted: Sequence[Rows], progress: Progress
 ) -> tuple[Choice, Classifier, FrozenFeatures]:
-    """Choose what `runtime.engine=auto` and `runtime.precision=auto` leave open.
+    """Choose what `runtime.engine=auto` and `runtime.precision=auto` leave open, and compute what is wanted if that is soon done.
 
     Args:
         classifier: in the precision that is asked for, as its `frozen` part is.
+        frozen: on the engine that begins, see `begun`.
+        wanted: for each view, the rows that need it.
 
     Returns:
         The choice, and the network and its frozen part as the choice wants them.
@@ -149,7 +151,7 @@ def settle_engine(
         ConfigError: an engine that is asked for is not installed, or does not take this network.
     """
     possible = ways(config)
-    choice = remembered(frozen, possible) or _choose(config, classifier, frozen, possible, split, progress)
+    choice = remembered(frozen, possible) or _choose(config, classifier, frozen, possible, wanted, progress)
     if choice.trials or choice.refused:
         progress.line(str(choice))
     return choice, *as_chosen(config, classifier, frozen, choice)
@@ -171,21 +173,21 @@ def as_chosen(config: Config, classifier: Classifier, frozen: FrozenFeatures, wa
 
 
 def _choose(
-    config: Config, classifier: Classifier, frozen: FrozenFeatures, possible: tuple[Way, ...], split: NDArray[np.str_], progress: Progress
+    config: Config, classifier: Classifier, frozen: FrozenFeatures, possible: tuple[Way, ...], wanted: Sequence[Rows], progress: Progress
 ) -> Choice:
     first = frozen.on(possible[0].engine)
     try:
-        is_long = begin_pass(config, first, split, progress, WORTH_S if len(possible) > 1 else np.inf)
+        is_long = begin_pass(config, first, wanted, progress, WORTH_S if len(possible) > 1 else np.inf)
     except ConversionError as error:
         if config.runtime.engine != "auto":
             raise ConfigError(
                 f"runtime.engine: got '{config.runtime.engine}', which does not take this backbone: {error}. Set auto or tensorflow."
             ) from error
         without = config.replace("runtime.engine", TENSORFLOW)
-        choice = replace(_choose(without, classifier, frozen, ways(without), split, progress), refused=str(error))
+        choice = replace(_choose(without, classifier, frozen, ways(without), wanted, progress), refused=str(error))
         remember(frozen, possible, choice)
         return choice
-    if not is_long or not len(images := sample(frozen.pixels, split)):
+    if not is_long or not len(images := sample(frozen.pixels, wanted[0])):
         return Choice(possible[0].engine, possible[0].precision)
     others = {way: as_chosen(config, classifier, frozen, way)[1].trunk for way in possible[1:]}
     choice = compare(possible[0], first.trunk, others, images, POOLED)
@@ -193,7 +195,7 @@ def _choose(
     return choice
 
 
-def begin_pass(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], progress: Progress, worth_s: float) -> bool:
+def begin_pass(config: Config, frozen: FrozenFeatures, wanted: Sequence[Rows], progress: Progress, worth_s: float) -> bool:
     """Compute what is missing, unless after the first images the rest would take more than `worth_s` seconds.
 
     Returns:
@@ -202,7 +204,6 @@ def begin_pass(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], 
     Raises:
         ConversionError: the engine does not take the network; asked only where something is missing.
     """
-    wanted = views_of(split, num_views(config))
     missing, before = frozen.count_missing(wanted), frozen.store.num_computed
     if not missing:
         return False
@@ -217,23 +218,22 @@ def begin_pass(config: Config, frozen: FrozenFeatures, split: NDArray[np.str_], 
         done = frozen.store.num_computed - before
         rest = (time.perf_counter() - started) / max(1, done) * (missing - done)
         if is_first and rest > worth_s:
-            raise _LongPass
+            raise _LongPassError
         is_first = False
 
     try:
         frozen.compute(wanted, progress, check)
-    except _LongPass:
+    except _LongPassError:
         return True
     return False
 
 
-class _LongPass(Exception):
+class _LongPassError(Exception):
     pass
 
 
-def sample(pixels: Pixels, split: NDArray[np.str_]) -> NDArray[np.uint8]:
-    """At most a batch of the images of train, evenly spaced, uint8 (b, h, w, 3)."""
-    rows = np.flatnonzero(split == "train")
+def sample(pixels: Pixels, rows: Rows) -> NDArray[np.uint8]:
+    """At most a batch of some images, evenly spaced, uint8 (b, h, w, 3)."""
     return pixels.read_good(rows[np.linspace(0, len(rows) - 1, min(BATCH_SIZE, len(rows))).astype(np.int64)])[1]
 
 

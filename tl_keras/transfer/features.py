@@ -52,8 +52,11 @@ class StoredFeatures:
 
     def __getitem__(self, rows: slice | Rows) -> NDArray[np.float32]:
         part, places = self._part[rows], self._places[rows]
+        numbers = np.unique(part)
+        if len(numbers) == 1:
+            return self._collections[numbers[0]].read_places(places)
         out = np.empty((len(part), *self.shape[1:]), np.float32)
-        for number in np.unique(part):
+        for number in numbers:
             chosen = part == number
             out[chosen] = self._collections[number].read_places(places[chosen])
         return out

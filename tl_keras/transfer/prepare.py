@@ -18,7 +18,7 @@ from tl_keras.run_folder import SCRATCH, RunFolder
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
 from tl_keras.transfer.engine import Choice, as_asked, begun, settle_engine
 from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, open_frozen, record_tail, tail_of
+from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, num_views, open_frozen, record_tail, tail_of, views_of
 from tl_keras.transfer.memory import require_memory
 from tl_keras.transfer.store import Store, feature_folder
 from tl_keras.transfer.task import Task
@@ -48,7 +48,7 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     if config.mode != "pretrain":
         frozen = begun(config, open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb)))
         frozen = fit_to_store_limit(config, frozen, split, run, progress)
-        choice, classifier, frozen = settle_engine(config, classifier, frozen, split, progress)
+        choice, classifier, frozen = settle_engine(config, classifier, frozen, views_of(split, num_views(config)), progress)
         config = config.replace("runtime.engine", choice.engine)
         frozen = fit_to_store_limit(config, frozen, split, run, progress)  # what is stored differs between engines and precisions
         record_tail(config, frozen, run)

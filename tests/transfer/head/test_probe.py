@@ -1,6 +1,10 @@
 """The linear probe against scikit-learn, and standardised features folded into a layer."""
 
+import threading
+import time
 import tracemalloc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import keras
@@ -198,3 +202,44 @@ def test_folded_head_on_raw_features_is_the_head_on_standardised_ones(hidden: tu
     expected = np.asarray(model(standardise(raw)))
     layers[0].set_weights(standardise.fold(*layers[0].get_weights()))
     np.testing.assert_allclose(model(raw), expected, atol=5e-4)
+
+
+def test_chunks_are_worked_on_in_threads_and_come_in_order() -> None:
+    running, most, here = 0, 0, threading.Lock()
+
+    def work(number: int) -> int:
+        nonlocal running, most
+        with here:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02 / number)  # the first takes longest
+        with here:
+            running -= 1
+        return number
+
+    given: list[int] = []
+
+    def parts() -> Iterator[int]:
+        for number in range(1, 13):
+            given.append(number)
+            yield number
+
+    with ThreadPoolExecutor(2) as pool:
+        found = probe.in_order(pool, work, parts())
+        assert next(found) == 1
+        assert len(given) == 5  # few are in memory at once
+        assert [1, *found] == list(range(1, 13))
+    assert most == 2
+
+
+def test_the_same_weights_come_whatever_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "CHUNK_BYTES", 7 * 4 * 5)
+    random = np.random.default_rng(0)
+    features, labels = random.normal(size=(60, 5)).astype(np.float32), random.integers(0, 3, 60, np.int32)
+    found = []
+    for threads in (1, 3):
+        monkeypatch.setattr(probe, "threads_in_force", lambda threads=threads: threads)
+        pair = features, labels
+        found.append(probe.fit_linear_probe(pair, pair, probe.Standardiser.fit(features), np.ones(3, np.float32)))
+    np.testing.assert_array_equal(found[0].kernel, found[1].kernel)
+    assert found[0].val_loss == found[1].val_loss

@@ -76,8 +76,9 @@ def compute_features(config: Config, index: Index, progress: Progress) -> tuple[
     Raises:
         UserError: from the data, the backbone or the store.
     """
-    opened = open_features(config, index, progress)
-    return opened, outside_test(opened.compute_and_cut(progress, varied=("train", "val")))
+    learned = ("train", "val")
+    opened = open_features(config, index, progress, learned)
+    return opened, outside_test(opened.compute_and_cut(progress, learned))
 
 
 def solve_fold(config: Config, problem: HeadProblem, rows: NDArray[np.int64], fold: Fold) -> Answer:

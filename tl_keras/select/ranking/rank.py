@@ -120,7 +120,7 @@ def with_backbone(config: Config, backbone: str) -> Config:
 def judge(config: Config, sample: Index, progress: Progress) -> RankedBackbone:
     """Judge the backbone of a configuration on all images of a sample."""
     everything = np.arange(len(sample.paths))
-    opened = open_features(config, sample, progress)
+    opened = open_features(config, sample, progress, varied=None)
     opened.compute([everything], progress)
     good = np.setdiff1d(everything, list(opened.frozen.pixels.bad))
     features, labels = opened.frozen.stored(POOLED, good)[:], sample.labels[good]

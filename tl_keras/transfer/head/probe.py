@@ -5,9 +5,11 @@ are read chunk after chunk at each evaluation, and only small ones are kept. Kno
 here, and `LinearProbe.on_raw` is what a Keras head gets.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +18,11 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
 from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.runtime import threads_in_force
 
 C_PATH = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-learn's C, the weakest regularisation last
 IN_MEMORY_BYTES = 128 * 10**6  # features up to this size are kept, standardised; larger ones are read anew each time
-CHUNK_BYTES = 4 * 10**6  # read at once: two products with a chunk that stays in the processor's cache cost one read
+CHUNK_BYTES = 8 * 10**6  # read at once: two products with a chunk that stays in the processor's cache cost one read
 VARIANCE_FLOOR = 1e-3  # of the mean variance: a feature that hardly moves is not blown up
 ROUNDING = 1e-6  # relative: features whose deviation is below differ by rounding only
 PATH_PATIENCE = 2  # values of C without a better val loss before the path ends
@@ -32,6 +35,8 @@ ROWS_PER_FEATURE = 4  # and of narrower ones from so many a feature
 RANK_FLOOR = 1e-6  # of the largest eigenvalue: a direction below it holds rounding only
 CURVATURE_FLOOR = 1e-6  # where every probability is 0 or 1, as far as float32 can tell
 
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 Labels = NDArray[np.int32]
 Matrix = NDArray[np.floating]
 
@@ -105,6 +110,7 @@ class StandardisedRows:
         if self.in_memory:
             self._features = _gather(features, standardise)
             self._standardise = Standardiser.identity(features.shape[1])
+        self._pool = ThreadPoolExecutor(threads_in_force())  # which starts a thread only when there is something to do
 
     def read(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Chunks of standardised features in order, each with its rows."""
@@ -120,23 +126,39 @@ class StandardisedRows:
         coordinates = np.concatenate([x @ vectors for _, x in self.read()])
         return StandardisedRows(coordinates, Standardiser.identity(vectors.shape[1]))
 
-    def logits(self, weights: Matrix) -> Iterator[tuple[slice, NDArray[np.float32], NDArray[np.float32]]]:
-        """For each chunk its rows, its raw features x (m, d) and its logits (m, k), without a standardised copy.
+    def mapped(self, weights: Matrix, work: Callable[[slice, NDArray[np.float32], NDArray[np.float32]], Result]) -> Iterator[Result]:
+        """What `work` makes of each chunk, in order; a chunk is read and worked on in a thread, without a standardised copy.
 
         Args:
             weights: (d + 1, k) for standardised features, the bias as last row.
+            work: is given a chunk's rows, its raw features (m, d) and its logits (m, k).
         """
         kernel = weights[:-1] / self._standardise.scale[:, None]
         bias = (weights[-1] - self._standardise.mean @ kernel).astype(np.float32)
         kernel = kernel.astype(np.float32)
-        for rows in chunks(self._features):
+
+        def one(rows: slice) -> Result:
             x = self._features[rows]
-            yield rows, x, x @ kernel + bias
+            return work(rows, x, x @ kernel + bias)
+
+        parts = chunks(self._features)
+        return in_order(self._pool, one, parts) if len(parts) > 1 else map(one, parts)
 
     def gradient(self, kernel: Matrix, bias: Matrix) -> Matrix:
         """Gradient (d + 1, k) by standardised weights, from that by raw ones (k, d) and by the bias (k,)."""
         centred = (kernel - np.outer(bias, self._standardise.mean)) / self._standardise.scale
         return np.vstack([centred.T, bias])
+
+
+def in_order(pool: ThreadPoolExecutor, work: Callable[[Part], Result], parts: Iterable[Part]) -> Iterator[Result]:
+    """What `work` makes of each part, in order, with a few parts in the hands of the pool at once."""
+    coming: deque[Future[Result]] = deque()
+    for part in parts:
+        coming.append(pool.submit(work, part))
+        if len(coming) > 2 * pool._max_workers:
+            yield coming.popleft().result()
+    while coming:
+        yield coming.popleft().result()
 
 
 def _gather(features: Features, standardise: Standardiser) -> NDArray[np.float32]:
@@ -164,18 +186,24 @@ class CrossEntropy:
 
     def __call__(self, weights: Matrix) -> tuple[float, Matrix, float]:
         """The loss, its gradient (d + 1, k) float64, and the mean of p (1 - p), the scale of its second derivative."""
-        kernel, bias = np.zeros(self.shape[::-1])[:, :-1], np.zeros(self.shape[1])
-        loss = certainty = 0.0
-        for rows, x, logits in self.rows.logits(weights):
+
+        def part(rows: slice, x: NDArray[np.float32], logits: NDArray[np.float32]) -> tuple[float, float, Matrix, Matrix]:
             own = (np.arange(len(x)), self.labels[rows])
             log_probabilities, weight = SINGLE_LABEL.log_probabilities(logits), self.row_weights[rows]
             probabilities = np.exp(log_probabilities)
-            loss -= float(np.dot(weight, log_probabilities[own].astype(np.float64)))
-            certainty += float(np.dot(weight, np.einsum("nk,nk->n", probabilities, probabilities)))
+            loss = float(np.dot(weight, log_probabilities[own].astype(np.float64)))
+            certainty = float(np.dot(weight, np.einsum("nk,nk->n", probabilities, probabilities)))
             probabilities[own] -= 1
             residuals = probabilities * weight[:, None]
-            kernel += residuals.T @ x
-            bias += residuals.sum(axis=0, dtype=np.float64)
+            return loss, certainty, residuals.T @ x, residuals.sum(axis=0, dtype=np.float64)
+
+        kernel, bias = np.zeros(self.shape[::-1])[:, :-1], np.zeros(self.shape[1])
+        loss = certainty = 0.0
+        for part_loss, part_certainty, part_kernel, part_bias in self.rows.mapped(weights, part):
+            loss -= part_loss
+            certainty += part_certainty
+            kernel += part_kernel
+            bias += part_bias
         return loss, self.rows.gradient(kernel, bias), max(1 - certainty, 0.0) / self.shape[1]
 
 
@@ -201,11 +229,13 @@ class LinearProbe:
 
 def judge(weights: Matrix, rows: StandardisedRows, labels: Labels) -> tuple[float, float]:
     """Log loss and accuracy of weights (d + 1, k), the bias as last row, on standardised rows."""
-    loss, num_right = 0.0, 0
-    for part, _, logits in rows.logits(weights):
-        loss -= SINGLE_LABEL.log_probabilities(logits)[np.arange(len(logits)), labels[part]].sum(dtype=np.float64)
-        num_right += int(SINGLE_LABEL.is_right(SINGLE_LABEL.probabilities(logits), labels[part]).sum())
-    return float(loss) / len(labels), num_right / len(labels)
+
+    def part(rows: slice, _: NDArray[np.float32], logits: NDArray[np.float32]) -> tuple[float, int]:
+        loss = SINGLE_LABEL.log_probabilities(logits)[np.arange(len(logits)), labels[rows]].sum(dtype=np.float64)
+        return float(loss), int(SINGLE_LABEL.is_right(SINGLE_LABEL.probabilities(logits), labels[rows]).sum())
+
+    losses, num_right = zip(*rows.mapped(weights, part), strict=True)
+    return -sum(losses) / len(labels), sum(num_right) / len(labels)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # many small products: threads that wait for each other take longer than one
