@@ -26,6 +26,7 @@ from tl_keras.models.backbone_kinds import BACKBONE_KINDS, imported, kind_of
 from tl_keras.models.backbone_names import keras_file, short_name, table_name
 from tl_keras.models.backbone_weights import copy_weights, find_weights, import_builder, load_weights
 from tl_keras.models.backbones import BACKBONES, Backbone
+from tl_keras.models.depthwise import with_depthwise
 from tl_keras.models.hub import HUB_PREPROCESSING, is_written_by_keras, read_module
 from tl_keras.models.hub_layer import HubModule, Interface
 from tl_keras.models.presets import PRESET_PREPROCESSING, read_preset, read_rescaling
@@ -137,7 +138,7 @@ def build_row(backbone: str, image_size: tuple[int, int], weights: str | None, p
     model = keras.Model(pixels, network.output, name=row.name)
     if weights_file:
         load_weights(model, row, weights_file)
-    return _built(model, row, kind)
+    return _built(with_depthwise(model), row, kind)
 
 
 def build_file(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
@@ -151,7 +152,7 @@ def build_file(backbone: str, image_size: tuple[int, int], weights: str | None, 
     model = rebuild(saved.model, _pixels(image_size), lambda pixels: _in_front(pixels, own, kind))
     _fill(model, saved.model, weights)
     notes = (*_cut_note(path, saved), *_preprocessing_note(path, saved.row, own, kind, preprocessing))
-    return replace(_built(model, saved.row, kind), notes=notes)
+    return replace(_built(with_depthwise(model), saved.row, kind), notes=notes)
 
 
 def build_module(backbone: str, image_size: tuple[int, int], weights: str | None, preprocessing: str) -> BuiltBackbone:
@@ -219,7 +220,7 @@ def build_preset(backbone: str, image_size: tuple[int, int], weights: str | None
         kind = preprocessing_of_file(backbone, None, own, preprocessing)
         model = rebuild(network, _pixels(image_size), lambda pixels: _in_front(pixels, own, kind))
     _fill(model, network, weights)
-    return _built(model, None, kind)
+    return _built(with_depthwise(model), None, kind)
 
 
 def _fill(model: keras.Model, source: keras.Model, weights: str | None) -> None:
