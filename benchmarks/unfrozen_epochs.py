@@ -1,6 +1,6 @@
 """The last stage finetuned: the Keras guide's recipe with the same layers unfrozen, against stored activations.
 
-    python benchmarks/unfrozen_epochs.py --data FOLDER [--epochs 20] [--seeds 3] [--guide-seeds 1]
+    python benchmarks/unfrozen_epochs.py --data FOLDER [--epochs 20] [--seeds 3] [--guide-seeds 1] [--views N]
 
 Imports are left out. 'Unfrozen' are the guide's unfrozen epochs alone, after its ten frozen ones; for ours it is everything: the
 pass over images and views, the head, the epochs, the evaluation. 'Epochs alone' leaves the pass out of ours, not the head. The
@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--guide-seeds", type=int, default=1)
+    parser.add_argument("--views", type=int, help="stored views of each image beside the plain one; the default is the package's")
     options = parser.parse_args()
     layers = ["--unfreeze-from", "block_13_expand", "--unfrozen-epochs", str(options.epochs)]
     rows, theirs, whole, alone, accuracies = [], [], [], [], []
@@ -29,6 +30,7 @@ def main() -> None:
             rows.append(["Keras guide", f"{theirs[-1]:.1f}", f"{theirs[-1]:.1f}", f"{guide['seconds']:.1f}", f"{guide['accuracy']:.3f}"])
         with tempfile.TemporaryDirectory() as cache:
             sets = [f"runtime.seed={seed}", "train.unfreeze_from=stage5", f"train.epochs={options.epochs}"]
+            sets += [] if options.views is None else [f"features.views={options.views}"]
             mine = ours("finetune", options.data, *sets, cache=cache)
         whole.append(mine["seconds"])
         alone.append(mine["timing"]["train_s"])
