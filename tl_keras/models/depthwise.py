@@ -1,6 +1,6 @@
 """Convolutions of one channel each, said as such: Keras' ConvNeXt builds them as `Conv2D` with as many groups as channels.
 
-The numbers are the same, but TensorFlow has no kernel of its own for groups on a CPU: it compiles them with XLA, and takes five times
+The numbers are the same, but TensorFlow has no kernel of its own for groups on a CPU: it compiles them with XLA, and takes six times
 as long as for `DepthwiseConv2D`, in training too.
 """
 
