@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tl_keras.errors import ConfigError
+from tl_keras.models.fused import FusedModel
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS
 from tl_keras.transfer import features
@@ -220,7 +221,8 @@ def test_another_loss_and_optimizer_run(make_task: MakeTask) -> None:
 
 def test_class_weights_reach_the_loss(make_task: MakeTask, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
-    monkeypatch.setattr(module, "run_phase", lambda model, train, val, phase, *_: seen.update(train=train, val=val, phase=phase))
+    names = ("model", "train", "val", "phase")
+    monkeypatch.setattr(module, "run_phase", lambda *given: seen.update(zip(names, given, strict=False)))
     task = make_task(train={"class_weights": {"cat": 3.0}, "epochs": 4, "learning_rate": 0.01, "patience": 2})
     module.train_backbone(task, PixelFeed(task, task.classifier.model), "finetune", "all", freeze_batchnorm=True)
     for images, targets, sample_weights in seen["train"](0).take(2):
@@ -229,4 +231,6 @@ def test_class_weights_reach_the_loss(make_task: MakeTask, monkeypatch: pytest.M
     phase = seen["phase"]
     assert (phase.epochs, phase.learning_rate, phase.patience, phase.num_images) == (4, 0.01, 2, len(task.data.rows("train")))
     trainable = {variable.path for variable in task.classifier.model.trainable_variables}
+    assert isinstance(seen["model"], FusedModel)
+    assert {variable.path for variable in seen["model"].trainable_variables} == trainable
     assert trainable - set(phase.scales) == {"logits/kernel", "logits/bias"}

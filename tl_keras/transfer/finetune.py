@@ -7,6 +7,7 @@ Training the head first keeps its random start from distorting the features that
 from collections.abc import Mapping
 
 from tl_keras.models.classifier import Classifier, cut_below, unfreeze, update_scales
+from tl_keras.models.fused import fused
 from tl_keras.transfer.checkpoints import PhaseState
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
@@ -79,4 +80,4 @@ def train_backbone(
         whole=task.classifier.model,
         start=start,
     )
-    return run_phase(feed.model, feed.train, feed.ordered("val"), phase, train, task.run, task.progress)
+    return run_phase(fused(feed.model), feed.train, feed.ordered("val"), phase, train, task.run, task.progress)

@@ -1,0 +1,102 @@
+"""Training with a frozen BatchNorm inside the convolution before it, which then runs as one operation with its bias.
+
+Keras multiplies and adds over the whole activation for a BatchNorm that stands still, in every step, and once more for the gradient.
+The same numbers come from a scaled kernel and a bias, which are small. `folded` does it for networks that no longer train.
+"""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.models.functional import operation_fn
+
+from tl_keras.models.stages import parents_of
+from tl_keras.runtime import building_as
+
+_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
+
+class FusedModel(keras.Model):
+    """A flat functional model, computed with fewer operations; its layers, weights and outputs are those of the plain one.
+
+    A BatchNorm goes into the convolution before it wherever it does not look at the batch: always if it is not trainable, and in
+    inference (`training=False`) in any case.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._norm_of = _norms(self)  # names, not layers: those would be saved twice
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """As Keras calls a functional model, but for the convolutions."""
+        outputs = self._run_through_graph(self._standardize_inputs(inputs), operation_fn=lambda each: self._fused(each, training))
+        return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
+
+    def _fused(self, operation: Any, training: bool | None) -> Any:
+        """What is called in place of an operation."""
+        norm_of = {name: norm for name, norm in self._norm_of.items() if self._stands_still(norm, training)}
+        if operation.name in norm_of.values():
+            return lambda outputs, **_: keras.ops.cast(outputs, operation.compute_dtype)
+        if type(operation) in _CONVOLUTIONS and operation.name in norm_of:
+            return lambda inputs, **_: _convolve(operation, self.get_layer(norm_of[operation.name]), inputs)
+        return operation_fn(operation, training=training)
+
+    def _stands_still(self, norm: str, training: bool | None) -> bool:
+        return training is False or not self.get_layer(norm).trainable
+
+
+def fused(model: keras.Model) -> keras.Model:
+    """The same layers as a `FusedModel`; the model itself where no BatchNorm follows a convolution."""
+    if not _norms(model):
+        return model
+    with building_as(model):
+        return FusedModel(model.input, model.output, name=model.name)
+
+
+def _norms(model: keras.Model) -> dict[str, str]:
+    """The convolutions whose only reader is a BatchNorm of its channels, and that BatchNorm, by name."""
+    parents = parents_of(model)
+    readers: dict[int, list[Any]] = {}
+    for operation in model.operations:
+        for parent in parents[id(operation)]:
+            readers.setdefault(id(parent), []).append(operation)
+    outputs = {id(tensor) for tensor in keras.tree.flatten(model.output)}
+    found = {}
+    for operation in model.operations:
+        read_by = readers.get(id(operation), [])
+        if len(read_by) == 1 and _is_plain(operation) and id(operation.output) not in outputs and _is_foldable(read_by[0]):
+            found[operation.name] = read_by[0].name
+    return found
+
+
+def _is_plain(operation: Any) -> bool:
+    return (
+        type(operation) in _CONVOLUTIONS
+        and operation.activation is keras.activations.linear
+        and operation.activity_regularizer is None
+        and operation.data_format == "channels_last"
+    )
+
+
+def _is_foldable(operation: Any) -> bool:
+    return type(operation) is keras.layers.BatchNormalization and operation.axis in (-1, 3)
+
+
+def _convolve(layer: Any, norm: Any, inputs: Any) -> Any:
+    """A convolution and the BatchNorm after it: inputs (b, h, w, c) -> (b, h', w', k) in the layer's precision."""
+    scale = keras.ops.rsqrt(norm.moving_variance + norm.epsilon)  # (k,), float32
+    scale = scale * norm.gamma if norm.scale else scale
+    bias = (layer.bias if layer.use_bias else 0.0) - norm.moving_mean
+    bias = bias * scale + (norm.beta if norm.center else 0.0)
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+    kernel = layer.kernel * keras.ops.reshape(scale, layer.kernel.shape[-2:] if depthwise else (-1,))
+    convolve = keras.ops.depthwise_conv if depthwise else keras.ops.conv
+    outputs = convolve(
+        keras.ops.cast(inputs, layer.compute_dtype),
+        keras.ops.cast(kernel, layer.compute_dtype),
+        strides=layer.strides,
+        padding=layer.padding,
+        data_format=layer.data_format,
+        dilation_rate=layer.dilation_rate,
+    )
+    return tf.nn.bias_add(outputs, keras.ops.cast(bias, layer.compute_dtype))
