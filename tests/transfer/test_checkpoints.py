@@ -50,16 +50,38 @@ def test_best_epoch_is_the_last_of_those_that_are_as_good(
     tmp_path: Path, monitor: str, values: list[float], start: float | None, best: int, waited: int
 ) -> None:
     state = PhaseState(best=start)
-    keep = KeepBest(PhaseFiles(tmp_path, "head"), state, monitor, patience=2, start=start)
+    begun = None if start is None else {"val_accuracy": 1.0, monitor: start}
+    keep = KeepBest(PhaseFiles(tmp_path, "head"), state, monitor, patience=2, start=begun)
     keep.set_model(model_of_one())
     keep.set_params({"epochs": 4})
     for epoch, value in enumerate(values):
         assert not state.done
-        keep.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 1.0, monitor: value})
-    lowest = min(values) if monitor == "val_loss" else max(values)
-    assert state == PhaseState(epoch=4, best_epoch=best, best=values[best - 1] if best else start, trained=lowest, waited=waited, done=True)
+        keep.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5, monitor: value})
+    trained = min(values) if monitor == "val_loss" else max(values)
+    assert (state.epoch, state.best_epoch, state.best, state.trained) == (4, best, values[best - 1] if best else start, trained)
+    assert (state.lowest, state.waited, state.done) == (trained if best else None, waited, True)
     assert bool(getattr(keep.model, "stop_training", False)) is (waited == 2)
     assert [path.name for path in tmp_path.glob("*.h5")] == [f"head.best{best}.weights.h5"][: 1 if best else 0]
+
+
+@pytest.mark.parametrize(
+    ("losses", "accuracies", "best"),
+    [
+        ([0.6, 0.4, 0.39, 0.395], [0.7, 0.8, 0.91, 0.92], 4),  # right more often than the head, of a higher loss
+        ([0.36, 0.4, 0.45, 0.44], [0.8, 0.92, 0.91, 0.9], 2),  # of those that are, the lowest loss; the first is worse in both
+        ([0.6, 0.4, 0.39, 0.38], [0.7, 0.8, 0.9, 0.9], 0),  # equal is not better
+        ([0.6, 0.34, 0.4, 0.45], [0.7, 0.8, 0.95, 0.95], 2),
+    ],
+)
+def test_an_epoch_may_beat_the_beginning_by_accuracy(tmp_path: Path, losses: list[float], accuracies: list[float], best: int) -> None:
+    state = PhaseState(best=0.35)
+    keep = KeepBest(PhaseFiles(tmp_path, "finetune"), state, "val_loss", None, start={"val_loss": 0.35, "val_accuracy": 0.9})
+    keep.set_model(model_of_one())
+    keep.set_params({"epochs": 4})
+    for epoch, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
+        keep.on_epoch_end(epoch, {"val_loss": loss, "val_accuracy": accuracy})
+    assert (state.best_epoch, state.best) == (best, losses[best - 1] if best else 0.35)
+    assert [path.name for path in tmp_path.glob("*.h5")] == [f"finetune.best{best}.weights.h5"][: 1 if best else 0]
 
 
 def test_history_keeps_other_phases_and_epochs_done(tmp_path: Path) -> None:

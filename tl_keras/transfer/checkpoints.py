@@ -37,6 +37,7 @@ class PhaseState:
         best_epoch: the best of them, 1-based; 0 before the first is done, and as long as none beats the weights that the
             phase began with, where these count (`Phase.start`).
         best: the monitored value of the best epoch, or of the weights that the phase began with.
+        lowest: the best monitored value of the epochs that are better than what the phase began with.
         trained: the best monitored value of any epoch that was trained.
         waited: epochs since that one.
         done: whether the phase is over, by its last epoch or by patience.
@@ -45,6 +46,7 @@ class PhaseState:
     epoch: int = 0
     best_epoch: int = 0
     best: float | None = None
+    lowest: float | None = None
     trained: float | None = None
     waited: int = 0
     done: bool = False
@@ -92,7 +94,7 @@ class PhaseFiles:
 def _checked(state: PhaseState) -> PhaseState:
     """The same, or TypeError where a value is of another type: it would be noticed hours later."""
     counts = (state.epoch, state.best_epoch, state.waited)
-    values = (state.best, state.trained)
+    values = (state.best, state.lowest, state.trained)
     whole = all(type(count) is int and count >= 0 for count in counts) and state.best_epoch <= state.epoch
     if not whole or any(type(value) not in (float, int, type(None)) for value in values) or type(state.done) is not bool:
         raise TypeError("it is not the state of a phase")
@@ -151,35 +153,48 @@ class KeepBest(keras.callbacks.Callback):
     most `TIE` above the lowest. So small a difference is chance on a val of hundreds of images, and of epochs that val cannot tell
     apart the later, at a lower rate, generalises better (flowers, three seeds: 0.930, 0.930 and 0.935 on test, where the lowest log
     loss gives 0.920, 0.905 and 0.935, and the lowest smoothed loss 0.925, 0.925 and 0.935).
-    It has to be better than what the phase began with, where that counts (`start`).
+    Where what the phase began with counts (`start`), an epoch has to be better than that: by the monitored value or by accuracy. A
+    head that was solved has the lowest log loss that it can have, and weights that learned smoothed labels have not, even where they
+    are right more often.
 
     Patience counts the epochs without a better value among those that were trained: the first epochs, at a high rate, may well be
     worse than what the phase began with, and get better all the same.
 
     Args:
-        start: the monitored value of the weights that the phase began with; None where these are not worth keeping.
+        start: `val_loss` and `val_accuracy` of the weights that the phase began with; None where these are not worth keeping.
     """
 
-    def __init__(self, files: PhaseFiles, state: PhaseState, monitor: str, patience: int | None, start: float | None = None) -> None:
+    def __init__(
+        self, files: PhaseFiles, state: PhaseState, monitor: str, patience: int | None, start: Mapping[str, float] | None = None
+    ) -> None:
         super().__init__()
         self.files, self.state, self.monitor, self.patience, self.start = files, state, monitor, patience, start
         self.sign = -1.0 if SINGLE_LABEL.monitored[monitor] == "max" else 1.0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        value = float((logs or {})[self.monitor])
+        logs = logs or {}
+        value = float(logs[self.monitor])
         self.state.epoch = epoch + 1
         if self._is_better(value, self.state.trained):
             self.state.trained, self.state.waited = value, 0
         else:
             self.state.waited += 1
-        if self._is_better(value, self.start) and self._is_as_good(value, self.state.trained):
+        if self._beats_start(logs) and self._is_as_good(value, self.state.lowest):
             self.state.best, self.state.best_epoch = value, epoch + 1
+            if self._is_better(value, self.state.lowest):
+                self.state.lowest = value
             write_weights(self.files.best(epoch + 1), weights_view(self.model))
         enough = self.patience is not None and self.state.waited >= self.patience
         if enough:
             self.model.stop_training = True
         self.state.done = enough or epoch + 1 == self.params["epochs"]
         self.files.write(self.state)
+
+    def _beats_start(self, logs: Mapping[str, Any]) -> bool:
+        if self.start is None:
+            return True
+        accuracy = f"val_{SINGLE_LABEL.metric_name}"
+        return self._is_better(float(logs[self.monitor]), self.start[self.monitor]) or float(logs[accuracy]) > self.start[accuracy]
 
     def _is_better(self, value: float, other: float | None) -> bool:
         return other is None or self.sign * value < self.sign * other

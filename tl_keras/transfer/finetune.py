@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from tl_keras.models.classifier import Classifier, cut_below, unfreeze, update_scales
 from tl_keras.models.fused import fused
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.checkpoints import PhaseState
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
@@ -23,7 +24,7 @@ FEW_IMAGES = 100
 def finetune(task: Task) -> None:
     """Train the head, then the backbone from `train.unfreeze_from` up together with it.
 
-    The head on the frozen backbone is epoch 0 of finetuning: where no epoch is better on val, by `train.monitor`, it stays.
+    The head on the frozen backbone is epoch 0 of finetuning: where no epoch is better on val, by `train.monitor` or accuracy, it stays.
     """
     num = len(task.data.rows("train"))
     if num < FEW_IMAGES:
@@ -39,8 +40,9 @@ def finetune(task: Task) -> None:
 
 def head_kept(monitor: str, start: float, trained: float) -> str:
     """One line for a finetuning whose epochs were all no better than what it began with."""
-    told = f"{start:.4f}; at best {trained:.4f}"
-    return f"no epoch has a better val {MONITORED[monitor]} than the head before finetuning ({told}): that head is kept"
+    figures = " or ".join(dict.fromkeys([MONITORED[monitor], SINGLE_LABEL.metric_name]))
+    told = f"{MONITORED[monitor]} {start:.4f}; at best {trained:.4f}"
+    return f"no epoch has a better val {figures} than the head before finetuning ({told}): that head is kept"
 
 
 def finetune_feed(task: Task, classifier: Classifier) -> Feed:

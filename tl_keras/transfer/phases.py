@@ -95,7 +95,8 @@ def run_phase(
     """Train a model through one phase, or what is left of it, and leave the best epoch's weights in it.
 
     The best epoch is that with the lowest log loss on val, or the highest accuracy there, as `train.monitor` says, and of those
-    that are as good the last (see `KeepBest`). Where the phase has a `start`, what it began with is epoch 0 and takes part.
+    that are as good the last (see `KeepBest`). Where the phase has a `start`, what it began with is epoch 0, and stays where no
+    epoch is better by that figure or by accuracy.
 
     Args:
         train: a function of the first epoch (0-based) that returns endless (images, targets, weights) batches.
@@ -120,7 +121,7 @@ def run_phase(
     history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress, phase.start)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
     # SaveState sees the weights that train; those after the swap the averaged ones, which val saw. KeepBest commits the epoch.
-    stop, best = StopAfterInterrupt(), KeepBest(files, state, config.monitor, phase.patience, begun)
+    stop, best = StopAfterInterrupt(), KeepBest(files, state, config.monitor, phase.patience, phase.start)
     kept = [CheckFinite(phase.name), *_keep_snapshots(phase, config, run), best]
     callbacks = [LogLossOfVal(), stop, bar, KeyDropout(), SaveState(files), *swap, history, *kept]
     try:
