@@ -189,10 +189,8 @@ def test_the_head_stays_where_finetuning_makes_it_worse(make_task: MakeTask, low
         {path: found[path] for path in found if "logits" not in path}, {path: before[path] for path in found if "logits" not in path}
     )
     losses = [float(line[4]) for line in history(task)[1:]]
-    told_first = f"no epoch has a better val loss or accuracy than the head before finetuning (loss {losses[0]:.4f}; at best "
-    assert told.lines[-1].startswith(told_first)
-        f"no epoch has a better val loss or accuracy than the head before finetuning (loss {losses[0]:.4f}; at "
-    )
+    expected = f"no epoch has a better val loss or accuracy than the head before finetuning (loss {losses[0]:.4f}; at best "
+    assert told.lines[-1].startswith(expected)
     assert told.lines[-1].endswith("): that head is kept")
     assert losses[0] < min(losses[1:])
     # What val says of the head by itself is what it says of the whole.
