@@ -29,20 +29,19 @@ class FusedModel(keras.Model):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """As Keras calls a functional model, but for the convolutions."""
-        outputs = self._run_through_graph(self._standardize_inputs(inputs), operation_fn=lambda each: self._fused(each, training))
+        norms = {convolution: self.get_layer(norm) for convolution, norm in self._norm_of.items()}
+        still = {convolution: norm for convolution, norm in norms.items() if training is False or not norm.trainable}
+        done = {norm.name for norm in still.values()}
+
+        def called(operation: Any) -> Any:
+            if operation.name in still:
+                return lambda inputs, **_: _convolve(operation, still[operation.name], inputs)
+            if operation.name in done:
+                return lambda outputs, **_: keras.ops.cast(outputs, operation.compute_dtype)
+            return operation_fn(operation, training=training)
+
+        outputs = self._run_through_graph(self._standardize_inputs(inputs), operation_fn=called)
         return outputs[0] if isinstance(outputs, list | tuple) and len(outputs) == 1 else outputs
-
-    def _fused(self, operation: Any, training: bool | None) -> Any:
-        """What is called in place of an operation."""
-        norm_of = {name: norm for name, norm in self._norm_of.items() if self._stands_still(norm, training)}
-        if operation.name in norm_of.values():
-            return lambda outputs, **_: keras.ops.cast(outputs, operation.compute_dtype)
-        if type(operation) in _CONVOLUTIONS and operation.name in norm_of:
-            return lambda inputs, **_: _convolve(operation, self.get_layer(norm_of[operation.name]), inputs)
-        return operation_fn(operation, training=training)
-
-    def _stands_still(self, norm: str, training: bool | None) -> bool:
-        return training is False or not self.get_layer(norm).trainable
 
 
 def fused(model: keras.Model) -> keras.Model:
@@ -60,11 +59,11 @@ def _norms(model: keras.Model) -> dict[str, str]:
     for operation in model.operations:
         for parent in parents[id(operation)]:
             readers.setdefault(id(parent), []).append(operation)
-    outputs = {id(tensor) for tensor in keras.tree.flatten(model.output)}
+    last = {id(tensor._keras_history.operation) for tensor in keras.tree.flatten(model.output)}
     found = {}
     for operation in model.operations:
         read_by = readers.get(id(operation), [])
-        if len(read_by) == 1 and _is_plain(operation) and id(operation.output) not in outputs and _is_foldable(read_by[0]):
+        if len(read_by) == 1 and _is_plain(operation) and id(operation) not in last and _is_foldable(read_by[0]):
             found[operation.name] = read_by[0].name
     return found
 
