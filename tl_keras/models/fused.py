@@ -1,7 +1,8 @@
-"""Training with a frozen BatchNorm inside the convolution before it, which then runs as one operation with its bias.
+"""Training with BatchNorm in fewer passes over the activations than Keras needs.
 
-Keras multiplies and adds over the whole activation for a BatchNorm that stands still, in every step, and once more for the gradient.
-The same numbers come from a scaled kernel and a bias, which are small. `folded` does it for networks that no longer train.
+A BatchNorm that stands still goes into the convolution before it: a scaled kernel and a bias give the same numbers as multiplying and
+adding over the whole activation, in every step and once more for the gradient. One that trains is one operation of TensorFlow's, where
+Keras writes out mean, variance and all. `folded` does the first for networks that no longer train.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ class FusedModel(keras.Model):
     """A flat functional model, computed with fewer operations; its layers, weights and outputs are those of the plain one.
 
     A BatchNorm goes into the convolution before it wherever it does not look at the batch: always if it is not trainable, and in
-    inference (`training=False`) in any case.
+    inference (`training=False`) in any case. Where it does, it normalises, with its gradient and statistics, in one operation.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -38,6 +39,8 @@ class FusedModel(keras.Model):
                 return lambda inputs, **_: _convolve(operation, still[operation.name], inputs)
             if operation.name in done:
                 return lambda outputs, **_: keras.ops.cast(outputs, operation.compute_dtype)
+            if training and _is_image_norm(operation) and operation.trainable:
+                return lambda inputs, **_: _normalise(operation, inputs)
             return operation_fn(operation, training=training)
 
         outputs = self._run_through_graph(self._standardize_inputs(inputs), operation_fn=called)
@@ -45,8 +48,8 @@ class FusedModel(keras.Model):
 
 
 def fused(model: keras.Model) -> keras.Model:
-    """The same layers as a `FusedModel`; the model itself where no BatchNorm follows a convolution."""
-    if not _norms(model):
+    """The same layers as a `FusedModel`; the model itself where it has no BatchNorm of images."""
+    if not any(map(_is_image_norm, model.operations)):
         return model
     with building_as(model):
         return FusedModel(model.input, model.output, name=model.name)
@@ -63,7 +66,7 @@ def _norms(model: keras.Model) -> dict[str, str]:
     found = {}
     for operation in model.operations:
         read_by = readers.get(id(operation), [])
-        if len(read_by) == 1 and _is_plain(operation) and id(operation) not in last and _is_foldable(read_by[0]):
+        if len(read_by) == 1 and _is_plain(operation) and id(operation) not in last and _is_image_norm(read_by[0]):
             found[operation.name] = read_by[0].name
     return found
 
@@ -77,8 +80,14 @@ def _is_plain(operation: Any) -> bool:
     )
 
 
-def _is_foldable(operation: Any) -> bool:
-    return type(operation) is keras.layers.BatchNormalization and operation.axis in (-1, 3)
+def _is_image_norm(operation: Any) -> bool:
+    """Whether it is a BatchNorm of the channels of (b, h, w, c), as most are."""
+    return (
+        type(operation) is keras.layers.BatchNormalization
+        and operation.axis in (-1, 3)
+        and len(operation.output.shape) == 4
+        and not (operation.renorm or operation.synchronized)
+    )
 
 
 def _convolve(layer: Any, norm: Any, inputs: Any) -> Any:
@@ -99,3 +108,20 @@ def _convolve(layer: Any, norm: Any, inputs: Any) -> Any:
         dilation_rate=layer.dilation_rate,
     )
     return tf.nn.bias_add(outputs, keras.ops.cast(bias, layer.compute_dtype))
+
+
+def _normalise(norm: Any, inputs: Any) -> Any:
+    """A BatchNorm in training: inputs (b, h, w, c) by the mean and variance of the batch, of which it keeps moving averages."""
+    channels = norm.moving_mean.shape
+    outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+        tf.cast(inputs, tf.float32),  # as Keras does: the statistics of lower precisions overflow
+        norm.gamma if norm.scale else tf.ones(channels),
+        norm.beta if norm.center else tf.zeros(channels),
+        epsilon=norm.epsilon,
+        is_training=True,
+    )
+    count = tf.cast(tf.size(inputs) / channels[0], tf.float32)
+    variance = variance * (count - 1) / count  # TensorFlow's divides by count - 1, Keras keeps the one that divides by count
+    for moving, found in ((norm.moving_mean, mean), (norm.moving_variance, variance)):
+        moving.assign(moving * norm.momentum + tf.stop_gradient(found) * (1 - norm.momentum))
+    return tf.cast(outputs, norm.compute_dtype)
