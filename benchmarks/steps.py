@@ -2,7 +2,7 @@
 
     python benchmarks/steps.py [--backbones mobilenet_v2 resnet50 ...] [--image-size 128] [--batch-size 32]
 
-Forward, backward and AdamW on one batch of noise, random weights; the fastest of ten steps. NAME may be a `.keras` file.
+Forward, backward and AdamW on one batch of noise, random weights; the fastest of ten steps.
 """
 
 import argparse
@@ -25,7 +25,7 @@ CLASSES, STEPS = 10, 10
 
 
 def seconds_of_a_step(backbone: str, size: int, batch_size: int, *, is_frozen: bool, is_fused: bool) -> float:
-    """The fastest of ten."""
+    """The fastest of `STEPS` steps of a fresh network."""
     built = build_backbone(backbone, image_size=(size, size), weights="none")
     classifier = build_classifier(ModelConfig(), built, CLASSES, seed=0)
     unfreeze(classifier, ALL_STAGES, freeze_batchnorm=is_frozen)

@@ -1,7 +1,5 @@
 """A network with its BatchNorm inside the convolutions: the same outputs, gradients and files as the plain one."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ import tensorflow as tf
 
 from tl_keras.models.fused import FusedModel, fused
 from tl_keras.models.saved import read_weights, write_weights
+from tl_keras.runtime import POLICIES, building
 
 SIZE = (16, 16)
 
@@ -40,16 +39,6 @@ def plain(name: str = "convolution", **settings: Any) -> keras.Model:
 def frozen(model: keras.Model) -> keras.Model:
     model.get_layer("norm").trainable = False
     return model
-
-
-@contextmanager
-def in_policy(name: str) -> Iterator[None]:
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def images() -> tf.Tensor:
@@ -106,11 +95,11 @@ def test_a_frozen_norm_is_not_run_by_itself() -> None:
 
 
 @pytest.mark.parametrize("norm", [{}, {"scale": False}, {"center": False, "momentum": 0.7, "epsilon": 0.1}], ids=str)
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
-def test_a_norm_that_trains_is_as_keras_has_it(norm: dict[str, Any], policy: str) -> None:
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_norm_that_trains_is_as_keras_has_it(norm: dict[str, Any], precision: str) -> None:
     found = []
     for make in (lambda model: model, fused):
-        with in_policy(policy):
+        with building(precision):
             model = network(keras.layers.Conv2D(4, 3, name="convolution"), **norm)
         each, before = make(model), model.get_layer("norm").moving_mean.numpy()
         with tf.GradientTape() as tape:
@@ -120,7 +109,7 @@ def test_a_norm_that_trains_is_as_keras_has_it(norm: dict[str, Any], policy: str
         found.append([outputs, *tape.gradient(loss, each.trainable_weights), *each.non_trainable_weights])
     assert type(each) is FusedModel
     assert [value.dtype for value in found[0]] == [value.dtype for value in found[1]]
-    close = {"rtol": 1e-4, "atol": 1e-4} if policy == "float32" else {"rtol": 0.05, "atol": 0.02}
+    close = {"rtol": 1e-4, "atol": 1e-4} if precision == "float32" else {"rtol": 0.05, "atol": 0.02}
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(np.asarray(one, np.float32), np.asarray(other, np.float32), **close)
 
@@ -175,12 +164,12 @@ def test_a_model_without_batchnorm_stays_as_it_is() -> None:
     assert fused(model) is model
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_lower_precision(policy: str) -> None:
-    with in_policy(policy):
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_lower_precision(precision: str) -> None:
+    with building(precision):
         model = frozen(plain())
     twin = fused(model)
-    assert twin.dtype_policy.name == policy
+    assert twin.dtype_policy.name == POLICIES[precision]
     one, other = twin(images(), training=False), model(images(), training=False)
     assert one.dtype == other.dtype
     np.testing.assert_allclose(np.asarray(one, np.float32), np.asarray(other, np.float32), rtol=0.05)

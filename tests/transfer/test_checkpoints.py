@@ -59,7 +59,7 @@ def test_best_epoch_is_the_last_of_those_that_are_as_good(
         keep.on_epoch_end(epoch, {"loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5, monitor: value})
     trained = min(values) if monitor == "val_loss" else max(values)
     assert (state.epoch, state.best_epoch, state.best, state.trained) == (4, best, values[best - 1] if best else start, trained)
-    assert (state.lowest, state.waited, state.done) == (trained if best else None, waited, True)
+    assert (state.leading, state.waited, state.done) == (trained if best else None, waited, True)
     assert bool(getattr(keep.model, "stop_training", False)) is (waited == 2)
     assert [path.name for path in tmp_path.glob("*.h5")] == [f"head.best{best}.weights.h5"][: 1 if best else 0]
 

@@ -72,6 +72,7 @@ def _norms(model: keras.Model) -> dict[str, str]:
 
 
 def _is_plain(operation: Any) -> bool:
+    """Whether it is a convolution that does nothing besides convolving and adding its bias."""
     return (
         type(operation) in _CONVOLUTIONS
         and operation.activation is keras.activations.linear

@@ -37,7 +37,7 @@ class PhaseState:
         best_epoch: the best of them, 1-based; 0 before the first is done, and as long as none beats the weights that the
             phase began with, where these count (`Phase.start`).
         best: the monitored value of the best epoch, or of the weights that the phase began with.
-        lowest: the best monitored value of the epochs that are better than what the phase began with.
+        leading: the best monitored value of the epochs that are better than what the phase began with.
         trained: the best monitored value of any epoch that was trained.
         waited: epochs since that one.
         done: whether the phase is over, by its last epoch or by patience.
@@ -46,7 +46,7 @@ class PhaseState:
     epoch: int = 0
     best_epoch: int = 0
     best: float | None = None
-    lowest: float | None = None
+    leading: float | None = None
     trained: float | None = None
     waited: int = 0
     done: bool = False
@@ -94,7 +94,7 @@ class PhaseFiles:
 def _checked(state: PhaseState) -> PhaseState:
     """The same, or TypeError where a value is of another type: it would be noticed hours later."""
     counts = (state.epoch, state.best_epoch, state.waited)
-    values = (state.best, state.lowest, state.trained)
+    values = (state.best, state.leading, state.trained)
     whole = all(type(count) is int and count >= 0 for count in counts) and state.best_epoch <= state.epoch
     if not whole or any(type(value) not in (float, int, type(None)) for value in values) or type(state.done) is not bool:
         raise TypeError("it is not the state of a phase")
@@ -179,10 +179,10 @@ class KeepBest(keras.callbacks.Callback):
             self.state.trained, self.state.waited = value, 0
         else:
             self.state.waited += 1
-        if self._beats_start(logs) and self._is_as_good(value, self.state.lowest):
+        if self._beats_start(logs) and self._is_as_good(value, self.state.leading):
             self.state.best, self.state.best_epoch = value, epoch + 1
-            if self._is_better(value, self.state.lowest):
-                self.state.lowest = value
+            if self._is_better(value, self.state.leading):
+                self.state.leading = value
             write_weights(self.files.best(epoch + 1), weights_view(self.model))
         enough = self.patience is not None and self.state.waited >= self.patience
         if enough:
