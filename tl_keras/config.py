@@ -150,7 +150,10 @@ class AugmentConfig(Section):
 class DataConfig(Section):
     """Where the images come from and how they become pixels."""
 
-    source: Name = Field(default="digits", description="a folder of class folders, 'digits', or the name or folder of a TFDS data set")
+    source: Name = Field(
+        default="digits",
+        description="a folder of class folders, a .zip or .tar archive of them, 'digits', or the name or folder of a TFDS data set",
+    )
     val_fraction: Number = Field(
         default=0.15, gt=0, lt=0.5, description="fraction of the images for validation, if the data has no val split"
     )

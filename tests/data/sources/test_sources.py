@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -293,7 +294,7 @@ def test_folders_of_something_else(tmp_path):
 
 def test_a_file_in_place_of_a_folder(photo_folder):
     file = photo_folder() / "cat/000.png"
-    assert error_of(file) == f"{file}: is a file. Give the folder that holds one folder of images per class."
+    assert error_of(file) == f"{file}: is a file. Give a folder that holds one folder of images per class, or a .zip or .tar archive of it."
 
 
 def test_typo_in_a_path(tmp_path, monkeypatch):
@@ -448,7 +449,10 @@ def test_labelled_images_that_a_model_cannot_be_measured_on(tmp_path, folders, g
         ("tf_flowers", "tfds_name"),
         ("imagenet_v2/topimages", "tfds_name"),
         ("photos/cats", None),  # a slip in a path
-        ("a.zip", None),
+        ("a.zip", "archive"),
+        ("a.zip/photos", None),  # which it does not hold
+        ("a.tar.gz", "archive"),  # which is refused later
+        ("b.zip", None),
         ("Photos!", None),
     ],
 )
@@ -457,5 +461,7 @@ def test_a_source_is_of_one_kind(tmp_path, monkeypatch, source, kind):
     for folder in ("photos", "prepared"):
         (tmp_path / folder).mkdir()
     (tmp_path / "prepared" / "dataset_info.json").touch()
-    (tmp_path / "a.zip").touch()
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("cats/0.png", b"")
+    (tmp_path / "a.tar.gz").touch()
     assert next((name for name, row in SOURCES.items() if row.matches(source)), None) == kind

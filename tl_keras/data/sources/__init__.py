@@ -1,6 +1,6 @@
 """From what the user names to an `Index`: a table of the kinds of sources, a file for each.
 
-In the end each is a folder of class folders. Nothing is decoded here; the next stop is `splits`.
+In the end each is a folder of class folders, on the disk or in an archive. Nothing is decoded here; the next stop is `splits`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +11,9 @@ from pathlib import Path
 from tl_keras.config import DataConfig, absolute
 from tl_keras.data.groups import groups_of
 from tl_keras.data.index import Index
+from tl_keras.data.places import is_folder
 from tl_keras.data.sources import tfds
+from tl_keras.data.sources.archive import check_archive, check_archived_arrangement, is_archive, top_folder
 from tl_keras.data.sources.class_folders import check_arrangement, check_readable, scan_folder, scan_known
 from tl_keras.data.sources.digits import unpack_digits
 from tl_keras.data.sources.source import DIGITS, Source, neighbour, path_of
@@ -22,6 +24,12 @@ SOURCES = {  # the first that matches counts
     "tfds_folder": Source(
         matches=lambda source: path_of(source).is_dir() and tfds.is_prepared_tfds(path_of(source)),
         find=lambda config: tfds.prepared_tfds(path_of(config.source)),
+    ),
+    "archive": Source(
+        matches=is_archive,
+        find=top_folder,
+        check=check_archive,
+        check_layout=check_archived_arrangement,
     ),
     "class_folders": Source(
         matches=lambda source: path_of(source).is_dir(),
@@ -46,8 +54,8 @@ def open_source(config: DataConfig) -> Index:
     """Find the images that `data.source` names.
 
     Args:
-        config: `source` is a folder of class folders, with or without train/ val/ test/ above them; 'digits'; or a
-            TFDS name or the folder of a prepared TFDS data set. ('./digits' is a folder of that name.)
+        config: `source` is a folder of class folders, with or without train/ val/ test/ above them, or a .zip or .tar archive of such
+            folders; 'digits'; or a TFDS name or the folder of a prepared TFDS data set. ('./digits' is a folder of that name.)
 
     Raises:
         ConfigError: `group_pattern` is not a regular expression.
@@ -72,8 +80,13 @@ def find_root(config: DataConfig) -> Path:
 
 
 def absolute_source(source: str) -> str:
-    """`data.source` as later modes find it from any folder: the path of a folder is absolute, a name stays as it is."""
-    return absolute(source, (DIGITS,))
+    """`data.source` as later modes find it from any folder: the path of a folder or an archive is absolute, a name stays as it is."""
+    return str(path_of(source).resolve()) if is_archive(source) else absolute(source, (DIGITS,))
+
+
+def is_there(source: str) -> bool:
+    """Whether there is anything at the path that a `data.source` is; a folder in an archive, too."""
+    return path_of(source).exists() or is_folder(path_of(source))
 
 
 def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
@@ -123,7 +136,7 @@ def _kind_of(source: str) -> Source:
             return kind
     path = path_of(source)
     if path.exists():
-        raise DataError(f"{source}: is a file. Give the folder that holds one folder of images per class.")
+        raise DataError(f"{source}: is a file. Give a folder that holds one folder of images per class, or a .zip or .tar archive of it.")
     raise DataError(f"{source}: no such folder.{neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
 
 
