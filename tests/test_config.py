@@ -19,6 +19,8 @@ from tl_keras.modes import MODES
 OTHER: dict[str, Any] = {
     "mode": "export",
     "data.source": "a: 'b' # ü",
+    "data.columns": {"path": "id", "label": "no"},
+    "data.image_folder": "images",
     "data.val_fraction": 1e-05,
     "data.test_fraction": 0.1,
     "data.split_seed": 7,
@@ -117,6 +119,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "features.keep": {"features.selection": "pca"},
     "train.momentum": {"train.optimizer": "sgd"},
     "train.cycles": {"train.schedule": "cosine_restarts"},
+    "data.columns": {"data.source": "labels.csv"},
+    "data.image_folder": {"data.source": "labels.csv"},
     "train.step_epochs": {"train.schedule": "step"},
     "train.step_factor": {"train.schedule": "step"},
     "train.focal_gamma": {"train.loss": "focal"},

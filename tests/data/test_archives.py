@@ -183,8 +183,8 @@ def test_many_threads_read_one_archive(tmp_path):
 
 def test_a_table_is_read_once_though_many_threads_need_it(tmp_path, monkeypatch):
     path, asked = make_zip(tmp_path / "x.zip", {"a": b"1"}), []
-    table = archives.TABLES[".zip"]
-    monkeypatch.setitem(archives.TABLES, ".zip", lambda *given: asked.append(given) or table(*given))
+    table = archives.READERS[".zip"]
+    monkeypatch.setitem(archives.READERS, ".zip", lambda *given: asked.append(given) or table(*given))
     threads = [threading.Thread(target=read, args=[path / "a"]) for _ in range(8)]
     for thread in threads:
         thread.start()

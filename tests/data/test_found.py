@@ -115,7 +115,7 @@ def test_groups_in_two_splits_are_told():
     ],
 )
 def test_the_groups_that_a_pattern_made_are_told(groups, line):
-    assert groups_line(groups) == line
+    assert groups_line(groups, "data.group_pattern") == line
 
 
 def test_groups_are_told_after_the_images():

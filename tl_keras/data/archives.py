@@ -21,7 +21,7 @@ from tl_keras.data.archive_file import Member, MemberFile, damaged
 from tl_keras.data.archive_tables import Listed, Table, tar_table, zip_table
 from tl_keras.errors import DataError
 
-TABLES: dict[str, Table] = {".zip": zip_table, ".tar": tar_table}
+READERS: dict[str, Table] = {".zip": zip_table, ".tar": tar_table}
 LARGEST = 2_800_000_000  # bytes: no image under the highest data.max_megapixels, 700, has more
 DEEPEST = 64  # folders in one another
 _END = re.compile(r"\.(zip|tar)(?=/|$)", re.IGNORECASE)
@@ -48,7 +48,7 @@ class Archive:
         self._top: Folder = {}
         self._numbers = array("q")  # as many for each file as a `Member` has: a tuple would take five times as much memory
         self._troubles: dict[int, str] = {}
-        for listed in TABLES[os.path.splitext(path)[1].lower()](path, self._descriptor):
+        for listed in READERS[os.path.splitext(path)[1].lower()](path, self._descriptor):
             self._add(listed)
 
     def _add(self, listed: Listed) -> None:

@@ -28,10 +28,10 @@ def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
     split = splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
     progress.line(found_line(config.source, index, split))
     if index.groups is not None:
-        progress.line(groups_line(index.groups))
+        progress.line(groups_line(index.groups, "groups of the table" if config.group_pattern is None else "data.group_pattern"))
     if config.source == "digits":
         progress.line("digits are bundled with tl_keras; --data FOLDER takes your own images")
-    for line in (*left_out_lines(index.ignored), *copies_lines(index, split), *straddling_lines(index, split)):
+    for line in (*index.notes, *left_out_lines(index.ignored), *copies_lines(index, split), *straddling_lines(index, split)):
         progress.line(line)
 
 
@@ -52,12 +52,16 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
 
 
-def groups_line(groups: Sequence[str]) -> str:
-    """How many groups `data.group_pattern` made of the images, so that a pattern that means something else is seen at once."""
+def groups_line(groups: Sequence[str], whose: str) -> str:
+    """How many groups the images are in, so that a pattern that means something else is seen at once.
+
+    Args:
+        whose: who says the groups, such as "data.group_pattern".
+    """
     numbers = Counter(groups)
     (first, most), fewest = numbers.most_common(1)[0], min(numbers.values())
     span = f"{fewest} to {most}" if fewest < most else f"{most}"
-    return f"data.group_pattern: {len(numbers)} group{'s' * (len(numbers) > 1)} of {span} images, such as '{first}'"
+    return f"{whose}: {len(numbers)} group{'s' * (len(numbers) > 1)} of {span} images, such as '{first}'"
 
 
 def copies_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:

@@ -294,7 +294,10 @@ def test_folders_of_something_else(tmp_path):
 
 def test_a_file_in_place_of_a_folder(photo_folder):
     file = photo_folder() / "cat/000.png"
-    assert error_of(file) == f"{file}: is a file. Give a folder that holds one folder of images per class, or a .zip or .tar archive of it."
+    assert (
+        error_of(file)
+        == f"{file}: is a file. Give a folder that holds one folder of images per class, a .zip or .tar archive of it, or a table."
+    )
 
 
 def test_typo_in_a_path(tmp_path, monkeypatch):

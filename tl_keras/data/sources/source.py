@@ -1,15 +1,16 @@
-"""A kind of data source, and what several of them share. In the end each is a folder of class folders.
+"""A kind of data source, and what several of them share. In the end each is files below one folder.
 
 One form for all data keeps everything after it simple: any image can be opened, listed in splits.csv and predicted by its path. What is
-in another form is written out as such, once, below the cache; encoded bytes are copied untouched.
+not in files is written out into class folders, once, below the cache; encoded bytes are copied untouched.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
 from tl_keras.config import DataConfig
+from tl_keras.data.index import Index
 from tl_keras.data.walk import subfolders
 from tl_keras.errors import DataError, first_line
 from tl_keras.partial import clear_partial
@@ -25,13 +26,17 @@ class Source:
 
     Attributes:
         matches: whether a `data.source` is of this kind.
-        find: the folder of class folders, which is written where there is none yet.
+        find: the folder that the paths of the index are relative to, which is written where there is none yet.
+        scan: the index for training.
+        scan_known: the index for a model that knows its classes.
         check: raises DataError where it is plain that `find` would fail; cheap, without TensorFlow or the network.
         check_layout: raises DataError where it is plain that the folders are not arranged for training; as cheap.
     """
 
     matches: Callable[[str], bool]
     find: Callable[[DataConfig], Path]
+    scan: Callable[[DataConfig], Index]
+    scan_known: Callable[[DataConfig, Sequence[str]], Index]
     check: Callable[[DataConfig], None] = lambda config: None
     check_layout: Callable[[DataConfig], None] = lambda config: None
 
