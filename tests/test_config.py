@@ -23,6 +23,7 @@ OTHER: dict[str, Any] = {
     "data.image_folder": "images",
     "data.val_fraction": 1e-05,
     "data.test_fraction": 0.1,
+    "data.per_class": 5,
     "data.split_seed": 7,
     "data.group_pattern": r"(patient\d+)",
     "data.image_size": (48, 64),

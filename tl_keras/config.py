@@ -169,6 +169,10 @@ class DataConfig(Section):
     test_fraction: Number = Field(
         default=0.15, gt=0, lt=0.5, description="fraction of the images for testing, if the data has no test split"
     )
+    per_class: Side | None = Field(
+        default=None,
+        description="maximum number of images of each class to train on; val and test do not depend on it; null: all",
+    )
     split_seed: Whole = Field(default=0, ge=0, description="random seed for the split; independent of runtime.seed")
     group_pattern: Name | None = Field(
         default=None,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
-from tl_keras.data import splits
+from tl_keras.data import dataset, splits
 from tl_keras.data.file_ids import Ids
 from tl_keras.data.groups import group_numbers
 from tl_keras.data.index import SPLIT_NAMES, Index
@@ -16,6 +16,7 @@ from tl_keras.data.walk import left_out_lines
 from tl_keras.progress import Progress
 
 WIDTH = 80  # columns that a line should keep to
+MOST_NAMED = 3  # classes with few images
 
 
 def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
@@ -24,9 +25,10 @@ def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
     Raises:
         DataError: a class is too small, or in too few groups, to be cut into splits.
     """
-    usable = np.ones(len(index.paths), bool)
-    split = splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
+    split = dataset.cut(index, config, {})
     progress.line(found_line(config.source, index, split))
+    if config.per_class is not None:
+        progress.line(per_class_line(index, split, config.per_class))
     if index.groups is not None:
         progress.line(groups_line(index.groups, "groups of the table" if config.group_pattern is None else "data.group_pattern"))
     if config.source == "digits":
@@ -50,6 +52,19 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     of_classes = (each, f"{len(sizes)} classes of {span}")
     lines = [f"{name}: {len(index.paths)} images, {classes}; {in_splits}" for classes in of_classes for name in names]
     return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
+
+
+def per_class_line(index: Index, split: NDArray[np.str_], per_class: int) -> str:
+    """How many images `data.per_class` leaves out of train, and which classes have fewer than it asks for.
+
+    Args:
+        split: of each image, (n,), '' for those that are left out.
+    """
+    sizes = np.bincount(index.labels[split == "train"], minlength=len(index.classes))
+    line = f"data.per_class={per_class}: {int((split == splits.UNUSED).sum())} further images of train are not used"
+    few = [f"{name} {size}" for name, size in zip(index.classes, sizes, strict=True) if size < per_class]
+    more = [f"{len(few) - MOST_NAMED} more"] if len(few) > MOST_NAMED else []
+    return f"{line}; train has fewer of {', '.join(few[:MOST_NAMED] + more)}" if few else line
 
 
 def groups_line(groups: Sequence[str], whose: str) -> str:
