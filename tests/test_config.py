@@ -19,6 +19,7 @@ from tl_keras.modes import MODES
 OTHER: dict[str, Any] = {
     "mode": "export",
     "data.source": "a: 'b' # ü",
+    "data.nested_classes": True,
     "data.columns": {"path": "id", "label": "no"},
     "data.image_folder": "images",
     "data.val_fraction": 1e-05,

@@ -157,6 +157,9 @@ class DataConfig(Section):
         description="a folder of class folders, a .zip or .tar archive of them, a table of paths and labels (.csv, .tsv, .parquet), "
         "'digits', or the name or folder of a TFDS data set",
     )
+    nested_classes: bool = Field(
+        default=False, description="class folders lie one level deeper, in folders such as animal/ and plant/; a class is called animal/cat"
+    )
     columns: Annotated[dict[Column, Name], Expected("a mapping of path, label, split, group or domain to the name of a column")] | None = (
         Field(default=None, description="which column of a table says what, where the names of the columns do not; such as {path: id}")
     )
@@ -204,6 +207,7 @@ class DataConfig(Section):
         is_table = self.source.lower().endswith(TABLE_SUFFIXES)
         for name in ("columns", "image_folder"):
             yield from self._idle(name, is_table, f"a table ({', '.join(TABLE_SUFFIXES)}) as source")
+        yield from self._idle("nested_classes", not is_table, "folders as source")
         if self.val_fraction + self.test_fraction > 0.8:
             got = f"got {self.test_fraction!r} beside val_fraction {self.val_fraction!r}"
             yield "test_fraction", f"{got}, expected a sum <= 0.8: only the rest is left for training."

@@ -53,6 +53,13 @@ def test_an_only_folder_is_gone_down(tmp_path, folders, top):
     check_layout_of(config_of(path))
 
 
+@pytest.mark.parametrize(("prefix", "top"), [("", ""), ("photos/", "photos"), ("x/photos/", "x/photos"), ("photos/train/", "photos")])
+def test_nested_classes_are_not_gone_down_into(tmp_path, prefix, top):
+    path = make_zip(tmp_path / "x.zip", *class_folders(f"{prefix}animal/cat", f"{prefix}animal/dog"))
+    index = open_source(DataConfig(source=str(path), nested_classes=True))
+    assert (index.root, index.classes) == (path / top if top else path, ("animal/cat", "animal/dog"))
+
+
 def test_an_archive_and_its_folder_have_the_same_index(tmp_path):
     names = class_folders("photos/train/b/deep", "photos/train/a", "photos/val/a", "photos/val/b")
     path = make_zip(tmp_path / "x.zip", *names)

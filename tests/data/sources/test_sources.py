@@ -468,3 +468,47 @@ def test_a_source_is_of_one_kind(tmp_path, monkeypatch, source, kind):
         archive.writestr("cats/0.png", b"")
     (tmp_path / "a.tar.gz").touch()
     assert next((name for name, row in SOURCES.items() if row.matches(source)), None) == kind
+
+
+# --- classes that are nested ---------------------------------------------------------------------------------------
+
+
+def nested(root):
+    return DataConfig(source=str(root), nested_classes=True)
+
+
+@pytest.mark.parametrize("splits", [("",), ("train/", "val/")])
+def test_nested_classes_are_called_by_both_folders(tmp_path, splits):
+    class_folders(tmp_path, *(f"{split}{name}" for split in splits for name in ("plant/rose", "animal/cat", "animal/dog")), number=1)
+    touch(tmp_path, f"{splits[0]}animal/cat/deep/1.png")
+    check_layout_of(nested(tmp_path))
+    index = open_source(nested(tmp_path))
+    assert index.classes == ("animal/cat", "animal/dog", "plant/rose")
+    assert index.paths[:2] == (f"{splits[0]}animal/cat/0.png", f"{splits[0]}animal/cat/deep/1.png")
+    assert index.given == (None if splits == ("",) else ("train",) * 4 + ("val",) * 3)
+
+
+def test_nested_classes_of_the_same_names_or_in_one_folder_alone_are_not_taken_for_splits(tmp_path):
+    class_folders(tmp_path, "red/small", "red/large", "blue/small", "blue/large")
+    assert "hold the same folders" in error_of(tmp_path)
+    assert open_source(nested(tmp_path)).classes == ("blue/large", "blue/small", "red/large", "red/small")
+    class_folders(tmp_path / "one", "train/animal/cat", "train/animal/dog")
+    assert open_source(nested(tmp_path / "one")).classes == ("animal/cat", "animal/dog")
+
+
+def test_a_model_knows_nested_classes(tmp_path):
+    class_folders(tmp_path, "animal/cat", number=1)
+    index = open_labelled(nested(tmp_path), ("animal/cat", "plant/rose"))
+    assert (index.classes, index.paths) == (("animal/cat", "plant/rose"), ("animal/cat/0.png",))
+
+
+@pytest.mark.parametrize(("more", "held"), [("misc/0.png", "images beside its folders, or no folders"), ("misc/x.txt", "no folders")])
+def test_a_folder_without_nested_classes_is_told(tmp_path, more, held):
+    class_folders(tmp_path, "animal/cat", "animal/dog")
+    touch(tmp_path, more)
+    with pytest.raises(DataError) as caught:
+        check_layout_of(nested(tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path}/misc: holds {held}. With data.nested_classes=true each folder of {tmp_path} holds class folders: "
+        "move the images into one, or leave the setting away."
+    )

@@ -27,8 +27,8 @@ def _class_folders(find: Callable[[DataConfig], Path], **more: Any) -> Source:
     """A kind of source that is a folder of class folders, which `find` finds."""
     return Source(
         find=find,
-        scan=lambda config: scan_folder(find(config)),
-        scan_known=lambda config, classes: scan_known(find(config), tuple(classes)),
+        scan=lambda config: scan_folder(find(config), nested=config.nested_classes),
+        scan_known=lambda config, classes: scan_known(find(config), tuple(classes), nested=config.nested_classes),
         **more,
     )
 
@@ -57,7 +57,7 @@ SOURCES = {  # the first that matches counts
         matches=lambda source: path_of(source).is_dir(),
         find=lambda config: path_of(config.source),
         check=lambda config: check_readable(path_of(config.source)),
-        check_layout=lambda config: check_arrangement(path_of(config.source)),
+        check_layout=lambda config: check_arrangement(path_of(config.source), nested=config.nested_classes),
     ),
     "tfds_name": _class_folders(
         matches=lambda source: not path_of(source).exists() and tfds.looks_like_tfds(source) and not _in_a_folder(source),

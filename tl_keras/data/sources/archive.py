@@ -50,7 +50,7 @@ def check_archived_arrangement(config: DataConfig) -> None:
     Raises:
         DataError: see `class_folders.scan_folder`.
     """
-    check_arrangement(top_folder(config))
+    check_arrangement(top_folder(config), nested=config.nested_classes)
 
 
 def top_folder(config: DataConfig) -> Path:
@@ -59,17 +59,19 @@ def top_folder(config: DataConfig) -> Path:
     An archive is most often made of one folder, so a folder that holds nothing but another one is gone down, at any depth.
     """
     root = path_of(config.source)
-    while inner := _only_folder(root):
+    while inner := _only_folder(root, config.nested_classes):
         root = root / inner
     return root
 
 
-def _only_folder(root: Path) -> str | None:
-    """The name of the folder that `root` holds alone, where that can be neither a class nor a split."""
+def _only_folder(root: Path, nested: bool) -> str | None:
+    """The name of the folder that `root` holds alone, where it is neither a split nor a class, nor, where these are nested, holds such."""
     holds_images, folders = peek(root)
     if holds_images or len(folders) != 1 or folders[0].lower() in SPLIT_FOLDERS:
         return None
     holds_images, inner = peek(root / folders[0])
+    if inner and nested:
+        holds_images, inner = peek(root / folders[0] / inner[0])
     return folders[0] if inner and not holds_images else None
 
 

@@ -24,7 +24,7 @@ KINDS = ("choice", "int", "float")
 SECTIONS = ("model", "features", "train", "data")  # whose settings a trial may vary
 _NOTHING = object()
 FIXED = (  # trials are compared on one cut of the same images
-    *("model.trust", "data.source", "data.columns", "data.image_folder"),
+    *("model.trust", "data.source", "data.nested_classes", "data.columns", "data.image_folder"),
     *("data.split_seed", "data.val_fraction", "data.test_fraction", "data.per_class"),
 )
 
