@@ -11,12 +11,14 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tl_keras.data import archives
 from tl_keras.data.archives import locate, opened
 from tl_keras.data.file_ids import file_id, hash_files
-from tl_keras.data.images import load
+from tl_keras.data.images import deep_grey_peak, load
 from tl_keras.data.patterns import find_images
 from tl_keras.data.places import exists, identity, is_file, is_folder
 from tl_keras.data.regular import open_regular, size_of
@@ -153,6 +155,14 @@ def test_what_is_asked_of_places_in_an_archive(tmp_path):
     assert reason(path / "a") == "Is a directory"
 
 
+def test_a_tiff_is_looked_at_in_its_place(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 4096, (300, 40), np.uint16)
+    for compression in (None, "tiff_lzw"):
+        Image.fromarray(grey).save(tmp_path / "a.tif", compression=compression)
+        path = make_zip(tmp_path / "x.zip", {"a.tif": (tmp_path / "a.tif").read_bytes()})
+        assert deep_grey_peak(path / "a.tif") == grey.max()
+
+
 def test_a_folder_or_a_fifo_that_is_called_like_an_archive_is_none(tmp_path):
     (tmp_path / "x.zip").mkdir()
     (tmp_path / "x.zip/a.png").write_bytes(b"1")
@@ -223,10 +233,16 @@ def test_many_files_take_little_memory(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tar"])
-@pytest.mark.parametrize("name", ["../a.png", "a/../../b.png", "/etc/passwd", "a/.."])
+@pytest.mark.parametrize("name", ["../a.png", "a/../../b.png", "/etc/passwd", "a/..", ".."])
 def test_names_that_lead_out_are_refused(tmp_path, ending, name):
     text = refusal(make(tmp_path / f"x{ending}", {"a.png": b"", name: b""}))
     assert text.endswith(f"holds the file {name!r}, which would lie outside of it. Write the archive again without it.")
+
+
+@pytest.mark.parametrize("name", ["../a.png", "/etc/passwd", "a/.."])
+def test_links_whose_own_names_lead_out_are_refused(tmp_path, name):
+    text = refusal(make_tar(tmp_path / "x.tar", {"a/0.png": b"", name: (tarfile.SYMTYPE, "a/0.png")}))
+    assert f"holds the file {name!r}, which would lie outside of it." in text
 
 
 @pytest.mark.parametrize(("first", "second"), [("a/0.png", "a//0.png"), ("a/0.png", "./a/0.png"), ("a", "a/0.png"), ("a/0.png", "a")])
@@ -311,6 +327,14 @@ def test_a_damaged_file_is_a_bad_image_and_the_others_are_not(tmp_path, photo_fo
     assert load(path / "0.png", (8, 8), "crop").shape == (8, 8, 3)
     with pytest.raises(BadImageError, match=r"x\.zip/1\.png: cannot be read \(its checksum is wrong\)"):
         load(path / "1.png", (8, 8), "crop")
+
+
+def test_a_file_that_says_to_be_larger_than_any_disk_is_told(tmp_path):
+    info = zipfile.ZipInfo("a.png")
+    info.extra = struct.pack("<HHQ", 1, 8, 2**64 - 1)  # the size, where the field of four bytes is full
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(info, b"1")
+    assert "damaged ('a.png' has 18,446,744,073,709,551,615 bytes)" in refusal(with_size(tmp_path / "x.zip", 2**32 - 1))
 
 
 def test_a_header_that_is_not_where_it_should_be_is_told(tmp_path):

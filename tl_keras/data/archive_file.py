@@ -15,7 +15,7 @@ ReadAt = Callable[[int, int], bytes]  # (offset, number of bytes) -> exactly so 
 PLAIN, STORED, DEFLATED = range(3)  # how a file lies in an archive: as it is, or behind a header of zip, as it is or deflated
 NO_CHECKSUM = -1
 _HEADER_BYTES, _SIGNATURE = 30, b"PK\3\4"  # of a file in a zip archive; its name and an extra field follow
-_INPUT_BYTES = 2**18  # read for the inflater at a time
+_INPUT_BYTES, _OUTPUT_BYTES = 2**18, 2**22  # of the inflater at a time
 
 
 class Member(NamedTuple):
@@ -138,20 +138,20 @@ class _Inflater:
         if offset < self._at:
             self._rewind()
         while self._at < offset:
-            self._next(min(offset - self._at, _INPUT_BYTES))
+            self._next(offset - self._at)
         found = io.BytesIO()  # which gives its bytes away without a copy
         while found.tell() < size:
             found.write(self._next(size - found.tell()))
         return found.getvalue()
 
     def _next(self, most: int) -> bytes:
-        """Some more bytes, at least one."""
+        """Some more bytes, at least one and at most so many."""
         data = b""
         while not data:
             if not self._input:
                 self._input = self._more()
             try:
-                data = self._zlib.decompress(self._input, most)
+                data = self._zlib.decompress(self._input, min(most, _OUTPUT_BYTES))
             except zlib.error:
                 raise damaged("it does not inflate", self._path) from None
             self._input = self._zlib.unconsumed_tail

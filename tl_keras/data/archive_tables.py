@@ -21,6 +21,7 @@ _FORMS = {zipfile.ZIP_STORED: STORED, zipfile.ZIP_DEFLATED: DEFLATED}
 _ENCRYPTED = 0x1  # a bit of a member's flags
 _MADE_ON_DOS = 0  # where names are divided by backslashes, whatever the standard says
 _LOCAL_HEADER_BYTES = 30
+_LARGEST_NUMBER = 2**63 - 1  # bytes of any file on this planet; a zip archive may write more
 _TAR_BLOCK = 512
 _LONGEST_HEADER = 2**20  # bytes of one header in a tar archive; a lying one would have the whole archive read into memory
 _MOST_LINKS = 8  # one after the other
@@ -80,6 +81,8 @@ def zip_table(path: str, descriptor: int) -> Iterator[Listed]:
 
 
 def _zipped(path: str, name: str, info: zipfile.ZipInfo) -> Listed:
+    if max(info.header_offset, info.compress_size, info.file_size) > _LARGEST_NUMBER:
+        raise _not_whole(path, "zip", ValueError(f"{name!a} has {info.file_size:,} bytes"))
     if info.flag_bits & _ENCRYPTED:
         raise DataError(f"{path}: holds {name!a}, which is encrypted. Write the archive again without a password.")
     if info.compress_type not in _FORMS:
@@ -113,11 +116,11 @@ def tar_table(path: str, descriptor: int) -> Iterator[Listed]:
         DataError: it is damaged, cut short, compressed or none.
     """
     files: dict[str, Member] = {}
-    links: dict[str, str] = {}
+    links: dict[str, tuple[str, str]] = {}
     try:
         for info in _tar_headers(descriptor):
             if info.issym() or info.islnk():
-                links[posixpath.normpath(info.name)] = _link_target(info)
+                links[posixpath.normpath(info.name)] = info.name, _link_target(info)
             elif info.isdir():
                 yield Listed(info.name, None)
             elif info.isreg() and not info.issparse():
@@ -128,8 +131,9 @@ def tar_table(path: str, descriptor: int) -> Iterator[Listed]:
                 yield Listed(info.name, NOWHERE, "a sparse file, which is not read" if info.issparse() else "a FIFO or device")
     except _BROKEN as error:
         raise _not_whole(path, "plain tar", error) from error
-    for name, target in links.items():
-        found = _follow(target, files, links)
+    targets = {name: target for name, (_, target) in links.items()}
+    for name, target in links.values():
+        found = _follow(target, files, targets)
         yield Listed(name, found or NOWHERE, "" if found else f"a link to {target!a}, which is no file of the archive")
 
 

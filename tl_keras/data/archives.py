@@ -19,6 +19,7 @@ from typing import BinaryIO, Union, cast
 
 from tl_keras.data.archive_file import Member, MemberFile, damaged
 from tl_keras.data.archive_tables import Listed, Table, tar_table, zip_table
+from tl_keras.data.descriptors import open_descriptor
 from tl_keras.errors import DataError
 
 READERS: dict[str, Table] = {".zip": zip_table, ".tar": tar_table}
@@ -26,7 +27,6 @@ LARGEST = 2_800_000_000  # bytes: no image under the highest data.max_megapixels
 DEEPEST = 64  # folders in one another
 _END = re.compile(r"\.(zip|tar)(?=/|$)", re.IGNORECASE)
 _KEPT = 8  # archives whose tables stay in memory
-_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_BINARY"))
 _READING = threading.Lock()  # of tables: several threads that need one wait for the first
 
 Folder = dict[str, Union[int, "Folder"]]  # name -> the number of a file, or a folder
@@ -42,7 +42,7 @@ class Archive:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._descriptor = os.open(path, _FLAGS)
+        self._descriptor = open_descriptor(path)
         weakref.finalize(self, os.close, self._descriptor).atexit = False
         self._seeking = threading.Lock()
         self._top: Folder = {}

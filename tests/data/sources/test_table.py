@@ -147,9 +147,20 @@ def test_images_that_are_not_there_are_told(photos):
     )
 
 
-def test_columns_that_are_not_known_are_told_before_rows_are_read(photos):
+def test_columns_that_are_not_known_are_told_before_training_and_any_table_may_be_evaluated(photos):
+    config = DataConfig(source=str(table_in(photos, "id,breed", "c.png,a")))
+    check_source(config)  # the run that it is for may know the columns
     with pytest.raises(DataError, match="is known to be the path"):
-        check_source(DataConfig(source=str(table_in(photos, "id,breed", "x"))))
+        check_layout_of(config)
+
+
+def test_what_a_run_says_of_its_table_counts_for_another_as_far_as_it_is_there(photos):
+    said = {"columns": {"path": "id", "label": "breed"}, "image_folder": "a"}
+    same = open_labelled(DataConfig(source=str(table_in(photos, "id,breed", "0.png,x")), **said), ("x", "y"))
+    assert (same.root, same.paths) == (photos / "a", ("0.png",))
+    other = open_labelled(DataConfig(source=str(table_in(photos / "b", "file,label", "1.png,y")), **said), ("x", "y"))
+    assert (other.root, other.paths) == (photos / "b", ("1.png",))
+    assert other.notes == ("labels.csv: columns read: file (path), label",)
 
 
 def test_a_table_that_is_not_there(tmp_path):

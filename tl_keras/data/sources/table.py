@@ -48,13 +48,13 @@ def is_table(source: str) -> bool:
 
 
 def check_table(config: DataConfig) -> None:
-    """Refuse a table whose columns do not say where the images are and what they show; its rows are not looked at.
+    """Refuse a table that cannot be read; no more than the names of its columns are looked at.
 
     Raises:
-        DataError: no such columns, or it cannot be read.
+        DataError: it is damaged, empty, or not a table.
     """
     table = path_of(config.source)
-    choose_columns(table, KINDS[table.suffix.lower()].names(table), config.columns or {})
+    KINDS[table.suffix.lower()].names(table)
 
 
 def check_rows(config: DataConfig) -> None:
@@ -91,8 +91,11 @@ def scan_table(config: DataConfig) -> Index:
 
 
 def scan_known_table(config: DataConfig, classes: Sequence[str]) -> Index:
-    """Find the images that a table lists for a model that knows its classes already; see `open_labelled`."""
-    rows = _read_rows(config)
+    """Find the images that a table lists for a model that knows its classes already; see `open_labelled`.
+
+    What the settings of a run say of its own table counts as far as this one has such columns, and such a folder beside it.
+    """
+    rows = _read_rows(_as_far_as_there(config))
     known = {class_name(name): name for name in classes}  # older models may have names that are not composed
     labels = [class_name(label) for label in rows.values["label"]]
     unknown = sorted(set(labels) - set(known))
@@ -104,6 +107,14 @@ def scan_known_table(config: DataConfig, classes: Sequence[str]) -> Index:
     if "test" in (index.given or ()):
         index = index.take(np.flatnonzero(np.array(index.given) == "test"))
     return replace(index, given=None, notes=(rows.note,))
+
+
+def _as_far_as_there(config: DataConfig) -> DataConfig:
+    table = path_of(config.source)
+    names = KINDS[table.suffix.lower()].names(table)
+    columns = {role: name for role, name in (config.columns or {}).items() if name in names}
+    beside = config.image_folder is not None and is_folder(table.parent / Path(config.image_folder).expanduser())
+    return config.replace("columns", columns).replace("image_folder", config.image_folder if beside else None)
 
 
 def _read_rows(config: DataConfig) -> Rows:
