@@ -366,6 +366,12 @@ def test_damage_between_the_files_of_a_tar_does_not_lose_those_behind(tmp_path):
     assert "damaged (no header and no end at byte 10,752)" in refusal(path)
 
 
+def test_two_tars_in_one_file_are_told(tmp_path):
+    content = make_tar(tmp_path / "x.tar", {"a.png": TEXT}).read_bytes()
+    (tmp_path / "x.tar").write_bytes(2 * content)
+    assert "damaged (more behind its end at byte 10,752, as in several archives in one file)" in refusal(tmp_path / "x.tar")
+
+
 @pytest.mark.parametrize("content", [b"\x1f\x8b" + bytes(2000), b"no archive" * 200, b"\xff\xd8\xff" + bytes(1000)])
 def test_what_is_no_archive_is_told(tmp_path, content):
     for ending in (".zip", ".tar"):

@@ -147,8 +147,11 @@ def _tar_headers(descriptor: int) -> Iterator[tarfile.TarInfo]:
             opened.members.clear()  # type: ignore[attr-defined]  # a kilobyte each
             yield info
         file.seek(opened.offset)
-        if file.read(_TAR_BLOCK) != bytes(_TAR_BLOCK):  # `next` takes any damage behind the first header for the end
+        rest = file.read(_LONGEST_HEADER)
+        if rest[:_TAR_BLOCK] != bytes(_TAR_BLOCK):  # `next` takes any damage behind the first header for the end
             raise tarfile.ReadError(f"no header and no end at byte {opened.offset:,}")
+        if rest.strip(b"\0"):
+            raise tarfile.ReadError(f"more behind its end at byte {opened.offset:,}, as in several archives in one file")
 
 
 class _Headers(io.FileIO):

@@ -137,7 +137,7 @@ def _too_few_blocks(index: Index, blocks: Blocks, splits: Sequence[str]) -> Data
     if index.groups is None:
         why = f"{images} images of {numbers[name]} different contents, and copies stay together"
     else:
-        why = f"{images} images in {numbers[name]} group{'s' * (numbers[name] > 1)} that stay together (data.group_pattern, and copies)"
+        why = f"{images} images in {numbers[name]} group{'s' * (numbers[name] > 1)} that stay together (groups, and copies)"
     if numbers[name] >= len(splits):
         why += f"; no way was found to give each class to each of {wanted}"
     else:

@@ -125,6 +125,10 @@ def test_parquet_is_a_table_too(photos):
         ),
         (["path,label", "c.png,red  fox", "a/0.png,red fox"], "the labels 'red  fox' (1 rows) and 'red fox' (1 rows) differ in nothing "),
         (
+            ["path,label", "c.png,a", '"two\nlines.png",b'],
+            "of 2 images, 1 is not there; the first is 'two\\nlines.png' (line 4), looked for ",
+        ),
+        (
             ["path,label,split", "c.png,a,train", "a/0.png,b,dev"],
             "line 3 has the split 'dev', expected one of train, val, test. Change it; or rename the column, and splits are cut.",
         ),
@@ -139,7 +143,7 @@ def test_images_that_are_not_there_are_told(photos):
     os.mkfifo(photos / "pipe.png")
     table = table_in(photos, "path,label", "c.png,a", "a/9.png,b", "pipe.png,b")
     assert error_of(table) == (
-        f"of 3 images, 2 are not there; the first is 'a/9.png' (line 3), looked for at {photos}/a/9.png. "
+        f"of 3 images, 2 are not there; the first is 'a/9.png' (line 3), looked for at '{photos}/a/9.png'. "
         "Put them there, or say with data.image_folder where the paths begin."
     )
     assert error_of(table, image_folder="nowhere") == (

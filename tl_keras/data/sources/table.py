@@ -102,7 +102,7 @@ def scan_known_table(config: DataConfig, classes: Sequence[str]) -> Index:
     if unknown:
         near = get_close_matches(unknown[0], known, n=1, cutoff=NEAR)
         hint = f" Did you mean '{near[0]}'?" if near else f" It knows {', '.join(classes)}."
-        raise DataError(f"{rows.table}: has a class '{unknown[0]}', which the model does not know.{hint}")
+        raise DataError(f"{rows.table}: has a class {unknown[0]!r}, which the model does not know.{hint}")
     index = _index(rows, tuple(classes), [known[label] for label in labels])
     if "test" in (index.given or ()):
         index = index.take(np.flatnonzero(np.array(index.given) == "test"))
@@ -211,6 +211,7 @@ def _existing(rows: Rows, root: Path, paths: Sequence[str]) -> tuple[str, ...]:
         row, are = missing[0], "is" if len(missing) == 1 else "are"
         raise DataError(
             f"{rows.table}: of {len(paths)} images, {len(missing)} {are} not there; the first is {rows.values['path'][row]!r} "
-            f"({rows.places[row]}), looked for at {root / paths[row]}. Put them there, or say with data.image_folder where the paths begin."
+            f"({rows.places[row]}), looked for at {str(root / paths[row])!r}. "
+            "Put them there, or say with data.image_folder where the paths begin."
         )
     return tuple(path for path in found if path is not None)
