@@ -15,6 +15,7 @@ from tl_keras.workflows.crossval import crossval
 from tl_keras.workflows.evaluate import evaluate
 from tl_keras.workflows.plan import make_plan
 from tl_keras.workflows.rank import rank
+from tl_keras.workflows.search import search
 from tl_keras.workflows.train import train
 
 
@@ -73,6 +74,14 @@ def test_folds_are_cut_from_few_images_and_val(photos: Path, own_backbone: str, 
         (first, *_) = sorted((tmp_path / "R" / "folds").iterdir())
         sizes = Counter({split: len(paths) for split, paths in splits_of(first).items()})
         assert sum(sizes.values()) == 26
+
+
+@pytest.mark.slow
+def test_a_search_tries_settings_on_few_images(photos: Path, own_backbone: str, tmp_path: Path) -> None:
+    space = {"space": {"train.head_c": {"choice": [0.01, 0.1]}}, "tuner": "grid", "max_trials": 2}
+    result = search(config_of("search", photos, own_backbone, 3, search=space), tmp_path / "R")
+    assert result["trials"] == 2
+    assert result["metrics"]["data"] == {"train": 6, "val": 6, "test": 6, "classes": 2}
 
 
 @pytest.mark.slow
