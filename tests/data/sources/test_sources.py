@@ -286,6 +286,18 @@ def test_loose_images(tmp_path):
     assert "It holds images, but not in class folders." in error_of(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["photos.zip", "photos.TAR", "labels.csv"])
+def test_a_folder_of_an_archive_or_a_table_alone(tmp_path, name):
+    touch(tmp_path, name, "readme.txt")
+    assert f"no class folders found. Did you mean '{tmp_path / name}'?" in error_of(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "slip"), [("photos.zip", "photo.zip"), ("labels.csv", "lables.csv")])
+def test_a_slip_in_the_name_of_an_archive_or_a_table(tmp_path, name, slip):
+    touch(tmp_path, name)
+    assert error_of(tmp_path / slip).startswith(f"{tmp_path / slip}: no such file. Did you mean '{tmp_path / name}'?")
+
+
 def test_folders_of_something_else(tmp_path):
     touch(tmp_path, "a/1.npy", "a/2.npy", "b/3.npy", "b/x.txt")
     message = error_of(tmp_path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tl_keras.config import DataConfig
 from tl_keras.data.layouts import SPLIT_FOLDERS
-from tl_keras.data.places import is_folder
+from tl_keras.data.places import is_folder, scandir
 from tl_keras.data.sources.class_folders import check_arrangement
 from tl_keras.data.sources.source import path_of
 from tl_keras.data.walk import peek
@@ -41,7 +41,7 @@ def check_archive(config: DataConfig) -> None:
             f"{path}: is a compressed tar archive, of which no file can be read without unpacking all before it. Make a plain one: "
             f"{unpacker} {path}. Then give that, or a .zip file, or a folder."
         )
-    peek(path)
+    next(scandir(path), None)
 
 
 def check_archived_arrangement(config: DataConfig) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
 from tl_keras.data.regular import SPECIAL, special_files
-from tl_keras.data.sources.source import NEAR
+from tl_keras.data.sources.source import NEAR, source_files
 from tl_keras.data.walk import (
     BESIDE,
     HEIC,
@@ -229,6 +229,8 @@ def _check_same_classes(root: Path, split: str, found: list[str], classes: list[
 def _at_least_two(root: Path, classes: ClassFolders) -> ClassFolders:
     if not classes:
         loose = " It holds images, but not in class folders." if peek(root)[0] else ""
+        if files := source_files(root):
+            loose += f" Did you mean '{root / files[0]}'?"
         raise DataError(f"{root}: no class folders found.{loose} Make one folder of images per class: {root}/cat, {root}/dog.")
     if len(classes) == 1:
         (folder,) = classes.values()

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from tl_keras.config import DataConfig
+from tl_keras.config import TABLE_SUFFIXES, DataConfig
+from tl_keras.data.archives import READERS
 from tl_keras.data.index import Index
+from tl_keras.data.places import scandir
 from tl_keras.data.walk import subfolders
 from tl_keras.errors import DataError, first_line
 from tl_keras.partial import clear_partial
@@ -47,11 +49,17 @@ def path_of(source: str) -> Path:
 
 
 def neighbour(path: Path) -> str:
-    """A hint at the folder, or the digits, that a name may be a slip of; '' where nothing is really like it."""
-    known = subfolders(path.parent) if path.parent.is_dir() else []
+    """A hint at the folder, archive or table, or the digits, that a name may be a slip of; '' where nothing is really like it."""
+    known = [*subfolders(path.parent), *source_files(path.parent)] if path.parent.is_dir() else []
     by_lower = {name.lower(): name for name in [*([DIGITS] if path.parent == Path() else []), *known]}
     near = get_close_matches(path.name.lower(), by_lower, n=1, cutoff=NEAR)
     return f" Did you mean '{path.parent / by_lower[near[0]]}'?" if near else ""
+
+
+def source_files(folder: Path) -> list[str]:
+    """The archives and tables in a folder, sorted."""
+    endings = (*READERS, *TABLE_SUFFIXES)
+    return sorted(entry.name for entry in scandir(folder) if entry.name.lower().endswith(endings) and not entry.is_dir())
 
 
 def unpack_once(folder: Path, write: Callable[[Path], None]) -> Path:
