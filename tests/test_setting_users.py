@@ -111,7 +111,7 @@ def test_from_python_what_is_given_is_refused_and_what_a_configuration_brings_is
 # --- what runs really read -----------------------------------------------------------------------------------------
 
 LATER = {"data.cache_gb", "export.parity_images"}  # by `evaluate` and `export`, from the run's own configuration
-ELSEWHERE = {"data.download", "data.download_timeout_s"}  # of a data set of TFDS
+ELSEWHERE = {"data.download", "data.download_timeout_s", "data.columns", "data.image_folder"}  # of a data set of TFDS, or a table
 BESIDE_ANOTHER = {"features.keep", "train.cycles", "train.focal_gamma", "train.momentum", "data.augment.cval"}  # see `Config`
 WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not trained
     *("data.augment", "features.stages", "features.views", "model.backbone", "model.dropout", "model.hidden", "train.epochs"),

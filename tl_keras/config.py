@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 else:
     Mode = Literal[tuple(MODES)]
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
+Column = Literal["path", "label", "split", "group", "domain"]  # what a column of a table says
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 ALREADY_CHECKED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
 
 
@@ -150,12 +152,29 @@ class AugmentConfig(Section):
 class DataConfig(Section):
     """Where the images come from and how they become pixels."""
 
-    source: Name = Field(default="digits", description="a folder of class folders, 'digits', or the name or folder of a TFDS data set")
+    source: Name = Field(
+        default="digits",
+        description="a folder of class folders, a .zip or .tar archive of them, a table of paths and labels (.csv, .tsv, .parquet), "
+        "'digits', or the name or folder of a TFDS data set",
+    )
+    nested_classes: bool = Field(
+        default=False, description="class folders lie one level deeper, in folders such as animal/ and plant/; a class is called animal/cat"
+    )
+    columns: Annotated[dict[Column, Name], Expected("a mapping of path, label, split, group or domain to the name of a column")] | None = (
+        Field(default=None, description="which column of a table says what, where the names of the columns do not; such as {path: id}")
+    )
+    image_folder: Name | None = Field(
+        default=None, description="the folder that the paths in a table begin at; null: the folder of the table"
+    )
     val_fraction: Number = Field(
         default=0.15, gt=0, lt=0.5, description="fraction of the images for validation, if the data has no val split"
     )
     test_fraction: Number = Field(
         default=0.15, gt=0, lt=0.5, description="fraction of the images for testing, if the data has no test split"
+    )
+    per_class: Side | None = Field(
+        default=None,
+        description="maximum number of images of each class to train on; val and test do not depend on it; null: all",
     )
     split_seed: Whole = Field(default=0, ge=0, description="random seed for the split; independent of runtime.seed")
     group_pattern: Name | None = Field(
@@ -185,6 +204,10 @@ class DataConfig(Section):
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of training images")
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
+        is_table = self.source.lower().endswith(TABLE_SUFFIXES)
+        for name in ("columns", "image_folder"):
+            yield from self._idle(name, is_table, f"a table ({', '.join(TABLE_SUFFIXES)}) as source")
+        yield from self._idle("nested_classes", not is_table, "folders as source")
         if self.val_fraction + self.test_fraction > 0.8:
             got = f"got {self.test_fraction!r} beside val_fraction {self.val_fraction!r}"
             yield "test_fraction", f"{got}, expected a sum <= 0.8: only the rest is left for training."

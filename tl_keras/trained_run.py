@@ -13,7 +13,7 @@ from tl_keras.config import Config
 from tl_keras.config_file import from_run, from_yaml, to_yaml
 from tl_keras.data import splits
 from tl_keras.data.index import Index
-from tl_keras.data.sources import find_root
+from tl_keras.data.sources import find_root, is_there
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.backbone_kinds import BACKBONE_KINDS, PRESET
 from tl_keras.models.backbone_names import short_name
@@ -57,7 +57,7 @@ def data_root(config: Config, run: RunFolder, moved: str | None = None) -> Path:
         DataError: they are not there any more.
     """
     source = Path(config.data.source)
-    if moved is None and source.is_absolute() and not source.exists():
+    if moved is None and source.is_absolute() and not is_there(config.data.source):
         raise DataError(f"{run.path}: its images were in {source}, which no longer exists. Say with --data where they are now.")
     return find_root(config.data if moved is None else config.data.replace("source", moved))
 

@@ -209,7 +209,7 @@ def test_cuts_that_are_impossible_are_one_line() -> None:
     with pytest.raises(DataError) as caught:
         cut_of(index_of(labels, np.where(labels == 1, 99, np.arange(60) // 4)))
     assert str(caught.value) == (
-        "photos: class 'c1' has 30 images in 1 group that stay together (data.group_pattern, and copies); test, val and train need at "
+        "photos: class 'c1' has 30 images in 1 group that stay together (groups, and copies); test, val and train need at "
         "least one each. Add images of other groups."
     )
     with pytest.raises(DataError, match=r"class 'c0' has 30 images in 2 groups that stay together"):

@@ -44,6 +44,17 @@ def test_the_folder_at_hand_is_called_by_its_name(tmp_path, monkeypatch):
     assert found_line(".", index_of(a=1, b=1), np.array(["train"] * 2)).startswith(f"{tmp_path.name}/: 2 images, ")
 
 
+def test_few_images_of_each_class_and_classes_with_fewer_are_told():
+    heard = Heard()
+    tell_found(index_of(ants=50, bees=50, cats=8), DataConfig(source="photos/", per_class=10), heard)
+    assert heard.lines == [
+        "photos/: 108 images, ants 50, bees 50, cats 8; train 26, val 17, test 17",
+        "data.per_class=10: 48 further images of train are not used; train has fewer of cats 6",
+    ]
+    tell_found(index_of(**{f"c{number}": 10 for number in range(6)}), DataConfig(source="photos/", per_class=9), heard)
+    assert heard.lines[-1] == "data.per_class=9: 0 further images of train are not used; train has fewer of c0 6, c1 6, c2 6, 3 more"
+
+
 def test_the_digits_are_called_bundled_and_files_left_out_are_told():
     heard = Heard()
     tell_found(index_of({".txt": {"a": 1}}, a=10, b=10), DataConfig(), heard)
@@ -115,7 +126,7 @@ def test_groups_in_two_splits_are_told():
     ],
 )
 def test_the_groups_that_a_pattern_made_are_told(groups, line):
-    assert groups_line(groups) == line
+    assert groups_line(groups, "data.group_pattern") == line
 
 
 def test_groups_are_told_after_the_images():

@@ -85,7 +85,8 @@ def test_parts_of_the_data_beside_each_other(tmp_path):
     assert error_of(tmp_path) == (
         f"{tmp_path}: 'batch1' and 'batch2' hold the same folders, 'cat' and 'dog', and no images. If 'cat' and 'dog' are the classes, "
         f"bring them together: move the images of {tmp_path}/batch1/cat and {tmp_path}/batch2/cat to {tmp_path}/cat, and the others "
-        "likewise. If 'batch1' and 'batch2' are the classes, move their images out of those folders."
+        "likewise. If 'batch1' and 'batch2' are the classes, move their images out of those folders. "
+        "If each folder in them is a class of its own, set data.nested_classes=true."
     )
 
 

@@ -22,9 +22,9 @@ def index_of(*counts, given=None, names=None):
     return Index(root=ROOT, classes=classes, paths=paths, labels=labels, given=given)
 
 
-def cut_of(index, usable=None, val=0.15, test=0.15, seed=0):
+def cut_of(index, usable=None, val=0.15, test=0.15, seed=0, per_class=None):
     usable = np.ones(len(index.paths), bool) if usable is None else usable
-    return cut(index, usable, val_fraction=val, test_fraction=test, seed=seed)
+    return cut(index, usable, val_fraction=val, test_fraction=test, seed=seed, per_class=per_class)
 
 
 def table(index, split):
@@ -215,3 +215,51 @@ def test_a_sample_of_all_is_all():
     labels = np.array([1, 0, 1], np.int32)
     for num in (3, 10):
         np.testing.assert_array_equal(stratified_sample(labels, num, 0), [0, 1, 2])
+
+
+# --- few images of each class --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("given", [None, tuple(["train"] * 20 + ["val"] * 5 + ["test"] * 5) * 3])
+def test_few_images_of_each_class_are_among_more_and_val_and_test_stay(given):
+    index = index_of(30, 30, 30, given=given)
+    whole, before = cut_of(index), np.zeros(90, bool)
+    for number in (1, 2, 5, 10):
+        split = cut_of(index, per_class=number)
+        assert [row[0] for row in table(index, split)] == [number] * 3
+        np.testing.assert_array_equal(np.isin(split, ("val", "test")), np.isin(whole, ("val", "test")))
+        np.testing.assert_array_equal(split[split != UNUSED], whole[split != UNUSED])
+        assert before[split == "train"].sum() == before.sum()
+        before = split == "train"
+
+
+def test_few_images_are_others_for_another_seed_and_not_the_first():
+    index = index_of(30, 30, given=tuple(["train"] * 20 + ["val"] * 5 + ["test"] * 5) * 2)
+    rows = [tuple(np.flatnonzero(cut_of(index, seed=seed, per_class=3) == "train")) for seed in range(3)]
+    assert len(set(rows)) == 3
+    assert rows[0] == tuple(np.flatnonzero(cut_of(index, seed=0, per_class=3) == "train"))
+    assert (0, 1, 2) not in {row[:3] for row in rows}
+
+
+def test_a_class_with_fewer_images_keeps_all_of_them():
+    index = index_of(30, 6)
+    assert [row[0] for row in table(index, cut_of(index, per_class=10))] == [10, table(index, cut_of(index))[1][0]]
+
+
+def test_a_file_that_does_not_decode_is_replaced_by_the_next_and_moves_no_other():
+    index = index_of(40, 40, given=tuple(["train"] * 30 + ["val"] * 5 + ["test"] * 5) * 2)
+    first = np.flatnonzero(cut_of(index, per_class=5) == "train")
+    usable = np.ones(80, bool)
+    usable[first[0]] = False
+    again = np.flatnonzero(cut_of(index, usable, per_class=5) == "train")
+    assert len(again) == 10
+    assert set(first[1:]) <= set(again)
+
+
+def test_a_run_that_goes_on_keeps_its_few_images(tmp_path):
+    index = index_of(30, 30)
+    split = cut_of(index, per_class=4)
+    write_splits(tmp_path / "splits.csv", index, split)
+    again, known = read_splits(tmp_path / "splits.csv", ROOT)
+    assert sum(known == "train") == 8
+    np.testing.assert_array_equal(cut_of(again, per_class=4), known)

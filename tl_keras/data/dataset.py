@@ -27,7 +27,7 @@ class ImageData:
     Attributes:
         index: the n files; `index.labels` is int32 (n,).
         pixels: their evaluation pixels.
-        split: (n,) of 'train', 'val', 'test', or '' for a file that does not decode.
+        split: (n,) of 'train', 'val', 'test', or '' for a file that does not decode, or is left out of train.
     """
 
     index: Index
@@ -109,7 +109,14 @@ def decode(pixels: Pixels, config: DataConfig, progress: Progress, *, num_beside
 def cut(index: Index, config: DataConfig, bad: Container[int]) -> NDArray[np.str_]:
     """Cut the splits of an index among the images that are not `bad`; see `splits.cut`."""
     usable = np.fromiter((row not in bad for row in range(len(index.paths))), bool, len(index.paths))
-    return splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
+    return splits.cut(
+        index,
+        usable,
+        val_fraction=config.val_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.split_seed,
+        per_class=config.per_class,
+    )
 
 
 def cut_decodable(index: Index, config: DataConfig, pixels: Pixels, read: Callable[[NDArray[np.str_]], None]) -> NDArray[np.str_]:

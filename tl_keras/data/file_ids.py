@@ -1,7 +1,6 @@
 """The identity of an image file: the hash of its bytes, whatever its name and folder."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data.formats import HEAD_BYTES, image_format
-from tl_keras.data.regular import open_regular
+from tl_keras.data.regular import open_regular, size_of
 
 Ids = NDArray[np.bytes_]  # (n,) of 16 bytes each; b"" for a file that cannot be read
 
@@ -31,7 +30,7 @@ def _hash(path: Path, *, images_only: bool) -> str:
         while chunk:
             digest.update(chunk)
             if images_only and len(chunk) == _READ_BYTES and image_format(chunk[:HEAD_BYTES]) is None:
-                digest.update(b"%d" % os.fstat(file.fileno()).st_size)
+                digest.update(b"%d" % size_of(file))
                 break
             images_only = False  # the first bytes have decided
             chunk = file.read(_READ_BYTES)

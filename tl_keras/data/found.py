@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
-from tl_keras.data import splits
+from tl_keras.data import dataset, splits
 from tl_keras.data.file_ids import Ids
 from tl_keras.data.groups import group_numbers
 from tl_keras.data.index import SPLIT_NAMES, Index
@@ -16,6 +16,7 @@ from tl_keras.data.walk import left_out_lines
 from tl_keras.progress import Progress
 
 WIDTH = 80  # columns that a line should keep to
+MOST_NAMED = 3  # classes with few images
 
 
 def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
@@ -24,14 +25,15 @@ def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
     Raises:
         DataError: a class is too small, or in too few groups, to be cut into splits.
     """
-    usable = np.ones(len(index.paths), bool)
-    split = splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
+    split = dataset.cut(index, config, {})
     progress.line(found_line(config.source, index, split))
+    if config.per_class is not None:
+        progress.line(per_class_line(index, split, config.per_class))
     if index.groups is not None:
-        progress.line(groups_line(index.groups))
+        progress.line(groups_line(index.groups, "groups of the table" if config.group_pattern is None else "data.group_pattern"))
     if config.source == "digits":
         progress.line("digits are bundled with tl_keras; --data FOLDER takes your own images")
-    for line in (*left_out_lines(index.ignored), *copies_lines(index, split), *straddling_lines(index, split)):
+    for line in (*index.notes, *left_out_lines(index.ignored), *copies_lines(index, split), *straddling_lines(index, split)):
         progress.line(line)
 
 
@@ -52,12 +54,29 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
 
 
-def groups_line(groups: Sequence[str]) -> str:
-    """How many groups `data.group_pattern` made of the images, so that a pattern that means something else is seen at once."""
+def per_class_line(index: Index, split: NDArray[np.str_], per_class: int) -> str:
+    """How many images `data.per_class` leaves out of train, and which classes have fewer than it asks for.
+
+    Args:
+        split: of each image, (n,), '' for those that are left out.
+    """
+    sizes = np.bincount(index.labels[split == "train"], minlength=len(index.classes))
+    line = f"data.per_class={per_class}: {int((split == splits.UNUSED).sum())} further images of train are not used"
+    few = [f"{name} {size}" for name, size in zip(index.classes, sizes, strict=True) if size < per_class]
+    more = [f"{len(few) - MOST_NAMED} more"] if len(few) > MOST_NAMED else []
+    return f"{line}; train has fewer of {', '.join(few[:MOST_NAMED] + more)}" if few else line
+
+
+def groups_line(groups: Sequence[str], whose: str) -> str:
+    """How many groups the images are in, so that a pattern that means something else is seen at once.
+
+    Args:
+        whose: who says the groups, such as "data.group_pattern".
+    """
     numbers = Counter(groups)
     (first, most), fewest = numbers.most_common(1)[0], min(numbers.values())
     span = f"{fewest} to {most}" if fewest < most else f"{most}"
-    return f"data.group_pattern: {len(numbers)} group{'s' * (len(numbers) > 1)} of {span} images, such as '{first}'"
+    return f"{whose}: {len(numbers)} group{'s' * (len(numbers) > 1)} of {span} images, such as '{first}'"
 
 
 def copies_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:

@@ -5,7 +5,6 @@ labels, splits, batches or preprocessing. Pixels go to `pipeline`; the exported 
 """
 
 import logging
-import os
 import re
 import warnings
 import zlib
@@ -28,7 +27,7 @@ from tl_keras.data.decode_graph import REDUCTIONS, WHOLE_JPEG, refused_kind
 from tl_keras.data.decode_graph import decode_graph as decode_graph
 from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.orientation import of_exif, orientation, png_chunks
-from tl_keras.data.regular import open_regular
+from tl_keras.data.regular import open_regular, size_of
 from tl_keras.data.room import Room
 from tl_keras.errors import BadImageError, DataError
 
@@ -229,15 +228,14 @@ def _read(path: Path, decoding: Decoding, held: ExitStack) -> bytes:
         with open_regular(path) as file:
             head = file.read(HEAD_BYTES)
             most = _BYTES_OF_A_JPEG_PIXEL if _kind_of(head, str(path)) == "jpeg" else _BYTES_OF_A_PIXEL
-            size = os.fstat(file.fileno()).st_size
+            size = size_of(file)
             if size > most * 1e6 * max(1, decoding.max_megapixels):
                 raise BadImageError(
                     f"{path}: is a file of {size / 1e6:,.0f} MB, more than {most} bytes for each of "
                     f"data.max_megapixels={decoding.max_megapixels:g}. Raise it if you trust the file."
                 )
             held.enter_context(_FILES.taking(size))
-            file.seek(0)  # `head + file.read()` would hold a large file twice
-            return file.read()
+            return file.read()  # `head + file.read()` would hold a large file twice
     except OSError as error:
         raise BadImageError(f"{path}: cannot be read ({error.strerror})") from error
     except MemoryError as error:

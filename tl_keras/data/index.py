@@ -33,6 +33,7 @@ class Index:
         domains: where each file comes from, such as a camera; None where that is not known.
         ids: what the content of each file is known by; None where nobody has read the files yet.
         ignored: the files that are not images, or that cannot be read here; see `walk.left_out_lines`.
+        notes: lines that say how the source was read, where that is not plain.
     """
 
     root: Path
@@ -44,6 +45,7 @@ class Index:
     domains: tuple[str, ...] | None = None
     ids: Ids | None = None
     ignored: LeftOut = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("labels", "given", "groups", "domains", "ids"):
@@ -71,6 +73,7 @@ class Index:
             domains=None if self.domains is None else _taken(self.domains, rows),
             ids=None if self.ids is None else self.ids[rows],
             ignored={},
+            notes=(),
         )
 
     def identify(self, progress: Progress) -> Ids:

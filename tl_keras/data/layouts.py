@@ -112,7 +112,8 @@ def _parts_beside_each_other(root: Path, alike: Mapping[str, str], shared: list[
     return DataError(
         f"{root}: {_list(list(alike))} hold the same folders, {_list(shared)}, and no images. If {_list(shared)} are the classes, bring "
         f"them together: move the images of {_and(parts[:_SHOWN])} to {root / name}, and the others likewise. "
-        f"If {_list(list(alike))} are the classes, move their images out of those folders."
+        f"If {_list(list(alike))} are the classes, move their images out of those folders. "
+        "If each folder in them is a class of its own, set data.nested_classes=true."
     )
 
 

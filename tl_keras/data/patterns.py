@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tl_keras.data.places import exists, is_folder
 from tl_keras.data.walk import LeftOut, images_below
 from tl_keras.errors import DataError
 
@@ -15,7 +16,8 @@ NO_WORDS = "no images given. Add files, folders or globs: tl-keras predict RUN p
 def find_images(words: Sequence[str]) -> tuple[list[Path], LeftOut]:
     """The files that words name, in the order given, and what was left out of the folders among them, for `walk.left_out_lines`.
 
-    A file is taken as it is. A folder is searched for images, at any depth; so is one that a pattern matches. A pattern gives a file once.
+    A file is taken as it is. A folder or an archive is searched for images, at any depth; so is one that a pattern matches. A pattern
+    gives a file once.
 
     Raises:
         DataError: nothing was given, or something given leads to no file.
@@ -27,7 +29,7 @@ def find_images(words: Sequence[str]) -> tuple[list[Path], LeftOut]:
     for word in words:
         files: dict[Path, None] = {}
         for match in sorted(matches(word)):
-            images, others = images_below(match) if match.is_dir() else ([match], {})
+            images, others = images_below(match) if is_folder(match) else ([match], {})
             files |= dict.fromkeys(images)
             for kind, places in others.items():
                 left_out.setdefault(kind, Counter()).update(places)
@@ -43,7 +45,7 @@ def matches(word: str) -> Iterator[Path]:
     In a pattern, as much of it as is there is taken literally from the left: '[' in the name of a folder that exists is a letter.
     """
     path = Path(word).expanduser()
-    if os.path.lexists(path):
+    if exists(path):
         yield path
         return
     there = next(parent for parent in (*path.parents, Path()) if os.path.lexists(parent))

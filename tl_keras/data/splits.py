@@ -21,10 +21,18 @@ from tl_keras.run_folder import open_text, read_csv, reading, write_csv
 HEADER = ("path", "class", "split")
 CONTENT, GROUP = "content", "group"  # further columns: the first is missing in older runs, the second where there are no groups
 LEAST_IN_TRAIN = LEAST_IN_REST  # images of each class
-UNUSED = ""  # the split of an image that does not decode
+UNUSED = ""  # the split of an image that does not decode, or that `data.per_class` leaves out of train
 
 
-def cut(index: Index, usable: NDArray[np.bool_], *, val_fraction: float, test_fraction: float, seed: int) -> NDArray[np.str_]:
+def cut(
+    index: Index,
+    usable: NDArray[np.bool_],
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    per_class: int | None = None,
+) -> NDArray[np.str_]:
     """Assign every usable image to train, val or test.
 
     Folders that say the split are obeyed; val and test are cut from train only where they are missing. The cut is
@@ -36,6 +44,8 @@ def cut(index: Index, usable: NDArray[np.bool_], *, val_fraction: float, test_fr
         val_fraction: of the images of a class that no folder gives to val or test, in (0, 0.5).
         test_fraction: likewise.
         seed: of the cut, at least 0; the same seed and files give the same cut.
+        per_class: how many images of each class train keeps, at most; None for all. Val and test do not depend on it, and fewer images
+            are among more.
 
     Returns:
         (n,) of 'train', 'val', 'test', or `UNUSED`, which images without a label are, too.
@@ -54,7 +64,16 @@ def cut(index: Index, usable: NDArray[np.bool_], *, val_fraction: float, test_fr
     if missing:
         split[pool] = _cut_pool(index.take(pool), usable[pool], missing, seed)
     _check_all_splits(index, split)
+    if per_class is not None:
+        _keep_few(index, split, per_class, seed)
     return split
+
+
+def _keep_few(index: Index, split: NDArray[np.str_], per_class: int, seed: int) -> None:
+    """Leave the first images of each class in train, in an order that the seed gives to all images of the class."""
+    for label, rows in enumerate(_rows_by_class(index)):
+        order = np.random.default_rng([seed, label, len(SPLIT_NAMES)]).permutation(rows)  # not the order of the cut
+        split[order[split[order] == "train"][per_class:]] = UNUSED
 
 
 def _cut_pool(index: Index, usable: NDArray[np.bool_], missing: Mapping[str, float], seed: int) -> NDArray[np.str_]:
@@ -118,7 +137,7 @@ def _too_few_blocks(index: Index, blocks: Blocks, splits: Sequence[str]) -> Data
     if index.groups is None:
         why = f"{images} images of {numbers[name]} different contents, and copies stay together"
     else:
-        why = f"{images} images in {numbers[name]} group{'s' * (numbers[name] > 1)} that stay together (data.group_pattern, and copies)"
+        why = f"{images} images in {numbers[name]} group{'s' * (numbers[name] > 1)} that stay together (groups, and copies)"
     if numbers[name] >= len(splits):
         why += f"; no way was found to give each class to each of {wanted}"
     else:

@@ -1,7 +1,7 @@
 """Finds the image files below a folder, by their endings or else by their first bytes; and reports what is left out.
 
-One rule for class folders and for folders to predict. It imports no TensorFlow and opens only files whose ending is not that
-of an image. What a folder means (a class, a split) is for `sources` to say.
+One rule for class folders and for folders to predict, on the disk and in archives. It imports no TensorFlow and opens only files
+whose ending is not that of an image. What a folder means (a class, a split) is for `sources` to say.
 """
 
 import os
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tl_keras import run_folder
 from tl_keras.data.formats import CAMERA_RAW_SUFFIXES, HEAD_BYTES, image_format
+from tl_keras.data.places import Entry, Identity, identity, is_file, scandir
 from tl_keras.data.regular import SPECIAL, open_regular, special_files
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})  # listed without being opened
@@ -30,7 +31,6 @@ BESIDE = "beside the classes"
 
 # Ending ('' for none, `SPECIAL` for a FIFO or device) -> class, or `BESIDE` ('' where there are no classes) -> number of files.
 LeftOut = dict[str, Counter[str]]
-Identity = tuple[int, int]  # of a folder, whichever way leads to it: device and inode
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,17 @@ class Files:
 
 def subfolders(folder: Path) -> list[str]:
     """The folders in a folder, sorted, links to folders included; not hidden ones, junk, or run folders of this package."""
-    return sorted(entry.name for entry in os.scandir(folder) if _is_seen(entry) and entry.is_dir() and not is_run(entry.path))
+    return sorted(entry.name for entry in scandir(folder) if _is_seen(entry) and entry.is_dir() and not is_run(entry.path))
 
 
 def peek(folder: Path) -> tuple[bool, list[str]]:
     """Whether a folder itself holds an image, and its `subfolders`, which are complete only where it does not."""
     found = []
-    with os.scandir(folder) as entries:
-        for entry in filter(_is_seen, entries):
-            if entry.is_dir():
-                found += [] if is_run(entry.path) else [entry.name]
-            elif _kind(entry) is None:
-                return True, sorted(found)
+    for entry in filter(_is_seen, scandir(folder)):
+        if entry.is_dir():
+            found += [] if is_run(entry.path) else [entry.name]
+        elif _kind(entry) is None:
+            return True, sorted(found)
     return False, sorted(found)
 
 
@@ -85,7 +84,7 @@ def images_below(folder: Path) -> tuple[list[Path], LeftOut]:
 
 def loose_files(folder: Path) -> Counter[str]:
     """The files in a folder itself, images or not, by ending."""
-    return Counter(_suffix(entry.name) for entry in os.scandir(folder) if _is_seen(entry) and not entry.is_dir())
+    return Counter(_suffix(entry.name) for entry in scandir(folder) if _is_seen(entry) and not entry.is_dir())
 
 
 def holds_runs(folder: Path) -> bool:
@@ -93,19 +92,12 @@ def holds_runs(folder: Path) -> bool:
     holds_images, others = peek(folder)
     if holds_images or folder.name == run_folder.RUNS:
         return not holds_images
-    with os.scandir(folder) as entries:
-        return not others and any(entry.is_dir() and is_run(entry.path) for entry in entries)
+    return not others and any(entry.is_dir() and is_run(entry.path) for entry in scandir(folder))
 
 
 def is_run(folder: str) -> bool:
     """Whether a folder is a run of this package."""
-    return os.path.isfile(f"{folder}/{run_folder.CONFIG}") and any(os.path.isfile(f"{folder}/{name}") for name in run_folder.ALWAYS)
-
-
-def identity(folder: Path | str) -> Identity:
-    """What tells a folder from others, whichever links lead to it."""
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
+    return is_file(f"{folder}/{run_folder.CONFIG}") and any(is_file(f"{folder}/{name}") for name in run_folder.ALWAYS)
 
 
 def _walk(root: Path, folder: str, visited: set[Identity]) -> Iterator[tuple[str, str | None]]:
@@ -122,21 +114,20 @@ def _walk(root: Path, folder: str, visited: set[Identity]) -> Iterator[tuple[str
             opened.append(_opened(root, f"{prefix}{entry.name}", visited))
 
 
-def _opened(root: Path, folder: str, visited: set[Identity]) -> tuple[str, Iterator[os.DirEntry[str]]]:
+def _opened(root: Path, folder: str, visited: set[Identity]) -> tuple[str, Iterator[Entry]]:
     """What the paths in a folder begin with, and what is seen in it, by name: nothing where it was visited before."""
     prefix, here = "" if folder == "." else f"{folder}/", identity(root / folder)
     if here in visited:
         return prefix, iter(())
     visited.add(here)
-    with os.scandir(root / folder) as entries:
-        return prefix, iter(sorted(filter(_is_seen, entries), key=lambda entry: entry.name))
+    return prefix, iter(sorted(filter(_is_seen, scandir(root / folder)), key=lambda entry: entry.name))
 
 
-def _is_seen(entry: os.DirEntry[str]) -> bool:
+def _is_seen(entry: Entry) -> bool:
     return not entry.name.startswith(".") and entry.name.lower() not in JUNK
 
 
-def _kind(entry: os.DirEntry[str]) -> str | None:
+def _kind(entry: Entry) -> str | None:
     """None for an image, else what it is counted as when it is left out. A broken link is an image that does not decode."""
     suffix = _suffix(entry.name)
     if not entry.is_file():

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.data.archives import locate
+from tl_keras.data.regular import open_regular
 from tl_keras.deploy import standalone_reader
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import Format
@@ -66,7 +68,8 @@ def ask(
     alone = f"with {' and '.join(form.needs)} alone"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        (folder / "files.json").write_text(json.dumps([str(file.resolve()) for file in files]))
+        given = [str(readable(file, folder / str(number))) for number, file in enumerate(files)]
+        (folder / "files.json").write_text(json.dumps(given))
         (folder / "signatures.json").write_text(json.dumps(list(form.tolerance)))
         np.save(folder / "pixels.npy", pixels)
         done = run_reader([form.answer.__name__, artifact.name, scratch], artifact.parent)  # the path of the artifact may not be UTF-8
@@ -80,7 +83,16 @@ def ask(
             why = re.sub(place, lambda _: name, said["failed"])
             raise ExportError(f"{name}: does not answer {alone} ({why}).")
         with np.load(folder / "answers.npz") as loaded:
-            return dict(loaded), said["refused"]
+            return dict(loaded), {str(files[given.index(file)].resolve()): why for file, why in said["refused"].items()}
+
+
+def readable(file: Path, copy: Path) -> Path:
+    """A file for a process that does not know archives: itself, or a copy of what lies in one."""
+    if locate(file) is None:
+        return file.resolve()
+    with open_regular(file) as opened:
+        copy.write_bytes(opened.read())
+    return copy
 
 
 def run_reader(arguments: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -108,7 +108,7 @@ def _evaluation_data(trained: TrainedRun, source: str | None, scratch: Path, pro
         index, counts = _own_test(trained, progress), Counter({"test": _num(trained, "test")})
     else:
         found = open_labelled(config, trained.index.classes)
-        for line in left_out_lines(found.ignored):
+        for line in (*found.notes, *left_out_lines(found.ignored)):
             progress.line(line)
         index, counts = _unseen(trained, found, progress)
     _tell(trained, index, counts, progress)

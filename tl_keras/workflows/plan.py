@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tl_keras.config import AUTO, Config
-from tl_keras.data import images, splits
+from tl_keras.data import dataset, images, splits
 from tl_keras.data.index import Index
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
@@ -60,28 +60,23 @@ def make_plan(config: Config, progress: Progress) -> Plan:
     index = open_images(config.data, progress, read=config.model.backbone == AUTO)  # a ranking must not look at test
     tell_shrunk(config, index, progress)
     config = with_best_backbone(config, index, None, progress)
-    split = splits.cut(
-        index,
-        np.ones(len(index.paths), bool),
-        val_fraction=config.data.val_fraction,
-        test_fraction=config.data.test_fraction,
-        seed=config.data.split_seed,
-    )
+    split = dataset.cut(index, config.data, {})
+    used = index.take(np.flatnonzero(split != splits.UNUSED))
     classifier = build_and_tell(config, len(index.classes), progress)
     num_train = int((split == "train").sum())
     config = resolve(config, classifier, num_train)
     require_memory(config, classifier)
     needed = bytes_needed(config, classifier)
     with progress.bar("timing one batch of each phase", 2) as advance:
-        decode = decode_seconds(index, config)
+        decode = decode_seconds(used, config)
         advance(1)
-        phases = list(phase_rows(config, classifier, num_train, len(index.paths), share_that_fits(needed)))
+        phases = list(phase_rows(config, classifier, num_train, len(used.paths), share_that_fits(needed)))
     seconds = decode + sum(estimate for _, estimate in phases)
     table = [
         (name, *(str(int((index.labels[split == part] == label).sum())) for part in ("train", "val", "test")))
         for label, name in enumerate(index.classes)
     ]
-    disk = disk_gb(config, classifier, num_train, len(index.paths))
+    disk = disk_gb(config, classifier, num_train, len(used.paths))
     return Plan(config, table, [row for row, _ in phases], seconds, max(peak_memory_gb(), max(needed.values()) / 1e9), disk)
 
 

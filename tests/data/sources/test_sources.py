@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +286,18 @@ def test_loose_images(tmp_path):
     assert "It holds images, but not in class folders." in error_of(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["photos.zip", "photos.TAR", "labels.csv"])
+def test_a_folder_of_an_archive_or_a_table_alone(tmp_path, name):
+    touch(tmp_path, name, "readme.txt")
+    assert f"no class folders found. Did you mean '{tmp_path / name}'?" in error_of(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "slip"), [("photos.zip", "photo.zip"), ("labels.csv", "lables.csv")])
+def test_a_slip_in_the_name_of_an_archive_or_a_table(tmp_path, name, slip):
+    touch(tmp_path, name)
+    assert error_of(tmp_path / slip).startswith(f"{tmp_path / slip}: no such file. Did you mean '{tmp_path / name}'?")
+
+
 def test_folders_of_something_else(tmp_path):
     touch(tmp_path, "a/1.npy", "a/2.npy", "b/3.npy", "b/x.txt")
     message = error_of(tmp_path)
@@ -293,7 +306,10 @@ def test_folders_of_something_else(tmp_path):
 
 def test_a_file_in_place_of_a_folder(photo_folder):
     file = photo_folder() / "cat/000.png"
-    assert error_of(file) == f"{file}: is a file. Give the folder that holds one folder of images per class."
+    assert (
+        error_of(file)
+        == f"{file}: is a file. Give a folder that holds one folder of images per class, a .zip or .tar archive of it, or a table."
+    )
 
 
 def test_typo_in_a_path(tmp_path, monkeypatch):
@@ -448,7 +464,10 @@ def test_labelled_images_that_a_model_cannot_be_measured_on(tmp_path, folders, g
         ("tf_flowers", "tfds_name"),
         ("imagenet_v2/topimages", "tfds_name"),
         ("photos/cats", None),  # a slip in a path
-        ("a.zip", None),
+        ("a.zip", "archive"),
+        ("a.zip/photos", None),  # which it does not hold
+        ("a.tar.gz", "archive"),  # which is refused later
+        ("b.zip", None),
         ("Photos!", None),
     ],
 )
@@ -457,5 +476,51 @@ def test_a_source_is_of_one_kind(tmp_path, monkeypatch, source, kind):
     for folder in ("photos", "prepared"):
         (tmp_path / folder).mkdir()
     (tmp_path / "prepared" / "dataset_info.json").touch()
-    (tmp_path / "a.zip").touch()
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("cats/0.png", b"")
+    (tmp_path / "a.tar.gz").touch()
     assert next((name for name, row in SOURCES.items() if row.matches(source)), None) == kind
+
+
+# --- classes that are nested ---------------------------------------------------------------------------------------
+
+
+def nested(root):
+    return DataConfig(source=str(root), nested_classes=True)
+
+
+@pytest.mark.parametrize("splits", [("",), ("train/", "val/")])
+def test_nested_classes_are_called_by_both_folders(tmp_path, splits):
+    class_folders(tmp_path, *(f"{split}{name}" for split in splits for name in ("plant/rose", "animal/cat", "animal/dog")), number=1)
+    touch(tmp_path, f"{splits[0]}animal/cat/deep/1.png")
+    check_layout_of(nested(tmp_path))
+    index = open_source(nested(tmp_path))
+    assert index.classes == ("animal/cat", "animal/dog", "plant/rose")
+    assert index.paths[:2] == (f"{splits[0]}animal/cat/0.png", f"{splits[0]}animal/cat/deep/1.png")
+    assert index.given == (None if splits == ("",) else ("train",) * 4 + ("val",) * 3)
+
+
+def test_nested_classes_of_the_same_names_or_in_one_folder_alone_are_not_taken_for_splits(tmp_path):
+    class_folders(tmp_path, "red/small", "red/large", "blue/small", "blue/large")
+    assert "hold the same folders" in error_of(tmp_path)
+    assert open_source(nested(tmp_path)).classes == ("blue/large", "blue/small", "red/large", "red/small")
+    class_folders(tmp_path / "one", "train/animal/cat", "train/animal/dog")
+    assert open_source(nested(tmp_path / "one")).classes == ("animal/cat", "animal/dog")
+
+
+def test_a_model_knows_nested_classes(tmp_path):
+    class_folders(tmp_path, "animal/cat", number=1)
+    index = open_labelled(nested(tmp_path), ("animal/cat", "plant/rose"))
+    assert (index.classes, index.paths) == (("animal/cat", "plant/rose"), ("animal/cat/0.png",))
+
+
+@pytest.mark.parametrize(("more", "held"), [("misc/0.png", "images beside its folders, or no folders"), ("misc/x.txt", "no folders")])
+def test_a_folder_without_nested_classes_is_told(tmp_path, more, held):
+    class_folders(tmp_path, "animal/cat", "animal/dog")
+    touch(tmp_path, more)
+    with pytest.raises(DataError) as caught:
+        check_layout_of(nested(tmp_path))
+    assert str(caught.value) == (
+        f"{tmp_path}/misc: holds {held}. With data.nested_classes=true each folder of {tmp_path} holds class folders: "
+        "move the images into one, or leave the setting away."
+    )

@@ -1,35 +1,65 @@
 """From what the user names to an `Index`: a table of the kinds of sources, a file for each.
 
-In the end each is a folder of class folders. Nothing is decoded here; the next stop is `splits`.
+In the end each is files below one folder, on the disk or in an archive. Nothing is decoded here; the next stop is `splits`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from tl_keras.config import DataConfig, absolute
+from tl_keras.config import TABLE_SUFFIXES, DataConfig, absolute
+from tl_keras.data.archives import READERS
 from tl_keras.data.groups import groups_of
 from tl_keras.data.index import Index
+from tl_keras.data.places import exists
 from tl_keras.data.sources import tfds
+from tl_keras.data.sources.archive import check_archive, check_archived_arrangement, is_archive, top_folder
 from tl_keras.data.sources.class_folders import check_arrangement, check_readable, scan_folder, scan_known
 from tl_keras.data.sources.digits import unpack_digits
 from tl_keras.data.sources.source import DIGITS, Source, neighbour, path_of
-from tl_keras.errors import DataError
+from tl_keras.data.sources.table import check_rows, check_table, is_table, scan_known_table, scan_table, table_root
+from tl_keras.errors import ConfigError, DataError
+
+
+def _class_folders(find: Callable[[DataConfig], Path], **more: Any) -> Source:
+    """A kind of source that is a folder of class folders, which `find` finds."""
+    return Source(
+        find=find,
+        scan=lambda config: scan_folder(find(config), nested=config.nested_classes),
+        scan_known=lambda config, classes: scan_known(find(config), tuple(classes), nested=config.nested_classes),
+        **more,
+    )
+
 
 SOURCES = {  # the first that matches counts
-    "digits": Source(matches=lambda source: source == DIGITS, find=lambda config: unpack_digits()),
-    "tfds_folder": Source(
+    "digits": _class_folders(matches=lambda source: source == DIGITS, find=lambda config: unpack_digits()),
+    "tfds_folder": _class_folders(
         matches=lambda source: path_of(source).is_dir() and tfds.is_prepared_tfds(path_of(source)),
         find=lambda config: tfds.prepared_tfds(path_of(config.source)),
     ),
-    "class_folders": Source(
+    "table": Source(
+        matches=is_table,
+        find=table_root,
+        scan=scan_table,
+        scan_known=scan_known_table,
+        check=check_table,
+        check_layout=check_rows,
+    ),
+    "archive": _class_folders(
+        matches=is_archive,
+        find=top_folder,
+        check=check_archive,
+        check_layout=check_archived_arrangement,
+    ),
+    "class_folders": _class_folders(
         matches=lambda source: path_of(source).is_dir(),
         find=lambda config: path_of(config.source),
         check=lambda config: check_readable(path_of(config.source)),
-        check_layout=lambda config: check_arrangement(path_of(config.source)),
+        check_layout=lambda config: check_arrangement(path_of(config.source), nested=config.nested_classes),
     ),
-    "tfds_name": Source(
+    "tfds_name": _class_folders(
         matches=lambda source: not path_of(source).exists() and tfds.looks_like_tfds(source) and not _in_a_folder(source),
         find=lambda config: tfds.named_tfds(config.source, download=config.download, timeout_s=config.download_timeout_s),
         check=tfds.require_at_hand,
@@ -46,22 +76,29 @@ def open_source(config: DataConfig) -> Index:
     """Find the images that `data.source` names.
 
     Args:
-        config: `source` is a folder of class folders, with or without train/ val/ test/ above them; 'digits'; or a
-            TFDS name or the folder of a prepared TFDS data set. ('./digits' is a folder of that name.)
+        config: `source` is a folder of class folders, with or without train/ val/ test/ above them, or a .zip or .tar archive of such
+            folders; a table of paths and labels; 'digits'; or a TFDS name or the folder of a prepared TFDS data set. ('./digits' is a
+            folder of that name.)
 
     Raises:
-        ConfigError: `group_pattern` is not a regular expression.
+        ConfigError: `group_pattern` is not a regular expression, or the table says groups.
         DataError: nothing of that name, no images, fewer than two classes, classes that differ between splits, or an image without
             a group where there are groups.
     """
-    root = find_root(config)
+    check_source(config)
     with _readable(config):
-        index = scan_folder(root)
-    return index if config.group_pattern is None else replace(index, groups=groups_of(index.paths, config.group_pattern))
+        index = _kind_of(config.source).scan(config)
+    if config.group_pattern is None:
+        return index
+    if index.groups is not None:
+        raise ConfigError("data.group_pattern: the table says the group of each image already. Remove one of the two.")
+    return replace(index, groups=groups_of(index.paths, config.group_pattern))
 
 
 def find_root(config: DataConfig) -> Path:
-    """The folder that `data.source` names, or into which it is unpacked; what lies in it is not looked at.
+    """The folder that the paths of an index are relative to: the one that `data.source` names, or into which it is unpacked.
+
+    What lies in it is not looked at.
 
     Raises:
         DataError: nothing of that name.
@@ -72,8 +109,14 @@ def find_root(config: DataConfig) -> Path:
 
 
 def absolute_source(source: str) -> str:
-    """`data.source` as later modes find it from any folder: the path of a folder is absolute, a name stays as it is."""
-    return absolute(source, (DIGITS,))
+    """`data.source` as later modes find it from any folder: the path of a folder or an archive is absolute, a name stays as it is."""
+    is_inside = is_archive(source) or is_table(source)
+    return str(path_of(source).resolve()) if is_inside else absolute(source, (DIGITS,))
+
+
+def is_there(source: str) -> bool:
+    """Whether there is anything at the path that a `data.source` is; in an archive, too."""
+    return exists(path_of(source))
 
 
 def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
@@ -86,9 +129,9 @@ def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
     Raises:
         DataError: nothing of that name, no images, or images of a class that the model does not know.
     """
-    root = find_root(config)
+    check_source(config)
     with _readable(config):
-        return scan_known(root, tuple(classes))
+        return _kind_of(config.source).scan_known(config, classes)
 
 
 def check_source(config: DataConfig) -> None:
@@ -123,8 +166,11 @@ def _kind_of(source: str) -> Source:
             return kind
     path = path_of(source)
     if path.exists():
-        raise DataError(f"{source}: is a file. Give the folder that holds one folder of images per class.")
-    raise DataError(f"{source}: no such folder.{neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
+        raise DataError(
+            f"{source}: is a file. Give a folder that holds one folder of images per class, a .zip or .tar archive of it, or a table."
+        )
+    what = "file" if source.lower().endswith((*TABLE_SUFFIXES, *READERS)) else "folder"
+    raise DataError(f"{source}: no such {what}.{neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
 
 
 @contextmanager

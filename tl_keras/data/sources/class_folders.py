@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.layouts import SPLIT_FOLDERS, check_depth, check_layout
 from tl_keras.data.regular import SPECIAL, special_files
-from tl_keras.data.sources.source import NEAR
+from tl_keras.data.sources.source import NEAR, source_files
 from tl_keras.data.walk import (
     BESIDE,
     HEIC,
@@ -40,24 +40,24 @@ def check_readable(root: Path) -> None:
     os.scandir(root).close()
 
 
-def check_arrangement(root: Path) -> None:
+def check_arrangement(root: Path, *, nested: bool = False) -> None:
     """Refuse folders that are not arranged for training; what the images below them tell is left to `scan_folder`.
 
     Raises:
         DataError: as `scan_folder`.
     """
-    _arrange(root)
+    _arrange(root, nested)
 
 
-def scan_known(root: Path, classes: tuple[str, ...]) -> Index:
-    """Read class folders for a model that knows its classes already; see `open_labelled`."""
+def scan_known(root: Path, classes: tuple[str, ...], *, nested: bool = False) -> Index:
+    """Read class folders for a model that knows its classes already; see `open_labelled` and `scan_folder`."""
     known = {class_name(name): name for name in classes}  # older models may have names that are not composed
     folders = _candidates(root)
     by_split = {SPLIT_FOLDERS[name.lower()]: f"{name}/" for name in folders if name.lower() in SPLIT_FOLDERS and name not in known}
     wheres = [by_split["test"]] if "test" in by_split else list(by_split.values()) or [""]
     found: dict[str | None, dict[str, Files]] = {}
     for where in wheres:
-        inside = _classes(root / where, subfolders(root / where) if where else folders)
+        inside = _classes(root / where, _class_folders(root / where, subfolders(root / where) if where else folders, nested))
         files = {name: files_below(root, f"{where}{folder}", [root]) for name, folder in inside.items()}
         unknown = sorted(name for name in files if files[name].images and name not in known)
         if unknown:
@@ -72,15 +72,18 @@ def scan_known(root: Path, classes: tuple[str, ...]) -> Index:
     return replace(index, given=None)
 
 
-def scan_folder(root: Path) -> Index:
+def scan_folder(root: Path, *, nested: bool = False) -> Index:
     """Read the class folders below `root`; see `open_source` for the layouts and errors.
 
     Hidden files, what systems leave in folders, and run folders of this package are not seen.
+
+    Args:
+        nested: the class folders lie one level deeper, and 'animal/cat' is the name of a class.
     """
     names: tuple[str, ...] = ()
     found: dict[str | None, dict[str, Files]] = {}
     loose = loose_files(root)
-    for split, (where, classes) in _arrange(root).items():
+    for split, (where, classes) in _arrange(root, nested).items():
         names = tuple(classes)
         found[split] = {name: files_below(root, f"{where}{folder}", [root, root / where]) for name, folder in classes.items()}
         _check_images(root / where, found[split])
@@ -88,7 +91,7 @@ def scan_folder(root: Path) -> Index:
     return _index(root, names, found, loose)
 
 
-def _arrange(root: Path) -> Arrangement:
+def _arrange(root: Path, nested: bool) -> Arrangement:
     """Find out which folders are classes, and of which splits; no more of the files is looked at than that needs.
 
     Raises:
@@ -97,15 +100,18 @@ def _arrange(root: Path) -> Arrangement:
     folders = _candidates(root)
     by_split = _split_folders(root, folders)
     if not by_split:
-        check_layout(root, folders)
-        return {None: ("", _at_least_two(root, _classes(root, folders)))}
+        if not nested:
+            check_layout(root, folders)
+        return {None: ("", _at_least_two(root, _classes(root, _class_folders(root, folders, nested))))}
     found: Arrangement = {}
     for split, folder in by_split.items():
         folders = subfolders(root / folder)
-        check_depth(root / folder, folders)
-        classes = _classes(root / folder, folders)
+        if not nested:
+            check_depth(root / folder, folders)
+        classes = _classes(root / folder, _class_folders(root / folder, folders, nested))
         if split == "train":
-            check_layout(root / folder, folders)
+            if not nested:
+                check_layout(root / folder, folders)
             _at_least_two(root / folder, classes)
         else:
             _check_same_classes(root, folder, list(classes), list(found["train"][1]))
@@ -116,6 +122,27 @@ def _arrange(root: Path) -> Arrangement:
 def _candidates(root: Path) -> list[str]:
     """The folders that may be classes or splits."""
     return [name for name in subfolders(root) if not holds_runs(root / name)]
+
+
+def _class_folders(root: Path, folders: list[str], nested: bool) -> list[str]:
+    """The class folders in `root`: some folders, or, where classes are nested, the folders in each of them.
+
+    Raises:
+        DataError: classes are nested, and one of them holds images, or nothing.
+    """
+    if not nested:
+        return folders
+    found: list[str] = []
+    for folder in folders:
+        holds_images, inner = peek(root / folder)
+        if holds_images or not inner:
+            held = "images beside its folders, or no folders" if holds_images else "no folders"
+            raise DataError(
+                f"{root / folder}: holds {held}. With data.nested_classes=true each folder of {root} holds class folders: move the images "
+                "into one, or leave the setting away."
+            )
+        found += [f"{folder}/{name}" for name in inner]
+    return found
 
 
 def class_name(folder: str) -> str:
@@ -202,6 +229,8 @@ def _check_same_classes(root: Path, split: str, found: list[str], classes: list[
 def _at_least_two(root: Path, classes: ClassFolders) -> ClassFolders:
     if not classes:
         loose = " It holds images, but not in class folders." if peek(root)[0] else ""
+        if files := source_files(root):
+            loose += f" Did you mean '{root / files[0]}'?"
         raise DataError(f"{root}: no class folders found.{loose} Make one folder of images per class: {root}/cat, {root}/dog.")
     if len(classes) == 1:
         (folder,) = classes.values()

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 KINDS = ("choice", "int", "float")
 SECTIONS = ("model", "features", "train", "data")  # whose settings a trial may vary
 _NOTHING = object()
-FIXED = ("model.trust", "data.source", "data.split_seed", "data.val_fraction", "data.test_fraction")  # trials are compared on one val
+FIXED = (  # trials are compared on one cut of the same images
+    *("model.trust", "data.source", "data.nested_classes", "data.columns", "data.image_folder"),
+    *("data.split_seed", "data.val_fraction", "data.test_fraction", "data.per_class"),
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,199 @@
+"""A table as a source: the index that it makes, and one line for each mistake in it."""
+
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from tl_keras.config import Config, DataConfig
+from tl_keras.config_file import load_config
+from tl_keras.data.sources import absolute_source, check_layout_of, check_source, find_root, open_labelled, open_source
+from tl_keras.data.splits import read_splits, write_splits
+from tl_keras.errors import ConfigError, DataError
+
+NAMES = ("a/0.png", "a/1.png", "b/0.png", "b/1.png", "c.png")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with a few empty files in it; the scan looks at names alone."""
+    for name in NAMES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def table_in(folder, *lines, name="labels.csv"):
+    (folder / name).write_text("\n".join(lines) + "\n")
+    return folder / name
+
+
+def opened(table, **more):
+    config = DataConfig(source=str(table), **more)
+    check_source(config)
+    check_layout_of(config)
+    return open_source(config)
+
+
+def error_of(table, **more):
+    with pytest.raises(DataError) as caught:
+        opened(table, **more)
+    assert "\n" not in str(caught.value)
+    return str(caught.value).removeprefix(f"{table}: ")
+
+
+def test_an_index_of_a_table_is_by_class_and_path(photos):
+    index = opened(table_in(photos, "label,path,mass", "dog,c.png,1", "cat,b/0.png,2", "dog,a/1.png,3", "cat,a/0.png,4"))
+    assert (index.root, index.classes) == (photos, ("cat", "dog"))
+    assert index.paths == ("a/0.png", "b/0.png", "a/1.png", "c.png")
+    np.testing.assert_array_equal(index.labels, [0, 0, 1, 1])
+    assert index.labels.dtype == np.int32
+    assert (index.given, index.groups, index.domains) == (None, None, None)
+    assert index.notes == ("labels.csv: columns read: path, label; not used: mass",)
+
+
+def test_splits_groups_and_domains_stay_with_their_images(photos):
+    lines = ["c.png,dog,Valid,g1,d1", "a/0.png,dog,train,g2,d2", "b/0.png,cat,TRAIN,g3,d3", "b/1.png,cat,test,g4,d4"]
+    index = opened(table_in(photos, "path,label,split,group,domain", *lines))
+    assert index.paths == ("b/0.png", "a/0.png", "c.png", "b/1.png")
+    assert index.given == ("train", "train", "val", "test")
+    assert index.groups == ("g3", "g2", "g1", "g4")
+    assert index.domains == ("d3", "d2", "d1", "d4")
+
+
+def test_images_may_lie_in_another_folder_or_anywhere(photos, tmp_path):
+    (tmp_path / "tables").mkdir()
+    lines = ["path,label", "0.png,dog", "1.png,cat"]
+    assert opened(table_in(photos, *lines), image_folder="a").root == photos / "a"
+    assert opened(table_in(photos, *lines), image_folder=str(photos / "b")).root == photos / "b"
+    index = opened(table_in(tmp_path / "tables", "path,label", f"{photos}/a/0.png,dog", "../b/0.png,cat"))
+    assert (index.root, index.paths) == (photos, ("b/0.png", "a/0.png"))
+    assert find_root(DataConfig(source=str(tmp_path / "tables" / "labels.csv"))) == photos
+
+
+def test_splits_of_a_run_on_absolute_paths_are_read_back(photos, tmp_path):
+    index = opened(table_in(photos, "path,label", f"{photos}/a/0.png,dog", f"{photos}/b/0.png,cat"))
+    write_splits(tmp_path / "splits.csv", index, np.array(["train", "test"]))
+    again = read_splits(tmp_path / "splits.csv", index.root)[0]
+    assert [again.root / path for path in again.paths] == [photos / "b/0.png", photos / "a/0.png"]
+
+
+def test_splits_of_a_run_are_a_table(photos):
+    index = opened(table_in(photos, "path,label", "a/0.png,dog", "b/0.png,cat"))
+    write_splits(photos / "splits.csv", index, np.array(["train", "train"]))
+    again = opened(photos / "splits.csv")
+    assert (again.paths, again.classes, again.given) == (index.paths, index.classes, ("train", "train"))
+
+
+def test_a_table_of_a_competition(photos):
+    lines = ["id;breed", "0;boxer", "1;pug"]
+    index = opened(table_in(photos, *lines), columns={"path": "id", "label": "breed"}, image_folder="a")
+    assert (index.paths, index.classes) == (("0.png", "1.png"), ("boxer", "pug"))
+
+
+def test_a_table_may_lie_in_an_archive_with_its_images(photos):
+    table = table_in(photos, "path,label", "a/0.png,dog", "b/0.png,cat")
+    with zipfile.ZipFile(photos / "x.zip", "w") as archive:
+        for name in (*NAMES, table.name):
+            archive.write(photos / name, f"data/{name}")
+    index = opened(photos / "x.zip/data/labels.csv")
+    assert (index.root, index.paths) == (photos / "x.zip/data", ("b/0.png", "a/0.png"))
+    assert absolute_source(str(photos / "x.zip/data/labels.csv")) == str(photos / "x.zip/data/labels.csv")
+
+
+def test_parquet_is_a_table_too(photos):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pyarrow.table({"path": ["c.png", "a/0.png"], "label": [7, 10]}), photos / "x.parquet")
+    index = opened(photos / "x.parquet")
+    assert (index.paths, index.classes) == (("a/0.png", "c.png"), ("10", "7"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        (["path,label"], "has no rows below the names of its columns. Add one for each image."),
+        (["path,label", "c.png,a"], "one class only ('a'); a classifier needs at least 2."),
+        (
+            ["path,label", "c.png,a", "a/0.png,", ",b"],
+            "1 row has nothing in the column 'path'; the first is line 4. Fill them in, or remove the rows.",
+        ),
+        (["path,label,group", "c.png,a,1", "a/0.png,b,", "a/1.png,b,"], "2 rows have nothing in the column 'group'; the first is line 3. "),
+        (
+            ["path,label", "c.png,Cat", "a/0.png,cat", "a/1.png,cat"],
+            "the labels 'Cat' (1 rows) and 'cat' (2 rows) differ in nothing but case or blanks. Give both the same name.",
+        ),
+        (["path,label", "c.png,red  fox", "a/0.png,red fox"], "the labels 'red  fox' (1 rows) and 'red fox' (1 rows) differ in nothing "),
+        (
+            ["path,label", "c.png,a", '"two\nlines.png",b'],
+            "of 2 images, 1 is not there; the first is 'two\\nlines.png' (line 4), looked for ",
+        ),
+        (
+            ["path,label,split", "c.png,a,train", "a/0.png,b,dev"],
+            "line 3 has the split 'dev', expected one of train, val, test. Change it; or rename the column, and splits are cut.",
+        ),
+        (["path,label,split", "c.png,a,test", "a/0.png,b,test"], "no row has the split 'train'. Add some; or rename the column, "),
+    ],
+)
+def test_a_mistake_is_one_line(photos, lines, text):
+    assert error_of(table_in(photos, *lines)).startswith(text)
+
+
+def test_images_that_are_not_there_are_told(photos):
+    os.mkfifo(photos / "pipe.png")
+    table = table_in(photos, "path,label", "c.png,a", "a/9.png,b", "pipe.png,b")
+    assert error_of(table) == (
+        f"of 3 images, 2 are not there; the first is 'a/9.png' (line 3), looked for at '{photos}/a/9.png'. "
+        "Put them there, or say with data.image_folder where the paths begin."
+    )
+    assert error_of(table, image_folder="nowhere") == (
+        f"{photos}/nowhere: no such folder; data.image_folder names it, relative to the folder of the table."
+    )
+
+
+def test_columns_that_are_not_known_are_told_before_training_and_any_table_may_be_evaluated(photos):
+    config = DataConfig(source=str(table_in(photos, "id,breed", "c.png,a")))
+    check_source(config)  # the run that it is for may know the columns
+    with pytest.raises(DataError, match="is known to be the path"):
+        check_layout_of(config)
+
+
+def test_what_a_run_says_of_its_table_counts_for_another_as_far_as_it_is_there(photos):
+    said = {"columns": {"path": "id", "label": "breed"}, "image_folder": "a"}
+    same = open_labelled(DataConfig(source=str(table_in(photos, "id,breed", "0.png,x")), **said), ("x", "y"))
+    assert (same.root, same.paths) == (photos / "a", ("0.png",))
+    other = open_labelled(DataConfig(source=str(table_in(photos / "b", "file,label", "1.png,y")), **said), ("x", "y"))
+    assert (other.root, other.paths) == (photos / "b", ("1.png",))
+    assert other.notes == ("labels.csv: columns read: file (path), label",)
+
+
+def test_a_table_that_is_not_there(tmp_path):
+    config = DataConfig(source=str(tmp_path / "labels.csv"))
+    with pytest.raises(DataError, match=r"labels\.csv: no such file\."):
+        check_source(config)
+
+
+def test_a_table_for_a_model_that_knows_its_classes(photos):
+    lines = ["path,label,split", "c.png,dog,train", "a/0.png,dog,test", "b/0.png,cat,test"]
+    index = open_labelled(DataConfig(source=str(table_in(photos, *lines))), ("dog", "owl", "cat"))
+    assert (index.paths, index.labels.tolist(), index.given) == (("a/0.png", "b/0.png"), [0, 2], None)
+    assert index.notes == ("labels.csv: columns read: path, label, split",)
+    with pytest.raises(DataError, match=r"has a class 'dog', which the model does not know\. Did you mean 'dogs'\?"):
+        open_labelled(DataConfig(source=str(photos / "labels.csv")), ("dogs", "cat"))
+    only = table_in(photos, "path,label,split", "c.png,dog,test", name="only.csv")
+    assert len(open_labelled(DataConfig(source=str(only)), ("dog", "cat")).paths) == 1
+
+
+def test_groups_are_said_once(photos):
+    table = table_in(photos, "path,label,group", "c.png,a,1", "a/0.png,b,2")
+    with pytest.raises(ConfigError, match=r"data\.group_pattern: the table says the group of each image already\."):
+        open_source(DataConfig(source=str(table), group_pattern="(.)"))
+    plain = open_source(DataConfig(source=str(table_in(photos, "path,label", "c.png,a", "a/0.png,b")), group_pattern="(.)"))
+    assert plain.groups == ("c", "a")
+
+
+@pytest.mark.parametrize("setting", ["data.columns={path: id}", "data.image_folder=x"])
+def test_settings_of_tables_do_nothing_without_one(setting):
+    with pytest.raises(ConfigError, match=r"has no effect without a table \(\.csv, \.tsv, \.parquet\) as source"):
+        load_config("extract", sets=["data.source=photos/", setting])
+    assert isinstance(load_config("extract", sets=["data.source=labels.csv", setting]), Config)

@@ -1,0 +1,217 @@
+"""From a table of paths and labels to an `Index`: a CSV, TSV or Parquet file with a row for each image.
+
+Paths are relative to the table's folder, or to `data.image_folder`, or absolute. A table may lie in an archive, and list what is there.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+
+from tl_keras.config import TABLE_SUFFIXES, DataConfig
+from tl_keras.data.index import SPLIT_NAMES, Index
+from tl_keras.data.layouts import SPLIT_FOLDERS
+from tl_keras.data.places import is_file, is_folder
+from tl_keras.data.sources.class_folders import class_name
+from tl_keras.data.sources.source import NEAR, path_of
+from tl_keras.data.sources.table_columns import choose_columns, columns_note
+from tl_keras.data.sources.table_file import KINDS
+from tl_keras.data.sources.table_paths import below_one_folder, find_files
+from tl_keras.errors import DataError
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a table.
+
+    Attributes:
+        table: the file.
+        folder: where its relative paths begin.
+        values: what a column says -> the text of each row; "path" and "label" are always there.
+        places: where each row is, such as "line 7".
+        note: which columns were read, one line.
+    """
+
+    table: Path
+    folder: Path
+    values: dict[str, list[str]]
+    places: list[str]
+    note: str
+
+
+def is_table(source: str) -> bool:
+    """Whether a `data.source` is a table."""
+    return source.lower().endswith(TABLE_SUFFIXES) and is_file(path_of(source))
+
+
+def check_table(config: DataConfig) -> None:
+    """Refuse a table that cannot be read; no more than the names of its columns are looked at.
+
+    Raises:
+        DataError: it is damaged, empty, or not a table.
+    """
+    table = path_of(config.source)
+    KINDS[table.suffix.lower()].names(table)
+
+
+def check_rows(config: DataConfig) -> None:
+    """Refuse a table that cannot be trained on.
+
+    Raises:
+        DataError: as `scan_table`.
+    """
+    scan_table(config)
+
+
+def table_root(config: DataConfig) -> Path:
+    """The folder that the paths of the index are relative to; whether the images are there is not looked at."""
+    return _paths_of(_read_rows(config))[0]
+
+
+def scan_table(config: DataConfig) -> Index:
+    """Find the images that a table lists.
+
+    Raises:
+        DataError: cells are empty, images are not there, there is one class only, two labels differ in case or blanks alone, or a split
+            has another name.
+    """
+    rows = _read_rows(config)
+    labels = [class_name(label) for label in rows.values["label"]]
+    _refuse_twins(rows.table, labels)
+    classes = tuple(sorted(set(labels)))
+    if len(classes) < 2:
+        raise DataError(f"{rows.table}: one class only ({classes[0]!r}); a classifier needs at least 2.")
+    index = _index(rows, classes, labels)
+    if index.given is not None and "train" not in index.given:
+        raise DataError(f"{rows.table}: no row has the split 'train'. Add some; or rename the column, and splits are cut.")
+    return index
+
+
+def scan_known_table(config: DataConfig, classes: Sequence[str]) -> Index:
+    """Find the images that a table lists for a model that knows its classes already; see `open_labelled`.
+
+    What the settings of a run say of its own table counts as far as this one has such columns, and such a folder beside it.
+    """
+    rows = _read_rows(_as_far_as_there(config))
+    known = {class_name(name): name for name in classes}  # older models may have names that are not composed
+    labels = [class_name(label) for label in rows.values["label"]]
+    unknown = sorted(set(labels) - set(known))
+    if unknown:
+        near = get_close_matches(unknown[0], known, n=1, cutoff=NEAR)
+        hint = f" Did you mean '{near[0]}'?" if near else f" It knows {', '.join(classes)}."
+        raise DataError(f"{rows.table}: has a class {unknown[0]!r}, which the model does not know.{hint}")
+    index = _index(rows, tuple(classes), [known[label] for label in labels])
+    if "test" in (index.given or ()):
+        index = index.take(np.flatnonzero(np.array(index.given) == "test"))
+    return replace(index, given=None, notes=(rows.note,))
+
+
+def _as_far_as_there(config: DataConfig) -> DataConfig:
+    table = path_of(config.source)
+    names = KINDS[table.suffix.lower()].names(table)
+    columns = {role: name for role, name in (config.columns or {}).items() if name in names}
+    beside = config.image_folder is not None and is_folder(table.parent / Path(config.image_folder).expanduser())
+    return config.replace("columns", columns).replace("image_folder", config.image_folder if beside else None)
+
+
+def _read_rows(config: DataConfig) -> Rows:
+    """The rows of the table that `data.source` names, in which no cell is empty that is used.
+
+    Raises:
+        DataError: there are none, some have such a cell, or the folder of the images is not there.
+    """
+    table = path_of(config.source)
+    kind = KINDS[table.suffix.lower()]
+    names = kind.names(table)
+    chosen = choose_columns(table, names, config.columns or {})
+    cells = kind.cells(table, list(chosen.values()))
+    if not cells.places:
+        raise DataError(f"{table}: has no rows below the names of its columns. Add one for each image.")
+    for name in chosen.values():
+        empty = [place for place, text in zip(cells.places, cells.columns[name], strict=True) if not text]
+        if empty:
+            have = f"{len(empty)} row{'s have' if len(empty) > 1 else ' has'}"
+            raise DataError(f"{table}: {have} nothing in the column '{name}'; the first is {empty[0]}. Fill them in, or remove the rows.")
+    values = {role: cells.columns[name] for role, name in chosen.items()}
+    return Rows(table, _image_folder(config), values, cells.places, columns_note(table, names, chosen))
+
+
+def _image_folder(config: DataConfig) -> Path:
+    folder = path_of(config.source).parent
+    if config.image_folder is not None:
+        folder = folder / Path(config.image_folder).expanduser()  # that alone, where it is absolute
+        if not is_folder(folder):
+            raise DataError(f"{folder}: no such folder; data.image_folder names it, relative to the folder of the table.")
+    return folder
+
+
+def _refuse_twins(table: Path, labels: Sequence[str]) -> None:
+    """Refuse labels that differ in case, or in blanks between their words, alone."""
+    numbers = Counter(labels)
+    met: dict[str, str] = {}
+    for label in sorted(numbers):
+        twin = met.setdefault(" ".join(label.casefold().split()), label)
+        if twin != label:
+            raise DataError(
+                f"{table}: the labels {twin!r} ({numbers[twin]} rows) and {label!r} ({numbers[label]} rows) differ in nothing but case or "
+                "blanks. Give both the same name."
+            )
+
+
+def _index(rows: Rows, classes: tuple[str, ...], labels: Sequence[str]) -> Index:
+    """The index of all rows, in its order: by split, class and path."""
+    root, paths = _paths_of(rows)
+    number = {name: label for label, name in enumerate(classes)}
+    index = Index(
+        root=root,
+        classes=classes,
+        paths=_existing(rows, root, paths),
+        labels=np.fromiter((number[label] for label in labels), np.int32, len(labels)),
+        groups=_optional(rows, "group"),
+        domains=_optional(rows, "domain"),
+    )
+    given = _splits(rows)
+    place = [0] * len(paths) if given is None else [SPLIT_NAMES.index(split) for split in given]
+    order = np.array(sorted(range(len(paths)), key=lambda row: (place[row], index.labels[row], index.paths[row])))
+    return replace(index.take(order), given=None if given is None else tuple(given[row] for row in order), notes=(rows.note,))
+
+
+def _optional(rows: Rows, role: str) -> tuple[str, ...] | None:
+    return tuple(rows.values[role]) if role in rows.values else None
+
+
+def _splits(rows: Rows) -> list[str] | None:
+    """The split of each row, where the table says it."""
+    if "split" not in rows.values:
+        return None
+    found = [SPLIT_FOLDERS.get(text.lower(), "") for text in rows.values["split"]]
+    if "" in found:
+        row = found.index("")
+        raise DataError(
+            f"{rows.table}: {rows.places[row]} has the split {rows.values['split'][row]!r}, expected one of {', '.join(SPLIT_NAMES)}. "
+            "Change it; or rename the column, and splits are cut."
+        )
+    return found
+
+
+def _paths_of(rows: Rows) -> tuple[Path, list[str]]:
+    try:
+        return below_one_folder(rows.values["path"], rows.folder)
+    except ValueError as error:
+        raise DataError(f"{rows.table}: its images lie on several drives. Bring them to one.") from error
+
+
+def _existing(rows: Rows, root: Path, paths: Sequence[str]) -> tuple[str, ...]:
+    found = find_files(root, paths)
+    missing = [row for row, path in enumerate(found) if path is None]
+    if missing:
+        row, are = missing[0], "is" if len(missing) == 1 else "are"
+        raise DataError(
+            f"{rows.table}: of {len(paths)} images, {len(missing)} {are} not there; the first is {rows.values['path'][row]!r} "
+            f"({rows.places[row]}), looked for at {str(root / paths[row])!r}. "
+            "Put them there, or say with data.image_folder where the paths begin."
+        )
+    return tuple(path for path in found if path is not None)

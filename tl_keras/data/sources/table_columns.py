@@ -1,0 +1,75 @@
+"""Which column of a table says what: by the usual names, or as `data.columns` says."""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import get_args
+
+from tl_keras.config import Column
+from tl_keras.data.sources.source import NEAR
+from tl_keras.errors import DataError
+
+USUAL: dict[str, frozenset[str]] = {  # what a column says -> its names, in lower case and without blanks, '_' and '-'
+    "path": frozenset({"path", "file", "filename", "filepath", "image", "imagepath"}),
+    "label": frozenset({"label", "class", "category", "target", "species"}),
+    "split": frozenset({"split", "subset"}),
+    "group": frozenset({"group"}),
+    "domain": frozenset({"domain"}),
+}
+NEEDED = ("path", "label")
+
+
+def choose_columns(table: Path, names: Sequence[str], said: Mapping[Column, str]) -> dict[str, str]:
+    """The column that says the path, the label and so on, as far as there is one.
+
+    Args:
+        names: of all columns.
+        said: what `data.columns` says.
+
+    Returns:
+        What a column says -> its name; "path" and "label" are always there.
+
+    Raises:
+        DataError: there is none for the path, or the label; several may be; or one that was said is not there.
+    """
+    for role, name in said.items():
+        if name not in names:
+            near = get_close_matches(name, names, n=1, cutoff=NEAR)
+            hint = f"Did you mean '{near[0]}'?" if near else f"It has {_and(names)}."
+            raise DataError(f"{table}: has no column '{name}', which data.columns gives for {role}. {hint}")
+    chosen: dict[str, str] = {}
+    for role in get_args(Column):
+        meant = [said[role]] if role in said else [name for name in names if name not in said.values() and _is_usual(name, role)]
+        if meant and names.count(meant[0]) > 1:
+            raise DataError(f"{table}: has several columns '{meant[0]}'. Rename all but the one that says the {role}.")
+        if len(meant) > 1:
+            raise DataError(f"{table}: several of its columns may be the {role} ({_and(meant)}). {_say(role, meant[0])}")
+        if meant:
+            chosen[role] = meant[0]
+        elif role in NEEDED:
+            usual = ", ".join(sorted(USUAL[role]))
+            raise DataError(
+                f"{table}: none of its columns ({_and(names)}) is known to be the {role}; known are {usual}. {_say(role, 'NAME')} "
+                "The first line of the table names the columns."
+            )
+    return chosen
+
+
+def columns_note(table: Path, names: Sequence[str], chosen: Mapping[str, str]) -> str:
+    """One line that says which columns are read, and which are not."""
+    used = (name if name.lower() == role else f"{name} ({role})" for role, name in chosen.items())
+    rest = [name or "one without a name" for name in names if name not in chosen.values()]
+    return f"{table.name}: columns read: {', '.join(used)}" + (f"; not used: {', '.join(rest)}" if rest else "")
+
+
+def _is_usual(name: str, role: str) -> bool:
+    return "".join(letter for letter in name.lower() if letter not in " _-") in USUAL[role]
+
+
+def _say(role: str, name: str) -> str:
+    return f"Say which is: --set data.columns='{{{role}: {name}}}'."
+
+
+def _and(names: Sequence[str]) -> str:
+    quoted = [f"'{name}'" for name in names]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
