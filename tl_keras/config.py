@@ -179,6 +179,11 @@ class DataConfig(Section):
     max_bad_fraction: Number = Field(
         default=0.05, ge=0, le=1, description="largest fraction of files that may be skipped; more is an error"
     )
+    exclude: Name | None = Field(
+        default=None,
+        description="CSV file with a column 'path': images, by their paths below the data folder, that are left out of train and val; "
+        "test keeps all of its images",
+    )
     download: bool = Field(default=False, description="download the TFDS data set if it is not on disk")
     download_timeout_s: Positive = Field(default=600.0, description="time limit for a download, in seconds")
     cache_gb: Number = Field(default=4.0, ge=0, description="largest size in GB of the temporary cache of resized images on disk")

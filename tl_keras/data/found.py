@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
-from tl_keras.data import splits
+from tl_keras.data import dataset, splits
+from tl_keras.data.exclusion import excluded
 from tl_keras.data.file_ids import Ids
 from tl_keras.data.groups import group_numbers
 from tl_keras.data.index import SPLIT_NAMES, Index
@@ -24,11 +25,12 @@ def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
     Raises:
         DataError: a class is too small, or in too few groups, to be cut into splits.
     """
-    usable = np.ones(len(index.paths), bool)
-    split = splits.cut(index, usable, val_fraction=config.val_fraction, test_fraction=config.test_fraction, seed=config.split_seed)
+    split = dataset.cut(index, config, {})
     progress.line(found_line(config.source, index, split))
     if index.groups is not None:
         progress.line(groups_line(index.groups))
+    if config.exclude is not None:
+        progress.line(excluded_line(excluded(index, config.exclude), split))
     if config.source == "digits":
         progress.line("digits are bundled with tl_keras; --data FOLDER takes your own images")
     for line in (*left_out_lines(index.ignored), *copies_lines(index, split), *straddling_lines(index, split)):
@@ -50,6 +52,20 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     of_classes = (each, f"{len(sizes)} classes of {span}")
     lines = [f"{name}: {len(index.paths)} images, {classes}; {in_splits}" for classes in of_classes for name in names]
     return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
+
+
+def excluded_line(listed: NDArray[np.bool_], split: NDArray[np.str_]) -> str:
+    """How many images `data.exclude` leaves out, so that a list of other images is seen at once.
+
+    Args:
+        listed: images that the list names, bool (n,).
+        split: of each image, (n,).
+    """
+    if not listed.any():
+        return "data.exclude: none of its paths is that of an image here"
+    tested = int((listed & (split == "test")).sum())
+    of_test = f"; {tested} more {'is' if tested == 1 else 'are'} in test, which keeps {'it' if tested == 1 else 'them'}" if tested else ""
+    return f"data.exclude: {_images(int(listed.sum()) - tested)} left out{of_test}"
 
 
 def groups_line(groups: Sequence[str]) -> str:

@@ -57,6 +57,28 @@ def cut(index: Index, usable: NDArray[np.bool_], *, val_fraction: float, test_fr
     return split
 
 
+def without(index: Index, split: NDArray[np.str_], excluded: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """The same splits with some images left out of train and val. The cut itself and test do not depend on the list.
+
+    Args:
+        split: of each image, (n,).
+        excluded: bool (n,).
+
+    Raises:
+        DataError: a class has too few images left.
+    """
+    left = np.where(excluded & (split != "test"), UNUSED, split)
+    for label, number in enumerate(np.bincount(index.labels[left == "train"], minlength=len(index.classes))):
+        if number < LEAST_IN_TRAIN:
+            images = "1 image" if number == 1 else f"{number} images"
+            raise DataError(
+                f"data.exclude: leaves {images} of class '{index.classes[label]}' to train on, "
+                f"expected at least {LEAST_IN_TRAIN}. Take some off the list."
+            )
+    _check_all_splits(index, left)
+    return left
+
+
 def _cut_pool(index: Index, usable: NDArray[np.bool_], missing: Mapping[str, float], seed: int) -> NDArray[np.str_]:
     """Cut splits from images that are all to train on: (n,) of 'train', the `missing`, or `UNUSED`."""
     split = np.where(usable, "train", UNUSED).astype("<U5")

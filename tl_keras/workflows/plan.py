@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tl_keras.config import AUTO, Config
-from tl_keras.data import images, splits
+from tl_keras.data import dataset, images
 from tl_keras.data.index import Index
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
@@ -60,13 +60,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
     index = open_images(config.data, progress, read=config.model.backbone == AUTO)  # a ranking must not look at test
     tell_shrunk(config, index, progress)
     config = with_best_backbone(config, index, None, progress)
-    split = splits.cut(
-        index,
-        np.ones(len(index.paths), bool),
-        val_fraction=config.data.val_fraction,
-        test_fraction=config.data.test_fraction,
-        seed=config.data.split_seed,
-    )
+    split = dataset.cut(index, config.data, {})
     classifier = build_and_tell(config, len(index.classes), progress)
     num_train = int((split == "train").sum())
     config = resolve(config, classifier, num_train)
