@@ -1,7 +1,8 @@
 """`tl-keras MODE ...`: arguments -> Config -> a mode -> exit status. The only place that prints, beside `api`'s progress.
 
-Exit status: 0 when done, 3 when a check found errors in the images, 2 for a mistake that the user can mend or a file that the system
-does not give or take (one line on standard error), 130 after Ctrl-C and 143 after SIGTERM, which is treated alike, 1 with a traceback for a defect of this package.
+Exit status: 0 when done, 3 when a check found errors in the images, 2 for a mistake that the user can mend or a file that the
+system does not give or take (one line on standard error), 130 after Ctrl-C and 143 after SIGTERM, which is treated alike, 1 with a
+traceback for a defect of this package.
 TensorFlow is imported only once a mode needs it.
 """
 

@@ -56,10 +56,11 @@ def same_pictures(facts: Facts, rows: Rows) -> list[Copy]:
     rows = rows[np.unique(facts["id"][rows], return_index=True)[1]]  # the same bytes are not compared again
     if len(rows) < 2:
         return []
-    straight, mirrored = _unit(facts["thumbnail"][rows]), _unit(facts["thumbnail"][rows][:, :, ::-1])
+    thumbnails = facts["thumbnail"][rows]
     best: dict[int, Copy] = {}
     for first, second in _candidates(facts["hash"][rows], facts["mirrored"][rows]):
-        likeness = np.maximum((straight[first] * straight[second]).sum(1), (straight[first] * mirrored[second]).sum(1))
+        here, there, mirrored = _unit(thumbnails[first]), _unit(thumbnails[second]), _unit(thumbnails[second][:, :, ::-1])
+        likeness = np.maximum((here * there).sum(axis=1), (here * mirrored).sum(axis=1))
         for place in np.flatnonzero(likeness >= LEAST_CORRELATION):
             row, of = sorted((int(rows[first[place]]), int(rows[second[place]])), reverse=True)
             if row not in best or likeness[place] > best[row].likeness:
@@ -96,8 +97,8 @@ def _candidates(hashes: NDArray[np.uint64], mirrored: NDArray[np.uint64]) -> Ite
                     yield first[near], second[near]
 
 
-def _bits(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
-    return np.unpackbits(np.ascontiguousarray(hashes).view(np.uint8).reshape(len(hashes), -1), axis=1).astype(np.int64)
+def _bits(hashes: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    return np.unpackbits(np.ascontiguousarray(hashes).view(np.uint8).reshape(len(hashes), -1), axis=1)
 
 
 def _equal_pairs(left: NDArray[np.int64], right: NDArray[np.int64]) -> Iterator[tuple[Rows, Rows]]:

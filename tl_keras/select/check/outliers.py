@@ -5,7 +5,6 @@ from numpy.typing import NDArray
 
 from tl_keras.select.check.neighbours import Neighbours
 
-SEED = 0
 LEAST_IMAGES = 20  # fewer have no usual
 INNER, OUTER = 1.5, 3.0  # interquartile ranges beyond the quartiles, as a box plot has them
 
@@ -16,22 +15,13 @@ def find_outliers(neighbours: Neighbours) -> NDArray[np.bool_]:
     Returns:
         bool (n,).
 
-    Reference: Tukey 1977, Exploratory Data Analysis; Liu, Ting & Zhou 2008, "Isolation forest".
+    Reference: Tukey 1977, Exploratory Data Analysis.
     """
-    distance = neighbours.distance
+    distance, isolation = neighbours.distance, neighbours.isolation
     if len(distance) < LEAST_IMAGES:
         return np.zeros(len(distance), bool)
-    isolated = isolation(neighbours.directions)
-    return (distance > upper_fence(distance, OUTER)) | (
-        (distance > upper_fence(distance, INNER)) & (isolated > upper_fence(isolated, INNER))
-    )
-
-
-def isolation(directions: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How few random cuts part each image from the others, (n,); larger is more alone."""
-    from sklearn.ensemble import IsolationForest
-
-    return -np.asarray(IsolationForest(random_state=SEED).fit(directions).score_samples(directions))
+    far, alone = distance > upper_fence(distance, INNER), isolation > upper_fence(isolation, INNER)
+    return (distance > upper_fence(distance, OUTER)) | (far & alone)
 
 
 def upper_fence(values: NDArray[np.floating], ranges: float) -> float:
