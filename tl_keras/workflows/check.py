@@ -112,9 +112,9 @@ def class_notes(index: Index) -> list[str]:
 
 def label_notes(judged: Judgement, findings: dict[str, list[Finding]], index: Index) -> list[str]:
     """How far the doubts about labels can be trusted."""
-    right = f"{judged.labels.accuracy:.1%} of images that it has not seen"
+    right = f"{judged.accuracy:.1%} of images that it has not seen"
     line = f"On frozen features of {judged.backbone} a linear classifier is right on {right}."
-    if judged.labels.accuracy < LEAST_ACCURACY:
+    if judged.accuracy < LEAST_ACCURACY:
         line += " That is too little to doubt labels by: take a better --backbone, such as mobilenet_v2."
     return [line]
 

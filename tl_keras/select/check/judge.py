@@ -12,7 +12,7 @@ from tl_keras.data.index import Index
 from tl_keras.errors import DataError
 from tl_keras.models.backbone_names import short_name
 from tl_keras.progress import Progress
-from tl_keras.select.check.labels import LabelCheck, accuracy_without, check_labels
+from tl_keras.select.check.labels import LabelCheck, accuracy, answers_without, check_labels
 from tl_keras.select.check.neighbours import Neighbours, find_neighbours
 from tl_keras.select.check.outliers import find_outliers
 from tl_keras.transfer.backbone_features import open_features
@@ -42,9 +42,16 @@ class Judgement:
     labels: LabelCheck
     is_outlier: NDArray[np.bool_]
 
+    @property
+    def accuracy(self) -> float:
+        """Of the classifier on images that it has not seen, by the labels as they are."""
+        return accuracy(self.labels.answers, self.values)
+
     def accuracy_without(self, left_out: Sequence[int]) -> tuple[float, float]:
         """The accuracy on the other images, unseen, of a classifier that learns from those that are left out too, and of one without."""
-        return accuracy_without(self.features, self.values, self.num_classes, np.isin(self.rows, left_out))
+        out = np.isin(self.rows, left_out)
+        without = answers_without(self.features, self.values, self.num_classes, out)
+        return accuracy(self.labels.answers[~out], self.values[~out]), accuracy(without, self.values[~out])
 
 
 def judge(config: Config, index: Index, good: NDArray[np.int64], progress: Progress) -> tuple[Judgement | None, list[str]]:

@@ -18,14 +18,14 @@ class LabelCheck:
     """What n labels are worth.
 
     Attributes:
-        accuracy: of the linear classifier on images that it has not seen, by the labels as they are.
+        answers: float32 (n, k), of the linear classifier fitted to all other images; each row of sum 1.
         suspicion: (n,), in [0, 1]: the mean of an image's ranks by both; 1 for the one that both find the most out of place.
         likely: int32 (n,), the class that a suspect image is taken for; the label of others.
         is_suspect: bool (n,), labels that are likely wrong.
         agreeing: (n,), the share of its neighbours that have the image's label.
     """
 
-    accuracy: float
+    answers: NDArray[np.float32]
     suspicion: NDArray[np.float64]
     likely: NDArray[np.int32]
     is_suspect: NDArray[np.bool_]
@@ -52,7 +52,7 @@ def check_labels(features: Features, labels: Labels, num_classes: int, neighbour
     likely = _likely_class(answers, labels)
     both = _ranks(_margin(answers, labels)) + _ranks(_margin(neighbours.votes, labels))
     return LabelCheck(
-        accuracy=float((answers.argmax(axis=1) == labels).mean()),
+        answers=answers,
         suspicion=1 - both / 2,
         likely=likely,
         is_suspect=likely != labels,
@@ -60,26 +60,31 @@ def check_labels(features: Features, labels: Labels, num_classes: int, neighbour
     )
 
 
-def accuracy_without(features: Features, labels: Labels, num_classes: int, left_out: NDArray[np.bool_]) -> tuple[float, float]:
-    """The accuracy on the images that are kept, each unseen by the classifier: trained with those that are left out, and without.
+def answers_without(features: Features, labels: Labels, num_classes: int, left_out: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """What a classifier answers for each image that is kept if it learns from all others that are kept.
 
     Args:
         left_out: bool (n,).
+
+    Returns:
+        float32 (number kept, k).
     """
     kept = np.flatnonzero(~left_out)
-    with_them = left_out_answers(features, labels, num_classes)[kept]
-    without = left_out_answers(_Rows(features, kept), labels[kept], num_classes)
-    first, second = (float((answers.argmax(axis=1) == labels[kept]).mean()) for answers in (with_them, without))
-    return first, second
+    return left_out_answers(_Rows(features, kept), labels[kept], num_classes)
 
 
-def left_out_answers(features: Features, labels: Labels, num_classes: int) -> NDArray[np.floating]:
-    """What ridge regression on all other images answers for each image, (n, k)."""
+def accuracy(answers: NDArray[np.floating], labels: Labels) -> float:
+    """How often the largest answer is right."""
+    return float((answers.argmax(axis=1) == labels).mean())
+
+
+def left_out_answers(features: Features, labels: Labels, num_classes: int) -> NDArray[np.float32]:
+    """What ridge regression on all other images answers for each image, float32 (n, k)."""
     standardise = Standardiser.fit(features)
     if min(features.shape) > MOST_COLUMNS:
         features = Sketch(features, standardise, MOST_COLUMNS)
         standardise = Standardiser.fit(features)
-    return ridge_answers(features, labels, standardise, num_classes)[1]
+    return ridge_answers(features, labels, standardise, num_classes)[1].astype(np.float32)
 
 
 def _margin(answers: NDArray[np.floating], labels: Labels) -> NDArray[np.floating]:

@@ -14,7 +14,7 @@ from tl_keras.transfer.head.probe import Features, chunks
 
 WIDTH = 256  # principal directions that a cosine is taken in
 FITTED_ON = 10_000  # rows that the directions are found from
-MOST_REFERENCES = 50_000  # images among which neighbours are looked for
+MOST_REFERENCES = 20_000  # images among which neighbours are looked for
 MOST_NEIGHBOURS = 30
 BLOCK = 512  # rows compared with all references at a time
 
