@@ -163,6 +163,11 @@ class DataConfig(Section):
         description="regular expression on image paths; images with the same match (of its first group, if it has one), such as those of "
         "one patient, stay on the same side of every split",
     )
+    copies: Literal["exact", "near"] = Field(
+        default="exact",
+        description="which copies stay on one side of every split: equal files (exact), or also the same picture recompressed, resized "
+        "or mirrored (near), for which every image is decoded once more",
+    )
     image_size: ImageSize | None = Field(
         default=None, description="image size in pixels: one number for squares, or [height, width]; null: the backbone's"
     )

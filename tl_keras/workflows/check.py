@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset, images
-from tl_keras.data.check.copies import same_files, same_pictures
+from tl_keras.data.check.copies import number_pictures, same_files, same_pictures
 from tl_keras.data.check.facts import examine
 from tl_keras.data.check.faults import FAULTS, Finding, faults_of_copies, faults_of_files
 from tl_keras.data.exclusion import PATH
@@ -65,9 +66,11 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
         with progress.bar("look at images", len(index.paths)) as advance:
             facts, bad = examine(dataset.files_of(index), index.ids, decoding, advance)  # type: ignore[arg-type]
         good = np.setdiff1d(np.arange(len(index.paths)), list(bad))
+        copies = [*same_files(index.ids), *same_pictures(facts, good)]  # type: ignore[arg-type]
+        if config.data.copies == "near":
+            index = replace(index, pictures=number_pictures(copies, len(index.paths)))
         split, trouble = cut(index, config, bad)
         judged, why_not = judge(config, index, good, progress)
-        copies = [*same_files(index.ids), *same_pictures(facts, good)]  # type: ignore[arg-type]
         found = [
             *faults_of_files(facts, bad, index.paths, image_size_of(config)),
             *faults_of_copies(copies, index.labels, split, index.classes),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tl_keras.data import images
 from tl_keras.data.check import copies as module
-from tl_keras.data.check.copies import BANDS, MOST_BITS, Copy, same_files, same_pictures
+from tl_keras.data.check.copies import BANDS, MOST_BITS, Copy, number_pictures, same_files, same_pictures
 from tl_keras.data.check.facts import Facts, examine
 from tl_keras.data.file_ids import hash_files
 
@@ -108,3 +108,9 @@ def test_candidates_are_those_of_a_double_loop(planted: Facts, monkeypatch: pyte
 def test_equal_files_lie_beside_the_first_of_them() -> None:
     ids = np.array([b"a", b"b", b"a", b"", b"", b"a", b"b"])
     assert same_files(ids) == [Copy(2, 0, 1.0), Copy(5, 0, 1.0), Copy(6, 1, 1.0)]
+
+
+def test_copies_of_copies_are_one_picture() -> None:
+    pairs = [Copy(4, 3, 0.97), Copy(3, 1, 0.98), Copy(6, 5, 1.0), Copy(7, 5, 0.99), Copy(7, 4, 0.99)]
+    assert number_pictures(pairs, 8).tolist() == [0, 1, 2, 1, 1, 1, 1, 1]
+    assert number_pictures(pairs[:3], 8).tolist() == [0, 1, 2, 1, 1, 5, 5, 7]

@@ -6,7 +6,7 @@ the second step: that of 200 copies of flower photos went down to 0.45, and that
 of thumbnails was at least 0.978, and at most 0.945.)
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -66,6 +66,17 @@ def same_pictures(facts: Facts, rows: Rows) -> list[Copy]:
             if row not in best or likeness[place] > best[row].likeness:
                 best[row] = Copy(row, of, float(likeness[place]))
     return [best[row] for row in sorted(best)]
+
+
+def number_pictures(copies: Iterable[Copy], num_images: int) -> Rows:
+    """Number pictures by the first image of each: int64 (n,); copies, and copies of copies, share a number."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = np.array([(copy.row, copy.of) for copy in copies], np.int64).reshape(-1, 2)
+    links = coo_matrix((np.ones(len(pairs), np.int8), pairs.T), shape=(num_images, num_images))
+    picture = connected_components(links, directed=False)[1]
+    return np.unique(picture, return_index=True)[1][picture]
 
 
 def _unit(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:

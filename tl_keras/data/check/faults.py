@@ -46,7 +46,9 @@ FAULTS: dict[str, Fault] = {  # in the order in which they are shown
     "unreadable": Fault("files that cannot be decoded", "error", "Replace or remove them. Training skips them."),
     "conflict": Fault("copies with different labels", "error", "One of the two labels is wrong. Correct it, or remove both."),
     "leak": Fault(
-        "copies in different splits", "error", "Figures measured on them are too optimistic. Remove the copy that is not in test."
+        "copies in different splits",
+        "error",
+        "Figures measured on them are too optimistic. Remove the copy that is not in test, or set data.copies=near.",
     ),
     "mislabelled": Fault(
         "labels that are likely wrong", "warning", "Look at each: move it to the class that it shows, or leave it if the label is right."
