@@ -1,12 +1,12 @@
 """Suggestions for the next step, as commands that can be pasted: the last lines of a mode."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tl_keras.arguments import program
-from tl_keras.run_folder import BACKBONE, CONFIG, EXPORT
+from tl_keras.run_folder import BACKBONE, CHECK_PAGE, CONFIG, EXCLUDE, EXPORT
 from tl_keras.short_forms import SHORT_FORMS, flag_of
 
 if TYPE_CHECKING:
@@ -59,6 +59,15 @@ def short_flags(config: "Config", backbone: str) -> Iterator[str]:
         if value != type(inside).model_fields[key].default:
             yield flag_of(name)
             yield str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+def after_check(config: "Config", run_dir: Path, result: Mapping[str, Any]) -> Iterator[str]:
+    """Where to look, and how to train without what is suspect."""
+    yield f"look at {run_dir / CHECK_PAGE}; everything is in {run_dir}"
+    if result.get("excluded"):
+        yield f"next: train without the {result['excluded']} suspect images, once you have looked at them"
+        data = (config.data.source, *short_flags(config, config.model.backbone))
+        yield f"  {command('finetune', *data, '--set', f'data.exclude={run_dir / EXCLUDE}')}"
 
 
 def after_ranking(config: "Config", chosen: str) -> Iterator[str]:

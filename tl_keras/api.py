@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tl_keras.data.index import Index
     from tl_keras.deploy.predictor import Prediction
 
-__all__ = ["crossval", "ensemble", "evaluate", "export", "predict", "rank", "search", "train"]
+__all__ = ["check", "crossval", "ensemble", "evaluate", "export", "predict", "rank", "search", "train"]
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -170,6 +170,41 @@ def rank(
     short = short_forms(data, None, weights, image_size, None, None, None, seed) | listed("rank.candidates", backbones)
     config, folder = prepare(("rank",), None, config, run_dir, short, settings)
     return make_run(config, folder, progress)
+
+
+@told
+def check(
+    config: Config | None = None,
+    run_dir: Path | str | None = None,
+    *,
+    data: Path | str | None = None,
+    backbone: Path | str | None = None,
+    weights: Path | str | None = None,
+    image_size: ImageSize | None = None,
+    seed: int | None = None,
+    settings: Settings | None = None,
+    fix: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Find what is wrong with images and labels before training.
+
+    Args:
+        backbone: what sees the images; by its features labels are doubted.
+        fix: 'quarantine' writes exclude.csv, for the setting `data.exclude`.
+
+    The others are those of `train`.
+
+    Returns:
+        What `check.json` holds, and `run_dir`.
+
+    Raises:
+        UserError: anything that the caller can mend; a folder made for it is gone again.
+    """
+    if fix not in (None, "quarantine"):
+        raise ConfigError(f"fix: got {fix!r}, expected 'quarantine' or None.")
+    short = short_forms(data, backbone, weights, image_size, None, None, None, seed)
+    config, folder = prepare(("check",), None, config, run_dir, short, settings)
+    return make_run(config, folder, progress, fix=fix)
 
 
 @told

@@ -134,6 +134,11 @@ def parser() -> Parser:
         type=Path,
         help="predict: write here, .csv or .jsonl (default: CSV to standard output)",
     )
+    made.add_argument(
+        "--fix",
+        choices=("quarantine",),
+        help="check: quarantine writes a list of suspect images that training can leave out; no image is moved",
+    )
     made.add_argument("--version", action="version", version=f"tl_keras {__version__}")
     short = made.add_argument_group("short forms of settings")
     for name, form in SHORT_FORMS.items():

@@ -182,6 +182,11 @@ class DataConfig(Section):
         description="regular expression on image paths; images with the same match (of its first group, if it has one), such as those of "
         "one patient, stay on the same side of every split",
     )
+    copies: Literal["exact", "near"] = Field(
+        default="exact",
+        description="which copies stay on one side of every split: equal files (exact), or also the same picture recompressed, resized "
+        "or mirrored (near), for which every image is decoded once more",
+    )
     image_size: ImageSize | None = Field(
         default=None, description="image size in pixels: one number for squares, or [height, width]; null: the backbone's"
     )
@@ -197,6 +202,11 @@ class DataConfig(Section):
     )
     max_bad_fraction: Number = Field(
         default=0.05, ge=0, le=1, description="largest fraction of files that may be skipped; more is an error"
+    )
+    exclude: Name | None = Field(
+        default=None,
+        description="CSV file with a column 'path': images, by their paths below the data folder, that are left out of train and val; "
+        "test keeps all of its images",
     )
     download: bool = Field(default=False, description="download the TFDS data set if it is not on disk")
     download_timeout_s: Positive = Field(default=600.0, description="time limit for a download, in seconds")

@@ -36,6 +36,7 @@ class Mode:
         section: the section of the configuration that is its own.
         trains: the setting that names the training mode whose runs it is made of.
         named_after: the settings that the name of a new run folder shows.
+        fails_by: what its result counts; the exit status is 3 where that is not 0.
         elsewhere: what other programs call it, without case, `_` and `-`.
         example: a command, and what the help says of it.
     """
@@ -54,6 +55,7 @@ class Mode:
     section: str | None = None
     trains: str | None = None
     named_after: tuple[str, ...] = ("model.backbone", "data.source")
+    fails_by: str | None = None
     elsewhere: tuple[str, ...] = ()
     example: tuple[str, str] | None = None
 
@@ -83,6 +85,20 @@ def training(name: str, **more: Any) -> Mode:
 
 
 _ROWS = (
+    Mode(
+        name="check",
+        help="find what is wrong with images and labels before training",
+        run="tl_keras.workflows.check:check",
+        show="tl_keras.results:of_check",
+        function="check",
+        own_options=("fix",),
+        passes={"fix": "fix"},
+        forms=("backbone", *WITHOUT_TRAINING),
+        named_after=("data.source",),
+        fails_by="errors",
+        elsewhere=("doctor", "lint", "clean", "inspect", "audit"),
+        example=("check photos/", "what is wrong with them"),
+    ),
     training(
         "extract",
         help="train a head on the frozen backbone",

@@ -56,6 +56,24 @@ def of_plan(plan: "Plan") -> Parts:
     yield "dry run: nothing was trained and nothing was written; the same command without --dry-run does it"
 
 
+def of_check(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """What is wrong with the images: a line for each fault, and where to look."""
+    from tl_keras.data.check.faults import FAULTS
+
+    if result["findings"]:
+        rows = [(FAULTS[name].title, FAULTS[name].severity, f"{number:,}") for name, number in result["findings"].items()]
+        yield plain_table(("finding", "severity", "images"), rows, f"{result['images']:,} images")
+    yield from result["notes"]
+    if "accuracy_of_others" in result:
+        accuracy = result["accuracy_of_others"]
+        yield (
+            f"accuracy on the other images, unseen: {accuracy['with_excluded']:.3f} when learning from the excluded ones too, "
+            f"{accuracy['without']:.3f} without them"
+        )
+    yield result["verdict"]
+    yield from advice.after_check(asked.config, asked.run_dir, result)
+
+
 def of_ranking(result: Mapping[str, Any], asked: Asked) -> Parts:
     """The candidates, the best first, and which one to take."""
     yield ranking_table(result["candidates"])

@@ -1,7 +1,8 @@
 """`tl-keras MODE ...`: arguments -> Config -> a mode -> exit status. The only place that prints, beside `api`'s progress.
 
-Exit status: 0 when done, 2 for a mistake that the user can mend or a file that the system does not give or take (one line on
-standard error), 130 after Ctrl-C and 143 after SIGTERM, which is treated alike, 1 with a traceback for a defect of this package.
+Exit status: 0 when done, 3 when a check found errors in the images, 2 for a mistake that the user can mend or a file that the
+system does not give or take (one line on standard error), 130 after Ctrl-C and 143 after SIGTERM, which is treated alike, 1 with a
+traceback for a defect of this package.
 TensorFlow is imported only once a mode needs it.
 """
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from tl_keras.console import ConsoleProgress
 
 DAY_S = 86_400.0
+FOUND_FAULTS = 3  # exit status
 WIDEST = 100  # columns of text that somebody likes to read
 
 
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0 if given else 2  # nothing was asked for, which a script should hear of
     try:
         with sent_again(), noted_interrupts(as_program=True):
-            obey(given)
+            return obey(given)
     except UserError as error:
         return refuse(error)
     except KeyboardInterrupt as interrupt:
@@ -71,19 +73,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:  # else Python's last flush fails again
             drop_output()
         return refuse(from_os(error))
-    return 0
 
 
-def obey(given: Sequence[str]) -> None:
-    """Do what the arguments say."""
+def obey(given: Sequence[str]) -> int:
+    """Do what the arguments say; the exit status."""
+    status = 0
     try:
         if given[0] in TOOLS:
             TOOLS[given[0]](given[1:])
         else:
-            run_mode(read_options(given))
+            status = run_mode(read_options(given))
         sys.stdout.flush()  # what does not fit on a disk is said here
     finally:
         remove_unused()
+    return status
 
 
 def refuse(error: UserError) -> int:
@@ -120,14 +123,16 @@ def print_line(text: str) -> None:
     ConsoleProgress(Console()).line(text)
 
 
-def run_mode(options: argparse.Namespace) -> None:
-    """Run a mode, and show its result."""
+def run_mode(options: argparse.Namespace) -> int:
+    """Run a mode, and show its result; the exit status."""
     mode = MODES[options.mode]
     if "workers" in mode.options and is_worker(options):
-        return work(options)
+        work(options)
+        return 0
     asked = prepare(mode, options)
     if options.dry_run:
-        return dry_run(asked.config)
+        dry_run(asked.config)
+        return 0
     if options.workers:
         prepare_for_workers()
     to_terminal = "output" in mode.options and asked.output is None  # the result itself
@@ -141,7 +146,7 @@ def run_mode(options: argparse.Namespace) -> None:
     else:
         result = function(asked.run_dir, progress=progress, **given)
     show(load(mode.show)(result, asked), progress)
-    return None
+    return FOUND_FAULTS if mode.fails_by and result[mode.fails_by] else 0
 
 
 def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False) -> Asked:

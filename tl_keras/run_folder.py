@@ -43,6 +43,10 @@ ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
 SNAPSHOTS = "snapshots"  # the weights of each cycle's end, and their figures on val
 EXPORT = "export"
+CHECK = "check.json"
+CHECK_TABLE = "check.csv"
+CHECK_PAGE = "check.html"
+EXCLUDE = "exclude.csv"  # images that training is to leave out, for data.exclude
 RANKING = "rank.csv"
 RANKING_JSON = "rank.json"
 RANKING_PICTURE = "rank.png"
@@ -81,6 +85,7 @@ TRAINING_RUN = RunKind("run", SPLITS, (METRICS, MODEL))
 KINDS = {  # mode -> kind of run; the modes that are missing are training runs
     "crossval": RunKind("cross-validation", FOLDS, (CROSSVAL,)),
     "search": RunKind("search", "study-*", (SEARCH,)),
+    "check": RunKind("check", None, (CHECK,)),
     "rank": RunKind("ranking", None, (RANKING_JSON,)),
     "ensemble": RunKind("ensemble", None, (ENSEMBLE, METRICS)),
 }

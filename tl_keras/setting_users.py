@@ -10,23 +10,26 @@ from typing import Any
 from tl_keras.modes import MODES, TRAININGS
 
 AUTO = "auto"  # the backbone that `rank` puts first
-EVERY = ("extract", "finetune", "pretrain", "rank", "ensemble")
+EVERY = ("extract", "finetune", "pretrain", "rank", "ensemble", "check")
+NOT_CHECK = EVERY[:-1]  # which tells every bad image
 BY_STEPS = ("finetune", "pretrain", "head by steps")
 ON_FEATURES = ("extract", "finetune", "ensemble")
 OF_BACKBONE = ("finetune", "pretrain")
 
 USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it; the longest path counts
     "data": EVERY,
+    "data.on_bad_image": NOT_CHECK,
+    "data.max_bad_fraction": NOT_CHECK,
     "data.augment": ("finetune", "pretrain", "views"),
     "data.cache_gb": (*TRAININGS, "ensemble"),  # of frozen features it is for `evaluate`
     "model": EVERY,
-    "model.backbone": TRAININGS,
+    "model.backbone": (*TRAININGS, "check"),
     "model.hidden": TRAININGS,
     "model.dropout": BY_STEPS,
     "model.freeze_batchnorm": ("finetune",),
     "features": ON_FEATURES,
-    "features.stages": (*ON_FEATURES, "rank"),
-    "features.max_gb": (*ON_FEATURES, "rank"),
+    "features.stages": (*ON_FEATURES, "rank", "check"),
+    "features.max_gb": (*ON_FEATURES, "rank", "check"),
     "train": BY_STEPS,
     "train.batch_size": TRAININGS,
     "train.class_weights": (*TRAININGS, "ensemble"),
@@ -47,7 +50,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "ensemble": ("ensemble",),
     "export": ("model",),
     "runtime": EVERY,
-    "runtime.engine": (*ON_FEATURES, "rank"),
+    "runtime.engine": (*ON_FEATURES, "rank", "check"),
 }
 
 CASES = {
@@ -82,9 +85,9 @@ def at_work(value_of: Callable[[str], Any]) -> set[str]:
     cases = {
         "head by steps": trained in ("extract", "finetune") and bool(steps),
         "views": trained in ON_FEATURES and bool(views),
-        "best backbone": trained in TRAININGS and value_of("model.backbone") == AUTO,
+        "best backbone": trained in (*TRAININGS, "check") and value_of("model.backbone") == AUTO,
         "stack": mode.name == "ensemble" and value_of("ensemble.method") == "stack",
-        "model": mode.name not in ("rank", "crossval"),
+        "model": mode.name not in ("rank", "crossval", "check"),
     }
     return {mode.name, trained, *(name for name, holds in cases.items() if holds)}
 

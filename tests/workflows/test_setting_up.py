@@ -3,10 +3,12 @@
 from importlib import import_module
 
 import pytest
+from PIL import Image
 
 from tl_keras import run_folder
 from tl_keras.config import DataConfig
 from tl_keras.config_file import load_config
+from tl_keras.data import dataset
 from tl_keras.data.index import Index
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.progress import Progress
@@ -101,3 +103,19 @@ def test_a_class_that_is_too_small_is_said_before_every_file_is_read(photo_folde
     monkeypatch.setattr(Index, "identify", lambda *_: pytest.fail("read"))
     with pytest.raises(DataError, match="class 'cat' has 3 images to train on and split; it needs at least 4"):
         open_images(DataConfig(source=str(photo_folder(per_class=3))), heard)
+
+
+def test_near_copies_stay_together_where_that_is_asked_for(photo_folder, heard):
+    """Each photo is there twice, once as it is and once mirrored and compressed."""
+    root = photo_folder(per_class=10, size=(40, 48))
+    for path in sorted(root.glob("*/*")):
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path.with_name(f"{path.stem}_copy.jpg"), quality=95)
+    config = DataConfig(source=str(root), copies="near")
+    index = open_images(config, heard)
+    split = dict(zip(index.paths, dataset.cut(index, config, {}), strict=True))
+    originals = [path for path in index.paths if "_copy" not in path]
+    assert len(originals) == 20
+    assert all(split[path] == split[f"{path.rpartition('.')[0]}_copy.jpg"] for path in originals)
+    assert "data.copies: 20 recompressed, resized or mirrored copies stay in one split" in heard.lines
+    apart = dataset.cut(open_images(DataConfig(source=str(root)), heard), DataConfig(source=str(root)), {})
+    assert any(apart[index.paths.index(path)] != apart[index.paths.index(f"{path.rpartition('.')[0]}_copy.jpg")] for path in originals)

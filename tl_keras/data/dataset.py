@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import splits
+from tl_keras.data.exclusion import excluded
 from tl_keras.data.images import Decoding
 from tl_keras.data.index import Index
 from tl_keras.data.pipeline import Pixels, check_bad, fits
@@ -107,7 +108,11 @@ def decode(pixels: Pixels, config: DataConfig, progress: Progress, *, num_beside
 
 
 def cut(index: Index, config: DataConfig, bad: Container[int]) -> NDArray[np.str_]:
-    """Cut the splits of an index among the images that are not `bad`; see `splits.cut`."""
+    """Cut the splits of an index among the images that are not `bad`, and leave those of `data.exclude` out of train and val.
+
+    Raises:
+        DataError: see `splits.cut`, or the list cannot be read.
+    """
     usable = np.fromiter((row not in bad for row in range(len(index.paths))), bool, len(index.paths))
     return splits.cut(
         index,
@@ -116,6 +121,7 @@ def cut(index: Index, config: DataConfig, bad: Container[int]) -> NDArray[np.str
         test_fraction=config.test_fraction,
         seed=config.split_seed,
         per_class=config.per_class,
+        left_out=None if config.exclude is None else excluded(index, config.exclude),
     )
 
 

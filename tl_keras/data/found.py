@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import DataConfig
 from tl_keras.data import dataset, splits
+from tl_keras.data.exclusion import excluded
 from tl_keras.data.file_ids import Ids
 from tl_keras.data.groups import group_numbers
 from tl_keras.data.index import SPLIT_NAMES, Index
@@ -25,12 +26,14 @@ def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
     Raises:
         DataError: a class is too small, or in too few groups, to be cut into splits.
     """
-    split = dataset.cut(index, config, {})
+    split, listed = dataset.cut(index, config, {}), excluded(index, config.exclude)
     progress.line(found_line(config.source, index, split))
     if config.per_class is not None:
-        progress.line(per_class_line(index, split, config.per_class))
+        progress.line(per_class_line(index, split, config.per_class, listed))
     if index.groups is not None:
         progress.line(groups_line(index.groups, "groups of the table" if config.group_pattern is None else "data.group_pattern"))
+    if config.exclude is not None:
+        progress.line(excluded_line(listed, split))
     if config.source == "digits":
         progress.line("digits are bundled with tl_keras; --data FOLDER takes your own images")
     for line in (*index.notes, *left_out_lines(index.ignored), *copies_lines(index, split), *straddling_lines(index, split)):
@@ -54,14 +57,29 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
 
 
-def per_class_line(index: Index, split: NDArray[np.str_], per_class: int) -> str:
+def excluded_line(listed: NDArray[np.bool_], split: NDArray[np.str_]) -> str:
+    """How many images `data.exclude` leaves out, so that a list of other images is seen at once.
+
+    Args:
+        listed: images that the list names, bool (n,).
+        split: of each image, (n,).
+    """
+    if not listed.any():
+        return "data.exclude: none of its paths is that of an image here"
+    tested = int((listed & (split == "test")).sum())
+    of_test = f"; {tested} more {'is' if tested == 1 else 'are'} in test, which keeps {'it' if tested == 1 else 'them'}" if tested else ""
+    return f"data.exclude: {_images(int(listed.sum()) - tested)} left out{of_test}"
+
+
+def per_class_line(index: Index, split: NDArray[np.str_], per_class: int, listed: NDArray[np.bool_]) -> str:
     """How many images `data.per_class` leaves out of train, and which classes have fewer than it asks for.
 
     Args:
         split: of each image, (n,), '' for those that are left out.
+        listed: images that `data.exclude` leaves out, bool (n,).
     """
     sizes = np.bincount(index.labels[split == "train"], minlength=len(index.classes))
-    line = f"data.per_class={per_class}: {int((split == splits.UNUSED).sum())} further images of train are not used"
+    line = f"data.per_class={per_class}: {int(((split == splits.UNUSED) & ~listed).sum())} further images of train are not used"
     few = [f"{name} {size}" for name, size in zip(index.classes, sizes, strict=True) if size < per_class]
     more = [f"{len(few) - MOST_NAMED} more"] if len(few) > MOST_NAMED else []
     return f"{line}; train has fewer of {', '.join(few[:MOST_NAMED] + more)}" if few else line

@@ -76,12 +76,17 @@ def _found_in_time(paths: Sequence[str], pattern: str) -> list[str | None]:
 
 
 def blocks_of(index: Index) -> Blocks | None:
-    """Number the blocks of an index: images of one group or of equal content, be it through others; None where each image is alone.
+    """Number the blocks of an index: images of one group, of equal content or of one picture, be it through others.
+
+    None where each image is alone.
 
     They are numbered in the order of the names of their groups where there are groups, else in that of their first images.
     """
     num = len(index.paths)
-    contents = np.arange(num) if index.ids is None else _content_numbers(index.ids)
+    if index.pictures is not None:
+        contents = np.unique(index.pictures, return_inverse=True)[1].astype(np.int64)  # of an index that was taken of a larger one
+    else:
+        contents = np.arange(num) if index.ids is None else _content_numbers(index.ids)
     groups = None if index.groups is None else group_numbers(index.groups)
     blocks = contents if groups is None else _connected(groups, contents)
     return blocks if num and int(blocks.max()) + 1 < num else None

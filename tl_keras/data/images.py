@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL
@@ -36,6 +36,7 @@ LETTERBOX_COLOUR = 128  # mid-grey: near zero after every preprocessing, and no 
 CONTRACT = f"2 {PIL.__version__}"  # which pixels these are; the number goes up with any change here that moves one
 
 Pixels = NDArray[np.uint8]
+Seen = TypeVar("Seen")
 
 _PLUGINS: dict[str, type[Image.Image]] = {
     "jpeg": JpegImagePlugin.JpegImageFile,
@@ -195,6 +196,18 @@ def load(path: Path, image_size: tuple[int, int], resize: str, decoding: Decodin
     """
     with ExitStack() as held:
         return _fitted(_decode(_read(path, decoding, held), str(path), decoding, held), str(path), image_size, resize)
+
+
+def look(path: Path, at: Callable[[str, Pixels], Seen], decoding: Decoding = DEFAULT) -> Seen:
+    """Read and decode one file, and hand its format and its pixels, uint8 (h, w, 3), to `at` while the memory for them is held.
+
+    Raises:
+        BadImageError: see `load`.
+        DataError: there is too little memory.
+    """
+    with ExitStack() as held:
+        data = _read(path, decoding, held)
+        return at(_kind_of(data[:HEAD_BYTES], str(path)), _decode(data, str(path), decoding, held))
 
 
 def load_bytes(data: bytes, name: str, image_size: tuple[int, int], resize: str, decoding: Decoding = DEFAULT) -> Pixels:

@@ -21,7 +21,7 @@ from tl_keras.run_folder import open_text, read_csv, reading, write_csv
 HEADER = ("path", "class", "split")
 CONTENT, GROUP = "content", "group"  # further columns: the first is missing in older runs, the second where there are no groups
 LEAST_IN_TRAIN = LEAST_IN_REST  # images of each class
-UNUSED = ""  # the split of an image that does not decode, or that `data.per_class` leaves out of train
+UNUSED = ""  # the split of an image that does not decode, or that `data.exclude` or `data.per_class` leaves out
 
 
 def cut(
@@ -32,6 +32,7 @@ def cut(
     test_fraction: float,
     seed: int,
     per_class: int | None = None,
+    left_out: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.str_]:
     """Assign every usable image to train, val or test.
 
@@ -46,6 +47,7 @@ def cut(
         seed: of the cut, at least 0; the same seed and files give the same cut.
         per_class: how many images of each class train keeps, at most; None for all. Val and test do not depend on it, and fewer images
             are among more.
+        left_out: bool (n,), images that train and val do without; None for none. The cut and test do not depend on it.
 
     Returns:
         (n,) of 'train', 'val', 'test', or `UNUSED`, which images without a label are, too.
@@ -64,9 +66,29 @@ def cut(
     if missing:
         split[pool] = _cut_pool(index.take(pool), usable[pool], missing, seed)
     _check_all_splits(index, split)
+    if left_out is not None:
+        split = _without(index, split, left_out)
     if per_class is not None:
         _keep_few(index, split, per_class, seed)
     return split
+
+
+def _without(index: Index, split: NDArray[np.str_], left_out: NDArray[np.bool_]) -> NDArray[np.str_]:
+    """The same splits with some images left out of train and val.
+
+    Raises:
+        DataError: a class has too few images left.
+    """
+    left = np.where(left_out & (split != "test"), UNUSED, split)
+    for label, number in enumerate(np.bincount(index.labels[left == "train"], minlength=len(index.classes))):
+        if number < LEAST_IN_TRAIN:
+            images = "1 image" if number == 1 else f"{number} images"
+            raise DataError(
+                f"data.exclude: leaves {images} of class '{index.classes[label]}' to train on, "
+                f"expected at least {LEAST_IN_TRAIN}. Take some off the list."
+            )
+    _check_all_splits(index, left)
+    return left
 
 
 def _keep_few(index: Index, split: NDArray[np.str_], per_class: int, seed: int) -> None:

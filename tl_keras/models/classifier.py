@@ -32,6 +32,7 @@ class Classifier:
         head: features (b, d) -> logits; its layers are those of `model`.
         stages: 'stage1' ... -> names of the backbone's layers, from the input up.
         boundaries: the same -> the symbolic tensor of `model` that the stage outputs.
+        num_last: how many of the features, at their end, are the backbone's pooled output; the others are of its earlier layers.
         notes: lines for the user on what was found in the backbone's file or module.
     """
 
@@ -40,6 +41,7 @@ class Classifier:
     head: keras.Model
     stages: dict[str, tuple[str, ...]]
     boundaries: dict[str, Any]
+    num_last: int
     notes: tuple[str, ...] = ()
 
 
@@ -60,6 +62,7 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
         raise ConfigError(f"model.pooling: got '{config.pooling}', but the backbone outputs vectors, which need no pooling. Remove it.")
     taken = {operation.name for operation in backbone.model.operations}
     features = _pool(config.pooling, "pool", taken, backbone.model.output)
+    num_last = features.shape[-1]
     if all_stages:
         features = _pool_stages(backbone, features, taken)
     head_layers = _head_layers(config, num_classes, seed, taken)
@@ -70,6 +73,7 @@ def build_classifier(config: ModelConfig, backbone: BuiltBackbone, num_classes: 
         head=keras.Model(stored, _chain(head_layers, stored), name="head"),
         stages=backbone.stages,
         boundaries=backbone.boundaries,
+        num_last=num_last,
         notes=backbone.notes,
     )
 

@@ -4,13 +4,18 @@ import os
 import platform
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tl_keras import __version__
 from tl_keras.config import Config, DataConfig
+from tl_keras.data import images
+from tl_keras.data.check.copies import number_pictures, same_files, same_pictures
+from tl_keras.data.check.facts import examine
 from tl_keras.data.dataset import cut, files_of
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.found import tell_found
@@ -38,9 +43,25 @@ def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = 
     if read:
         cut(index, config, {})  # a class that is too small is said before every file is read
         index = index.identified(progress)
+        if config.copies == "near":
+            index = with_pictures(index, config, progress)
     tell_found(index, config, progress)
     tell_depth(files_of(index), config.bit_depth, progress)
     return index
+
+
+def with_pictures(index: Index, config: DataConfig, progress: Progress) -> Index:
+    """The same index with the numbers of its pictures, and a line on copies that are not equal files."""
+    files = files_of(index)
+    with progress.bar("compare images", len(files)) as advance:
+        facts, bad = examine(files, index.ids, images.Decoding.of(config), advance)  # type: ignore[arg-type]
+    near = same_pictures(facts, np.setdiff1d(np.arange(len(files)), list(bad)))
+    if near:
+        progress.line(
+            f"data.copies: {len(near)} recompressed, resized or mirrored {'copies stay' if len(near) > 1 else 'copy stays'} in one split"
+        )
+        progress.line(f"  first {index.paths[near[0].of]} and {index.paths[near[0].row]}")
+    return replace(index, pictures=number_pictures([*same_files(index.ids), *near], len(files)))  # type: ignore[arg-type]
 
 
 def tell_shrunk(config: Config, index: Index, progress: Progress) -> None:

@@ -7,7 +7,7 @@ from sklearn.linear_model import Ridge
 
 from tl_keras.transfer.head import probe, ridge
 from tl_keras.transfer.head.probe import Standardiser
-from tl_keras.transfer.head.ridge import fit_ridge
+from tl_keras.transfer.head.ridge import fit_ridge, ridge_answers
 
 
 def clouds(num: int, width: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
@@ -72,3 +72,13 @@ def test_a_constant_feature_gets_no_weight() -> None:
     found = fit_ridge(x, labels, Standardiser.fit(x), 3)
     assert np.isfinite(found.kernel).all()
     np.testing.assert_allclose(found.kernel[2], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("width", [6, 50])
+def test_answers_are_those_of_refitting_without_each_image(width: int) -> None:
+    x, labels = clouds(30, width)
+    standardise = Standardiser.fit(x)
+    found, answers = ridge_answers(x, labels, standardise, 3)
+    expected = left_out_answers(standardise(x), np.eye(3)[labels], found.penalty * len(x))
+    np.testing.assert_allclose(answers, expected, atol=2e-3)
+    np.testing.assert_allclose(answers.sum(axis=1), 1, atol=1e-4)

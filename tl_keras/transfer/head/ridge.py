@@ -4,13 +4,17 @@ For rankings (which backbone, which stage, which recipe), where a probe solved f
 One eigendecomposition serves every penalty and every left-out image. Knows arrays only, which `probe` reads in chunks.
 """
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.head.probe import RANK_FLOOR, Features, Labels, Matrix, StandardisedRows, Standardiser
+
+LeftOut = Callable[[Sequence[int]], Iterator[tuple[slice, int, Matrix]]]  # penalties -> answers, see `_leave_one_out`
 
 RIDGE_PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))  # lambda / n, for features of variance 1
 
@@ -39,23 +43,39 @@ def fit_ridge(features: Features, labels: Labels, standardise: Standardiser, num
         standardise: what the solution's kernel and bias expect to be applied to features; itself not left out.
         num_classes: k.
     """
+    return _solve(features, labels, standardise, num_classes)[0]
+
+
+def ridge_answers(features: Features, labels: Labels, standardise: Standardiser, num_classes: int) -> tuple[RidgeProbe, Matrix]:
+    """The same, and what the fit to all other images answers for each image: float32 (n, k), each row of sum 1."""
+    probe, answers = _solve(features, labels, standardise, num_classes)
+    return probe, np.concatenate([each for _, _, each in answers((RIDGE_PENALTIES.index(probe.penalty),))])
+
+
+def _solve(features: Features, labels: Labels, standardise: Standardiser, num_classes: int) -> tuple[RidgeProbe, LeftOut]:
+    """The probe, and what answers left-out rows with some of the penalties."""
     rows, targets = StandardisedRows(features, standardise), SINGLE_LABEL.targets(labels, num_classes)
     share = targets.mean(axis=0)
     centre, products = _moments(rows, targets - share)
     spectrum, axes = _principal_axes(rows, centre)
     damping = 1 / (spectrum[:, None] + len(labels) * np.array(RIDGE_PENALTIES))  # (r, penalties)
     rotated_products = axes.T @ products  # (r, k)
-    errors, num_right = _leave_one_out(rows, targets, labels, centre, axes, rotated_products, damping)
+    answers = partial(_leave_one_out, rows, targets, centre, axes, rotated_products, damping)
+    errors, num_right = np.zeros((2, len(RIDGE_PENALTIES)))
+    for part, place, found in answers(range(len(RIDGE_PENALTIES))):
+        errors[place] += ((targets[part] - found) ** 2).sum()
+        num_right[place] += SINGLE_LABEL.is_right(found, labels[part]).sum()
     best = int(errors.argmin())
     kernel = axes @ (damping[:, best, None] * rotated_products)
     bias = share - centre @ kernel
-    return RidgeProbe(
+    probe = RidgeProbe(
         kernel.astype(np.float32),
         bias.astype(np.float32),
         RIDGE_PENALTIES[best],
         float(errors[best] / targets.size),
         float(num_right[best] / len(labels)),
     )
+    return probe, answers
 
 
 def _moments(rows: StandardisedRows, targets: NDArray[np.float32]) -> tuple[NDArray[np.float32], Matrix]:
@@ -87,13 +107,13 @@ def _principal_axes(rows: StandardisedRows, centre: NDArray[np.float32]) -> tupl
 def _leave_one_out(
     rows: StandardisedRows,
     targets: NDArray[np.float32],
-    labels: Labels,
     centre: NDArray[np.float32],
     axes: NDArray[np.float32],
     products: Matrix,
     damping: Matrix,
-) -> tuple[Matrix, Matrix]:
-    """Summed squared error and number of right answers on left-out rows, for each penalty.
+    penalties: Sequence[int],
+) -> Iterator[tuple[slice, int, Matrix]]:
+    """What the fits to all other rows answer for each row, (m, k), chunk by chunk and for each of some penalties.
 
     The answer to a left-out row follows from the fit to all: its residual grows by 1 / (1 - h), h being the row's entry
     on the diagonal of the hat matrix, with 1 / n in it for the free intercept.
@@ -101,22 +121,18 @@ def _leave_one_out(
     Args:
         rows: standardised features (n, d) of mean `centre` (d,).
         targets: of the labels, (n, k).
-        labels: int32 (n,).
         axes: eigenvectors (d, r) of the scatter of the rows.
         products: of the rows along the axes with the centred targets, (r, k).
         damping: 1 / (eigenvalue + lambda), (r, penalties).
+        penalties: positions in `RIDGE_PENALTIES`.
 
     Reference:
         Hastie, Tibshirani & Friedman 2009, The Elements of Statistical Learning, eq. 7.52 and 7.64.
     """
-    errors, num_right = np.zeros((2, damping.shape[1]))
     share = targets.mean(axis=0)
     for part, x in rows.read():
         rotated = (x - centre) @ axes  # (m, r)
         leverages = 1 / len(targets) + (rotated * rotated) @ damping  # (m, penalties)
-        for index, leverage in enumerate(leverages.T):
-            answers = share + rotated @ (damping[:, index, None] * products).astype(np.float32)
-            residuals = (targets[part] - answers) / (1 - leverage)[:, None]
-            errors[index] += np.vdot(residuals, residuals)
-            num_right[index] += SINGLE_LABEL.is_right(targets[part] - residuals, labels[part]).sum()
-    return errors, num_right
+        for place in penalties:
+            fitted = share + rotated @ (damping[:, place, None] * products).astype(np.float32)
+            yield part, place, targets[part] - (targets[part] - fitted) / (1 - leverages[:, place, None])

@@ -1,0 +1,88 @@
+"""Every fault of the table is found where it is, and not where it is not."""
+
+import numpy as np
+import pytest
+
+from tl_keras.data.check.copies import Copy
+from tl_keras.data.check.facts import FACT, Facts
+from tl_keras.data.check.faults import ENDINGS, FAULTS, Finding, faults_of_copies, faults_of_files
+from tl_keras.data.walk import IMAGE_SUFFIXES
+
+NUM = 30
+CLASSES = ("cat", "dog")
+BY_A_LOOK = {  # fault -> what an image with it is like
+    "blank": {"contrast": 1.0},
+    "blurred": {"sharpness": 0.01},
+    "tiny": {"height": 20, "width": 40},
+    "huge": {"height": 8000, "width": 8000},
+    "long": {"height": 100, "width": 400},
+    "unusual": {"saturation": 250.0},
+    "ending": {"format": b"png"},
+}
+BY_OTHERS = {"unreadable", "conflict", "leak", "copy", "mislabelled", "outlier"}  # tested below, and in tests/select/check
+
+
+def ordinary() -> tuple[Facts, list[str]]:
+    """Images with nothing wrong, and their paths."""
+    rng = np.random.default_rng(0)
+    facts = np.zeros(NUM, FACT)
+    facts["format"], facts["height"], facts["width"] = b"jpeg", 300, 400
+    for name, middle, width in (("brightness", 120, 9), ("contrast", 50, 5), ("saturation", 60, 6), ("sharpness", 0.5, 0.05)):
+        facts[name] = np.clip(rng.normal(middle, width, NUM), middle - 2 * width, middle + 2 * width)
+    return facts, [f"cat/{number}.JPG" for number in range(NUM)]
+
+
+def test_every_row_of_the_table_has_a_test() -> None:
+    assert set(BY_A_LOOK) | BY_OTHERS == set(FAULTS)
+    assert all(fault.title and fault.advice.endswith((".", "out.")) for fault in FAULTS.values())
+
+
+def test_ordinary_images_have_no_fault() -> None:
+    facts, paths = ordinary()
+    assert list(faults_of_files(facts, {}, paths, (224, 224))) == []
+
+
+@pytest.mark.parametrize("fault", BY_A_LOOK)
+def test_a_fault_is_found_where_it_is(fault: str) -> None:
+    facts, paths = ordinary()
+    for name, value in BY_A_LOOK[fault].items():
+        facts[name][7] = value
+    found = list(faults_of_files(facts, {}, paths, (224, 224)))
+    assert [(each.row, each.fault) for each in found] == [(7, fault)]
+    assert found[0].detail
+
+
+def test_a_file_that_does_not_decode_has_its_reason_and_no_other_fault() -> None:
+    facts, paths = ordinary()
+    facts[3] = np.zeros((), FACT)
+    (found,) = faults_of_files(facts, {3: "cat/3.JPG: is empty (0 bytes)"}, paths, (224, 224))
+    assert found == Finding(3, "unreadable", 1.0, "cat/3.JPG: is empty (0 bytes)")
+
+
+def test_few_images_have_no_usual() -> None:
+    facts, paths = ordinary()
+    facts["saturation"][0] = 250.0
+    assert list(faults_of_files(facts[:19], {}, paths[:19], (224, 224))) == []
+
+
+def test_every_ending_that_is_listed_belongs_to_a_format() -> None:
+    assert set().union(*ENDINGS.values()) >= IMAGE_SUFFIXES
+
+
+@pytest.mark.parametrize(
+    ("row", "of", "fault", "detail"),
+    [
+        (1, 0, "copy", "the same file"),
+        (2, 0, "leak", "the same file, in test and train"),
+        (3, 0, "conflict", "the same file, labelled dog and cat"),
+        (4, 0, "copy", "the same file"),
+    ],
+)
+def test_what_is_wrong_with_a_copy(row: int, of: int, fault: str, detail: str) -> None:
+    labels, split = np.array([0, 0, 0, 1, 0], np.int32), np.array(["train", "train", "test", "test", ""])
+    assert list(faults_of_copies([Copy(row, of, 1.0)], labels, split, CLASSES)) == [Finding(row, fault, 1.0, detail, of)]
+
+
+def test_a_picture_that_is_no_equal_file_is_called_a_picture() -> None:
+    (found,) = faults_of_copies([Copy(1, 0, 0.97)], np.zeros(2, np.int32), np.array(["train", "train"]), CLASSES)
+    assert found.detail == "the same picture, likeness 0.970"

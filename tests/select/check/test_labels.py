@@ -1,0 +1,74 @@
+"""Wrong labels that are planted are found, by a rule that a plain loop gives too."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from tl_keras.select.check import labels as module
+from tl_keras.select.check.labels import accuracy, answers_without, check_labels, left_out_answers
+from tl_keras.select.check.neighbours import find_neighbours
+
+K = 4
+
+
+def clouds(num: int = 400, width: int = 20) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    rng = np.random.default_rng(0)
+    labels = np.arange(num, dtype=np.int32) % K
+    return (5 + 1.5 * rng.normal(size=(K, width))[labels] + rng.normal(size=(num, width))).astype(np.float32), labels
+
+
+def flipped(labels: NDArray[np.int32], rate: float) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Labels of which some are another class's, and which."""
+    rng = np.random.default_rng(1)
+    wrong = np.zeros(len(labels), bool)
+    wrong[rng.permutation(len(labels))[: round(rate * len(labels))]] = True
+    return np.where(wrong, (labels + rng.integers(1, K, len(labels))) % K, labels).astype(np.int32), wrong
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.3])
+def test_flipped_labels_are_suspect(rate: float) -> None:
+    features, right = clouds()
+    labels, wrong = flipped(right, rate)
+    found = check_labels(features, labels, K, find_neighbours(features, labels, K, 20))
+    assert roc_auc_score(wrong, found.suspicion) > 0.97
+    assert wrong[found.is_suspect].mean() > 0.8
+    assert found.is_suspect[wrong].mean() > 0.5
+    assert (found.likely[found.is_suspect & wrong] == right[found.is_suspect & wrong]).mean() > 0.9
+    assert (found.likely[~found.is_suspect] == labels[~found.is_suspect]).all()
+
+
+def test_suspects_are_those_off_the_diagonal_of_the_confident_joint() -> None:
+    features, right = clouds()
+    labels, _ = flipped(right, 0.3)
+    answers = left_out_answers(features, labels, K)
+    least = [np.mean([answers[row, label] for row in range(len(labels)) if labels[row] == label]) for label in range(K)]
+    found = check_labels(features, labels, K, find_neighbours(features, labels, K, 20))
+    for row, label in enumerate(labels):
+        confident = [other for other in range(K) if answers[row, other] >= least[other]]
+        likely = max(confident, key=lambda other: answers[row, other]) if confident else label
+        assert found.likely[row] == likely
+
+
+def test_a_class_without_images_is_nobodys_likely_class() -> None:
+    features, labels = clouds()
+    found = check_labels(features, labels, K + 1, find_neighbours(features, labels, K + 1, 20))
+    assert found.likely.max() < K
+
+
+def test_a_sketch_of_wide_features_finds_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, right = clouds(width=200)
+    labels, wrong = flipped(right, 0.3)
+    whole = left_out_answers(features, labels, K)
+    monkeypatch.setattr(module, "MOST_COLUMNS", 60)
+    answers = left_out_answers(features, labels, K)
+    assert (answers != whole).any()
+    assert roc_auc_score(wrong, -module._margin(answers, labels)) > 0.9
+
+
+def test_without_wrong_labels_the_others_are_answered_better() -> None:
+    features, right = clouds(200)
+    labels, wrong = flipped(right, 0.45)
+    without = answers_without(features, labels, K, wrong)
+    np.testing.assert_allclose(without, left_out_answers(features[~wrong], right[~wrong], K), atol=1e-5)
+    assert accuracy(without, right[~wrong]) > accuracy(left_out_answers(features, labels, K)[~wrong], right[~wrong])

@@ -1,0 +1,105 @@
+"""check.html: what was found, with pictures, in one file that opens without a network."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from html import escape
+from importlib.resources import files
+from io import BytesIO
+from string import Template
+from typing import Any
+
+from PIL import Image
+
+from tl_keras.data import images
+from tl_keras.data.check.faults import FAULTS, Finding
+from tl_keras.data.index import Index
+from tl_keras.errors import BadImageError
+from tl_keras.runtime import usable_cpus
+
+SHOWN = 24  # findings of a kind that come with pictures; check.csv has all
+SIDE = 160  # pixels of a picture's longer side, at most
+QUALITY = 70  # of its JPEG
+
+
+def render(result: Mapping[str, Any], findings: Mapping[str, Sequence[Finding]], index: Index, decoding: images.Decoding) -> str:
+    """The page.
+
+    Args:
+        result: what check.json holds.
+        findings: by fault, the clearest first.
+    """
+    shown = {fault: found[:SHOWN] for fault, found in findings.items()}
+    wanted = sorted({row for found in shown.values() for each in found for row in (each.row, each.other) if row is not None})
+    with ThreadPoolExecutor(usable_cpus()) as pool:
+        pictures = dict(zip(wanted, pool.map(lambda row: picture(index, row, decoding), wanted), strict=True))
+    captions = {row: _caption(index, row) for row in wanted}
+    template = Template(files("tl_keras.select.check").joinpath("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        name=escape(f"{index.root.name or index.root}: {result['images']:,} images"),
+        verdict=escape(result["verdict"]),
+        facts=_facts(result),
+        contents=_contents(result["findings"]),
+        sections="\n".join(_section(fault, result["findings"][fault], shown[fault], pictures, captions) for fault in findings),
+    )
+
+
+def picture(index: Index, row: int, decoding: images.Decoding) -> str:
+    """A small copy of an image as the address of an `<img>`; empty where it does not decode."""
+    try:
+        return images.look(index.root / index.paths[row], _encoded, decoding)
+    except BadImageError:
+        return ""
+
+
+def _encoded(kind: str, pixels: images.Pixels) -> str:
+    image = Image.fromarray(pixels)
+    image.thumbnail((SIDE, SIDE))
+    file = BytesIO()
+    image.save(file, "JPEG", quality=QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _caption(index: Index, row: int) -> str:
+    path = index.paths[row]
+    label = index.classes[index.labels[row]] if index.labelled[row] else "no label"
+    return escape(path if label in path.split("/") else f"{path} ({label})")
+
+
+def _facts(result: Mapping[str, Any]) -> str:
+    sizes = ", ".join(f"{escape(name)} {number:,}" for name, number in result["classes"].items())
+    lines = [f"Classes: {sizes}.", *map(escape, result["notes"])]
+    return "\n".join(f'<p class="quiet">{line}</p>' for line in lines)
+
+
+def _contents(numbers: Mapping[str, int]) -> str:
+    if not numbers:
+        return "<p>Nothing was found.</p>"
+    rows = "".join(
+        f'<tr><td class="number">{number:,}</td><td><a href="#{fault}">{escape(FAULTS[fault].title)}</a></td>'
+        f'<td class="{FAULTS[fault].severity}">{FAULTS[fault].severity}</td></tr>'
+        for fault, number in numbers.items()
+    )
+    return f'<table><thead><tr><th class="number">images</th><th>finding</th><th>severity</th></tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _section(fault: str, number: int, shown: Sequence[Finding], pictures: Mapping[int, str], captions: Mapping[int, str]) -> str:
+    kind = FAULTS[fault]
+    more = f" The {len(shown)} clearest are shown; check.csv lists all." if number > len(shown) else ""
+    pairs = " pairs" if any(each.other is not None for each in shown) else ""
+    cards = "\n".join(_card(each, pictures, captions) for each in shown)
+    return (
+        f'<section aria-labelledby="{fault}"><h2 id="{fault}" tabindex="-1">{number:,} {escape(kind.title)} '
+        f'<span class="{kind.severity}">{kind.severity}</span></h2>\n'
+        f'<p class="quiet">{escape(kind.advice)}{more}</p>\n<ul class="cards{pairs}">\n{cards}\n</ul></section>'
+    )
+
+
+def _card(finding: Finding, pictures: Mapping[int, str], captions: Mapping[int, str]) -> str:
+    rows = [finding.row] if finding.other is None else [finding.row, finding.other]
+    figures = "".join(f"<figure>{_image(pictures[row], captions[row])}<figcaption>{captions[row]}</figcaption></figure>" for row in rows)
+    return f'<li class="card" tabindex="0"><div class="images">{figures}</div>{escape(finding.detail)}</li>'
+
+
+def _image(address: str, caption: str) -> str:
+    return f'<img src="{address}" alt="{caption}">' if address else ""

@@ -1,0 +1,202 @@
+"""The doctor: what is wrong with images and labels, before anything is trained on them."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras import run_folder
+from tl_keras.config import Config
+from tl_keras.config_file import to_yaml
+from tl_keras.data import dataset, images
+from tl_keras.data.check.copies import number_pictures, same_files, same_pictures
+from tl_keras.data.check.facts import examine
+from tl_keras.data.check.faults import FAULTS, Finding, faults_of_copies, faults_of_files
+from tl_keras.data.exclusion import PATH
+from tl_keras.data.index import SPLIT_NAMES, Index
+from tl_keras.data.sources import open_source
+from tl_keras.data.walk import left_out_lines
+from tl_keras.errors import DataError
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
+from tl_keras.select.check.judge import Judgement, faults_of_labels, judge
+from tl_keras.select.check.page import render
+from tl_keras.transfer.build import image_size_of
+from tl_keras.workflows.rank import with_best_backbone
+from tl_keras.workflows.setting_up import environment, working_in
+
+QUARANTINE = "quarantine"
+COMMON = 0.5  # a note on more of the images than that is told once, of all
+LOPSIDED = 10  # times the smallest class from which the largest is told
+LEAST_ACCURACY = 0.6  # of the classifier: below it, its doubts about labels are worth little
+
+
+@restoring_process()
+def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Look for faults in the images of `data.source`, and in their labels.
+
+    Every image is decoded once and its frozen features are computed; both are kept for the next check and for training.
+    Images of test are looked at like all others: nothing is chosen or trained.
+
+    Args:
+        config: `mode` is 'check'.
+        run_dir: the folder to make, for check.html, check.csv and check.json.
+        fix: 'quarantine' writes exclude.csv too, for `data.exclude`. No image is moved or changed.
+
+    Returns:
+        What check.json holds.
+
+    Raises:
+        UserError: anything that the user can mend; a folder made for it is gone again.
+    """
+    progress, run = progress or Progress(), RunFolder.at(run_dir)
+    set_up(config.runtime)
+    run.require_free()
+    index = open_source(config.data).identified(progress)
+    for line in (*index.notes, *left_out_lines(index.ignored)):
+        progress.line(line)
+    with working_in(run, resume=False):
+        config = with_best_backbone(config, index, run, progress)
+        decoding = images.Decoding.of(config.data)
+        with progress.bar("look at images", len(index.paths)) as advance:
+            facts, bad = examine(dataset.files_of(index), index.ids, decoding, advance)  # type: ignore[arg-type]
+        good = np.setdiff1d(np.arange(len(index.paths)), list(bad))
+        copies = [*same_files(index.ids), *same_pictures(facts, good)]  # type: ignore[arg-type]
+        if config.data.copies == "near":
+            index = replace(index, pictures=number_pictures(copies, len(index.paths)))
+        split, trouble = cut(index, config, bad)
+        judged, why_not = judge(config, index, good, progress)
+        found = [
+            *faults_of_files(facts, bad, index.paths, image_size_of(config)),
+            *faults_of_copies(copies, index.labels, split, index.classes),
+            *(() if judged is None else faults_of_labels(judged, index)),
+        ]
+        findings, notes = by_fault(found, len(index.paths))
+        notes = [*trouble, *notes, *class_notes(index), *why_not]
+        result = describe(config, index, findings, [*notes, *(() if judged is None else label_notes(judged, findings, index))])
+        if fix == QUARANTINE:
+            result |= quarantine(run, index, split, findings, judged)
+        write(run, config, index, split, findings, result, decoding)
+    return result
+
+
+def cut(index: Index, config: Config, bad: dict[int, str]) -> tuple[NDArray[np.str_], list[str]]:
+    """The splits that a training run would have, '' for images without; and why it would have none."""
+    try:
+        return dataset.cut(index, config.data, bad), []
+    except DataError as error:
+        return np.full(len(index.paths), "", dtype="<U5"), [f"No training run can begin: {error}"]
+
+
+def by_fault(found: Iterable[Finding], num_images: int) -> tuple[dict[str, list[Finding]], list[str]]:
+    """Findings by fault, in the order of the table and the clearest first; a note on most images becomes a line about all."""
+    findings: dict[str, list[Finding]] = {name: [] for name in FAULTS}
+    for each in found:
+        findings[each.fault].append(each)
+    common = [name for name, each in findings.items() if FAULTS[name].severity == "note" and len(each) > COMMON * num_images]
+    notes = [f"{len(findings[name]):,} of {num_images:,}: {FAULTS[name].title}. {FAULTS[name].advice}" for name in common]
+    kept = {name: sorted(each, key=lambda one: (-one.score, one.row)) for name, each in findings.items() if each and name not in common}
+    return kept, notes
+
+
+def class_notes(index: Index) -> list[str]:
+    """What is to be said of the sizes of classes."""
+    sizes = Counter(dict(zip(index.classes, np.bincount(index.labels[index.labelled], minlength=len(index.classes)).tolist(), strict=True)))
+    (largest, most), (smallest, least) = sizes.most_common()[0], sizes.most_common()[-1]
+    if most < LOPSIDED * max(least, 1):
+        return []
+    return [f"Class '{largest}' has {most:,} images and '{smallest}' {least:,}: train with --set train.class_weights=balanced."]
+
+
+def label_notes(judged: Judgement, findings: dict[str, list[Finding]], index: Index) -> list[str]:
+    """How far the doubts about labels can be trusted."""
+    right = f"{judged.accuracy:.1%} of images that it has not seen"
+    line = f"On frozen features of {judged.backbone} a linear classifier is right on {right}."
+    if judged.accuracy < LEAST_ACCURACY:
+        line += " That is too little to doubt labels by: take a better --backbone, such as mobilenet_v2."
+    return [line]
+
+
+def describe(config: Config, index: Index, findings: dict[str, list[Finding]], notes: Sequence[str]) -> dict[str, Any]:
+    """What check.json holds."""
+    numbers = {name: len(found) for name, found in findings.items()}
+    by_severity = Counter(dict.fromkeys(("error", "warning", "note"), 0))
+    for name, number in numbers.items():
+        by_severity[FAULTS[name].severity] += number
+    sizes = np.bincount(index.labels[index.labelled], minlength=len(index.classes))
+    return {
+        "data": config.data.source,
+        "backbone": config.model.backbone,
+        "images": len(index.paths),
+        "classes": dict(zip(index.classes, sizes.tolist(), strict=True)),
+        "findings": numbers,
+        "errors": by_severity["error"],
+        "warnings": by_severity["warning"],
+        "notes_on_images": by_severity["note"],
+        "notes": list(notes),
+        "verdict": verdict(by_severity),
+    }
+
+
+def verdict(by_severity: Counter[str]) -> str:
+    """One sentence."""
+    if not by_severity.total():
+        return "Nothing was found that is wrong with these images."
+    told = [f"{number:,} {severity}{'s' * (number > 1)}" for severity, number in by_severity.items() if number]
+    first = "Mend the errors before you train." if by_severity["error"] else "Nothing here has to be mended before you train."
+    return f"{' and '.join([', '.join(told[:-1]), told[-1]] if len(told) > 1 else told)}. {first}"
+
+
+def quarantine(
+    run: RunFolder, index: Index, split: NDArray[np.str_], findings: dict[str, list[Finding]], judged: Judgement | None
+) -> dict[str, Any]:
+    """Write exclude.csv: images of train and val that are better left out, each with the fault that it is left out for."""
+    reasons: dict[int, str] = {}
+    for fault in ("blank", "conflict", "leak", "mislabelled"):
+        for each in findings.get(fault, ()):
+            pair = [each.row] if each.other is None else [each.row, each.other]
+            doubtful = pair if fault != "leak" else [min(pair, key=lambda row: SPLIT_NAMES.index(split[row]))]
+            for row in doubtful:
+                reasons.setdefault(row, fault)
+    listed = [row for row in sorted(reasons) if split[row] != "test"]
+    run_folder.write_csv(run / run_folder.EXCLUDE, (PATH, "fault"), ((index.paths[row], reasons[row]) for row in listed))
+    if judged is None or not listed:
+        return {"excluded": len(listed)}
+    before, after = judged.accuracy_without(listed)
+    return {"excluded": len(listed), "accuracy_of_others": {"with_excluded": before, "without": after}}
+
+
+def write(
+    run: RunFolder,
+    config: Config,
+    index: Index,
+    split: NDArray[np.str_],
+    findings: dict[str, list[Finding]],
+    result: dict[str, Any],
+    decoding: images.Decoding,
+) -> None:
+    """Write the run folder; check.json last."""
+    run_folder.write_text(run / run_folder.CONFIG, to_yaml(config))
+    run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
+    lines = (
+        (
+            index.paths[each.row],
+            index.classes[index.labels[each.row]] if index.labelled[each.row] else "",
+            split[each.row],
+            fault,
+            FAULTS[fault].severity,
+            f"{each.score:.6g}",
+            each.detail,
+            "" if each.other is None else index.paths[each.other],
+        )
+        for fault, found in findings.items()
+        for each in found
+    )
+    run_folder.write_csv(run / run_folder.CHECK_TABLE, (PATH, "class", "split", "fault", "severity", "score", "detail", "copy_of"), lines)
+    run_folder.write_text(run / run_folder.CHECK_PAGE, render(result, findings, index, decoding))
+    run_folder.write_json(run / run_folder.CHECK, result)
