@@ -43,6 +43,7 @@ OTHER: dict[str, Any] = {
     "data.augment.contrast_range": (0.8, 0.8),
     "data.augment.saturation_range": (0.8, 1.2),
     "data.augment.hue_range": 0.5,
+    "data.augment.channel_shift_range": 20.5,
     "data.augment.random_resized_crop": (0.08, 1.0),
     "data.augment.crop_ratio": (1.0, 1.0),
     "data.augment.fill_mode": "wrap",
@@ -292,6 +293,14 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         (
             "data.augment.zoom_range=1.5",
             "data.augment.zoom_range: got 1.5, expected a number >= 0 and < 1 or a pair [low, high] with 0 < low <= high.",
+        ),
+        *(
+            (
+                f"data.augment.width_shift_range={pixels}",
+                f"data.augment.width_shift_range: got {pixels}, expected a fraction of the side, 0.0 to 1.0; for pixels divide them by the "
+                "side, such as 0.05 for 5 of 100.",
+            )
+            for pixels in ("1", "5", "1.5", "[-2, 0, 2]")
         ),
         (
             "data.augment.contrast_range=[2, 1]",

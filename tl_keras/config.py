@@ -39,6 +39,13 @@ def _refuse_bool(value: object) -> object:
     return value
 
 
+def _refuse_pixels(value: object) -> object:
+    """ImageDataGenerator takes 1 for a pixel and 1.0 for the whole side."""
+    if isinstance(value, int) and value >= 1:
+        raise ValueError("a shift is a fraction of the side")
+    return value
+
+
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     if not pair[0] <= pair[1]:
         raise ValueError("the lower bound comes first")
@@ -58,6 +65,12 @@ Positive = Annotated[Number, Field(gt=0)]
 Name = Annotated[str, PlainValidator(_text), Expected("text (in quotes, where it looks like a number)")]
 Side = Annotated[Whole, Field(ge=1)]
 ImageSize = Annotated[Side | tuple[Side, Side], Expected("an integer >= 1 or a pair [height, width] of them")]
+Shift = Annotated[
+    Number,
+    Field(ge=0, le=1),
+    BeforeValidator(_refuse_pixels),
+    Expected("a fraction of the side, 0.0 to 1.0; for pixels divide them by the side, such as 0.05 for 5 of 100"),
+]
 Factors = Annotated[
     tuple[Annotated[Number, Field(ge=0)], Annotated[Number, Field(ge=0)]],
     AfterValidator(_ascending),
@@ -125,14 +138,17 @@ class AugmentConfig(Section):
     horizontal_flip: bool = Field(default=False, description="mirror images left to right with probability 1/2")
     vertical_flip: bool = Field(default=False, description="mirror images top to bottom with probability 1/2")
     rotation_range: Number = Field(default=0.0, ge=0, le=180, description="largest rotation in degrees, in either direction")
-    width_shift_range: Number = Field(default=0.0, ge=0, le=1, description="largest horizontal shift, as a fraction of the width")
-    height_shift_range: Number = Field(default=0.0, ge=0, le=1, description="largest vertical shift, as a fraction of the height")
+    width_shift_range: Shift = Field(default=0.0, description="largest horizontal shift, as a fraction of the width")
+    height_shift_range: Shift = Field(default=0.0, description="largest vertical shift, as a fraction of the height")
     zoom_range: Zoom = Field(default=0.0, description="z for zoom factors in [1 - z, 1 + z], or [low, high]; 1 is no zoom")
     shear_range: Number = Field(default=0.0, ge=0, lt=90, description="largest shear angle in degrees, in either direction")
     brightness_range: Factors | None = Field(default=None, description="[low, high] for the brightness factor; 1 is no change")
     contrast_range: Factors | None = Field(default=None, description="[low, high] for the contrast factor; 1 is no change")
     saturation_range: Factors | None = Field(default=None, description="[low, high] for the saturation factor; 1 is no change, 0 is grey")
     hue_range: Number = Field(default=0.0, ge=0, le=0.5, description="largest hue shift, as a fraction of the colour circle")
+    channel_shift_range: Number = Field(
+        default=0.0, ge=0, le=255, description="largest amount added to all pixel values of an image, in either direction"
+    )
     random_resized_crop: Areas | None = Field(
         default=(0.3, 1.0), description="[low, high] for the fraction of the area that a random crop keeps; null: no random crop"
     )

@@ -19,7 +19,7 @@ from tl_keras.config import ALREADY_CHECKED, Config, Expected, fields
 from tl_keras.errors import ConfigError
 from tl_keras.plain_yaml import LARGEST, LONGEST_SHOWN, PlainYamlError, cut, read_plain_yaml, shown
 from tl_keras.setting_users import at_work, is_used, together, why_idle
-from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, normal, settings_called
+from tl_keras.short_forms import INSTEAD, MOST_MEANT, SHORT_FORMS, either, nearest, normal, settings_called
 
 MOST_MISTAKES = 20  # that are told of at once
 MOST_IDLE = 5  # settings of a file that one line names
@@ -286,6 +286,8 @@ class _Draft:
     def _nearest_key(self, path: str) -> str:
         """What to write in place of an unknown path: the same name elsewhere, a like name, or the names there are."""
         section, _, name = path.rpartition(".")
+        if normal(name) in INSTEAD:
+            return INSTEAD[normal(name)]
         called = settings_called(name, [*self._sections - {""}, *self._fields])
         if called and called[0].rpartition(".")[2] == name:
             return f"{name!r} belongs in {called[0]!r}."

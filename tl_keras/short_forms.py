@@ -102,6 +102,20 @@ ELSEWHERE: dict[str, str] = {  # what other programs call a setting, as `normal`
     "validationsplit": "data.val_fraction",
     "wd": "train.weight_decay",
 }
+_SCALED = "How pixels are scaled for the backbone is a layer of the model: see model.preprocessing. Remove it."
+INSTEAD: dict[str, str] = {  # options of Keras' ImageDataGenerator that are no settings, as `normal` writes them -> what there is instead
+    "dataformat": "Images are (height, width, channels) everywhere. Remove it.",
+    "dtype": "Pixels are 8-bit; the precision of the network is runtime.precision. Remove it.",
+    "featurewisecenter": _SCALED,
+    "featurewisestdnormalization": _SCALED,
+    "interpolationorder": "Pixels are interpolated linearly, which is order 1. Remove it.",
+    "preprocessingfunction": f"A function cannot be saved in a configuration. {_SCALED}",
+    "rescale": _SCALED,
+    "samplewisecenter": _SCALED,
+    "samplewisestdnormalization": _SCALED,
+    "zcaepsilon": _SCALED,
+    "zcawhitening": _SCALED,
+}
 
 
 def flag_of(name: str) -> str:

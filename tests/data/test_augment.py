@@ -30,6 +30,7 @@ CASES = {
     "contrast_range": only(contrast_range=(0.2, 1.5)),
     "saturation_range": only(saturation_range=(0, 2)),
     "hue_range": only(hue_range=0.4),
+    "channel_shift_range": only(channel_shift_range=90),
     "random_resized_crop": only(random_resized_crop=(0.2, 0.9)),
     "crop_ratio": only(random_resized_crop=(0.2, 0.9), crop_ratio=(2, 4)),
     "fill_mode": only(rotation_range=90, width_shift_range=0.3, fill_mode="reflect"),
@@ -47,6 +48,7 @@ EVERYTHING = only(
     contrast_range=(0.7, 1.3),
     saturation_range=(0.5, 1.5),
     hue_range=0.1,
+    channel_shift_range=20,
     random_resized_crop=(0.4, 1),
 )
 COMPOSED = {
@@ -131,6 +133,7 @@ def sample(image: np.ndarray, x: float, y: float, fill_mode: str, cval: float) -
 
 
 def recoloured(augment: AugmentConfig, u: dict[str, float], image: np.ndarray) -> np.ndarray:
+    image = np.clip(image + both_ways(augment.channel_shift_range, u["channel_shift"]), image.min(), image.max())
     if augment.brightness_range:
         image = image * within(augment.brightness_range, u["brightness"])
     if augment.contrast_range:
@@ -197,6 +200,15 @@ def test_geometry_is_that_of_image_data_generator() -> None:
 def idg(image: np.ndarray, **transform: float) -> np.ndarray:
     function = tf.keras.preprocessing.image.apply_affine_transform
     return function(image.astype("float64"), row_axis=0, col_axis=1, channel_axis=2, **transform)
+
+
+def test_channel_shift_is_that_of_image_data_generator() -> None:
+    pixels, draws = photos(), uniforms()
+    pixels[0] = pixels[0] // 2 + 40  # a picture of which neither black nor white is part
+    for image, row, view in zip(pixels, draws, views(only(channel_shift_range=90), pixels, draws), strict=True):
+        amount = both_ways(90, row[DRAWS.index("channel_shift")])
+        expected = tf.keras.preprocessing.image.apply_channel_shift(image.astype("float64"), amount, channel_axis=2)
+        np.testing.assert_allclose(view, expected, rtol=0, atol=0.501)
 
 
 @pytest.mark.parametrize("zoom", [0.0, (1.0, 1.0)], ids=["mirrored", "warped"])
@@ -375,6 +387,15 @@ def test_draws_are_these_in_every_release() -> None:
     row = draw(only(), 0, tf.constant(0, tf.int64), tf.constant(0, tf.int64))
     assert row.shape == (len(DRAWS),)
     np.testing.assert_allclose(row[:3], [0.21101546, 0.70601, 0.80006337], rtol=1e-6)
+
+
+def test_more_draws_leave_the_earlier_numbers_as_they_are() -> None:
+    """Those of the 16 options that there were first, as they were drawn then."""
+    for epoch, index in ((0, 0), (3, 41), (2**31 - 1, 2**32 - 1)):
+        key = tf.constant([7, epoch * 2**32 + index], tf.int64)
+        first = tf.random.stateless_uniform([16], key, alg="philox")
+        now = draw(only(), 7, tf.constant(epoch, tf.int64), tf.constant(index, tf.int64))
+        np.testing.assert_array_equal(now[:16], first)
 
 
 def test_draws_do_not_depend_on_the_options() -> None:

@@ -37,6 +37,7 @@ DRAWS = (
     "contrast",
     "saturation",
     "hue",
+    "channel_shift",  # new ones go to the end: the numbers of those above stay as they are
 )
 
 CONTRACT = 1  # which views these are; goes up with any change here that moves a pixel
@@ -49,7 +50,7 @@ Pair = tuple[float, float]  # low, high
 
 def is_identity(augment: AugmentConfig) -> bool:
     """Whether every option is off, so that `augment_batch` would return the pixels it got."""
-    return not (_has_flip(augment) or _has_warp(augment) or _has_colour(augment))
+    return not (_has_flip(augment) or _changes_pixels(augment))
 
 
 def draw(augment: AugmentConfig, seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
@@ -84,11 +85,13 @@ def augment_batch(augment: AugmentConfig, pixels: tf.Tensor, draws: tf.Tensor) -
     named = dict(zip(DRAWS, tf.unstack(draws, len(DRAWS), axis=1), strict=True))
     if not _has_warp(augment):
         pixels = _mirror(augment, pixels, named)
-    if not (_has_warp(augment) or _has_colour(augment)):
+    if not _changes_pixels(augment):
         return pixels
     images = tf.cast(pixels, tf.float32)
     if _has_warp(augment):
         images = _warp(augment, images, named)
+    if augment.channel_shift_range:
+        images = _shift_values(augment.channel_shift_range, images, named)
     if _has_colour(augment):
         images = _recolour(augment, images, named)
     return tf.ensure_shape(tf.saturate_cast(tf.round(images), tf.uint8), pixels.shape)
@@ -96,6 +99,11 @@ def augment_batch(augment: AugmentConfig, pixels: tf.Tensor, draws: tf.Tensor) -
 
 def _has_flip(augment: AugmentConfig) -> bool:
     return augment.horizontal_flip or augment.vertical_flip
+
+
+def _changes_pixels(augment: AugmentConfig) -> bool:
+    """Whether pixels get new values, and not only new places."""
+    return bool(_has_warp(augment) or augment.channel_shift_range or _has_colour(augment))
 
 
 def _has_warp(augment: AugmentConfig) -> bool:
@@ -113,6 +121,7 @@ def _has_warp(augment: AugmentConfig) -> bool:
 
 
 def _has_colour(augment: AugmentConfig) -> bool:
+    """Whether there is a change of colour that is one matrix and one offset."""
     return any((augment.brightness_range, augment.contrast_range, augment.saturation_range, augment.hue_range))
 
 
@@ -240,6 +249,13 @@ def _crop(areas: Pair, ratios: Pair, height: tf.Tensor, width: tf.Tensor, draws:
     x = _between(-0.5, 0.5, draws["crop_left"]) * (width - crop_width)
     y = _between(-0.5, 0.5, draws["crop_top"]) * (height - crop_height)
     return _affine(crop_width / width, 0.0, x, 0.0, crop_height / height, y)
+
+
+def _shift_values(largest: float, images: tf.Tensor, draws: Draws) -> tf.Tensor:
+    """IDG's channel shift: one amount for all channels of float32 `(b, h, w, 3)`, within the darkest and brightest value that there is."""
+    amount = _between(-1.0, 1.0, draws["channel_shift"]) * largest
+    low, high = (extreme(images, axis=(1, 2, 3), keepdims=True) for extreme in (tf.reduce_min, tf.reduce_max))
+    return tf.clip_by_value(images + amount[:, None, None, None], low, high)
 
 
 def _recolour(augment: AugmentConfig, images: tf.Tensor, draws: Draws) -> tf.Tensor:
