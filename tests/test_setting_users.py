@@ -112,7 +112,10 @@ def test_from_python_what_is_given_is_refused_and_what_a_configuration_brings_is
 
 LATER = {"data.cache_gb", "export.parity_images"}  # by `evaluate` and `export`, from the run's own configuration
 ELSEWHERE = {"data.download", "data.download_timeout_s"}  # of a data set of TFDS
-BESIDE_ANOTHER = {"features.keep", "train.cycles", "train.focal_gamma", "train.momentum", "data.augment.cval"}  # see `Config`
+BESIDE_ANOTHER = {  # see `Config`
+    *("features.keep", "train.cycles", "train.focal_gamma", "train.momentum"),
+    *("data.augment.cval", "data.augment.rand_ops", "data.augment.rand_magnitude"),
+}
 WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not trained
     *("data.augment", "features.stages", "features.views", "model.backbone", "model.dropout", "model.hidden", "train.epochs"),
     *("train.layer_decay", "train.learning_rate", "train.optimizer", "train.schedule", "train.unfreeze_from"),

@@ -62,6 +62,7 @@ def _text(value: object) -> str:
 Whole = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 Positive = Annotated[Number, Field(gt=0)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
 Name = Annotated[str, PlainValidator(_text), Expected("text (in quotes, where it looks like a number)")]
 Side = Annotated[Whole, Field(ge=1)]
 ImageSize = Annotated[Side | tuple[Side, Side], Expected("an integer >= 1 or a pair [height, width] of them")]
@@ -149,6 +150,7 @@ class AugmentConfig(Section):
     channel_shift_range: Number = Field(
         default=0.0, ge=0, le=255, description="largest amount added to all pixel values of an image, in either direction"
     )
+    grayscale: Probability = Field(default=0.0, description="probability with which an image becomes grey")
     random_resized_crop: Areas | None = Field(
         default=(0.3, 1.0), description="[low, high] for the fraction of the area that a random crop keeps; null: no random crop"
     )
@@ -158,7 +160,20 @@ class AugmentConfig(Section):
     )
     cval: Number = Field(default=0.0, ge=0, le=255, description="pixel value outside the image with fill_mode: constant")
 
+    auto: Literal["none", "trivial", "rand"] = Field(
+        default="none",
+        description="random operations on geometry and colours, as TrivialAugment (trivial: one, of random strength) or RandAugment "
+        "(rand: rand_ops of them, of strength rand_magnitude) have them",
+    )
+    rand_ops: Whole = Field(default=2, ge=1, le=3, description="number of operations on an image with auto: rand")
+    rand_magnitude: Whole = Field(default=9, ge=0, le=30, description="strength of the operations with auto: rand")
+    random_erasing: Probability = Field(
+        default=0.0, description="probability with which a random box, 2 to 33 % of the area, is filled with the image's mean colour"
+    )
+
     def _contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self._idle("rand_ops", self.auto == "rand", "auto: rand")
+        yield from self._idle("rand_magnitude", self.auto == "rand", "auto: rand")
         yield from self._idle("cval", self.fill_mode == "constant", "fill_mode: constant")
         yield from self._idle("crop_ratio", self.random_resized_crop is not None, "random_resized_crop")
 

@@ -9,7 +9,9 @@ import tensorflow as tf
 from scipy import stats
 
 from tl_keras.config import AugmentConfig
-from tl_keras.data.augment import DRAWS, LUMA, augment_batch, draw, is_identity
+from tl_keras.data.augment import CONTRACT, DRAWS, NEWER, augment_batch, draw, is_identity, key_of
+from tl_keras.data.auto_augment import OPS
+from tl_keras.data.colour_ops import LUMA
 
 
 def only(**options: Any) -> AugmentConfig:
@@ -31,10 +33,17 @@ CASES = {
     "saturation_range": only(saturation_range=(0, 2)),
     "hue_range": only(hue_range=0.4),
     "channel_shift_range": only(channel_shift_range=90),
+    "grayscale": only(grayscale=0.6),
     "random_resized_crop": only(random_resized_crop=(0.2, 0.9)),
     "crop_ratio": only(random_resized_crop=(0.2, 0.9), crop_ratio=(2, 4)),
     "fill_mode": only(rotation_range=90, width_shift_range=0.3, fill_mode="reflect"),
     "cval": only(rotation_range=90, width_shift_range=0.3, fill_mode="constant", cval=200),
+    "random_erasing": only(random_erasing=0.6),
+}
+AUTO = {  # what it does to colours has twins of its own: in `test_colour_ops` and `test_auto_augment`
+    "auto": only(auto="trivial"),
+    "rand_ops": only(auto="rand", rand_ops=3),
+    "rand_magnitude": only(auto="rand", rand_magnitude=25),
 }
 EVERYTHING = only(
     horizontal_flip=True,
@@ -49,6 +58,8 @@ EVERYTHING = only(
     saturation_range=(0.5, 1.5),
     hue_range=0.1,
     channel_shift_range=20,
+    grayscale=0.2,
+    random_erasing=0.5,
     random_resized_crop=(0.4, 1),
 )
 COMPOSED = {
@@ -86,9 +97,29 @@ def within(bounds: tuple[float, float], uniform: float) -> float:
     return bounds[0] + (bounds[1] - bounds[0]) * uniform
 
 
+def moved(u: dict[str, float], x: float, y: float, height: int, width: int) -> tuple[float, float]:
+    """What TrivialAugment's operations on geometry do to a place."""
+    strength = math.floor(31 * u["auto_magnitude"]) / 30 * (-1 if u["auto_sign_1"] < 0.5 else 1)
+    match list(OPS)[math.floor(len(OPS) * u["auto_op_1"])]:
+        case "shear_x":
+            return x + 0.99 * strength * y, y
+        case "shear_y":
+            return x, y + 0.99 * strength * x
+        case "shift_x":
+            return x + strength * width / 7, y
+        case "shift_y":
+            return x, y + strength * height / 7
+        case "rotation":
+            angle = math.radians(135 * strength)
+            return math.cos(angle) * x - math.sin(angle) * y, math.sin(angle) * x + math.cos(angle) * y
+    return x, y
+
+
 def source(augment: AugmentConfig, u: dict[str, float], x: float, y: float, height: int, width: int) -> tuple:
     """The place in the input that an output pixel shows; one step after the other, from the centre."""
     x, y = x - (width - 1) / 2, y - (height - 1) / 2
+    if augment.auto == "trivial":
+        x, y = moved(u, x, y, height, width)
     x = -x if augment.horizontal_flip and u["horizontal_flip"] < 0.5 else x
     y = -y if augment.vertical_flip and u["vertical_flip"] < 0.5 else y
     zoom = augment.zoom_range if isinstance(augment.zoom_range, tuple) else (1 - augment.zoom_range, 1 + augment.zoom_range)
@@ -142,10 +173,26 @@ def recoloured(augment: AugmentConfig, u: dict[str, float], image: np.ndarray) -
     if augment.saturation_range:
         grey = (image @ LUMA)[..., None]
         image = grey + within(augment.saturation_range, u["saturation"]) * (image - grey)
+    if u["grayscale"] < augment.grayscale:
+        image = np.broadcast_to((image @ LUMA)[..., None], image.shape)
     angle = 2 * math.pi * both_ways(augment.hue_range, u["hue"])
     axis = np.full(3, 1 / math.sqrt(3))
     along = (image @ axis)[..., None] * axis
     return along + math.cos(angle) * (image - along) + math.sin(angle) * np.cross(axis, image)
+
+
+def erased(augment: AugmentConfig, u: dict[str, float], image: np.ndarray) -> np.ndarray:
+    """The box as `random_erasing` describes it, a pixel at a time."""
+    height, width = image.shape[:2]
+    area, ratio = (0.02 + 0.31 * u["erase_area"]) * height * width, 0.3 * (1 / 0.09) ** u["erase_ratio"]
+    box_height, box_width = min(height, math.sqrt(area / ratio)), min(width, math.sqrt(area * ratio))
+    top, left = u["erase_top"] * (height - box_height), u["erase_left"] * (width - box_width)
+    found = image.copy()
+    for y in range(height):
+        for x in range(width):
+            if u["erase"] < augment.random_erasing and top <= y + 0.5 < top + box_height and left <= x + 0.5 < left + box_width:
+                found[y, x] = image.mean(axis=(0, 1))
+    return found
 
 
 def twin(augment: AugmentConfig, image: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -154,14 +201,14 @@ def twin(augment: AugmentConfig, image: np.ndarray, row: np.ndarray) -> np.ndarr
     height, width = image.shape[:2]
     places = [[source(augment, u, x, y, height, width) for x in range(width)] for y in range(height)]
     warped = [[sample(image, x, y, augment.fill_mode, augment.cval) for x, y in line] for line in places]
-    return np.clip(recoloured(augment, u, np.array(warped)), 0, 255)
+    return np.clip(erased(augment, u, recoloured(augment, u, np.array(warped))), 0, 255)
 
 
 # What each option does.
 
 
 def test_cases_cover_every_field() -> None:
-    assert set(CASES) == set(AugmentConfig.model_fields)
+    assert {*CASES, *AUTO} == set(AugmentConfig.model_fields)
 
 
 @pytest.mark.parametrize("augment", [*CASES.values(), *COMPOSED.values()], ids=[*CASES, *COMPOSED])
@@ -171,12 +218,20 @@ def test_view_is_that_of_the_twin(augment: AugmentConfig) -> None:
     np.testing.assert_allclose(views(augment, pixels, draws), expected, rtol=0, atol=0.501)
 
 
-@pytest.mark.parametrize("field", CASES)
+@pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.change is None])
+def test_what_auto_moves_is_moved_in_the_one_warp(op: str) -> None:
+    augment = only(auto="trivial", horizontal_flip=True, rotation_range=30, zoom_range=0.3, random_resized_crop=(0.4, 1))
+    pixels, draws = photos(), uniforms(auto_op_1=(list(OPS).index(op) + 0.5) / len(OPS))
+    expected = np.array([twin(augment, image, row) for image, row in zip(pixels, draws, strict=True)])
+    np.testing.assert_allclose(views(augment, pixels, draws), expected, rtol=0, atol=0.501)
+
+
+@pytest.mark.parametrize("field", [*CASES, *AUTO])
 def test_option_changes_the_view(field: str) -> None:
-    pixels, draws = photos(), uniforms()
-    without = CASES[field].model_copy(update={field: AugmentConfig.model_fields[field].default})
-    assert not is_identity(CASES[field])
-    assert (views(CASES[field], pixels, draws) != views(without, pixels, draws)).any()
+    pixels, draws, options = photos(), uniforms(), CASES | AUTO
+    without = options[field].model_copy(update={field: AugmentConfig.model_fields[field].default})
+    assert not is_identity(options[field])
+    assert (views(options[field], pixels, draws) != views(without, pixels, draws)).any()
 
 
 @pytest.mark.filterwarnings("ignore:Please import `affine_transform`:DeprecationWarning")
@@ -349,6 +404,16 @@ def streamed() -> np.ndarray:
     return stream(EVERYTHING)
 
 
+AUTO_EVERYTHING = EVERYTHING.model_copy(update={"auto": "rand", "rand_ops": 3})
+
+
+def test_views_of_auto_are_the_same_for_every_batch_size_and_number_of_threads() -> None:
+    """Its images are sorted by operation, batch by batch."""
+    whole = stream(AUTO_EVERYTHING)
+    np.testing.assert_array_equal(stream(AUTO_EVERYTHING, batch_size=1), whole)
+    np.testing.assert_array_equal(stream(AUTO_EVERYTHING, batch_size=13, threads=4), whole)
+
+
 def test_views_are_the_same_for_every_batch_size_and_number_of_threads(streamed: np.ndarray) -> None:
     np.testing.assert_array_equal(stream(EVERYTHING, batch_size=1), streamed)
     np.testing.assert_array_equal(stream(EVERYTHING, batch_size=13, threads=4), streamed)
@@ -419,3 +484,22 @@ def test_draws_of_large_numbers_are_their_own() -> None:
     pairs = [(0, 0), (0, 1), (1, 0), (largest, 0), (0, 2**32 - 1), (largest, 2**32 - 1)]
     rows = [draw(EVERYTHING, largest, tf.constant(e, tf.int64), tf.constant(i, tf.int64)) for e, i in pairs]
     assert len(np.unique(rows, axis=0)) == len(pairs)
+
+
+# What stored views are found by.
+
+
+def test_views_that_were_stored_before_there_were_more_options_are_found() -> None:
+    """The key of the defaults as it was then; a new option is a row of `NEWER`."""
+    first = "horizontal_flip vertical_flip rotation_range width_shift_range height_shift_range zoom_range shear_range brightness_range"
+    then = "contrast_range saturation_range hue_range random_resized_crop crop_ratio fill_mode cval"
+    assert list(key_of(AugmentConfig())) == [*first.split(), *then.split()]
+    assert CONTRACT == 1  # its pixels have not moved
+
+
+@pytest.mark.parametrize("field", [*CASES, *AUTO])
+def test_every_option_has_views_of_its_own(field: str) -> None:
+    option = (CASES | AUTO)[field]
+    without = option.model_copy(update={field: AugmentConfig.model_fields[field].default})
+    assert key_of(option) != key_of(without)
+    assert field in NEWER or field in key_of(without)
