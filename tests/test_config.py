@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     "data.download": True,
     "data.download_timeout_s": 1e20,
     "data.cache_gb": 0.0,
+    "data.augment.policy": "trivial",
     "data.augment.horizontal_flip": True,
     "data.augment.vertical_flip": True,
     "data.augment.rotation_range": 15.0,

@@ -112,6 +112,7 @@ def test_from_python_what_is_given_is_refused_and_what_a_configuration_brings_is
 
 LATER = {"data.cache_gb", "export.parity_images"}  # by `evaluate` and `export`, from the run's own configuration
 ELSEWHERE = {"data.download", "data.download_timeout_s"}  # of a data set of TFDS
+RESOLVED = {"data.augment.policy"}  # into other settings, before anything runs
 BESIDE_ANOTHER = {  # see `Config`
     *("features.keep", "train.cycles", "train.focal_gamma", "train.momentum"),
     *("data.augment.cval", "data.augment.rand_ops", "data.augment.rand_magnitude"),
@@ -160,6 +161,6 @@ def test_a_run_reads_what_it_is_said_to_use_and_nothing_else_has_an_effect(photo
     monkeypatch.undo()
     working = at_work(lambda path: attrgetter(path)(config))
     used = {path for path in fields() if is_used(path, working)} - {"mode"}
-    assert used - read <= LATER | ELSEWHERE | BESIDE_ANOTHER
+    assert used - read <= LATER | ELSEWHERE | RESOLVED | BESIDE_ANOTHER
     idle = {path for path in read & set(fields()) if not is_used(path, working)}
     assert {path for path in idle if not WITHOUT_EFFECT & {path, path.rpartition(".")[0]}} == set()

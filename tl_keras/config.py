@@ -15,13 +15,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from tl_keras.augment_policies import DEFAULT_POLICY, POLICIES
 from tl_keras.modes import MODES
 from tl_keras.setting_users import AUTO as AUTO
 
 if TYPE_CHECKING:
     Mode = str
+    Policy = str
 else:
     Mode = Literal[tuple(MODES)]
+    Policy = Literal[tuple(POLICIES)]
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
 ALREADY_CHECKED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
 
@@ -136,6 +139,10 @@ class AugmentConfig(Section):
     Drawn anew in each epoch that reads images; for stored features, `features.views` times for each image.
     """
 
+    policy: Policy = Field(
+        default=DEFAULT_POLICY,
+        description="values for the other settings of this section, which give way to those that are given; crop: their defaults",
+    )
     horizontal_flip: bool = Field(default=False, description="mirror images left to right with probability 1/2")
     vertical_flip: bool = Field(default=False, description="mirror images top to bottom with probability 1/2")
     rotation_range: Number = Field(default=0.0, ge=0, le=180, description="largest rotation in degrees, in either direction")
@@ -170,6 +177,12 @@ class AugmentConfig(Section):
     random_erasing: Probability = Field(
         default=0.0, description="probability with which a random box, 2 to 33 % of the area, is filled with the image's mean colour"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_policy(cls, given: Any) -> Any:
+        policy = given.get("policy") if isinstance(given, dict) else None
+        return {**POLICIES[policy], **given} if isinstance(policy, str) and policy in POLICIES else given
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         yield from self._idle("rand_ops", self.auto == "rand", "auto: rand")

@@ -72,7 +72,8 @@ def key_of(augment: AugmentConfig) -> dict[str, Any]:
     A newer option counts only where it is on, so that views which were stored before there was such an option are still found.
     """
     off = {name: AugmentConfig.model_fields[name].default for name in NEWER}
-    return {name: value for name, value in augment.model_dump().items() if name not in off or value != off[name]}
+    named = augment.model_dump(exclude={"policy"})  # which is values of the others
+    return {name: value for name, value in named.items() if name not in off or value != off[name]}
 
 
 def draw(augment: AugmentConfig, seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
