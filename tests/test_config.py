@@ -85,6 +85,8 @@ OTHER: dict[str, Any] = {
     "train.loss": "mse",
     "train.focal_gamma": 0.5,
     "train.head_c": 0.01,
+    "train.mixup_alpha": 0.2,
+    "train.cutmix_alpha": 1.0,
     "train.label_smoothing": 0.0,
     "train.clip_norm": None,
     "train.class_weights": {"0": 2.0, "yes": 1e-05, "größer": 1.0},
@@ -344,6 +346,8 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ("features.keep=1.5", "features.keep: got 1.5, expected a number > 0 and <= 1, or null."),
         ("features.keep=0.5", "features.keep: got 0.5, which has no effect without selection."),
         ("features.max_gb=-1", "features.max_gb: got -1, expected a number >= 0."),
+        ("train.mixup_alpha=-1", "train.mixup_alpha: got -1, expected a number >= 0."),
+        ("train.cutmix_alpha=null", "train.cutmix_alpha: got None, expected a number >= 0."),
         (
             "runtime.precision=half",
             "runtime.precision: got 'half', expected one of 'auto', 'float32', 'bfloat16', 'float16'.",
@@ -399,6 +403,14 @@ def test_restarts_need_an_epoch_a_cycle_and_no_early_stop() -> None:
         "not a reason to stop.",
     ]
     assert load_config("finetune", file=None, flags={}, sets=[*restarts, "train.epochs=3"]).train.cycles == 3
+
+
+@pytest.mark.parametrize("name", ["mixup_alpha", "cutmix_alpha"])
+def test_mixing_needs_a_batch(name: str) -> None:
+    (line,) = mistakes(f"train.{name}=0.2", "train.batch_size=1")
+    assert line.endswith(
+        f"train.{name}: got 0.2, which has no effect without a batch_size > 1: an image is mixed with the next of its batch."
+    )
 
 
 @pytest.mark.parametrize("mode", ["extract", "search", "crossval"])

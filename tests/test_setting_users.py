@@ -55,6 +55,8 @@ def test_a_mode_uses_the_section_that_it_owns_and_others_do_not(mode):
             ["train.head_learning_rate=1"],
             "train.head_learning_rate: finetune does not use it; a head trained by gradient steps",
         ),
+        ("extract", ["train.mixup_alpha=0.2"], "train.mixup_alpha: extract does not use it; finetune and pretrain do. Remove it."),
+        ("extract", ["model.hidden=[8]", "train.cutmix_alpha=1"], "train.cutmix_alpha: extract does not use it; finetune and pretrain do."),
         ("finetune", ["rank.max_ms=5"], "rank.max_ms: finetune does not use it; rank and model.backbone=auto do. Remove it."),
         ("pretrain", ["features.views=2"], "features.views: pretrain does not use it; extract, finetune and ensemble do. Remove it."),
         ("rank", ["model.dropout=0.1"], "model.dropout: rank does not use it; "),

@@ -304,6 +304,17 @@ class TrainConfig(Section):
         default=None,
         description="C of a linear head, as in scikit-learn: the smaller, the stronger the regularisation; null: the best on val",
     )
+    mixup_alpha: Number = Field(
+        default=0.0,
+        ge=0,
+        description="alpha of MixUp, which blends each image and its label with another of the batch; 0: off, often 0.2",
+    )
+    cutmix_alpha: Number = Field(
+        default=0.0,
+        ge=0,
+        description="alpha of CutMix, which pastes a box of another image of the batch, and mixes the labels by area; 0: off, often 1; "
+        "with mixup_alpha too, an image gets one of the two",
+    )
     label_smoothing: Number = Field(default=0.1, ge=0, lt=1, description="label smoothing; not used when a linear head is solved")
     clip_norm: Positive | None = Field(default=1.0, description="gradients are clipped to this global norm; null: no clipping")
     class_weights: ClassWeights = Field(default="none", description="weight of the images of each class")
@@ -313,7 +324,14 @@ class TrainConfig(Section):
     )
     monitor: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="figure by which the best epoch is chosen")
 
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch, and their targets, are mixed."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
+
     def _contradictions(self) -> Iterator[tuple[str, str]]:
+        for name in ("mixup_alpha", "cutmix_alpha"):
+            yield from self._idle(name, self.batch_size > 1, "a batch_size > 1: an image is mixed with the next of its batch")
         yield from self._idle("focal_gamma", self.loss == "focal", "loss: focal")
         yield from self._idle("momentum", self.optimizer == "sgd", "optimizer: sgd")
         yield from self._idle("warmup_fraction", self.schedule != "onecycle", "a schedule other than onecycle")
