@@ -25,6 +25,7 @@ from tl_keras.data.affine import affine, product
 from tl_keras.data.boxes import Pair, between, random_sides
 from tl_keras.data.colour_ops import LUMA
 from tl_keras.data.erasing import erase
+from tl_keras.data.precise import precise
 
 # One uniform number each. All are drawn whatever is on, so that an option does not change the numbers of the others.
 DRAWS = (
@@ -55,25 +56,13 @@ DRAWS = (
     *(f"auto_{what}_{number}" for number in range(1, auto_augment.MOST_OPS + 1) for what in ("op", "sign")),
 )
 
-CONTRACT = 1  # which views these are; goes up with any change here that moves a pixel
-NEWER = ("channel_shift_range", "grayscale", "auto", "rand_ops", "rand_magnitude", "random_erasing")  # than the first stored views
-
+CONTRACT = 2  # which views these are; goes up with any change here that moves a pixel
 Draws = dict[str, Any]  # name of DRAWS -> float32 (b,) in [0, 1)
 
 
 def is_identity(augment: AugmentConfig) -> bool:
     """Whether every option is off, so that `augment_batch` would return the pixels it got."""
     return not (_has_flip(augment) or _changes_pixels(augment))
-
-
-def key_of(augment: AugmentConfig) -> dict[str, Any]:
-    """What decides how views look, for stored ones to be found by.
-
-    A newer option counts only where it is on, so that views which were stored before there was such an option are still found.
-    """
-    off = {name: AugmentConfig.model_fields[name].default for name in NEWER}
-    named = augment.model_dump(exclude={"policy"})  # which is values of the others
-    return {name: value for name, value in named.items() if name not in off or value != off[name]}
 
 
 def draw(augment: AugmentConfig, seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
@@ -228,7 +217,7 @@ def _zoom(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
 def _shear(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
     """Slides rows along x; IDG's matrix, which also makes the content taller, by 1 / cos."""
     angle = _angle(augment.shear_range, draws["shear"])
-    return affine(1.0, -tf.sin(angle), 0.0, 0.0, tf.cos(angle), 0.0)
+    return affine(1.0, -precise(tf.sin, angle), 0.0, 0.0, precise(tf.cos, angle), 0.0)
 
 
 def _shift(augment: AugmentConfig, height: tf.Tensor, width: tf.Tensor, draws: Draws) -> tf.Tensor:
@@ -241,7 +230,7 @@ def _shift(augment: AugmentConfig, height: tf.Tensor, width: tf.Tensor, draws: D
 def _rotation(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
     """About the centre, both ways."""
     angle = _angle(augment.rotation_range, draws["rotation"])
-    cos, sin = tf.cos(angle), tf.sin(angle)
+    cos, sin = precise(tf.cos, angle), precise(tf.sin, angle)
     return affine(cos, -sin, 0.0, sin, cos, 0.0)
 
 
@@ -313,4 +302,5 @@ def _hue(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
     """
     angle = _angle(360 * augment.hue_range, draws["hue"])[:, None, None]
     cross = tf.constant([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]]) / math.sqrt(3)
-    return tf.cos(angle) * tf.eye(3) + tf.sin(angle) * cross + (1.0 - tf.cos(angle)) / 3
+    cos, sin = precise(tf.cos, angle), precise(tf.sin, angle)
+    return cos * tf.eye(3) + sin * cross + (1.0 - cos) / 3

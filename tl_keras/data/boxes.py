@@ -5,6 +5,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from tl_keras.data.precise import precise
+
 Pair = tuple[float, float]  # low, high
 
 
@@ -25,7 +27,7 @@ def random_sides(
         area: uniform numbers `(b,)` in [0, 1), as `ratio`.
     """
     covered = between(*areas, area) * height * width
-    aspect = tf.exp(between(math.log(ratios[0]), math.log(ratios[1]), ratio))
+    aspect = precise(tf.exp, between(math.log(ratios[0]), math.log(ratios[1]), ratio))
     return tf.minimum(tf.sqrt(covered / aspect), height), tf.minimum(tf.sqrt(covered * aspect), width)
 
 

@@ -102,7 +102,7 @@ class FrozenFeatures:
         if self.trunk.engine != TENSORFLOW:  # its numbers differ, in the sixth digit or in the third
             contract |= {"engine": f"{self.trunk.engine} {openvino_version()}"}
         if view:
-            augment = augmentation.key_of(self._augment)
+            augment = self._augment.model_dump(exclude={"policy"})  # which is values of the other settings
             contract |= {"view": view, "views": augmentation.CONTRACT, "seed": VIEW_SEED, "augment": augment}
         key = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:32]
         return self.store.open(key, {**self._about, "output": output, "view": view, "image_size": list(self.pixels.shape[:2])})
