@@ -17,7 +17,8 @@ from processes import print_table
 
 from tl_keras.augment_policies import POLICIES
 from tl_keras.config import AugmentConfig
-from tl_keras.data.augment import augment_batch, draw, is_identity
+from tl_keras.data.augment import augment_batch, is_identity
+from tl_keras.data.draws import draw
 
 EVERYTHING = {"horizontal_flip": True, "rotation_range": 15, "zoom_range": 0.2, "hue_range": 0.05, "channel_shift_range": 10}
 NAMED = {
@@ -32,7 +33,7 @@ def images_a_second(augment: AugmentConfig, images: tf.Tensor, batch_size: int, 
     num = len(images)
 
     def numbers(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        drawn = tf.zeros((0,)) if is_identity(augment) else draw(augment, 0, tf.constant(1, tf.int64), place)
+        drawn = tf.zeros((0,)) if is_identity(augment) else draw(0, tf.constant(1, tf.int64), place)
         return place, drawn
 
     def views(places: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:

@@ -9,9 +9,10 @@ import tensorflow as tf
 from scipy import stats
 
 from tl_keras.config import AugmentConfig
-from tl_keras.data.augment import DRAWS, augment_batch, draw, is_identity
+from tl_keras.data.augment import augment_batch, is_identity
 from tl_keras.data.auto_augment import OPS
 from tl_keras.data.colour_ops import LUMA
+from tl_keras.data.draws import DRAWS, draw
 
 
 def only(**options: Any) -> AugmentConfig:
@@ -392,7 +393,7 @@ def test_pixels_are_interpolated_once_and_only_where_needed() -> None:
 def stream(augment: AugmentConfig, *, seed: int = 0, epoch: int = 0, batch_size: int = 8, threads: int = 1) -> np.ndarray:
     """The views of 40 images as a pipeline makes them; so large that a last digit of their places moves some pixel."""
     images = tf.constant(photos(40, 64, 64))
-    numbers = tf.data.Dataset.range(40).map(lambda i: (i, draw(augment, seed, tf.constant(epoch, tf.int64), i)), num_parallel_calls=threads)
+    numbers = tf.data.Dataset.range(40).map(lambda i: (i, draw(seed, tf.constant(epoch, tf.int64), i)), num_parallel_calls=threads)
     batches = numbers.batch(batch_size).map(
         lambda i, draws: augment_batch(augment, tf.gather(images, i), draws), num_parallel_calls=threads
     )
@@ -436,51 +437,3 @@ def test_result_has_the_shape_and_type_of_the_pixels(augment: AugmentConfig) -> 
     function = tf.function(lambda pixels, draws: augment_batch(augment, pixels, draws)).get_concrete_function(*specs)
     assert function.output_shapes == tf.TensorShape((None, 5, 7, 3))
     assert function.output_dtypes == tf.uint8
-
-
-# The random numbers.
-
-
-def numbers(seeds: range, epochs: range, indices: range) -> np.ndarray:
-    """(seeds * epochs * indices, len(DRAWS))."""
-    views_of_image = tf.function(lambda epoch, index: tf.stack([draw(EVERYTHING, seed, epoch, index) for seed in seeds]))
-    pairs = ((tf.constant(epoch, tf.int64), tf.constant(index, tf.int64)) for epoch in epochs for index in indices)
-    return np.concatenate([views_of_image(*pair) for pair in pairs])
-
-
-def test_draws_are_these_in_every_release() -> None:
-    row = draw(only(), 0, tf.constant(0, tf.int64), tf.constant(0, tf.int64))
-    assert row.shape == (len(DRAWS),)
-    np.testing.assert_allclose(row[:3], [0.21101546, 0.70601, 0.80006337], rtol=1e-6)
-
-
-def test_more_draws_leave_the_earlier_numbers_as_they_are() -> None:
-    """Those of the 16 options that there were first, as they were drawn then."""
-    for epoch, index in ((0, 0), (3, 41), (2**31 - 1, 2**32 - 1)):
-        key = tf.constant([7, epoch * 2**32 + index], tf.int64)
-        first = tf.random.stateless_uniform([16], key, alg="philox")
-        now = draw(only(), 7, tf.constant(epoch, tf.int64), tf.constant(index, tf.int64))
-        np.testing.assert_array_equal(now[:16], first)
-
-
-def test_draws_do_not_depend_on_the_options() -> None:
-    epoch, index = tf.constant(3, tf.int64), tf.constant(4, tf.int64)
-    np.testing.assert_array_equal(draw(only(), 5, epoch, index), draw(EVERYTHING, 5, epoch, index))
-
-
-def test_draws_are_uniform_and_never_repeat() -> None:
-    rows = numbers(range(3), range(20), range(25))
-    assert len(np.unique(rows[:, 0])) > 0.999 * len(rows)
-    assert rows.min() >= 0
-    assert rows.max() < 1
-    for column in rows.T:
-        assert stats.kstest(column, "uniform").pvalue > 1e-3
-    related = np.corrcoef(rows.T) - np.eye(len(DRAWS))
-    assert np.abs(related).max() < 0.1
-
-
-def test_draws_of_large_numbers_are_their_own() -> None:
-    largest = 2**31 - 1
-    pairs = [(0, 0), (0, 1), (1, 0), (largest, 0), (0, 2**32 - 1), (largest, 2**32 - 1)]
-    rows = [draw(EVERYTHING, largest, tf.constant(e, tf.int64), tf.constant(i, tf.int64)) for e, i in pairs]
-    assert len(np.unique(rows, axis=0)) == len(pairs)

@@ -8,8 +8,9 @@ import tensorflow as tf
 from scipy import stats
 
 from tl_keras.config import AugmentConfig
-from tl_keras.data.augment import DRAWS, augment_batch
-from tl_keras.data.auto_augment import CHANGES, MOST_OPS, NUMBERS, OPS, Layer, layers, matrix, recolour
+from tl_keras.data.augment import augment_batch
+from tl_keras.data.auto_augment import CHANGES, NUMBERS, OPS, Layer, layers, matrix, recolour
+from tl_keras.data.draws import DRAWS, MOST_OPS
 
 # The ends of each space as the papers have them, from weak to strong, without the sign: TrivialAugment's wide space (its table 1) and
 # RandAugment's (as in torchvision). Factors of a blend are what is added to 1.

@@ -6,11 +6,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import stats
 
-from tl_keras.data.boxes import between, inside, random_sides
-
-
-def test_between_stretches() -> None:
-    np.testing.assert_allclose(between(-2.0, 6.0, tf.constant([0.0, 0.25, 1.0])), [-2, 0, 6])
+from tl_keras.data.boxes import inside, random_sides
 
 
 def test_sides_cover_the_areas_and_the_ratios_asked_for() -> None:

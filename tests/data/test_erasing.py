@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tl_keras.data.augment import DRAWS
+from tl_keras.data.draws import DRAWS
 from tl_keras.data.erasing import erase
 
 

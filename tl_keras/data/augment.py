@@ -1,9 +1,9 @@
 """Random views of training images: one warp, one colour matrix, reproducible to the bit.
 
-Owns what `data.augment` means: its random numbers, its geometry and its colours; `auto_augment` and `erasing` are parts
-of it. Names, units and the order of the geometry are those of Keras' `ImageDataGenerator` (IDG), where it has the option.
-It must not know files, caches or labels; `pipeline.py` draws per image, calls `augment_batch` per batch and hands the
-pixels to the model.
+Owns what `data.augment` means: the order of everything, and the geometry; `draws`, `colour`, `auto_augment` and `erasing`
+are parts of it. Names, units and the order of the geometry are those of Keras' `ImageDataGenerator` (IDG), where it has
+the option. It must not know files, caches or labels; `pipeline.py` draws per image, calls `augment_batch` per batch and
+hands the pixels to the model.
 
 All geometry of an image is composed into one matrix, so pixels are interpolated once (bilinear) whatever is switched
 on; brightness, contrast, saturation and hue are one 3x3 matrix and one offset, so they are clipped and rounded once. As
@@ -12,74 +12,26 @@ between the border and the `constant` fill is a mix of both, brightness does not
 view of an image depends on nothing but (seed, epoch, index).
 """
 
-import math
 from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import tensorflow as tf
 
 from tl_keras.config import AugmentConfig
 from tl_keras.data import auto_augment
 from tl_keras.data.affine import affine, product
-from tl_keras.data.boxes import Pair, between, random_sides
-from tl_keras.data.colour_ops import LUMA
+from tl_keras.data.boxes import random_sides
+from tl_keras.data.colour import recolour, shift_values
+from tl_keras.data.draws import Draws, Pair, angle, between, by_name
 from tl_keras.data.erasing import erase
 from tl_keras.data.precise import precise
 
-# One uniform number each. All are drawn whatever is on, so that an option does not change the numbers of the others.
-DRAWS = (
-    "horizontal_flip",
-    "vertical_flip",
-    "rotation",
-    "width_shift",
-    "height_shift",
-    "zoom_width",
-    "zoom_height",
-    "shear",
-    "crop_area",
-    "crop_ratio",
-    "crop_left",
-    "crop_top",
-    "brightness",
-    "contrast",
-    "saturation",
-    "hue",
-    "channel_shift",  # new ones go to the end: the numbers of those above stay as they are
-    "grayscale",
-    "erase",
-    "erase_area",
-    "erase_ratio",
-    "erase_left",
-    "erase_top",
-    "auto_magnitude",
-    *(f"auto_{what}_{number}" for number in range(1, auto_augment.MOST_OPS + 1) for what in ("op", "sign")),
-)
-
-CONTRACT = 2  # which views these are; goes up with any change here that moves a pixel
-Draws = dict[str, Any]  # name of DRAWS -> float32 (b,) in [0, 1)
+CONTRACT = 2  # which views these are; goes up with any change of this or its parts that moves a pixel
 
 
 def is_identity(augment: AugmentConfig) -> bool:
     """Whether every option is off, so that `augment_batch` would return the pixels it got."""
     return not (_has_flip(augment) or _changes_pixels(augment))
-
-
-def draw(augment: AugmentConfig, seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """The random numbers of one view of one image; equal in every run, thread and batch size.
-
-    Args:
-        augment: not read yet; the numbers are the same whatever is switched on.
-        seed: the run's, 0 to 2**31 - 1; 0 is a seed like any other.
-        epoch: int64 scalar, 0 to 2**31 - 1.
-        index: int64 scalar, 0 to 2**32 - 1, the image's number in its split.
-
-    Returns:
-        float32 `(len(DRAWS),)` in [0, 1).
-    """
-    view = tf.cast(epoch, tf.int64) * 2**32 + tf.cast(index, tf.int64)
-    key = tf.stack([tf.constant(seed, tf.int64), view])
-    return tf.random.stateless_uniform([len(DRAWS)], key, alg="philox")
 
 
 def augment_batch(augment: AugmentConfig, pixels: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
@@ -94,7 +46,7 @@ def augment_batch(augment: AugmentConfig, pixels: tf.Tensor, draws: tf.Tensor) -
     """
     if is_identity(augment):
         return pixels
-    named = dict(zip(DRAWS, tf.unstack(draws, len(DRAWS), axis=1), strict=True))
+    named = by_name(draws)
     if not _has_warp(augment):
         pixels = _mirror(augment, pixels, named)
     if not _changes_pixels(augment):
@@ -103,11 +55,11 @@ def augment_batch(augment: AugmentConfig, pixels: tf.Tensor, draws: tf.Tensor) -
     if _has_warp(augment):
         images = _warp(augment, images, named, layers)
     if augment.channel_shift_range:
-        images = _shift_values(augment.channel_shift_range, images, named)
+        images = shift_values(augment.channel_shift_range, images, named)
     if layers:
         images = _recolour_in_layers(images, layers)
     if _has_colour(augment):
-        images = _recolour(augment, images, named)
+        images = recolour(augment, images, named)
     if augment.random_erasing:
         images = erase(augment.random_erasing, images, named)
     return tf.ensure_shape(_to_uint8(images), pixels.shape)
@@ -216,8 +168,8 @@ def _zoom(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
 
 def _shear(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
     """Slides rows along x; IDG's matrix, which also makes the content taller, by 1 / cos."""
-    angle = _angle(augment.shear_range, draws["shear"])
-    return affine(1.0, -precise(tf.sin, angle), 0.0, 0.0, precise(tf.cos, angle), 0.0)
+    slant = angle(augment.shear_range, draws["shear"])
+    return affine(1.0, -precise(tf.sin, slant), 0.0, 0.0, precise(tf.cos, slant), 0.0)
 
 
 def _shift(augment: AugmentConfig, height: tf.Tensor, width: tf.Tensor, draws: Draws) -> tf.Tensor:
@@ -229,14 +181,9 @@ def _shift(augment: AugmentConfig, height: tf.Tensor, width: tf.Tensor, draws: D
 
 def _rotation(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
     """About the centre, both ways."""
-    angle = _angle(augment.rotation_range, draws["rotation"])
-    cos, sin = precise(tf.cos, angle), precise(tf.sin, angle)
+    turn = angle(augment.rotation_range, draws["rotation"])
+    cos, sin = precise(tf.cos, turn), precise(tf.sin, turn)
     return affine(cos, -sin, 0.0, sin, cos, 0.0)
-
-
-def _angle(degrees: float, uniform: tf.Tensor) -> tf.Tensor:
-    """Radians in [-degrees, degrees)."""
-    return between(-1.0, 1.0, uniform) * math.radians(degrees)
 
 
 def _crop(areas: Pair, ratios: Pair, height: tf.Tensor, width: tf.Tensor, draws: Draws) -> tf.Tensor:
@@ -251,56 +198,7 @@ def _crop(areas: Pair, ratios: Pair, height: tf.Tensor, width: tf.Tensor, draws:
     return affine(crop_width / width, 0.0, x, 0.0, crop_height / height, y)
 
 
-def _shift_values(largest: float, images: tf.Tensor, draws: Draws) -> tf.Tensor:
-    """IDG's channel shift: one amount for all channels of float32 `(b, h, w, 3)`, within the darkest and brightest value that there is."""
-    amount = between(-1.0, 1.0, draws["channel_shift"]) * largest
-    low, high = (extreme(images, axis=(1, 2, 3), keepdims=True) for extreme in (tf.reduce_min, tf.reduce_max))
-    return tf.clip_by_value(images + amount[:, None, None, None], low, high)
-
-
 def _recolour_in_layers(images: tf.Tensor, layers: Sequence[auto_augment.Layer]) -> tf.Tensor:
     """What `auto` does to colours, which Pillow defines on 8-bit pixels."""
     pixels = reduce(lambda before, layer: auto_augment.recolour(layer, before), layers, _to_uint8(images))
     return tf.cast(pixels, tf.float32)
-
-
-def _recolour(augment: AugmentConfig, images: tf.Tensor, draws: Draws) -> tf.Tensor:
-    """Brightness, contrast, saturation, hue in that order, on float32 `(b, h, w, 3)`; may leave 0..255.
-
-    All four are linear: with the factors k of brightness and c of contrast, the matrices S of saturation and H of hue
-    and the image's mean grey g, a pixel p (a row) becomes (c k p + (1 - c) k g) S H. Neither S nor H changes a grey, so
-    the second term is an offset.
-    """
-    brightness = _factor(augment.brightness_range, draws["brightness"])
-    contrast = _factor(augment.contrast_range, draws["contrast"])
-    matrix = product(_saturation(augment, draws), _hue(augment, draws))  # (b, 3, 3)
-    matrix *= (brightness * contrast)[:, None, None]
-    flat = tf.reshape(images, [tf.shape(images)[0], -1, 3])  # (b, h * w, 3)
-    recoloured = flat @ matrix
-    if augment.contrast_range:
-        grey = tf.reduce_sum(tf.reduce_mean(flat, axis=1) * LUMA, axis=-1)  # (b,)
-        recoloured += ((1.0 - contrast) * brightness * grey)[:, None, None]
-    return tf.reshape(recoloured, tf.shape(images))
-
-
-def _factor(bounds: Pair | None, uniform: tf.Tensor) -> tf.Tensor:
-    """`(b,)` factors within the bounds; 1 without bounds."""
-    return tf.ones_like(uniform) if bounds is None else between(*bounds, uniform)
-
-
-def _saturation(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
-    """`(b, 3, 3)`: mixes each pixel with its grey; 0 is a grey image, 1 the image."""
-    factor = tf.where(draws["grayscale"] < augment.grayscale, 0.0, _factor(augment.saturation_range, draws["saturation"]))[:, None, None]
-    grey = tf.constant(LUMA)[:, None] * tf.ones([1, 3])  # a row vector times this is its grey, three times
-    return factor * tf.eye(3) + (1.0 - factor) * grey
-
-
-def _hue(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
-    """`(b, 3, 3)`: turns colours about the grey axis; a third of the circle takes red to green to blue, as in HSV.
-
-    Reference: Rodrigues' rotation formula about (1, 1, 1) / sqrt(3).
-    """
-    angle = _angle(360 * augment.hue_range, draws["hue"])[:, None, None]
-    cross = tf.constant([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]]) / math.sqrt(3)
-    cos, sin = precise(tf.cos, angle), precise(tf.sin, angle)
-    return cos * tf.eye(3) + sin * cross + (1.0 - cos) / 3

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from tl_keras.config import AugmentConfig
-from tl_keras.data.augment import augment_batch, draw
+from tl_keras.data.augment import augment_batch
+from tl_keras.data.draws import draw
 from tl_keras.data.mixing import Mix
 from tl_keras.run_folder import write_atomically
 
@@ -47,7 +48,7 @@ def views_of(
 def _view_in(images: NDArray[np.uint8], augment: AugmentConfig, seed: int, mix: Mix | None) -> Callable[[tf.Tensor], tf.Tensor]:
     def view(epoch: tf.Tensor) -> tf.Tensor:
         places = tf.range(len(images), dtype=tf.int64)
-        draws = tf.map_fn(lambda place: draw(augment, seed, epoch, place), places, fn_output_signature=tf.float32)
+        draws = tf.map_fn(lambda place: draw(seed, epoch, place), places, fn_output_signature=tf.float32)
         found = augment_batch(augment, tf.constant(images), draws)
         if mix is None:
             return found

@@ -18,7 +18,7 @@ import tensorflow as tf
 from tl_keras.config import AugmentConfig
 from tl_keras.data import colour_ops
 from tl_keras.data.affine import affine
-from tl_keras.data.boxes import between
+from tl_keras.data.draws import Draws, between
 from tl_keras.data.precise import precise
 
 Change = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -67,7 +67,6 @@ NUMBERS = {name: number for number, name in enumerate(OPS)}
 CHANGES = [op.change for op in OPS.values() if op.change]
 KINDS = [1 + CHANGES.index(op.change) if op.change else 0 for op in OPS.values()]  # of each operation: which of the changes, or none
 MAGNITUDES = 30  # the largest
-MOST_OPS = 3  # for an image
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Layer:
         return tf.where(self.op == NUMBERS[name], self.amount, 0.0)
 
 
-def layers(augment: AugmentConfig, draws: dict[str, tf.Tensor]) -> list[Layer]:
+def layers(augment: AugmentConfig, draws: Draws) -> list[Layer]:
     """The operations of each image, in their order; none where `data.augment.auto` is none."""
     if augment.auto == "none":
         return []
@@ -98,7 +97,7 @@ def layers(augment: AugmentConfig, draws: dict[str, tf.Tensor]) -> list[Layer]:
     return [_layer([op.rand for op in OPS.values()], magnitude, draws, number) for number in range(1, augment.rand_ops + 1)]
 
 
-def _layer(space: list[tuple[float, float]], magnitude: tf.Tensor, draws: dict[str, tf.Tensor], number: int) -> Layer:
+def _layer(space: list[tuple[float, float]], magnitude: tf.Tensor, draws: Draws, number: int) -> Layer:
     """A layer whose amounts lie at a magnitude, a scalar or `(b,)` in [0, 1], of the way from low to high."""
     op = tf.cast(tf.floor(draws[f"auto_op_{number}"] * len(OPS)), tf.int32)
     low, high = (tf.gather(tf.constant(ends), op) for ends in zip(*space, strict=True))

@@ -1,18 +1,11 @@
 """Random boxes in images: those that are cut out, erased or pasted."""
 
 import math
-from typing import Any
 
 import tensorflow as tf
 
+from tl_keras.data.draws import Pair, between
 from tl_keras.data.precise import precise
-
-Pair = tuple[float, float]  # low, high
-
-
-def between(low: Any, high: Any, uniform: tf.Tensor) -> tf.Tensor:
-    """Numbers in [0, 1) stretched to [low, high)."""
-    return low + (high - low) * uniform
 
 
 def random_sides(

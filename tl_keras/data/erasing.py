@@ -7,12 +7,13 @@ good; black and white are less so. The mean is that of the image, not of ImageNe
 import tensorflow as tf
 
 from tl_keras.data.boxes import inside, random_sides
+from tl_keras.data.draws import Draws
 
 AREAS = (0.02, 0.33)  # of the image, as torchvision and timm have them
 RATIOS = (0.3, 1 / 0.3)
 
 
-def erase(probability: float, images: tf.Tensor, draws: dict[str, tf.Tensor]) -> tf.Tensor:
+def erase(probability: float, images: tf.Tensor, draws: Draws) -> tf.Tensor:
     """Float32 `(b, h, w, 3)` with a box erased in some of the images; it lies wholly within the image."""
     size = tf.shape(images)[1:3]
     height, width = tf.unstack(tf.cast(size, tf.float32))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
 from tl_keras.data import images
+from tl_keras.data.draws import draw
 from tl_keras.data.file_ids import ID_BYTES, Ids, file_id, hash_files
 from tl_keras.data.mixing import Mix
 from tl_keras.data.python_reader import python_reader
@@ -193,7 +194,7 @@ def _with_draws(order: Any, augment: AugmentConfig | None, seed: int, epoch: tf.
     """A dataset of places -> a dataset of (place, the random numbers of its view), which are empty without augmentation."""
     if augment is None or augmentation.is_identity(augment):
         return order.map(as_written(lambda place: (place, tf.zeros((0,)))))
-    return order.map(as_written(lambda place: (place, augmentation.draw(augment, seed, epoch, place))))
+    return order.map(as_written(lambda place: (place, draw(seed, epoch, place))))
 
 
 def train_batches(

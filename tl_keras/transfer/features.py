@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
+from tl_keras.data.draws import draw
 from tl_keras.data.file_ids import Ids, numbers
 from tl_keras.data.pipeline import Advance, Pixels, row_batches
 from tl_keras.models.engines import TENSORFLOW, openvino_version
@@ -234,7 +235,7 @@ class FrozenFeatures:
 def _augmented(augment: AugmentConfig) -> Any:
     @tf.function(autograph=False, reduce_retracing=True)
     def view(images: tf.Tensor, number: tf.Tensor, view: tf.Tensor) -> tf.Tensor:
-        draws = tf.map_fn(lambda each: augmentation.draw(augment, VIEW_SEED, view, each), number, fn_output_signature=tf.float32)
+        draws = tf.map_fn(lambda each: draw(VIEW_SEED, view, each), number, fn_output_signature=tf.float32)
         return augmentation.augment_batch(augment, images, draws)
 
     return view
