@@ -63,6 +63,7 @@ EVERYTHING = only(
     random_erasing=0.5,
     random_resized_crop=(0.4, 1),
 )
+AUTO_EVERYTHING = EVERYTHING.model_copy(update={"auto": "rand", "rand_ops": 3})
 COMPOSED = {
     "everything": EVERYTHING,
     "wide zoom": only(zoom_range=(1.2, 2), fill_mode="constant", cval=17),
@@ -372,10 +373,21 @@ def test_neutral_ranges_return_equal_pixels() -> None:
     np.testing.assert_array_equal(views(neutral, pixels, uniforms()), pixels)
 
 
-def operations(augment: AugmentConfig) -> list[str]:
+def graph_of(augment: AugmentConfig) -> list[tf.Operation]:
     specs = tf.TensorSpec((None, 8, 8, 3), tf.uint8), tf.TensorSpec((None, len(DRAWS)))
     graph = tf.function(lambda pixels, draws: augment_batch(augment, pixels, draws)).get_concrete_function(*specs).graph
-    return [operation.type for operation in graph.get_operations()]
+    return graph.get_operations()
+
+
+def operations(augment: AugmentConfig) -> list[str]:
+    return [operation.type for operation in graph_of(augment)]
+
+
+def test_all_of_it_runs_on_the_cpu() -> None:
+    """Where there is a GPU too: views are stored by a graph that tf.data has no part in."""
+    made = [operation for operation in graph_of(AUTO_EVERYTHING) if operation.type not in ("Placeholder", "Identity", "NoOp")]
+    assert len(made) > 100
+    assert {operation.device for operation in made} == {"/device:CPU:0"}
 
 
 def test_pixels_are_interpolated_once_and_only_where_needed() -> None:
@@ -403,9 +415,6 @@ def stream(augment: AugmentConfig, *, seed: int = 0, epoch: int = 0, batch_size:
 @pytest.fixture(scope="module")
 def streamed() -> np.ndarray:
     return stream(EVERYTHING)
-
-
-AUTO_EVERYTHING = EVERYTHING.model_copy(update={"auto": "rand", "rand_ops": 3})
 
 
 def test_views_of_auto_are_the_same_for_every_batch_size_and_number_of_threads() -> None:

@@ -46,23 +46,28 @@ def augment_batch(augment: AugmentConfig, pixels: tf.Tensor, draws: tf.Tensor) -
     """
     if is_identity(augment):
         return pixels
-    named = by_name(draws)
+    with tf.device("/CPU:0"):  # as within tf.data; on a GPU nothing counts grey levels, as `equalize` does, deterministically
+        return tf.ensure_shape(_views(augment, pixels, by_name(draws)), pixels.shape)
+
+
+def _views(augment: AugmentConfig, pixels: tf.Tensor, draws: Draws) -> tf.Tensor:
+    """Everything that is on, in its order: what moves pixels, what changes their colours, what hides some."""
     if not _has_warp(augment):
-        pixels = _mirror(augment, pixels, named)
+        pixels = _mirror(augment, pixels, draws)
     if not _changes_pixels(augment):
         return pixels
-    images, layers = tf.cast(pixels, tf.float32), auto_augment.layers(augment, named)
+    images, layers = tf.cast(pixels, tf.float32), auto_augment.layers(augment, draws)
     if _has_warp(augment):
-        images = _warp(augment, images, named, layers)
+        images = _warp(augment, images, draws, layers)
     if augment.channel_shift_range:
-        images = shift_values(augment.channel_shift_range, images, named)
+        images = shift_values(augment.channel_shift_range, images, draws)
     if layers:
         images = _recolour_in_layers(images, layers)
     if _has_colour(augment):
-        images = recolour(augment, images, named)
+        images = recolour(augment, images, draws)
     if augment.random_erasing:
-        images = erase(augment.random_erasing, images, named)
-    return tf.ensure_shape(_to_uint8(images), pixels.shape)
+        images = erase(augment.random_erasing, images, draws)
+    return _to_uint8(images)
 
 
 def _to_uint8(images: tf.Tensor) -> tf.Tensor:
