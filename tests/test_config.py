@@ -36,6 +36,7 @@ OTHER: dict[str, Any] = {
     "data.download": True,
     "data.download_timeout_s": 1e20,
     "data.cache_gb": 0.0,
+    "data.augment.policy": "trivial",
     "data.augment.horizontal_flip": True,
     "data.augment.vertical_flip": True,
     "data.augment.rotation_range": 15.0,
@@ -47,10 +48,16 @@ OTHER: dict[str, Any] = {
     "data.augment.contrast_range": (0.8, 0.8),
     "data.augment.saturation_range": (0.8, 1.2),
     "data.augment.hue_range": 0.5,
+    "data.augment.channel_shift_range": 20.5,
+    "data.augment.grayscale": 0.25,
     "data.augment.random_resized_crop": (0.08, 1.0),
     "data.augment.crop_ratio": (1.0, 1.0),
     "data.augment.fill_mode": "wrap",
     "data.augment.cval": 128.0,
+    "data.augment.auto": "trivial",
+    "data.augment.rand_ops": 3,
+    "data.augment.rand_magnitude": 0,
+    "data.augment.random_erasing": 1.0,
     "model.backbone": "no",
     "model.weights": "null",
     "model.preprocessing": "caffe",
@@ -82,6 +89,8 @@ OTHER: dict[str, Any] = {
     "train.loss": "mse",
     "train.focal_gamma": 0.5,
     "train.head_c": 0.01,
+    "train.mixup_alpha": 0.2,
+    "train.cutmix_alpha": 1.0,
     "train.label_smoothing": 0.0,
     "train.clip_norm": None,
     "train.class_weights": {"0": 2.0, "yes": 1e-05, "größer": 1.0},
@@ -118,6 +127,8 @@ OTHER: dict[str, Any] = {
 NEEDS: dict[str, dict[str, Any]] = {
     "data.augment.crop_ratio": {"data.augment.random_resized_crop": (0.5, 1.0)},
     "data.augment.cval": {"data.augment.fill_mode": "constant"},
+    "data.augment.rand_ops": {"data.augment.auto": "rand"},
+    "data.augment.rand_magnitude": {"data.augment.auto": "rand"},
     "features.keep": {"features.selection": "pca"},
     "train.momentum": {"train.optimizer": "sgd"},
     "train.cycles": {"train.schedule": "cosine_restarts"},
@@ -299,6 +310,14 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
             "data.augment.zoom_range=1.5",
             "data.augment.zoom_range: got 1.5, expected a number >= 0 and < 1 or a pair [low, high] with 0 < low <= high.",
         ),
+        *(
+            (
+                f"data.augment.width_shift_range={pixels}",
+                f"data.augment.width_shift_range: got {pixels}, expected a fraction of the side, 0.0 to 1.0; for pixels divide them by the "
+                "side, such as 0.05 for 5 of 100.",
+            )
+            for pixels in ("1", "5", "1.5", "[-2, 0, 2]")
+        ),
         (
             "data.augment.contrast_range=[2, 1]",
             "data.augment.contrast_range: got [2, 1], expected a pair [low, high] with 0 <= low <= high, or null.",
@@ -333,6 +352,8 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         ("features.keep=1.5", "features.keep: got 1.5, expected a number > 0 and <= 1, or null."),
         ("features.keep=0.5", "features.keep: got 0.5, which has no effect without selection."),
         ("features.max_gb=-1", "features.max_gb: got -1, expected a number >= 0."),
+        ("train.mixup_alpha=-1", "train.mixup_alpha: got -1, expected a number >= 0."),
+        ("train.cutmix_alpha=null", "train.cutmix_alpha: got None, expected a number >= 0."),
         (
             "runtime.precision=half",
             "runtime.precision: got 'half', expected one of 'auto', 'float32', 'bfloat16', 'float16'.",
@@ -388,6 +409,14 @@ def test_restarts_need_an_epoch_a_cycle_and_no_early_stop() -> None:
         "not a reason to stop.",
     ]
     assert load_config("finetune", file=None, flags={}, sets=[*restarts, "train.epochs=3"]).train.cycles == 3
+
+
+@pytest.mark.parametrize("name", ["mixup_alpha", "cutmix_alpha"])
+def test_mixing_needs_a_batch(name: str) -> None:
+    (line,) = mistakes(f"train.{name}=0.2", "train.batch_size=1")
+    assert line.endswith(
+        f"train.{name}: got 0.2, which has no effect without a batch_size > 1: an image is mixed with the next of its batch."
+    )
 
 
 @pytest.mark.parametrize("mode", ["extract", "search", "crossval"])

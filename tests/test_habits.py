@@ -1,5 +1,6 @@
 """What hands type: the mode as first word, short forms of settings, names of other programs; and what is said to them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from tl_keras.config_file import load_config, make_config
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.modes import MODES
 from tl_keras.run_folder import RunFolder
-from tl_keras.short_forms import ELSEWHERE, SHORT_FORMS, flag_of, nearest, normal, settings_called
+from tl_keras.short_forms import ELSEWHERE, INSTEAD, SHORT_FORMS, flag_of, nearest, normal, settings_called
 
 
 def options_of(line: str):
@@ -149,6 +150,30 @@ def test_every_short_form_is_a_setting():
     assert {form.setting for form in SHORT_FORMS.values()} <= set(fields())
     assert set(ELSEWHERE.values()) <= set(fields())
     assert all(name == normal(name) for name in ELSEWHERE)
+
+
+@pytest.mark.parametrize("name", INSTEAD)
+def test_an_option_that_is_no_setting_is_told_what_there_is_instead(name):
+    assert name == normal(name)
+    with pytest.raises(ConfigError) as caught:
+        load_config("finetune", sets=[f"data.augment.{name}=1"])
+    assert str(caught.value) == f"--set: unknown key 'data.augment.{name}'. {INSTEAD[name]}"
+    named = re.findall(r"(?:model|data|runtime)\.\w+", INSTEAD[name])
+    assert set(named) <= set(fields())
+
+
+def test_the_options_of_image_data_generator_are_settings_or_are_told():
+    """Of Keras as it is installed: `rotation_range` and its like are settings of data.augment."""
+    import inspect
+
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+
+    options = set(inspect.signature(ImageDataGenerator).parameters)
+    ours = {path.rpartition(".")[2] for path in fields() if path.startswith("data.augment.")}
+    others = {name for name in options - ours if normal(name) not in INSTEAD}
+    assert others == {"validation_split"}
+    with pytest.raises(ConfigError, match=r"Did you mean 'data\.val_fraction'\?"):
+        load_config("finetune", sets=["data.augment.validation_split=0.2"])
 
 
 def test_short_forms_set_their_settings():

@@ -11,6 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tl_keras"
 ROOMS = [
     (
+        "augment_policies",
         "errors",
         "file_locks",
         "partial",

@@ -59,3 +59,16 @@ def test_a_system_without_resource_limits_is_estimated_from_shapes(photos: Path,
     found = make_plan(config_of(photos), Progress())
     assert plan.peak_memory_gb() == 0
     assert 0 < found.memory_gb < 1
+
+
+@pytest.mark.parametrize(
+    ("lowest", "line"),
+    [
+        ("stage3", r"mixup_alpha: got 0\.2, but finetuning from stage3 up learns from stored features"),
+        ("stage7", r"got 'stage7', expected 'all' or one of stage1, stage2, stage3"),
+    ],
+)
+def test_what_would_stop_the_run_stops_the_plan(photos: Path, lowest: str, line: str) -> None:
+    config = config_of(photos).replace("train.unfreeze_from", lowest).replace("train.mixup_alpha", 0.2)
+    with pytest.raises(ConfigError, match=line):
+        make_plan(config, Progress())

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tl_keras import run
+from tl_keras.augment_policies import POLICIES
 from tl_keras.config import fields
 from tl_keras.modes import MODES
-from tl_keras.reference import TABLES, modes_table, settings_lines, settings_tables, with_tables
+from tl_keras.reference import TABLES, modes_table, policies_table, settings_lines, settings_tables, with_tables
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,10 +50,18 @@ def test_settings_are_printed_without_tensorflow():
 def test_the_tables_name_everything():
     assert all(f"| `{path}` |" in settings_tables() for path in fields() if path != "mode")
     assert all(f"| `{name}` |" in modes_table() for name in MODES)
+    assert all(f"| `{name}` |" in policies_table() for name in POLICIES)
+    assert all(f"`{option}: " in policies_table() for values in POLICIES.values() for option in values)
 
 
 @pytest.mark.parametrize(
-    ("document", "table"), [("README.md", "modes"), ("docs/settings.md", "settings"), ("docs/backbones.md", "backbones")]
+    ("document", "table"),
+    [
+        ("README.md", "modes"),
+        ("docs/settings.md", "settings"),
+        ("docs/training.md", "policies"),
+        ("docs/backbones.md", "backbones"),
+    ],
 )
 def test_a_document_is_current(document, table):
     text = (ROOT / document).read_text()

@@ -15,13 +15,16 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from tl_keras.augment_policies import DEFAULT_POLICY, POLICIES
 from tl_keras.modes import MODES
 from tl_keras.setting_users import AUTO as AUTO
 
 if TYPE_CHECKING:
     Mode = str
+    Policy = str
 else:
     Mode = Literal[tuple(MODES)]
+    Policy = Literal[tuple(POLICIES)]
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
 Column = Literal["path", "label", "split", "group", "domain"]  # what a column of a table says
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -41,6 +44,13 @@ def _refuse_bool(value: object) -> object:
     return value
 
 
+def _refuse_pixels(value: object) -> object:
+    """ImageDataGenerator takes 1 for a pixel and 1.0 for the whole side."""
+    if isinstance(value, int) and value >= 1:
+        raise ValueError("a shift is a fraction of the side")
+    return value
+
+
 def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
     if not pair[0] <= pair[1]:
         raise ValueError("the lower bound comes first")
@@ -57,9 +67,16 @@ def _text(value: object) -> str:
 Whole = Annotated[int, BeforeValidator(_refuse_bool)]
 Number = Annotated[float, BeforeValidator(_refuse_bool)]
 Positive = Annotated[Number, Field(gt=0)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
 Name = Annotated[str, PlainValidator(_text), Expected("text (in quotes, where it looks like a number)")]
 Side = Annotated[Whole, Field(ge=1)]
 ImageSize = Annotated[Side | tuple[Side, Side], Expected("an integer >= 1 or a pair [height, width] of them")]
+Shift = Annotated[
+    Number,
+    Field(ge=0, le=1),
+    BeforeValidator(_refuse_pixels),
+    Expected("a fraction of the side, 0.0 to 1.0; for pixels divide them by the side, such as 0.05 for 5 of 100"),
+]
 Factors = Annotated[
     tuple[Annotated[Number, Field(ge=0)], Annotated[Number, Field(ge=0)]],
     AfterValidator(_ascending),
@@ -124,17 +141,25 @@ class AugmentConfig(Section):
     Drawn anew in each epoch that reads images; for stored features, `features.views` times for each image.
     """
 
+    policy: Policy = Field(
+        default=DEFAULT_POLICY,
+        description="values for the other settings of this section, which give way to those that are given; crop: their defaults",
+    )
     horizontal_flip: bool = Field(default=False, description="mirror images left to right with probability 1/2")
     vertical_flip: bool = Field(default=False, description="mirror images top to bottom with probability 1/2")
     rotation_range: Number = Field(default=0.0, ge=0, le=180, description="largest rotation in degrees, in either direction")
-    width_shift_range: Number = Field(default=0.0, ge=0, le=1, description="largest horizontal shift, as a fraction of the width")
-    height_shift_range: Number = Field(default=0.0, ge=0, le=1, description="largest vertical shift, as a fraction of the height")
+    width_shift_range: Shift = Field(default=0.0, description="largest horizontal shift, as a fraction of the width")
+    height_shift_range: Shift = Field(default=0.0, description="largest vertical shift, as a fraction of the height")
     zoom_range: Zoom = Field(default=0.0, description="z for zoom factors in [1 - z, 1 + z], or [low, high]; 1 is no zoom")
     shear_range: Number = Field(default=0.0, ge=0, lt=90, description="largest shear angle in degrees, in either direction")
     brightness_range: Factors | None = Field(default=None, description="[low, high] for the brightness factor; 1 is no change")
     contrast_range: Factors | None = Field(default=None, description="[low, high] for the contrast factor; 1 is no change")
     saturation_range: Factors | None = Field(default=None, description="[low, high] for the saturation factor; 1 is no change, 0 is grey")
     hue_range: Number = Field(default=0.0, ge=0, le=0.5, description="largest hue shift, as a fraction of the colour circle")
+    channel_shift_range: Number = Field(
+        default=0.0, ge=0, le=255, description="largest amount added to all pixel values of an image, in either direction"
+    )
+    grayscale: Probability = Field(default=0.0, description="probability with which an image becomes grey")
     random_resized_crop: Areas | None = Field(
         default=(0.3, 1.0), description="[low, high] for the fraction of the area that a random crop keeps; null: no random crop"
     )
@@ -144,7 +169,26 @@ class AugmentConfig(Section):
     )
     cval: Number = Field(default=0.0, ge=0, le=255, description="pixel value outside the image with fill_mode: constant")
 
+    auto: Literal["none", "trivial", "rand"] = Field(
+        default="none",
+        description="random operations on geometry and colours, as TrivialAugment (trivial: one, of random strength) or RandAugment "
+        "(rand: rand_ops of them, of strength rand_magnitude) have them",
+    )
+    rand_ops: Whole = Field(default=2, ge=1, le=3, description="number of operations on an image with auto: rand")
+    rand_magnitude: Whole = Field(default=9, ge=0, le=30, description="strength of the operations with auto: rand")
+    random_erasing: Probability = Field(
+        default=0.0, description="probability with which a random box, 2 to 33 % of the area, is filled with the image's mean colour"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_policy(cls, given: Any) -> Any:
+        policy = given.get("policy") if isinstance(given, dict) else None
+        return {**POLICIES[policy], **given} if isinstance(policy, str) and policy in POLICIES else given
+
     def _contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self._idle("rand_ops", self.auto == "rand", "auto: rand")
+        yield from self._idle("rand_magnitude", self.auto == "rand", "auto: rand")
         yield from self._idle("cval", self.fill_mode == "constant", "fill_mode: constant")
         yield from self._idle("crop_ratio", self.random_resized_crop is not None, "random_resized_crop")
 
@@ -293,6 +337,17 @@ class TrainConfig(Section):
         default=None,
         description="C of a linear head, as in scikit-learn: the smaller, the stronger the regularisation; null: the best on val",
     )
+    mixup_alpha: Number = Field(
+        default=0.0,
+        ge=0,
+        description="alpha of MixUp, which blends each image and its label with another of the batch; 0: off, often 0.2",
+    )
+    cutmix_alpha: Number = Field(
+        default=0.0,
+        ge=0,
+        description="alpha of CutMix, which pastes a box of another image of the batch, and mixes the labels by area; 0: off, often 1; "
+        "with mixup_alpha too, an image gets one of the two",
+    )
     label_smoothing: Number = Field(default=0.1, ge=0, lt=1, description="label smoothing; not used when a linear head is solved")
     clip_norm: Positive | None = Field(default=1.0, description="gradients are clipped to this global norm; null: no clipping")
     class_weights: ClassWeights = Field(default="none", description="weight of the images of each class")
@@ -302,7 +357,14 @@ class TrainConfig(Section):
     )
     monitor: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="figure by which the best epoch is chosen")
 
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch, and their targets, are mixed."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
+
     def _contradictions(self) -> Iterator[tuple[str, str]]:
+        for name in ("mixup_alpha", "cutmix_alpha"):
+            yield from self._idle(name, self.batch_size > 1, "a batch_size > 1: an image is mixed with the next of its batch")
         yield from self._idle("focal_gamma", self.loss == "focal", "loss: focal")
         yield from self._idle("momentum", self.optimizer == "sgd", "optimizer: sgd")
         yield from self._idle("warmup_fraction", self.schedule != "onecycle", "a schedule other than onecycle")

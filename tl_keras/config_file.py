@@ -15,11 +15,12 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from tl_keras.augment_policies import POLICY
 from tl_keras.config import ALREADY_CHECKED, Config, Expected, fields
 from tl_keras.errors import ConfigError
 from tl_keras.plain_yaml import LARGEST, LONGEST_SHOWN, PlainYamlError, cut, read_plain_yaml, shown
 from tl_keras.setting_users import at_work, is_used, together, why_idle
-from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, normal, settings_called
+from tl_keras.short_forms import INSTEAD, MOST_MEANT, SHORT_FORMS, either, nearest, normal, settings_called
 
 MOST_MISTAKES = 20  # that are told of at once
 MOST_IDLE = 5  # settings of a file that one line names
@@ -146,7 +147,7 @@ def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> C
         ConfigError: as `load_config`.
     """
     draft = _Draft()
-    draft.add_tree(origin, "", config.model_dump())
+    draft.add_tree("config", "", config.model_dump())
     for path, value in settings.items():
         draft.add_path(origin, path, value)
     return draft.config(origin)
@@ -241,6 +242,8 @@ class _Draft:
     def add_path(self, origin: str, path: str, value: object) -> None:
         if path == "search.space" and self._written_by_us and isinstance(value, dict):
             value = {RENAMED.get(varied, varied): declared for varied, declared in value.items()}
+        if path == POLICY:
+            self._forget_below(POLICY.rpartition(".")[0], origin)
         if path in self._fields:
             self._values[path], self._origins[path] = value, origin
         elif path in RENAMED:
@@ -252,6 +255,11 @@ class _Draft:
         else:
             hint = self._nearest_key(path) if len(path) <= LONGEST_SHOWN else f"Keys: {self._keys('')}."
             self._mistakes.append(f"{origin}: unknown key {shown(path)}. {hint}")
+
+    def _forget_below(self, section: str, origin: str) -> None:
+        """Drop what was set in a section from elsewhere, such as by the file of a run, which lists every setting: a policy replaces it."""
+        for path in [path for path in self._values if path.startswith(f"{section}.") and self._origins[path] != origin]:
+            del self._values[path], self._origins[path]
 
     def _add_renamed(self, origin: str, path: str, value: object) -> None:
         """Say the new name of a setting; null is passed over, as the files of older runs list the settings that they did not use."""
@@ -286,6 +294,8 @@ class _Draft:
     def _nearest_key(self, path: str) -> str:
         """What to write in place of an unknown path: the same name elsewhere, a like name, or the names there are."""
         section, _, name = path.rpartition(".")
+        if normal(name) in INSTEAD:
+            return INSTEAD[normal(name)]
         called = settings_called(name, [*self._sections - {""}, *self._fields])
         if called and called[0].rpartition(".")[2] == name:
             return f"{name!r} belongs in {called[0]!r}."

@@ -1,6 +1,6 @@
 """The settings, the modes and the backbones as text: what `tl-keras settings` prints, and the tables of the README and of docs/.
 
-    python -m tl_keras.reference README.md docs/settings.md docs/backbones.md
+    python -m tl_keras.reference README.md docs/settings.md docs/training.md docs/backbones.md
 
 writes those tables again. Each stands between `<!-- NAME -->` and `<!-- /NAME -->`, where NAME is a row of `TABLES`.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from tl_keras.augment_policies import POLICIES
 from tl_keras.config import Config, Section, fields
 from tl_keras.config_file import allowed
 from tl_keras.errors import ConfigError
@@ -56,7 +57,10 @@ def settings_in(section: str) -> list[str]:
 
 def default_of(path: str) -> str:
     """The default of a setting, as YAML writes it."""
-    value: Any = fields()[path].get_default(call_default_factory=True)
+    return _as_yaml(fields()[path].get_default(call_default_factory=True))
+
+
+def _as_yaml(value: Any) -> str:
     text = yaml.safe_dump(list(value) if isinstance(value, tuple) else value, default_flow_style=True, width=1000)
     return text.removesuffix("...\n").strip()
 
@@ -100,6 +104,15 @@ def _section_lines(section: str, about: str) -> Iterator[str]:
             yield f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in cells)} |"
 
 
+def policies_table() -> str:
+    """What each policy of augmentation sets, as a table of Markdown."""
+    lines = ["| `data.augment.policy` | what it sets in `data.augment` |", "|---|---|"]
+    for name, values in POLICIES.items():
+        told = ", ".join(f"`{option}: {_as_yaml(value)}`" for option, value in values.items())
+        lines.append(f"| `{name}` | {told or 'nothing: the defaults, with a random resized crop'} |")
+    return "\n".join(lines)
+
+
 def backbones_table() -> str:
     """The rows of the table of backbones as a table of Markdown."""
     from tl_keras.models.backbones import BACKBONES
@@ -111,7 +124,12 @@ def backbones_table() -> str:
     return "\n".join(lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"modes": modes_table, "settings": settings_tables, "backbones": backbones_table}
+TABLES: dict[str, Callable[[], str]] = {
+    "modes": modes_table,
+    "settings": settings_tables,
+    "policies": policies_table,
+    "backbones": backbones_table,
+}
 
 
 def with_tables(text: str) -> str:

@@ -9,7 +9,10 @@ import tensorflow as tf
 from scipy import stats
 
 from tl_keras.config import AugmentConfig
-from tl_keras.data.augment import DRAWS, LUMA, augment_batch, draw, is_identity
+from tl_keras.data.augment import augment_batch, is_identity
+from tl_keras.data.auto_augment import OPS
+from tl_keras.data.colour_ops import LUMA
+from tl_keras.data.draws import DRAWS, draw
 
 
 def only(**options: Any) -> AugmentConfig:
@@ -30,10 +33,18 @@ CASES = {
     "contrast_range": only(contrast_range=(0.2, 1.5)),
     "saturation_range": only(saturation_range=(0, 2)),
     "hue_range": only(hue_range=0.4),
+    "channel_shift_range": only(channel_shift_range=90),
+    "grayscale": only(grayscale=0.6),
     "random_resized_crop": only(random_resized_crop=(0.2, 0.9)),
     "crop_ratio": only(random_resized_crop=(0.2, 0.9), crop_ratio=(2, 4)),
     "fill_mode": only(rotation_range=90, width_shift_range=0.3, fill_mode="reflect"),
     "cval": only(rotation_range=90, width_shift_range=0.3, fill_mode="constant", cval=200),
+    "random_erasing": only(random_erasing=0.6),
+}
+AUTO = {  # what it does to colours has twins of its own: in `test_colour_ops` and `test_auto_augment`
+    "auto": only(auto="trivial"),
+    "rand_ops": only(auto="rand", rand_ops=3),
+    "rand_magnitude": only(auto="rand", rand_magnitude=25),
 }
 EVERYTHING = only(
     horizontal_flip=True,
@@ -47,8 +58,12 @@ EVERYTHING = only(
     contrast_range=(0.7, 1.3),
     saturation_range=(0.5, 1.5),
     hue_range=0.1,
+    channel_shift_range=20,
+    grayscale=0.2,
+    random_erasing=0.5,
     random_resized_crop=(0.4, 1),
 )
+AUTO_EVERYTHING = EVERYTHING.model_copy(update={"auto": "rand", "rand_ops": 3})
 COMPOSED = {
     "everything": EVERYTHING,
     "wide zoom": only(zoom_range=(1.2, 2), fill_mode="constant", cval=17),
@@ -84,9 +99,29 @@ def within(bounds: tuple[float, float], uniform: float) -> float:
     return bounds[0] + (bounds[1] - bounds[0]) * uniform
 
 
+def moved(u: dict[str, float], x: float, y: float, height: int, width: int) -> tuple[float, float]:
+    """What TrivialAugment's operations on geometry do to a place."""
+    strength = math.floor(31 * u["auto_magnitude"]) / 30 * (-1 if u["auto_sign_1"] < 0.5 else 1)
+    match list(OPS)[math.floor(len(OPS) * u["auto_op_1"])]:
+        case "shear_x":
+            return x + 0.99 * strength * y, y
+        case "shear_y":
+            return x, y + 0.99 * strength * x
+        case "shift_x":
+            return x + strength * width / 7, y
+        case "shift_y":
+            return x, y + strength * height / 7
+        case "rotation":
+            angle = math.radians(135 * strength)
+            return math.cos(angle) * x - math.sin(angle) * y, math.sin(angle) * x + math.cos(angle) * y
+    return x, y
+
+
 def source(augment: AugmentConfig, u: dict[str, float], x: float, y: float, height: int, width: int) -> tuple:
     """The place in the input that an output pixel shows; one step after the other, from the centre."""
     x, y = x - (width - 1) / 2, y - (height - 1) / 2
+    if augment.auto == "trivial":
+        x, y = moved(u, x, y, height, width)
     x = -x if augment.horizontal_flip and u["horizontal_flip"] < 0.5 else x
     y = -y if augment.vertical_flip and u["vertical_flip"] < 0.5 else y
     zoom = augment.zoom_range if isinstance(augment.zoom_range, tuple) else (1 - augment.zoom_range, 1 + augment.zoom_range)
@@ -131,6 +166,7 @@ def sample(image: np.ndarray, x: float, y: float, fill_mode: str, cval: float) -
 
 
 def recoloured(augment: AugmentConfig, u: dict[str, float], image: np.ndarray) -> np.ndarray:
+    image = np.clip(image + both_ways(augment.channel_shift_range, u["channel_shift"]), image.min(), image.max())
     if augment.brightness_range:
         image = image * within(augment.brightness_range, u["brightness"])
     if augment.contrast_range:
@@ -139,10 +175,26 @@ def recoloured(augment: AugmentConfig, u: dict[str, float], image: np.ndarray) -
     if augment.saturation_range:
         grey = (image @ LUMA)[..., None]
         image = grey + within(augment.saturation_range, u["saturation"]) * (image - grey)
+    if u["grayscale"] < augment.grayscale:
+        image = np.broadcast_to((image @ LUMA)[..., None], image.shape)
     angle = 2 * math.pi * both_ways(augment.hue_range, u["hue"])
     axis = np.full(3, 1 / math.sqrt(3))
     along = (image @ axis)[..., None] * axis
     return along + math.cos(angle) * (image - along) + math.sin(angle) * np.cross(axis, image)
+
+
+def erased(augment: AugmentConfig, u: dict[str, float], image: np.ndarray) -> np.ndarray:
+    """The box as `random_erasing` describes it, a pixel at a time."""
+    height, width = image.shape[:2]
+    area, ratio = (0.02 + 0.31 * u["erase_area"]) * height * width, 0.3 * (1 / 0.09) ** u["erase_ratio"]
+    box_height, box_width = min(height, math.sqrt(area / ratio)), min(width, math.sqrt(area * ratio))
+    top, left = u["erase_top"] * (height - box_height), u["erase_left"] * (width - box_width)
+    found = image.copy()
+    for y in range(height):
+        for x in range(width):
+            if u["erase"] < augment.random_erasing and top <= y + 0.5 < top + box_height and left <= x + 0.5 < left + box_width:
+                found[y, x] = image.mean(axis=(0, 1))
+    return found
 
 
 def twin(augment: AugmentConfig, image: np.ndarray, row: np.ndarray) -> np.ndarray:
@@ -151,14 +203,14 @@ def twin(augment: AugmentConfig, image: np.ndarray, row: np.ndarray) -> np.ndarr
     height, width = image.shape[:2]
     places = [[source(augment, u, x, y, height, width) for x in range(width)] for y in range(height)]
     warped = [[sample(image, x, y, augment.fill_mode, augment.cval) for x, y in line] for line in places]
-    return np.clip(recoloured(augment, u, np.array(warped)), 0, 255)
+    return np.clip(erased(augment, u, recoloured(augment, u, np.array(warped))), 0, 255)
 
 
 # What each option does.
 
 
 def test_cases_cover_every_field() -> None:
-    assert set(CASES) == set(AugmentConfig.model_fields)
+    assert {*CASES, *AUTO, "policy"} == set(AugmentConfig.model_fields)  # a policy is values for the others
 
 
 @pytest.mark.parametrize("augment", [*CASES.values(), *COMPOSED.values()], ids=[*CASES, *COMPOSED])
@@ -168,12 +220,20 @@ def test_view_is_that_of_the_twin(augment: AugmentConfig) -> None:
     np.testing.assert_allclose(views(augment, pixels, draws), expected, rtol=0, atol=0.501)
 
 
-@pytest.mark.parametrize("field", CASES)
+@pytest.mark.parametrize("op", [name for name, op in OPS.items() if op.change is None])
+def test_what_auto_moves_is_moved_in_the_one_warp(op: str) -> None:
+    augment = only(auto="trivial", horizontal_flip=True, rotation_range=30, zoom_range=0.3, random_resized_crop=(0.4, 1))
+    pixels, draws = photos(), uniforms(auto_op_1=(list(OPS).index(op) + 0.5) / len(OPS))
+    expected = np.array([twin(augment, image, row) for image, row in zip(pixels, draws, strict=True)])
+    np.testing.assert_allclose(views(augment, pixels, draws), expected, rtol=0, atol=0.501)
+
+
+@pytest.mark.parametrize("field", [*CASES, *AUTO])
 def test_option_changes_the_view(field: str) -> None:
-    pixels, draws = photos(), uniforms()
-    without = CASES[field].model_copy(update={field: AugmentConfig.model_fields[field].default})
-    assert not is_identity(CASES[field])
-    assert (views(CASES[field], pixels, draws) != views(without, pixels, draws)).any()
+    pixels, draws, options = photos(), uniforms(), CASES | AUTO
+    without = options[field].model_copy(update={field: AugmentConfig.model_fields[field].default})
+    assert not is_identity(options[field])
+    assert (views(options[field], pixels, draws) != views(without, pixels, draws)).any()
 
 
 @pytest.mark.filterwarnings("ignore:Please import `affine_transform`:DeprecationWarning")
@@ -197,6 +257,15 @@ def test_geometry_is_that_of_image_data_generator() -> None:
 def idg(image: np.ndarray, **transform: float) -> np.ndarray:
     function = tf.keras.preprocessing.image.apply_affine_transform
     return function(image.astype("float64"), row_axis=0, col_axis=1, channel_axis=2, **transform)
+
+
+def test_channel_shift_is_that_of_image_data_generator() -> None:
+    pixels, draws = photos(), uniforms()
+    pixels[0] = pixels[0] // 2 + 40  # a picture of which neither black nor white is part
+    for image, row, view in zip(pixels, draws, views(only(channel_shift_range=90), pixels, draws), strict=True):
+        amount = both_ways(90, row[DRAWS.index("channel_shift")])
+        expected = tf.keras.preprocessing.image.apply_channel_shift(image.astype("float64"), amount, channel_axis=2)
+        np.testing.assert_allclose(view, expected, rtol=0, atol=0.501)
 
 
 @pytest.mark.parametrize("zoom", [0.0, (1.0, 1.0)], ids=["mirrored", "warped"])
@@ -304,10 +373,21 @@ def test_neutral_ranges_return_equal_pixels() -> None:
     np.testing.assert_array_equal(views(neutral, pixels, uniforms()), pixels)
 
 
-def operations(augment: AugmentConfig) -> list[str]:
+def graph_of(augment: AugmentConfig) -> list[tf.Operation]:
     specs = tf.TensorSpec((None, 8, 8, 3), tf.uint8), tf.TensorSpec((None, len(DRAWS)))
     graph = tf.function(lambda pixels, draws: augment_batch(augment, pixels, draws)).get_concrete_function(*specs).graph
-    return [operation.type for operation in graph.get_operations()]
+    return graph.get_operations()
+
+
+def operations(augment: AugmentConfig) -> list[str]:
+    return [operation.type for operation in graph_of(augment)]
+
+
+def test_all_of_it_runs_on_the_cpu() -> None:
+    """Where there is a GPU too: views are stored by a graph that tf.data has no part in."""
+    made = [operation for operation in graph_of(AUTO_EVERYTHING) if operation.type not in ("Placeholder", "Identity", "NoOp")]
+    assert len(made) > 100
+    assert {operation.device for operation in made} == {"/device:CPU:0"}
 
 
 def test_pixels_are_interpolated_once_and_only_where_needed() -> None:
@@ -323,9 +403,9 @@ def test_pixels_are_interpolated_once_and_only_where_needed() -> None:
 
 
 def stream(augment: AugmentConfig, *, seed: int = 0, epoch: int = 0, batch_size: int = 8, threads: int = 1) -> np.ndarray:
-    """The views of 40 images as a pipeline makes them."""
-    images = tf.constant(photos(40, 8, 8))
-    numbers = tf.data.Dataset.range(40).map(lambda i: (i, draw(augment, seed, tf.constant(epoch, tf.int64), i)), num_parallel_calls=threads)
+    """The views of 40 images as a pipeline makes them; so large that a last digit of their places moves some pixel."""
+    images = tf.constant(photos(40, 64, 64))
+    numbers = tf.data.Dataset.range(40).map(lambda i: (i, draw(seed, tf.constant(epoch, tf.int64), i)), num_parallel_calls=threads)
     batches = numbers.batch(batch_size).map(
         lambda i, draws: augment_batch(augment, tf.gather(images, i), draws), num_parallel_calls=threads
     )
@@ -335,6 +415,13 @@ def stream(augment: AugmentConfig, *, seed: int = 0, epoch: int = 0, batch_size:
 @pytest.fixture(scope="module")
 def streamed() -> np.ndarray:
     return stream(EVERYTHING)
+
+
+def test_views_of_auto_are_the_same_for_every_batch_size_and_number_of_threads() -> None:
+    """Its images are sorted by operation, batch by batch."""
+    whole = stream(AUTO_EVERYTHING)
+    np.testing.assert_array_equal(stream(AUTO_EVERYTHING, batch_size=1), whole)
+    np.testing.assert_array_equal(stream(AUTO_EVERYTHING, batch_size=13, threads=4), whole)
 
 
 def test_views_are_the_same_for_every_batch_size_and_number_of_threads(streamed: np.ndarray) -> None:
@@ -359,42 +446,3 @@ def test_result_has_the_shape_and_type_of_the_pixels(augment: AugmentConfig) -> 
     function = tf.function(lambda pixels, draws: augment_batch(augment, pixels, draws)).get_concrete_function(*specs)
     assert function.output_shapes == tf.TensorShape((None, 5, 7, 3))
     assert function.output_dtypes == tf.uint8
-
-
-# The random numbers.
-
-
-def numbers(seeds: range, epochs: range, indices: range) -> np.ndarray:
-    """(seeds * epochs * indices, len(DRAWS))."""
-    views_of_image = tf.function(lambda epoch, index: tf.stack([draw(EVERYTHING, seed, epoch, index) for seed in seeds]))
-    pairs = ((tf.constant(epoch, tf.int64), tf.constant(index, tf.int64)) for epoch in epochs for index in indices)
-    return np.concatenate([views_of_image(*pair) for pair in pairs])
-
-
-def test_draws_are_these_in_every_release() -> None:
-    row = draw(only(), 0, tf.constant(0, tf.int64), tf.constant(0, tf.int64))
-    assert row.shape == (len(DRAWS),)
-    np.testing.assert_allclose(row[:3], [0.21101546, 0.70601, 0.80006337], rtol=1e-6)
-
-
-def test_draws_do_not_depend_on_the_options() -> None:
-    epoch, index = tf.constant(3, tf.int64), tf.constant(4, tf.int64)
-    np.testing.assert_array_equal(draw(only(), 5, epoch, index), draw(EVERYTHING, 5, epoch, index))
-
-
-def test_draws_are_uniform_and_never_repeat() -> None:
-    rows = numbers(range(3), range(20), range(25))
-    assert len(np.unique(rows[:, 0])) > 0.999 * len(rows)
-    assert rows.min() >= 0
-    assert rows.max() < 1
-    for column in rows.T:
-        assert stats.kstest(column, "uniform").pvalue > 1e-3
-    related = np.corrcoef(rows.T) - np.eye(len(DRAWS))
-    assert np.abs(related).max() < 0.1
-
-
-def test_draws_of_large_numbers_are_their_own() -> None:
-    largest = 2**31 - 1
-    pairs = [(0, 0), (0, 1), (1, 0), (largest, 0), (0, 2**32 - 1), (largest, 2**32 - 1)]
-    rows = [draw(EVERYTHING, largest, tf.constant(e, tf.int64), tf.constant(i, tf.int64)) for e, i in pairs]
-    assert len(np.unique(rows, axis=0)) == len(pairs)

@@ -5,8 +5,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from tl_keras.config import AugmentConfig
+from tl_keras.config import AugmentConfig, TrainConfig
 from tl_keras.data import images, pipeline
+from tl_keras.data.mixing import mix_of
 from tl_keras.data.pipeline import Pixels, check_bad, fits, ordered_batches, row_batches, train_batches
 from tl_keras.errors import DataError, LostImageError
 from tl_keras.models.outputs import SINGLE_LABEL
@@ -21,6 +22,7 @@ WEIGHTS = np.array([0.5, 2.0], np.float32)
 PLAIN = AugmentConfig(random_resized_crop=None)
 STRONG = AugmentConfig(random_resized_crop=None, horizontal_flip=True, brightness_range=(0.5, 1.5))  # no warp: its graph takes long
 TARGETS = SINGLE_LABEL.targets_op
+MIX = mix_of(TrainConfig(mixup_alpha=1.0, cutmix_alpha=1.0), 7)
 
 
 @pytest.fixture
@@ -35,10 +37,10 @@ def pixels(files, tmp_path):
     return cached
 
 
-def stream(pixels, epochs, augment=None, seed=7, first_epoch=0, rows=ROWS):
+def stream(pixels, epochs, augment=None, seed=7, first_epoch=0, rows=ROWS, mix=None):
     """The batches of some epochs as arrays."""
     batches = train_batches(
-        pixels, rows, LABELS, WEIGHTS, TARGETS, batch_size=4, augment=augment or PLAIN, seed=seed, first_epoch=first_epoch
+        pixels, rows, LABELS, WEIGHTS, TARGETS, batch_size=4, augment=augment or PLAIN, seed=seed, mix=mix, first_epoch=first_epoch
     )
     return [tuple(part.numpy() for part in batch) for batch in islice(batches, epochs * BATCHES)]
 
@@ -168,6 +170,17 @@ def test_runs_of_one_seed_are_equal(pixels, seed):
 @pytest.mark.parametrize("augment", [None, STRONG])
 def test_a_continued_stream_is_the_tail_of_the_whole(pixels, augment):
     assert_equal(stream(pixels, 1, augment, first_epoch=2), stream(pixels, 3, augment)[2 * BATCHES :])
+
+
+def test_a_continued_stream_mixes_as_the_whole_does(pixels):
+    whole = stream(pixels, 3, mix=MIX)
+    assert_equal(stream(pixels, 1, first_epoch=2, mix=MIX), whole[2 * BATCHES :])
+    for (image, target, weight), (alone, *_) in zip(whole, stream(pixels, 3), strict=True):
+        assert (image != alone).any(axis=(1, 2, 3)).mean() > 0.5
+        np.testing.assert_allclose(target.sum(axis=1), 1, rtol=1e-6)
+        assert ((weight > 0.499) & (weight < 2.001)).all()
+    shares = [target.max(axis=1) for _, target, _ in whole]
+    assert len({round(float(share), 5) for part in shares for share in part}) > 10  # no two steps and no two epochs mix alike
 
 
 def test_a_continued_stream_may_have_forgotten_bad_files(files, pixels):

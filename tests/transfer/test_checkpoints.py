@@ -94,6 +94,20 @@ def test_history_keeps_other_phases_and_epochs_done(tmp_path: Path) -> None:
         assert list(csv.reader(read)) == [list(HISTORY_HEADER), *lines[:5]]
 
 
+@pytest.mark.parametrize("mixes", [False, True])
+def test_history_has_no_accuracy_on_mixed_images(tmp_path: Path, mixes: bool) -> None:
+    told: list[str] = []
+    progress = Progress()
+    progress.line = told.append
+    history = History(tmp_path / "history.csv", "finetune", 9, first_epoch=0, progress=progress, mixes=mixes)
+    history.on_epoch_end(0, {"loss": 1.25, "accuracy": 0.5, "val_loss": 0.75, "val_accuracy": 0.875})
+    _, line = (tmp_path / "history.csv").read_text().splitlines()
+    assert line.startswith("finetune,1,1.25,,0.75,0.875," if mixes else "finetune,1,1.25,0.5,0.75,0.875,")
+    shown = "loss 1.2500 (mixed)  val loss" if mixes else "loss 1.2500 acc 0.5000  val loss"
+    assert shown in told[0]
+    History(tmp_path / "history.csv", "finetune", 9, first_epoch=1, progress=Progress(), mixes=mixes)  # a continued run reads it
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

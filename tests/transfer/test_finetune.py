@@ -155,6 +155,32 @@ def test_killed_and_resumed_on_pixels_equals_uninterrupted(make_task: MakeTask) 
 
 
 @pytest.mark.slow
+def test_killed_and_resumed_with_mixed_images_equals_uninterrupted(make_task: MakeTask) -> None:
+    settings = {"train": {"epochs": 2, "class_weights": {"cat": 3.0}, "mixup_alpha": 0.5, "cutmix_alpha": 1.0}}
+    whole, stopped = make_task("whole", **settings), make_task("run", progress=StopAt(2), **settings)
+    finetune(whole)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(stopped)
+    resumed = make_task("run", **settings)
+    finetune(resumed)
+    assert same(weights(resumed), weights(whole))
+    assert history(resumed) == history(whole)
+    assert [line[3] for line in history(whole)[2:]] == ["", ""]  # there is no accuracy on mixed images
+
+
+@pytest.mark.parametrize(("name", "alpha"), [("mixup_alpha", 0.2), ("cutmix_alpha", 1)])
+def test_mixing_needs_pixels(make_task: MakeTask, name: str, alpha: float) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_task(train={"unfreeze_from": "stage3", name: alpha})
+    assert str(caught.value) == (
+        f"train.{name}: got {alpha}, but finetuning from stage3 up learns from stored features of the stages below, where there are no "
+        "pixels to mix. Set train.unfreeze_from=all, or remove it."
+    )
+    make_task(train={"unfreeze_from": "stage1", name: alpha})  # nothing below it is frozen
+    make_task("pretrained", "pretrain", train={"unfreeze_from": "all", name: alpha})
+
+
+@pytest.mark.slow
 def test_seeds_decide(make_task: MakeTask) -> None:
     tasks = [make_task(str(seed), seed=seed, train={"epochs": 1, "unfreeze_from": "stage3"}) for seed in (0, 1)]
     for task in tasks:

@@ -1,72 +1,37 @@
 """Random views of training images: one warp, one colour matrix, reproducible to the bit.
 
-Owns what `data.augment` means: its random numbers, its geometry and its colours. Names, units and the order of the
-geometry are those of Keras' `ImageDataGenerator` (IDG), where it has the option. It must not know files, caches or
-labels; `pipeline.py` draws per image, calls `augment_batch` per batch and hands the pixels to the model.
+Owns what `data.augment` means: the order of everything, and the geometry; `draws`, `colour`, `auto_augment` and `erasing`
+are parts of it. Names, units and the order of the geometry are those of Keras' `ImageDataGenerator` (IDG), where it has
+the option. It must not know files, caches or labels; `pipeline.py` draws per image, calls `augment_batch` per batch and
+hands the pixels to the model.
 
 All geometry of an image is composed into one matrix, so pixels are interpolated once (bilinear) whatever is switched
-on; all colour of an image is one 3x3 matrix and one offset, so it is clipped and rounded once. As in IDG, `zoom_range`
-zooms each axis by its own factor. Where this differs from IDG: shifts are always fractions, a pixel between the border
-and the `constant` fill is a mix of both, brightness does not stretch its result to 0..255, and the view of an image
-depends on nothing but (seed, epoch, index).
+on; brightness, contrast, saturation and hue are one 3x3 matrix and one offset, so they are clipped and rounded once. As
+in IDG, `zoom_range` zooms each axis by its own factor. Where this differs from IDG: shifts are always fractions, a pixel
+between the border and the `constant` fill is a mix of both, brightness does not stretch its result to 0..255, and the
+view of an image depends on nothing but (seed, epoch, index).
 """
 
-import math
+from collections.abc import Sequence
 from functools import reduce
-from typing import Any
 
 import tensorflow as tf
 
 from tl_keras.config import AugmentConfig
+from tl_keras.data import auto_augment
+from tl_keras.data.affine import affine, product
+from tl_keras.data.boxes import random_sides
+from tl_keras.data.colour import recolour, shift_values
+from tl_keras.data.draws import Draws, Pair, angle, between, by_name
+from tl_keras.data.erasing import erase
+from tl_keras.data.precise import precise
 
-# One uniform number each. All are drawn whatever is on, so that an option does not change the numbers of the others.
-DRAWS = (
-    "horizontal_flip",
-    "vertical_flip",
-    "rotation",
-    "width_shift",
-    "height_shift",
-    "zoom_width",
-    "zoom_height",
-    "shear",
-    "crop_area",
-    "crop_ratio",
-    "crop_left",
-    "crop_top",
-    "brightness",
-    "contrast",
-    "saturation",
-    "hue",
-)
-
-CONTRACT = 1  # which views these are; goes up with any change here that moves a pixel
-
-LUMA = (0.299, 0.587, 0.114)  # the grey of a colour, ITU-R BT.601
-
-Draws = dict[str, Any]  # name of DRAWS -> float32 (b,) in [0, 1)
-Pair = tuple[float, float]  # low, high
+CONTRACT = 2  # which views these are; goes up with any change of this or its parts that moves a pixel
 
 
 def is_identity(augment: AugmentConfig) -> bool:
     """Whether every option is off, so that `augment_batch` would return the pixels it got."""
-    return not (_has_flip(augment) or _has_warp(augment) or _has_colour(augment))
-
-
-def draw(augment: AugmentConfig, seed: int, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """The random numbers of one view of one image; equal in every run, thread and batch size.
-
-    Args:
-        augment: not read yet; the numbers are the same whatever is switched on.
-        seed: the run's, 0 to 2**31 - 1; 0 is a seed like any other.
-        epoch: int64 scalar, 0 to 2**31 - 1.
-        index: int64 scalar, 0 to 2**32 - 1, the image's number in its split.
-
-    Returns:
-        float32 `(len(DRAWS),)` in [0, 1).
-    """
-    view = tf.cast(epoch, tf.int64) * 2**32 + tf.cast(index, tf.int64)
-    key = tf.stack([tf.constant(seed, tf.int64), view])
-    return tf.random.stateless_uniform([len(DRAWS)], key, alg="philox")
+    return not (_has_flip(augment) or _changes_pixels(augment))
 
 
 def augment_batch(augment: AugmentConfig, pixels: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
@@ -81,21 +46,41 @@ def augment_batch(augment: AugmentConfig, pixels: tf.Tensor, draws: tf.Tensor) -
     """
     if is_identity(augment):
         return pixels
-    named = dict(zip(DRAWS, tf.unstack(draws, len(DRAWS), axis=1), strict=True))
+    with tf.device("/CPU:0"):  # as within tf.data; on a GPU nothing counts grey levels, as `equalize` does, deterministically
+        return tf.ensure_shape(_views(augment, pixels, by_name(draws)), pixels.shape)
+
+
+def _views(augment: AugmentConfig, pixels: tf.Tensor, draws: Draws) -> tf.Tensor:
+    """Everything that is on, in its order: what moves pixels, what changes their colours, what hides some."""
     if not _has_warp(augment):
-        pixels = _mirror(augment, pixels, named)
-    if not (_has_warp(augment) or _has_colour(augment)):
+        pixels = _mirror(augment, pixels, draws)
+    if not _changes_pixels(augment):
         return pixels
-    images = tf.cast(pixels, tf.float32)
+    images, layers = tf.cast(pixels, tf.float32), auto_augment.layers(augment, draws)
     if _has_warp(augment):
-        images = _warp(augment, images, named)
+        images = _warp(augment, images, draws, layers)
+    if augment.channel_shift_range:
+        images = shift_values(augment.channel_shift_range, images, draws)
+    if layers:
+        images = _recolour_in_layers(images, layers)
     if _has_colour(augment):
-        images = _recolour(augment, images, named)
-    return tf.ensure_shape(tf.saturate_cast(tf.round(images), tf.uint8), pixels.shape)
+        images = recolour(augment, images, draws)
+    if augment.random_erasing:
+        images = erase(augment.random_erasing, images, draws)
+    return _to_uint8(images)
+
+
+def _to_uint8(images: tf.Tensor) -> tf.Tensor:
+    return tf.saturate_cast(tf.round(images), tf.uint8)
 
 
 def _has_flip(augment: AugmentConfig) -> bool:
     return augment.horizontal_flip or augment.vertical_flip
+
+
+def _changes_pixels(augment: AugmentConfig) -> bool:
+    """Whether pixels get new values, and not only new places."""
+    return bool(_has_warp(augment) or augment.channel_shift_range or _has_colour(augment) or augment.random_erasing)
 
 
 def _has_warp(augment: AugmentConfig) -> bool:
@@ -108,17 +93,14 @@ def _has_warp(augment: AugmentConfig) -> bool:
             augment.zoom_range,
             augment.shear_range,
             augment.random_resized_crop,
+            augment.auto != "none",
         )
     )
 
 
 def _has_colour(augment: AugmentConfig) -> bool:
-    return any((augment.brightness_range, augment.contrast_range, augment.saturation_range, augment.hue_range))
-
-
-def _between(low: Any, high: Any, uniform: tf.Tensor) -> tf.Tensor:
-    """Numbers in [0, 1) stretched to [low, high)."""
-    return low + (high - low) * uniform
+    """Whether there is a change of colour that is one matrix and one offset."""
+    return any((augment.brightness_range, augment.contrast_range, augment.saturation_range, augment.hue_range, augment.grayscale))
 
 
 def _mirror(augment: AugmentConfig, pixels: tf.Tensor, draws: Draws) -> tf.Tensor:
@@ -129,11 +111,11 @@ def _mirror(augment: AugmentConfig, pixels: tf.Tensor, draws: Draws) -> tf.Tenso
     return pixels
 
 
-def _warp(augment: AugmentConfig, images: tf.Tensor, draws: Draws) -> tf.Tensor:
+def _warp(augment: AugmentConfig, images: tf.Tensor, draws: Draws, layers: Sequence[auto_augment.Layer]) -> tf.Tensor:
     """Samples float32 `(b, h, w, 3)` once, bilinearly, through the composed matrix."""
     size = tf.shape(images)[1:3]
     height, width = tf.unstack(tf.cast(size, tf.float32))
-    matrices = _centred(_geometry(augment, height, width, draws), height, width)
+    matrices = _centred(_geometry(augment, height, width, draws, layers), height, width)
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
         transforms=tf.reshape(matrices, [-1, 9])[:, :8],  # the ninth is 1
@@ -144,11 +126,12 @@ def _warp(augment: AugmentConfig, images: tf.Tensor, draws: Draws) -> tf.Tensor:
     )
 
 
-def _geometry(augment: AugmentConfig, height: tf.Tensor, width: tf.Tensor, draws: Draws) -> tf.Tensor:
+def _geometry(augment: AugmentConfig, height: tf.Tensor, width: tf.Tensor, draws: Draws, layers: Sequence[auto_augment.Layer]) -> tf.Tensor:
     """`(b, 3, 3)`: from an output pixel to the input pixel it shows, both (x, y, 1) from the image's centre.
 
-    Read from the right: the output is flipped, zoomed, sheared, shifted and rotated as IDG does (its last step on the
-    picture is the flip), inside the frame of the crop. Beyond the crop lies the rest of the image, not the fill.
+    Read from the right: the output is moved as `auto` says, flipped, zoomed, sheared, shifted and rotated as IDG does
+    (its last step on the picture is the flip), inside the frame of the crop. Beyond the crop lies the rest of the image,
+    not the fill.
     """
     steps = [
         _rotation(augment, draws),
@@ -156,35 +139,24 @@ def _geometry(augment: AugmentConfig, height: tf.Tensor, width: tf.Tensor, draws
         _shear(augment, draws),
         _zoom(augment, draws),
         _flip(augment, draws),
+        *(auto_augment.matrix(layer, height, width) for layer in layers),
     ]
     if augment.random_resized_crop is not None:
         steps.insert(0, _crop(augment.random_resized_crop, augment.crop_ratio, height, width, draws))
-    return reduce(_product, steps)
+    return reduce(product, steps)
 
 
 def _centred(matrices: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """The same maps between pixel indices; the centre lies at ((w - 1) / 2, (h - 1) / 2), which makes flips exact."""
     x, y = (width - 1) / 2, (height - 1) / 2
-    to_index, from_index = _affine(1.0, 0.0, x, 0.0, 1.0, y), _affine(1.0, 0.0, -x, 0.0, 1.0, -y)
-    return _product(_product(to_index, matrices), from_index)
-
-
-def _product(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
-    """`a @ b` of `(b, 3, 3)` in full float32: oneDNN may multiply matrices in bfloat16, a pixel off at 256."""
-    return tf.reduce_sum(a[:, :, :, None] * b[:, None, :, :], axis=2)
-
-
-def _affine(xx: Any, xy: Any, x: Any, yx: Any, yy: Any, y: Any) -> tf.Tensor:
-    """`(b, 3, 3)` of entries that are `(b,)` or scalars; `(1, 3, 3)` where all are scalars."""
-    zero = 0.0 * (xx + xy + x + yx + yy + y)  # of the common shape
-    entries = [zero + entry for entry in (xx, xy, x, yx, yy, y, 0.0, 0.0, 1.0)]
-    return tf.reshape(tf.stack(entries, axis=-1), [-1, 3, 3])
+    to_index, from_index = affine(1.0, 0.0, x, 0.0, 1.0, y), affine(1.0, 0.0, -x, 0.0, 1.0, -y)
+    return product(product(to_index, matrices), from_index)
 
 
 def _flip(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
     """Mirrors half of the images along each enabled axis."""
     x, y = (tf.where(_flips(draws[name]), -1.0, 1.0) if getattr(augment, name) else 1.0 for name in ("horizontal_flip", "vertical_flip"))
-    return _affine(x, 0.0, 0.0, 0.0, y, 0.0)
+    return affine(x, 0.0, 0.0, 0.0, y, 0.0)
 
 
 def _flips(uniform: tf.Tensor) -> tf.Tensor:
@@ -195,89 +167,43 @@ def _zoom(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
     """Each axis by its own factor, as IDG: below 1 enlarges the content, above 1 shrinks it."""
     zoom = augment.zoom_range
     low, high = zoom if isinstance(zoom, tuple) else (1 - zoom, 1 + zoom)
-    x, y = (_between(low, high, draws[name]) for name in ("zoom_width", "zoom_height"))
-    return _affine(x, 0.0, 0.0, 0.0, y, 0.0)
+    x, y = (between(low, high, draws[name]) for name in ("zoom_width", "zoom_height"))
+    return affine(x, 0.0, 0.0, 0.0, y, 0.0)
 
 
 def _shear(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
     """Slides rows along x; IDG's matrix, which also makes the content taller, by 1 / cos."""
-    angle = _angle(augment.shear_range, draws["shear"])
-    return _affine(1.0, -tf.sin(angle), 0.0, 0.0, tf.cos(angle), 0.0)
+    slant = angle(augment.shear_range, draws["shear"])
+    return affine(1.0, -precise(tf.sin, slant), 0.0, 0.0, precise(tf.cos, slant), 0.0)
 
 
 def _shift(augment: AugmentConfig, height: tf.Tensor, width: tf.Tensor, draws: Draws) -> tf.Tensor:
     """Fractions of the side, both ways."""
-    x = _between(-1.0, 1.0, draws["width_shift"]) * augment.width_shift_range * width
-    y = _between(-1.0, 1.0, draws["height_shift"]) * augment.height_shift_range * height
-    return _affine(1.0, 0.0, x, 0.0, 1.0, y)
+    x = between(-1.0, 1.0, draws["width_shift"]) * augment.width_shift_range * width
+    y = between(-1.0, 1.0, draws["height_shift"]) * augment.height_shift_range * height
+    return affine(1.0, 0.0, x, 0.0, 1.0, y)
 
 
 def _rotation(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
     """About the centre, both ways."""
-    angle = _angle(augment.rotation_range, draws["rotation"])
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    return _affine(cos, -sin, 0.0, sin, cos, 0.0)
-
-
-def _angle(degrees: float, uniform: tf.Tensor) -> tf.Tensor:
-    """Radians in [-degrees, degrees)."""
-    return _between(-1.0, 1.0, uniform) * math.radians(degrees)
+    turn = angle(augment.rotation_range, draws["rotation"])
+    cos, sin = precise(tf.cos, turn), precise(tf.sin, turn)
+    return affine(cos, -sin, 0.0, sin, cos, 0.0)
 
 
 def _crop(areas: Pair, ratios: Pair, height: tf.Tensor, width: tf.Tensor, draws: Draws) -> tf.Tensor:
     """A box of random area and aspect, stretched over the image: the random resized crop, at subpixel places.
 
-    The area is uniform, the aspect (width / height, in pixels) log-uniform. A box longer than the image is cut to it,
-    where torchvision draws again up to ten times.
-
     Reference: Szegedy et al. 2014, arXiv:1409.4842, section 6.
     """
-    area = _between(*areas, draws["crop_area"]) * height * width
-    ratio = tf.exp(_between(math.log(ratios[0]), math.log(ratios[1]), draws["crop_ratio"]))
-    crop_width = tf.minimum(tf.sqrt(area * ratio), width)
-    crop_height = tf.minimum(tf.sqrt(area / ratio), height)
+    crop_height, crop_width = random_sides(areas, ratios, height, width, draws["crop_area"], draws["crop_ratio"])
     # how far the crop's centre lies from the image's: up to half of the room that is left, both ways
-    x = _between(-0.5, 0.5, draws["crop_left"]) * (width - crop_width)
-    y = _between(-0.5, 0.5, draws["crop_top"]) * (height - crop_height)
-    return _affine(crop_width / width, 0.0, x, 0.0, crop_height / height, y)
+    x = between(-0.5, 0.5, draws["crop_left"]) * (width - crop_width)
+    y = between(-0.5, 0.5, draws["crop_top"]) * (height - crop_height)
+    return affine(crop_width / width, 0.0, x, 0.0, crop_height / height, y)
 
 
-def _recolour(augment: AugmentConfig, images: tf.Tensor, draws: Draws) -> tf.Tensor:
-    """Brightness, contrast, saturation, hue in that order, on float32 `(b, h, w, 3)`; may leave 0..255.
-
-    All four are linear: with the factors k of brightness and c of contrast, the matrices S of saturation and H of hue
-    and the image's mean grey g, a pixel p (a row) becomes (c k p + (1 - c) k g) S H. Neither S nor H changes a grey, so
-    the second term is an offset.
-    """
-    brightness = _factor(augment.brightness_range, draws["brightness"])
-    contrast = _factor(augment.contrast_range, draws["contrast"])
-    matrix = _product(_saturation(augment, draws), _hue(augment, draws))  # (b, 3, 3)
-    matrix *= (brightness * contrast)[:, None, None]
-    flat = tf.reshape(images, [tf.shape(images)[0], -1, 3])  # (b, h * w, 3)
-    recoloured = flat @ matrix
-    if augment.contrast_range:
-        grey = tf.reduce_sum(tf.reduce_mean(flat, axis=1) * LUMA, axis=-1)  # (b,)
-        recoloured += ((1.0 - contrast) * brightness * grey)[:, None, None]
-    return tf.reshape(recoloured, tf.shape(images))
-
-
-def _factor(bounds: Pair | None, uniform: tf.Tensor) -> tf.Tensor:
-    """`(b,)` factors within the bounds; 1 without bounds."""
-    return tf.ones_like(uniform) if bounds is None else _between(*bounds, uniform)
-
-
-def _saturation(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
-    """`(b, 3, 3)`: mixes each pixel with its grey; 0 is a grey image, 1 the image."""
-    factor = _factor(augment.saturation_range, draws["saturation"])[:, None, None]
-    grey = tf.constant(LUMA)[:, None] * tf.ones([1, 3])  # a row vector times this is its grey, three times
-    return factor * tf.eye(3) + (1.0 - factor) * grey
-
-
-def _hue(augment: AugmentConfig, draws: Draws) -> tf.Tensor:
-    """`(b, 3, 3)`: turns colours about the grey axis; a third of the circle takes red to green to blue, as in HSV.
-
-    Reference: Rodrigues' rotation formula about (1, 1, 1) / sqrt(3).
-    """
-    angle = _angle(360 * augment.hue_range, draws["hue"])[:, None, None]
-    cross = tf.constant([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]]) / math.sqrt(3)
-    return tf.cos(angle) * tf.eye(3) + tf.sin(angle) * cross + (1.0 - tf.cos(angle)) / 3
+def _recolour_in_layers(images: tf.Tensor, layers: Sequence[auto_augment.Layer]) -> tf.Tensor:
+    """What `auto` does to colours, which Pillow defines on 8-bit pixels."""
+    pixels = reduce(lambda before, layer: auto_augment.recolour(layer, before), layers, _to_uint8(images))
+    return tf.cast(pixels, tf.float32)

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
 from tl_keras.data import images
+from tl_keras.data.draws import draw
 from tl_keras.data.file_ids import ID_BYTES, Ids, file_id, hash_files
+from tl_keras.data.mixing import Mix
 from tl_keras.data.python_reader import python_reader
 from tl_keras.errors import BadImageError, DataError, LostImageError
 from tl_keras.progress import Progress
@@ -192,7 +194,7 @@ def _with_draws(order: Any, augment: AugmentConfig | None, seed: int, epoch: tf.
     """A dataset of places -> a dataset of (place, the random numbers of its view), which are empty without augmentation."""
     if augment is None or augmentation.is_identity(augment):
         return order.map(as_written(lambda place: (place, tf.zeros((0,)))))
-    return order.map(as_written(lambda place: (place, augmentation.draw(augment, seed, epoch, place))))
+    return order.map(as_written(lambda place: (place, draw(seed, epoch, place))))
 
 
 def train_batches(
@@ -205,19 +207,21 @@ def train_batches(
     batch_size: int,
     augment: AugmentConfig,
     seed: int,
+    mix: Mix | None = None,
     first_epoch: int = 0,
 ) -> Any:
     """Shuffled, augmented batches, epoch after epoch without end.
 
-    The order depends on (seed, epoch), the augmentation of an image on (seed, epoch, its place in `rows`): both are the
-    same in every run and in a run that was continued, which does not know files that did not decode any more. The last
-    batch of an epoch is smaller, never dropped.
+    The order depends on (seed, epoch), the augmentation of an image on (seed, epoch, its place in `rows`), mixing on (seed,
+    epoch, step): all are the same in every run and in a run that was continued, which does not know files that did not
+    decode any more. The last batch of an epoch is smaller, never dropped.
 
     Args:
         rows: positions in `pixels`, (n,).
         labels: int32 of all files; `labels[rows]` are used.
         class_weights: float32 (k,), the weight of each class in the loss.
         targets: what a model learns from labels.
+        mix: what blends the images of a batch; None leaves them apart.
 
     Returns:
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, targets float32 (b, k), weights float32 (b,)).
@@ -229,15 +233,17 @@ def train_batches(
     def one_epoch(epoch: tf.Tensor) -> Any:
         key = tf.stack([tf.constant(seed, tf.int64), epoch])
         order = tf.random.experimental.stateless_shuffle(tf.range(num, dtype=tf.int64), seed=key)
-        return _with_draws(tf.data.Dataset.from_tensor_slices(order), augment, seed, epoch).batch(batch_size)
+        return _with_draws(tf.data.Dataset.from_tensor_slices(order), augment, seed, epoch).batch(batch_size).enumerate(epoch * 2**32)
 
     read = _reader(pixels)
 
     @as_written
-    def load(order: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        batch = augmentation.augment_batch(augment, read(tf.gather(rows_t, order)), draws)
+    def load(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        order, draws = batch
+        images = augmentation.augment_batch(augment, read(tf.gather(rows_t, order)), draws)
         label = tf.gather(labels_t, order)
-        return tf.cast(batch, tf.float32), targets(label, len(class_weights)), tf.gather(weights_t, label)
+        found = tf.cast(images, tf.float32), targets(label, len(class_weights)), tf.gather(weights_t, label)
+        return found if mix is None else mix(number, found)
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
     return epochs.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)

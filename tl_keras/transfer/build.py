@@ -60,10 +60,27 @@ def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
 
 
 def check_names(config: Config, classifier: Classifier, index: Index, split: NDArray[np.str_]) -> None:
-    """Refuse a stage or a class that there is not, and what a TF-Hub module cannot do, before anything is computed."""
+    """Refuse a stage or a class that there is not, what a TF-Hub module cannot do, and mixing without pixels: before computing anything."""
     if config.mode == "pretrain" and any(isinstance(layer, HubModule) for layer in classifier.model.layers):
         raise ConfigError(
             f"--mode pretrain: {config.model.backbone} is a TF-Hub module, of which no backbone.keras is made. Use --mode finetune."
         )
     unfreeze(classifier, config.train.unfreeze_from, freeze_batchnorm=config.mode != "finetune" or config.model.freeze_batchnorm)
     class_weight_vector(config.train.class_weights, index.labels[split == "train"], index.classes)
+    _require_pixels_to_mix(config, classifier)
+
+
+def _require_pixels_to_mix(config: Config, classifier: Classifier) -> None:
+    """Refuse MixUp and CutMix where finetuning would learn from stored features; `config` is resolved.
+
+    Raises:
+        ConfigError: stages below the lowest that trains are frozen.
+    """
+    lowest, train = config.train.unfreeze_from, config.train
+    if config.mode != "finetune" or not train.mixes or lowest not in list(classifier.stages)[1:]:
+        return
+    name = "mixup_alpha" if train.mixup_alpha else "cutmix_alpha"
+    raise ConfigError(
+        f"train.{name}: got {getattr(train, name):g}, but finetuning from {lowest} up learns from stored features of the stages below, "
+        "where there are no pixels to mix. Set train.unfreeze_from=all, or remove it."
+    )

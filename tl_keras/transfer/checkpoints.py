@@ -224,12 +224,22 @@ class History(keras.callbacks.Callback):
         first_epoch: epochs that were done before.
         start: `val_loss` and `val_accuracy` of the weights that the phase begins with, which become the line of epoch 0: it has
             no loss, no rate and no seconds, for nothing was trained. None where they do not count.
+        mixes: whether images are mixed: of an image that is 60 % rose no answer is right or wrong, so there is no accuracy on train.
     """
 
     def __init__(
-        self, file: Path, phase: str, epochs: int, first_epoch: int, progress: Progress, start: Mapping[str, float] | None = None
+        self,
+        file: Path,
+        phase: str,
+        epochs: int,
+        first_epoch: int,
+        progress: Progress,
+        start: Mapping[str, float] | None = None,
+        *,
+        mixes: bool = False,
     ) -> None:
         super().__init__()
+        self.mixes = mixes
         self.file, self.phase, self.epochs, self.progress = file, phase, epochs, progress
         self.started, self.rate = 0.0, 0.0
         _keep_lines_before(file, phase, first_epoch)
@@ -248,8 +258,9 @@ class History(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs, seconds = logs or {}, time.perf_counter() - self.started
         loss, accuracy, val_loss, val_accuracy = (float(logs[name]) for name in SINGLE_LABEL.history)
-        self._append(epoch + 1, loss, accuracy, val_loss, val_accuracy, self.rate, round(seconds, 2))
-        told = f"loss {loss:.4f} acc {accuracy:.4f}  val loss {val_loss:.4f} acc {val_accuracy:.4f}"
+        self._append(epoch + 1, loss, None if self.mixes else accuracy, val_loss, val_accuracy, self.rate, round(seconds, 2))
+        on_train = f"loss {loss:.4f} (mixed)" if self.mixes else f"loss {loss:.4f} acc {accuracy:.4f}"
+        told = f"{on_train}  val loss {val_loss:.4f} acc {val_accuracy:.4f}"
         self.progress.line(f"{self._numbered(epoch + 1)}  {told}  {seconds:.1f} s")  # 80 columns at most
 
     def _numbered(self, epoch: int) -> str:

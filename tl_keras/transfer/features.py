@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
+from tl_keras.data.draws import draw
 from tl_keras.data.file_ids import Ids, numbers
 from tl_keras.data.pipeline import Advance, Pixels, row_batches
 from tl_keras.models.engines import TENSORFLOW, openvino_version
@@ -102,7 +103,8 @@ class FrozenFeatures:
         if self.trunk.engine != TENSORFLOW:  # its numbers differ, in the sixth digit or in the third
             contract |= {"engine": f"{self.trunk.engine} {openvino_version()}"}
         if view:
-            contract |= {"view": view, "views": augmentation.CONTRACT, "seed": VIEW_SEED, "augment": self._augment.model_dump()}
+            augment = self._augment.model_dump(exclude={"policy"})  # which is values of the other settings
+            contract |= {"view": view, "views": augmentation.CONTRACT, "seed": VIEW_SEED, "augment": augment}
         key = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:32]
         return self.store.open(key, {**self._about, "output": output, "view": view, "image_size": list(self.pixels.shape[:2])})
 
@@ -233,7 +235,7 @@ class FrozenFeatures:
 def _augmented(augment: AugmentConfig) -> Any:
     @tf.function(autograph=False, reduce_retracing=True)
     def view(images: tf.Tensor, number: tf.Tensor, view: tf.Tensor) -> tf.Tensor:
-        draws = tf.map_fn(lambda each: augmentation.draw(augment, VIEW_SEED, view, each), number, fn_output_signature=tf.float32)
+        draws = tf.map_fn(lambda each: draw(VIEW_SEED, view, each), number, fn_output_signature=tf.float32)
         return augmentation.augment_batch(augment, images, draws)
 
     return view

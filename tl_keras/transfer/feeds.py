@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from tl_keras.data.mixing import mix_of
 from tl_keras.data.pipeline import as_written, ordered_batches, train_batches
 from tl_keras.data.python_reader import python_reader
 from tl_keras.models.outputs import SINGLE_LABEL
@@ -32,7 +33,7 @@ class Feed(Protocol):
 
 
 class PixelFeed:
-    """The images themselves; every epoch sees views that no epoch saw before."""
+    """The images themselves, mixed where `train` says so; every epoch sees views that no epoch saw before."""
 
     def __init__(self, task: Task, model: keras.Model) -> None:
         self.model = model
@@ -49,6 +50,7 @@ class PixelFeed:
             batch_size=task.config.train.batch_size,
             augment=task.config.data.augment,
             seed=task.config.runtime.seed,
+            mix=mix_of(task.config.train, task.config.runtime.seed),
             first_epoch=first_epoch,
         )
 

@@ -81,5 +81,6 @@ def train_backbone(
         patience=train.patience,
         whole=task.classifier.model,
         start=start,
+        mixes=train.mixes,
     )
     return run_phase(fused(feed.model), feed.train, feed.ordered("val"), phase, train, task.run, task.progress)

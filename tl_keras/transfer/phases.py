@@ -52,6 +52,7 @@ class Phase:
             `schedule: cosine_restarts`; None keeps none.
         start: `val_loss` and `val_accuracy` of the weights that the phase begins with, as `measure` finds them, where these may
             be better than any epoch: they are then epoch 0 of the choice. None where they are not worth keeping.
+        mixes: whether the images that it trains on are mixed ones, on which there is no accuracy.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Phase:
     patience: int | None
     whole: keras.Model | None = None
     start: Mapping[str, float] | None = None
+    mixes: bool = False
 
     def steps(self, batch_size: int) -> int:
         """Batches of one epoch, the last, smaller one included."""
@@ -118,7 +120,7 @@ def run_phase(
     begun = None if phase.start is None else phase.start[config.monitor]
     state.best = begun if state.best is None else state.best
     bar = Bar(phase.name, phase.steps(config.batch_size), progress)
-    history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress, phase.start)
+    history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress, phase.start, mixes=phase.mixes)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
     # SaveState sees the weights that train; those after the swap the averaged ones, which val saw. KeepBest commits the epoch.
     stop, best = StopAfterInterrupt(), KeepBest(files, state, config.monitor, phase.patience, phase.start)

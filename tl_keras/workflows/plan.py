@@ -24,7 +24,7 @@ from tl_keras.models.classifier import Classifier, count_parameters, cut_below, 
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process, set_up
-from tl_keras.transfer.build import build_and_tell, image_size_of, resolve
+from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.features import row_bytes
 from tl_keras.transfer.frozen import num_views
@@ -65,6 +65,7 @@ def make_plan(config: Config, progress: Progress) -> Plan:
     classifier = build_and_tell(config, len(index.classes), progress)
     num_train = int((split == "train").sum())
     config = resolve(config, classifier, num_train)
+    check_names(config, classifier, index, split)
     require_memory(config, classifier)
     needed = bytes_needed(config, classifier)
     with progress.bar("timing one batch of each phase", 2) as advance:
