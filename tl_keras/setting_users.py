@@ -20,7 +20,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "data": EVERY,
     "data.on_bad_image": NOT_CHECK,
     "data.max_bad_fraction": NOT_CHECK,
-    "data.augment": ("finetune", "pretrain", "views"),
+    "data.augment": ("finetune", "pretrain", "views", "check"),
     "data.cache_gb": (*TRAININGS, "ensemble"),  # of frozen features it is for `evaluate`
     "model": EVERY,
     "model.backbone": (*TRAININGS, "check"),

@@ -117,6 +117,16 @@ def test_the_page_is_one_file_whose_links_lead_somewhere(checked: tuple[Path, di
     assert not re.search(r"https?://", text)
 
 
+def test_views_are_drawn_where_there_are_any(ill: Path, own_backbone: str, checked: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    with Image.open(checked[0] / run_folder.AUGMENTED) as sheet:
+        assert sheet.width > sheet.height > 16
+    assert "What training shows of an image" in (checked[0] / run_folder.CHECK_PAGE).read_text()
+    config = config_of(ill, own_backbone)
+    check(config.replace("data.augment", type(config.data.augment)(policy="none")), tmp_path / "R")
+    assert not (tmp_path / "R" / run_folder.AUGMENTED).exists()
+    assert "What training shows" not in (tmp_path / "R" / run_folder.CHECK_PAGE).read_text()
+
+
 def test_names_of_files_are_text_on_the_page(own_backbone: str, photo_folder: Callable[..., Path], tmp_path: Path) -> None:
     root = photo_folder(classes=("a<b", "c&d"), per_class=4, size=(20, 20))
     (root / "a<b" / "<script>x.png").write_bytes(b"\x89PNG\r\n\x1a\n")

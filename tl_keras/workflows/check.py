@@ -13,6 +13,8 @@ from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset, images
+from tl_keras.data.augment import is_identity
+from tl_keras.data.augment_sheet import write_sheet
 from tl_keras.data.check.copies import number_pictures, same_files, same_pictures
 from tl_keras.data.check.facts import examine
 from tl_keras.data.check.faults import FAULTS, Finding, faults_of_copies, faults_of_files
@@ -32,6 +34,7 @@ from tl_keras.workflows.setting_up import environment, working_in
 
 QUARANTINE = "quarantine"
 COMMON = 0.5  # a note on more of the images than that is told once, of all
+IMAGES_DRAWN = 6  # with their views
 LOPSIDED = 10  # times the smallest class from which the largest is told
 LEAST_ACCURACY = 0.6  # of the classifier: below it, its doubts about labels are worth little
 
@@ -45,7 +48,7 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
 
     Args:
         config: `mode` is 'check'.
-        run_dir: the folder to make, for check.html, check.csv and check.json.
+        run_dir: the folder to make, for check.html, check.csv, check.json and augmented.png.
         fix: 'quarantine' writes exclude.csv too, for `data.exclude`. No image is moved or changed.
 
     Returns:
@@ -79,6 +82,7 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
         findings, notes = by_fault(found, len(index.paths))
         notes = [*trouble, *notes, *class_notes(index), *why_not]
         result = describe(config, index, findings, [*notes, *(() if judged is None else label_notes(judged, findings, index))])
+        draw_views(run, config, index, good[split[good] == "train"] if (split[good] == "train").any() else good)
         if fix == QUARANTINE:
             result |= quarantine(run, index, split, findings, judged)
         write(run, config, index, split, findings, result, decoding)
@@ -91,6 +95,19 @@ def cut(index: Index, config: Config, bad: dict[int, str]) -> tuple[NDArray[np.s
         return dataset.cut(index, config.data, bad), []
     except DataError as error:
         return np.full(len(index.paths), "", dtype="<U5"), [f"No training run can begin: {error}"]
+
+
+def draw_views(run: RunFolder, config: Config, index: Index, rows: NDArray[np.int64]) -> None:
+    """Write augmented.png: some images, and what training epochs would show of them; nothing without augmentation.
+
+    Args:
+        rows: images to choose from.
+    """
+    if is_identity(config.data.augment) or not len(rows):
+        return
+    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, IMAGES_DRAWN).astype(int))]
+    pixels = dataset.open_pixels(index, config.data, image_size_of(config)).read(chosen)
+    write_sheet(run / run_folder.AUGMENTED, pixels, config.data.augment, config.runtime.seed)
 
 
 def by_fault(found: Iterable[Finding], num_images: int) -> tuple[dict[str, list[Finding]], list[str]]:
@@ -198,5 +215,6 @@ def write(
         for each in found
     )
     run_folder.write_csv(run / run_folder.CHECK_TABLE, (PATH, "class", "split", "fault", "severity", "score", "detail", "copy_of"), lines)
-    run_folder.write_text(run / run_folder.CHECK_PAGE, render(result, findings, index, decoding))
+    sheet = run / run_folder.AUGMENTED
+    run_folder.write_text(run / run_folder.CHECK_PAGE, render(result, findings, index, decoding, sheet if sheet.is_file() else None))
     run_folder.write_json(run / run_folder.CHECK, result)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from importlib.resources import files
 from io import BytesIO
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -19,15 +20,19 @@ from tl_keras.runtime import usable_cpus
 
 SHOWN = 24  # findings of a kind that come with pictures; check.csv has all
 SIDE = 160  # pixels of a picture's longer side, at most
+SHEET_SIDE = 1600  # of the picture of views
 QUALITY = 70  # of its JPEG
 
 
-def render(result: Mapping[str, Any], findings: Mapping[str, Sequence[Finding]], index: Index, decoding: images.Decoding) -> str:
+def render(
+    result: Mapping[str, Any], findings: Mapping[str, Sequence[Finding]], index: Index, decoding: images.Decoding, sheet: Path | None
+) -> str:
     """The page.
 
     Args:
         result: what check.json holds.
         findings: by fault, the clearest first.
+        sheet: a picture of images and their random views, if there is one.
     """
     shown = {fault: found[:SHOWN] for fault, found in findings.items()}
     wanted = sorted({row for found in shown.values() for each in found for row in (each.row, each.other) if row is not None})
@@ -41,6 +46,7 @@ def render(result: Mapping[str, Any], findings: Mapping[str, Sequence[Finding]],
         facts=_facts(result),
         contents=_contents(result["findings"]),
         sections="\n".join(_section(fault, result["findings"][fault], shown[fault], pictures, captions) for fault in findings),
+        views="" if sheet is None else _views(sheet),
     )
 
 
@@ -53,8 +59,12 @@ def picture(index: Index, row: int, decoding: images.Decoding) -> str:
 
 
 def _encoded(kind: str, pixels: images.Pixels) -> str:
-    image = Image.fromarray(pixels)
-    image.thumbnail((SIDE, SIDE))
+    return _address(Image.fromarray(pixels), SIDE)
+
+
+def _address(image: Image.Image, side: int) -> str:
+    """An image, at most that large, as the address of an `<img>`."""
+    image.thumbnail((side, side))
     file = BytesIO()
     image.save(file, "JPEG", quality=QUALITY)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -99,6 +109,17 @@ def _card(finding: Finding, pictures: Mapping[int, str], captions: Mapping[int, 
     rows = [finding.row] if finding.other is None else [finding.row, finding.other]
     figures = "".join(f"<figure>{_image(pictures[row], captions[row])}<figcaption>{captions[row]}</figcaption></figure>" for row in rows)
     return f'<li class="card" tabindex="0"><div class="images">{figures}</div>{escape(finding.detail)}</li>'
+
+
+def _views(sheet: Path) -> str:
+    with Image.open(sheet) as image:
+        address = _address(image.convert("RGB"), SHEET_SIDE)
+    return (
+        '<section aria-labelledby="views"><h2 id="views" tabindex="-1">What training shows of an image</h2>\n'
+        '<p class="quiet">Random views by data.augment, as the epochs of finetune and pretrain show them. Whatever tells one class from '
+        "another should still be there.</p>\n"
+        f'<img class="sheet" src="{address}" alt="A row for each of some images: the original, and random views of it."></section>'
+    )
 
 
 def _image(address: str, caption: str) -> str:
