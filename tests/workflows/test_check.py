@@ -26,6 +26,7 @@ def ill(photo_folder: Callable[..., Path]) -> Path:
     """Photos of three classes, 14 of each, with faults planted."""
     root = photo_folder(classes=("ant", "bee", "wasp"), per_class=14, size=(40, 40))
     (root / "ant" / "013.jpg").write_bytes(b"\xff\xd8\xff" + bytes(9))
+    (root / "ant" / "012.png").write_bytes(b"\xff\xd8\xff" + bytes(9))  # equal to another, which is not worth a line
     (root / "bee" / "again.png").write_bytes((root / "bee" / "000.png").read_bytes())
     (root / "wasp" / "conflict.png").write_bytes((root / "ant" / "002.png").read_bytes())
     Image.new("RGB", (40, 40), (9, 9, 9)).save(root / "wasp" / "blank.png")
@@ -57,6 +58,8 @@ def test_planted_faults_are_told(checked: tuple[Path, dict[str, Any]]) -> None:
     by_fault = {(line["fault"], line["path"]): line for line in lines}
     assert "truncated or damaged JPEG" in by_fault["unreadable", "ant/013.jpg"]["detail"]
     assert by_fault["copy", "bee/again.png"]["copy_of"] == "bee/000.png"
+    assert {path for fault, path in by_fault if fault == "unreadable"} == {"ant/012.png", "ant/013.jpg"}
+    assert all(not path.startswith("ant/01") for fault, path in by_fault if fault == "copy")
     assert by_fault["conflict", "wasp/conflict.png"]["detail"] == "the same file, labelled wasp and ant"
     assert ("blank", "wasp/blank.png") in by_fault
     assert ("long", "bee/long.png") in by_fault

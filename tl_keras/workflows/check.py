@@ -69,7 +69,7 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
         with progress.bar("look at images", len(index.paths)) as advance:
             facts, bad = examine(dataset.files_of(index), index.ids, decoding, advance)  # type: ignore[arg-type]
         good = np.setdiff1d(np.arange(len(index.paths)), list(bad))
-        copies = [*same_files(index.ids), *same_pictures(facts, good)]  # type: ignore[arg-type]
+        copies = [*same_files(facts["id"]), *same_pictures(facts, good)]  # those that do not decode have no id there
         if config.data.copies == "near":
             index = replace(index, pictures=number_pictures(copies, len(index.paths)))
         split, trouble = cut(index, config, bad)
