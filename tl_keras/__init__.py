@@ -7,8 +7,8 @@
     for found in predict(metrics["run_dir"], "new/"):
         print(found.path, found.label, found.probability)
 
-`train`, `rank`, `search`, `crossval` and `ensemble` make a run folder; `evaluate`, `predict` and `export` use one: see
-`help(tl_keras.train)` for the arguments.
+`check`, `train`, `rank`, `search`, `crossval` and `ensemble` make a run folder; `evaluate`, `predict` and `export` use one: see
+`help(tl_keras.train)` for the arguments. `save_images` makes a data set of arrays.
 Importing this package does not import TensorFlow; the functions do when they are called.
 """
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tl_keras.api import *  # noqa: F403
     from tl_keras.config import Config as Config
     from tl_keras.config_file import load_config as load_config
+    from tl_keras.data.sources.arrays import save_images as save_images
     from tl_keras.errors import UserError as UserError
     from tl_keras.models.backbones import BACKBONES as BACKBONES
     from tl_keras.progress import Progress as Progress
@@ -33,6 +34,7 @@ _PUBLIC = {
     "UserError": "tl_keras.errors",
     "Progress": "tl_keras.progress",
     "BACKBONES": "tl_keras.models.backbones",
+    "save_images": "tl_keras.data.sources.arrays",
     **dict.fromkeys(FUNCTIONS, "tl_keras.api"),
 }
 

@@ -1,0 +1,138 @@
+"""Images that are in memory, or come from a `tf.data` pipeline, as a folder of class folders that every mode takes.
+
+Each becomes a PNG file, which keeps its pixels to the bit. In the cache the folder is known by what it holds, so that the same
+images are written once, and runs on them share features.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from tl_keras.cache import cache_folder
+from tl_keras.data.sources.class_folders import class_name
+from tl_keras.errors import DataError
+from tl_keras.partial import clear_partial, partial_folder
+from tl_keras.runtime import usable_cpus
+
+WRITTEN_AT_ONCE = 256  # images that wait for the threads
+LEVEL = 1  # of PNG's compression: a tenth larger than the best, in a fraction of the time
+
+Sample = tuple[Any, Any]  # an image and its label
+
+
+def save_images(images: Any, labels: Any = None, *, folder: Path | str | None = None) -> Path:
+    """Write images and labels as class folders, for `data` of the functions and `--data` of the command line.
+
+    Args:
+        images: uint8 (n, height, width, 3) in RGB, or (n, height, width) in grey; or an iterable of pairs of an image and its label, such
+            as a `tf.data.Dataset`, batched or not, whose images may differ in size. It is read once, an image at a time.
+        labels: of n images: texts or whole numbers; None where the pairs have them.
+        folder: where to write, a new folder; by default one in the cache, which is found again for the same images.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: pixels or labels of another kind, no images, or a folder that cannot be written.
+    """
+    target = None if folder is None else Path(folder).expanduser()
+    if target is not None and target.exists():
+        raise DataError(f"{target}: is there already. Give a folder that is not.")
+    parent = cache_folder() / "arrays" if target is None else target.parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        clear_partial(parent)
+        with partial_folder(parent) as partial:
+            written = partial / "images"
+            written.mkdir()
+            digest = _write(_samples(images, labels), written)
+            found = parent / digest if target is None else target
+            if not found.exists():
+                written.rename(found)
+    except OSError as error:
+        raise DataError(f"{error.filename or parent}: cannot be written ({error.strerror}). Give another folder.") from error
+    return found
+
+
+def _samples(images: Any, labels: Any) -> Iterator[Sample]:
+    if labels is not None:
+        num = len(images)
+        if num != len(labels):
+            raise DataError(f"labels: got {len(labels)} for {num} images. Give one for each.")
+        yield from zip(images, labels, strict=True)
+        return
+    if isinstance(images, np.ndarray):
+        raise DataError("labels: got none. Give one for each image.")
+    for pair in images.as_numpy_iterator() if hasattr(images, "as_numpy_iterator") else images:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise DataError(f"images: an item is {_shown(pair)}, expected a pair of an image and its label.")
+        image, label = (np.asarray(each) for each in pair)
+        yield from (
+            zip(image, label, strict=True) if label.ndim == 1 and image.ndim in (3, 4) and len(image) == len(label) else [(image, label)]
+        )
+
+
+def _write(samples: Iterable[Sample], folder: Path) -> str:
+    """Write the files; what they are known by."""
+    digest, numbered, names = hashlib.sha256(), enumerate(samples), set[str]()
+
+    def save(item: tuple[int, Sample]) -> tuple[str, bytes]:
+        number, (image, label) = item
+        pixels, name = _pixels(image, number), _class(label, number)
+        path = folder / name / f"{number:07d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(path, compress_level=LEVEL)
+        return name, hashlib.sha256(f"{name!a} {pixels.shape} ".encode() + pixels.tobytes()).digest()
+
+    with ThreadPoolExecutor(usable_cpus()) as pool:
+        while part := list(islice(numbered, WRITTEN_AT_ONCE)):
+            for name, content in pool.map(save, part):
+                names.add(name)
+                digest.update(content)
+    if not names:
+        raise DataError("images: got none.")
+    _align(folder, names)
+    return digest.hexdigest()[:16]
+
+
+def _pixels(image: Any, number: int) -> Any:
+    pixels = np.asarray(image)
+    if pixels.ndim == 3 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if pixels.dtype != np.uint8 or 0 in pixels.shape or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] == 3)):
+        hint = " Pixels from 0 to 1 become such by (255 * x).round().astype('uint8')." if pixels.dtype.kind == "f" else ""
+        raise DataError(f"images: number {number} is {_shown(pixels)}, expected uint8 (height, width, 3) in RGB, or (height, width).{hint}")
+    return np.ascontiguousarray(pixels)
+
+
+def _class(label: Any, number: int) -> str:
+    value = np.asarray(label)
+    if value.ndim or value.dtype.kind not in "iubUSO":
+        hint = " Of one row of 0 and 1 for each image, take np.argmax(labels, axis=1)." if value.ndim == 1 else ""
+        raise DataError(f"labels: number {number} is {_shown(value)}, expected a text or a whole number.{hint}")
+    text = value.item().decode(errors="replace") if isinstance(value.item(), bytes) else str(value.item())
+    name = class_name(text)
+    if not name or name.startswith(".") or any(letter in name for letter in "/\\\0"):
+        raise DataError(f"labels: number {number} is {text!a}, which no folder can be called. Leave '/' and a leading '.' out.")
+    return name
+
+
+def _align(folder: Path, names: set[str]) -> None:
+    """Let the order of names be that of numbers, where all are: 02 comes before 10."""
+    if all(name.isdecimal() for name in names):
+        width = max(map(len, names))
+        for name in names:
+            (folder / name).rename(folder / name.zfill(width))
+
+
+def _shown(value: Any) -> str:
+    """What a value is, for an error."""
+    if isinstance(value, np.ndarray):
+        return f"an array of {value.dtype} {value.shape}"
+    return f"a {type(value).__name__}"
