@@ -19,7 +19,7 @@ from tl_keras.data.sources.class_folders import check_arrangement, check_readabl
 from tl_keras.data.sources.digits import unpack_digits
 from tl_keras.data.sources.source import DIGITS, FILE_ENDINGS, Source, neighbour, path_of
 from tl_keras.data.sources.table import check_rows, check_table, is_table, scan_known_table, scan_table, table_root
-from tl_keras.errors import ConfigError, DataError
+from tl_keras.errors import DataError
 
 
 def _class_folders(find: Callable[[DataConfig], Path], **more: Any) -> Source:
@@ -87,11 +87,7 @@ def open_source(config: DataConfig) -> Index:
     check_source(config)
     with _readable(config):
         index = _kind_of(config.source).scan(config)
-    if config.group_pattern is None:
-        return index
-    if index.groups is not None:
-        raise ConfigError("data.group_pattern: the table says the group of each image already. Remove one of the two.")
-    return replace(index, groups=groups_of(index.paths, config.group_pattern))
+    return index if config.group_pattern is None else replace(index, groups=groups_of(index.paths, config.group_pattern))
 
 
 def find_root(config: DataConfig) -> Path:
