@@ -41,6 +41,19 @@ def test_a_finetuning_afterwards_keeps_what_was_asked_for(mode):
     assert (found.mode, found.data.source, found.data.image_size, found.model.backbone) == ("finetune", "my photos/$1", (64, 48), "vgg16")
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"source": "x.zip", "nested_classes": True, "group_pattern": r"(it's \d+)", "per_class": 5},
+        {"source": "labels.csv", "columns": {"path": "file name", "label": "é"}, "image_folder": "a b/c"},
+    ],
+)
+def test_a_finetuning_afterwards_is_of_the_same_images(data):
+    config = Config.model_validate({"mode": "extract", "data": data})
+    found = run.configure(read_options(shlex.split(commands(advice.after_training(config, RUN))[-1])[1:]))
+    assert found.data == config.data
+
+
 def test_the_digits_lead_to_photos_of_ones_own():
     lines = commands(advice.after_training(Config(mode="finetune"), RUN))
     assert lines[-1] == "tl-keras finetune NEW_PHOTOS/ --backbone mobilenet_v2"

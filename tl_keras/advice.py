@@ -1,5 +1,6 @@
 """Suggestions for the next step, as commands that can be pasted: the last lines of a mode."""
 
+import json
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from tl_keras.config import Config
 
 NEW_IMAGES = "NEW_PHOTOS/"  # what the user puts a folder in place of
+WHICH_IMAGES = ("nested_classes", "columns", "image_folder", "group_pattern", "per_class")  # settings of data beside its source
 
 
 def command(*words: object) -> str:
@@ -50,7 +52,7 @@ def after_training(config: "Config", run_dir: Path) -> Iterator[str]:
 
 
 def short_flags(config: "Config", backbone: str) -> Iterator[str]:
-    """The short forms that a finetuning of the same images takes over, where they are not the defaults."""
+    """The options that a finetuning of the same images takes over, where they are not the defaults."""
     yield from ("--backbone", backbone)
     for name in ("weights", "image_size", "batch_size", "seed"):
         section, _, key = SHORT_FORMS[name].setting.partition(".")
@@ -59,6 +61,10 @@ def short_flags(config: "Config", backbone: str) -> Iterator[str]:
         if value != type(inside).model_fields[key].default:
             yield flag_of(name)
             yield str(list(value)) if isinstance(value, tuple) else str(value)
+    for name in WHICH_IMAGES:
+        value = getattr(config.data, name)
+        if value != type(config.data).model_fields[name].default:
+            yield from ("--set", f"data.{name}={json.dumps(value, ensure_ascii=False)}")  # JSON is YAML, too
 
 
 def after_check(config: "Config", run_dir: Path, result: Mapping[str, Any]) -> Iterator[str]:

@@ -468,6 +468,8 @@ def test_labelled_images_that_a_model_cannot_be_measured_on(tmp_path, folders, g
         ("a.zip/photos", None),  # which it does not hold
         ("a.tar.gz", "archive"),  # which is refused later
         ("b.zip", None),
+        ("nowhere/b.zip", None),
+        ("nowhere/labels.csv", None),
         ("Photos!", None),
     ],
 )

@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tl_keras.config import TABLE_SUFFIXES, DataConfig, absolute
-from tl_keras.data.archives import READERS
+from tl_keras.config import DataConfig, absolute
 from tl_keras.data.groups import groups_of
 from tl_keras.data.index import Index
 from tl_keras.data.places import exists
@@ -18,9 +17,9 @@ from tl_keras.data.sources import tfds
 from tl_keras.data.sources.archive import check_archive, check_archived_arrangement, is_archive, top_folder
 from tl_keras.data.sources.class_folders import check_arrangement, check_readable, scan_folder, scan_known
 from tl_keras.data.sources.digits import unpack_digits
-from tl_keras.data.sources.source import DIGITS, Source, neighbour, path_of
+from tl_keras.data.sources.source import DIGITS, FILE_ENDINGS, Source, neighbour, path_of
 from tl_keras.data.sources.table import check_rows, check_table, is_table, scan_known_table, scan_table, table_root
-from tl_keras.errors import ConfigError, DataError
+from tl_keras.errors import DataError
 
 
 def _class_folders(find: Callable[[DataConfig], Path], **more: Any) -> Source:
@@ -60,16 +59,16 @@ SOURCES = {  # the first that matches counts
         check_layout=lambda config: check_arrangement(path_of(config.source), nested=config.nested_classes),
     ),
     "tfds_name": _class_folders(
-        matches=lambda source: not path_of(source).exists() and tfds.looks_like_tfds(source) and not _in_a_folder(source),
+        matches=lambda source: not path_of(source).exists() and tfds.looks_like_tfds(source) and not _is_a_path(source),
         find=lambda config: tfds.named_tfds(config.source, download=config.download, timeout_s=config.download_timeout_s),
         check=tfds.require_at_hand,
     ),
 }
 
 
-def _in_a_folder(source: str) -> bool:
-    """Whether a source that looks like NAME/CONFIG is a path, of which the last part alone is not there."""
-    return "/" in source and path_of(source).parent.is_dir()
+def _is_a_path(source: str) -> bool:
+    """Whether a source that looks like NAME/CONFIG is a path of which the last part alone is not there, or that of a file."""
+    return ("/" in source and path_of(source).parent.is_dir()) or source.lower().endswith(FILE_ENDINGS)
 
 
 def open_source(config: DataConfig) -> Index:
@@ -88,11 +87,7 @@ def open_source(config: DataConfig) -> Index:
     check_source(config)
     with _readable(config):
         index = _kind_of(config.source).scan(config)
-    if config.group_pattern is None:
-        return index
-    if index.groups is not None:
-        raise ConfigError("data.group_pattern: the table says the group of each image already. Remove one of the two.")
-    return replace(index, groups=groups_of(index.paths, config.group_pattern))
+    return index if config.group_pattern is None else replace(index, groups=groups_of(index.paths, config.group_pattern))
 
 
 def find_root(config: DataConfig) -> Path:
@@ -169,7 +164,7 @@ def _kind_of(source: str) -> Source:
         raise DataError(
             f"{source}: is a file. Give a folder that holds one folder of images per class, a .zip or .tar archive of it, or a table."
         )
-    what = "file" if source.lower().endswith((*TABLE_SUFFIXES, *READERS)) else "folder"
+    what = "file" if source.lower().endswith(FILE_ENDINGS) else "folder"
     raise DataError(f"{source}: no such {what}.{neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
 
 

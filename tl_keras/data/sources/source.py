@@ -20,6 +20,7 @@ from tl_keras.run_folder import write_atomically
 
 NEAR = 0.75  # likeness from which a name is taken for a misspelt other: 'flowrs' for 'flowers', but not 'photos' for 'toto'
 DIGITS = "digits"
+FILE_ENDINGS = (*TABLE_SUFFIXES, *READERS)  # of sources that are files, in lower case
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +59,7 @@ def neighbour(path: Path) -> str:
 
 def source_files(folder: Path) -> list[str]:
     """The archives and tables in a folder, sorted."""
-    endings = (*READERS, *TABLE_SUFFIXES)
-    return sorted(entry.name for entry in scandir(folder) if entry.name.lower().endswith(endings) and not entry.is_dir())
+    return sorted(entry.name for entry in scandir(folder) if entry.name.lower().endswith(FILE_ENDINGS) and not entry.is_dir())
 
 
 def unpack_once(folder: Path, write: Callable[[Path], None]) -> Path:

@@ -20,7 +20,7 @@ from tl_keras.data.sources.source import NEAR, path_of
 from tl_keras.data.sources.table_columns import choose_columns, columns_note
 from tl_keras.data.sources.table_file import KINDS
 from tl_keras.data.sources.table_paths import below_one_folder, find_files
-from tl_keras.errors import DataError
+from tl_keras.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def check_rows(config: DataConfig) -> None:
     """Refuse a table that cannot be trained on.
 
     Raises:
-        DataError: as `scan_table`.
+        UserError: as `scan_table`.
     """
     scan_table(config)
 
@@ -75,10 +75,13 @@ def scan_table(config: DataConfig) -> Index:
     """Find the images that a table lists.
 
     Raises:
+        ConfigError: it says the groups, and so does `group_pattern`.
         DataError: cells are empty, images are not there, there is one class only, two labels differ in case or blanks alone, or a split
             has another name.
     """
     rows = _read_rows(config)
+    if config.group_pattern is not None and "group" in rows.values:
+        raise ConfigError(f"data.group_pattern: {rows.table} says the group of each image already. Remove one of the two.")
     labels = [class_name(label) for label in rows.values["label"]]
     _refuse_twins(rows.table, labels)
     classes = tuple(sorted(set(labels)))
