@@ -236,6 +236,10 @@ def test_no_flag_is_guessed_from_a_word_that_is_not_like_one(flag):
         ("Batch-Size", ["train.batch_size"]),
         ("batchsize", ["train.batch_size"]),
         ("flip", ["data.augment.horizontal_flip", "data.augment.vertical_flip"]),
+        ("hflip", ["data.augment.horizontal_flip"]),
+        ("RandAugment", ["data.augment.auto"]),
+        ("re_prob", ["data.augment.random_erasing"]),
+        ("mixup", ["train.mixup_alpha"]),
         ("photos", []),
     ],
 )

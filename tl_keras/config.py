@@ -143,7 +143,8 @@ class AugmentConfig(Section):
 
     policy: Policy = Field(
         default=DEFAULT_POLICY,
-        description="values for the other settings of this section, which give way to those that are given; crop: their defaults",
+        description="values for the other settings of this section; what is given beside it wins. none: no changes; crop: the defaults; "
+        "light: crops less, changes colours a little; trivial: adds TrivialAugment; strong: RandAugment, random erasing, crops more",
     )
     horizontal_flip: bool = Field(default=False, description="mirror images left to right with probability 1/2")
     vertical_flip: bool = Field(default=False, description="mirror images top to bottom with probability 1/2")

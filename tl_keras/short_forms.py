@@ -115,7 +115,7 @@ ELSEWHERE: dict[str, str] = {  # what other programs call a setting, as `normal`
     "vflip": "data.augment.vertical_flip",
     "wd": "train.weight_decay",
 }
-_SCALED = "How pixels are scaled for the backbone is a layer of the model: see model.preprocessing. Remove it."
+_SCALED = "How pixels are scaled and centred for the backbone is a layer of the model: see model.preprocessing. Remove it."
 INSTEAD: dict[str, str] = {  # options of Keras' ImageDataGenerator that are no settings, as `normal` writes them -> what there is instead
     "dataformat": "Images are (height, width, channels) everywhere. Remove it.",
     "dtype": "Pixels are 8-bit; the precision of the network is runtime.precision. Remove it.",

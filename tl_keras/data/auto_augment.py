@@ -109,7 +109,7 @@ def _layer(space: list[tuple[float, float]], magnitude: tf.Tensor, draws: Draws,
 def matrix(layer: Layer, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """`(b, 3, 3)`: from an output pixel to the input pixel it shows, both from the image's centre; the identity for changes of colour."""
     angle = layer.amount_of("rotation") * (math.pi / 180)
-    cos, sin = precise(tf.cos, angle), precise(tf.sin, angle)  # of an image's operations one is not 0, so that they can be added
+    cos, sin = precise(tf.cos, angle), precise(tf.sin, angle)  # at most one amount of an image is not 0, so they add up
     x, y = layer.amount_of("shift_x") * width, layer.amount_of("shift_y") * height
     return affine(cos, layer.amount_of("shear_x") - sin, x, layer.amount_of("shear_y") + sin, cos, y)
 
