@@ -27,12 +27,14 @@ OTHER: dict[str, Any] = {
     "data.per_class": 5,
     "data.split_seed": 7,
     "data.group_pattern": r"(patient\d+)",
+    "data.copies": "near",
     "data.image_size": (48, 64),
     "data.resize": "letterbox",
     "data.bit_depth": 12,
     "data.max_megapixels": 300.5,
     "data.on_bad_image": "error",
     "data.max_bad_fraction": 1.0,
+    "data.exclude": "exclude.csv",
     "data.download": True,
     "data.download_timeout_s": 1e20,
     "data.cache_gb": 0.0,
@@ -449,7 +451,7 @@ def test_fractions_must_leave_something_to_train_on() -> None:
 
 
 def test_unknown_mode_names_the_nearest() -> None:
-    modes = "'extract', 'finetune', 'pretrain', 'rank', 'search', 'crossval', 'ensemble', 'evaluate', 'predict', 'export'"
+    modes = "'check', 'extract', 'finetune', 'pretrain', 'rank', 'search', 'crossval', 'ensemble', 'evaluate', 'predict', 'export'"
     line = f"--mode: mode: got 'finetun', expected one of {modes}. Did you mean 'finetune'?"
     assert mistakes(mode="finetun") == [line]
 
@@ -517,7 +519,7 @@ def test_what_a_run_wrote_stays_readable_when_a_default_changes() -> None:
 
 
 def test_from_yaml_needs_a_mode() -> None:
-    with pytest.raises(ConfigError, match=r"^run/config.yaml: mode is missing, expected one of 'extract', "):
+    with pytest.raises(ConfigError, match=r"^run/config.yaml: mode is missing, expected one of 'check', 'extract', "):
         from_yaml("train: {epochs: 3}", "run/config.yaml")
 
 

@@ -83,7 +83,7 @@ def test_a_run_is_told_from_images_by_its_configuration(tmp_path):
         ("test RUN", ["Take 'evaluate'."]),
         ("cross-validation", ["Take 'crossval'."]),
         ("pretrian", ["Did you mean 'pretrain'?"]),
-        ("/", ["'/': expected one of extract", "first, such as: tl-keras finetune /."]),
+        ("/", ["'/': expected one of check, extract", "first, such as: tl-keras finetune /."]),
         ("extract photos/ resnet50", ["'resnet50': extract does not use it", "--backbone"]),
         ("rank resnet50 vgg16", ["the images come first: tl-keras rank DATA resnet50 vgg16."]),
         ("rank photos/ --backbone vgg16", ["tl-keras rank DATA vgg16"]),
@@ -189,7 +189,7 @@ def test_short_forms_set_their_settings():
 def test_a_short_form_is_taken_where_it_does_something_and_refused_elsewhere(mode, name):
     of_steps = name in ("epochs", "learning_rate")
     line = f"{mode} photos/ {flag_of(name)} 1"
-    if mode in ("rank", "ensemble") and name not in MODES[mode].forms:
+    if mode in ("check", "rank", "ensemble") and name not in MODES[mode].forms:
         assert refusal(line).startswith(f"{flag_of(name)}: {mode} does not use it. Remove it.")
     elif mode in ("extract", "search", "crossval") and of_steps:
         assert "does not use it; finetune and pretrain do." in refusal(line)

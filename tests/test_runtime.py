@@ -84,9 +84,10 @@ CALLS: dict[str, Call] = {
     "rank_candidates": lambda run, photos, new, heard: rank_candidates(
         config := config_of(photos, "rank", rank={"candidates": ["small_resnet"]}), open_source(config.data), heard
     ),
+    "check": lambda run, photos, new, heard: tl_keras.check(config_of(photos, "check"), new, progress=heard),
     "make_plan": lambda run, photos, new, heard: make_plan(config_of(photos, "extract", runtime={"precision": "bfloat16"}), heard),
 }
-NO_CALLS = {"BACKBONES", "Config", "Progress", "UserError", "__version__"}
+NO_CALLS = {"BACKBONES", "Config", "Progress", "UserError", "__version__", "save_images"}  # the last only writes files
 
 
 def state() -> dict[str, Any]:

@@ -18,7 +18,6 @@ from tl_keras.cache import cache_folder
 from tl_keras.data.sources.class_folders import class_name
 from tl_keras.errors import DataError
 from tl_keras.partial import clear_partial, partial_folder
-from tl_keras.runtime import usable_cpus
 
 WRITTEN_AT_ONCE = 256  # images that wait for the threads
 LEVEL = 1  # of PNG's compression: a tenth larger than the best, in a fraction of the time
@@ -90,7 +89,7 @@ def _write(samples: Iterable[Sample], folder: Path) -> str:
         Image.fromarray(pixels).save(path, compress_level=LEVEL)
         return name, hashlib.sha256(f"{name!a} {pixels.shape} ".encode() + pixels.tobytes()).digest()
 
-    with ThreadPoolExecutor(usable_cpus()) as pool:
+    with ThreadPoolExecutor() as pool:
         while part := list(islice(numbered, WRITTEN_AT_ONCE)):
             for name, content in pool.map(save, part):
                 names.add(name)
@@ -114,7 +113,7 @@ def _pixels(image: Any, number: int) -> Any:
 def _class(label: Any, number: int) -> str:
     value = np.asarray(label)
     if value.ndim or value.dtype.kind not in "iubUSO":
-        hint = " Of one row of 0 and 1 for each image, take np.argmax(labels, axis=1)." if value.ndim == 1 else ""
+        hint = " Of a row of 0 and 1 for each image, take labels.argmax(axis=1)." if value.ndim == 1 else ""  # not a class: it is advice
         raise DataError(f"labels: number {number} is {_shown(value)}, expected a text or a whole number.{hint}")
     text = value.item().decode(errors="replace") if isinstance(value.item(), bytes) else str(value.item())
     name = class_name(text)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.select.check.neighbours import Labels, Neighbours
 from tl_keras.transfer.head.probe import Features, Standardiser
 from tl_keras.transfer.head.ridge import ridge_answers
@@ -75,7 +76,7 @@ def answers_without(features: Features, labels: Labels, num_classes: int, left_o
 
 def accuracy(answers: NDArray[np.floating], labels: Labels) -> float:
     """How often the largest answer is right."""
-    return float((answers.argmax(axis=1) == labels).mean())
+    return float(SINGLE_LABEL.is_right(answers, labels).mean())
 
 
 def left_out_answers(features: Features, labels: Labels, num_classes: int) -> NDArray[np.float32]:
@@ -106,7 +107,7 @@ def _likely_class(answers: NDArray[np.floating], labels: Labels) -> Labels:
     least = np.full(answers.shape[1], np.inf)
     least[present] = [answers[labels == label, label].mean() for label in present]
     confident = np.where(answers >= least, answers, -np.inf)
-    return np.where(np.isfinite(confident).any(axis=1), confident.argmax(axis=1), labels).astype(np.int32)
+    return np.where(np.isfinite(confident).any(axis=1), SINGLE_LABEL.decide(confident), labels).astype(np.int32)
 
 
 class _Rows:
