@@ -30,13 +30,13 @@ from tl_keras.select.check.judge import Judgement, faults_of_labels, judge
 from tl_keras.select.check.page import render
 from tl_keras.transfer.build import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, working_in
+from tl_keras.workflows.setting_up import environment, tell_shrunk, working_in
 
 QUARANTINE = "quarantine"
 COMMON = 0.5  # a note on more of the images than that is told once, of all
 IMAGES_DRAWN = 6  # with their views
 LOPSIDED = 10  # times the smallest class from which the largest is told
-LEAST_ACCURACY = 0.6  # of the classifier: below it, its doubts about labels are worth little
+LEAST_ACCURACY = 0.8  # of the classifier: below it, most of its doubts about labels are mistakes of its own
 
 
 @restoring_process()
@@ -61,6 +61,7 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
     set_up(config.runtime)
     run.require_free()
     index = open_source(config.data).identified(progress)
+    tell_shrunk(config, index, progress)
     for line in (*index.notes, *left_out_lines(index.ignored)):
         progress.line(line)
     with working_in(run, resume=False):
@@ -135,7 +136,7 @@ def label_notes(judged: Judgement, findings: dict[str, list[Finding]], index: In
     right = f"{judged.accuracy:.1%} of images that it has not seen"
     line = f"On frozen features of {judged.backbone} a linear classifier is right on {right}."
     if judged.accuracy < LEAST_ACCURACY:
-        line += " That is too little to doubt labels by: take a better --backbone, such as mobilenet_v2."
+        line += " So its doubts about labels are hints at best. A better --backbone, such as mobilenet_v2 for photos, has fewer."
     return [line]
 
 
