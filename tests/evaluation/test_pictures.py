@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from tl_keras.evaluation.pictures import draw_confusion, draw_curves
@@ -33,3 +34,13 @@ def test_curves_are_drawn_from_two_lines_on(tmp_path: Path) -> None:
     assert draw_curves(tmp_path / "curves.png", history)
     with Image.open(tmp_path / "curves.png") as image:
         assert image.size == (1100, 440)
+
+
+def test_a_figure_that_no_epoch_has_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of mixed images there is no accuracy."""
+    history, named = tmp_path / "history.csv", list[str]()
+    history.write_text(f"{HEADER}finetune,1,0.5,,0.6,0.8,0.001,2.0,\nfinetune,2,0.4,,0.6,0.8,0.001,2.0,\n")
+    plot = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda axes, *values, **style: named.append(style["label"]) or plot(axes, *values, **style))
+    assert draw_curves(tmp_path / "curves.png", history)
+    assert named == ["train (as it is lowered)", "val (log loss)", "val"]

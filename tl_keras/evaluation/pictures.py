@@ -76,6 +76,8 @@ def draw_curves(path: Path, history: Path) -> bool:
         on_train, on_val = ("train (as it is lowered)", "val (log loss)") if figure_name == "loss" else ("train", "val")
         for prefix, told, colour in (("", on_train, "tab:blue"), ("val_", on_val, "tab:orange")):
             values = _numbers(rows, prefix + figure_name)
+            if np.isnan(values).all():  # there is no accuracy on mixed images
+                continue
             axes.plot(places, values, color=colour, label=told, marker="o" if len(rows) <= 30 else None, markersize=3)
         axes.set(xlabel="epoch", ylabel=figure_name)
         axes.set_title(f"{figure_name}: {', then '.join(name for name, _ in phases)}", loc="left", fontsize=11)
