@@ -11,6 +11,7 @@ from tl_keras.transfer.head.probe import Features, Standardiser
 from tl_keras.transfer.head.ridge import ridge_answers
 from tl_keras.transfer.head.sketch import Sketch
 
+WEIGHT = 0.75  # of the classifier's rank, the rest is the neighbours': 0.5 is better where images are few, 1 where they are many
 MOST_COLUMNS = 2048  # features, or images, up to which all columns are solved for; else a sketch of them
 
 
@@ -20,7 +21,7 @@ class LabelCheck:
 
     Attributes:
         answers: float32 (n, k), of the linear classifier fitted to all other images; each row of sum 1.
-        suspicion: (n,), in [0, 1]: the mean of an image's ranks by both; 1 for the one that both find the most out of place.
+        suspicion: (n,), in [0, 1]: a mean of an image's ranks by both; 1 for the one that both find the most out of place.
         likely: int32 (n,), the class that a suspect image is taken for; the label of others.
         is_suspect: bool (n,), labels that are likely wrong.
         agreeing: (n,), the share of its neighbours that have the image's label.
@@ -51,10 +52,10 @@ def check_labels(features: Features, labels: Labels, num_classes: int, neighbour
     """
     answers = left_out_answers(features, labels, num_classes)
     likely = _likely_class(answers, labels)
-    both = _ranks(_margin(answers, labels)) + _ranks(_margin(neighbours.votes, labels))
+    fitting = WEIGHT * _ranks(_margin(answers, labels)) + (1 - WEIGHT) * _ranks(_margin(neighbours.votes, labels))
     return LabelCheck(
         answers=answers,
-        suspicion=1 - both / 2,
+        suspicion=1 - fitting,
         likely=likely,
         is_suspect=likely != labels,
         agreeing=neighbours.votes[np.arange(len(labels)), labels],
