@@ -106,7 +106,7 @@ def _section_lines(section: str, about: str) -> Iterator[str]:
 
 def policies_table() -> str:
     """What each policy of augmentation sets, as a table of Markdown."""
-    lines = ["| `data.augment.policy` | what it sets |", "|---|---|"]
+    lines = ["| `data.augment.policy` | what it sets in this section |", "|---|---|"]
     for name, values in POLICIES.items():
         told = ", ".join(f"`{option}: {_as_yaml(value)}`" for option, value in values.items())
         lines.append(f"| `{name}` | {told or 'nothing: the defaults, with a random resized crop'} |")
