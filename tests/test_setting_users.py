@@ -122,6 +122,7 @@ BESIDE_ANOTHER = {  # see `Config`
 WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not trained
     *("data.augment", "features.stages", "features.views", "model.backbone", "model.dropout", "model.hidden", "train.epochs"),
     *("train.layer_decay", "train.learning_rate", "train.optimizer", "train.schedule", "train.unfreeze_from"),
+    *("data.max_bad_fraction", "data.on_bad_image", "model.pooling"),  # which `check` chooses itself
 }
 
 
@@ -142,6 +143,7 @@ def path_of(section: type[Section], kind: type[Section] = Config, prefix: str = 
         ("finetune", ["train.epochs=1", "data.augment.rotation_range=2.5"]),
         ("pretrain", ["train.epochs=1", "data.augment.rotation_range=3.5"]),
         ("rank", []),
+        ("check", ["data.augment.rotation_range=4.5"]),
     ],
 )
 def test_a_run_reads_what_it_is_said_to_use_and_nothing_else_has_an_effect(photo_folder, own_backbone, tmp_path, monkeypatch, mode, sets):

@@ -11,19 +11,20 @@ from tl_keras.modes import MODES, TRAININGS
 
 AUTO = "auto"  # the backbone that `rank` puts first
 EVERY = ("extract", "finetune", "pretrain", "rank", "ensemble", "check")
-NOT_CHECK = EVERY[:-1]  # which tells every bad image
+NOT_CHECK = EVERY[:-1]
 BY_STEPS = ("finetune", "pretrain", "head by steps")
 ON_FEATURES = ("extract", "finetune", "ensemble")
 OF_BACKBONE = ("finetune", "pretrain")
 
 USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it; the longest path counts
     "data": EVERY,
-    "data.on_bad_image": NOT_CHECK,
+    "data.on_bad_image": NOT_CHECK,  # which tells every bad image
     "data.max_bad_fraction": NOT_CHECK,
     "data.augment": ("finetune", "pretrain", "views", "check"),
     "data.cache_gb": (*TRAININGS, "ensemble"),  # of frozen features it is for `evaluate`
     "model": EVERY,
     "model.backbone": (*TRAININGS, "check"),
+    "model.pooling": NOT_CHECK,  # it compares images, for which a feature map that is not pooled is too wide
     "model.hidden": TRAININGS,
     "model.dropout": BY_STEPS,
     "model.freeze_batchnorm": ("finetune",),

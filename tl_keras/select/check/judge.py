@@ -67,7 +67,8 @@ def judge(config: Config, index: Index, good: NDArray[np.int64], progress: Progr
     if len(rows) < LEAST_IMAGES or len(np.unique(index.labels[rows])) < 2:
         return None, [f"Labels were not judged: that takes {LEAST_IMAGES} images that decode, of two classes."]
     sample = index.take(rows)
-    looked_at = config.replace("features.views", 0).replace("data.max_bad_fraction", 1.0).replace("data.on_bad_image", "skip")
+    looked_at = config.replace("features.views", 0).replace("model.pooling", "avg")
+    looked_at = looked_at.replace("data.max_bad_fraction", 1.0).replace("data.on_bad_image", "skip")
     try:
         opened = open_features(looked_at, sample, progress, varied=None)
     except DataError as error:  # all images are the same
