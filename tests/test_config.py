@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "data.test_fraction": 0.1,
     "data.per_class": 5,
     "data.split_seed": 7,
+    "data.stable_split": True,
     "data.group_pattern": r"(patient\d+)",
     "data.copies": "near",
     "data.image_size": (48, 64),

@@ -222,6 +222,10 @@ class DataConfig(Section):
         description="maximum number of images of each class to train on; val and test do not depend on it; null: all",
     )
     split_seed: Whole = Field(default=0, ge=0, description="random seed for the split; independent of runtime.seed")
+    stable_split: bool = Field(
+        default=False,
+        description="every image keeps its split when others are added: its content draws it, so that the fractions are met roughly",
+    )
     group_pattern: Name | None = Field(
         default=None,
         description="regular expression on image paths; images with the same match (of its first group, if it has one), such as those of "

@@ -1,5 +1,6 @@
 """The cut: stratified, whole, obeyed where given, the same again for the same seed; and splits.csv there and back."""
 
+import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -263,3 +264,53 @@ def test_a_run_that_goes_on_keeps_its_few_images(tmp_path):
     again, known = read_splits(tmp_path / "splits.csv", ROOT)
     assert sum(known == "train") == 8
     np.testing.assert_array_equal(cut_of(again, per_class=4), known)
+
+
+# Splits that content draws.
+
+
+def known(index, *, groups=None):
+    """The same with an id for each path, and groups perhaps."""
+    ids = np.array([hashlib.sha256(path.encode()).digest()[:16] for path in index.paths])
+    return replace(index, ids=ids, groups=None if groups is None else tuple(map(groups, index.paths)))
+
+
+def drawn(index, seed=0):
+    usable = np.ones(len(index.paths), bool)
+    return cut(index, usable, val_fraction=0.15, test_fraction=0.2, seed=seed, stable=True)
+
+
+def test_a_stable_split_meets_the_fractions_roughly():
+    for train, val, test in table(index := known(index_of(2000, 500)), drawn(index)):
+        number = train + val + test
+        assert val == pytest.approx(0.15 * number, abs=4 * np.sqrt(0.15 * 0.85 * number))
+        assert test == pytest.approx(0.2 * number, abs=4 * np.sqrt(0.2 * 0.8 * number))
+
+
+@pytest.mark.parametrize("groups", [None, lambda path: path[-6:-4]], ids=["alone", "groups"])
+def test_an_image_never_changes_sides_when_others_come(groups):
+    many = known(index_of(300, 300), groups=groups)
+    few = many.take(np.concatenate([np.arange(60), np.arange(300, 360)]))
+    before, after = (dict(zip(index.paths, drawn(index), strict=True)) for index in (few, many))
+    assert {path: after[path] for path in before} == before
+    assert any(drawn(few) != drawn(few, seed=1))
+    if groups is not None:
+        assert len({(groups(path), split) for path, split in after.items()}) == len({groups(path) for path in after})
+
+
+def test_copies_are_drawn_together():
+    index = known(index_of(100, 100))
+    ids = index.ids.copy()
+    ids[1::2] = ids[::2]
+    split = drawn(replace(index, ids=ids))
+    np.testing.assert_array_equal(split[1::2], split[::2])
+
+
+def test_a_split_that_was_drawn_no_image_of_a_class_is_told():
+    with pytest.raises(DataError, match=r"data.stable_split: no image of class 'c01' was drawn for (val|test). Add images, take another"):
+        drawn(known(index_of(500, 4)))
+
+
+def test_without_contents_the_cut_is_as_ever():
+    index = index_of(50, 50)
+    np.testing.assert_array_equal(drawn(index), cut_of(index, test=0.2))

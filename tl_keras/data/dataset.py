@@ -120,6 +120,7 @@ def cut(index: Index, config: DataConfig, bad: Container[int]) -> NDArray[np.str
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         seed=config.split_seed,
+        stable=config.stable_split,
         per_class=config.per_class,
         left_out=None if config.exclude is None else excluded(index, config.exclude),
     )

@@ -3,6 +3,7 @@
 Model choice never sees test data, so the cut is made before anything is trained and stays with the run.
 """
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ def cut(
     val_fraction: float,
     test_fraction: float,
     seed: int,
+    stable: bool = False,
     per_class: int | None = None,
     left_out: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.str_]:
@@ -45,6 +47,8 @@ def cut(
         val_fraction: of the images of a class that no folder gives to val or test, in (0, 0.5).
         test_fraction: likewise.
         seed: of the cut, at least 0; the same seed and files give the same cut.
+        stable: let the content of an image, or its group, draw its split, whatever other images there are. Of an index without ids, whose
+            files were not read, the cut is as without.
         per_class: how many images of each class train keeps, at most; None for all. Val and test do not depend on it, and fewer images
             are among more.
         left_out: bool (n,), images that train and val do without; None for none. The cut and test do not depend on it.
@@ -64,7 +68,8 @@ def cut(
     for label, number in enumerate(np.bincount(index.labels[pool][usable[pool]], minlength=len(index.classes))):
         _check_class_size(index, label, int(number), LEAST_IN_TRAIN + len(missing), usable)
     if missing:
-        split[pool] = _cut_pool(index.take(pool), usable[pool], missing, seed)
+        drawn = stable and index.ids is not None
+        split[pool] = (_draw_pool if drawn else _cut_pool)(index.take(pool), usable[pool], missing, seed)
     _check_all_splits(index, split)
     if left_out is not None:
         split = _without(index, split, left_out)
@@ -113,6 +118,33 @@ def _cut_pool(index: Index, usable: NDArray[np.bool_], missing: Mapping[str, flo
     together = [order for order in orders if not alone[order].all()]
     if blocks is not None and together:
         _cut_together(index, blocks, split, together, missing, seed)
+    return split
+
+
+def _draw_pool(index: Index, usable: NDArray[np.bool_], missing: Mapping[str, float], seed: int) -> NDArray[np.str_]:
+    """The same by a number in [0, 1) that each image has for itself, or its block through the smallest of its images.
+
+    Raises:
+        DataError: a split got no image of a class.
+    """
+    names: Iterable[bytes] = index.ids.tolist() if index.groups is None else map(str.encode, index.groups)  # type: ignore[union-attr]
+    numbers = np.array([int.from_bytes(hashlib.sha256(b"%d " % seed + name).digest()[:8], "big") / 2**64 for name in names])
+    blocks = blocks_of(index)
+    if blocks is not None:
+        smallest = np.ones(int(blocks.max()) + 1)
+        np.minimum.at(smallest, blocks, numbers)
+        numbers = smallest[blocks]
+    split, begin = np.full(len(numbers), "train", dtype="<U5"), 0.0
+    for target, fraction in missing.items():
+        split[(numbers >= begin) & (numbers < begin + fraction)] = target
+        begin += fraction
+    split[~usable] = UNUSED
+    for name in (*missing, "train"):
+        for label in np.flatnonzero(np.bincount(index.labels[split == name], minlength=len(index.classes)) == 0):
+            raise DataError(
+                f"{index.root}: data.stable_split: no image of class '{index.classes[label]}' was drawn for {name}. "
+                "Add images, take another data.split_seed, or leave data.stable_split out."
+            )
     return split
 
 
