@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from tl_keras.config import Config
 
 NEW_IMAGES = "NEW_PHOTOS/"  # what the user puts a folder in place of
-WHICH_IMAGES = ("nested_classes", "columns", "image_folder", "group_pattern", "per_class")  # settings of data beside its source
+WHICH_IMAGES = (
+    *(
+        "nested_classes",
+        "columns",
+        "image_folder",
+        "group_pattern",
+        "copies",
+        "stable_split",
+        "split_seed",
+        "val_fraction",
+        "test_fraction",
+    ),
+    *("per_class", "bit_depth", "max_megapixels"),
+)  # settings of data beside its source
 
 
 def command(*words: object) -> str:
@@ -70,7 +83,7 @@ def short_flags(config: "Config", backbone: str) -> Iterator[str]:
 def after_check(config: "Config", run_dir: Path, result: Mapping[str, Any]) -> Iterator[str]:
     """Where to look, and how to train without what is suspect."""
     yield f"look at {run_dir / CHECK_PAGE}; everything is in {run_dir}"
-    if result.get("excluded"):
+    if result.get("excluded") and "trouble_with_list" not in result:
         yield f"next: train without the {result['excluded']} suspect images, once you have looked at them"
         data = (config.data.source, *short_flags(config, config.model.backbone))
         yield f"  {command('finetune', *data, '--set', f'data.exclude={run_dir / EXCLUDE}')}"

@@ -70,6 +70,8 @@ def of_check(result: Mapping[str, Any], asked: Asked) -> Parts:
             f"accuracy on the other images, unseen: {accuracy['with_excluded']:.3f} when learning from the excluded ones too, "
             f"{accuracy['without']:.3f} without them"
         )
+    if "trouble_with_list" in result:
+        yield f"with exclude.csv: {result['trouble_with_list']}"
     yield result["verdict"]
     yield from advice.after_check(asked.config, asked.run_dir, result)
 

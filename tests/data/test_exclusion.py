@@ -36,7 +36,7 @@ def test_train_and_val_lose_what_is_listed_and_test_keeps_it(index: Index, tmp_p
 
 def test_a_class_that_has_nothing_left_is_named(index: Index, tmp_path: Path) -> None:
     config = DataConfig(exclude=listing(tmp_path, *(path for path in index.paths if path.startswith("dog"))))
-    with pytest.raises(DataError, match=r"data.exclude: leaves 0 images of class 'dog' to train on, expected at least 2"):
+    with pytest.raises(DataError, match=r"data.exclude: leaves 0 images of class 'dog' in train, expected at least 2"):
         dataset.cut(index, config, {})
 
 

@@ -85,14 +85,14 @@ def _without(index: Index, split: NDArray[np.str_], left_out: NDArray[np.bool_])
         DataError: a class has too few images left.
     """
     left = np.where(left_out & (split != "test"), UNUSED, split)
-    for label, number in enumerate(np.bincount(index.labels[left == "train"], minlength=len(index.classes))):
-        if number < LEAST_IN_TRAIN:
-            images = "1 image" if number == 1 else f"{number} images"
-            raise DataError(
-                f"data.exclude: leaves {images} of class '{index.classes[label]}' to train on, "
-                f"expected at least {LEAST_IN_TRAIN}. Take some off the list."
-            )
-    _check_all_splits(index, left)
+    for name, least in (("train", LEAST_IN_TRAIN), ("val", 1)):
+        for label, number in enumerate(np.bincount(index.labels[left == name], minlength=len(index.classes))):
+            if number < least:
+                images = "1 image" if number == 1 else f"{number} images"
+                raise DataError(
+                    f"data.exclude: leaves {images} of class '{index.classes[label]}' in {name}, expected at least {least}. "
+                    "Take some off the list."
+                )
     return left
 
 

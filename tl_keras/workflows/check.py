@@ -17,9 +17,11 @@ from tl_keras.data.augment import is_identity
 from tl_keras.data.augment_sheet import write_sheet
 from tl_keras.data.check.copies import number_pictures, same_files, same_pictures
 from tl_keras.data.check.facts import examine
-from tl_keras.data.check.faults import FAULTS, Finding, faults_of_copies, faults_of_files
-from tl_keras.data.exclusion import PATH
-from tl_keras.data.index import SPLIT_NAMES, Index
+from tl_keras.data.check.faults import FAULTS, Finding, doubtful_copies, faults_of_copies, faults_of_files
+from tl_keras.data.depth import tell_depth
+from tl_keras.data.exclusion import PATH, excluded
+from tl_keras.data.found import straddling_lines
+from tl_keras.data.index import Index
 from tl_keras.data.sources import open_source
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
@@ -62,6 +64,7 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
     run.require_free()
     index = open_source(config.data).identified(progress)
     tell_shrunk(config, index, progress)
+    tell_depth(dataset.files_of(index), config.data.bit_depth, progress)
     for line in (*index.notes, *left_out_lines(index.ignored)):
         progress.line(line)
     with working_in(run, resume=False):
@@ -74,18 +77,21 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
         if config.data.copies == "near":
             index = replace(index, pictures=number_pictures(copies, len(index.paths)))
         split, trouble = cut(index, config, bad)
+        left_out = excluded(index, config.data.exclude) & (split != "test")
         judged, why_not = judge(config, index, good, progress)
+        reasons = {row: reason.removeprefix(f"{index.root / index.paths[row]}: ") for row, reason in bad.items()}
         found = [
-            *faults_of_files(facts, bad, index.paths, image_size_of(config)),
+            *faults_of_files(facts, reasons, index.paths, image_size_of(config)),
             *faults_of_copies(copies, index.labels, split, index.classes),
             *(() if judged is None else faults_of_labels(judged, index)),
         ]
+        found = [each for each in found if not left_out[[each.row, each.row if each.other is None else each.other]].any()]
         findings, notes = by_fault(found, len(index.paths))
-        notes = [*trouble, *notes, *class_notes(index), *why_not]
-        result = describe(config, index, findings, [*notes, *(() if judged is None else label_notes(judged, findings, index))])
+        notes = [*trouble, *notes, *class_notes(index), *straddling_lines(index, split), *why_not]
+        result = describe(config, index, findings, [*notes, *(() if judged is None else label_notes(judged))], len(trouble))
         draw_views(run, config, index, good[split[good] == "train"] if (split[good] == "train").any() else good)
         if fix == QUARANTINE:
-            result |= quarantine(run, index, split, findings, judged)
+            result |= quarantine(run, config, index, split, bad, findings, doubtful_copies(copies, index.labels, split), judged)
         write(run, config, index, split, findings, result, decoding)
     return result
 
@@ -95,7 +101,9 @@ def cut(index: Index, config: Config, bad: dict[int, str]) -> tuple[NDArray[np.s
     try:
         return dataset.cut(index, config.data, bad), []
     except DataError as error:
-        return np.full(len(index.paths), "", dtype="<U5"), [f"No training run can begin: {error}"]
+        split = np.array(index.given or [""] * len(index.paths), dtype="<U5")
+        split[list(bad)] = ""
+        return split, [f"No training run can begin: {error}"]
 
 
 def draw_views(run: RunFolder, config: Config, index: Index, rows: NDArray[np.int64]) -> None:
@@ -131,7 +139,7 @@ def class_notes(index: Index) -> list[str]:
     return [f"Class '{largest}' has {most:,} images and '{smallest}' {least:,}: train with --set train.class_weights=balanced."]
 
 
-def label_notes(judged: Judgement, findings: dict[str, list[Finding]], index: Index) -> list[str]:
+def label_notes(judged: Judgement) -> list[str]:
     """How far the doubts about labels can be trusted."""
     right = f"{judged.accuracy:.1%} of images that it has not seen"
     line = f"On frozen features of {judged.backbone} a linear classifier is right on {right}."
@@ -140,12 +148,17 @@ def label_notes(judged: Judgement, findings: dict[str, list[Finding]], index: In
     return [line]
 
 
-def describe(config: Config, index: Index, findings: dict[str, list[Finding]], notes: Sequence[str]) -> dict[str, Any]:
-    """What check.json holds."""
+def describe(config: Config, index: Index, findings: dict[str, list[Finding]], notes: Sequence[str], trouble: int) -> dict[str, Any]:
+    """What check.json holds.
+
+    Args:
+        trouble: errors that are not of single images, which the notes tell.
+    """
     numbers = {name: len(found) for name, found in findings.items()}
     by_severity = Counter(dict.fromkeys(("error", "warning", "note"), 0))
     for name, number in numbers.items():
         by_severity[FAULTS[name].severity] += number
+    by_severity["error"] += trouble
     sizes = np.bincount(index.labels[index.labelled], minlength=len(index.classes))
     return {
         "data": config.data.source,
@@ -164,29 +177,38 @@ def describe(config: Config, index: Index, findings: dict[str, list[Finding]], n
 def verdict(by_severity: Counter[str]) -> str:
     """One sentence."""
     if not by_severity.total():
-        return "Nothing was found that is wrong with these images."
+        return "Nothing was found that is wrong with single images."
     told = [f"{number:,} {severity}{'s' * (number > 1)}" for severity, number in by_severity.items() if number]
     first = "Mend the errors before you train." if by_severity["error"] else "Nothing here has to be mended before you train."
     return f"{' and '.join([', '.join(told[:-1]), told[-1]] if len(told) > 1 else told)}. {first}"
 
 
 def quarantine(
-    run: RunFolder, index: Index, split: NDArray[np.str_], findings: dict[str, list[Finding]], judged: Judgement | None
+    run: RunFolder,
+    config: Config,
+    index: Index,
+    split: NDArray[np.str_],
+    bad: dict[int, str],
+    findings: dict[str, list[Finding]],
+    copies: dict[int, str],
+    judged: Judgement | None,
 ) -> dict[str, Any]:
-    """Write exclude.csv: images of train and val that are better left out, each with the fault that it is left out for."""
-    reasons: dict[int, str] = {}
-    for fault in ("blank", "conflict", "leak", "mislabelled"):
-        for each in findings.get(fault, ()):
-            pair = [each.row] if each.other is None else [each.row, each.other]
-            doubtful = pair if fault != "leak" else [min(pair, key=lambda row: SPLIT_NAMES.index(split[row]))]
-            for row in doubtful:
-                reasons.setdefault(row, fault)
+    """Write exclude.csv: images of train and val that are better left out, each with the fault that it is left out for.
+
+    Args:
+        copies: images that are better left out for their copies, and the fault of each.
+    """
+    reasons = copies | {each.row: fault for fault in ("mislabelled", "blank") for each in findings.get(fault, ())}
     listed = [row for row in sorted(reasons) if split[row] != "test"]
     run_folder.write_csv(run / run_folder.EXCLUDE, (PATH, "fault"), ((index.paths[row], reasons[row]) for row in listed))
-    if judged is None or not listed:
-        return {"excluded": len(listed)}
-    before, after = judged.accuracy_without(listed)
-    return {"excluded": len(listed), "accuracy_of_others": {"with_excluded": before, "without": after}}
+    result: dict[str, Any] = {"excluded": len(listed)}
+    _, trouble = cut(index, config.replace("data.exclude", str(run / run_folder.EXCLUDE)), bad)
+    if listed and trouble:
+        result["trouble_with_list"] = trouble[0]
+    if judged is not None and listed and judged.can_do_without(listed):
+        before, after = judged.accuracy_without(listed)
+        result["accuracy_of_others"] = {"with_excluded": before, "without": after}
+    return result
 
 
 def write(

@@ -114,3 +114,19 @@ def test_copies_of_copies_are_one_picture() -> None:
     pairs = [Copy(4, 3, 0.97), Copy(3, 1, 0.98), Copy(6, 5, 1.0), Copy(7, 5, 0.99), Copy(7, 4, 0.99)]
     assert number_pictures(pairs, 8).tolist() == [0, 1, 2, 1, 1, 1, 1, 1]
     assert number_pictures(pairs[:3], 8).tolist() == [0, 1, 2, 1, 1, 5, 5, 7]
+
+
+def test_strangers_that_are_alike_are_no_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products on white: a disc in the middle, each of another width, which the colours and a little noise tell apart."""
+    y, x = np.mgrid[:96, :120]
+    pictures = []
+    for number in range(60):
+        rng = np.random.default_rng(number)
+        pixels = np.full((96, 120, 3), 250.0)
+        pixels[((x - 60) ** 2 + (y - 48) ** 2) < rng.uniform(20, 40) ** 2] = rng.uniform(0, 150, 3)
+        pictures.append(Image.fromarray(np.clip(pixels + rng.normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)))
+    facts = facts_of(tmp_path, pictures)
+    assert module._least_likeness(facts["thumbnail"]) > 0.97
+    strict = same_pictures(facts, np.arange(60))
+    monkeypatch.setattr(module, "_least_likeness", lambda thumbnails: module.LEAST_CORRELATION)
+    assert len(strict) < len(same_pictures(facts, np.arange(60))) / 2

@@ -109,6 +109,12 @@ def test_other_settings_of_decoding_are_another_memory(tmp_path: Path) -> None:
     assert dark["brightness"] < 20
 
 
+def test_a_lower_limit_of_pixels_holds_for_what_is_known_too(tmp_path: Path) -> None:
+    look(tmp_path, scene(0))
+    path = tmp_path / "0.png"
+    assert list(examine([path], hash_files([path]), images.Decoding(max_megapixels=0.001))[1]) == [0]
+
+
 def test_a_damaged_memory_is_written_anew(tmp_path: Path) -> None:
     before = look(tmp_path, scene(0))
     (file,) = (cache_folder() / "facts").iterdir()

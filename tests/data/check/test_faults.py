@@ -5,7 +5,7 @@ import pytest
 
 from tl_keras.data.check.copies import Copy
 from tl_keras.data.check.facts import FACT, Facts
-from tl_keras.data.check.faults import ENDINGS, FAULTS, Finding, faults_of_copies, faults_of_files
+from tl_keras.data.check.faults import ENDINGS, FAULTS, Finding, doubtful_copies, faults_of_copies, faults_of_files
 from tl_keras.data.walk import IMAGE_SUFFIXES
 
 NUM = 30
@@ -81,6 +81,31 @@ def test_every_ending_that_is_listed_belongs_to_a_format() -> None:
 def test_what_is_wrong_with_a_copy(row: int, of: int, fault: str, detail: str) -> None:
     labels, split = np.array([0, 0, 0, 1, 0], np.int32), np.array(["train", "train", "test", "test", ""])
     assert list(faults_of_copies([Copy(row, of, 1.0)], labels, split, CLASSES)) == [Finding(row, fault, 1.0, detail, of)]
+
+
+def test_a_leak_through_another_copy_is_one() -> None:
+    """Two in train, one in test: both of train are better left out, and neither of test."""
+    copies = [Copy(1, 0, 1.0), Copy(2, 0, 0.98)]
+    labels, split = np.zeros(4, np.int32), np.array(["train", "train", "test", "val"])
+    assert [(found.row, found.fault, found.other) for found in faults_of_copies(copies, labels, split, CLASSES)] == [
+        (1, "leak", 2),
+        (2, "leak", 0),
+    ]
+    assert doubtful_copies(copies, labels, split) == {0: "leak", 1: "leak"}
+    labels[1] = 1
+    assert doubtful_copies(copies, labels, split) == dict.fromkeys(range(3), "conflict")
+
+
+def test_copies_without_a_label_or_a_split_are_copies() -> None:
+    labels, split = np.array([-1, 0], np.int32), np.array(["", "train"])
+    assert [found.fault for found in faults_of_copies([Copy(1, 0, 1.0)], labels, split, CLASSES)] == ["copy"]
+    assert doubtful_copies([Copy(1, 0, 1.0)], labels, split) == {}
+
+
+def test_an_image_that_is_unusual_in_two_ways_is_one_finding() -> None:
+    facts, paths = ordinary()
+    facts["saturation"][7], facts["sharpness"][7] = 250.0, 9.0
+    assert [each.row for each in faults_of_files(facts, {}, paths, (224, 224))] == [7]
 
 
 def test_a_picture_that_is_no_equal_file_is_called_a_picture() -> None:

@@ -77,9 +77,16 @@ def test_numbers_are_in_order(own_store: Path) -> None:
         ((X, Y / 2), r"labels: number 0 is an array of float64 \(\), expected a text or a whole number\.$"),
         ((X, Y[:5]), "labels: got 5 for 12 images. Give one for each."),
         ((X, None), "labels: got none. Give one for each image."),
-        ((X, ["a/b"] * 12), "labels: number 0 is 'a/b', which no folder can be called."),
+        ((X, ["a/b"] * 12), "labels: number 0 is 'a/b', which no class folder can be called."),
         ((list(X), None), r"images: an item is an array of uint8 \(9, 7, 3\), expected a pair of an image and its label."),
         (([], None), "images: got none."),
+        ((X, ["train"] * 12), "labels: number 0 is 'train', which no class folder can be called."),
+        ((X, [None] * 12), "labels: number 0 is an array of object .*, expected a text or a whole number."),
+        ((iter(X), Y), "labels: of images that come one after the other, give pairs"),
+        (
+            (zip(X[:, :9], np.eye(12, 9, dtype=int), strict=True), None),
+            r"labels: number 0 is an array of int64 \(9,\), expected a text or a whole number",
+        ),
     ],
 )
 def test_what_is_no_image_or_label_is_refused_and_nothing_is_left(given: tuple[Any, Any], message: str, own_store: Path) -> None:

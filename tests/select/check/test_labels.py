@@ -45,9 +45,17 @@ def test_suspects_are_those_off_the_diagonal_of_the_confident_joint() -> None:
     least = [np.mean([answers[row, label] for row in range(len(labels)) if labels[row] == label]) for label in range(K)]
     found = check_labels(features, labels, K, find_neighbours(features, labels, K, 20))
     for row, label in enumerate(labels):
-        confident = [other for other in range(K) if answers[row, other] >= least[other]]
+        confident = [other for other in range(K) if answers[row, other] >= least[other] and answers[row, other] > answers[row, label]]
         likely = max(confident, key=lambda other: answers[row, other]) if confident else label
         assert found.likely[row] == likely
+
+
+def test_a_class_of_one_image_is_nobodys_likely_class() -> None:
+    features, labels = clouds()
+    labels[0] = K
+    found = check_labels(features, labels, K + 1, find_neighbours(features, labels, K + 1, 20))
+    assert set(found.likely[1:]) <= set(range(K))
+    assert found.is_suspect[1:].sum() < 5
 
 
 def test_a_class_without_images_is_nobodys_likely_class() -> None:

@@ -138,6 +138,7 @@ class _Memory:
 
     def __init__(self, decoding: images.Decoding) -> None:
         name = "".join(letter if letter.isalnum() else "-" for letter in f"{CONTRACT} {decoding.contract}")
+        self._max_megapixels = decoding.max_megapixels
         self._file = cache_folder() / "facts" / f"{name}.npy"
         self._known = self._read()
 
@@ -155,6 +156,8 @@ class _Memory:
         places[places == len(self._known)] = 0
         known = (self._known["id"][places] == ids) & (ids != b"") if len(self._known) else np.zeros(len(ids), bool)
         facts[known] = self._known[places[known]]
+        too_large = facts["height"].astype(float) * facts["width"] > 1e6 * self._max_megapixels  # by a limit that was higher then
+        facts[too_large], known[too_large] = np.zeros((), FACT), False
         return facts, np.flatnonzero(~known)
 
     def keep(self, found: Facts) -> None:

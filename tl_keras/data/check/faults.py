@@ -1,6 +1,6 @@
 """What can be wrong with an image: a table of faults, and which images have those that a look at them shows."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.data.check.copies import LEAST_CONTRAST, Copy
+from tl_keras.data.check.copies import LEAST_CONTRAST, Copy, number_pictures
 from tl_keras.data.check.facts import Facts
+from tl_keras.data.index import SPLIT_NAMES
 
 Severity = Literal["error", "warning", "note"]
 Rows = NDArray[np.int64]
@@ -124,39 +125,70 @@ def _unusual(seen: Facts, rows: Rows) -> Iterator[Finding]:
     """Images beyond the outer fence of the box plot and beyond four standard deviations of a statistic."""
     if len(rows) < LEAST_IMAGES:
         return
+    largest: dict[int, Finding] = {}
     for name in ("brightness", "contrast", "saturation", "sharpness"):
         values = seen[name].astype(float)
         low, high = np.percentile(values, [25, 75])
-        deviations = (values - values.mean()) / max(values.std(), 1e-9)
+        deviations = np.abs(values - values.mean()) / max(values.std(), 1e-9)
         outside = (values < low - FENCE * (high - low)) | (values > high + FENCE * (high - low))
-        for place in np.flatnonzero(outside & (np.abs(deviations) > DEVIATIONS)):
-            detail = f"{name} {values[place]:.3g}, {abs(deviations[place]):.1f} standard deviations from the mean"
-            yield Finding(int(rows[place]), "unusual", float(abs(deviations[place])), detail)
+        for place in np.flatnonzero(outside & (deviations > DEVIATIONS)):
+            row, score = int(rows[place]), float(deviations[place])
+            if row not in largest or score > largest[row].score:
+                largest[row] = Finding(row, "unusual", score, f"{name} {values[place]:.3g}, {score:.1f} standard deviations from the mean")
+    yield from largest.values()
 
 
 def _endings(seen: Facts, good: Rows, paths: Sequence[str]) -> Iterator[Finding]:
     for kind, row in zip(seen["format"], good.tolist(), strict=True):
         ending = PurePosixPath(paths[row]).suffix.lower()
         if ending and ending not in ENDINGS[kind.decode()]:
-            yield Finding(row, "ending", 1.0, f"is a {kind.decode().upper()}")
+            yield Finding(row, "ending", 1.0, f"holds {kind.decode().upper()} data, and is called {ending}")
 
 
 def faults_of_copies(
-    copies: Iterable[Copy], labels: NDArray[np.int32], split: NDArray[np.str_], classes: Sequence[str]
+    copies: Sequence[Copy], labels: NDArray[np.int32], split: NDArray[np.str_], classes: Sequence[str]
 ) -> Iterator[Finding]:
-    """What is wrong with copies: their labels differ, their splits differ, or there is one too many.
+    """What is wrong with copies: another of the same picture has another label, or is in another split, or there is one too many.
 
     Args:
-        labels: of all images, int32 (n,).
+        labels: of all images, int32 (n,), negative where there is none.
         split: of all images, (n,), '' where it is not used.
     """
+    by_picture = _by_picture(copies, len(labels))
     for copy in copies:
-        how = "the same file" if copy.likeness == 1 else f"the same picture, likeness {copy.likeness:.3f}"
-        splits = split[[copy.row, copy.of]]
-        if labels[copy.row] != labels[copy.of]:
-            fault, detail = "conflict", f"{how}, labelled {classes[labels[copy.row]]} and {classes[labels[copy.of]]}"
-        elif splits[0] != splits[1] and "" not in splits:
-            fault, detail = "leak", f"{how}, in {splits[0]} and {splits[1]}"
-        else:
-            fault, detail = "copy", how
-        yield Finding(copy.row, fault, copy.likeness, detail, copy.of)
+        others = [row for row in by_picture[copy.row] if row != copy.row]
+        relabelled = [row for row in others if labels[row] != labels[copy.row] and min(labels[row], labels[copy.row]) >= 0]
+        elsewhere = [row for row in others if split[row] != split[copy.row] and split[row] and split[copy.row]]
+        fault = "conflict" if relabelled else "leak" if elsewhere else "copy"
+        of = relabelled or elsewhere or [copy.of]
+        other = copy.of if copy.of in of else of[0]
+        detail = "the same file" if copy.likeness == 1 else f"the same picture, likeness {copy.likeness:.3f}"
+        if fault == "conflict":
+            detail += f", labelled {classes[labels[copy.row]]} and {classes[labels[other]]}"
+        elif fault == "leak":
+            detail += f", in {split[copy.row]} and {split[other]}"
+        yield Finding(copy.row, fault, copy.likeness, detail, other)
+
+
+def doubtful_copies(copies: Sequence[Copy], labels: NDArray[np.int32], split: NDArray[np.str_]) -> dict[int, str]:
+    """The images that a training run had better leave out for their copies, and the fault of each.
+
+    Of a picture with two labels that is every copy; of one in several splits every copy outside the last of them, test before val.
+    """
+    doubtful: dict[int, str] = {}
+    for rows in {id(rows): rows for rows in _by_picture(copies, len(labels)).values()}.values():
+        if len({int(labels[row]) for row in rows if labels[row] >= 0}) > 1:
+            doubtful |= dict.fromkeys(rows, "conflict")
+            continue
+        last = max((SPLIT_NAMES.index(split[row]) for row in rows if split[row]), default=0)
+        doubtful |= {row: "leak" for row in rows if split[row] and SPLIT_NAMES.index(split[row]) < last}
+    return doubtful
+
+
+def _by_picture(copies: Sequence[Copy], num_images: int) -> dict[int, list[int]]:
+    """Image -> all images of its picture, itself among them, for those that have copies."""
+    numbers = number_pictures(copies, num_images)
+    groups: dict[int, list[int]] = {}
+    for row in sorted({row for copy in copies for row in (copy.row, copy.of)}):
+        groups.setdefault(int(numbers[row]), []).append(row)
+    return {row: rows for rows in groups.values() for row in rows}

@@ -4,9 +4,11 @@ Each becomes a PNG file, which keeps its pixels to the bit. In the cache the fol
 images are written once, and runs on them share features.
 """
 
+import errno
 import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,9 @@ import numpy as np
 from PIL import Image
 
 from tl_keras.cache import cache_folder
+from tl_keras.data.layouts import SPLIT_FOLDERS
 from tl_keras.data.sources.class_folders import class_name
+from tl_keras.data.walk import JUNK
 from tl_keras.errors import DataError
 from tl_keras.partial import clear_partial, partial_folder
 
@@ -30,7 +34,7 @@ def save_images(images: Any, labels: Any = None, *, folder: Path | str | None = 
 
     Args:
         images: uint8 (n, height, width, 3) in RGB, or (n, height, width) in grey; or an iterable of pairs of an image and its label, such
-            as a `tf.data.Dataset`, batched or not, whose images may differ in size. It is read once, an image at a time.
+            as a `tf.data.Dataset`, batched or not, whose images may differ in size. It is read once, a few hundred images at a time.
         labels: of n images: texts or whole numbers; None where the pairs have them.
         folder: where to write, a new folder; by default one in the cache, which is found again for the same images.
 
@@ -53,7 +57,10 @@ def save_images(images: Any, labels: Any = None, *, folder: Path | str | None = 
             digest = _write(_samples(images, labels), written)
             found = parent / digest if target is None else target
             if not found.exists():
-                written.rename(found)
+                with suppress(OSError) if target is None else nullcontext():  # another process may have been quicker
+                    written.rename(found)
+            if not found.is_dir():
+                raise OSError(errno.EIO, "the folder could not be moved to its place", str(found))
     except OSError as error:
         raise DataError(f"{error.filename or parent}: cannot be written ({error.strerror}). Give another folder.") from error
     return found
@@ -61,9 +68,10 @@ def save_images(images: Any, labels: Any = None, *, folder: Path | str | None = 
 
 def _samples(images: Any, labels: Any) -> Iterator[Sample]:
     if labels is not None:
-        num = len(images)
-        if num != len(labels):
-            raise DataError(f"labels: got {len(labels)} for {num} images. Give one for each.")
+        if not hasattr(images, "__len__") or not hasattr(labels, "__len__"):
+            raise DataError("labels: of images that come one after the other, give pairs of an image and its label instead.")
+        if len(images) != len(labels):
+            raise DataError(f"labels: got {len(labels)} for {len(images)} images. Give one for each.")
         yield from zip(images, labels, strict=True)
         return
     if isinstance(images, np.ndarray):
@@ -72,9 +80,8 @@ def _samples(images: Any, labels: Any) -> Iterator[Sample]:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"images: an item is {_shown(pair)}, expected a pair of an image and its label.")
         image, label = (np.asarray(each) for each in pair)
-        yield from (
-            zip(image, label, strict=True) if label.ndim == 1 and image.ndim in (3, 4) and len(image) == len(label) else [(image, label)]
-        )
+        is_batch = label.ndim == 1 and len(label) == len(image) and (image.ndim == 4 or (image.ndim == 3 and image.shape[-1] not in (1, 3)))
+        yield from zip(image, label, strict=True) if is_batch else [(image, label)]
 
 
 def _write(samples: Iterable[Sample], folder: Path) -> str:
@@ -112,20 +119,20 @@ def _pixels(image: Any, number: int) -> Any:
 
 def _class(label: Any, number: int) -> str:
     value = np.asarray(label)
-    if value.ndim or value.dtype.kind not in "iubUSO":
+    if value.ndim or value.dtype.kind not in "iubUSO" or value.item() is None:
         hint = " Of a row of 0 and 1 for each image, take labels.argmax(axis=1)." if value.ndim == 1 else ""  # not a class: it is advice
         raise DataError(f"labels: number {number} is {_shown(value)}, expected a text or a whole number.{hint}")
     text = value.item().decode(errors="replace") if isinstance(value.item(), bytes) else str(value.item())
     name = class_name(text)
-    if not name or name.startswith(".") or any(letter in name for letter in "/\\\0"):
-        raise DataError(f"labels: number {number} is {text!a}, which no folder can be called. Leave '/' and a leading '.' out.")
+    if not name or name.startswith(".") or name.lower() in {*JUNK, *SPLIT_FOLDERS} or any(letter in name for letter in "/\\\0"):
+        raise DataError(f"labels: number {number} is {text!a}, which no class folder can be called. Give it another name, without '/'.")
     return name
 
 
 def _align(folder: Path, names: set[str]) -> None:
     """Let the order of names be that of numbers, where all are: 02 comes before 10."""
-    if all(name.isdecimal() for name in names):
-        width = max(map(len, names))
+    width = max(map(len, names))
+    if all(name.isdecimal() for name in names) and len({name.zfill(width) for name in names}) == len(names):
         for name in names:
             (folder / name).rename(folder / name.zfill(width))
 

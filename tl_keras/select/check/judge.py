@@ -47,6 +47,11 @@ class Judgement:
         """Of the classifier on images that it has not seen, by the labels as they are."""
         return accuracy(self.labels.answers, self.values)
 
+    def can_do_without(self, left_out: Sequence[int]) -> bool:
+        """Whether enough is left to learn from."""
+        kept = self.values[~np.isin(self.rows, left_out)]
+        return len(kept) >= LEAST_IMAGES and len(np.unique(kept)) > 1
+
     def accuracy_without(self, left_out: Sequence[int]) -> tuple[float, float]:
         """The accuracy on the other images, unseen, of a classifier that learns from those that are left out too, and of one without."""
         out = np.isin(self.rows, left_out)
@@ -71,7 +76,7 @@ def judge(config: Config, index: Index, good: NDArray[np.int64], progress: Progr
     looked_at = looked_at.replace("data.max_bad_fraction", 1.0).replace("data.on_bad_image", "skip")
     try:
         opened = open_features(looked_at, sample, progress, varied=None)
-    except DataError as error:  # all images are the same
+    except DataError as error:  # such as that all images are the same
         return None, [f"Labels were not judged: {error}"]
     everything = np.arange(len(rows))
     opened.compute([everything], progress)

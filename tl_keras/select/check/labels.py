@@ -12,6 +12,7 @@ from tl_keras.transfer.head.ridge import ridge_answers
 from tl_keras.transfer.head.sketch import Sketch
 
 WEIGHT = 0.75  # of the classifier's rank, the rest is the neighbours': 0.5 is better where images are few, 1 where they are many
+LEAST_IN_CLASS = 5  # images, from which a class may be what others are taken for
 MOST_COLUMNS = 2048  # features, or images, up to which all columns are solved for; else a sketch of them
 
 
@@ -38,7 +39,8 @@ def check_labels(features: Features, labels: Labels, num_classes: int, neighbour
     """Find labels that are likely wrong.
 
     A label is suspect where the confident joint has it off its diagonal: some class's answer for the image is at least what
-    that class's own images get on average, and the largest such is not the label's. Ridge regression with exact leave-one-out
+    that class's own images get on average, and the largest such is not the label's, and larger than it. A class of few images
+    is nobody's likely class: what its own images get says nothing. Ridge regression with exact leave-one-out
     stands in for a classifier trained fold after fold: it finds more of the wrong labels, in one fit.
 
     Args:
@@ -104,11 +106,12 @@ def _ranks(values: NDArray[np.floating]) -> NDArray[np.float64]:
 
 def _likely_class(answers: NDArray[np.floating], labels: Labels) -> Labels:
     """The column of the confident joint that each image is counted in; its label where it is counted in none."""
-    present = np.unique(labels)
+    large = np.flatnonzero(np.bincount(labels, minlength=answers.shape[1]) >= LEAST_IN_CLASS)
     least = np.full(answers.shape[1], np.inf)
-    least[present] = [answers[labels == label, label].mean() for label in present]
+    least[large] = [answers[labels == label, label].mean() for label in large]
     confident = np.where(answers >= least, answers, -np.inf)
-    return np.where(np.isfinite(confident).any(axis=1), SINGLE_LABEL.decide(confident), labels).astype(np.int32)
+    likely, rows = SINGLE_LABEL.decide(confident), np.arange(len(labels))
+    return np.where(confident[rows, likely] > answers[rows, labels], likely, labels).astype(np.int32)
 
 
 class _Rows:

@@ -47,7 +47,7 @@ def fit_ridge(features: Features, labels: Labels, standardise: Standardiser, num
 
 
 def ridge_answers(features: Features, labels: Labels, standardise: Standardiser, num_classes: int) -> tuple[RidgeProbe, Matrix]:
-    """The same, and what the fit to all other images answers for each image: float32 (n, k), each row of sum 1."""
+    """The same, and what the fit to all other images answers for each image: (n, k), each row of sum 1."""
     probe, answers = _solve(features, labels, standardise, num_classes)
     return probe, np.concatenate([each for _, _, each in answers((RIDGE_PENALTIES.index(probe.penalty),))])
 

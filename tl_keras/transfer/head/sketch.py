@@ -1,6 +1,6 @@
 """Wide features made narrow at the cost of reading them: sums of random columns with random signs.
 
-For judgements over all images (what is mislabelled, who is whose neighbour), where a solver on all columns would take
+For judgements over all images, such as what is mislabelled, where a solver on all columns would take
 minutes and a learned projection another pass. Products of rows are kept on average, within about 1 / sqrt(width).
 """
 
