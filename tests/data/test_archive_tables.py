@@ -107,10 +107,10 @@ def test_links_of_a_tar_lead_to_its_own_files_or_nowhere(tmp_path, pack, read, r
     }
     path = pack(tmp_path / "x.tar", files)
     assert [read(path / "b" / name) for name in ("near.png", "hard.png", "chain.png")] == [TEXT] * 3
-    assert reason(path / "b/out.png") == "a link to '../../../etc/passwd', which is no file of the archive"
-    assert reason(path / "b/absolute.png") == "a link to '/etc/passwd', which is no file of the archive"
-    assert reason(path / "b/loop.png") == "a link to 'b/loop.png', which is no file of the archive"
-    assert reason(path / "b/folder") == "a link to 'a', which is no file of the archive"
+    assert reason(path / "b/out.png") == "a link to '../../../etc/passwd', which is not a file in the archive"
+    assert reason(path / "b/absolute.png") == "a link to '/etc/passwd', which is not a file in the archive"
+    assert reason(path / "b/loop.png") == "a link to 'b/loop.png', which is not a file in the archive"
+    assert reason(path / "b/folder") == "a link to 'a', which is not a file in the archive"
     assert reason(path / "b/pipe") == "a FIFO or device"
     assert not is_folder(path / "b/folder")
 

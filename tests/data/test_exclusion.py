@@ -49,7 +49,7 @@ def test_what_is_left_out_is_said(index: Index, tmp_path: Path, heard) -> None: 
 
 def test_a_list_of_other_images_is_said(index: Index, tmp_path: Path, heard) -> None:  # type: ignore[no-untyped-def]
     tell_found(index, DataConfig(source="photos", exclude=listing(tmp_path, "bird/0.jpg")), heard)
-    assert "data.exclude: none of its paths is that of an image here" in heard.lines
+    assert "data.exclude: none of its paths matches an image here" in heard.lines
 
 
 def test_a_byte_order_mark_and_other_columns_do_no_harm(index: Index, tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_a_folder_that_is_taken_is_left_alone(ill: Path, own_backbone: str, tmp_
 def test_the_sentence_counts() -> None:
     assert verdict(Counter(error=1, warning=0, note=2)) == "1 error and 2 notes. Mend the errors before you train."
     assert verdict(Counter(error=0, warning=3, note=0)) == "3 warnings. Nothing here has to be mended before you train."
-    assert verdict(Counter(error=0, warning=0, note=0)) == "Nothing was found that is wrong with single images."
+    assert verdict(Counter(error=0, warning=0, note=0)) == "No faults were found in individual images."
 
 
 @pytest.mark.slow

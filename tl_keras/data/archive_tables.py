@@ -134,7 +134,7 @@ def tar_table(path: str, descriptor: int) -> Iterator[Listed]:
     targets = {name: target for name, (_, target) in links.items()}
     for name, target in links.values():
         found = _follow(target, files, targets)
-        yield Listed(name, found or NOWHERE, "" if found else f"a link to {target!a}, which is no file of the archive")
+        yield Listed(name, found or NOWHERE, "" if found else f"a link to {target!a}, which is not a file in the archive")
 
 
 def _tar_headers(descriptor: int) -> Iterator[tarfile.TarInfo]:

@@ -65,7 +65,7 @@ def excluded_line(listed: NDArray[np.bool_], split: NDArray[np.str_]) -> str:
         split: of each image, (n,).
     """
     if not listed.any():
-        return "data.exclude: none of its paths is that of an image here"
+        return "data.exclude: none of its paths matches an image here"
     tested = int((listed & (split == "test")).sum())
     of_test = f"; {tested} more {'is' if tested == 1 else 'are'} in test, which keeps {'it' if tested == 1 else 'them'}" if tested else ""
     return f"data.exclude: {_images(int(listed.sum()) - tested)} left out{of_test}"

@@ -177,7 +177,7 @@ def describe(config: Config, index: Index, findings: dict[str, list[Finding]], n
 def verdict(by_severity: Counter[str]) -> str:
     """One sentence."""
     if not by_severity.total():
-        return "Nothing was found that is wrong with single images."
+        return "No faults were found in individual images."
     told = [f"{number:,} {severity}{'s' * (number > 1)}" for severity, number in by_severity.items() if number]
     first = "Mend the errors before you train." if by_severity["error"] else "Nothing here has to be mended before you train."
     return f"{' and '.join([', '.join(told[:-1]), told[-1]] if len(told) > 1 else told)}. {first}"

@@ -82,7 +82,7 @@ def test_numbers_are_in_order(own_store: Path) -> None:
         (([], None), "images: got none."),
         ((X, ["train"] * 12), "labels: number 0 is 'train', which no class folder can be called."),
         ((X, [None] * 12), "labels: number 0 is an array of object .*, expected a text or a whole number."),
-        ((iter(X), Y), "labels: of images that come one after the other, give pairs"),
+        ((iter(X), Y), "labels: for an iterator of images, give pairs"),
         (
             (zip(X[:, :9], np.eye(12, 9, dtype=int), strict=True), None),
             r"labels: number 0 is an array of int64 \(9,\), expected a text or a whole number",

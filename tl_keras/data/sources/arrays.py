@@ -69,7 +69,7 @@ def save_images(images: Any, labels: Any = None, *, folder: Path | str | None = 
 def _samples(images: Any, labels: Any) -> Iterator[Sample]:
     if labels is not None:
         if not hasattr(images, "__len__") or not hasattr(labels, "__len__"):
-            raise DataError("labels: of images that come one after the other, give pairs of an image and its label instead.")
+            raise DataError("labels: for an iterator of images, give pairs of an image and its label instead.")
         if len(images) != len(labels):
             raise DataError(f"labels: got {len(labels)} for {len(images)} images. Give one for each.")
         yield from zip(images, labels, strict=True)
