@@ -314,3 +314,13 @@ def test_a_split_that_was_drawn_no_image_of_a_class_is_told():
 def test_without_contents_the_cut_is_as_ever():
     index = index_of(50, 50)
     np.testing.assert_array_equal(drawn(index), cut_of(index, test=0.2))
+
+
+def test_groups_that_a_copy_joins_are_drawn_together():
+    """Each image of the second half of the groups is a copy of one of the first half."""
+    index = known(index_of(100, 100), groups=lambda path: path)
+    ids, groups = index.ids.copy(), np.array([f"g{row // 2}" for row in range(200)])
+    ids[[1, 3, 5, 101, 103]] = ids[[10, 20, 30, 110, 120]]
+    split = drawn(replace(index, ids=ids, groups=tuple(groups)))
+    for row, other in zip([1, 3, 5, 101, 103], [10, 20, 30, 110, 120], strict=True):
+        assert len(set(split[np.isin(groups, groups[[row, other]])])) == 1

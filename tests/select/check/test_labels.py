@@ -80,3 +80,10 @@ def test_without_wrong_labels_the_others_are_answered_better() -> None:
     without = answers_without(features, labels, K, wrong)
     np.testing.assert_allclose(without, left_out_answers(features[~wrong], right[~wrong], K), atol=1e-5)
     assert accuracy(without, right[~wrong]) > accuracy(left_out_answers(features, labels, K)[~wrong], right[~wrong])
+
+
+def test_a_class_that_is_less_likely_than_the_label_is_not_what_an_image_is_taken_for() -> None:
+    """Images of class 1 get little from the classifier, so that what the first of class 0 gets is enough for it; class 0 has more."""
+    answers = np.array([[0.6, 0.4], *[[0.9, 0.1]] * 5, *[[0.7, 0.3]] * 6])
+    labels = np.repeat(np.arange(2, dtype=np.int32), 6)
+    assert module._likely_class(answers, labels)[0] == 0
