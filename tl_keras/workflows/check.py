@@ -15,8 +15,7 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset, images
 from tl_keras.data.augment import is_identity
 from tl_keras.data.augment_sheet import write_sheet
-from tl_keras.data.check.copies import number_pictures, same_files, same_pictures
-from tl_keras.data.check.facts import examine
+from tl_keras.data.check.copies import number_pictures
 from tl_keras.data.check.faults import FAULTS, Finding, doubtful_copies, faults_of_copies, faults_of_files
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.exclusion import PATH, excluded
@@ -32,7 +31,7 @@ from tl_keras.select.check.judge import Judgement, faults_of_labels, judge
 from tl_keras.select.check.page import render
 from tl_keras.transfer.build import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, tell_shrunk, working_in
+from tl_keras.workflows.setting_up import environment, look_at_images, tell_shrunk, working_in
 
 QUARANTINE = "quarantine"
 COMMON = 0.5  # a note on more of the images than that is told once, of all
@@ -69,11 +68,8 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
         progress.line(line)
     with working_in(run, resume=False):
         config = with_best_backbone(config, index, run, progress)
-        decoding = images.Decoding.of(config.data)
-        with progress.bar("look at images", len(index.paths)) as advance:
-            facts, bad = examine(dataset.files_of(index), index.ids, decoding, advance)  # type: ignore[arg-type]
-        good = np.setdiff1d(np.arange(len(index.paths)), list(bad))
-        copies = [*same_files(facts["id"]), *same_pictures(facts, good)]  # those that do not decode have no id there
+        facts, bad, equal, near = look_at_images(index, config.data, progress)
+        good, copies = np.setdiff1d(np.arange(len(index.paths)), list(bad)), [*equal, *near]
         if config.data.copies == "near":
             index = replace(index, pictures=number_pictures(copies, len(index.paths)))
         split, trouble = cut(index, config, bad)
@@ -92,12 +88,12 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
         draw_views(run, config, index, good[split[good] == "train"] if (split[good] == "train").any() else good)
         if fix == QUARANTINE:
             result |= quarantine(run, config, index, split, bad, findings, doubtful_copies(copies, index.labels, split), judged)
-        write(run, config, index, split, findings, result, decoding)
+        write(run, config, index, split, findings, result, images.Decoding.of(config.data))
     return result
 
 
 def cut(index: Index, config: Config, bad: dict[int, str]) -> tuple[NDArray[np.str_], list[str]]:
-    """The splits that a training run would have, '' for images without; and why it would have none."""
+    """The splits of a training run, '' for an image that it would not use; and the reason if the images cannot be split."""
     try:
         return dataset.cut(index, config.data, bad), []
     except DataError as error:

@@ -14,8 +14,8 @@ import tensorflow as tf
 from tl_keras import __version__
 from tl_keras.config import Config, DataConfig
 from tl_keras.data import images
-from tl_keras.data.check.copies import number_pictures, same_files, same_pictures
-from tl_keras.data.check.facts import examine
+from tl_keras.data.check.copies import Copy, number_pictures, same_files, same_pictures
+from tl_keras.data.check.facts import Facts, examine
 from tl_keras.data.dataset import cut, files_of
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.found import tell_found
@@ -50,18 +50,31 @@ def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = 
     return index
 
 
+def look_at_images(index: Index, config: DataConfig, progress: Progress) -> tuple[Facts, dict[int, str], list[Copy], list[Copy]]:
+    """Decode every image that was not looked at before, and find copies.
+
+    Args:
+        index: n files, with ids.
+
+    Returns:
+        Facts (n,), see `examine`; the reason of each file that does not decode; the copies that are equal files; and those that are not.
+    """
+    files = files_of(index)
+    with progress.bar("look at images", len(files)) as advance:
+        facts, bad = examine(files, index.ids, images.Decoding.of(config), advance)  # type: ignore[arg-type]
+    good = np.setdiff1d(np.arange(len(files)), list(bad))
+    return facts, bad, same_files(facts["id"]), same_pictures(facts, good)  # a file that does not decode has no id there
+
+
 def with_pictures(index: Index, config: DataConfig, progress: Progress) -> Index:
     """The same index with the numbers of its pictures, and a line on copies that are not equal files."""
-    files = files_of(index)
-    with progress.bar("compare images", len(files)) as advance:
-        facts, bad = examine(files, index.ids, images.Decoding.of(config), advance)  # type: ignore[arg-type]
-    near = same_pictures(facts, np.setdiff1d(np.arange(len(files)), list(bad)))
+    _, _, equal, near = look_at_images(index, config, progress)
     if near:
         progress.line(
             f"data.copies: {len(near)} recompressed, resized or mirrored {'copies stay' if len(near) > 1 else 'copy stays'} in one split"
         )
         progress.line(f"  first {index.paths[near[0].of]} and {index.paths[near[0].row]}")
-    return replace(index, pictures=number_pictures([*same_files(index.ids), *near], len(files)))  # type: ignore[arg-type]
+    return replace(index, pictures=number_pictures([*equal, *near], len(index.paths)))
 
 
 def tell_shrunk(config: Config, index: Index, progress: Progress) -> None:

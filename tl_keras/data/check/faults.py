@@ -154,7 +154,7 @@ def faults_of_copies(
         labels: of all images, int32 (n,), negative where there is none.
         split: of all images, (n,), '' where it is not used.
     """
-    by_picture = _by_picture(copies, len(labels))
+    by_picture = {row: rows for rows in _pictures(copies, len(labels)) for row in rows}
     for copy in copies:
         others = [row for row in by_picture[copy.row] if row != copy.row]
         relabelled = [row for row in others if labels[row] != labels[copy.row] and min(labels[row], labels[copy.row]) >= 0]
@@ -171,12 +171,13 @@ def faults_of_copies(
 
 
 def doubtful_copies(copies: Sequence[Copy], labels: NDArray[np.int32], split: NDArray[np.str_]) -> dict[int, str]:
-    """The images that a training run had better leave out for their copies, and the fault of each.
+    """The images to leave out of training because of their copies: position -> 'conflict' or 'leak'.
 
-    Of a picture with two labels that is every copy; of one in several splits every copy outside the last of them, test before val.
+    If the copies of a picture have different labels, all of them; if they are in different splits, those that are not in the last of
+    train, val and test.
     """
     doubtful: dict[int, str] = {}
-    for rows in {id(rows): rows for rows in _by_picture(copies, len(labels)).values()}.values():
+    for rows in _pictures(copies, len(labels)):
         if len({int(labels[row]) for row in rows if labels[row] >= 0}) > 1:
             doubtful |= dict.fromkeys(rows, "conflict")
             continue
@@ -185,10 +186,10 @@ def doubtful_copies(copies: Sequence[Copy], labels: NDArray[np.int32], split: ND
     return doubtful
 
 
-def _by_picture(copies: Sequence[Copy], num_images: int) -> dict[int, list[int]]:
-    """Image -> all images of its picture, itself among them, for those that have copies."""
+def _pictures(copies: Sequence[Copy], num_images: int) -> list[list[int]]:
+    """The images of each picture that has copies."""
     numbers = number_pictures(copies, num_images)
     groups: dict[int, list[int]] = {}
     for row in sorted({row for copy in copies for row in (copy.row, copy.of)}):
         groups.setdefault(int(numbers[row]), []).append(row)
-    return {row: rows for rows in groups.values() for row in rows}
+    return list(groups.values())
