@@ -529,7 +529,7 @@ def test_the_saved_model_answers_on_pixels_as_was_measured_on_features(photo_fol
     rows = [line.split(",") for line in (tmp_path / "R" / "predictions.csv").read_text().splitlines()[1:]]
     pixels = np.stack([images.load(data / row[0], (16, 16), "crop") for row in rows]).astype(np.float32)
     model = keras.models.load_model(tmp_path / "R" / "model.keras")
-    found = SINGLE_LABEL.probabilities(np.asarray(model(pixels)))
+    found = SINGLE_LABEL.answers(np.asarray(model(pixels)))
     np.testing.assert_allclose(found, np.array([row[4:] for row in rows], float), atol=difference)
     agreement = json.loads((tmp_path / "R" / "metrics.json").read_text())["agreement"]
     assert agreement["images"] == 2

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 NEW_IMAGES = "NEW_PHOTOS/"  # what the user puts a folder in place of
 WHICH_IMAGES = (
     *(
+        "task",
+        "label_separator",
         "nested_classes",
         "columns",
         "image_folder",

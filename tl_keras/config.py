@@ -5,7 +5,7 @@ the weights can tell (does this stage exist?) is checked where they are read. Th
 it. `None` means: chosen later from the data.
 """
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from tl_keras import tasks
 from tl_keras.augment_policies import DEFAULT_POLICY, POLICIES
 from tl_keras.modes import MODES
 from tl_keras.setting_users import AUTO as AUTO
@@ -208,6 +209,12 @@ class DataConfig(Section):
     columns: Annotated[dict[Column, Name], Expected("a mapping of path, label, split, group or domain to the name of a column")] | None = (
         Field(default=None, description="which column of a table says what, where the names of the columns do not; such as {path: id}")
     )
+    task: Literal["single_label", "multi_label", "regression"] = Field(
+        default="single_label",
+        description="what the label of an image is: one class (single_label); or, in a table, any number of classes (multi_label), or a "
+        "number (regression)",
+    )
+    label_separator: Name = Field(default=";", description="what separates the classes of an image in a table, with task: multi_label")
     image_folder: Name | None = Field(
         default=None, description="the folder that the paths in a table begin at; null: the folder of the table"
     )
@@ -264,8 +271,10 @@ class DataConfig(Section):
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         is_table = self.source.lower().endswith(TABLE_SUFFIXES)
-        for name in ("columns", "image_folder"):
+        for name in ("columns", "image_folder", "task"):
             yield from self._idle(name, is_table, f"a table ({', '.join(TABLE_SUFFIXES)}) as source")
+        yield from self._idle("label_separator", self.task == tasks.MULTI_LABEL, "task: multi_label")
+        yield from self._idle("per_class", self.task == tasks.SINGLE_LABEL, "task: single_label")
         yield from self._idle("nested_classes", not is_table, "folders as source")
         if self.val_fraction + self.test_fraction > 0.8:
             got = f"got {self.test_fraction!r} beside val_fraction {self.val_fraction!r}"
@@ -336,7 +345,10 @@ class TrainConfig(Section):
     )
     step_epochs: Side = Field(default=10, description="epochs between two drops of the learning rate with schedule: step")
     step_factor: Area = Field(default=0.1, description="factor by which the learning rate drops with schedule: step")
-    loss: Literal["cross_entropy", "focal", "mse"] = Field(default="cross_entropy", description="training loss")
+    loss: Literal["auto", "cross_entropy", "focal", "mse", "huber"] = Field(
+        default="auto",
+        description="training loss; auto: cross_entropy, or mse with data.task: regression, for which a linear head is solved",
+    )
     focal_gamma: Number = Field(default=2.0, ge=0, description="focusing parameter gamma with loss: focal")
     head_c: Positive | None = Field(
         default=None,
@@ -353,14 +365,19 @@ class TrainConfig(Section):
         description="alpha of CutMix, which pastes a box of another image of the batch, and mixes the labels by area; 0: off, often 1; "
         "with mixup_alpha too, an image gets one of the two",
     )
-    label_smoothing: Number = Field(default=0.1, ge=0, lt=1, description="label smoothing; not used when a linear head is solved")
+    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="label smoothing; not used when a linear head is solved; null: 0.1 with data.task: single_label, else 0"
+    )
     clip_norm: Positive | None = Field(default=1.0, description="gradients are clipped to this global norm; null: no clipping")
     class_weights: ClassWeights = Field(default="none", description="weight of the images of each class")
     ema: Number = Field(default=0.0, ge=0, lt=1, description="momentum of the exponential moving average of the weights; 0: none")
     patience: Side | None = Field(
         default=None, description="early stopping after so many epochs without improvement; null: no early stopping"
     )
-    monitor: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="figure by which the best epoch is chosen")
+    monitor: Literal["val_loss", "val_accuracy", "val_map", "val_mae"] = Field(
+        default="val_loss",
+        description="figure by which the best epoch is chosen; beside val_loss each data.task has one, in this order",
+    )
 
     @property
     def mixes(self) -> bool:
@@ -407,7 +424,9 @@ class SearchConfig(Section):
     )
     tuner: Literal["random", "grid", "bayesian", "hyperband"] = Field(default="bayesian", description="search strategy")
     trial: Literal["extract", "finetune"] = Field(default="extract", description="training mode of each trial")
-    objective: Literal["val_loss", "val_accuracy"] = Field(default="val_loss", description="figure by which the best trial is chosen")
+    objective: Literal["val_loss", "val_accuracy", "val_map", "val_mae"] = Field(
+        default="val_loss", description="figure by which the best trial is chosen; as train.monitor"
+    )
     max_trials: Side = Field(default=100, description="maximum number of trials")
     max_minutes: Positive | None = Field(default=None, description="no new trial begins after so many minutes; null: no limit")
     max_epochs: Side = Field(
@@ -508,8 +527,10 @@ class Config(Section):
         return self.mode if by is None else attrgetter(by)(self)
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
-        solved = self.mode != "pretrain" and not self.model.hidden and self.train.loss == "cross_entropy"
-        if self.train.head_c is not None and not solved:
+        task = tasks.TASKS[self.data.task]
+        yield from self._wrong_for_task(task)
+        solved = self.mode != "pretrain" and not self.model.hidden and tasks.solved_loss(self.train.loss, self.data.task)
+        if self.train.head_c is not None and not (solved and self.data.task != tasks.REGRESSION):
             yield (
                 "train.head_c",
                 f"got {self.train.head_c!r}, which has no effect without a linear head and loss: cross_entropy.",
@@ -518,7 +539,7 @@ class Config(Section):
             yield "train.schedule", "got 'cosine_restarts', which has no effect when only a head is trained: there are no snapshots."
         if self.mode == "pretrain" and self.features.stages == "all":
             yield "features.stages", "got 'all', expected 'last': pretraining has no frozen features."
-        if self.features.selection != "none" and not solved:
+        if self.features.selection != "none" and not (solved and self.data.task == tasks.SINGLE_LABEL):
             yield (
                 "features.selection",
                 f"got {self.features.selection!r}, which has no effect without a linear head and loss: cross_entropy.",
@@ -527,6 +548,32 @@ class Config(Section):
             yield "model.backbone", "got 'auto', expected a name: there is nothing to rank before pretraining."
         if self.mode == "pretrain" and self.train.unfreeze_from not in (None, "all"):
             yield "train.unfreeze_from", f"got {self.train.unfreeze_from!r}, expected 'all': pretraining freezes nothing."
+
+    def _wrong_for_task(self, task: tasks.Task) -> Iterator[tuple[str, str]]:
+        """What does not go with `data.task`."""
+        name = self.data.task
+        if self.train.loss not in ("auto", *task.losses):
+            yield "train.loss", f"got '{self.train.loss}', expected {_either(('auto', *task.losses))} with data.task: {name}."
+        for setting, value in (("train.monitor", self.train.monitor), ("search.objective", self.search.objective)):
+            if value not in task.monitored:
+                yield setting, f"got '{value}', expected {_either(task.monitored)} with data.task: {name}."
+        if name == tasks.SINGLE_LABEL:
+            return
+        if not MODES[self.mode].every_task:
+            able = [mode for mode, row in MODES.items() if row.makes_run and row.every_task]
+            yield "data.task", f"got '{name}', expected 'single_label' with mode: {self.mode}; {_either(able)} take it."
+        if self.train.class_weights != "none":
+            yield "train.class_weights", f"got {self.train.class_weights!r}, which has no effect without data.task: single_label."
+        if self.model.backbone == AUTO:
+            yield "model.backbone", f"got 'auto', expected a name: backbones are ranked for data.task: single_label, not for {name}."
+        if name == tasks.REGRESSION and self.train.label_smoothing:
+            yield "train.label_smoothing", f"got {self.train.label_smoothing!r}, which has no effect on numbers."
+
+
+def _either(names: Iterable[str]) -> str:
+    """Names as a choice: 'a', 'b' or 'c'."""
+    *others, last = (f"'{name}'" for name in names)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _section(field: FieldInfo) -> type[Section] | None:

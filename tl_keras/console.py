@@ -105,12 +105,48 @@ def confusion_lines(scores: Mapping[str, Any]) -> list[str]:
     return [line(CORNER, across), *(line(name, (str(num or "·") for num in row)) for name, row in zip(classes, matrix, strict=True))]
 
 
-def counts_line(by_class: Mapping[str, int], what: str) -> str:
+def counts_line(by_class: Mapping[str, int], what: str, total: int) -> str:
     """One line: how many there are, and how many of each class, the most first."""
-    total = sum(by_class.values())
     told = [f"{name} {number}" for name, number in sorted(by_class.items(), key=lambda item: -item[1])]
     more = f" and {len(told) - MOST_COUNTED} more classes" if len(told) > MOST_COUNTED else ""
     return f"{total} {what}{'s' * (total != 1)}: {', '.join(told[:MOST_COUNTED])}{more}"
+
+
+def range_line(lowest: float, highest: float, total: int) -> str:
+    """One line: how many numbers there are, and between which they lie."""
+    return f"{total} image{'s' * (total != 1)}: from {lowest:g} to {highest:g}"
+
+
+def multi_label_table(scores: Mapping[str, Any], title: str) -> Table:
+    """Average precision of each class, and what its threshold gives."""
+    keys = {"average_precision": "AP", "precision": "precision", "recall": "recall", "f1": "F1", "threshold": "threshold"}
+    per_class = list(scores["per_class"].items())
+    rows = [
+        (name, *(f"{row[key]:.3f}" if row["support"] or key == "threshold" else "-" for key in keys), str(row["support"]))
+        for name, row in per_class[:MOST_CLASSES]
+    ]
+    if len(per_class) > MOST_CLASSES:
+        rows.append((f"and {len(per_class) - MOST_CLASSES} more", *[""] * len(keys), ""))
+    return plain_table(("class", *keys.values(), "images"), rows, title)
+
+
+def multi_label_line(split: str, scores: Mapping[str, Any]) -> str:
+    """One line: mean average precision and micro F1 with their intervals, macro F1, log loss."""
+    return (
+        f"{split} mAP {scores['map']:.4f}{interval(scores['map_ci95'])}  micro F1 {scores['micro_f1']:.4f}"
+        f"{interval(scores['micro_f1_ci95'])}  macro F1 {scores['macro_f1']:.4f}  all classes right {scores['exact_match']:.4f}"
+    )
+
+
+def regression_line(split: str, scores: Mapping[str, Any]) -> str:
+    """One line: mean absolute error, root of the mean squared error and R2, with their intervals."""
+    names = {"mae": "mean absolute error", "rmse": "RMSE", "r2": "R2"}
+    return f"{split} " + "  ".join(f"{name} {scores[key]:.4g}{interval(scores[f'{key}_ci95'])}" for key, name in names.items())
+
+
+def interval(ends: Sequence[float]) -> str:
+    """An interval after its figure."""
+    return f" (95 % interval {ends[0]:.4g} to {ends[1]:.4g})"
 
 
 def accuracy_line(split: str, scores: Mapping[str, Any]) -> str:

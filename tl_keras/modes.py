@@ -34,6 +34,7 @@ class Mode:
         words: what the words behind the mode are, where no option has given it yet; the words after them are paths.
         paths: the setting that the paths are the value of; None where there are no paths, or they are files for `run`.
         section: the section of the configuration that is its own.
+        every_task: whether it takes every `data.task`; else single_label alone.
         trains: the setting that names the training mode whose runs it is made of.
         named_after: the settings that the name of a new run folder shows.
         fails_by: what its result counts; the exit status is 3 where that is not 0.
@@ -53,6 +54,7 @@ class Mode:
     words: tuple[str, ...] = ("data",)
     paths: str | None = None
     section: str | None = None
+    every_task: bool = False
     trains: str | None = None
     named_after: tuple[str, ...] = ("model.backbone", "data.source")
     fails_by: str | None = None
@@ -80,6 +82,7 @@ def training(name: str, **more: Any) -> Mode:
         own_options=("resume", "dry_run"),
         passes={"resume": "resume", "data": "source"},
         forms=ALL_FORMS,
+        every_task=True,
         **more,
     )
 

@@ -15,12 +15,17 @@ from tl_keras.console import (
     ensemble_lines,
     ensemble_table,
     metrics_table,
+    multi_label_line,
+    multi_label_table,
     plain_table,
+    range_line,
     ranking_table,
+    regression_line,
     summary_table,
 )
 from tl_keras.errors import UserError
 from tl_keras.launch import Asked
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 if TYPE_CHECKING:
     from tl_keras.deploy.predictor import Prediction
@@ -37,12 +42,17 @@ def of_training(metrics: Mapping[str, Any], asked: Asked) -> Parts:
 
 
 def figures(metrics: Mapping[str, Any]) -> Parts:
-    """The figures of each class, which classes are confused, and the accuracy of each split."""
-    yield metrics_table(metrics["test"], f"test: {metrics['data']['test']} images")
-    yield from confusion_lines(metrics["test"])
+    """The figures of each class, which classes are confused, and those of each split."""
+    task, title = metrics.get("task", SINGLE_LABEL), f"test: {metrics['data']['test']} images"
+    if task == SINGLE_LABEL:
+        yield metrics_table(metrics["test"], title)
+        yield from confusion_lines(metrics["test"])
+    elif task == MULTI_LABEL:
+        yield multi_label_table(metrics["test"], title)
+    line = {SINGLE_LABEL: accuracy_line, MULTI_LABEL: multi_label_line, REGRESSION: regression_line}[task]
     for split in ("val", "test"):
         if split in metrics:
-            yield accuracy_line(split, metrics[split])
+            yield line(split, metrics[split])
 
 
 def of_plan(plan: "Plan") -> Parts:
@@ -121,7 +131,7 @@ def of_evaluation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
 
 
 def of_predictions(predictions: "Iterable[Prediction]", asked: Asked) -> Parts:
-    """Write predictions as they come, and say how many there are of each class where they do not go to the terminal.
+    """Write predictions as they come, and sum them up in a line where they do not go to the terminal.
 
     Raises:
         UserError: no file could be read.
@@ -134,7 +144,9 @@ def of_predictions(predictions: "Iterable[Prediction]", asked: Asked) -> Parts:
     if written.bad == written.files:
         raise UserError(f"none of {written.files} files could be read.")
     if asked.output is not None:
-        yield f"{asked.output}: {counts_line(written.by_class, 'image')}"
+        good = written.files - written.bad
+        told = counts_line(written.by_class, "image", good) if written.by_class else range_line(written.lowest, written.highest, good)
+        yield f"{asked.output}: {told}"
 
 
 def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:

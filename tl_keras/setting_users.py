@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tl_keras.modes import MODES, TRAININGS
+from tl_keras.tasks import solved_loss
 
 AUTO = "auto"  # the backbone that `rank` puts first
 EVERY = ("extract", "finetune", "pretrain", "rank", "ensemble", "check")
@@ -57,7 +58,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
 }
 
 CASES = {
-    "head by steps": "a head trained by gradient steps (model.hidden, or a train.loss other than cross_entropy)",
+    "head by steps": "a head trained by gradient steps (model.hidden, or a train.loss that no head is solved for)",
     "views": "stored views (features.views)",
     "best backbone": "model.backbone=auto",
     "stack": "ensemble.method=stack",
@@ -83,7 +84,8 @@ def at_work(value_of: Callable[[str], Any]) -> set[str]:
         return set()
     space = value_of("search.space") if mode.name == "search" else None
     varied = set(space) if isinstance(space, dict) else set()
-    steps = value_of("model.hidden") or value_of("train.loss") != "cross_entropy" or varied & {"model.hidden", "train.loss"}
+    solved = solved_loss(str(value_of("train.loss")), str(value_of("data.task")))
+    steps = value_of("model.hidden") or not solved or varied & {"model.hidden", "train.loss"}
     views = value_of("features.views") or "features.views" in varied
     cases = {
         "head by steps": trained in ("extract", "finetune") and bool(steps),

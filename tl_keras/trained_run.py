@@ -18,11 +18,13 @@ from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.backbone_kinds import BACKBONE_KINDS, PRESET
 from tl_keras.models.backbone_names import short_name
 from tl_keras.models.keras_loading import BROKEN, code_in, load_keras_file
+from tl_keras.models.outputs import SINGLE_LABEL, Output, from_json, to_json
 from tl_keras.models.saved import read_classes
 from tl_keras.models.saved_stages import read_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process
+from tl_keras.tasks import REGRESSION
 
 NO_CONTENT = "this run is of a version that did not record the content of images: they are known by their paths alone"
 NOT_FOUND = "Could not locate"  # in Keras' error for a class that it cannot import
@@ -138,16 +140,50 @@ def open_run(run_dir: Path | str) -> TrainedRun:
             "Train again, or restore the file."
         )
     index, split = splits.read_splits(run / run_folder.SPLITS, Path())
-    return TrainedRun(run, config, model, index if classes is None else _relabelled(run, index, classes), split)
+    if config.data.task != index.output.task:
+        raise RunFolderError(
+            f"{run / run_folder.SPLITS}: has labels for {index.output.task}, and data.task in config.yaml is {config.data.task}. "
+            "Restore the file that was changed."
+        )
+    index = index if classes is None else _relabelled(run, index, classes)
+    return TrainedRun(run, config, model, replace(index, output=read_output(run, index)), split)
+
+
+def read_output(run: RunFolder, index: Index) -> Output:
+    """What the outputs of a run's model mean.
+
+    Raises:
+        RunFolderError: it is not there, or does not go with the classes.
+    """
+    if index.output == SINGLE_LABEL:
+        return SINGLE_LABEL
+    path = run / run_folder.OUTPUT
+    with run_folder.reading(path, "what a model's outputs mean", "Restore it, or train again."):
+        found = from_json(run_folder.read_json(path, "what a model's outputs mean", "Restore it, or train again."))
+        if found.task != index.output.task or len(getattr(found, "thresholds", ())) not in (0, len(index.classes)):
+            raise ValueError("it is that of another model")
+        return found
+
+
+def write_output(run: RunFolder, output: Output) -> None:
+    """Write what the outputs of a run's model mean; of one class an image there is nothing to say."""
+    if output != SINGLE_LABEL:
+        run_folder.write_json(run / run_folder.OUTPUT, to_json(output))
 
 
 def _relabelled(run: RunFolder, index: Index, classes: tuple[str, ...]) -> Index:
     """The images of a run under the labels that its model gives to their classes."""
+    if index.output.task == REGRESSION:
+        return replace(index, classes=classes)
     unknown = sorted(set(index.classes) - set(classes))
     if unknown:
         raise RunFolderError(
             f"{run.path}: splits.csv has a class '{unknown[0]}', which model.keras does not know ({', '.join(classes)}). "
             "Restore the file that was changed."
         )
+    if index.labels.ndim == 2:
+        labels = np.zeros((len(index.paths), len(classes)), bool)
+        labels[:, [classes.index(name) for name in index.classes]] = index.labels
+        return replace(index, classes=classes, labels=labels)
     order = np.array([classes.index(name) for name in index.classes], np.int32)
     return replace(index, classes=classes, labels=order[index.labels])

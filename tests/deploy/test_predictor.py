@@ -31,7 +31,7 @@ def files(trained: tuple[Path, Path]) -> list[Path]:
 
 
 def by_keras(opened: TrainedRun, pixels: Any) -> Any:
-    return SINGLE_LABEL.probabilities(opened.model(np.asarray(pixels, np.float32), training=False).numpy())
+    return SINGLE_LABEL.answers(opened.model(np.asarray(pixels, np.float32), training=False).numpy())
 
 
 def test_predictions_are_those_of_the_keras_model(opened: TrainedRun, predictor: Predictor, files: list[Path]) -> None:

@@ -19,7 +19,7 @@ def guesses(num: int = 60, *, num_labels: int = 4) -> tuple[np.ndarray, np.ndarr
     """Probabilities (num, 4) that are right more often than not, and labels below `num_labels`."""
     rng = np.random.default_rng(0)
     labels = rng.integers(0, num_labels, num)
-    return SINGLE_LABEL.probabilities(rng.normal(size=(num, 4)) + 1.5 * np.eye(4)[labels]), labels
+    return SINGLE_LABEL.answers(rng.normal(size=(num, 4)) + 1.5 * np.eye(4)[labels]), labels
 
 
 def certain(predicted: list[int], num_classes: int) -> np.ndarray:

@@ -36,9 +36,9 @@ def images(num: int = 40) -> np.ndarray:
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_a_model_by_a_rule_answers_as_the_rule_does_and_a_file_keeps_it(rule: Rule, tmp_path: Path) -> None:
     members = [small_model(seed) for seed in (1, 2, 3)]
-    singles = np.stack([SINGLE_LABEL.probabilities(member(images()).numpy()) for member in members])
+    singles = np.stack([SINGLE_LABEL.answers(member(images()).numpy()) for member in members])
     model = combined_model(members, rule)
-    np.testing.assert_allclose(SINGLE_LABEL.probabilities(model(images()).numpy()), rule(singles), atol=1e-6)
+    np.testing.assert_allclose(SINGLE_LABEL.answers(model(images()).numpy()), rule(singles), atol=1e-6)
     model.save(tmp_path / "m.keras")
     again = keras.models.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(again(images()).numpy(), model(images()).numpy())
@@ -62,6 +62,6 @@ def test_heads_on_one_trunk_share_it_and_give_their_mean() -> None:
     heads = [(DRAWS.normal(size=(6, 3)).astype(np.float32), DRAWS.normal(size=3).astype(np.float32)) for _ in range(4)]
     model = bagged_model([trunk], [heads], Average())
     features = trunk(images()).numpy()
-    expected = np.mean([SINGLE_LABEL.probabilities(features @ kernel + bias) for kernel, bias in heads], axis=0)
-    np.testing.assert_allclose(SINGLE_LABEL.probabilities(model(images()).numpy()), expected, atol=1e-6)
+    expected = np.mean([SINGLE_LABEL.answers(features @ kernel + bias) for kernel, bias in heads], axis=0)
+    np.testing.assert_allclose(SINGLE_LABEL.answers(model(images()).numpy()), expected, atol=1e-6)
     assert model.count_params() == trunk.count_params() + 4 * (6 * 3 + 3)

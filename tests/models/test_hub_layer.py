@@ -301,7 +301,7 @@ def test_export_agrees_with_tensorflow_alone(tuned: Callable[[str], Tuned], tmp_
     )
     python_alone(code, *KINDS, cwd=tmp_path)
     for kind in KINDS:
-        expected = SINGLE_LABEL.probabilities(tuned(kind).classifier.model(PIXELS).numpy())
+        expected = SINGLE_LABEL.answers(tuned(kind).classifier.model(PIXELS).numpy())
         np.testing.assert_allclose(np.load(tmp_path / f"{kind}.npy"), expected, rtol=0, atol=1e-5, err_msg=kind)
 
 

@@ -122,7 +122,7 @@ def test_the_graph_form_makes_layers_that_can_be_saved(row: Output, tmp_path) ->
 def test_probabilities_of_a_single_label_are_the_double_loop() -> None:
     logits = logits_of(3.0)
     expected = [[math.exp(x) / sum(math.exp(other) for other in row) for x in row] for row in logits.tolist()]
-    np.testing.assert_allclose(SINGLE_LABEL.probabilities(logits), expected, rtol=1e-12)
+    np.testing.assert_allclose(SINGLE_LABEL.answers(logits), expected, rtol=1e-12)
 
 
 def test_of_equal_classes_the_first_is_decided() -> None:

@@ -44,7 +44,7 @@ def test_a_rule_on_arrays_and_on_tensors(rule: Rule, expected: np.ndarray) -> No
     tensors = [ops.convert_to_tensor(member.astype(np.float32)) for member in MEMBERS]
     np.testing.assert_allclose(np.asarray(rule(tensors)), expected, atol=1e-6)
     logits = np.asarray(rule.logits(tensors))
-    np.testing.assert_allclose(SINGLE_LABEL.probabilities(logits), expected, atol=max(LEAST_PROBABILITY, 1e-6))
+    np.testing.assert_allclose(SINGLE_LABEL.answers(logits), expected, atol=max(LEAST_PROBABILITY, 1e-6))
 
 
 def test_a_vote_is_settled_by_probability_and_never_against_votes() -> None:

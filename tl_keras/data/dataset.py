@@ -17,6 +17,7 @@ from tl_keras.data.exclusion import excluded
 from tl_keras.data.images import Decoding
 from tl_keras.data.index import Index
 from tl_keras.data.pipeline import Pixels, check_bad, fits
+from tl_keras.models.outputs import Labels, Output
 from tl_keras.progress import Progress
 from tl_keras.run_folder import BAD_IMAGES, SPLITS, RunFolder, write_csv
 
@@ -26,7 +27,7 @@ class ImageData:
     """Labelled images with their pixels and splits.
 
     Attributes:
-        index: the n files; `index.labels` is int32 (n,).
+        index: the n files.
         pixels: their evaluation pixels.
         split: (n,) of 'train', 'val', 'test', or '' for a file that does not decode, or is left out of train.
     """
@@ -40,11 +41,16 @@ class ImageData:
         """Class names; a label is a position in them."""
         return self.index.classes
 
+    @property
+    def output(self) -> Output:
+        """What labels, and the outputs of a model that learns them, mean; fitted to those of train."""
+        return self.index.output
+
     def rows(self, split: str) -> NDArray[np.int64]:
         """Positions of the images of one split, ascending."""
         return np.flatnonzero(self.split == split)
 
-    def labels(self, split: str) -> NDArray[np.int32]:
+    def labels(self, split: str) -> Labels:
         """Labels of the images of one split, in the order of `rows`."""
         return self.index.labels[self.rows(split)]
 

@@ -14,7 +14,9 @@ from tl_keras.data.file_ids import Ids
 from tl_keras.data.groups import group_numbers
 from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.walk import left_out_lines
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
+from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
 WIDTH = 80  # columns that a line should keep to
 MOST_NAMED = 3  # classes with few images
@@ -36,7 +38,13 @@ def tell_found(index: Index, config: DataConfig, progress: Progress) -> None:
         progress.line(excluded_line(listed, split))
     if config.source == "digits":
         progress.line("digits are bundled with tl_keras; --data FOLDER takes your own images")
-    for line in (*index.notes, *left_out_lines(index.ignored), *copies_lines(index, split), *straddling_lines(index, split)):
+    for line in (
+        *index.notes,
+        *missing_lines(index, split),
+        *left_out_lines(index.ignored),
+        *copies_lines(index, split),
+        *straddling_lines(index, split),
+    ):
         progress.line(line)
 
 
@@ -46,15 +54,27 @@ def found_line(source: str, index: Index, split: NDArray[np.str_]) -> str:
     Args:
         split: of each image, (n,).
     """
-    sizes = np.bincount(index.labels, minlength=len(index.classes))
-    each = ", ".join(f"{name} {size}" for name, size in zip(index.classes, sizes, strict=True))
-    span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
     in_splits = ", ".join(f"{name} {int((split == name).sum())}" for name in SPLIT_NAMES)
     name = Path(source).name or Path(source).resolve().name  # of '.'
     names = (source if Path(source).name else f"{name}/", f".../{name}")
-    of_classes = (each, f"{len(sizes)} classes of {span}")
+    of_classes = contents(index)
     lines = [f"{name}: {len(index.paths)} images, {classes}; {in_splits}" for classes in of_classes for name in names]
     return next((line for line in lines if len(line) <= WIDTH), min(lines, key=len))
+
+
+def contents(index: Index) -> tuple[str, str]:
+    """What the labels of an index are, at length and in brief."""
+    if index.output.task == REGRESSION:
+        low, high, mean = (float(value) for value in (index.labels.min(), index.labels.max(), index.labels.mean(dtype=np.float64)))
+        return (told := f"{index.classes[0]} {low:g} to {high:g}, {mean:.4g} on average"), told
+    sizes = index.sizes(np.arange(len(index.paths)))
+    each = [f"{name} {size}" for name, size in zip(index.classes, sizes, strict=True)]
+    span = f"{sizes.min()} to {sizes.max()}" if sizes.min() < sizes.max() else f"{sizes.max()}"
+    if index.output.task == MULTI_LABEL:
+        without = int((~index.labels.any(axis=1)).sum())
+        more = [f"none of them {without}"] * bool(without)
+        return ", ".join(each + more), ", ".join([f"{len(sizes)} classes of {span}", *more])
+    return ", ".join(each), f"{len(sizes)} classes of {span}"
 
 
 def excluded_line(listed: NDArray[np.bool_], split: NDArray[np.str_]) -> str:
@@ -78,11 +98,20 @@ def per_class_line(index: Index, split: NDArray[np.str_], per_class: int, listed
         split: of each image, (n,), '' for those that are left out.
         listed: images that `data.exclude` leaves out, bool (n,).
     """
-    sizes = np.bincount(index.labels[split == "train"], minlength=len(index.classes))
+    sizes = index.sizes(split == "train")
     line = f"data.per_class={per_class}: {int(((split == splits.UNUSED) & ~listed).sum())} further images of train are not used"
     few = [f"{name} {size}" for name, size in zip(index.classes, sizes, strict=True) if size < per_class]
     more = [f"{len(few) - MOST_NAMED} more"] if len(few) > MOST_NAMED else []
     return f"{line}; train has fewer of {', '.join(few[:MOST_NAMED] + more)}" if few else line
+
+
+def missing_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:
+    """What to say of splits without an image of some class, where images have several: its figures there are missing."""
+    for name in SPLIT_NAMES:
+        absent = [index.classes[label] for label in np.flatnonzero(index.sizes(split == name) == 0)]
+        if absent:
+            more = f" and {len(absent) - MOST_NAMED} more" if len(absent) > MOST_NAMED else ""
+            yield f"{name} has no image of {', '.join(absent[:MOST_NAMED])}{more}: nothing is measured of it there"
 
 
 def groups_line(groups: Sequence[str], whose: str) -> str:
@@ -118,10 +147,11 @@ def copies_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:
             first, second = (index.paths[row] for row in used[list(pair)])
             yield f"{_images(number)} there more than once: copies stay in one split"
             yield f"  first {first} and {second}"
-    number, pair = clashes(ids, index.labels[used])
+    number, pair = clashes(ids, index.label_numbers[used])
     if number:
         first, second = (index.paths[row] for row in used[list(pair)])
-        yield f"{_images(number)} in more than one class: one of the labels must be wrong"
+        where = "in more than one class" if index.output == SINGLE_LABEL else "there with different labels"
+        yield f"{_images(number)} {where}: one of the labels must be wrong"
         yield f"  first {first} and {second}"
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from tl_keras.data.file_ids import Ids, hash_files
 from tl_keras.data.walk import LeftOut
 from tl_keras.errors import DataError
+from tl_keras.models.outputs import SINGLE_LABEL, Output
 from tl_keras.progress import Progress
+from tl_keras.tasks import REGRESSION
 
 SPLIT_NAMES = ("train", "val", "test")
 UNLABELLED = -1
@@ -25,9 +27,12 @@ class Index:
 
     Attributes:
         root: the folder that `paths` are relative to.
-        classes: names in Unicode's composed form (NFC), sorted; a label is a position in this tuple.
+        classes: names in Unicode's composed form (NFC), sorted; a label is a position in this tuple. In a regression, the name
+            of the number.
         paths: POSIX paths relative to `root`, n of them.
-        labels: int32 (n,), each in [0, len(classes)), or `UNLABELLED`.
+        labels: of each image, as `output` says: int32 (n,), each in [0, len(classes)), or `UNLABELLED`; bool (n, len(classes)), which
+            classes it has; or float32 (n,), its number.
+        output: what labels, and the outputs of a model that learns them, mean.
         given: the split of each file where the folders say it, each of `SPLIT_NAMES`; None where splits are to be cut.
         groups: the group of each file, such as its patient, which no cut takes apart; None where there are none.
         domains: where each file comes from, such as a camera; None where that is not known.
@@ -40,7 +45,8 @@ class Index:
     root: Path
     classes: tuple[str, ...]
     paths: tuple[str, ...]
-    labels: NDArray[np.int32]
+    labels: NDArray[Any]
+    output: Output = SINGLE_LABEL
     given: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
     domains: tuple[str, ...] | None = None
@@ -58,7 +64,24 @@ class Index:
     @property
     def labelled(self) -> NDArray[np.bool_]:
         """Which files have a label, bool (n,)."""
-        return self.labels != UNLABELLED
+        return self.labels != UNLABELLED if self.output == SINGLE_LABEL else np.ones(len(self.paths), bool)
+
+    @property
+    def label_numbers(self) -> NDArray[np.integer]:
+        """A number for each file, (n,), that those with equal labels share."""
+        if self.output == SINGLE_LABEL:
+            return self.labels
+        found: NDArray[np.integer] = np.unique(self.labels, axis=0, return_inverse=True)[1]
+        return found
+
+    def sizes(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> NDArray[np.int64]:
+        """How many of some files have each class, (k,); in a regression, how many there are, (1,)."""
+        labels = self.labels[rows]
+        if self.output.task == REGRESSION:
+            return np.array([len(labels)])
+        if labels.ndim == 2:
+            return np.asarray(labels.sum(axis=0), np.int64)
+        return np.bincount(labels[labels != UNLABELLED], minlength=len(self.classes))
 
     def take(self, rows: NDArray[np.int64]) -> Self:
         """Some of the files, as an index whose splits are to be cut; what was left out of the folders is not its concern.

@@ -24,12 +24,13 @@ from tl_keras.data.file_ids import ID_BYTES, Ids, file_id, hash_files
 from tl_keras.data.mixing import Mix
 from tl_keras.data.python_reader import python_reader
 from tl_keras.errors import BadImageError, DataError, LostImageError
+from tl_keras.models.outputs import Labels
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming
 from tl_keras.runtime import usable_cpus
 
 Advance = Callable[[int], None]  # told how many images were just done
-Targets = Callable[[Any, int], Any]  # labels (b,), the number of classes k -> targets float32 (b, k); see `models.outputs`
+Targets = Callable[[Any], Any]  # labels (b, ...) -> targets float32 (b, k); see `models.outputs`
 
 as_written = tf.autograph.experimental.do_not_convert  # for functions in which no Python depends on a tensor: analysing them takes time
 
@@ -200,8 +201,8 @@ def _with_draws(order: Any, augment: AugmentConfig | None, seed: int, epoch: tf.
 def train_batches(
     pixels: Pixels,
     rows: NDArray[np.int64],
-    labels: NDArray[np.int32],
-    class_weights: NDArray[np.float32],
+    labels: Labels,
+    weights: NDArray[np.float32],
     targets: Targets,
     *,
     batch_size: int,
@@ -218,8 +219,8 @@ def train_batches(
 
     Args:
         rows: positions in `pixels`, (n,).
-        labels: int32 of all files; `labels[rows]` are used.
-        class_weights: float32 (k,), the weight of each class in the loss.
+        labels: of all files; `labels[rows]` are used.
+        weights: float32 (n,), of each of these images in the loss.
         targets: what a model learns from labels.
         mix: what blends the images of a batch; None leaves them apart.
 
@@ -227,7 +228,7 @@ def train_batches(
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, targets float32 (b, k), weights float32 (b,)).
     """
     num = len(rows)
-    rows_t, labels_t, weights_t = (tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32), tf.constant(class_weights))
+    rows_t, labels_t, weights_t = (tf.constant(rows, tf.int64), tf.constant(labels[rows]), tf.constant(weights))
 
     @as_written
     def one_epoch(epoch: tf.Tensor) -> Any:
@@ -241,34 +242,31 @@ def train_batches(
     def load(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         order, draws = batch
         images = augmentation.augment_batch(augment, read(tf.gather(rows_t, order)), draws)
-        label = tf.gather(labels_t, order)
-        found = tf.cast(images, tf.float32), targets(label, len(class_weights)), tf.gather(weights_t, label)
+        found = tf.cast(images, tf.float32), targets(tf.gather(labels_t, order)), tf.gather(weights_t, order)
         return found if mix is None else mix(number, found)
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
     return epochs.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 
 
-def ordered_batches(
-    pixels: Pixels, rows: NDArray[np.int64], labels: NDArray[np.int32], num_classes: int, targets: Targets, *, batch_size: int
-) -> Any:
+def ordered_batches(pixels: Pixels, rows: NDArray[np.int64], labels: Labels, targets: Targets, *, batch_size: int) -> Any:
     """Every image once, in the order of `rows`, the last batch included: for evaluation.
 
     Args:
         rows: positions in `pixels`, (n,).
-        labels: int32 of all files; `labels[rows]` are used.
+        labels: of all files; `labels[rows]` are used.
         targets: what a model learns from labels.
 
     Returns:
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, targets float32 (b, k)).
     """
-    rows_t, labels_t = tf.constant(rows, tf.int64), tf.constant(labels[rows], tf.int32)
+    rows_t, labels_t = tf.constant(rows, tf.int64), tf.constant(labels[rows])
     read = _reader(pixels)
 
     @as_written
     def load(place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch = read(tf.gather(rows_t, place))
-        return tf.cast(batch, tf.float32), targets(tf.gather(labels_t, place), num_classes)
+        return tf.cast(batch, tf.float32), targets(tf.gather(labels_t, place))
 
     return tf.data.Dataset.range(len(rows)).batch(batch_size).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
 

@@ -6,6 +6,7 @@ Model choice never sees test data, so the cut is made before anything is trained
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from sys import intern
 
@@ -16,10 +17,12 @@ from tl_keras.data.block_cut import LEAST_IN_REST, cut_blocks
 from tl_keras.data.file_ids import from_hex, to_hex
 from tl_keras.data.groups import Blocks, blocks_of
 from tl_keras.data.index import SPLIT_NAMES, Index
+from tl_keras.data.label_texts import COLUMNS, labels_of, texts_of
+from tl_keras.data.strata import stratified
 from tl_keras.errors import DataError, RunFolderError
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.run_folder import open_text, read_csv, reading, write_csv
 
-HEADER = ("path", "class", "split")
 CONTENT, GROUP = "content", "group"  # further columns: the first is missing in older runs, the second where there are no groups
 LEAST_IN_TRAIN = LEAST_IN_REST  # images of each class
 UNUSED = ""  # the split of an image that does not decode, or that `data.exclude` or `data.per_class` leaves out
@@ -39,8 +42,8 @@ def cut(
     """Assign every usable image to train, val or test.
 
     Folders that say the split are obeyed; val and test are cut from train only where they are missing. The cut is
-    stratified: each class gives its fraction, rounded, at least one image, and keeps at least two for train. Images of one
-    group, and those of equal content, stay together, for which a class may give a little more or less.
+    stratified: each class (see `strata` for other labels) gives its fraction, rounded, at least one image, and keeps at least two for
+    train. Images of one group, and those of equal content, stay together, for which a class may give a little more or less.
 
     Args:
         usable: bool (n,), False for images that do not decode.
@@ -65,17 +68,34 @@ def cut(
     split[~usable] = UNUSED
     given = set(index.given or ())
     missing = {name: fraction for name, fraction in (("test", test_fraction), ("val", val_fraction)) if name not in given}
-    for label, number in enumerate(np.bincount(index.labels[pool][usable[pool]], minlength=len(index.classes))):
-        _check_class_size(index, label, int(number), LEAST_IN_TRAIN + len(missing), usable)
-    if missing:
-        drawn = stable and index.ids is not None
-        split[pool] = (_draw_pool if drawn else _cut_pool)(index.take(pool), usable[pool], missing, seed)
+    by_content = stable and index.ids is not None
+    split[pool] = _cut_strata(index.take(pool), usable[pool], missing, seed, by_content=by_content)
     _check_all_splits(index, split)
     if left_out is not None:
         split = _without(index, split, left_out)
     if per_class is not None:
         _keep_few(index, split, per_class, seed)
     return split
+
+
+def _cut_strata(index: Index, usable: NDArray[np.bool_], missing: Mapping[str, float], seed: int, *, by_content: bool) -> NDArray[np.str_]:
+    """Cut splits from images that are all to train on, so that each class, or stratum, is in each of them.
+
+    Where an image has not one class, and copies or groups do not let each stratum into each split, all images are one stratum.
+
+    Raises:
+        DataError: a class has too few usable images, or groups.
+    """
+    strata = stratified(index)
+    try:
+        for label, number in enumerate(np.bincount(strata.labels[usable], minlength=len(strata.classes))):
+            _check_class_size(strata, label, int(number), LEAST_IN_TRAIN + len(missing), usable)
+        return (_draw_pool if by_content else _cut_pool)(strata, usable, missing, seed)
+    except DataError:
+        if index.output == SINGLE_LABEL or len(strata.classes) == 1:
+            raise
+        together = replace(strata, labels=np.zeros_like(strata.labels), classes=("all images",))
+        return (_draw_pool if by_content else _cut_pool)(together, usable, missing, seed)
 
 
 def _without(index: Index, split: NDArray[np.str_], left_out: NDArray[np.bool_]) -> NDArray[np.str_]:
@@ -86,8 +106,8 @@ def _without(index: Index, split: NDArray[np.str_], left_out: NDArray[np.bool_])
     """
     left = np.where(left_out & (split != "test"), UNUSED, split)
     for name, least in (("train", LEAST_IN_TRAIN), ("val", 1)):
-        for label, number in enumerate(np.bincount(index.labels[left == name], minlength=len(index.classes))):
-            if number < least:
+        for label, number in enumerate(index.sizes(left == name)):
+            if number < least and _needs_each_class(index, name):
                 images = "1 image" if number == 1 else f"{number} images"
                 raise DataError(
                     f"data.exclude: leaves {images} of class '{index.classes[label]}' in {name}, expected at least {least}. "
@@ -218,10 +238,18 @@ def _check_class_size(index: Index, label: int, number: int, least: int, usable:
 
 def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
     for name in SPLIT_NAMES:
-        for label in sorted(set(range(len(index.classes))) - set(index.labels[split == name].tolist())):
-            raise DataError(
-                f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or repair the damaged ones."
-            )
+        if not (split == name).any():
+            raise DataError(f"{index.root}: {name} has no readable image. Add some, or repair the damaged ones.")
+        for label in np.flatnonzero(index.sizes(split == name) == 0):
+            if _needs_each_class(index, name):
+                raise DataError(
+                    f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or repair the damaged ones."
+                )
+
+
+def _needs_each_class(index: Index, split: str) -> bool:
+    """Whether a split needs an image of each class: where an image may have several, no cut gives all of them to each split."""
+    return split == "train" or index.output == SINGLE_LABEL
 
 
 def outside_test(split: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -248,14 +276,14 @@ def stratified_sample(labels: NDArray[np.int32], num: int, seed: int) -> NDArray
 
 
 def write_splits(path: Path, index: Index, split: NDArray[np.str_]) -> None:
-    """Write splits.csv: of each usable image its path below the data folder, class name, split, the id of its content, and its group.
+    """Write splits.csv: of each usable image its path below the data folder, label, split, the id of its content, and its group.
 
     An index without ids or without groups is written without their column.
     """
     used = np.flatnonzero(split != UNUSED)
     columns: dict[str, Iterable[str]] = {
         "path": (index.paths[row] for row in used),
-        "class": (index.classes[index.labels[row]] for row in used),
+        COLUMNS[index.output.task]: texts_of(index, used),
         "split": (str(split[row]) for row in used),
     }
     if index.ids is not None:
@@ -290,35 +318,38 @@ def _leaves_its_folder(file: str) -> bool:
 
 def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
     header = next(lines, [])
-    more = header[len(HEADER) :]
-    if tuple(header[: len(HEADER)]) != HEADER or more not in ([], [CONTENT], [GROUP], [CONTENT, GROUP]):
-        raise RunFolderError(f"{path}: has columns {', '.join(header) or 'of no name'}, expected {', '.join((*HEADER, CONTENT))}.")
+    task = next((task for task, column in COLUMNS.items() if header[:3] == ["path", column, "split"]), None)
+    more = header[3:]
+    if task is None or more not in ([], [CONTENT], [GROUP], [CONTENT, GROUP]):
+        expected = ", ".join(("path", COLUMNS[SINGLE_LABEL.task], "split", CONTENT))
+        raise RunFolderError(f"{path}: has columns {', '.join(header) or 'of no name'}, expected {expected}.")
     paths: list[str] = []
-    names: list[str] = []
+    texts: list[str] = []
     splits: list[str] = []
     further: dict[str, list[str]] = {name: [] for name in more}
     for line in lines:
         if len(line) != len(header):
             raise ValueError(f"a line of {len(line)} columns")
-        file, name, split = line[: len(HEADER)]
+        file, text, split = line[:3]
         if split not in SPLIT_NAMES:
             raise RunFolderError(f"{path}: line {len(paths) + 2} has the split {split!r}, expected one of {', '.join(SPLIT_NAMES)}.")
         if _leaves_its_folder(file):
             raise RunFolderError(f"{path}: line {len(paths) + 2} has the path {file!r}, expected one inside of the data folder.")
         paths.append(file)
-        names.append(intern(name))
+        texts.append(intern(text))
         splits.append(intern(split))
-        for column, value in zip(more, line[len(HEADER) :], strict=True):
+        for column, value in zip(more, line[3:], strict=True):
             further[column].append(intern(value) if column == GROUP else value)
-    classes = tuple(sorted(set(names)))
-    number = {name: label for label, name in enumerate(classes)}
+    classes, labels, output = labels_of(task, texts)
+    split_names = np.array(splits, dtype="<U5")
     index = Index(
         root=root,
         classes=classes,
         paths=tuple(paths),
-        labels=np.fromiter((number[name] for name in names), np.int32, len(names)),
+        labels=labels,
+        output=output.fitted(labels[split_names == "train"]),
         given=tuple(splits),
         groups=tuple(further[GROUP]) if GROUP in further else None,
         ids=from_hex(further[CONTENT]) if CONTENT in further else None,
     )
-    return index, np.array(splits, dtype="<U5")
+    return index, split_names

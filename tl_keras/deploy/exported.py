@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data import images
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import SINGLE_LABEL, Output
 
 
 @dataclass(frozen=True)
 class Exported:
-    """A classifier and how it sees files.
+    """A model, how it sees files, and what it says.
 
     Attributes:
         model: float32 pixels (b, h, w, 3) -> logits (b, k).
-        classes: the k labels, in the order of the logits.
+        classes: the k labels, in the order of the logits; in a regression the name of the number.
+        output: what the logits mean.
         resize: 'crop', 'letterbox' or 'stretch'.
         decoding: how files are decoded.
     """
@@ -28,6 +29,7 @@ class Exported:
     classes: Sequence[str]
     resize: str
     decoding: images.Decoding = images.DEFAULT
+    output: Output = SINGLE_LABEL
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -39,6 +41,6 @@ class Exported:
         """What the model sees of some files: uint8 (n, h, w, 3)."""
         return np.stack([images.load(file, self.image_size, self.resize, self.decoding) for file in files])
 
-    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
+    def answers(self, pixels: NDArray[np.uint8]) -> NDArray[Any]:
         """What the model says of pixels: (n, k)."""
-        return SINGLE_LABEL.probabilities(self.model(pixels.astype(np.float32), training=False).numpy())
+        return self.output.answers(self.model(pixels.astype(np.float32), training=False).numpy())

@@ -17,7 +17,7 @@ class Format:
         write: writes a model to a path that does not exist; raises ExportError, its text without the path.
         answer: the function of `standalone_reader` that opens what was written, in a process that cannot import Keras.
         needs: the packages that reading it takes.
-        tolerance: each signature -> the largest difference of a probability from the model's. Every signature takes pixels but 'bytes',
+        tolerance: each signature -> the largest difference of an answer from the model's. Every signature takes pixels but 'bytes',
             which takes files.
     """
 

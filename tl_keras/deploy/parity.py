@@ -30,7 +30,8 @@ class Agreement:
     """What an exported model and its model were compared on, and how far they are apart.
 
     Attributes:
-        differences: the largest difference of a probability, for each signature; for 'bytes' where it took a file.
+        differences: the largest difference of an answer, for each signature; for 'bytes' where it took a file. Of a probability; in a
+            regression of a number, in standard deviations of those that it was trained on.
         refused: files that the signature 'bytes' did not take -> why; the others were compared on them.
     """
 
@@ -39,7 +40,7 @@ class Agreement:
 
 
 def compare(exported: Exported, form: Format, artifact: Path, files: Sequence[Path], *, name: str) -> Agreement:
-    """Measure the largest difference of probability between a model and what was written of it.
+    """Measure the largest difference between the answers of a model and of what was written of it.
 
     Args:
         artifact: what was written.
@@ -50,14 +51,14 @@ def compare(exported: Exported, form: Format, artifact: Path, files: Sequence[Pa
         ExportError: it does not load or does not answer.
     """
     pixels = exported.pixels(files)
-    expected = exported.probabilities(pixels)
+    expected, num_apart = exported.answers(pixels), exported.output.num_apart
     found, refused = ask(form, artifact, files, pixels, name)
     is_taken = np.array([str(file.resolve()) not in refused for file in files])
     if "bytes" in form.tolerance and not is_taken.any() and refused_by(files, 1)[1]:
         raise ExportError(f"{name}: its signature 'bytes' takes no test image ({next(iter(refused.values()))}).")
-    differences = {each: float(np.abs(found[each] - expected).max()) for each in form.tolerance if each != "bytes"}
+    differences = {each: num_apart(found[each], expected) for each in form.tolerance if each != "bytes"}
     if "bytes" in form.tolerance and is_taken.any():
-        differences["bytes"] = float(np.abs(found["bytes"] - expected[is_taken]).max())
+        differences["bytes"] = num_apart(found["bytes"], expected[is_taken])
     return Agreement(differences, refused)
 
 
@@ -106,6 +107,5 @@ def check(form: Format, differences: dict[str, float]) -> None:
     for name, difference in differences.items():
         if not difference <= form.tolerance[name]:
             raise ExportError(
-                f"the exported signature '{name}' differs from the model by {difference:.2g} in probability, "
-                f"more than {form.tolerance[name]:g}."
+                f"the exported signature '{name}' differs from the model by {difference:.2g}, more than {form.tolerance[name]:g}."
             )

@@ -5,19 +5,21 @@ model about images that no split knows.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data.ahead import Ahead, Image, Loaded
+from tl_keras.data.index import Index
+from tl_keras.data.label_texts import label_text, names_of
 from tl_keras.data.pipeline import decoding_threads
 from tl_keras.errors import RunFolderError
 from tl_keras.models.engines import compile_saved
 from tl_keras.models.folded import has_finite_weights
-from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.runtime import restoring_process
+from tl_keras.tasks import REGRESSION, SINGLE_LABEL
 from tl_keras.trained_run import TrainedRun
 
 
@@ -27,15 +29,24 @@ class Prediction:
 
     Attributes:
         path: its file, or what it is called where it has none.
-        probabilities: class name -> probability.
+        classes: the names of the model's classes; in a regression, that of the number.
+        label: its class; where it may have several, those that were found, with ";" between them; or its number, as text.
+        probability: of the class, where it has one.
+        probabilities: class name -> probability; none in a regression.
+        task: what the model was trained for, see `data.task`.
+        labels: the classes that were found.
+        value: its number, in a regression.
     """
 
     path: str
     classes: tuple[str, ...]
     label: str = ""
-    probability: float = 0.0
+    probability: float | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    task: str = SINGLE_LABEL
+    labels: tuple[str, ...] = ()
+    value: float | None = None
 
 
 class Predictor:
@@ -112,10 +123,12 @@ class Predictor:
 
     def _predict(self, names: Sequence[str], loaded: Sequence[Loaded]) -> list[Prediction]:
         good = [pixels for pixels in loaded if not isinstance(pixels, str)]
-        answers = iter(SINGLE_LABEL.probabilities(self.logits(np.stack(good)))) if good else iter(())
-        classes = self.trained.index.classes
+        index = self.trained.index
+        answers = iter(index.output.answers(self.logits(np.stack(good)))) if good else iter(())
         return [
-            Prediction(name, classes, error=item) if isinstance(item, str) else _prediction(name, classes, next(answers))
+            Prediction(name, index.classes, error=item, task=index.output.task)
+            if isinstance(item, str)
+            else _prediction(name, index, next(answers))
             for name, item in zip(names, loaded, strict=True)
         ]
 
@@ -123,6 +136,13 @@ class Predictor:
         return RunFolderError(f"{self.trained.run.path}: its model outputs numbers that are not finite. Train again.")
 
 
-def _prediction(name: str, classes: tuple[str, ...], values: NDArray[np.float64]) -> Prediction:
-    best = int(SINGLE_LABEL.decide(values))
-    return Prediction(name, classes, classes[best], float(values[best]), dict(zip(classes, map(float, values), strict=True)))
+def _prediction(name: str, index: Index, values: NDArray[np.float64]) -> Prediction:
+    output, classes = index.output, index.classes
+    decision = output.decide(values)
+    label = label_text(output, decision, classes)
+    if output.task == REGRESSION:
+        return Prediction(name, classes, label, task=output.task, value=float(decision))
+    found = Prediction(name, classes, label, probabilities=dict(zip(classes, map(float, values), strict=True)), task=output.task)
+    if output.task == SINGLE_LABEL:
+        return replace(found, labels=(label,), probability=float(values.max()))
+    return replace(found, labels=tuple(names_of(decision, classes)))

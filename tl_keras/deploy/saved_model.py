@@ -8,7 +8,8 @@ Three signatures share one graph from pixels to probabilities; the resize policy
 
 Each answers `class` string (b,), `probability` float32 (b,), `probabilities` float32 (b, k), `classes` string (b, k): the
 labels, in the order of the probabilities, once for each image, since TensorFlow Serving splits answers into rows and batches
-and takes no output without the batch as its first dimension.
+and takes no output without the batch as its first dimension. Where an image may have several classes, `found` bool (b, k) says which
+probabilities reach their threshold, in place of `class` and `probability`. A regression answers `value` float32 (b,) alone.
 """
 
 import os
@@ -24,7 +25,7 @@ import tensorflow as tf
 from tl_keras.data import images
 from tl_keras.deploy.exported import Exported
 from tl_keras.errors import ExportError
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
 
 def write_saved_model(exported: Exported, folder: Path) -> None:
@@ -41,18 +42,19 @@ def write_saved_model(exported: Exported, folder: Path) -> None:
 
 def archive_of(exported: Exported) -> Any:
     """The three signatures, ready to be written."""
-    model, size, resize = exported.model, exported.image_size, exported.resize
+    model, size, resize, output = exported.model, exported.image_size, exported.resize, exported.output
     decode = decoder(exported.decoding.bit_depth)
     labels = tf.constant([os.fsencode(name) for name in exported.classes])  # as on disk: UTF-8, or what the user has
 
     def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = SINGLE_LABEL.probabilities_op(model(pixels, training=False))
-        return {
-            "class": tf.gather(labels, SINGLE_LABEL.decide_op(probabilities)),
-            "probability": tf.reduce_max(probabilities, axis=-1),
-            "probabilities": probabilities,
-            "classes": tf.tile(labels[tf.newaxis], [tf.shape(probabilities)[0], 1]),
-        }
+        answers = output.answers_op(model(pixels, training=False))
+        decision = output.decide_op(answers)
+        if output.task == REGRESSION:
+            return {"value": decision}
+        told = {"probabilities": answers, "classes": tf.tile(labels[tf.newaxis], [tf.shape(answers)[0], 1])}
+        if output.task == MULTI_LABEL:
+            return {"found": decision, **told}
+        return {"class": tf.gather(labels, decision), "probability": tf.reduce_max(answers, axis=-1), **told}
 
     def from_uint8(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
         return answer(tf.cast(images.resize(pixels, size, resize), tf.float32))

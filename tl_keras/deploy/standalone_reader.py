@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Signatures = dict[str, Callable[[Any], Any]]  # name -> what makes probabilities (b, k) of its input
+Signatures = dict[str, Callable[[Any], Any]]  # name -> what makes probabilities (b, k), or numbers (b, 1), of its input
 
 
 def open_saved_model(artifact: str) -> Signatures:
@@ -22,10 +22,14 @@ def open_saved_model(artifact: str) -> Signatures:
 
     loaded = tf.saved_model.load(artifact)
     plain, small, encoded = (loaded.signatures[name] for name in ("serving_default", "uint8", "bytes"))
+
+    def answers(said: dict[str, Any]) -> Any:
+        return said["probabilities"].numpy() if "probabilities" in said else said["value"].numpy()[:, None]
+
     return {
-        "float": lambda pixels: plain(pixels=tf.constant(pixels, tf.float32))["probabilities"].numpy(),
-        "uint8": lambda pixels: small(pixels=tf.constant(pixels))["probabilities"].numpy(),
-        "bytes": lambda files: encoded(bytes=tf.constant(files))["probabilities"].numpy(),
+        "float": lambda pixels: answers(plain(pixels=tf.constant(pixels, tf.float32))),
+        "uint8": lambda pixels: answers(small(pixels=tf.constant(pixels))),
+        "bytes": lambda files: answers(encoded(bytes=tf.constant(files))),
     }
 
 
@@ -45,7 +49,7 @@ def is_refusal(error: Exception) -> bool:
 
 
 def ask(signatures: Signatures, wanted: list[str], files: list[str], pixels: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """The probabilities by signature, those of 'bytes' for the files that it took; and which it did not -> why."""
+    """The answers by signature, those of 'bytes' for the files that it took; and which it did not -> why."""
     import numpy as np
 
     found = {name: signatures[name](pixels) for name in wanted if name != "bytes"}

@@ -1,4 +1,4 @@
-"""How good a classifier is, from probabilities and labels: the figures of `metrics.json`.
+"""How good a classifier or a regression is, from its answers and labels: the figures of `metrics.json`.
 
 Owns their definitions. Plain NumPy, scikit-learn and SciPy: it must not know TensorFlow, models, files or which split
 the labels come from. The dictionary goes to `metrics.json` as it is.
@@ -11,8 +11,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from tl_keras.evaluation.intervals import wilson
-from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
+from tl_keras.evaluation.intervals import bootstrap, wilson
+from tl_keras.models.outputs import SINGLE_LABEL, Labels, MultiLabel, Output, SingleLabel
+from tl_keras.models.precision_recall import average_precision
+
+LOG_LOSS = "log_loss"
+
+
+def figures_of(output: Output, answers: NDArray[np.float64], labels: Labels, classes: Sequence[str]) -> dict[str, Any]:
+    """All figures of one split, as plain Python numbers for JSON; see the function for each task.
+
+    Args:
+        answers: (n, k), what `output` makes of the model's outputs.
+        labels: of the n images.
+    """
+    if isinstance(output, SingleLabel):
+        return classification_metrics(answers, labels, classes)
+    if isinstance(output, MultiLabel):
+        return multi_label_metrics(output, answers, labels, classes)
+    return regression_metrics(answers[:, 0], labels)
 
 
 def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
@@ -53,6 +70,113 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         },
         "confusion_matrix": confusion_matrix(labels, predicted, labels=every).tolist(),
     }
+
+
+def multi_label_metrics(
+    output: MultiLabel, probabilities: NDArray[np.float64], labels: NDArray[np.bool_], classes: Sequence[str]
+) -> dict[str, Any]:
+    """All figures of one split where an image may have several classes.
+
+    Args:
+        output: has the thresholds of the classes.
+        probabilities: (n, k) in [0, 1].
+        labels: bool (n, k).
+        classes: k names.
+
+    Returns:
+        `map`, the mean average precision; `micro_f1`, of all decisions together; `macro_f1`, the mean over classes; `exact_match`, the
+        share of images of which every class is right; `log_loss`, binary, the mean over images and classes in nats; and `per_class`, by
+        name `average_precision`, `precision`, `recall`, `f1`, `support`, the number of images, and `threshold`. Means over classes are
+        over those with images, and `average_precision` of another is None. `map`, `micro_f1` and `macro_f1` have a `..._ci95` from
+        resamples of the images, `exact_match` one by Wilson.
+
+    Raises:
+        ValueError: no images, or shapes that do not fit.
+    """
+    if not len(labels) or probabilities.shape != labels.shape or labels.shape[1] != len(classes):
+        raise ValueError(f"probabilities {probabilities.shape}, labels {labels.shape} and {len(classes)} classes do not fit together.")
+    found = output.decide(probabilities)
+    there = np.flatnonzero(labels.any(axis=0))
+    scores = precision_recall_fscore_support(labels, found, zero_division=0.0)
+    precision, recall, f1, support = (values.tolist() for values in scores)
+    right = (found == labels).all(axis=1)
+    thresholds = output.thresholds or [0.5] * len(classes)
+    of_truth = np.clip(np.where(labels, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1)
+    precisions = {k: average_precision(probabilities[:, k], labels[:, k]).item() for k in there.tolist()}
+
+    def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
+        each = [average_precision(probabilities[:, k], labels[:, k], times) for k in there]
+        return np.column_stack([_mean_of_known(np.reshape(each, (len(there), len(times))).T), *_f1_of(labels, found, times)])
+
+    return {
+        **_with_intervals(("map", "micro_f1", "macro_f1"), *bootstrap(len(labels), figures)),
+        "exact_match": float(right.mean()),
+        "exact_match_ci95": list(wilson(int(right.sum()), len(right))),
+        LOG_LOSS: float(-np.log(of_truth).mean()),
+        "per_class": {
+            name: {
+                "average_precision": precisions.get(i),
+                "precision": precision[i],
+                "recall": recall[i],
+                "f1": f1[i],
+                "support": int(support[i]),
+                "threshold": float(thresholds[i]),
+            }
+            for i, name in enumerate(classes)
+        },
+    }
+
+
+def _f1_of(labels: NDArray[np.bool_], found: NDArray[np.bool_], times: NDArray[np.integer]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Micro and macro F1 of each resample, (b,)."""
+    weights = times.astype(np.float32)  # counts that float32 holds exactly, and that BLAS multiplies
+    hits, wrong, truth = (weights @ each.astype(np.float32) for each in (labels & found, labels ^ found, labels))
+    each = np.where(truth > 0, 2 * hits / np.maximum(2 * hits + wrong, 1), np.nan)
+    return 2 * hits.sum(axis=1) / np.maximum(2 * hits.sum(axis=1) + wrong.sum(axis=1), 1), _mean_of_known(each)
+
+
+def _mean_of_known(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The mean of each row (b, k) over what is not NaN; 0 where all are."""
+    known = ~np.isnan(values)
+    found: NDArray[np.floating] = np.where(known, values, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    return found
+
+
+def _with_intervals(names: Sequence[str], values: NDArray[np.float64], ends: NDArray[np.float64]) -> dict[str, Any]:
+    """Figures for JSON: each by its name, and its interval after it."""
+    found: dict[str, Any] = {}
+    for place, name in enumerate(names):
+        found |= {name: float(values[place]), f"{name}_ci95": ends[:, place].tolist()}
+    return found
+
+
+def regression_metrics(numbers: NDArray[np.float64], labels: NDArray[np.floating]) -> dict[str, Any]:
+    """All figures of one split where an image has a number.
+
+    Args:
+        numbers: (n,), what the model says.
+        labels: (n,), what is right.
+
+    Returns:
+        `mae`, the mean absolute error, and `rmse`, the root of the mean squared error, in the unit of the labels; `r2`, one less the
+        squared error over that of the labels' own mean, 0 where the labels are all equal; `bias`, the mean of the errors. Each has a
+        `..._ci95` from resamples of the images.
+
+    Raises:
+        ValueError: no images, or shapes that do not fit.
+    """
+    if not len(labels) or numbers.shape != labels.shape:
+        raise ValueError(f"numbers {numbers.shape} and labels {labels.shape} do not fit together.")
+    truth = labels.astype(np.float64)
+    error, centred = numbers - truth, truth - truth.mean()
+
+    def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
+        shares = times / len(truth)
+        squared, variance = shares @ error**2, shares @ centred**2 - (shares @ centred) ** 2
+        r2 = np.where(variance > 0, 1 - squared / np.where(variance > 0, variance, 1), 0.0)
+        return np.column_stack([shares @ np.abs(error), np.sqrt(squared), r2, shares @ error])
+
+    return _with_intervals(("mae", "rmse", "r2", "bias"), *bootstrap(len(truth), figures))
 
 
 def _accuracy(num_correct: int, num_images: int) -> dict[str, Any]:

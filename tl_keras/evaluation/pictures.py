@@ -1,4 +1,4 @@
-"""Pictures of how a training run went and of what a classifier confuses, as PNG files.
+"""Pictures of how a training run went and of what a model gets wrong, as PNG files.
 
 Knows figures and names only. Matplotlib is imported when something is drawn, and always without its windows.
 """
@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.models.outputs import OUTPUTS
 from tl_keras.run_folder import open_text, reading, write_atomically
 
 MOST_COUNTS = 20  # classes up to which each cell says its number of images
 MOST_NAMES = 60  # classes up to which each row and column has its name
 LONGEST_NAME = 24  # characters of a name
 DPI = 110
+OUTPUT_OF = {row.metric_name: row for row in OUTPUTS.values()}  # the name of the metric in history.csv tells the task
 
 
 def draw_confusion(path: Path, matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> None:
@@ -54,8 +56,53 @@ def draw_confusion(path: Path, matrix: Sequence[Sequence[int]], classes: Sequenc
     _save(figure, path)
 
 
+def draw_average_precision(path: Path, per_class: Mapping[str, Mapping[str, Any]], title: str) -> None:
+    """Write a PNG with a bar for the average precision of each class, the lowest first, and the share of images that have it.
+
+    Args:
+        per_class: see `metrics.multi_label_metrics`; classes without images are left out.
+        title: what was measured.
+    """
+    from matplotlib.figure import Figure
+
+    rows = sorted(((each["average_precision"], name, each["support"]) for name, each in per_class.items() if each["support"]))
+    rows = rows[:MOST_NAMES]
+    figure = Figure(figsize=(7, 1.2 + 0.26 * max(len(rows), 1)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.barh(range(len(rows)), [precision for precision, _, _ in rows], color="tab:blue")
+    axes.set_yticks(range(len(rows)), [f"{_shown(name)} ({support})" for _, name, support in rows], fontsize=8, parse_math=False)
+    axes.set(xlabel="average precision", xlim=(0, 1))
+    axes.set_title(f"{_shown(title)}: classes with their images, the worst first", loc="left", fontsize=11, parse_math=False)
+    axes.invert_yaxis()
+    axes.grid(axis="x", alpha=0.3)
+    _save(figure, path)
+
+
+def draw_scatter(path: Path, labels: NDArray[np.floating], numbers: NDArray[np.floating], name: str, title: str) -> None:
+    """Write a PNG with a point for each image: what is right, and what the model says.
+
+    Args:
+        labels: (n,).
+        numbers: (n,).
+        name: of the number.
+        title: what was measured.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.add_subplot()
+    ends = [min(labels.min(), numbers.min()), max(labels.max(), numbers.max())]
+    axes.plot(ends, ends, color="0.5", linewidth=0.8, linestyle="--")
+    axes.scatter(labels, numbers, s=12, alpha=0.5, color="tab:blue", edgecolors="none")
+    axes.set_xlabel(f"{_shown(name)}, true", parse_math=False)
+    axes.set_ylabel(f"{_shown(name)}, predicted", parse_math=False)
+    axes.set_title(f"{_shown(title)}: {len(labels)} images", loc="left", fontsize=11, parse_math=False)
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
 def draw_curves(path: Path, history: Path) -> bool:
-    """Write a PNG of loss and accuracy over the epochs of a training run, on train and val, phase after phase.
+    """Write a PNG of loss and metric over the epochs of a training run, on train and val, phase after phase.
 
     Args:
         history: a run's history.csv.
@@ -72,15 +119,18 @@ def draw_curves(path: Path, history: Path) -> bool:
     places, phases = _places(rows)
     figure = Figure(figsize=(10, 4))
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.13, top=0.91, wspace=0.18)  # laid out by hand: twice as fast
-    for axes, figure_name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        on_train, on_val = ("train (as it is lowered)", "val (log loss)") if figure_name == "loss" else ("train", "val")
+    _, _, loss, metric, *_ = rows[0]
+    plain = OUTPUT_OF[metric].loss_title
+    for axes, figure_name in zip(figure.subplots(1, 2), (loss, metric), strict=True):
+        on_train, on_val = ("train (as it is lowered)", f"val ({plain})") if figure_name == loss else ("train", "val")
         for prefix, told, colour in (("", on_train, "tab:blue"), ("val_", on_val, "tab:orange")):
             values = _numbers(rows, prefix + figure_name)
-            if np.isnan(values).all():  # there is no accuracy on mixed images
+            if np.isnan(values).all():  # there is no metric on mixed images
                 continue
             axes.plot(places, values, color=colour, label=told, marker="o" if len(rows) <= 30 else None, markersize=3)
-        axes.set(xlabel="epoch", ylabel=figure_name)
-        axes.set_title(f"{figure_name}: {', then '.join(name for name, _ in phases)}", loc="left", fontsize=11)
+        title = figure_name if figure_name == loss else OUTPUT_OF[metric].metric_title
+        axes.set(xlabel="epoch", ylabel=title)
+        axes.set_title(f"{title}: {', then '.join(name for name, _ in phases)}", loc="left", fontsize=11)
         for _, start in phases[1:]:
             axes.axvline(start + 0.5, color="0.5", linewidth=0.8, linestyle="--")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

@@ -1,7 +1,7 @@
 """Running a model over a split and measuring it, for training and evaluation."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,20 @@ from numpy.typing import NDArray
 
 from tl_keras import run_folder
 from tl_keras.data.dataset import ImageData
+from tl_keras.data.label_texts import COLUMNS, label_text
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
-from tl_keras.evaluation.metrics import classification_metrics
+from tl_keras.evaluation.metrics import figures_of
+from tl_keras.evaluation.pictures import draw_average_precision, draw_confusion, draw_scatter
 from tl_keras.models.engines import compile_saved
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import Output
 from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.tasks import REGRESSION, SINGLE_LABEL
 from tl_keras.transfer.feeds import Feed
 
 AGREEMENT_IMAGES = 4
-AGREEMENT_GPU = 3e-2  # largest difference of a probability where convolutions are computed in TensorFloat-32
+AGREEMENT_GPU = 3e-2  # largest difference of an answer where convolutions are computed in TensorFloat-32
 
 
 class Clock:
@@ -42,10 +46,10 @@ class Clock:
 
 
 def score(feed: Feed, data: ImageData, split: str, progress: Progress, call: Any = None) -> NDArray[np.float64]:
-    """Probabilities float64 (n, k) of the images of a split, in the order of `data.rows(split)`; see `run_model`."""
+    """Answers float64 (n, k) to the images of a split, in the order of `data.rows(split)`; see `run_model`."""
     num = len(data.rows(split))
     with progress.bar(f"evaluate {split}", num) as advance:
-        return SINGLE_LABEL.probabilities(run_model(feed.model, feed.ordered(split), num, advance, call))
+        return data.output.answers(run_model(feed.model, feed.ordered(split), num, advance, call))
 
 
 def score_pixels(
@@ -56,9 +60,9 @@ def score_pixels(
     advance: Advance | None = None,
     call: Any = None,
 ) -> NDArray[np.float64]:
-    """Probabilities float64 (n, ..., k) of some images, from their pixels; see `run_model`."""
-    batches = ordered_batches(data.pixels, rows, data.index.labels, len(data.classes), SINGLE_LABEL.targets_op, batch_size=batch_size)
-    return SINGLE_LABEL.probabilities(run_model(model, batches, len(rows), advance, call))
+    """Answers float64 (n, ..., k) to some images, from their pixels; see `run_model`."""
+    batches = ordered_batches(data.pixels, rows, data.index.labels, lambda labels: labels, batch_size=batch_size)
+    return data.output.answers(run_model(model, batches, len(rows), advance, call))
 
 
 def inference(model: keras.Model) -> Any:
@@ -97,52 +101,77 @@ def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | Non
     return found
 
 
-def measure(data: ImageData, split: str, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+def measure(data: ImageData, split: str, answers: NDArray[np.float64]) -> dict[str, Any]:
     """The figures of one split; see `evaluation.metrics`."""
-    return classification_metrics(probabilities, data.labels(split), data.classes)
+    return figures_of(data.output, answers, data.labels(split), data.classes)
 
 
 def check_agreement(
-    data: ImageData, model: keras.Model, probabilities: NDArray[np.float64], allowed: float, places: NDArray[np.int64] | None = None
+    data: ImageData, model: keras.Model, answers: NDArray[np.float64], allowed: float, places: NDArray[np.int64] | None = None
 ) -> dict[str, Any]:
-    """Compare the model that is saved, from pixels, with the probabilities of val that came from stored outputs.
+    """Compare the model that is saved, from pixels, with the answers to val that came from stored outputs.
 
     Args:
         model: float32 pixels (b, h, w, 3) -> logits (b, k).
-        probabilities: (n, k), in the order of `data.rows("val")`.
-        allowed: largest difference of a probability, where convolutions are computed in float32.
-        places: the images of val to compare on, as positions in `probabilities`; None for some that are evenly spaced.
+        answers: (n, k), in the order of `data.rows("val")`.
+        allowed: largest difference of an answer (see `num_apart` of the output), where convolutions are computed in float32.
+        places: the images of val to compare on, as positions in `answers`; None for some that are evenly spaced.
 
     Raises:
         RuntimeError: they differ by more than the precision of what was stored explains.
     """
     if places is None:
-        places = np.linspace(0, len(probabilities) - 1, min(AGREEMENT_IMAGES, len(probabilities))).astype(np.int64)
+        places = np.linspace(0, len(answers) - 1, min(AGREEMENT_IMAGES, len(answers))).astype(np.int64)
     pixels = data.pixels.read(data.rows("val")[places])
-    again = SINGLE_LABEL.probabilities(model(pixels.astype(np.float32), training=False).numpy())
-    worst = float(np.abs(again - probabilities[places]).max())
+    again = data.output.answers(model(pixels.astype(np.float32), training=False).numpy())
+    worst = data.output.num_apart(again, answers[places])
     allowed = AGREEMENT_GPU if tf.config.list_physical_devices("GPU") else allowed
     if not worst <= allowed:
-        raise RuntimeError(f"model.keras and the stored features disagree: probabilities differ by {worst:.1e}, more than {allowed:.0e}")
+        raise RuntimeError(f"model.keras and the stored features disagree: answers differ by {worst:.1e}, more than {allowed:.0e}")
     return {"images": len(places), "largest_difference": worst}
 
 
-def write_predictions(path: Path, data: ImageData, split: str, probabilities: NDArray[np.float64]) -> None:
-    """Write a CSV line per image: path, true class, predicted class, its probability, then every class's probability."""
-    header = ("path", run_folder.TRUE_CLASS, run_folder.PREDICTED_CLASS, "probability", *(f"p_{name}" for name in data.classes))
+def write_predictions(path: Path, data: ImageData, split: str, answers: NDArray[np.float64]) -> None:
+    """Write a CSV line for each image: its path, what is right, and what the model says; see `answer_columns`."""
+    output, classes, labels = data.output, data.classes, data.index.labels
+    header = ("path", f"true_{COLUMNS[output.task]}", *answer_columns(output, classes))
 
     def line(row: int, values: NDArray[np.float64]) -> list[str]:
-        best = int(SINGLE_LABEL.decide(values))
-        known = data.classes[data.index.labels[row]]
-        return [
-            data.index.paths[row],
-            known,
-            data.classes[best],
-            f"{values[best]:.6f}",
-            *(f"{value:.6f}" for value in values),
-        ]
+        return [data.index.paths[row], label_text(output, labels[row], classes), *answer_cells(output, values, classes)]
 
-    run_folder.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), probabilities, strict=True)))
+    run_folder.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), answers, strict=True)))
+
+
+def draw_errors(folder: RunFolder | Path, data: ImageData, figures: Mapping[str, Any], answers: NDArray[np.float64], title: str) -> None:
+    """Draw what a model gets wrong on the images of test into a folder: the picture of the task.
+
+    Args:
+        figures: what `measure` made of the answers.
+        answers: (n, k), in the order of `data.rows("test")`.
+        title: what was measured.
+    """
+    if data.output.task == SINGLE_LABEL:
+        draw_confusion(folder / run_folder.CONFUSION, figures["confusion_matrix"], data.classes, title)
+    elif data.output.task == REGRESSION:
+        draw_scatter(folder / run_folder.SCATTER, data.labels("test"), answers[:, 0], data.classes[0], title)
+    else:
+        draw_average_precision(folder / run_folder.AVERAGE_PRECISION, figures["per_class"], title)
+
+
+def answer_columns(output: Output, classes: Sequence[str]) -> tuple[str, ...]:
+    """The names of the columns that tell an answer: the decision; of classes their probabilities, and of one class its own first."""
+    decision = f"predicted_{COLUMNS[output.task]}"
+    if output.task == REGRESSION:
+        return (decision,)
+    return (decision, *(["probability"] if output.task == SINGLE_LABEL else []), *(f"p_{name}" for name in classes))
+
+
+def answer_cells(output: Output, values: NDArray[np.float64], classes: Sequence[str]) -> list[str]:
+    """The cells of `answer_columns` for the answer to one image, (k,)."""
+    decision = label_text(output, output.decide(values), classes)
+    if output.task == REGRESSION:
+        return [decision]
+    return [decision, *([f"{values.max():.6f}"] if output.task == SINGLE_LABEL else []), *(f"{value:.6f}" for value in values)]
 
 
 def write_class_names(path: Path, classes: Sequence[str]) -> None:

@@ -45,7 +45,7 @@ def _joined(members: Sequence[keras.Model], join: Callable[[list[Any]], Any]) ->
 
 
 def _by_rule(rule: Rule, logits: list[Any]) -> Any:
-    return rule.logits([SINGLE_LABEL.probabilities_op(each) for each in logits])
+    return rule.logits([SINGLE_LABEL.answers_op(each) for each in logits])
 
 
 def bagged_model(trunks: Sequence[keras.Model], heads: Sequence[Heads], rule: Rule) -> keras.Model:

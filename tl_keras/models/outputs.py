@@ -1,47 +1,99 @@
-"""The meaning of a model's outputs: from labels to targets, and from logits to probabilities to a decision.
+"""The meaning of a model's outputs: from labels to targets, and from logits to answers to a decision.
 
 The mirror of the image contract: every model takes raw pixels and outputs logits, and what the logits say is one row of `OUTPUTS`, which
 training, scoring, ensembles, predictions and exports share. A method whose name ends in `_op` is the same in `keras.ops`, for graphs; the
 others take and return NumPy arrays and need neither Keras nor TensorFlow. There are two because `keras.ops` would bring TensorFlow to
 code that knows arrays only; a test keeps them equal.
 
-A row is a frozen dataclass: what is fitted or chosen for one model, such as a temperature or thresholds, becomes a field of it.
+A row is a frozen dataclass: what is fitted or chosen for one model, such as thresholds, is a field of it.
 """
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
+from tl_keras import tasks
+from tl_keras.models.precision_recall import best_threshold, mean_average_precision
+
 if TYPE_CHECKING:
     import keras
 
-LOG_LOSS = "log_loss"  # cross-entropy with the labels as they are, every image counting the same: `val_loss`, see `LogLossOfVal`
+PLAIN_LOSS = "plain_loss"  # of the labels as they are, every image counting the same: `val_loss`, see `PlainLossOfVal`
+Labels = NDArray[Any]  # see the rows
 
 
 @dataclass(frozen=True)
-class SingleLabel:
-    """Each image has exactly one of k classes; the decision is the most probable class, and of equals the first.
-
-    Logits, probabilities and targets are (..., k); labels and decisions are integers (...), positions in the list of classes.
+class _Row:
+    """What the rows have in common.
 
     Attributes:
-        metric_name: what history files and monitors call the share of right decisions.
+        task: the key of the row.
+        metric_name: what history files and monitors call the figure beside the loss.
+        metric_title: what messages call it.
+        metric_short: what a line of progress calls it.
+        metric_direction: 'max' or 'min', which of it is better.
+        metric_is_mean: whether it is a mean over images.
+        loss_title: what `val_loss` is.
     """
 
-    metric_name: str = "accuracy"
+    task: ClassVar[str]
+    metric_name: ClassVar[str]
+    metric_title: ClassVar[str]
+    metric_short: ClassVar[str]
+    metric_direction: ClassVar[str] = "max"
+    metric_is_mean: ClassVar[bool] = True
+    loss_title: ClassVar[str] = "log loss"
+
+    @property
+    def val_metric(self) -> str:
+        """The figure beside the loss, on val."""
+        return f"val_{self.metric_name}"
 
     @property
     def history(self) -> tuple[str, str, str, str]:
         """What is known of an epoch: loss and metric on train, then on val."""
-        return "loss", self.metric_name, "val_loss", f"val_{self.metric_name}"
+        return "loss", self.metric_name, "val_loss", self.val_metric
 
     @property
     def monitored(self) -> dict[str, str]:
         """What can choose an epoch or a trial -> 'min' or 'max', which of it is better."""
-        return {"val_loss": "min", f"val_{self.metric_name}": "max"}
+        return {"val_loss": "min", self.val_metric: self.metric_direction}
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """The same -> what messages call it."""
+        return {"val_loss": "loss", self.val_metric: self.metric_title}
+
+    def is_better(self, monitor: str, value: float, other: float) -> bool:
+        """Whether one value of a monitored figure is better than another."""
+        return value > other if self.monitored[monitor] == "max" else value < other
+
+    def fitted(self, labels: Labels) -> Self:
+        """The row for models that learn from these labels."""
+        return self
+
+    def chosen(self, answers: NDArray[np.float64], labels: Labels) -> Self:
+        """The row for a model with these answers to images of val, whose labels these are."""
+        return self
+
+    def num_apart(self, answers: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+        """The largest difference of two models' answers to the same images, in a unit in which 0.01 is little."""
+        return float(np.abs(answers - others).max())
+
+
+@dataclass(frozen=True)
+class SingleLabel(_Row):
+    """Each image has exactly one of k classes; the decision is the most probable class, and of equals the first.
+
+    Logits, answers (the probabilities) and targets are (..., k); labels and decisions are integers (...), positions in the list of classes.
+    """
+
+    task = tasks.SINGLE_LABEL
+    metric_name = metric_title = "accuracy"
+    metric_short = "acc"
 
     def targets(self, labels: ArrayLike, num_classes: int) -> NDArray[np.float32]:
         """float32 (..., k): 1 at the label and 0 elsewhere; all 0 for a label of -1."""
@@ -54,13 +106,13 @@ class SingleLabel:
 
         return ops.one_hot(labels, num_classes, dtype="float32")
 
-    def probabilities(self, logits: ArrayLike) -> NDArray[np.float64]:
-        """float64 in [0, 1]; the last axis sums to 1, for logits of any size."""
+    def answers(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities, float64 in [0, 1]; the last axis sums to 1, for logits of any size."""
         found: NDArray[np.float64] = special.softmax(np.asarray(logits, np.float64), axis=-1)
         return found
 
-    def probabilities_op(self, logits: Any) -> Any:
-        """`probabilities` of a tensor, in its own precision."""
+    def answers_op(self, logits: Any) -> Any:
+        """`answers` of a tensor, in its own precision."""
         from keras import ops
 
         return ops.softmax(logits)
@@ -102,6 +154,14 @@ class SingleLabel:
         found: NDArray[np.bool_] = self.decide(probabilities) == labels
         return found
 
+    def plain_losses(self, logits: NDArray[np.floating], labels: Labels) -> NDArray[np.floating]:
+        """The log loss of each image (n,), from logits (n, k)."""
+        return -self.log_probabilities(logits)[np.arange(len(logits)), labels]
+
+    def metric(self, logits: NDArray[np.floating], labels: Labels) -> float:
+        """The accuracy of logits (n, k)."""
+        return float(self.is_right(self.answers(logits), labels).mean())
+
     def loss(self, label_smoothing: float = 0.0) -> "keras.losses.Loss":
         """The loss that training lowers unless it is told otherwise: cross-entropy of targets (b, k) and logits (b, k)."""
         import keras
@@ -109,16 +169,194 @@ class SingleLabel:
         return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=label_smoothing)
 
     def metrics(self) -> list["keras.metrics.Metric"]:
-        """What is measured beside the loss, on targets (b, k) and logits (b, k): `metric_name`, and `LOG_LOSS`."""
+        """What is measured beside the loss, on targets (b, k) and logits (b, k): `metric_name`, and `PLAIN_LOSS`."""
         import keras
 
         return [
             keras.metrics.CategoricalAccuracy(name=self.metric_name),
-            keras.metrics.CategoricalCrossentropy(from_logits=True, name=LOG_LOSS),
+            keras.metrics.CategoricalCrossentropy(from_logits=True, name=PLAIN_LOSS),
         ]
 
 
-Output = SingleLabel  # what a row is; a union once there are several
+@dataclass(frozen=True)
+class MultiLabel(_Row):
+    """Each image has any number of k classes, which do not exclude each other; a class is found where its probability reaches a threshold.
+
+    Logits, answers (the probabilities) and targets are (..., k); labels and decisions are bool (..., k).
+
+    Attributes:
+        thresholds: of each class, in [0, 1]; empty before they are chosen, and then 0.5.
+    """
+
+    task = tasks.MULTI_LABEL
+    metric_name = "map"
+    metric_title = metric_short = "mAP"
+    metric_is_mean = False
+
+    thresholds: tuple[float, ...] = ()
+
+    def chosen(self, answers: NDArray[np.float64], labels: Labels) -> Self:
+        """The thresholds with the highest F1 on val, class by class; see `precision_recall`."""
+        return replace(self, thresholds=tuple(best_threshold(answers[:, k], labels[:, k]) for k in range(labels.shape[1])))
+
+    def targets(self, labels: ArrayLike, num_classes: int) -> NDArray[np.float32]:
+        """float32 (..., k): 1 for each class that an image has."""
+        return np.asarray(labels, np.float32)
+
+    def targets_op(self, labels: Any, num_classes: int) -> Any:
+        """`targets` of a tensor of bool."""
+        from keras import ops
+
+        return ops.cast(labels, "float32")
+
+    def answers(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities, float64 in [0, 1], of each class for itself."""
+        found: NDArray[np.float64] = special.expit(np.asarray(logits, np.float64))
+        return found
+
+    def answers_op(self, logits: Any) -> Any:
+        """`answers` of a tensor, in its own precision."""
+        from keras import ops
+
+        return ops.sigmoid(logits)
+
+    def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Which classes each image has, bool (..., k)."""
+        found: NDArray[np.bool_] = probabilities >= self._thresholds(probabilities.shape[-1])
+        return found
+
+    def decide_op(self, probabilities: Any) -> Any:
+        """`decide` of a tensor."""
+        from keras import ops
+
+        return probabilities >= ops.cast(self._thresholds(probabilities.shape[-1]), probabilities.dtype)
+
+    def _thresholds(self, num_classes: int) -> NDArray[np.float64]:
+        return np.array(self.thresholds or [0.5] * num_classes)
+
+    def plain_losses(self, logits: NDArray[np.floating], labels: Labels) -> NDArray[np.floating]:
+        """The binary log loss of each image (n,), its mean over the classes, from logits (n, k)."""
+        found: NDArray[np.floating] = (np.logaddexp(0, logits) - logits * labels).mean(axis=-1)
+        return found
+
+    def metric(self, logits: NDArray[np.floating], labels: Labels) -> float:
+        """The mean average precision of logits (n, k); see `precision_recall`."""
+        return mean_average_precision(logits, labels)
+
+    def loss(self, label_smoothing: float = 0.0) -> "keras.losses.Loss":
+        """The loss that training lowers unless it is told otherwise: binary cross-entropy, its mean over the classes."""
+        import keras
+
+        return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=label_smoothing)
+
+    def metrics(self) -> list["keras.metrics.Metric"]:
+        """What is measured beside the loss, on targets (b, k) and logits (b, k): `metric_name`, and `PLAIN_LOSS`."""
+        import keras
+
+        area = keras.metrics.AUC(curve="PR", multi_label=True, from_logits=True, name=self.metric_name)  # at 200 thresholds, in a stream
+        return [area, keras.metrics.BinaryCrossentropy(from_logits=True, name=PLAIN_LOSS)]
+
+
+@dataclass(frozen=True)
+class Regression(_Row):
+    """Each image has a number. The network's output is that number less `mean` and divided by `scale`, so that rates suit any unit.
+
+    Logits, answers (the numbers) and targets are (..., 1); labels and decisions are float32 (...).
+
+    Attributes:
+        mean: of the labels of train.
+        scale: their standard deviation; 1 where they are all equal.
+    """
+
+    task = tasks.REGRESSION
+    metric_name, metric_title, metric_short = "mae", "mean absolute error", "MAE"
+    metric_direction = "min"
+    loss_title = "squared error"
+
+    mean: float = 0.0
+    scale: float = 1.0
+
+    def fitted(self, labels: Labels) -> Self:
+        """The row for models that learn from these labels."""
+        values = labels.astype(np.float64)
+        return replace(self, mean=float(values.mean()), scale=float(values.std()) or 1.0)
+
+    def num_apart(self, answers: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+        """The largest difference of two models' answers to the same images, in standard deviations of the labels of train."""
+        return super().num_apart(answers, others) / self.scale
+
+    def targets(self, labels: ArrayLike, num_classes: int) -> NDArray[np.float32]:
+        """float32 (..., 1)."""
+        found: NDArray[np.float32] = ((np.asarray(labels, np.float64)[..., None] - self.mean) / self.scale).astype(np.float32)
+        return found
+
+    def targets_op(self, labels: Any, num_classes: int) -> Any:
+        """`targets` of a tensor."""
+        from keras import ops
+
+        return ops.cast((ops.cast(labels, "float64")[..., None] - self.mean) / self.scale, "float32")
+
+    def answers(self, logits: ArrayLike) -> NDArray[np.float64]:
+        """Numbers, float64."""
+        return np.asarray(logits, np.float64) * self.scale + self.mean
+
+    def answers_op(self, logits: Any) -> Any:
+        """`answers` of a tensor, in its own precision."""
+        return logits * self.scale + self.mean
+
+    def decide(self, answers: NDArray[np.floating]) -> NDArray[np.floating]:
+        """The number of each image, (...)."""
+        return answers[..., 0]
+
+    def decide_op(self, answers: Any) -> Any:
+        """`decide` of a tensor."""
+        return answers[..., 0]
+
+    def plain_losses(self, logits: NDArray[np.floating], labels: Labels) -> NDArray[np.floating]:
+        """The squared error of each image (n,), in variances of the labels of train."""
+        found: NDArray[np.floating] = ((logits - self.targets(labels, 1)) ** 2)[..., 0]
+        return found
+
+    def metric(self, logits: NDArray[np.floating], labels: Labels) -> float:
+        """The mean absolute error of logits (n, 1), in the unit of the labels."""
+        return float(np.abs(self.decide(self.answers(logits)) - labels).mean())
+
+    def loss(self, label_smoothing: float = 0.0) -> "keras.losses.Loss":
+        """The loss that training lowers unless it is told otherwise: the squared error of targets (b, 1) and logits (b, 1)."""
+        import keras
+
+        return keras.losses.MeanSquaredError()
+
+    def metrics(self) -> list["keras.metrics.Metric"]:
+        """What is measured beside the loss, on targets (b, 1) and logits (b, 1): `metric_name`, and `PLAIN_LOSS`."""
+        import keras
+
+        def absolute_error(targets: Any, logits: Any) -> Any:
+            return self.scale * keras.ops.abs(targets - logits)[..., 0]
+
+        return [keras.metrics.MeanMetricWrapper(absolute_error, name=self.metric_name), keras.metrics.MeanSquaredError(name=PLAIN_LOSS)]
+
+
+Output = SingleLabel | MultiLabel | Regression  # what a row is
 SINGLE_LABEL = SingleLabel()
 
-OUTPUTS: dict[str, Output] = {"single_label": SINGLE_LABEL}
+OUTPUTS: dict[str, Output] = {row.task: row for row in (SINGLE_LABEL, MultiLabel(), Regression())}
+
+
+def to_json(output: Output) -> dict[str, Any]:
+    """A row with what was fitted or chosen for one model."""
+    return {"task": output.task, **asdict(output)}
+
+
+def from_json(found: dict[str, Any]) -> Output:
+    """The row that `to_json` wrote.
+
+    Raises:
+        TypeError, ValueError, KeyError: it is not one.
+    """
+    task, fields = found["task"], {name: value for name, value in found.items() if name != "task"}
+    if set(fields) != set(asdict(OUTPUTS[task])):
+        raise ValueError(f"it has the fields {', '.join(fields)}")
+    numbers: dict[str, Any] = {name: tuple(map(float, each)) if isinstance(each, list) else float(each) for name, each in fields.items()}
+    row: Output = replace(OUTPUTS[task], **numbers)
+    return row

@@ -84,7 +84,7 @@ class Stacker:
     def __call__(self, members: Members) -> Any:
         """Probabilities (n, k)."""
         if _space(members) is not np:
-            return SINGLE_LABEL.probabilities_op(self.logits(list(members)))
+            return SINGLE_LABEL.answers_op(self.logits(list(members)))
         return np.exp(SINGLE_LABEL.log_probabilities((seen(members) @ self.kernel + self.bias).astype(np.float64)))
 
     def logits(self, members: list[Any]) -> Any:

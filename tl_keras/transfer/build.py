@@ -16,7 +16,7 @@ from tl_keras.models.hub_layer import HubModule
 from tl_keras.progress import Progress
 from tl_keras.runtime import building
 from tl_keras.transfer import defaults
-from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.transfer.losses import image_weights
 
 
 def build(config: Config, num_classes: int, weights: str | None) -> Classifier:
@@ -66,7 +66,7 @@ def check_names(config: Config, classifier: Classifier, index: Index, split: NDA
             f"--mode pretrain: {config.model.backbone} is a TF-Hub module, of which no backbone.keras is made. Use --mode finetune."
         )
     unfreeze(classifier, config.train.unfreeze_from, freeze_batchnorm=config.mode != "finetune" or config.model.freeze_batchnorm)
-    class_weight_vector(config.train.class_weights, index.labels[split == "train"], index.classes)
+    image_weights(config.train.class_weights, index.labels[split == "train"], index.classes, index.output)
     _require_pixels_to_mix(config, classifier)
 
 

@@ -17,13 +17,12 @@ import keras
 import numpy as np
 
 from tl_keras.errors import TrainingError
-from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
+from tl_keras.models.outputs import PLAIN_LOSS, SINGLE_LABEL, Output
 from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming, reading, write_atomically, write_json
 from tl_keras.runtime import building_as
 
-HISTORY_HEADER = ("phase", "epoch", *SINGLE_LABEL.history, "learning_rate", "seconds")
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
 AGAIN = "Restore it, or train again in another --run-dir."
 
@@ -133,17 +132,17 @@ class CheckFinite(keras.callbacks.Callback):
                 raise TrainingError(f"{self.phase} epoch {epoch + 1}: {name} is {logs[name]}. Lower train.{rate}, or set train.clip_norm.")
 
 
-class LogLossOfVal(keras.callbacks.Callback):
-    """Let `val_loss` be the log loss of val, whatever training lowers; comes before all that read it.
+class PlainLossOfVal(keras.callbacks.Callback):
+    """Let `val_loss` be the plain loss of val, whatever training lowers; comes before all that read it.
 
     The loss that training lowers may be smoothed, focal or squared, and its values do not compare with those of the head,
-    of metrics.json or of another run. So the log loss (cross-entropy with the labels as they are, every image counting the
-    same) is what is shown, what history.csv has, and what `train.monitor: val_loss` chooses the best epoch by.
+    of metrics.json or of another run. So the plain loss (log loss with the labels as they are, every image counting the same; in
+    a regression the squared error) is what is shown, what history.csv has, and what `train.monitor: val_loss` chooses the best epoch by.
     """
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:  # one dictionary, which all callbacks are handed
-            logs["val_loss"] = logs[f"val_{LOG_LOSS}"]
+            logs["val_loss"] = logs[f"val_{PLAIN_LOSS}"]
 
 
 class KeepBest(keras.callbacks.Callback):
@@ -153,7 +152,7 @@ class KeepBest(keras.callbacks.Callback):
     most `TIE` above the lowest. So small a difference is chance on a val of hundreds of images, and of epochs that val cannot tell
     apart the later, at a lower rate, generalises better (flowers, three seeds: 0.930, 0.930 and 0.935 on test, where the lowest log
     loss gives 0.920, 0.905 and 0.935, and the lowest smoothed loss 0.925, 0.925 and 0.935).
-    Where what the phase began with counts (`start`), an epoch has to be better than that: by the monitored value or by accuracy. A
+    Where what the phase began with counts (`start`), an epoch has to be better than that: by the monitored value or by the metric. A
     head that was solved has the lowest log loss that it can have, and weights that learned smoothed labels have not, even where they
     are right more often.
 
@@ -161,15 +160,22 @@ class KeepBest(keras.callbacks.Callback):
     worse than what the phase began with, and get better all the same.
 
     Args:
-        start: `val_loss` and `val_accuracy` of the weights that the phase began with; None where these are not worth keeping.
+        start: `val_loss` and the metric on val of the weights that the phase began with; None where these are not worth keeping.
+        output: what the outputs of the model mean.
     """
 
     def __init__(
-        self, files: PhaseFiles, state: PhaseState, monitor: str, patience: int | None, start: Mapping[str, float] | None = None
+        self,
+        files: PhaseFiles,
+        state: PhaseState,
+        monitor: str,
+        patience: int | None,
+        start: Mapping[str, float] | None = None,
+        output: Output = SINGLE_LABEL,
     ) -> None:
         super().__init__()
-        self.files, self.state, self.monitor, self.patience, self.start = files, state, monitor, patience, start
-        self.sign = -1.0 if SINGLE_LABEL.monitored[monitor] == "max" else 1.0
+        self.files, self.state, self.monitor, self.patience, self.start, self.output = files, state, monitor, patience, start, output
+        self.sign = -1.0 if output.monitored[monitor] == "max" else 1.0
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}
@@ -193,8 +199,7 @@ class KeepBest(keras.callbacks.Callback):
     def _beats_start(self, logs: Mapping[str, Any]) -> bool:
         if self.start is None:
             return True
-        accuracy = f"val_{SINGLE_LABEL.metric_name}"
-        return self._is_better(float(logs[self.monitor]), self.start[self.monitor]) or float(logs[accuracy]) > self.start[accuracy]
+        return any(self.output.is_better(name, float(logs[name]), self.start[name]) for name in (self.monitor, self.output.val_metric))
 
     def _is_better(self, value: float, other: float | None) -> bool:
         return other is None or self.sign * value < self.sign * other
@@ -222,9 +227,10 @@ class History(keras.callbacks.Callback):
 
     Args:
         first_epoch: epochs that were done before.
-        start: `val_loss` and `val_accuracy` of the weights that the phase begins with, which become the line of epoch 0: it has
+        start: `val_loss` and the metric on val of the weights that the phase begins with, which become the line of epoch 0: it has
             no loss, no rate and no seconds, for nothing was trained. None where they do not count.
-        mixes: whether images are mixed: of an image that is 60 % rose no answer is right or wrong, so there is no accuracy on train.
+        mixes: whether images are mixed: of an image that is 60 % rose no answer is right or wrong, so there is no metric on train.
+        output: what the outputs of the model mean.
     """
 
     def __init__(
@@ -237,15 +243,17 @@ class History(keras.callbacks.Callback):
         start: Mapping[str, float] | None = None,
         *,
         mixes: bool = False,
+        output: Output = SINGLE_LABEL,
     ) -> None:
         super().__init__()
-        self.mixes = mixes
+        self.mixes, self.output = mixes, output
         self.file, self.phase, self.epochs, self.progress = file, phase, epochs, progress
         self.started, self.rate = 0.0, 0.0
-        _keep_lines_before(file, phase, first_epoch)
+        _keep_lines_before(file, phase, first_epoch, history_header(output))
         if start is not None and first_epoch == 0:
-            self._append(0, None, None, start["val_loss"], start["val_accuracy"], None, None)
-            told = f"val loss {start['val_loss']:.4f} acc {start['val_accuracy']:.4f}"
+            on_val = (start["val_loss"], start[output.val_metric])
+            self._append(0, None, None, *on_val, None, None)
+            told = f"val {self._figures(*on_val)}"
             self.progress.line(f"{self._numbered(0)}  the head before finetuning  {told}")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -257,11 +265,14 @@ class History(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs, seconds = logs or {}, time.perf_counter() - self.started
-        loss, accuracy, val_loss, val_accuracy = (float(logs[name]) for name in SINGLE_LABEL.history)
-        self._append(epoch + 1, loss, None if self.mixes else accuracy, val_loss, val_accuracy, self.rate, round(seconds, 2))
-        on_train = f"loss {loss:.4f} (mixed)" if self.mixes else f"loss {loss:.4f} acc {accuracy:.4f}"
-        told = f"{on_train}  val loss {val_loss:.4f} acc {val_accuracy:.4f}"
+        loss, metric, *on_val = (float(logs[name]) for name in self.output.history)
+        self._append(epoch + 1, loss, None if self.mixes else metric, *on_val, self.rate, round(seconds, 2))
+        on_train = f"loss {loss:.4f} (mixed)" if self.mixes else self._figures(loss, metric)
+        told = f"{on_train}  val {self._figures(*on_val)}"
         self.progress.line(f"{self._numbered(epoch + 1)}  {told}  {seconds:.1f} s")  # 80 columns at most
+
+    def _figures(self, loss: float, metric: float) -> str:
+        return f"loss {loss:.4f} {self.output.metric_short} {metric:.4f}"
 
     def _numbered(self, epoch: int) -> str:
         return f"{self.phase} {epoch:>3}/{self.epochs}"
@@ -272,15 +283,20 @@ class History(keras.callbacks.Callback):
             csv.writer(file, lineterminator="\n").writerow([self.phase, epoch, *texts])
 
 
-def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
+def history_header(output: Output) -> tuple[str, ...]:
+    """The columns of history.csv."""
+    return ("phase", "epoch", *output.history, "learning_rate", "seconds")
+
+
+def _keep_lines_before(file: Path, phase: str, first_epoch: int, expected: tuple[str, ...]) -> None:
     """Start history.csv, or drop the lines of epochs that a continued run does again."""
-    lines = [list(HISTORY_HEADER)]
+    lines = [list(expected)]
     if file.is_file():
         with reading(file, "the history of a run", AGAIN), file.open(newline="", encoding="utf-8") as old:
             header, *found = csv.reader(old)
-            if tuple(header) != HISTORY_HEADER:
+            if tuple(header) != expected:
                 raise ValueError(f"its first line is {','.join(header)[:80]}")
-            lines += [line for line in found if _stays(line, phase, first_epoch)]
+            lines += [line for line in found if len(line) == len(header) and _stays(line, phase, first_epoch)]  # a kill may have torn one
 
     def write(temporary: Path) -> None:
         with temporary.open("w", newline="", encoding="utf-8") as new:
@@ -290,8 +306,6 @@ def _keep_lines_before(file: Path, phase: str, first_epoch: int) -> None:
 
 
 def _stays(line: list[str], phase: str, first_epoch: int) -> bool:
-    if len(line) != len(HISTORY_HEADER):
-        return False  # a kill may have torn the last one
     name, epoch, *figures = line
     _ = [float(figure) for figure in figures if figure]  # the curves are drawn of them, at the very end
     number = int(epoch)

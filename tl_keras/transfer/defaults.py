@@ -5,9 +5,10 @@ number of images or parameters tips a rule is judgement, not measurement. The ch
 """
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tl_keras.config import Config
+from tl_keras.tasks import TASKS
 
 Value = TypeVar("Value")
 
@@ -31,8 +32,11 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
         "learning_rate": LEARNING_RATES[config.mode == "pretrain", config.train.optimizer],
         "layer_decay": 1.0 if scratch else LAYER_DECAY,
         "unfreeze_from": "all" if scratch else lowest_stage(num_train, stages, num_parameters),
+        "label_smoothing": TASKS[config.data.task].label_smoothing,
     }
-    missing = {name: value for name, value in chosen.items() if getattr(config.train, name) is None}
+    missing: dict[str, Any] = {name: value for name, value in chosen.items() if getattr(config.train, name) is None}
+    if config.train.loss == "auto":
+        missing["loss"] = TASKS[config.data.task].losses[0]
     views = config.features.views
     if views is None:
         epochs = config.train.epochs or open_epochs(config, num_train)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from tl_keras.data.mixing import mix_of
 from tl_keras.data.pipeline import as_written, ordered_batches, train_batches
 from tl_keras.data.python_reader import python_reader
-from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.features import StoredFeatures
 from tl_keras.transfer.task import Task
 
@@ -45,8 +44,8 @@ class PixelFeed:
             data.pixels,
             data.rows("train"),
             data.index.labels,
-            task.class_weights,
-            SINGLE_LABEL.targets_op,
+            task.train_weights,
+            task.targets_op,
             batch_size=task.config.train.batch_size,
             augment=task.config.data.augment,
             seed=task.config.runtime.seed,
@@ -57,9 +56,7 @@ class PixelFeed:
     def ordered(self, split: str) -> Any:
         data = self._task.data
         size = self._task.config.train.batch_size
-        return ordered_batches(
-            data.pixels, data.rows(split), data.index.labels, len(data.classes), SINGLE_LABEL.targets_op, batch_size=size
-        )
+        return ordered_batches(data.pixels, data.rows(split), data.index.labels, self._task.targets_op, batch_size=size)
 
 
 class StoredFeed:
@@ -85,7 +82,7 @@ class StoredFeed:
 
     def train(self, first_epoch: int) -> Any:
         task = self._task
-        labels, weights = tf.constant(task.data.labels("train")), tf.constant(task.class_weights)
+        labels, weights = tf.constant(task.data.labels("train")), tf.constant(task.train_weights)
         num, num_views, seed = len(task.data.labels("train")), 1 + task.num_views, task.config.runtime.seed
         load = self._loader([task.stored(output, "train") for output in self._outputs])
 
@@ -99,8 +96,7 @@ class StoredFeed:
 
         @as_written
         def batch(order: tf.Tensor, view: tf.Tensor) -> tuple[Any, ...]:
-            label = tf.gather(labels, order)
-            return load(view * num + order), SINGLE_LABEL.targets_op(label, len(task.data.classes)), tf.gather(weights, label)
+            return load(view * num + order), task.targets_op(tf.gather(labels, order)), tf.gather(weights, order)
 
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
         return epochs.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2)
@@ -113,7 +109,7 @@ class StoredFeed:
 
         @as_written
         def batch(order: tf.Tensor) -> tuple[Any, tf.Tensor]:
-            return load(order), SINGLE_LABEL.targets_op(tf.gather(labels, order), len(task.data.classes))
+            return load(order), task.targets_op(tf.gather(labels, order))
 
         return rows.map(batch).prefetch(2)
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 
 from tl_keras.models.classifier import Classifier, cut_below, unfreeze, update_scales
 from tl_keras.models.fused import fused
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import Output
 from tl_keras.transfer.checkpoints import PhaseState
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.train import train_head
-from tl_keras.transfer.phases import MONITORED, Phase, measure, run_phase
+from tl_keras.transfer.phases import Phase, measure, run_phase
 from tl_keras.transfer.task import Task
 
 # Of flowers, 80 training images gave 0.77 on test with the head alone and 0.76 to 0.79 finetuned, 600 gave 0.845 and 0.93.
@@ -24,24 +24,25 @@ FEW_IMAGES = 100
 def finetune(task: Task) -> None:
     """Train the head, then the backbone from `train.unfreeze_from` up together with it.
 
-    The head on the frozen backbone is epoch 0 of finetuning: where no epoch is better on val, by `train.monitor` or accuracy, it stays.
+    The head on the frozen backbone is epoch 0 of finetuning: where no epoch is better on val, by `train.monitor` or the metric, it stays.
     """
     num = len(task.data.rows("train"))
     if num < FEW_IMAGES:
         task.progress.line(f"{num} training images are few for finetuning: --mode extract trains the head alone, and is often as good")
     train_head(task)
     config, head = task.config, task.classifier.head
-    start = measure(head, StoredFeed(task, head, [POOLED]).ordered("val"))  # the backbone has run over these images already
+    output = task.data.output
+    start = measure(head, StoredFeed(task, head, [POOLED]).ordered("val"), output)  # the backbone has run over these images already
     lowest, still = required(config.train.unfreeze_from), config.model.freeze_batchnorm
     state = train_backbone(task, finetune_feed(task, task.classifier), "finetune", lowest, freeze_batchnorm=still, start=start)
     if state.best_epoch == 0 and state.trained is not None:
-        task.progress.line(head_kept(config.train.monitor, start[config.train.monitor], state.trained))
+        task.progress.line(head_kept(output, config.train.monitor, start[config.train.monitor], state.trained))
 
 
-def head_kept(monitor: str, start: float, trained: float) -> str:
+def head_kept(output: Output, monitor: str, start: float, trained: float) -> str:
     """One line for a finetuning whose epochs were all no better than what it began with."""
-    figures = " or ".join(dict.fromkeys([MONITORED[monitor], SINGLE_LABEL.metric_name]))
-    told = f"{MONITORED[monitor]} {start:.4f}; at best {trained:.4f}"
+    figures = " or ".join(dict.fromkeys([output.titles[monitor], output.metric_title]))
+    told = f"{output.titles[monitor]} {start:.4f}; at best {trained:.4f}"
     return f"no epoch has a better val {figures} than the head before finetuning ({told}): that head is kept"
 
 
@@ -82,5 +83,6 @@ def train_backbone(
         whole=task.classifier.model,
         start=start,
         mixes=train.mixes,
+        output=task.data.output,
     )
     return run_phase(fused(feed.model), feed.train, feed.ordered("val"), phase, train, task.run, task.progress)

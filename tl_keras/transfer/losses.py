@@ -12,20 +12,28 @@ import keras
 import numpy as np
 from keras import ops
 
+from tl_keras import tasks
 from tl_keras.config import TrainConfig
 from tl_keras.errors import ConfigError, DataError
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output
+from tl_keras.tasks import solved_loss
 
 
-def make_loss(train: TrainConfig) -> keras.losses.Loss:
-    """The loss that `train.loss` names, with its focal gamma and its label smoothing."""
-    match train.loss:
-        case "cross_entropy":
-            return SINGLE_LABEL.loss(train.label_smoothing)
-        case "focal":
-            return FocalLoss(train.focal_gamma, train.label_smoothing)
-        case "mse":
-            return SquaredError(train.label_smoothing)
+def make_loss(train: TrainConfig, output: Output = SINGLE_LABEL) -> keras.losses.Loss:
+    """The loss that `train.loss` names, with its focal gamma and its label smoothing, which are filled already."""
+    smoothing = train.label_smoothing or 0.0
+    match train.loss, output.task:
+        case loss, task if solved_loss(loss, task):
+            return output.loss(smoothing)
+        case "focal", tasks.MULTI_LABEL:
+            return keras.losses.BinaryFocalCrossentropy(gamma=train.focal_gamma, from_logits=True, label_smoothing=smoothing)
+        case "focal", _:
+            return FocalLoss(train.focal_gamma, smoothing)
+        case "mse", _:
+            return SquaredError(smoothing)
+        case "huber", _:
+            return keras.losses.Huber()
+    raise ValueError(f"{output.task} has no loss {train.loss!r}")
 
 
 class _SmoothedLoss(keras.losses.Loss):
@@ -80,7 +88,7 @@ class SquaredError(_SmoothedLoss):
         super().__init__(label_smoothing, name=name, **kwargs)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        return ops.mean(ops.square(SINGLE_LABEL.probabilities_op(y_pred) - self.smooth(y_true)), axis=-1)
+        return ops.mean(ops.square(SINGLE_LABEL.answers_op(y_pred) - self.smooth(y_true)), axis=-1)
 
 
 def class_weight_vector(class_weights: str | Mapping[str, float], labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -110,6 +118,14 @@ def class_weight_vector(class_weights: str | Mapping[str, float], labels: np.nda
     if empty:
         raise DataError(f"class {empty[0]!r} has no training image, so train.class_weights cannot be 'balanced'.")
     return (len(labels) / (len(classes) * counts)).astype(np.float32)
+
+
+def image_weights(class_weights: str | Mapping[str, float], labels: Labels, classes: Sequence[str], output: Output) -> np.ndarray:
+    """How much each training image counts, float32 (n,): as much as its class, see `class_weight_vector`; where it has not one, 1."""
+    if output != SINGLE_LABEL:
+        return np.ones(len(labels), np.float32)
+    found: np.ndarray = class_weight_vector(class_weights, labels, classes)[labels]
+    return found
 
 
 def _require_class(name: str, classes: Sequence[str]) -> None:

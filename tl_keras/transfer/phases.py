@@ -13,7 +13,7 @@ import keras
 
 from tl_keras.config import TrainConfig
 from tl_keras.interrupts import noted_interrupts
-from tl_keras.models.outputs import LOG_LOSS, SINGLE_LABEL
+from tl_keras.models.outputs import PLAIN_LOSS, SINGLE_LABEL, Output
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
 from tl_keras.transfer.checkpoints import (
@@ -22,9 +22,9 @@ from tl_keras.transfer.checkpoints import (
     History,
     KeepBest,
     KeyDropout,
-    LogLossOfVal,
     PhaseFiles,
     PhaseState,
+    PlainLossOfVal,
     SaveState,
     weights_view,
 )
@@ -33,8 +33,6 @@ from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
 from tl_keras.transfer.schedules import cycle_ends, make_schedule
 from tl_keras.transfer.snapshots import KeepSnapshots
-
-MONITORED = {name: name.removeprefix("val_") for name in SINGLE_LABEL.monitored}  # what messages call them
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,10 @@ class Phase:
         patience: epochs without a better one before it stops; None never stops early.
         whole: the classifier that the phase trains, all of it or a part, whose weights are kept at the end of each cycle of
             `schedule: cosine_restarts`; None keeps none.
-        start: `val_loss` and `val_accuracy` of the weights that the phase begins with, as `measure` finds them, where these may
+        start: `val_loss` and the metric on val of the weights that the phase begins with, as `measure` finds them, where these may
             be better than any epoch: they are then epoch 0 of the choice. None where they are not worth keeping.
-        mixes: whether the images that it trains on are mixed ones, on which there is no accuracy.
+        mixes: whether the images that it trains on are mixed ones, on which there is no metric.
+        output: what the labels, and the outputs of the model, mean.
     """
 
     name: str
@@ -64,6 +63,7 @@ class Phase:
     whole: keras.Model | None = None
     start: Mapping[str, float] | None = None
     mixes: bool = False
+    output: Output = SINGLE_LABEL
 
     def steps(self, batch_size: int) -> int:
         """Batches of one epoch, the last, smaller one included."""
@@ -75,20 +75,20 @@ def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None
     steps = phase.steps(config.batch_size)
     schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
     optimizer = make_optimizer(config, schedule, phase.scales)
-    model.compile(optimizer=optimizer, loss=make_loss(config), metrics=SINGLE_LABEL.metrics())
+    model.compile(optimizer=optimizer, loss=make_loss(config, phase.output), metrics=phase.output.metrics())
     model.optimizer.build(model.trainable_variables)
 
 
-def measure(model: keras.Model, val: Any) -> dict[str, float]:
-    """`val_loss` and `val_accuracy` of a model as it stands, as a phase measures them at the end of an epoch.
+def measure(model: keras.Model, val: Any, output: Output = SINGLE_LABEL) -> dict[str, float]:
+    """`val_loss` and the metric on val of a model as it stands, as a phase measures them at the end of an epoch.
 
     Args:
         val: (inputs, targets) batches, once through.
     """
     view = weights_view(model)  # its compilation is not the model's
-    view.compile(loss=SINGLE_LABEL.loss(), metrics=SINGLE_LABEL.metrics())
+    view.compile(loss=output.loss(), metrics=output.metrics())
     found = view.evaluate(val, verbose=0, return_dict=True)
-    return {"val_loss": float(found[LOG_LOSS]), f"val_{SINGLE_LABEL.metric_name}": float(found[SINGLE_LABEL.metric_name])}
+    return {"val_loss": float(found[PLAIN_LOSS]), output.val_metric: float(found[output.metric_name])}
 
 
 def run_phase(
@@ -96,9 +96,9 @@ def run_phase(
 ) -> PhaseState:
     """Train a model through one phase, or what is left of it, and leave the best epoch's weights in it.
 
-    The best epoch is that with the lowest log loss on val, or the highest accuracy there, as `train.monitor` says, and of those
+    The best epoch is that with the lowest plain loss on val, or the best metric there, as `train.monitor` says, and of those
     that are as good the last (see `KeepBest`). Where the phase has a `start`, what it began with is epoch 0, and stays where no
-    epoch is better by that figure or by accuracy.
+    epoch is better by that figure or by the metric.
 
     Args:
         train: a function of the first epoch (0-based) that returns endless (images, targets, weights) batches.
@@ -120,12 +120,12 @@ def run_phase(
     begun = None if phase.start is None else phase.start[config.monitor]
     state.best = begun if state.best is None else state.best
     bar = Bar(phase.name, phase.steps(config.batch_size), progress)
-    history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress, phase.start, mixes=phase.mixes)
+    history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress, phase.start, mixes=phase.mixes, output=phase.output)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
     # SaveState sees the weights that train; those after the swap the averaged ones, which val saw. KeepBest commits the epoch.
-    stop, best = StopAfterInterrupt(), KeepBest(files, state, config.monitor, phase.patience, phase.start)
+    stop, best = StopAfterInterrupt(), KeepBest(files, state, config.monitor, phase.patience, phase.start, phase.output)
     kept = [CheckFinite(phase.name), *_keep_snapshots(phase, config, run), best]
-    callbacks = [LogLossOfVal(), stop, bar, KeyDropout(), SaveState(files), *swap, history, *kept]
+    callbacks = [PlainLossOfVal(), stop, bar, KeyDropout(), SaveState(files), *swap, history, *kept]
     try:
         if not state.done:
             compile_model(model, phase, config)
@@ -134,7 +134,9 @@ def run_phase(
             with noted_interrupts(stop.seen):
                 _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
             if state.best_epoch:
-                progress.line(f"{phase.name}: epoch {state.best_epoch} is kept, with val {MONITORED[config.monitor]} {state.best:.4f}")
+                progress.line(
+                    f"{phase.name}: epoch {state.best_epoch} is kept, with val {phase.output.titles[config.monitor]} {state.best:.4f}"
+                )
     finally:
         bar.close()
         _restore_best(model, files, start)
@@ -144,7 +146,7 @@ def run_phase(
 def _keep_snapshots(phase: Phase, config: TrainConfig, run: RunFolder) -> list[KeepSnapshots]:
     if config.schedule != "cosine_restarts" or phase.whole is None:
         return []
-    return [KeepSnapshots(run, phase.whole, cycle_ends(phase.epochs, config.cycles))]
+    return [KeepSnapshots(run, phase.whole, cycle_ends(phase.epochs, config.cycles), phase.output)]
 
 
 def _fit(model: keras.Model, train: Any, val: Any, phase: Phase, steps: int, first_epoch: int, callbacks: list[Any]) -> None:

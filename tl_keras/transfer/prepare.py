@@ -59,6 +59,6 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
         split = dataset.decode_and_cut(index, config.data, pixels, progress)
     else:
         split = compute_and_cut(config, index, frozen, progress)
-    data = ImageData(index, pixels, split)
+    data = ImageData(replace(index, output=index.output.fitted(index.labels[split == "train"])), pixels, split)
     dataset.write(data, run, progress)
     return Task(config, data, classifier, frozen, choice, run, progress)

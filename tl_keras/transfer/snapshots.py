@@ -12,12 +12,12 @@ from typing import Any
 import keras
 
 from tl_keras.errors import RunFolderError
+from tl_keras.models.outputs import SINGLE_LABEL, Output
 from tl_keras.models.saved import write_weights
 from tl_keras.run_folder import SNAPSHOTS, RunFolder, reading, write_csv
 from tl_keras.transfer.checkpoints import weights_view
 
 LIST = "snapshots.csv"
-HEADER = ("snapshot", "epoch", "val_loss", "val_accuracy")
 
 
 class KeepSnapshots(keras.callbacks.Callback):
@@ -30,10 +30,12 @@ class KeepSnapshots(keras.callbacks.Callback):
         run: gets `snapshots/1.weights.h5`, `2.weights.h5`, ... and `snapshots/snapshots.csv`.
         whole: the classifier, of which the model that is fitted may be the part that trains.
         ends: the epochs, 1-based and rising, with which the cycles end.
+        output: what the outputs of the classifier mean.
     """
 
-    def __init__(self, run: RunFolder, whole: keras.Model, ends: Sequence[int]) -> None:
+    def __init__(self, run: RunFolder, whole: keras.Model, ends: Sequence[int], output: Output = SINGLE_LABEL) -> None:
         super().__init__()
+        self.header = ("snapshot", "epoch", *output.monitored)
         self.folder, self.whole, self.ends = run / SNAPSHOTS, whole, list(ends)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -42,8 +44,8 @@ class KeepSnapshots(keras.callbacks.Callback):
         number, logs = self.ends.index(epoch + 1) + 1, logs or {}
         self.folder.mkdir(exist_ok=True)
         write_weights(self.folder / _name(number), weights_view(self.whole))
-        figures = [f"{float(logs[name]):.6g}" for name in HEADER[2:]]
-        write_csv(self.folder / LIST, HEADER, [*_lines(self.folder)[: number - 1], [str(number), str(epoch + 1), *figures]])
+        figures = [f"{float(logs[name]):.6g}" for name in self.header[2:]]
+        write_csv(self.folder / LIST, self.header, [*_lines(self.folder)[: number - 1], [str(number), str(epoch + 1), *figures]])
 
 
 def snapshots_of(run: RunFolder) -> list[Path]:

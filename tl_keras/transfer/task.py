@@ -1,6 +1,9 @@
 """Context of a training run, passed from phase to phase."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +17,7 @@ from tl_keras.transfer.engine import Choice
 from tl_keras.transfer.features import FrozenFeatures, StoredFeatures
 from tl_keras.transfer.frozen import num_views, tail_of
 from tl_keras.transfer.head.problem import HeadProblem
-from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.transfer.losses import image_weights
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,14 @@ class Task:
         return tail_of(self.frozen)
 
     @property
-    def class_weights(self) -> NDArray[np.float32]:
-        """float32 (k,): the weight of each class in the loss."""
-        return class_weight_vector(self.config.train.class_weights, self.data.labels("train"), self.data.classes)
+    def train_weights(self) -> NDArray[np.float32]:
+        """float32 (n,): the weight of each training image in the loss."""
+        return image_weights(self.config.train.class_weights, self.data.labels("train"), self.data.classes, self.data.output)
+
+    @property
+    def targets_op(self) -> Callable[[Any], Any]:
+        """What turns a tensor of labels into what the model learns, float32 (b, k)."""
+        return partial(self.data.output.targets_op, num_classes=len(self.data.classes))
 
     @property
     def num_views(self) -> int:
@@ -52,7 +60,7 @@ class Task:
     @property
     def head_problem(self) -> HeadProblem:
         """What a linear head is solved on."""
-        return HeadProblem(self._computed, self.data.index.labels, self.data.classes, self.num_views)
+        return HeadProblem(self._computed, self.data.index.labels, self.data.classes, self.num_views, self.data.output)
 
     @property
     def _computed(self) -> FrozenFeatures:

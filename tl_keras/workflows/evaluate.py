@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,7 @@ from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.sources import open_labelled
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
-from tl_keras.evaluation.pictures import draw_confusion
-from tl_keras.evaluation.scoring import Clock, measure, on_engine, score_pixels, write_predictions
+from tl_keras.evaluation.scoring import Clock, draw_errors, measure, on_engine, score_pixels, write_predictions
 from tl_keras.links import require_no_way_out
 from tl_keras.models.classifier import count_parameters
 from tl_keras.partial import clear_partial, partial_folder
@@ -56,26 +56,27 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
         rows = data.rows("test")
         with progress.bar("evaluate test", len(rows)) as advance, data.pixels.named_failures("Put it back, then evaluate again."):
             call = on_engine(trained.model, trained.config.runtime.engine)
-            probabilities = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance, call)
+            answers = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance, call)
     result = {
         "mode": "evaluate",
+        "task": data.output.task,
         "backbone": trained.backbone,
         "seed": trained.config.runtime.seed,
         "source": str(data.index.root),
         "data": {"test": len(rows), "classes": len(data.classes), "skipped": len(data.pixels.bad), **counts},
         "parameters": count_parameters(trained.model),
-        "test": measure(data, "test", probabilities),
+        "test": measure(data, "test", answers),
         "timing": clock.timing(),
     }
-    return {**result, "folder": str(_write(trained, data, probabilities, result))}
+    return {**result, "folder": str(_write(trained, data, answers, result))}
 
 
-def _write(trained: TrainedRun, data: ImageData, probabilities: NDArray[np.float64], result: dict[str, Any]) -> Path:
+def _write(trained: TrainedRun, data: ImageData, answers: NDArray[np.float64], result: dict[str, Any]) -> Path:
     """Write an evaluation beside those before it."""
 
     def write(folder: Path) -> None:
-        write_predictions(folder / run_folder.PREDICTIONS, data, "test", probabilities)
-        draw_confusion(folder / run_folder.CONFUSION, result["test"]["confusion_matrix"], data.classes, data.index.root.name)
+        write_predictions(folder / run_folder.PREDICTIONS, data, "test", answers)
+        draw_errors(folder, data, result["test"], answers, data.index.root.name)
         if data.pixels.bad:
             run_folder.write_csv(folder / run_folder.BAD_IMAGES, ("path", "reason"), dataset.bad_rows(data.pixels.bad, data.index))
         run_folder.write_json(folder / run_folder.EVALUATION, result)
@@ -110,7 +111,7 @@ def _evaluation_data(trained: TrainedRun, source: str | None, scratch: Path, pro
         found = open_labelled(config, trained.index.classes)
         for line in (*found.notes, *left_out_lines(found.ignored)):
             progress.line(line)
-        index, counts = _unseen(trained, found, progress)
+        index, counts = _unseen(trained, replace(found, output=trained.index.output), progress)
     _tell(trained, index, counts, progress)
     tell_depth(dataset.files_of(index), config.bit_depth, progress, ADVICE)
     pixels = dataset.open_pixels(index, config, trained.image_size)
@@ -202,7 +203,7 @@ def _tell(trained: TrainedRun, index: Index, counts: Counter[str], progress: Pro
     progress.line(f"{index.root}: measured on {' and '.join(parts)}")
     if left := " and ".join(f"{counts[name]} of {name}" for name in LEARNED_FROM if counts[name]):
         progress.line(f"left out, because the run has learned from them: {left}")
-    empty = [name for label, name in enumerate(index.classes) if label not in set(index.labels.tolist())]
+    empty = [index.classes[label] for label in np.flatnonzero(index.sizes(np.arange(len(index.paths))) == 0)]
     if empty:
         named = ", ".join(empty[:MOST_NAMED]) + (f" and {len(empty) - MOST_NAMED} more" if len(empty) > MOST_NAMED else "")
         rest = len(index.classes) - len(empty)

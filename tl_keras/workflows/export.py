@@ -48,7 +48,7 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
     folder = trained.run / run_folder.EXPORT / SAVED_MODEL
     progress.line(f"writing {folder} and comparing it with the model on {len(files)} test images")
     data = trained.config.data
-    exported = Exported(trained.model, trained.index.classes, data.resize, Decoding.of(data))
+    exported = Exported(trained.model, trained.index.classes, data.resize, Decoding.of(data), trained.index.output)
     found = export_model(exported, folder, files, kind=SAVED_MODEL)
     if "bytes" in found.differences:
         for file, why in found.refused.items():

@@ -18,10 +18,10 @@ import tensorflow as tf
 
 from tl_keras.config import AUTO, Config
 from tl_keras.data import dataset, images, splits
-from tl_keras.data.index import Index
+from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import OUTPUTS
 from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
@@ -73,10 +73,8 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         advance(1)
         phases = list(phase_rows(config, classifier, num_train, len(used.paths), share_that_fits(needed)))
     seconds = decode + sum(estimate for _, estimate in phases)
-    table = [
-        (name, *(str(int((index.labels[split == part] == label).sum())) for part in ("train", "val", "test")))
-        for label, name in enumerate(index.classes)
-    ]
+    sizes = [index.sizes(split == part).tolist() for part in SPLIT_NAMES]
+    table = [(name, *map(str, each)) for name, *each in zip(index.classes, *sizes, strict=True)]
     disk = disk_gb(config, classifier, num_train, len(used.paths))
     return Plan(config, table, [row for row, _ in phases], seconds, max(peak_memory_gb(), max(needed.values()) / 1e9), disk)
 
@@ -130,11 +128,12 @@ def phase_rows(config: Config, classifier: Classifier, num_train: int, num_image
         still = config.mode == "finetune" and config.model.freeze_batchnorm
         unfreeze(classifier, train.unfreeze_from, freeze_batchnorm=still)
         scales = update_scales(classifier, required(train.layer_decay))
-        phase = Phase(config.mode, required(train.epochs), num_train, required(train.learning_rate), scales, None)
+        output = OUTPUTS[config.data.task]
+        phase = Phase(config.mode, required(train.epochs), num_train, required(train.learning_rate), scales, None, output=output)
         cut = cut_below(classifier, required(train.unfreeze_from)) if config.mode == "finetune" else None
         model = classifier.model if cut is None else cut[1]
         compile_model(model, phase, train)
-        targets = SINGLE_LABEL.targets(np.zeros(size, int), model.output.shape[-1])
+        targets = np.zeros((size, model.output.shape[-1]), np.float32)
         step = whole * timed(lambda inputs: model.train_on_batch(inputs, targets), model, size, compiled=True)
         steps = phase.steps(train.batch_size) * phase.epochs
         yield phase_row(config.mode, classifier, phase.epochs, steps, step * steps)

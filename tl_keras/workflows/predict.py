@@ -1,20 +1,23 @@
 """Classifying files with a run's model."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from tl_keras.data.ahead import Ahead
 from tl_keras.data.depth import tell_depth
+from tl_keras.data.label_texts import COLUMNS
 from tl_keras.data.patterns import find_images
 from tl_keras.data.pipeline import decoding_threads
 from tl_keras.data.walk import left_out_lines
 from tl_keras.deploy.predictor import Prediction, Predictor
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
-from tl_keras.run_folder import PREDICTED_CLASS, CsvWriter, RunFolder, json_text, open_text, write_atomically
+from tl_keras.run_folder import CsvWriter, RunFolder, json_text, open_text, write_atomically
 from tl_keras.runtime import restoring_process
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from tl_keras.trained_run import ADVICE, open_run, read_config
 from tl_keras.transfer.build import image_size_of
 
@@ -62,27 +65,35 @@ class Written:
     Attributes:
         files: how many there were.
         bad: how many of them could not be read.
-        by_class: class name -> files that were taken for it, for every class of the model.
+        by_class: class name -> files in which it was found, for every class of the model; none in a regression.
+        lowest: of the numbers, in a regression.
+        highest: likewise.
     """
 
     files: int = 0
     bad: int = 0
     by_class: dict[str, int] = field(default_factory=dict)
+    lowest: float = math.inf
+    highest: float = -math.inf
 
     def count(self, found: Prediction) -> None:
         """Take note of one more."""
-        self.by_class = self.by_class or dict.fromkeys(found.classes, 0)
         self.files += 1
+        if found.task != REGRESSION:
+            self.by_class = self.by_class or dict.fromkeys(found.classes, 0)
         if found.error is not None:
             self.bad += 1
-        else:
-            self.by_class[found.label] += 1
+        elif found.value is not None:
+            self.lowest, self.highest = min(self.lowest, found.value), max(self.highest, found.value)
+        for label in found.labels:
+            self.by_class[label] += 1
 
 
 def write_predictions(target: Path | TextIO, predictions: Iterable[Prediction]) -> Written:
     """Write predictions as they come: JSON lines where `target` ends in .jsonl, else CSV.
 
-    A CSV line holds path, predicted class, probability, error and a column per class; a bad file has only path and error.
+    A CSV line holds path, predicted class, probability, error and a column per class; where an image may have several classes, those that
+    were found, and no probability but those of the columns; in a regression the number. A bad file has only path and error.
 
     Args:
         target: a file, which appears atomically; or one that is open, which must take names that are not UTF-8 (`errors`).
@@ -109,22 +120,38 @@ def _write_json_lines(file: TextIO, predictions: Iterable[Prediction], written: 
 
 
 def _as_json(found: Prediction) -> dict[str, Any]:
+    if found.task == REGRESSION:
+        return {"path": found.path, _decision(found): found.value}
+    if found.task == MULTI_LABEL:
+        return {"path": found.path, _decision(found): found.labels, "probabilities": found.probabilities}
     return {
         "path": found.path,
-        PREDICTED_CLASS: found.label,
+        _decision(found): found.label,
         "probability": found.probability,
         "probabilities": found.probabilities,
     }
 
 
+def _decision(found: Prediction) -> str:
+    return f"predicted_{COLUMNS[found.task]}"
+
+
 def _write_csv(file: TextIO, predictions: Iterable[Prediction], written: Written) -> None:
-    writer = CsvWriter(file)
+    writer, columns = CsvWriter(file), dict[str, Callable[[Prediction], str]]()
     for found in predictions:
         if not written.files:
-            writer.writerow(["path", PREDICTED_CLASS, "probability", "error", *(f"p_{name}" for name in found.classes)])
+            columns = _columns(found)
+            writer.writerow(columns)
         written.count(found)
-        if found.error:
-            writer.writerow([found.path, "", "", found.error, *("" for _ in found.classes)])
-        else:
-            values = (f"{value:.6f}" for value in found.probabilities.values())
-            writer.writerow([found.path, found.label, f"{found.probability:.6f}", "", *values])
+        writer.writerow([text(found) for text in columns.values()])
+
+
+def _columns(found: Prediction) -> dict[str, Callable[[Prediction], str]]:
+    """The names of the columns of a table of predictions like this -> the text of a cell."""
+    columns: dict[str, Callable[[Prediction], str]] = {"path": lambda each: each.path, _decision(found): lambda each: each.label}
+    if found.task == SINGLE_LABEL:
+        columns["probability"] = lambda each: "" if each.probability is None else f"{each.probability:.6f}"
+    columns["error"] = lambda each: each.error or ""
+    for name in () if found.task == REGRESSION else found.classes:
+        columns[f"p_{name}"] = lambda each, name=name: f"{each.probabilities[name]:.6f}" if each.probabilities else ""  # type: ignore[misc]
+    return columns

@@ -9,19 +9,30 @@ from typing import Any
 from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.data import splits
+from tl_keras.data.dataset import ImageData
 from tl_keras.data.index import Index
 from tl_keras.data.sources import absolute_source
-from tl_keras.evaluation.pictures import draw_confusion, draw_curves
-from tl_keras.evaluation.scoring import Clock, check_agreement, inference, measure, score, write_class_names, write_predictions
+from tl_keras.evaluation.pictures import draw_curves
+from tl_keras.evaluation.scoring import (
+    Clock,
+    check_agreement,
+    draw_errors,
+    inference,
+    measure,
+    score,
+    write_class_names,
+    write_predictions,
+)
 from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
+from tl_keras.models.outputs import Output
 from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
-from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config
+from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config, write_output
 from tl_keras.transfer.build import build
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
@@ -138,21 +149,22 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     feed = scoring_feed(task, classifier)
     call = inference(feed.model)
     scores = {split: score(feed, task.data, split, task.progress, call) for split in scored}
+    data = with_output(task.data, task.data.output.chosen(scores["val"], task.data.labels("val")))
+    write_output(run, data.output)
     if "test" in scores:
-        write_predictions(run / run_folder.PREDICTIONS, task.data, "test", scores["test"])
+        write_predictions(run / run_folder.PREDICTIONS, data, "test", scores["test"])
     selected = read_selection(run)
-    agreement = (
-        {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(task.data, model, scores["val"], AGREEMENT[config.mode])}
-    )
+    agreement = {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(data, model, scores["val"], AGREEMENT[config.mode])}
     clock.lap("evaluate_s")
     metrics: dict[str, Any] = {
         "mode": config.mode,
+        "task": data.output.task,
         "backbone": config.model.backbone,
         "seed": config.runtime.seed,
         "engine": asdict(task.engine),
-        "data": task.data.counts(),
+        "data": data.counts(),
         "parameters": count_parameters(task.classifier.model),
-        **{split: measure(task.data, split, found) for split, found in scores.items()},
+        **{split: measure(data, split, found) for split, found in scores.items()},
         **agreement,
         **({"selection": selected} if selected else {}),
         "features": {"computed": 0 if task.frozen is None else task.frozen.store.num_computed},
@@ -161,16 +173,22 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     if pictures:
         draw_curves(run / run_folder.CURVES, run / run_folder.HISTORY)
         if "test" in metrics:
-            draw_confusion(run / run_folder.CONFUSION, metrics["test"]["confusion_matrix"], task.data.classes, "test")
+            draw_errors(run, data, metrics["test"], scores["test"], "test")
     run_folder.write_json(run / run_folder.METRICS, metrics)
     shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics
+
+
+def with_output(data: ImageData, output: Output) -> ImageData:
+    """The same images with what was chosen of what outputs mean."""
+    return replace(data, index=replace(data.index, output=output))
 
 
 def _save(task: Task, classifier: Classifier) -> None:
     write_stages(task.run / run_folder.STAGES, classifier.model, classifier.boundaries)
     save_classifier(task.run / run_folder.MODEL, weights_view(classifier.model), task.data.classes)
     write_class_names(task.run / run_folder.CLASSES, task.data.classes)
+    write_output(task.run, task.data.output)
 
 
 def _keep_best_so_far(task: Task) -> None:

@@ -20,7 +20,7 @@ def made(seed: int = 0, sharpness: tuple[float, ...] = (3.0, 1.0)) -> tuple[np.n
     draws = np.random.default_rng(seed)
     labels = draws.integers(0, CLASSES, NUM).astype(np.int32)
     logits = [sharp * np.eye(CLASSES)[labels] + 1.5 * draws.normal(size=(NUM, CLASSES)) for sharp in sharpness]
-    return SINGLE_LABEL.probabilities(np.stack(logits)), labels
+    return SINGLE_LABEL.answers(np.stack(logits)), labels
 
 
 def parts_of(num: int = 5) -> list[np.ndarray]:

@@ -83,7 +83,7 @@ def test_dropped_features_are_rows_of_zeros(method: str) -> None:
     found = select(method, keep=0.1)
     kept = np.flatnonzero(row_norms(found.probe.kernel))
     assert len(kept) == found.kept == 20
-    assert judged(found.probe, VAL) == pytest.approx((found.probe.val_loss, found.probe.val_accuracy), abs=1e-5)
+    assert judged(found.probe, VAL) == pytest.approx((found.probe.val_loss, found.probe.val_metric), abs=1e-5)
 
 
 @every_ranked
@@ -106,10 +106,10 @@ def test_report_says_what_was_kept_and_what_all_would_give(method: str) -> None:
         "kept": num,
         "of": 200,
         "val_accuracy": judged(found.probe, VAL)[1],
-        "val_accuracy_all": plain.val_accuracy,
+        "val_accuracy_all": plain.val_metric,
     }
     words = "15 components of 200 features" if method == "pca" else "20 of 200 features"
-    assert found.summary == f"on {words} by {method}; on all accuracy {plain.val_accuracy:.4f}"
+    assert found.summary == f"on {words} by {method}; on all accuracy {plain.val_metric:.4f}"
 
 
 @every_method

@@ -3,10 +3,8 @@
 Paths are relative to the table's folder, or to `data.image_folder`, or absolute. A table may lie in an archive, and list what is there.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +13,14 @@ from tl_keras.config import TABLE_SUFFIXES, DataConfig
 from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.layouts import SPLIT_FOLDERS
 from tl_keras.data.places import is_file, is_folder
-from tl_keras.data.sources.class_folders import class_name
-from tl_keras.data.sources.source import NEAR, path_of
+from tl_keras.data.sources.source import path_of
 from tl_keras.data.sources.table_columns import choose_columns, columns_note
 from tl_keras.data.sources.table_file import KINDS
+from tl_keras.data.sources.table_labels import Found, LabelCells, read_labels
 from tl_keras.data.sources.table_paths import below_one_folder, find_files
 from tl_keras.errors import ConfigError, DataError
+from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.tasks import MULTI_LABEL
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,15 @@ class Rows:
     Attributes:
         table: the file.
         folder: where its relative paths begin.
-        values: what a column says -> the text of each row; "path" and "label" are always there.
+        columns: what a column says -> its name; "path" and "label" are always there.
+        values: the same -> the text of each row.
         places: where each row is, such as "line 7".
         note: which columns were read, one line.
     """
 
     table: Path
     folder: Path
+    columns: dict[str, str]
     values: dict[str, list[str]]
     places: list[str]
     note: str
@@ -76,18 +78,13 @@ def scan_table(config: DataConfig) -> Index:
 
     Raises:
         ConfigError: it says the groups, and so does `group_pattern`.
-        DataError: cells are empty, images are not there, there is one class only, two labels differ in case or blanks alone, or a split
-            has another name.
+        DataError: cells are empty, images are not there, labels are not what `data.task` says (see `table_labels`), or a split has
+            another name.
     """
     rows = _read_rows(config)
     if config.group_pattern is not None and "group" in rows.values:
         raise ConfigError(f"data.group_pattern: {rows.table} says the group of each image already. Remove one of the two.")
-    labels = [class_name(label) for label in rows.values["label"]]
-    _refuse_twins(rows.table, labels)
-    classes = tuple(sorted(set(labels)))
-    if len(classes) < 2:
-        raise DataError(f"{rows.table}: one class only ({classes[0]!r}); a classifier needs at least 2.")
-    index = _index(rows, classes, labels)
+    index = _index(rows, read_labels(_label_cells(rows, config), config.task))
     if index.given is not None and "train" not in index.given:
         raise DataError(f"{rows.table}: no row has the split 'train'. Add some; or rename the column, and splits are cut.")
     return index
@@ -99,14 +96,7 @@ def scan_known_table(config: DataConfig, classes: Sequence[str]) -> Index:
     What the settings of a run say of its own table counts as far as this one has such columns, and such a folder beside it.
     """
     rows = _read_rows(_as_far_as_there(config))
-    known = {class_name(name): name for name in classes}  # older models may have names that are not composed
-    labels = [class_name(label) for label in rows.values["label"]]
-    unknown = sorted(set(labels) - set(known))
-    if unknown:
-        near = get_close_matches(unknown[0], known, n=1, cutoff=NEAR)
-        hint = f" Did you mean '{near[0]}'?" if near else f" It knows {', '.join(classes)}."
-        raise DataError(f"{rows.table}: has a class {unknown[0]!r}, which the model does not know.{hint}")
-    index = _index(rows, tuple(classes), [known[label] for label in labels])
+    index = _index(rows, read_labels(_label_cells(rows, config), config.task, classes))
     if "test" in (index.given or ()):
         index = index.take(np.flatnonzero(np.array(index.given) == "test"))
     return replace(index, given=None, notes=(rows.note,))
@@ -129,17 +119,18 @@ def _read_rows(config: DataConfig) -> Rows:
     table = path_of(config.source)
     kind = KINDS[table.suffix.lower()]
     names = kind.names(table)
-    chosen = choose_columns(table, names, config.columns or {})
+    chosen = choose_columns(table, names, config.columns or {}, config.task)
     cells = kind.cells(table, list(chosen.values()))
     if not cells.places:
         raise DataError(f"{table}: has no rows below the names of its columns. Add one for each image.")
-    for name in chosen.values():
+    may_be_empty = {chosen["label"]} if config.task == MULTI_LABEL else set()  # an image with none of the classes
+    for name in (name for name in chosen.values() if name not in may_be_empty):
         empty = [place for place, text in zip(cells.places, cells.columns[name], strict=True) if not text]
         if empty:
             have = f"{len(empty)} row{'s have' if len(empty) > 1 else ' has'}"
             raise DataError(f"{table}: {have} nothing in the column '{name}'; the first is {empty[0]}. Fill them in, or remove the rows.")
     values = {role: cells.columns[name] for role, name in chosen.items()}
-    return Rows(table, _image_folder(config), values, cells.places, columns_note(table, names, chosen))
+    return Rows(table, _image_folder(config), chosen, values, cells.places, columns_note(table, names, chosen))
 
 
 def _image_folder(config: DataConfig) -> Path:
@@ -151,35 +142,27 @@ def _image_folder(config: DataConfig) -> Path:
     return folder
 
 
-def _refuse_twins(table: Path, labels: Sequence[str]) -> None:
-    """Refuse labels that differ in case, or in blanks between their words, alone."""
-    numbers = Counter(labels)
-    met: dict[str, str] = {}
-    for label in sorted(numbers):
-        twin = met.setdefault(" ".join(label.casefold().split()), label)
-        if twin != label:
-            raise DataError(
-                f"{table}: the labels {twin!r} ({numbers[twin]} rows) and {label!r} ({numbers[label]} rows) differ in nothing but case or "
-                "blanks. Give both the same name."
-            )
+def _label_cells(rows: Rows, config: DataConfig) -> LabelCells:
+    return LabelCells(rows.table, rows.columns["label"], rows.values["label"], rows.places, config.label_separator)
 
 
-def _index(rows: Rows, classes: tuple[str, ...], labels: Sequence[str]) -> Index:
+def _index(rows: Rows, found: Found) -> Index:
     """The index of all rows, in its order: by split, class and path."""
     root, paths = _paths_of(rows)
-    number = {name: label for label, name in enumerate(classes)}
     index = Index(
         root=root,
-        classes=classes,
+        classes=found.classes,
         paths=_existing(rows, root, paths),
-        labels=np.fromiter((number[label] for label in labels), np.int32, len(labels)),
+        labels=found.labels,
+        output=found.output,
         groups=_optional(rows, "group"),
         domains=_optional(rows, "domain"),
     )
     given = _splits(rows)
     place = [0] * len(paths) if given is None else [SPLIT_NAMES.index(split) for split in given]
-    order = np.array(sorted(range(len(paths)), key=lambda row: (place[row], index.labels[row], index.paths[row])))
-    return replace(index.take(order), given=None if given is None else tuple(given[row] for row in order), notes=(rows.note,))
+    by_class = found.labels if found.output == SINGLE_LABEL else np.zeros(len(paths), int)
+    order = np.array(sorted(range(len(paths)), key=lambda row: (place[row], by_class[row], index.paths[row])))
+    return replace(index.take(order), given=None if given is None else tuple(given[row] for row in order), notes=(rows.note, *found.notes))
 
 
 def _optional(rows: Rows, role: str) -> tuple[str, ...] | None:

@@ -8,6 +8,7 @@ from typing import get_args
 from tl_keras.config import Column
 from tl_keras.data.sources.source import NEAR
 from tl_keras.errors import DataError
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 USUAL: dict[str, frozenset[str]] = {  # what a column says -> its names, in lower case and without blanks, '_' and '-'
     "path": frozenset({"path", "file", "filename", "filepath", "image", "imagepath"}),
@@ -16,15 +17,20 @@ USUAL: dict[str, frozenset[str]] = {  # what a column says -> its names, in lowe
     "group": frozenset({"group"}),
     "domain": frozenset({"domain"}),
 }
+USUAL_FOR_TASK = {  # further names of the label
+    MULTI_LABEL: frozenset({"classes", "labels", "categories", "tags"}),
+    REGRESSION: frozenset({"value", "number", "score"}),
+}
 NEEDED = ("path", "label")
 
 
-def choose_columns(table: Path, names: Sequence[str], said: Mapping[Column, str]) -> dict[str, str]:
+def choose_columns(table: Path, names: Sequence[str], said: Mapping[Column, str], task: str = SINGLE_LABEL) -> dict[str, str]:
     """The column that says the path, the label and so on, as far as there is one.
 
     Args:
         names: of all columns.
         said: what `data.columns` says.
+        task: what labels are.
 
     Returns:
         What a column says -> its name; "path" and "label" are always there.
@@ -39,7 +45,7 @@ def choose_columns(table: Path, names: Sequence[str], said: Mapping[Column, str]
             raise DataError(f"{table}: has no column '{name}', which data.columns gives for {role}. {hint}")
     chosen: dict[str, str] = {}
     for role in get_args(Column):
-        meant = [said[role]] if role in said else [name for name in names if name not in said.values() and _is_usual(name, role)]
+        meant = [said[role]] if role in said else [name for name in names if name not in said.values() and _is_usual(name, role, task)]
         if meant and names.count(meant[0]) > 1:
             raise DataError(f"{table}: has several columns '{meant[0]}'. Rename all but the one that says the {role}.")
         if len(meant) > 1:
@@ -47,7 +53,7 @@ def choose_columns(table: Path, names: Sequence[str], said: Mapping[Column, str]
         if meant:
             chosen[role] = meant[0]
         elif role in NEEDED:
-            usual = ", ".join(sorted(USUAL[role]))
+            usual = ", ".join(sorted(_usual(role, task)))
             raise DataError(
                 f"{table}: none of its columns ({_and(names)}) is known to be the {role}; known are {usual}. {_say(role, 'NAME')} "
                 "The first line of the table names the columns."
@@ -62,8 +68,12 @@ def columns_note(table: Path, names: Sequence[str], chosen: Mapping[str, str]) -
     return f"{table.name}: columns read: {', '.join(used)}" + (f"; not used: {', '.join(rest)}" if rest else "")
 
 
-def _is_usual(name: str, role: str) -> bool:
-    return "".join(letter for letter in name.lower() if letter not in " _-") in USUAL[role]
+def _is_usual(name: str, role: str, task: str) -> bool:
+    return "".join(letter for letter in name.lower() if letter not in " _-") in _usual(role, task)
+
+
+def _usual(role: str, task: str) -> frozenset[str]:
+    return USUAL[role] | USUAL_FOR_TASK.get(task, frozenset()) if role == "label" else USUAL[role]
 
 
 def _say(role: str, name: str) -> str:

@@ -88,7 +88,7 @@ def left_out_answers(features: Features, labels: Labels, num_classes: int) -> ND
     if min(features.shape) > MOST_COLUMNS:
         features = Sketch(features, standardise, MOST_COLUMNS)
         standardise = Standardiser.fit(features)
-    return ridge_answers(features, labels, standardise, num_classes)[1].astype(np.float32)
+    return ridge_answers(features, SINGLE_LABEL.targets(labels, num_classes), standardise)[1].astype(np.float32)
 
 
 def _margin(answers: NDArray[np.floating], labels: Labels) -> NDArray[np.floating]:

@@ -89,7 +89,7 @@ def solve_fold(config: Config, problem: HeadProblem, rows: NDArray[np.int64], fo
     """
     solved = problem.solve(config, rows[fold.train], rows[fold.val])
     features, _ = problem.pair(rows[fold.held_out])
-    return Answer(fold, SINGLE_LABEL.probabilities(solved.probe.logits(solved.standardise(features[:]))))
+    return Answer(fold, SINGLE_LABEL.answers(solved.probe.logits(solved.standardise(features[:]))))
 
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:

@@ -113,7 +113,7 @@ def bag_heads(member: FrozenMember, num: int, seed: int) -> list[LinearProbe]:
 
 def answer(head: LinearProbe, features: StoredFeatures) -> Probabilities:
     """Probabilities (n, k) of raw features (n, d)."""
-    return SINGLE_LABEL.probabilities(head.logits(features))
+    return SINGLE_LABEL.answers(head.logits(features))
 
 
 def resample(labels: NDArray[np.int32], draws: np.random.Generator) -> NDArray[np.int64]:

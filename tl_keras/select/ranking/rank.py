@@ -125,7 +125,7 @@ def judge(config: Config, sample: Index, progress: Progress) -> RankedBackbone:
     good = np.setdiff1d(everything, list(opened.frozen.pixels.bad))
     features, labels = opened.frozen.stored(POOLED, good)[:], sample.labels[good]
     check_classes(labels, sample)
-    ridge = fit_ridge(features, labels, Standardiser.fit(features), len(sample.classes))
+    ridge = fit_ridge(features, SINGLE_LABEL.targets(labels, len(sample.classes)), Standardiser.fit(features))
     return RankedBackbone(
         config.model.backbone,
         opened.frozen.pixels.shape[:2],

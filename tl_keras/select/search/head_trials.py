@@ -43,4 +43,4 @@ class HeadTrials:
         if share < 1:
             train = train[stratified_sample(self._index.labels[train], max(2, round(share * len(train))), config.runtime.seed)]
         probe = opened.problem.solve(config, train, val).probe
-        return {"val_loss": probe.val_loss, "val_accuracy": probe.val_accuracy}
+        return {"val_loss": probe.val_loss, "val_accuracy": probe.val_metric}

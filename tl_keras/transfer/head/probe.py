@@ -13,11 +13,12 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 from scipy.linalg import eigh
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output
 from tl_keras.runtime import threads_in_force
 
 C_PATH = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-learn's C, the weakest regularisation last
@@ -37,7 +38,6 @@ CURVATURE_FLOOR = 1e-6  # where every probability is 0 or 1, as far as float32 c
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
-Labels = NDArray[np.int32]
 Matrix = NDArray[np.floating]
 
 
@@ -168,43 +168,79 @@ def _gather(features: Features, standardise: Standardiser) -> NDArray[np.float32
     return kept
 
 
-class CrossEntropy:
-    """Weighted mean cross-entropy of a linear head on rows, as a function of its weights (d + 1, k).
+class LogLoss:
+    """Weighted mean loss of a linear head on rows, as a function of its weights (d + 1, k).
 
     Args:
         rows: standardised features (n, d).
-        labels: int32 (n,).
-        class_weights: float32 (k,), the weight of each class.
+        labels: (n,) or (n, k).
+        row_weights: (n,), how much each row counts.
+        num_classes: k.
+
+    Attributes:
+        first_curvature: the mean of p (1 - p) where nothing is known.
+        columns: how many columns of weights scikit-learn has for one of these.
     """
 
-    def __init__(self, rows: StandardisedRows, labels: Labels, class_weights: NDArray[np.float32]) -> None:
+    first_curvature = 0.25
+    columns = 1
+
+    def __init__(self, rows: StandardisedRows, labels: Labels, row_weights: NDArray[np.floating], num_classes: int) -> None:
         self.rows, self.labels = rows, labels
-        self.shape = (rows.shape[1] + 1, len(class_weights))
-        weights = class_weights[labels].astype(np.float64)
-        self.total_weight = float(weights.sum())
-        self.row_weights = (weights / self.total_weight).astype(np.float32)
+        self.shape = (rows.shape[1] + 1, num_classes)
+        self.total_weight = float(row_weights.sum(dtype=np.float64))
+        self.row_weights = (row_weights / self.total_weight).astype(np.float32)
 
     def __call__(self, weights: Matrix) -> tuple[float, Matrix, float]:
         """The loss, its gradient (d + 1, k) float64, and the mean of p (1 - p), the scale of its second derivative."""
 
         def part(rows: slice, x: NDArray[np.float32], logits: NDArray[np.float32]) -> tuple[float, float, Matrix, Matrix]:
-            own = (np.arange(len(x)), self.labels[rows])
-            log_probabilities, weight = SINGLE_LABEL.log_probabilities(logits), self.row_weights[rows]
-            probabilities = np.exp(log_probabilities)
-            loss = float(np.dot(weight, log_probabilities[own].astype(np.float64)))
-            certainty = float(np.dot(weight, np.einsum("nk,nk->n", probabilities, probabilities)))
-            probabilities[own] -= 1
-            residuals = probabilities * weight[:, None]
-            return loss, certainty, residuals.T @ x, residuals.sum(axis=0, dtype=np.float64)
+            weight = self.row_weights[rows]
+            losses, curvatures, residuals = self.terms(logits, self.labels[rows])
+            residuals *= weight[:, None]
+            loss, curvature = (float(np.dot(weight, each)) for each in (losses, curvatures))
+            return loss, curvature, residuals.T @ x, residuals.sum(axis=0, dtype=np.float64)
 
         kernel, bias = np.zeros(self.shape[::-1])[:, :-1], np.zeros(self.shape[1])
-        loss = certainty = 0.0
-        for part_loss, part_certainty, part_kernel, part_bias in self.rows.mapped(weights, part):
-            loss -= part_loss
-            certainty += part_certainty
+        loss = curvature = 0.0
+        for part_loss, part_curvature, part_kernel, part_bias in self.rows.mapped(weights, part):
+            loss += part_loss
+            curvature += part_curvature
             kernel += part_kernel
             bias += part_bias
-        return loss, self.rows.gradient(kernel, bias), max(1 - certainty, 0.0) / self.shape[1]
+        return loss, self.rows.gradient(kernel, bias), max(curvature, 0.0) / self.shape[1]
+
+    def terms(self, logits: NDArray[np.float32], labels: Labels) -> tuple[Matrix, Matrix, Matrix]:
+        """The loss of each row (n,), the sum of its p (1 - p) over the classes (n,), and p less the target (n, k), which may be changed."""
+        raise NotImplementedError
+
+
+class CrossEntropy(LogLoss):
+    """Multinomial: labels are int32 (n,), one class each."""
+
+    def __init__(self, rows: StandardisedRows, labels: Labels, class_weights: NDArray[np.float32]) -> None:
+        super().__init__(rows, labels, class_weights[labels].astype(np.float64), len(class_weights))
+        self.first_curvature = (1 - 1 / len(class_weights)) / len(class_weights)
+        self.columns = 2 if len(class_weights) == 2 else 1  # there they share one column w, here -w/2 and w/2, of half of its square
+
+    def terms(self, logits: NDArray[np.float32], labels: Labels) -> tuple[Matrix, Matrix, Matrix]:
+        own = (np.arange(len(logits)), labels)
+        log_probabilities = SINGLE_LABEL.log_probabilities(logits)
+        losses = -log_probabilities[own].astype(np.float64)
+        probabilities = np.exp(log_probabilities)
+        curvatures = 1 - np.einsum("nk,nk->n", probabilities, probabilities)
+        probabilities[own] -= 1
+        return losses, curvatures, probabilities
+
+
+class BinaryCrossEntropy(LogLoss):
+    """The sum over the classes of a logistic regression for each: labels are bool (n, k)."""
+
+    def terms(self, logits: NDArray[np.float32], labels: Labels) -> tuple[Matrix, Matrix, Matrix]:
+        probabilities = special.expit(logits)
+        losses = (np.logaddexp(np.float32(0), logits) - logits * labels).sum(axis=1, dtype=np.float64)
+        curvatures = (probabilities * (1 - probabilities)).sum(axis=1)
+        return losses, curvatures, probabilities - labels
 
 
 @dataclass(frozen=True)
@@ -215,7 +251,7 @@ class LinearProbe:
     bias: NDArray[np.float32]
     c: float
     val_loss: float
-    val_accuracy: float
+    val_metric: float
 
     def on_raw(self, standardise: Standardiser) -> "LinearProbe":
         """The same head for raw features."""
@@ -227,15 +263,21 @@ class LinearProbe:
         return np.concatenate([features[rows] @ self.kernel + self.bias for rows in chunks(features)])
 
 
-def judge(weights: Matrix, rows: StandardisedRows, labels: Labels) -> tuple[float, float]:
-    """Log loss and accuracy of weights (d + 1, k), the bias as last row, on standardised rows."""
+def judge(weights: Matrix, rows: StandardisedRows, labels: Labels, output: Output = SINGLE_LABEL) -> tuple[float, float]:
+    """Plain loss and metric of weights (d + 1, k), the bias as last row, on standardised rows.
 
-    def part(rows: slice, _: NDArray[np.float32], logits: NDArray[np.float32]) -> tuple[float, int]:
-        loss = SINGLE_LABEL.log_probabilities(logits)[np.arange(len(logits)), labels[rows]].sum(dtype=np.float64)
-        return float(loss), int(SINGLE_LABEL.is_right(SINGLE_LABEL.probabilities(logits), labels[rows]).sum())
+    A metric that is a mean over images needs a chunk of them at a time; the others, such as mAP, need the logits of all.
+    """
+    if not output.metric_is_mean:
+        logits = np.concatenate(list(rows.mapped(weights, lambda rows, x, logits: logits)))
+        return float(output.plain_losses(logits, labels).mean(dtype=np.float64)), output.metric(logits, labels)
 
-    losses, num_right = zip(*rows.mapped(weights, part), strict=True)
-    return -sum(losses) / len(labels), sum(num_right) / len(labels)
+    def part(rows: slice, _: NDArray[np.float32], logits: NDArray[np.float32]) -> tuple[float, float]:
+        own = labels[rows]
+        return float(output.plain_losses(logits, own).sum(dtype=np.float64)), output.metric(logits, own) * len(own)
+
+    losses, metrics = zip(*rows.mapped(weights, part), strict=True)
+    return sum(losses) / len(labels), sum(metrics) / len(labels)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # many small products: threads that wait for each other take longer than one
@@ -246,16 +288,20 @@ def fit_linear_probe(
     class_weights: NDArray[np.float32],
     c: float | None = None,
     on_solution: Callable[[LinearProbe], None] | None = None,
+    output: Output = SINGLE_LABEL,
 ) -> LinearProbe:
-    """Solve multinomial logistic regression with an L2 penalty for a path of values of C, each from the last one's solution.
+    """Solve logistic regression with an L2 penalty for a path of values of C, each from the last one's solution.
+
+    It is multinomial where an image has one class, and one for each class where it may have several.
 
     Args:
-        train: raw features float32 (n, d), in memory or not, and labels int32 (n,).
+        train: raw features float32 (n, d), in memory or not, and labels, as `output` says.
         val: likewise; the C with the lowest log loss here is taken.
         standardise: what the solution's kernel and bias expect to be applied to features.
-        class_weights: float32 (k,), the weight of each class.
+        class_weights: float32 (k,), the weight of each class; all 1 where an image may have several.
         c: scikit-learn's C, the only one to solve for; None goes through `C_PATH`.
         on_solution: called with each solution as it is found.
+        output: what labels mean.
     """
     rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
     axes, span = Axes.of(rows), None
@@ -267,9 +313,13 @@ def fit_linear_probe(
     best: LinearProbe | None = None
     worse = 0
     path = C_PATH if c is None else (c,)
-    for each, weights in _path(CrossEntropy(rows, train[1], class_weights), axes, path):
+    if output == SINGLE_LABEL:
+        objective: LogLoss = CrossEntropy(rows, train[1], class_weights)
+    else:
+        objective = BinaryCrossEntropy(rows, train[1], np.ones(num), len(class_weights))
+    for each, weights in _path(objective, axes, path):
         kernel, bias = weights[:-1].astype(np.float32), weights[-1].astype(np.float32)
-        found = LinearProbe(kernel if span is None else span @ kernel, bias, each, *judge(weights, rows_val, val[1]))
+        found = LinearProbe(kernel if span is None else span @ kernel, bias, each, *judge(weights, rows_val, val[1], output))
         if on_solution is not None:
             on_solution(found)
         if best is None or found.val_loss < best.val_loss:
@@ -329,19 +379,17 @@ class Axes:
         return rest * matrix + self.vectors @ ((along - rest)[:, None] * coordinates).astype(np.float32)
 
 
-def _path(objective: CrossEntropy, axes: Axes, path: Sequence[float]) -> Iterator[tuple[float, Matrix]]:
+def _path(objective: LogLoss, axes: Axes, path: Sequence[float]) -> Iterator[tuple[float, Matrix]]:
     """Each C with its solution (d + 1, k), from the strongest regularisation on."""
-    num_classes = objective.shape[1]
     weights: Matrix = np.zeros(objective.shape)
-    curvature = (1 - 1 / num_classes) / num_classes
+    curvature = objective.first_curvature
     for c in path:
-        # scikit-learn's two classes share one column w, here -w/2 and w/2, whose squares sum to half of its square
-        decay = (2 if num_classes == 2 else 1) / (c * objective.total_weight)
+        decay = objective.columns / (c * objective.total_weight)
         weights, curvature = _minimise(objective, weights, decay, axes, max(curvature, CURVATURE_FLOOR))
         yield c, weights
 
 
-def _minimise(objective: CrossEntropy, start: Matrix, decay: float, axes: Axes, curvature: float) -> tuple[Matrix, float]:
+def _minimise(objective: LogLoss, start: Matrix, decay: float, axes: Axes, curvature: float) -> tuple[Matrix, float]:
     """Weights (d + 1, k) of least loss and penalty, and the curvature there.
 
     L-BFGS sees the weights scaled along the principal axes of the rows: there the second derivative, about

@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
+from tl_keras.models.outputs import SINGLE_LABEL, Output
 from tl_keras.progress import Progress
+from tl_keras.tasks import REGRESSION, solved_loss
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.probe import C_PATH, LinearProbe, Pair, StandardisedRows, Standardiser, fit_linear_probe, judge
+from tl_keras.transfer.head.ridge import fit_ridge
 from tl_keras.transfer.head.selection import select_features
 from tl_keras.transfer.losses import class_weight_vector
 
 
 def solves_exactly(config: Config) -> bool:
-    """Whether the head is solved and not trained by steps: it is linear, and the loss is cross-entropy."""
-    return not config.model.hidden and config.train.loss == "cross_entropy"
+    """Whether the head is solved and not trained by steps: it is linear, and the loss is the plain one of the task."""
+    return not config.model.hidden and solved_loss(config.train.loss, config.data.task)
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,13 @@ class SolvedHead:
         probe: the solution, for standardised features.
         standardise: fitted on the rows that it learned from.
         selection: what there is to report of the selection of features; empty where nothing was selected.
+        output: what its logits mean.
     """
 
     probe: LinearProbe
     standardise: Standardiser
     selection: dict[str, Any]
+    output: Output = SINGLE_LABEL
 
     @property
     def on_raw(self) -> LinearProbe:
@@ -43,8 +48,8 @@ class SolvedHead:
         return self.probe.on_raw(self.standardise)
 
     def judge(self, pair: Pair) -> tuple[float, float]:
-        """Log loss and accuracy on raw features and labels."""
-        return judge(np.vstack([self.probe.kernel, self.probe.bias]), StandardisedRows(pair[0], self.standardise), pair[1])
+        """Plain loss and metric on raw features and labels."""
+        return judge(np.vstack([self.probe.kernel, self.probe.bias]), StandardisedRows(pair[0], self.standardise), pair[1], self.output)
 
 
 @dataclass(frozen=True)
@@ -53,19 +58,21 @@ class HeadProblem:
 
     Attributes:
         frozen: the features of n images.
-        labels: int32 (n,).
+        labels: of each, as `output` says.
         classes: their names; a label is a position in them.
         num_views: augmented views that are learned from, beside the plain one.
+        output: what labels mean.
     """
 
     frozen: FrozenFeatures
     labels: NDArray[np.int32]
     classes: tuple[str, ...]
     num_views: int
+    output: Output = SINGLE_LABEL
 
     def pair(self, rows: NDArray[np.int64], num_views: int = 0) -> Pair:
         """Features and labels of some images: the plain view of all of them, then view 1 of all of them, and so on."""
-        return self.frozen.stored(POOLED, rows, num_views), np.tile(self.labels[rows], 1 + num_views)
+        return self.frozen.stored(POOLED, rows, num_views), np.concatenate([self.labels[rows]] * (1 + num_views))
 
     def solve(self, config: Config, train: NDArray[np.int64], val: NDArray[np.int64], progress: Progress | None = None) -> SolvedHead:
         """Standardise, select and solve as the settings say.
@@ -76,18 +83,40 @@ class HeadProblem:
             val: positions of those that choose C, and how much is selected.
             progress: shows the result, and a bar over the values of C.
         """
+        progress = progress or Progress()
+        if self.output.task == REGRESSION:
+            return self._solve_ridge(train, val, progress)
         pairs = self.pair(train, self.num_views), self.pair(val)
-        weights = class_weight_vector(config.train.class_weights, self.labels[train], self.classes)
+        weights = np.ones(len(self.classes), np.float32)
+        if self.output == SINGLE_LABEL:
+            weights = class_weight_vector(config.train.class_weights, self.labels[train], self.classes)
         standardise = Standardiser.fit(pairs[0][0])
-        solve = _solve_on_all if config.features.selection == "none" else _solve_on_some
-        probe, selection = solve(config, *pairs, standardise, weights, progress or Progress())
-        return SolvedHead(probe, standardise, selection)
+        if config.features.selection == "none":
+            return SolvedHead(_solve_on_all(config, *pairs, standardise, weights, progress, self.output), standardise, {}, self.output)
+        return SolvedHead(*_solve_on_some(config, *pairs, standardise, weights, progress), self.output)
+
+    def _solve_ridge(self, train: NDArray[np.int64], val: NDArray[np.int64], progress: Progress) -> SolvedHead:
+        """Ridge regression; leave-one-out chooses the penalty, so that views of one image, which know each other, are not learned from."""
+        output = self.output.fitted(self.labels[train])
+        pair, (features, labels) = self.pair(train), self.pair(val)
+        standardise = Standardiser.fit(pair[0])
+        found = fit_ridge(pair[0], output.targets(pair[1], 1), standardise)
+        figures = judge(np.vstack([found.kernel, found.bias]), StandardisedRows(features, standardise), labels, output)
+        probe = LinearProbe(found.kernel, found.bias, 1 / (found.penalty * len(train)), *figures)
+        progress.line(f"head  ridge penalty {found.penalty:.2g} an image, by leave-one-out  {told(probe, output)}")
+        return SolvedHead(probe, standardise, {}, output)
 
 
 def _solve_on_all(
-    config: Config, train: Pair, val: Pair, standardise: Standardiser, class_weights: NDArray[np.float32], progress: Progress
-) -> tuple[LinearProbe, dict[str, Any]]:
-    """The probe on all features, and nothing to report; see `probe.fit_linear_probe` for the arguments."""
+    config: Config,
+    train: Pair,
+    val: Pair,
+    standardise: Standardiser,
+    class_weights: NDArray[np.float32],
+    progress: Progress,
+    output: Output,
+) -> LinearProbe:
+    """The probe on all features; see `probe.fit_linear_probe` for the arguments."""
     c, num_tried = config.train.head_c, 0
 
     def count(_: LinearProbe) -> None:
@@ -96,15 +125,15 @@ def _solve_on_all(
         advance(1)
 
     with progress.bar("head: values of C", len(C_PATH) if c is None else 1) as advance:
-        probe = fit_linear_probe(train, val, standardise, class_weights, c, count)
-    progress.line(describe(probe) + (f"  the best of {num_tried} values of C" if c is None else ""))
-    return probe, {}
+        probe = fit_linear_probe(train, val, standardise, class_weights, c, count, output)
+    progress.line(describe(probe, output) + (f"  the best of {num_tried} values of C" if c is None else ""))
+    return probe
 
 
 def _solve_on_some(
     config: Config, train: Pair, val: Pair, standardise: Standardiser, class_weights: NDArray[np.float32], progress: Progress
-) -> tuple[LinearProbe, dict[str, Any]]:
-    """The probe on the features that are selected, and what there is to report; see `selection.select_features`."""
+) -> tuple[LinearProbe, Standardiser, dict[str, Any]]:
+    """The probe on the features that are selected, its standardiser, and what there is to report; see `selection.select_features`."""
     found = select_features(
         config.features.selection,
         train,
@@ -116,9 +145,14 @@ def _solve_on_some(
         seed=config.runtime.seed,
     )
     progress.line(f"{describe(found.probe)}  {found.summary}")
-    return found.probe, found.report()
+    return found.probe, standardise, found.report()
 
 
-def describe(probe: LinearProbe) -> str:
-    """One line about a solved head; its val loss is the log loss, as everywhere."""
-    return f"head  C {probe.c:.2g}  val loss {probe.val_loss:.4f} accuracy {probe.val_accuracy:.4f}"
+def describe(probe: LinearProbe, output: Output = SINGLE_LABEL) -> str:
+    """One line about a solved head."""
+    return f"head  C {probe.c:.2g}  {told(probe, output)}"
+
+
+def told(probe: LinearProbe, output: Output) -> str:
+    """How a solved head does on val; its val loss is the plain loss, as everywhere."""
+    return f"val loss {probe.val_loss:.4f} {output.metric_title} {probe.val_metric:.4f}"

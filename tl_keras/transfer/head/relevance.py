@@ -13,7 +13,8 @@ from scipy.optimize import minimize
 from scipy.special import rel_entr
 
 from tl_keras.data.splits import stratified_sample
-from tl_keras.transfer.head.probe import CrossEntropy, Labels, Matrix, Pair, StandardisedRows, Standardiser, chunks
+from tl_keras.models.outputs import Labels
+from tl_keras.transfer.head.probe import CrossEntropy, Matrix, Pair, StandardisedRows, Standardiser, chunks
 
 SAMPLE_BYTES = 128 * 10**6  # of features: 3,700 rows of all stages of MobileNetV2, 25,000 of its last
 BLOCK = 256  # features that a filter sees at once, in float64

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.transfer.head.probe import RANK_FLOOR, Features, Labels, Matrix, StandardisedRows, Standardiser
+from tl_keras.transfer.head.probe import RANK_FLOOR, Features, Matrix, StandardisedRows, Standardiser
 
 LeftOut = Callable[[Sequence[int]], Iterator[tuple[slice, int, Matrix]]]  # penalties -> answers, see `_leave_one_out`
 
@@ -24,7 +24,7 @@ class RidgeProbe:
     """Ridge on the targets of labels: kernel (d, k) and bias (k,) for standardised features, and how it does on images left out.
 
     `penalty` is lambda / n; `loo_error` the mean squared error over images and classes where each image is answered by
-    the fit to all others; `loo_accuracy` in [0, 1] how often the largest of those answers is right.
+    the fit to all others; `loo_accuracy` in [0, 1] how often the largest of those answers is that of the largest target.
     """
 
     kernel: NDArray[np.float32]
@@ -34,27 +34,26 @@ class RidgeProbe:
     loo_accuracy: float
 
 
-def fit_ridge(features: Features, labels: Labels, standardise: Standardiser, num_classes: int) -> RidgeProbe:
+def fit_ridge(features: Features, targets: NDArray[np.float32], standardise: Standardiser) -> RidgeProbe:
     """Solve ridge regression for a path of penalties; the leave-one-out squared error chooses among them.
 
     Args:
         features: raw, float32 (n, d), in memory or not.
-        labels: int32 (n,).
+        targets: (n, k), such as 1 in the column of an image's class and 0 elsewhere.
         standardise: what the solution's kernel and bias expect to be applied to features; itself not left out.
-        num_classes: k.
     """
-    return _solve(features, labels, standardise, num_classes)[0]
+    return _solve(features, targets, standardise)[0]
 
 
-def ridge_answers(features: Features, labels: Labels, standardise: Standardiser, num_classes: int) -> tuple[RidgeProbe, Matrix]:
-    """The same, and what the fit to all other images answers for each image: (n, k), each row of sum 1."""
-    probe, answers = _solve(features, labels, standardise, num_classes)
+def ridge_answers(features: Features, targets: NDArray[np.float32], standardise: Standardiser) -> tuple[RidgeProbe, Matrix]:
+    """The same, and what the fit to all other images answers for each image: (n, k), each row of sum 1 where those of targets are."""
+    probe, answers = _solve(features, targets, standardise)
     return probe, np.concatenate([each for _, _, each in answers((RIDGE_PENALTIES.index(probe.penalty),))])
 
 
-def _solve(features: Features, labels: Labels, standardise: Standardiser, num_classes: int) -> tuple[RidgeProbe, LeftOut]:
+def _solve(features: Features, targets: NDArray[np.float32], standardise: Standardiser) -> tuple[RidgeProbe, LeftOut]:
     """The probe, and what answers left-out rows with some of the penalties."""
-    rows, targets = StandardisedRows(features, standardise), SINGLE_LABEL.targets(labels, num_classes)
+    rows, labels = StandardisedRows(features, standardise), SINGLE_LABEL.decide(targets)
     share = targets.mean(axis=0)
     centre, products = _moments(rows, targets - share)
     spectrum, axes = _principal_axes(rows, centre)
@@ -120,7 +119,7 @@ def _leave_one_out(
 
     Args:
         rows: standardised features (n, d) of mean `centre` (d,).
-        targets: of the labels, (n, k).
+        targets: (n, k).
         axes: eigenvectors (d, r) of the scatter of the rows.
         products: of the rows along the axes with the centred targets, (r, k).
         damping: 1 / (eigenvalue + lambda), (r, penalties).

@@ -63,7 +63,7 @@ class Selection:
             "method": self.method,
             "kept": self.kept,
             "of": len(self.probe.kernel),
-            "val_accuracy": self.probe.val_accuracy,
+            "val_accuracy": self.probe.val_metric,
             "val_accuracy_all": self.val_accuracy_all,
         }
 
@@ -132,7 +132,7 @@ def select_features(
         found += _on_most_relevant(parts, method, plain, problem, seed)
     found = found or [(plain, len(plain.kernel))]  # where no feature varies there is no component; the bias answers
     probe, kept = min(found, key=lambda pair: pair[0].val_loss)
-    return Selection(method, probe, kept, plain.val_accuracy)
+    return Selection(method, probe, kept, plain.val_metric)
 
 
 def _on_most_relevant(

@@ -13,11 +13,11 @@ import keras
 from tl_keras.models.classifier import unfreeze
 from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, read_json, reading, write_csv, write_json
-from tl_keras.transfer.checkpoints import AGAIN, HISTORY_HEADER, weights_view
+from tl_keras.transfer.checkpoints import AGAIN, history_header, weights_view
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.frozen import POOLED
-from tl_keras.transfer.head.probe import LinearProbe, Standardiser
-from tl_keras.transfer.head.problem import solves_exactly
+from tl_keras.transfer.head.probe import Standardiser
+from tl_keras.transfer.head.problem import SolvedHead, solves_exactly
 from tl_keras.transfer.phases import Phase, run_phase
 from tl_keras.transfer.task import Task
 
@@ -47,19 +47,20 @@ def _solve_head(task: Task) -> None:
         write_json(task.run / CHECKPOINTS / SELECTION, solved.selection)
     if task.config.mode == "extract":  # finetuning measures the head as its epoch 0
         seconds = time.perf_counter() - started
-        _write_history(task.run / HISTORY, solved.probe, solved.judge(problem.pair(train, problem.num_views)), seconds)
+        _write_history(task.run / HISTORY, solved, solved.judge(problem.pair(train, problem.num_views)), seconds)
     task.classifier.head.layers[-1].set_weights([solved.on_raw.kernel, solved.on_raw.bias])
 
 
-def _write_history(file: Path, probe: LinearProbe, on_train: tuple[float, float], seconds: float) -> None:
+def _write_history(file: Path, solved: SolvedHead, on_train: tuple[float, float], seconds: float) -> None:
     """Write history.csv with the one line of a solved head: what an epoch's line has, and C in place of a rate.
 
     Args:
-        on_train: its log loss and accuracy there.
+        on_train: its plain loss and metric there.
     """
-    figures = (*on_train, probe.val_loss, probe.val_accuracy)
+    probe = solved.probe
+    figures = (*on_train, probe.val_loss, probe.val_metric)
     line = ("head", 1, *(f"{value:.6g}" for value in figures), "", f"{seconds:.2f}", f"{probe.c:.6g}")
-    write_csv(file, (*HISTORY_HEADER, "head_c"), [line])
+    write_csv(file, (*history_header(solved.output), "head_c"), [line])
 
 
 def read_selection(run: RunFolder) -> dict[str, Any]:
@@ -79,6 +80,7 @@ def _step_head(task: Task) -> None:
         learning_rate=train.head_learning_rate,
         scales={},
         patience=HEAD_PATIENCE,
+        output=task.data.output,
     )
     feed = StoredFeed(task, weights_view(task.classifier.head), [POOLED], standardise)
     try:

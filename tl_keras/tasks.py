@@ -1,0 +1,50 @@
+"""The table of tasks: what the labels of an image are. Plain text and numbers, for the settings and whoever reads them.
+
+What a model's outputs mean for each is `models.outputs`, whose rows have the same names.
+"""
+
+from dataclasses import dataclass
+
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label", "multi_label", "regression"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A task.
+
+    Attributes:
+        labels: what an image has, in a few words.
+        losses: the losses that training may lower. A linear head is solved for the first, and `auto` means it.
+        monitored: the figures that can choose an epoch.
+        label_smoothing: what it is where nobody sets it.
+    """
+
+    labels: str
+    losses: tuple[str, ...]
+    monitored: tuple[str, ...]
+    label_smoothing: float = 0.0
+
+
+TASKS = {
+    SINGLE_LABEL: Task(
+        labels="one class",
+        losses=("cross_entropy", "focal", "mse"),
+        monitored=("val_loss", "val_accuracy"),
+        label_smoothing=0.1,
+    ),
+    MULTI_LABEL: Task(
+        labels="any number of classes",
+        losses=("cross_entropy", "focal"),
+        monitored=("val_loss", "val_map"),
+    ),
+    REGRESSION: Task(
+        labels="a number",
+        losses=("mse", "huber"),
+        monitored=("val_loss", "val_mae"),
+    ),
+}
+
+
+def solved_loss(loss: str, task: str) -> bool:
+    """Whether a linear head is solved for this `train.loss`, and not trained by steps; a task or loss that there is not solves nothing."""
+    return task in TASKS and loss in ("auto", TASKS[task].losses[0])
