@@ -21,6 +21,8 @@ OTHER: dict[str, Any] = {
     "data.source": "a: 'b' # ü",
     "data.nested_classes": True,
     "data.columns": {"path": "id", "label": "no"},
+    "data.task": "regression",
+    "data.label_separator": "|",
     "data.image_folder": "images",
     "data.val_fraction": 1e-05,
     "data.test_fraction": 0.1,
@@ -137,6 +139,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "train.cycles": {"train.schedule": "cosine_restarts"},
     "data.columns": {"data.source": "labels.csv"},
     "data.image_folder": {"data.source": "labels.csv"},
+    "data.task": {"data.source": "labels.csv"},
+    "data.label_separator": {"data.source": "labels.csv", "data.task": "multi_label"},
     "train.step_epochs": {"train.schedule": "step"},
     "train.step_factor": {"train.schedule": "step"},
     "train.focal_gamma": {"train.loss": "focal"},
@@ -566,3 +570,34 @@ def test_a_name_need_not_be_utf_8():
     text = to_yaml(config)
     text.encode("ascii")
     assert from_yaml(text, "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"train.loss": "mse"}, "train.loss: got 'mse', expected 'auto', 'cross_entropy' or 'focal' with data.task: multi_label."),
+        (
+            {"train.monitor": "val_accuracy"},
+            "train.monitor: got 'val_accuracy', expected 'val_loss' or 'val_map' with data.task: multi_label.",
+        ),
+        ({"train.class_weights": "balanced"}, "train.class_weights: got 'balanced', which has no effect without data.task: single_label."),
+        ({"data.per_class": 5}, "data.per_class: got 5, which has no effect without task: single_label."),
+        ({"features.selection": "anova"}, "features.selection: got 'anova', which has no effect without"),
+        ({"model.backbone": "auto"}, "model.backbone: got 'auto', expected a name: backbones are ranked for data.task: single_label"),
+        ({"data.task": "regression", "train.loss": "focal"}, "train.loss: got 'focal', expected 'auto', 'mse' or 'huber'"),
+        ({"data.task": "regression", "train.label_smoothing": 0.1}, "train.label_smoothing: got 0.1, which has no effect on numbers."),
+        ({"data.task": "regression", "train.head_c": 1.0}, "train.head_c: got 1.0, which has no effect"),
+        ({"data.task": "single_label", "train.monitor": "val_map"}, "train.monitor: got 'val_map', expected 'val_loss' or 'val_accuracy'"),
+        ({"data.task": "single_label", "data.label_separator": "|"}, "data.label_separator: got '|', which has no effect without"),
+    ],
+)
+def test_what_does_not_go_with_a_task_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build({"mode": "extract", "data.source": "labels.csv", "data.task": "multi_label", **settings})
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [",", "|", ">", ";"])
+def test_a_sign_alone_is_a_text_on_the_command_line(text: str) -> None:
+    config = load_config("extract", sets=["data.source=labels.csv", "data.task=multi_label", f"data.label_separator={text}"])
+    assert config.data.label_separator == text

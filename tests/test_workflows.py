@@ -18,6 +18,7 @@ from tl_keras.data import dataset
 from tl_keras.data.ahead import Ahead
 from tl_keras.data.pipeline import decoding_threads
 from tl_keras.deploy.parity import Agreement
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.workflows import setting_up
@@ -109,7 +110,7 @@ def test_an_export_says_what_it_will_refuse(kinds, tmp_path, monkeypatch):
     for kind in kinds:
         image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
         image.convert("1" if kind == "BMP" else "RGB").save(tmp_path / f"{kind}.jpg", kind)
-    index = SimpleNamespace(paths=[f"{kind}.jpg" for kind in kinds], classes=("a", "b"))
+    index = SimpleNamespace(paths=[f"{kind}.jpg" for kind in kinds], classes=("a", "b"), output=SINGLE_LABEL)
     there = [tmp_path / path for path in index.paths]
     trained = SimpleNamespace(
         run=RunFolder(tmp_path), config=Config(mode="extract"), model=None, index=index, files_there=lambda split, root: there

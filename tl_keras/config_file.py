@@ -23,6 +23,7 @@ from tl_keras.setting_users import at_work, is_used, together, why_idle
 from tl_keras.short_forms import INSTEAD, MOST_MEANT, SHORT_FORMS, either, nearest, normal, settings_called
 
 MOST_MISTAKES = 20  # that are told of at once
+TEXTS_ALONE = (",", "|", ">")  # which are syntax in YAML: as a value on a command line they stand for themselves
 MOST_IDLE = 5  # settings of a file that one line names
 RENAMED = {  # settings by the name that they had in an older version
     "crossval.group_pattern": "data.group_pattern",
@@ -235,7 +236,8 @@ class _Draft:
 
     def add_yaml(self, origin: str, path: str, text: str) -> None:
         before = len(self._mistakes)
-        value = self._parse(f"{origin}: {cut(path)}", text)
+        alone = text.strip() in TEXTS_ALONE
+        value = text.strip() if alone else self._parse(f"{origin}: {cut(path)}", text)
         if len(self._mistakes) == before:
             self.add_path(origin, path, value)
 

@@ -105,8 +105,9 @@ def confusion_lines(scores: Mapping[str, Any]) -> list[str]:
     return [line(CORNER, across), *(line(name, (str(num or "·") for num in row)) for name, row in zip(classes, matrix, strict=True))]
 
 
-def counts_line(by_class: Mapping[str, int], what: str, total: int) -> str:
-    """One line: how many there are, and how many of each class, the most first."""
+def counts_line(by_class: Mapping[str, int], what: str, total: int | None = None) -> str:
+    """One line: how many there are, their sum where it is not said, and how many of each class, the most first."""
+    total = sum(by_class.values()) if total is None else total
     told = [f"{name} {number}" for name, number in sorted(by_class.items(), key=lambda item: -item[1])]
     more = f" and {len(told) - MOST_COUNTED} more classes" if len(told) > MOST_COUNTED else ""
     return f"{total} {what}{'s' * (total != 1)}: {', '.join(told[:MOST_COUNTED])}{more}"

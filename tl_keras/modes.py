@@ -140,6 +140,7 @@ _ROWS = (
         forms=ALL_FORMS,
         section="search",
         trains="search.trial",
+        every_task=True,
         elsewhere=("tune", "tuning", "hpo"),
     ),
     Mode(
@@ -153,6 +154,7 @@ _ROWS = (
         forms=ALL_FORMS,
         section="crossval",
         trains="crossval.training",
+        every_task=True,
         elsewhere=("cv", "crossvalidate", "crossvalidation", "kfold"),
     ),
     Mode(

@@ -32,7 +32,6 @@ METRICS = "metrics.json"
 EVALUATIONS = "evaluations"  # a folder 1, 2, ... for each evaluation of a run
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.csv"
-TRUE_CLASS, PREDICTED_CLASS = "true_class", "predicted_class"  # columns of tables of predictions
 CONFUSION = "confusion.png"
 AVERAGE_PRECISION = "average_precision.png"
 SCATTER = "scatter.png"

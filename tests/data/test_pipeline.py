@@ -1,5 +1,6 @@
 """Batches: every image once, with its own label and weight, in an order that a continued run meets again."""
 
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -18,10 +19,10 @@ NUM = 11  # rows in use; the last batch of 4 is partial
 BATCHES = 3
 ROWS = np.array([0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
 LABELS = np.array([0] * 6 + [1] * 6, np.int32)
-WEIGHTS = np.array([0.5, 2.0], np.float32)
+WEIGHTS = np.array([0.5, 2.0], np.float32)[LABELS]
 PLAIN = AugmentConfig(random_resized_crop=None)
 STRONG = AugmentConfig(random_resized_crop=None, horizontal_flip=True, brightness_range=(0.5, 1.5))  # no warp: its graph takes long
-TARGETS = SINGLE_LABEL.targets_op
+TARGETS = partial(SINGLE_LABEL.targets_op, num_classes=2)
 MIX = mix_of(TrainConfig(mixup_alpha=1.0, cutmix_alpha=1.0), 7)
 
 
@@ -40,7 +41,7 @@ def pixels(files, tmp_path):
 def stream(pixels, epochs, augment=None, seed=7, first_epoch=0, rows=ROWS, mix=None):
     """The batches of some epochs as arrays."""
     batches = train_batches(
-        pixels, rows, LABELS, WEIGHTS, TARGETS, batch_size=4, augment=augment or PLAIN, seed=seed, mix=mix, first_epoch=first_epoch
+        pixels, rows, LABELS, WEIGHTS[rows], TARGETS, batch_size=4, augment=augment or PLAIN, seed=seed, mix=mix, first_epoch=first_epoch
     )
     return [tuple(part.numpy() for part in batch) for batch in islice(batches, epochs * BATCHES)]
 
@@ -138,7 +139,7 @@ def test_train_batches_have_the_promised_shapes(pixels):
         shapes = [(image.shape, target.shape, weight.shape) for image, target, weight in batches]
         assert shapes == [((b, *SIZE, 3), (b, 2), (b,)) for b in (4, 4, 3)]
         assert all(part.dtype == np.float32 for batch in batches for part in batch)
-    batches = train_batches(pixels, ROWS, LABELS, WEIGHTS, TARGETS, batch_size=4, augment=STRONG, seed=0)
+    batches = train_batches(pixels, ROWS, LABELS, WEIGHTS[ROWS], TARGETS, batch_size=4, augment=STRONG, seed=0)
     assert batches.element_spec[0].shape.as_list() == [None, *SIZE, 3]
 
 
@@ -187,7 +188,7 @@ def test_a_continued_stream_may_have_forgotten_bad_files(files, pixels):
     """splits.csv does not list files that do not decode, so rows move up when a run is continued from it."""
     kept = Pixels([file for row, file in enumerate(files) if row != 1], SIZE, "crop")
     whole = stream(pixels, 1, STRONG, first_epoch=1)
-    batches = train_batches(kept, np.arange(NUM), LABELS[ROWS], WEIGHTS, TARGETS, batch_size=4, augment=STRONG, seed=7, first_epoch=1)
+    batches = train_batches(kept, np.arange(NUM), LABELS[ROWS], WEIGHTS[ROWS], TARGETS, batch_size=4, augment=STRONG, seed=7, first_epoch=1)
     assert_equal([tuple(part.numpy() for part in batch) for batch in islice(batches, BATCHES)], whole)
 
 
@@ -216,14 +217,14 @@ def test_images_of_a_batch_have_views_of_their_own(files):
 
 def test_ordered_batches_keep_order_and_everything(pixels):
     rows = ROWS[::-1].copy()
-    batches = [(image.numpy(), target.numpy()) for image, target in ordered_batches(pixels, rows, LABELS, 2, TARGETS, batch_size=4)]
+    batches = [(image.numpy(), target.numpy()) for image, target in ordered_batches(pixels, rows, LABELS, TARGETS, batch_size=4)]
     assert [len(image) for image, _ in batches] == [4, 4, 3]
     assert rows_of(pixels, batches) == rows.tolist()
     np.testing.assert_array_equal(np.concatenate([target for _, target in batches]), np.eye(2)[LABELS[rows]])
 
 
 def test_ordered_batches_can_be_read_again(pixels):
-    batches = ordered_batches(pixels, ROWS, LABELS, 2, TARGETS, batch_size=4)
+    batches = ordered_batches(pixels, ROWS, LABELS, TARGETS, batch_size=4)
     assert_equal([(a.numpy(), b.numpy()) for a, b in batches], [(a.numpy(), b.numpy()) for a, b in batches])
 
 

@@ -7,10 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from scipy import special
 from sklearn import metrics as sklearn_metrics
 
-from tl_keras.evaluation.metrics import classification_metrics
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.evaluation.metrics import classification_metrics, figures_of
+from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Regression
 
 CLASSES = ["ant", "bee", "cat", "dog"]
 
@@ -132,3 +133,72 @@ def test_wrong_arguments_are_named(probabilities: object, labels: object, messag
 def test_tensorflow_is_not_imported() -> None:
     script = "import sys, tl_keras.evaluation.metrics; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def several(num: int = 80) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities (num, 4) that are right more often than not, and which classes images have, the last of which none has."""
+    rng = np.random.default_rng(0)
+    labels = rng.random((num, 4)) < [0.5, 0.2, 0.1, 0.0]
+    return special.expit(rng.normal(size=(num, 4)) + 2.0 * labels - 1), labels
+
+
+def test_figures_of_several_labels_are_those_of_scikit_learn() -> None:
+    probabilities, labels = several()
+    output = MultiLabel((0.5, 0.4, 0.3, 0.5))
+    result = figures_of(output, probabilities, labels, CLASSES)
+    found = probabilities >= [0.5, 0.4, 0.3, 0.5]
+    assert result["map"] == pytest.approx(sklearn_metrics.average_precision_score(labels[:, :3], probabilities[:, :3]))
+    assert result["micro_f1"] == pytest.approx(sklearn_metrics.f1_score(labels, found, average="micro"))
+    assert result["macro_f1"] == pytest.approx(sklearn_metrics.f1_score(labels[:, :3], found[:, :3], average="macro"))
+    assert result["exact_match"] == pytest.approx(sklearn_metrics.accuracy_score(labels, found))
+    log_losses = [sklearn_metrics.log_loss(labels[:, k], probabilities[:, k], labels=[0, 1]) for k in range(4)]
+    assert result["log_loss"] == pytest.approx(np.mean(log_losses))
+    report = sklearn_metrics.classification_report(labels, found, target_names=CLASSES, output_dict=True, zero_division=0)
+    for k, name in enumerate(CLASSES):
+        row = result["per_class"][name]
+        expected = [report[name][key] for key in ("precision", "recall", "f1-score")]
+        assert [row["precision"], row["recall"], row["f1"]] == pytest.approx(expected)
+        assert (row["support"], row["threshold"]) == (labels[:, k].sum(), output.thresholds[k])
+    assert result["per_class"]["dog"]["average_precision"] is None
+    json.dumps(result, allow_nan=False)
+
+
+def test_figures_of_numbers_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.normal(50, 10, 60).astype(np.float32)
+    numbers = labels + rng.normal(2, 5, 60)
+    result = figures_of(Regression(), numbers[:, None], labels, ["age"])
+    assert result["mae"] == pytest.approx(sklearn_metrics.mean_absolute_error(labels, numbers))
+    assert result["rmse"] == pytest.approx(sklearn_metrics.root_mean_squared_error(labels, numbers))
+    assert result["r2"] == pytest.approx(sklearn_metrics.r2_score(labels, numbers))
+    assert result["bias"] == pytest.approx((numbers - labels).mean())
+    json.dumps(result, allow_nan=False)
+
+
+def test_each_figure_lies_in_its_interval() -> None:
+    labels = np.random.default_rng(1).normal(size=60).astype(np.float32)
+    for result in (figures_of(MultiLabel(), *several(), CLASSES), figures_of(Regression(), labels[:, None] * 0.9, labels, ["age"])):
+        for name, (low, high) in ((name, result[name]) for name in result if name.endswith("_ci95")):
+            assert low < result[name.removesuffix("_ci95")] < high, name
+
+
+@pytest.mark.parametrize("labels", [np.full(5, 3, np.float32), np.array([2], np.float32)])
+def test_where_nothing_varies_nothing_is_explained(labels: np.ndarray) -> None:
+    result = figures_of(Regression(), labels[:, None] + 1.0, labels, ["age"])
+    assert (result["r2"], result["mae"], result["mae_ci95"]) == (0, 1, [1, 1])
+
+
+def test_a_split_without_any_class_has_figures_too() -> None:
+    result = figures_of(MultiLabel(), np.full((3, 4), 0.1), np.zeros((3, 4), bool), CLASSES)
+    assert (result["map"], result["micro_f1"], result["macro_f1"], result["exact_match"]) == (0, 0, 0, 1)
+
+
+def test_answers_that_do_not_fit_their_labels_are_refused() -> None:
+    for output, answers, labels in (
+        (MultiLabel(), np.zeros((3, 4)), np.zeros((2, 4), bool)),
+        (MultiLabel(), np.zeros((0, 4)), np.zeros((0, 4), bool)),
+        (Regression(), np.zeros((3, 1)), np.zeros(2, np.float32)),
+        (Regression(), np.zeros((0, 1)), np.zeros(0, np.float32)),
+    ):
+        with pytest.raises(ValueError, match="do not fit together"):
+            figures_of(output, answers, labels, CLASSES)

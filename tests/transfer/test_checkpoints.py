@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from tl_keras.errors import RunFolderError
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
-from tl_keras.transfer.checkpoints import HISTORY_HEADER, Bar, History, KeepBest, KeyDropout, PhaseFiles, PhaseState, weights_view
+from tl_keras.transfer.checkpoints import Bar, History, KeepBest, KeyDropout, PhaseFiles, PhaseState, history_header, weights_view
+
+HEADER = history_header(SINGLE_LABEL)
 
 
 def model_of_one() -> keras.Model:
@@ -88,10 +91,10 @@ def test_history_keeps_other_phases_and_epochs_done(tmp_path: Path) -> None:
     file = tmp_path / "history.csv"
     lines = [[phase, str(epoch), *"123456"] for phase in ("head", "finetune") for epoch in (1, 2, 3)]
     with file.open("w", newline="") as out:
-        csv.writer(out, lineterminator="\n").writerows([HISTORY_HEADER, *lines, ["finetune", "4", "0."]])
+        csv.writer(out, lineterminator="\n").writerows([HEADER, *lines, ["finetune", "4", "0."]])
     History(file, "finetune", 9, first_epoch=2, progress=Progress())
     with file.open(newline="") as read:
-        assert list(csv.reader(read)) == [list(HISTORY_HEADER), *lines[:5]]
+        assert list(csv.reader(read)) == [list(HEADER), *lines[:5]]
 
 
 @pytest.mark.parametrize("mixes", [False, True])
@@ -119,7 +122,7 @@ def test_history_has_no_accuracy_on_mixed_images(tmp_path: Path, mixes: bool) ->
 )
 def test_a_damaged_history_is_told_before_anything_is_trained(tmp_path: Path, spoil: Any) -> None:
     file = tmp_path / "history.csv"
-    lines = [",".join(HISTORY_HEADER), *(f"head,{epoch},1,2,3,4,5,6" for epoch in (1, 2, 3))]
+    lines = [",".join(HEADER), *(f"head,{epoch},1,2,3,4,5,6" for epoch in (1, 2, 3))]
     file.write_text("".join(f"{line}\n" for line in spoil(lines)))
     with pytest.raises(RunFolderError, match=r"history\.csv: is damaged, or is not the history of a run\. "):
         History(file, "finetune", 9, first_epoch=2, progress=Progress())

@@ -12,13 +12,16 @@ import tensorflow as tf
 
 from tl_keras.config import TrainConfig
 from tl_keras.errors import TrainingError
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, SNAPSHOTS, RunFolder
 from tl_keras.transfer import snapshots
-from tl_keras.transfer.checkpoints import HISTORY_HEADER, History, PhaseFiles, PhaseState
+from tl_keras.transfer.checkpoints import History, PhaseFiles, PhaseState, history_header
 from tl_keras.transfer.phases import Phase, measure, run_phase
 from tl_keras.transfer.schedules import Schedule
 from tl_keras.transfer.snapshots import KeepSnapshots, snapshots_of
+
+HEADER = history_header(SINGLE_LABEL)
 
 NUM, BATCH = 20, 8
 RNG = np.random.default_rng(0)
@@ -109,7 +112,7 @@ def test_history_has_a_line_for_each_epoch_and_tells_it(run: RunFolder) -> None:
     told = Told()
     go(run, small_model(), told, schedule="constant", warmup_fraction=0, snapshots=True)
     header, *lines = history(run)
-    assert tuple(header) == HISTORY_HEADER
+    assert tuple(header) == HEADER
     assert [line[:2] for line in lines] == [["finetune", "1"], ["finetune", "2"], ["finetune", "3"]]
     assert {line[6] for line in lines} == {"0.05"}
     first = [float(value) for value in lines[0][2:]]
@@ -131,7 +134,7 @@ def test_the_best_epoch_stays_in_the_model(run: RunFolder, monitor: str, rate: f
     model = small_model()
     # Rates this high make epochs worse again.
     state = go(run, model, epochs=6, rate=rate, monitor=monitor, schedule="constant")
-    column = HISTORY_HEADER.index(monitor)
+    column = HEADER.index(monitor)
     values = [float(line[column]) for line in history(run)[1:]]
     best = max(at for at, value in enumerate(values) if (value <= 1.02 * min(values) if monitor == "val_loss" else value == max(values)))
     assert (state.epoch, state.best_epoch, state.done) == (6, best + 1, True)

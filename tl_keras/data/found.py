@@ -150,8 +150,9 @@ def copies_lines(index: Index, split: NDArray[np.str_]) -> Iterator[str]:
     number, pair = clashes(ids, index.label_numbers[used])
     if number:
         first, second = (index.paths[row] for row in used[list(pair)])
-        where = "in more than one class" if index.output == SINGLE_LABEL else "there with different labels"
-        yield f"{_images(number)} {where}: one of the labels must be wrong"
+        single = index.output == SINGLE_LABEL
+        why = "in more than one class: one of the labels must be wrong" if single else "there with different labels: one must be wrong"
+        yield f"{_images(number)} {why}"
         yield f"  first {first} and {second}"
 
 

@@ -81,4 +81,4 @@ def finite(text: str) -> float:
         number = float(text)
     except ValueError:
         return math.nan
-    return number if abs(number) <= np.finfo(np.float32).max else math.nan
+    return number if abs(number) <= float(np.finfo(np.float32).max) else math.nan

@@ -85,10 +85,10 @@ def bootstrap(num_images: int, figures: Callable[[NDArray[np.integer]], NDArray[
         figures: how often each image is there in each of b resamples, int (b, n) -> the figures of each, (b, f).
 
     Returns:
-        The figures of the images as they are, (f,), and the ends of their intervals, (2, f): a share 0.025 of the resamples has a lower
-        value than the first, and as many a higher one than the second.
+        The figures of the images as they are, (f,), and the ends of their intervals, (2, f). Some figures, such as an average precision,
+        are higher or lower where images are there several times; this bias is corrected for.
 
-    Reference: Efron & Tibshirani 1993, An Introduction to the Bootstrap, ch. 13, the percentile interval.
+    Reference: Efron & Tibshirani 1993, An Introduction to the Bootstrap, sec. 14.3, with an acceleration of 0.
     """
     random, drawn = np.random.default_rng(num_images), []
     left = int(np.clip(DRAWS // num_images, *RESAMPLES))
@@ -96,4 +96,7 @@ def bootstrap(num_images: int, figures: Callable[[NDArray[np.integer]], NDArray[
         size = min(left, max(1, DRAWS_AT_ONCE // num_images))
         drawn.append(figures(random.multinomial(num_images, np.full(num_images, 1 / num_images), size)))
         left -= size
-    return figures(np.ones((1, num_images), np.int64))[0], np.nanquantile(np.concatenate(drawn), [0.025, 0.975], axis=0)
+    found, values = figures(np.ones((1, num_images), np.int64))[0], np.concatenate(drawn)
+    below = np.clip(((values < found) + (values == found) / 2).mean(axis=0), 1 / len(values), 1 - 1 / len(values))
+    shares = stats.norm.cdf(2 * stats.norm.ppf(below) + stats.norm.ppf([[0.025], [0.975]]))  # (2, f)
+    return found, np.column_stack([np.quantile(values[:, place], shares[:, place]) for place in range(len(found))])

@@ -14,8 +14,13 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from tl_keras.evaluation.intervals import bootstrap, wilson
 from tl_keras.models.outputs import SINGLE_LABEL, Labels, MultiLabel, Output, SingleLabel
 from tl_keras.models.precision_recall import average_precision
+from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
-LOG_LOSS = "log_loss"
+SUMMARY = {  # the task -> the figures that tell most
+    SINGLE_LABEL.task: ("accuracy", "macro_f1", "log_loss"),
+    MULTI_LABEL: ("map", "micro_f1", "macro_f1", "log_loss"),
+    REGRESSION: ("mae", "rmse", "r2"),
+}
 
 
 def figures_of(output: Output, answers: NDArray[np.float64], labels: Labels, classes: Sequence[str]) -> dict[str, Any]:
@@ -24,12 +29,16 @@ def figures_of(output: Output, answers: NDArray[np.float64], labels: Labels, cla
     Args:
         answers: (n, k), what `output` makes of the model's outputs.
         labels: of the n images.
+
+    Returns:
+        The figures of the task; of a regression also `relative_squared_error`, in variances of the labels that it learned from.
     """
     if isinstance(output, SingleLabel):
         return classification_metrics(answers, labels, classes)
     if isinstance(output, MultiLabel):
         return multi_label_metrics(output, answers, labels, classes)
-    return regression_metrics(answers[:, 0], labels)
+    figures = regression_metrics(answers[:, 0], labels)
+    return figures | {output.loss_figure: (figures["rmse"] / output.scale) ** 2}
 
 
 def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
@@ -64,7 +73,7 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         "macro_precision": macro_precision,
         "macro_recall": macro_recall,
         "macro_f1": macro_f1,
-        LOG_LOSS: _log_loss(probabilities, labels),
+        SINGLE_LABEL.loss_figure: _log_loss(probabilities, labels),
         "per_class": {
             name: {"precision": precision[i], "recall": recall[i], "f1": f1[i], "support": support[i]} for i, name in enumerate(classes)
         },
@@ -112,7 +121,7 @@ def multi_label_metrics(
         **_with_intervals(("map", "micro_f1", "macro_f1"), *bootstrap(len(labels), figures)),
         "exact_match": float(right.mean()),
         "exact_match_ci95": list(wilson(int(right.sum()), len(right))),
-        LOG_LOSS: float(-np.log(of_truth).mean()),
+        SINGLE_LABEL.loss_figure: float(-np.log(of_truth).mean()),
         "per_class": {
             name: {
                 "average_precision": precisions.get(i),

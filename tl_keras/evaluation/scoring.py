@@ -134,10 +134,14 @@ def check_agreement(
 def write_predictions(path: Path, data: ImageData, split: str, answers: NDArray[np.float64]) -> None:
     """Write a CSV line for each image: its path, what is right, and what the model says; see `answer_columns`."""
     output, classes, labels = data.output, data.classes, data.index.labels
-    header = ("path", f"true_{COLUMNS[output.task]}", *answer_columns(output, classes))
+    decision, *probabilities = answer_columns(output, classes)
+    single = output.task == SINGLE_LABEL
+    header = ("path", f"true_{COLUMNS[output.task]}", decision, *(["probability"] if single else []), *probabilities)
 
     def line(row: int, values: NDArray[np.float64]) -> list[str]:
-        return [data.index.paths[row], label_text(output, labels[row], classes), *answer_cells(output, values, classes)]
+        decision, *probabilities = answer_cells(output, values, classes)
+        best = [f"{values.max():.6f}"] if single else []
+        return [data.index.paths[row], label_text(output, labels[row], classes), decision, *best, *probabilities]
 
     run_folder.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), answers, strict=True)))
 
@@ -159,19 +163,14 @@ def draw_errors(folder: RunFolder | Path, data: ImageData, figures: Mapping[str,
 
 
 def answer_columns(output: Output, classes: Sequence[str]) -> tuple[str, ...]:
-    """The names of the columns that tell an answer: the decision; of classes their probabilities, and of one class its own first."""
-    decision = f"predicted_{COLUMNS[output.task]}"
-    if output.task == REGRESSION:
-        return (decision,)
-    return (decision, *(["probability"] if output.task == SINGLE_LABEL else []), *(f"p_{name}" for name in classes))
+    """The names of the columns that tell an answer: the decision, and of classes their probabilities."""
+    return (f"predicted_{COLUMNS[output.task]}", *(f"p_{name}" for name in classes if output.task != REGRESSION))
 
 
 def answer_cells(output: Output, values: NDArray[np.float64], classes: Sequence[str]) -> list[str]:
     """The cells of `answer_columns` for the answer to one image, (k,)."""
     decision = label_text(output, output.decide(values), classes)
-    if output.task == REGRESSION:
-        return [decision]
-    return [decision, *([f"{values.max():.6f}"] if output.task == SINGLE_LABEL else []), *(f"{value:.6f}" for value in values)]
+    return [decision, *(f"{value:.6f}" for value in values if output.task != REGRESSION)]
 
 
 def write_class_names(path: Path, classes: Sequence[str]) -> None:

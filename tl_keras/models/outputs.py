@@ -8,6 +8,7 @@ code that knows arrays only; a test keeps them equal.
 A row is a frozen dataclass: what is fitted or chosen for one model, such as thresholds, is a field of it.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -37,6 +38,7 @@ class _Row:
         metric_direction: 'max' or 'min', which of it is better.
         metric_is_mean: whether it is a mean over images.
         loss_title: what `val_loss` is.
+        loss_figure: its name among the figures of a split.
     """
 
     task: ClassVar[str]
@@ -46,6 +48,7 @@ class _Row:
     metric_direction: ClassVar[str] = "max"
     metric_is_mean: ClassVar[bool] = True
     loss_title: ClassVar[str] = "log loss"
+    loss_figure: ClassVar[str] = "log_loss"
 
     @property
     def val_metric(self) -> str:
@@ -70,6 +73,14 @@ class _Row:
     def is_better(self, monitor: str, value: float, other: float) -> bool:
         """Whether one value of a monitored figure is better than another."""
         return value > other if self.monitored[monitor] == "max" else value < other
+
+    def scores(self, figures: Mapping[str, Any]) -> dict[str, float]:
+        """What can choose an epoch or a trial, of the figures of val.
+
+        Raises:
+            KeyError: they are of another task, or of none.
+        """
+        return {"val_loss": figures[self.loss_figure], self.val_metric: figures[self.metric_name]}
 
     def fitted(self, labels: Labels) -> Self:
         """The row for models that learn from these labels."""
@@ -271,7 +282,7 @@ class Regression(_Row):
     task = tasks.REGRESSION
     metric_name, metric_title, metric_short = "mae", "mean absolute error", "MAE"
     metric_direction = "min"
-    loss_title = "squared error"
+    loss_title, loss_figure = "squared error", "relative_squared_error"
 
     mean: float = 0.0
     scale: float = 1.0

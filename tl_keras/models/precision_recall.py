@@ -51,7 +51,7 @@ def best_threshold(probabilities: Scores, truth: Truth) -> float:
     values = probabilities[order].astype(np.float64)
     ends = _ends(values)
     f1 = 2 * np.cumsum(truth[order])[ends] / (ends + 1 + truth.sum())
-    best = int(ends[f1.argmax()])
+    best = int(ends[f1.argmax()])  # a place, not a class
     below = values[best + 1] if best + 1 < len(values) else 0.0
     return float((values[best] + below) / 2)
 

@@ -13,16 +13,16 @@ from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.file_ids import to_hex
 from tl_keras.data.index import Index
+from tl_keras.data.label_texts import COLUMNS, label_text
 from tl_keras.data.splits import CONTENT, GROUP, outside_test
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.intervals import corrected
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.evaluation.scoring import answer_cells, answer_columns
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.crossval.folds import Fold
 from tl_keras.select.crossval.heads import (
-    FIGURES,
     Answer,
     compute_features,
     cut_folds,
@@ -31,7 +31,7 @@ from tl_keras.select.crossval.heads import (
     solve_fold,
     summary,
 )
-from tl_keras.trained_run import read_config, write_config
+from tl_keras.trained_run import read_config, read_output, write_config
 from tl_keras.transfer.build import image_size_of
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.workflows.rank import with_best_backbone
@@ -78,7 +78,8 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
         with progress.bar("folds", len(folds)) as advance:
             for fold in folds:
                 answers.append(answer(fold))
-                progress.line(f"fold {fold.name}  accuracy {figures_of(answers[-1], index)['accuracy']:.4f} on {len(fold.held_out)} images")
+                name, figure = next(iter(figures_of(answers[-1], index).items()))
+                progress.line(f"fold {fold.name}  {name} {figure:.4f} on {len(fold.held_out)} images")
                 advance(1)
         write_answers(run / run_folder.OUT_OF_FOLD, index, answers)
         result = result_of(config, index, answers)
@@ -169,20 +170,22 @@ def read_answer(folder: RunFolder, index: Index, fold: Fold) -> Answer:
         header, *rows = run_folder.read_csv(file)
         lines = {line["path"]: line for line in (dict(zip(header, row, strict=True)) for row in rows)}
         held_out = np.array([row for row in fold.held_out if index.paths[row] in lines], np.int64)
-        columns = [f"p_{name}" for name in index.classes]
-        probabilities = np.array([[float(lines[index.paths[row]][column]) for column in columns] for row in held_out])
-    return Answer(replace(fold, held_out=held_out), probabilities)
+        decision, *columns = answer_columns(index.output, index.classes)
+        columns = columns or [decision]
+        values = np.array([[float(lines[index.paths[row]][column]) for column in columns] for row in held_out])
+    return Answer(replace(fold, held_out=held_out), values, read_output(folder, index))
 
 
 def write_answers(file: Path, index: Index, answers: Sequence[Answer]) -> None:
     """Write out_of_fold.csv: for each repeat every image, with the prediction of the fold that held it out."""
-    header = ("repeat", "fold", "path", run_folder.TRUE_CLASS, run_folder.PREDICTED_CLASS, *(f"p_{name}" for name in index.classes))
+    output, classes = index.output, index.classes
+    header = ("repeat", "fold", "path", f"true_{COLUMNS[output.task]}", *answer_columns(output, classes))
 
     def lines() -> Iterator[Sequence[Any]]:
         for answer in answers:
-            for row, values in zip(answer.fold.held_out, answer.probabilities, strict=True):
-                known, best = index.classes[index.labels[row]], index.classes[int(SINGLE_LABEL.decide(values))]
-                yield (answer.fold.repeat, answer.fold.number, index.paths[row], known, best, *(f"{value:.6f}" for value in values))
+            for row, values in zip(answer.fold.held_out, answer.values, strict=True):
+                known = label_text(output, index.labels[row], classes)
+                yield (answer.fold.repeat, answer.fold.number, index.paths[row], known, *answer_cells(answer.output, values, classes))
 
     run_folder.write_csv(file, header, lines())
 
@@ -191,7 +194,7 @@ def compare(result: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     """Each figure's mean difference to another cross-validation on the same folds, with its corrected 95 % interval."""
     pairs = list(zip(result["folds"], other["folds"], strict=True))
     found = {}
-    for name in FIGURES:
+    for name in result["summary"]:
         differences = [mine[name] - theirs[name] for mine, theirs in pairs]
         found[name] = {"mean": float(np.mean(differences)), "ci95": list(corrected(differences, result["held_out_ratio"]))}
     return {"backbone": other["backbone"], "training": other["training"], "differences": found}
@@ -208,6 +211,6 @@ def read_other(run: RunFolder) -> dict[str, Any]:
     mend = "Give another folder as crossval.against."
     found = run_folder.read_json(run / run_folder.CROSSVAL, "the result of a cross-validation", mend)
     with run_folder.reading(run / run_folder.CROSSVAL, "the result of a cross-validation", mend):
-        figures = [float(fold[name]) for fold in found["folds"] for name in FIGURES]
+        figures = [float(fold[name]) for fold in found["folds"] for name in found["summary"]]
         _ = figures, found["backbone"], found["training"]
     return found

@@ -85,7 +85,9 @@ class Written:
             self.bad += 1
         elif found.value is not None:
             self.lowest, self.highest = min(self.lowest, found.value), max(self.highest, found.value)
-        for label in found.labels:
+        elif found.task == SINGLE_LABEL:
+            self.by_class[found.label] += 1
+        for label in found.labels if found.task == MULTI_LABEL else ():
             self.by_class[label] += 1
 
 
@@ -121,7 +123,7 @@ def _write_json_lines(file: TextIO, predictions: Iterable[Prediction], written: 
 
 def _as_json(found: Prediction) -> dict[str, Any]:
     if found.task == REGRESSION:
-        return {"path": found.path, _decision(found): found.value}
+        return {"path": found.path, _decision(found): float(found.label)}
     if found.task == MULTI_LABEL:
         return {"path": found.path, _decision(found): found.labels, "probabilities": found.probabilities}
     return {

@@ -13,6 +13,7 @@ from tl_keras.config import Config
 from tl_keras.config_file import with_settings
 from tl_keras.data.index import Index
 from tl_keras.errors import RunFolderError, UserError
+from tl_keras.models.outputs import OUTPUTS
 from tl_keras.progress import BarsOnly, Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
@@ -36,6 +37,7 @@ from tl_keras.select.search.study_files import (
     trials_bar,
     write_trials,
 )
+from tl_keras.tasks import SINGLE_LABEL
 from tl_keras.trained_run import read_config, write_config
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
@@ -109,7 +111,7 @@ class Trials:
         self._heads = HeadTrials(index, BarsOnly(progress))  # a pass over the images takes a while; what it says, each trial would
 
     def __call__(self, trial: str, settings: Mapping[str, Any], share: float) -> dict[str, float]:
-        """Return `val_loss` and `val_accuracy` of the configuration with these settings."""
+        """Return `val_loss` and the metric on val of the configuration with these settings."""
         kind = self._config.search.trial
         config = with_settings(self._config, settings, "search.space").replace("mode", kind)
         if kind == "extract" and solves_exactly(config):
@@ -144,10 +146,11 @@ class Trials:
 
 def scores(metrics: Mapping[str, Any]) -> dict[str, float]:
     """What trials are compared by; empty where a record has none."""
-    val = metrics.get("val")
-    if not isinstance(val, dict) or not all(isinstance(val.get(name), float | int) for name in ("log_loss", "accuracy")):
+    try:
+        found = OUTPUTS[metrics.get("task", SINGLE_LABEL)].scores(metrics["val"])
+    except (KeyError, TypeError):
         return {}
-    return {"val_loss": val["log_loss"], "val_accuracy": val["accuracy"]}
+    return found if all(isinstance(value, float | int) for value in found.values()) else {}
 
 
 def run_trials(
@@ -166,7 +169,7 @@ def run_trials(
         with trials_bar(progress, outcomes(oracle, space, wanted.max_epochs), wanted) as advance:
             run_study(oracle, space, trials, on_trial_end, tuner_id="tuner0", max_epochs=wanted.max_epochs)
     finally:
-        write_trials(run / run_folder.TRIALS, outcomes(oracle, space, wanted.max_epochs), space)
+        write_trials(run / run_folder.TRIALS, outcomes(oracle, space, wanted.max_epochs), space, config.data.task)
     tell_what_is_left(oracle, config, progress)
     return outcomes(oracle, space, wanted.max_epochs)
 

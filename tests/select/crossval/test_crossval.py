@@ -104,7 +104,7 @@ def test_the_predictions_of_a_fold_are_read_whatever_their_version_calls_the_col
     (tmp_path / run_folder.PREDICTIONS).write_text(f"path,{columns},probability,p_cat,p_dog\nb.png,dog,cat,0.75,0.75,0.25\n")
     index = Index(root=tmp_path, paths=("a.png", "b.png"), labels=np.array([0, 1], np.int32), classes=("cat", "dog"))
     fold = Fold(1, 1, np.array([], np.int64), np.array([0]), np.array([1]))
-    assert read_answer(RunFolder(tmp_path), index, fold).probabilities.tolist() == [[0.75, 0.25]]
+    assert read_answer(RunFolder(tmp_path), index, fold).values.tolist() == [[0.75, 0.25]]
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,11 @@ import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import special
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
+from sklearn.metrics import average_precision_score, log_loss
 
+from tl_keras.models.outputs import MultiLabel
 from tl_keras.transfer.head import probe
 from tl_keras.transfer.head.probe import PATH_PATIENCE, CrossEntropy, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
 
@@ -49,6 +51,24 @@ def test_probe_is_logistic_regression_at_the_chosen_c(num_classes: int, weight: 
     np.testing.assert_allclose(probabilities_of(found, val[0]), expected, atol=2e-3)
     assert found.val_loss == pytest.approx(log_loss(val[1], expected), abs=1e-3)
     assert found.val_metric == pytest.approx((expected.argmax(1) == val[1]).mean())
+
+
+def test_with_several_labels_it_is_one_regression_for_each_class() -> None:
+    (x, first), (x_val, first_val) = clouds(80, 3, 1), clouds(40, 3, 2)
+    second, second_val = (part[:, 0] > 0.5 for part in (x, x_val))
+    train, val = (
+        (x, np.column_stack([first == 0, second, first > 0])),
+        (x_val, np.column_stack([first_val == 0, second_val, first_val > 0])),
+    )
+    for c in (0.01, 1.0):
+        found = fit_linear_probe(train, val, PLAIN, np.ones(3, np.float32), c, output=MultiLabel())
+        for k in range(3):
+            twin = LogisticRegression(C=c, max_iter=1000, tol=1e-6).fit(x.astype(np.float64), train[1][:, k])
+            probabilities = special.expit(x_val @ found.kernel[:, k] + found.bias[k])
+            np.testing.assert_allclose(probabilities, twin.predict_proba(x_val)[:, 1], atol=2e-3)
+        answers = MultiLabel().answers(x_val @ found.kernel + found.bias)
+        assert found.val_loss == pytest.approx(np.mean([log_loss(val[1][:, k], answers[:, k]) for k in range(3)]), abs=1e-5)
+        assert found.val_metric == pytest.approx(average_precision_score(val[1], answers))
 
 
 def test_class_weights_pull_towards_the_heavy_class() -> None:

@@ -42,7 +42,7 @@ def test_linear_head_answers_on_pixels_as_the_probe_on_features(make_task: MakeT
     features = {split: np.asarray(task.classifier.trunk(pixels_of(task, split))) for split in ("train", "val")}
     standardise = Standardiser.fit(features["train"])
     train, val = ((features[split], task.data.labels(split)) for split in ("train", "val"))
-    probe = fit_linear_probe(train, val, standardise, task.class_weights)
+    probe = fit_linear_probe(train, val, standardise, np.ones(len(task.data.classes), np.float32))
     logits = np.asarray(task.classifier.model(pixels_of(task, "val")))
     np.testing.assert_allclose(logits, standardise(val[0]) @ probe.kernel + probe.bias, atol=1e-3)
     assert same(before, backbone_weights(task))  # BatchNorm's statistics too
@@ -139,7 +139,7 @@ def test_head_on_selected_features_answers_on_pixels_and_reports_what_was_kept(m
     features = {split: np.asarray(task.classifier.trunk(pixels_of(task, split))) for split in ("train", "val")}
     standardise = Standardiser.fit(features["train"])
     train, val = ((features[split], task.data.labels(split)) for split in ("train", "val"))
-    found = select_features(method, train, val, standardise, task.class_weights, keep=0.25)
+    found = select_features(method, train, val, standardise, np.ones(len(task.data.classes), np.float32), keep=0.25)
     logits = np.asarray(task.classifier.model(pixels_of(task, "val")))
     np.testing.assert_allclose(logits, standardise(val[0]) @ found.probe.kernel + found.probe.bias, atol=1e-3)
     assert head.read_selection(task.run) == found.report()

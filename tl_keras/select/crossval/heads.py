@@ -15,23 +15,29 @@ from tl_keras.config import Config
 from tl_keras.data.groups import blocks_of
 from tl_keras.data.index import Index
 from tl_keras.data.splits import outside_test
+from tl_keras.data.strata import stratified
+from tl_keras.evaluation import metrics
 from tl_keras.evaluation.intervals import corrected
-from tl_keras.evaluation.metrics import classification_metrics
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.evaluation.metrics import SUMMARY
+from tl_keras.models.outputs import Output
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold, make_folds
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.head.problem import HeadProblem
 
-FIGURES = ("accuracy", "macro_f1", "log_loss")
-
 
 @dataclass(frozen=True)
 class Answer:
-    """The predictions of the training run on a fold for the held-out images: probabilities float64 (len(fold.held_out), k)."""
+    """The predictions of the training run on a fold for the held-out images.
+
+    Attributes:
+        values: float64 (len(fold.held_out), k), see `output.answers`.
+        output: what they mean; what is fitted or chosen in it, is so on the fold.
+    """
 
     fold: Fold
-    probabilities: NDArray[np.float64]
+    values: NDArray[np.float64]
+    output: Output
 
 
 def cut_folds(config: Config, index: Index) -> list[Fold]:
@@ -51,9 +57,9 @@ def cut_folds(config: Config, index: Index) -> list[Fold]:
             seed=config.data.split_seed,
         )
 
-    blocks = blocks_of(index)
+    blocks, labels = blocks_of(index), stratified(index).labels
     if blocks is None or index.groups is not None:
-        return cut(index.labels, blocks)
+        return cut(labels, blocks)
     _, first, block = np.unique(blocks, return_index=True, return_inverse=True)
 
     def with_copies(rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -61,7 +67,7 @@ def cut_folds(config: Config, index: Index) -> list[Fold]:
 
     return [
         replace(fold, train=with_copies(fold.train), val=with_copies(fold.val), held_out=with_copies(fold.held_out))
-        for fold in cut(index.labels[first], None)
+        for fold in cut(labels[first], None)
     ]
 
 
@@ -88,20 +94,24 @@ def solve_fold(config: Config, problem: HeadProblem, rows: NDArray[np.int64], fo
         rows: the images that the folds were cut from, as positions in the problem, int64 (n,).
     """
     solved = problem.solve(config, rows[fold.train], rows[fold.val])
-    features, _ = problem.pair(rows[fold.held_out])
-    return Answer(fold, SINGLE_LABEL.answers(solved.probe.logits(solved.standardise(features[:]))))
+
+    def answers(chosen: NDArray[np.int64]) -> NDArray[np.float64]:
+        return solved.output.answers(solved.probe.logits(solved.standardise(problem.pair(rows[chosen])[0][:])))
+
+    output = solved.output.chosen(answers(fold.val), problem.labels[rows[fold.val]])
+    return Answer(fold, answers(fold.held_out), output)
 
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:
     """The figures of one fold, by name; see `evaluation.metrics`."""
-    found = classification_metrics(answer.probabilities, index.labels[answer.fold.held_out], index.classes)
-    return {name: found[name] for name in FIGURES}
+    found = metrics.figures_of(answer.output, answer.values, index.labels[answer.fold.held_out], index.classes)
+    return {name: found[name] for name in SUMMARY[answer.output.task]}
 
 
 def summary(answers: Sequence[Answer], index: Index) -> dict[str, Any]:
     """Over all folds and repeats: each figure's mean, standard deviation and corrected 95 % interval of the mean."""
     folds, ratio = [figures_of(answer, index) for answer in answers], held_out_ratio(answers)
-    return {name: spread_of([fold[name] for fold in folds], ratio) for name in FIGURES}
+    return {name: spread_of([fold[name] for fold in folds], ratio) for name in folds[0]}
 
 
 def spread_of(values: Sequence[float], ratio: float) -> dict[str, Any]:

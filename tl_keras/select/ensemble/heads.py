@@ -150,7 +150,7 @@ def answer_out_of_fold(members: Sequence[FrozenMember], config: Config, progress
         for place, member in enumerate(members):
             member.opened.compute([rows] * (1 + num_views(member.config)), progress)  # views of val too: folds learn from it
             for fold in folds:
-                found[place, fold.held_out] = solve_fold(member.config, member.opened.problem, rows, fold).probabilities
+                found[place, fold.held_out] = solve_fold(member.config, member.opened.problem, rows, fold).values
                 advance(1)
     return OutOfFoldPredictions(rows, folds, found, index.labels)
 

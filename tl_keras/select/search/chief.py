@@ -82,7 +82,7 @@ def hand_out_trials(
             with trials_bar(progress, ended(), wanted) as advance:
                 supervise(chief, team, on_trial_end, progress.line, how=shlex.join(command[1:]))
     finally:
-        write_trials(run / run_folder.TRIALS, outcomes(oracle, space, wanted.max_epochs), space)
+        write_trials(run / run_folder.TRIALS, outcomes(oracle, space, wanted.max_epochs), space, config.data.task)
     tell_what_is_left(oracle, config, progress)
     return outcomes(oracle, space, wanted.max_epochs)
 

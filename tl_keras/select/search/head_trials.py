@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from tl_keras.config import Config
 from tl_keras.data.index import Index
 from tl_keras.data.splits import stratified_sample
+from tl_keras.data.strata import stratified
 from tl_keras.progress import Progress
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 
@@ -37,10 +38,10 @@ class HeadTrials:
         return self._opened[key]
 
     def __call__(self, config: Config, share: float) -> dict[str, float]:
-        """Solve the head on a share of train, stratified; return `val_loss` and `val_accuracy`."""
+        """Solve the head on a share of train, stratified; return `val_loss` and the metric on val."""
         opened, split = self.open(config)
         train, val = (np.flatnonzero(split == name) for name in ("train", "val"))
         if share < 1:
-            train = train[stratified_sample(self._index.labels[train], max(2, round(share * len(train))), config.runtime.seed)]
+            train = train[stratified_sample(stratified(self._index).labels[train], max(2, round(share * len(train))), config.runtime.seed)]
         probe = opened.problem.solve(config, train, val).probe
-        return {"val_loss": probe.val_loss, "val_accuracy": probe.val_metric}
+        return dict(zip(self._index.output.monitored, (probe.val_loss, probe.val_metric), strict=True))

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from tl_keras.errors import RunFolderError, UserError
 from tl_keras.interrupts import raise_noted
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import OUTPUTS
 from tl_keras.plain_yaml import cut
 from tl_keras.run_folder import DAMAGED, write_text
 from tl_keras.select.search.grid_order import spread
@@ -30,7 +30,7 @@ from tl_keras.select.search.space import Dimension, hyperparameters, settings_of
 
 SEED_ZERO = 2**31 - 1  # KerasTuner takes 0 for "any"
 
-DIRECTIONS = SINGLE_LABEL.monitored
+DIRECTIONS = {name: direction for row in OUTPUTS.values() for name, direction in row.monitored.items()}
 BUDGET = "tuner/epochs"  # KerasTuner's name for the share of a Hyperband trial
 RANDOM_POINTS = 2000  # among which the Gaussian process chooses
 WAIT_S = 0.5  # until an oracle that waits for other trials is asked again
@@ -224,7 +224,7 @@ def open_study(
     Args:
         folder: made where it is missing; whoever calls has checked that a study in it is of this space.
         tuner: 'random', 'grid', 'bayesian' or 'hyperband'.
-        objective: 'val_loss' or 'val_accuracy'.
+        objective: what `SearchConfig.objective` may be.
         max_trials: at most; Hyperband has its own number where that is smaller.
         max_epochs: of Hyperband's longest trials.
         seed: at least 0; 0 is a seed like others.

@@ -18,6 +18,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.search.oracles import Grid, Outcome, best, open_study, settings_text
 from tl_keras.select.search.space import Dimension
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 
 DEFAULT_SPACES: dict[str, dict[str, Any]] = {
     "extract": {
@@ -35,6 +36,12 @@ DEFAULT_SPACES: dict[str, dict[str, Any]] = {
         "model.dropout": {"choice": [0.0, 0.2, 0.5]},
     },
 }
+OF_ONE_CLASS = {"features.selection", "features.keep", "train.class_weights"}
+NOT_IN = {  # what has no effect with a task
+    SINGLE_LABEL: set[str](),
+    MULTI_LABEL: OF_ONE_CLASS,
+    REGRESSION: OF_ONE_CLASS | {"train.head_c", "train.label_smoothing"},
+}
 TRIAL_RUNS = "trials"  # a folder for each trial that is a training run
 TRIAL_SECTIONS = ("data", "model", "features", "train", "search", "runtime")  # of a configuration: what trials depend on
 BASELINE = "default"  # the trial of the configuration as it stands
@@ -42,7 +49,9 @@ BASELINE = "default"  # the trial of the configuration as it stands
 
 def space_of(config: Config) -> dict[str, Any]:
     """The declared space, or the one that suits what a trial does."""
-    return DEFAULT_SPACES[config.search.trial] if config.search.space is None else config.search.space
+    if config.search.space is not None:
+        return config.search.space
+    return {path: values for path, values in DEFAULT_SPACES[config.search.trial].items() if path not in NOT_IN[config.data.task]}
 
 
 def open_wanted(study: Path, config: Config, space: Sequence[Dimension]) -> Any:
@@ -142,13 +151,14 @@ def keep_best(run: RunFolder, found: Sequence[Outcome], objective: str, keep: in
             shutil.rmtree(folder / run_folder.SNAPSHOTS, ignore_errors=True)
 
 
-def write_trials(file: Path, found: Sequence[Outcome], space: Sequence[Dimension]) -> None:
+def write_trials(file: Path, found: Sequence[Outcome], space: Sequence[Dimension], task: str = SINGLE_LABEL) -> None:
     """Write trials.csv: a line per trial that ended, with the cause where it failed."""
-    header = ("trial", "val_loss", "val_accuracy", "seconds", "share", *(each.path for each in space), "cause")
+    figures = (*TASKS[task].monitored, "seconds")
+    header = ("trial", *figures, "share", *(each.path for each in space), "cause")
     lines = (
         (
             each.trial,
-            *(f"{each.metrics[name]:.6g}" if name in each.metrics else "" for name in ("val_loss", "val_accuracy", "seconds")),
+            *(f"{each.metrics[name]:.6g}" if name in each.metrics else "" for name in figures),
             f"{each.share:.4g}",
             *(each.settings.get(dimension.path, "") for dimension in space),
             each.cause or "",

@@ -1,0 +1,206 @@
+"""Several labels an image, and numbers: a table of them goes through every mode that trains, judges and exports."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tl_keras
+from tl_keras import run, run_folder
+from tl_keras.trained_run import open_run
+
+pytestmark = pytest.mark.usefixtures("quick_exports")
+
+SETTINGS = ("data.image_size=16", "model.weights=none")
+STEPS = ("train.epochs=2", "train.batch_size=8")
+METRICS = {"multi_label": "map", "regression": "mae"}
+COLUMNS = {"multi_label": "tags", "regression": "value"}
+
+
+@pytest.fixture(scope="module", params=list(COLUMNS))
+def table(request: pytest.FixtureRequest, trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """A task, and a table of the images of the shared run: each has its class and perhaps 'small', or a number by its class."""
+    folder, random = tmp_path_factory.mktemp(request.param), np.random.default_rng(0)
+    lines = []
+    for number, file in enumerate(sorted(trained[1].rglob("*.*"))):
+        shutil.copy(file, folder / f"{number:02d}{file.suffix}")
+        kind = ["ant", "bee", "wasp"].index(file.parent.name)
+        several = "|".join([file.parent.name] * (number % 9 > 0) + ["small"] * (number % 2))
+        label = several if request.param == "multi_label" else f"{100 * kind + random.normal():.4f}"
+        lines.append((f"{number:02d}{file.suffix}", label))
+    with (folder / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", COLUMNS[request.param]), *lines])
+    return request.param, folder / "labels.csv"
+
+
+def command(mode: str, table: tuple[str, Path], run_dir: Path, *sets: str) -> list[str]:
+    task, file = table
+    more = ("data.label_separator=|",) if task == "multi_label" else ()
+    given = [word for each in (f"data.task={task}", *more, *SETTINGS, *sets) for word in ("--set", each)]
+    return [mode, str(file), "--backbone", "small_resnet", "--run-dir", str(run_dir), *given]
+
+
+@pytest.fixture(scope="module")
+def extracted(table: tuple[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("extracted") / "R"
+    assert run.main(command("extract", table, folder)) == 0
+    return folder
+
+
+def figures(folder: Path) -> dict[str, float]:
+    found: dict[str, float] = json.loads((folder / run_folder.METRICS).read_text())
+    return found
+
+
+def test_a_run_keeps_what_its_outputs_mean(table: tuple[str, Path], extracted: Path) -> None:
+    task, _ = table
+    trained, metrics = open_run(extracted), figures(extracted)
+    assert (trained.index.output.task, metrics["task"]) == (task, task)
+    if task == "multi_label":
+        assert trained.index.classes == ("ant", "bee", "small", "wasp")
+        assert len(trained.index.output.thresholds) == 4
+        assert 0 <= metrics["val"]["map"] <= 1
+        with (extracted / run_folder.SPLITS).open(newline="") as file:
+            assert {line["classes"] for line in csv.DictReader(file)} > {"", "ant;small", "bee"}
+    else:
+        labels = trained.index.labels[trained.split == "train"]
+        assert trained.index.classes == ("value",)
+        assert (trained.index.output.mean, trained.index.output.scale) == pytest.approx((labels.mean(), labels.std()))
+        assert metrics["test"]["mae"] < 60  # what always says the mean is wrong by 67
+    assert (extracted / {"multi_label": run_folder.AVERAGE_PRECISION, "regression": run_folder.SCATTER}[task]).is_file()
+    assert not (extracted / run_folder.CONFUSION).exists()
+
+
+def test_predictions_are_those_of_the_run_and_decided_by_it(table: tuple[str, Path], extracted: Path, tmp_path: Path) -> None:
+    task, source = table
+    with (extracted / run_folder.PREDICTIONS).open(newline="") as file:
+        known = {line["path"]: line for line in csv.DictReader(file)}
+    found = {Path(each.path).name: each for each in tl_keras.predict(extracted, [source.parent / path for path in known])}
+    for path, line in known.items():
+        each = found[path]
+        if task == "regression":
+            assert each.value == pytest.approx(float(line["predicted_value"]), abs=0.05)
+            assert (each.labels, each.probability, each.probabilities) == ((), None, {})
+        else:
+            assert each.label == ";".join(each.labels) == line["predicted_classes"]
+            assert each.probabilities == pytest.approx({name: float(line[f"p_{name}"]) for name in each.classes}, abs=1e-3)
+            thresholds = dict(zip(each.classes, open_run(extracted).index.output.thresholds, strict=True))
+            assert list(each.labels) == [name for name in each.classes if each.probabilities[name] >= thresholds[name]]
+    (source.parent / "broken.png").write_bytes(b"")
+    words = ["predict", str(extracted), str(source.parent / "00.*"), str(source.parent / "broken.png")]
+    for output in (tmp_path / "p.csv", tmp_path / "p.jsonl"):
+        assert run.main([*words, "--output", str(output)]) == 0
+    (source.parent / "broken.png").unlink()
+    with (tmp_path / "p.csv").open(newline="") as file:
+        good, bad = csv.DictReader(file)
+    first, second = map(json.loads, (tmp_path / "p.jsonl").read_text().splitlines())
+    decision = {"multi_label": "predicted_classes", "regression": "predicted_value"}[task]
+    assert list(good)[:3] == ["path", decision, "error"]
+    assert bad["error"] == second["error"]
+    assert {value for name, value in bad.items() if name not in ("path", "error")} == {""}
+    assert good[decision] == (";".join(first[decision]) if task == "multi_label" else f"{np.float32(first[decision])}")
+
+
+def test_an_evaluation_finds_the_same_figures(extracted: Path, table: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ((), (str(table[1]),)):
+        assert run.main(["evaluate", str(extracted), *words]) == 0
+        newest = max((extracted / run_folder.EVALUATIONS).iterdir(), key=lambda folder: int(folder.name))
+        again = json.loads((newest / run_folder.EVALUATION).read_text())["test"]
+        first = figures(extracted)["test"]
+        name = METRICS[table[0]]
+        assert again[name] == pytest.approx(first[name], abs=1e-3 if name == "map" else 0.05)
+    assert {"multi_label": "test mAP ", "regression": "test mean absolute error "}[table[0]] in capsys.readouterr().out
+
+
+def test_an_export_agrees_and_answers_in_the_same_terms(extracted: Path, table: tuple[str, Path]) -> None:
+    import tensorflow as tf
+
+    assert run.main(["export", str(extracted)]) == 0
+    parity = json.loads((extracted / run_folder.EXPORT / "parity.json").read_text())
+    assert max(parity["largest_difference"].values()) < 1e-3
+    loaded = tf.saved_model.load(str(extracted / run_folder.EXPORT / "saved_model"))
+    file = next(table[1].parent.glob("00.*"))
+    said = loaded.signatures["bytes"](bytes=tf.constant([file.read_bytes()]))
+    (expected,) = tl_keras.predict(extracted, file)
+    if table[0] == "regression":
+        assert set(said) == {"value"}
+        assert said["value"].numpy() == pytest.approx([expected.value], abs=0.1)
+    else:
+        assert set(said) == {"found", "probabilities", "classes"}
+        names = [name.decode() for name in said["classes"].numpy()[0]]
+        assert [name for name, there in zip(names, said["found"].numpy()[0], strict=True) if there] == list(expected.labels)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "sets"),
+    [
+        ("finetune", STEPS),
+        ("finetune", (*STEPS, "train.unfreeze_from=all", "train.mixup_alpha=0.2", "train.ema=0.5")),
+        ("pretrain", (*STEPS, "train.schedule=cosine_restarts", "train.cycles=2")),
+        ("extract", ("model.hidden=[4]", "train.head_epochs=2")),
+    ],
+)
+def test_every_training_mode_learns_them(table: tuple[str, Path], mode: str, sets: tuple[str, ...], tmp_path: Path) -> None:
+    assert run.main(command(mode, table, tmp_path / "R", *sets)) == 0
+    name = METRICS[table[0]]
+    with (tmp_path / "R" / run_folder.HISTORY).open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert {name, f"val_{name}"} < set(lines[0])
+    assert all(line[f"val_{name}"] for line in lines)
+    assert name in figures(tmp_path / "R")["test"]
+
+
+@pytest.mark.slow
+def test_the_other_losses_are_learned_too(table: tuple[str, Path], tmp_path: Path) -> None:
+    other = {"multi_label": "train.loss=focal", "regression": "train.loss=huber"}[table[0]]
+    words = command("finetune", table, tmp_path / "R", *STEPS, other, f"train.monitor=val_{METRICS[table[0]]}")
+    assert run.main(words) == 0
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_with_the_same_labels(table: tuple[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tl_keras.transfer import checkpoints
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert run.main(command("finetune", table, whole, *STEPS)) == 0
+    write = checkpoints.PhaseFiles.write
+
+    def die(files: checkpoints.PhaseFiles, state: checkpoints.PhaseState) -> None:
+        write(files, state)
+        if files.phase == "finetune":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints.PhaseFiles, "write", die)
+        assert run.main(command("finetune", table, killed, *STEPS)) == 130
+    assert open_run(killed).index.output.task == table[0]  # the best weights so far can be used
+    assert run.main(["finetune", "--resume", "--run-dir", str(killed)]) == 0
+    assert figures(killed)["test"] == figures(whole)["test"]
+
+
+def test_outputs_that_belong_to_another_model_are_refused(
+    table: tuple[str, Path], extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(extracted, tmp_path / "R")
+    for text in ('{"task": "single_label"}', "{}", "[]", '{"task": "multi_label", "thresholds": [0.5]}', "not JSON"):
+        (tmp_path / "R" / run_folder.OUTPUT).write_text(text)
+        assert run.main(["predict", str(tmp_path / "R"), str(table[1].parent / "00.*")]) == 2
+        error = capsys.readouterr().err.strip()
+        assert "\n" not in error
+        assert "output.json" in error
+
+
+@pytest.mark.parametrize("mode", ["rank", "ensemble", "check"])
+def test_a_mode_that_takes_classes_alone_says_so(mode: str, table: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--set", f"data.task={table[0]}"]
+    assert run.main([mode, "--set", f"data.source={table[1]}", *words]) == 2
+    assert f"data.task: got '{table[0]}', expected 'single_label' with mode: {mode}" in capsys.readouterr().err
+
+
+def test_folders_hold_one_class_an_image(trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["extract", str(trained[1]), "--set", "data.task=multi_label"]) == 2
+    assert "data.task: got 'multi_label', which has no effect without a table" in capsys.readouterr().err
