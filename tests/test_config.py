@@ -592,7 +592,7 @@ def test_a_name_need_not_be_utf_8():
     ],
 )
 def test_what_does_not_go_with_a_task_is_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(ValidationError) as caught:
         build({"mode": "extract", "data.source": "labels.csv", "data.task": "multi_label", **settings})
     assert message in str(caught.value)
 

@@ -19,7 +19,7 @@ NUM = 11  # rows in use; the last batch of 4 is partial
 BATCHES = 3
 ROWS = np.array([0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
 LABELS = np.array([0] * 6 + [1] * 6, np.int32)
-WEIGHTS = np.array([0.5, 2.0], np.float32)[LABELS]
+WEIGHTS = np.linspace(0.5, 2.0, 12, dtype=np.float32)
 PLAIN = AugmentConfig(random_resized_crop=None)
 STRONG = AugmentConfig(random_resized_crop=None, horizontal_flip=True, brightness_range=(0.5, 1.5))  # no warp: its graph takes long
 TARGETS = partial(SINGLE_LABEL.targets_op, num_classes=2)
@@ -151,9 +151,10 @@ def test_an_epoch_holds_every_image_once(pixels):
 
 def test_labels_and_weights_go_with_their_images(pixels):
     batches = stream(pixels, 2)
-    labels = LABELS[rows_of(pixels, batches)]
+    rows = rows_of(pixels, batches)
+    labels = LABELS[rows]
     np.testing.assert_array_equal(np.concatenate([target for _, target, _ in batches]), np.eye(2)[labels])
-    np.testing.assert_array_equal(np.concatenate([weight for *_, weight in batches]), WEIGHTS[labels])
+    np.testing.assert_array_equal(np.concatenate([weight for *_, weight in batches]), WEIGHTS[rows])
 
 
 def test_epochs_have_orders_of_their_own(pixels):

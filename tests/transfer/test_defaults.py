@@ -69,7 +69,16 @@ def test_features_suit_the_mode_unless_chosen_by_hand(mode, views, stages):
 
 
 @pytest.mark.parametrize(
-    ("sets", "num_train", "views"), [((), 600, 7), ((), 4_000, 2), (("train.epochs=1",), 600, 0), (("train.epochs=5",), 600, 4)]
+    ("sets", "num_train", "views"),
+    [
+        ((), 600, 7),
+        ((), 4_000, 2),
+        (("train.epochs=1",), 600, 0),
+        (("train.epochs=5",), 600, 4),
+        (("train.epochs=5",), 10_000, 0),  # all stages train
+        (("train.unfreeze_from=all",), 600, 0),
+        (("train.unfreeze_from=stage2",), 600, 7),
+    ],
 )
 def test_no_view_is_stored_that_no_epoch_shows(sets, num_train, views):
     assert resolved_config("finetune", *sets, num_train=num_train).features.views == views

@@ -10,6 +10,7 @@ import pytest
 
 import tl_keras
 from tl_keras import run, run_folder
+from tl_keras.data.label_texts import number_text
 from tl_keras.trained_run import open_run
 
 pytestmark = pytest.mark.usefixtures("quick_exports")
@@ -101,7 +102,7 @@ def test_predictions_are_those_of_the_run_and_decided_by_it(table: tuple[str, Pa
     assert list(good)[:3] == ["path", decision, "error"]
     assert bad["error"] == second["error"]
     assert {value for name, value in bad.items() if name not in ("path", "error")} == {""}
-    assert good[decision] == (";".join(first[decision]) if task == "multi_label" else f"{np.float32(first[decision])}")
+    assert good[decision] == (";".join(first[decision]) if task == "multi_label" else number_text(first[decision]))
 
 
 def test_an_evaluation_finds_the_same_figures(extracted: Path, table: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -152,6 +153,38 @@ def test_every_training_mode_learns_them(table: tuple[str, Path], mode: str, set
     assert {name, f"val_{name}"} < set(lines[0])
     assert all(line[f"val_{name}"] for line in lines)
     assert name in figures(tmp_path / "R")["test"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", ["extract", "finetune"])
+def test_folds_of_them_are_judged_by_their_own_figures(table: tuple[str, Path], training: str, tmp_path: Path) -> None:
+    steps = ("train.epochs=1",) if training == "finetune" else ()
+    sets = ("crossval.folds=2", "crossval.repeats=1", f"crossval.training={training}", *steps)
+    assert run.main(command("crossval", table, tmp_path / "R", *sets)) == 0
+    found = json.loads((tmp_path / "R" / run_folder.CROSSVAL).read_text())
+    figures = {"multi_label": ["map", "micro_f1", "macro_f1", "log_loss"], "regression": ["mae", "rmse", "r2"]}[table[0]]
+    assert list(found["summary"]) == figures
+    with (tmp_path / "R" / run_folder.OUT_OF_FOLD).open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    kind = {"multi_label": "classes", "regression": "value"}[table[0]]
+    assert {f"true_{kind}", f"predicted_{kind}"} < set(lines[0])
+    if table[0] == "regression":
+        errors = [abs(float(line["true_value"]) - float(line["predicted_value"])) for line in lines]
+        assert np.mean(errors) == pytest.approx(found["summary"]["mae"]["mean"], rel=0.05)  # folds are not equally large
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", ["extract", "finetune"])
+def test_a_search_finds_settings_for_them(table: tuple[str, Path], trial: str, tmp_path: Path) -> None:
+    metric = METRICS[table[0]]
+    steps = ("train.epochs=1",) if trial == "finetune" else ()
+    sets = ("search.max_trials=2", f"search.trial={trial}", f"search.objective=val_{metric}", *steps)
+    assert run.main(command("search", table, tmp_path / "R", *sets)) == 0
+    found = json.loads((tmp_path / "R" / run_folder.SEARCH).read_text())
+    better = min if metric == "mae" else max
+    assert found["score"] == better(found["score"], found["baseline"][f"val_{metric}"])
+    with (tmp_path / "R" / run_folder.TRIALS).open(newline="") as file:
+        assert f"val_{metric}" in next(csv.reader(file))
 
 
 @pytest.mark.slow

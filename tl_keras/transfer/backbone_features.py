@@ -49,7 +49,7 @@ class BackboneFeatures:
     @property
     def problem(self) -> HeadProblem:
         """What linear heads are solved on."""
-        return HeadProblem(self.frozen, self.index.labels, self.index.classes, num_views(self.config))
+        return HeadProblem(self.frozen, self.index.labels, self.index.classes, num_views(self.config), self.index.output)
 
 
 def open_features(config: Config, index: Index, progress: Progress, varied: Sequence[str] | None = ("train",)) -> BackboneFeatures:

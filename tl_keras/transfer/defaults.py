@@ -8,6 +8,7 @@ import math
 from typing import Any, TypeVar
 
 from tl_keras.config import Config
+from tl_keras.models.classifier import ALL_STAGES
 from tl_keras.tasks import TASKS
 
 Value = TypeVar("Value")
@@ -31,7 +32,7 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
         "epochs": open_epochs(config, num_train),
         "learning_rate": LEARNING_RATES[config.mode == "pretrain", config.train.optimizer],
         "layer_decay": 1.0 if scratch else LAYER_DECAY,
-        "unfreeze_from": "all" if scratch else lowest_stage(num_train, stages, num_parameters),
+        "unfreeze_from": ALL_STAGES if scratch else lowest_stage(num_train, stages, num_parameters),
         "label_smoothing": TASKS[config.data.task].label_smoothing,
     }
     missing: dict[str, Any] = {name: value for name, value in chosen.items() if getattr(config.train, name) is None}
@@ -40,7 +41,9 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
     views = config.features.views
     if views is None:
         epochs = config.train.epochs or open_epochs(config, num_train)
-        views = min(FINETUNE_VIEWS, epochs - 1) if config.mode == "finetune" else 0  # each epoch shows one, the plain one among them
+        # Where all stages train, epochs read images, and the head's start would be all that sees stored views.
+        stored = config.mode == "finetune" and (config.train.unfreeze_from or chosen["unfreeze_from"]) != ALL_STAGES
+        views = min(FINETUNE_VIEWS, epochs - 1) if stored else 0  # each epoch shows one, the plain one among them
     features = config.features.model_copy(update={"views": views, "stages": head_stages(config)})
     return config.model_copy(update={"train": config.train.model_copy(update=missing), "features": features})
 
@@ -71,4 +74,4 @@ def finetune_epochs(num_train: int) -> int:
 
 def lowest_stage(num_train: int, stages: tuple[str, ...], num_parameters: int) -> str:
     """The lowest stage that trains: all of a small backbone or with many images, else the last stage alone."""
-    return "all" if num_parameters < 1_000_000 or num_train >= 10_000 else stages[-1]
+    return ALL_STAGES if num_parameters < 1_000_000 or num_train >= 10_000 else stages[-1]

@@ -68,7 +68,7 @@ class HeadProblem:
     labels: NDArray[np.int32]
     classes: tuple[str, ...]
     num_views: int
-    output: Output = SINGLE_LABEL
+    output: Output
 
     def pair(self, rows: NDArray[np.int64], num_views: int = 0) -> Pair:
         """Features and labels of some images: the plain view of all of them, then view 1 of all of them, and so on."""
