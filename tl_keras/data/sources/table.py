@@ -20,7 +20,9 @@ from tl_keras.data.sources.table_labels import Found, LabelCells, read_labels
 from tl_keras.data.sources.table_paths import below_one_folder, find_files
 from tl_keras.errors import ConfigError, DataError
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.tasks import MULTI_LABEL
+from tl_keras.tasks import MULTI_LABEL, REGRESSION
+
+NO_NUMBER = {"", "nan", "na", "n/a", "null", "none"}  # cells of a column of numbers that hold none
 
 
 @dataclass(frozen=True)
@@ -111,10 +113,10 @@ def _as_far_as_there(config: DataConfig) -> DataConfig:
 
 
 def _read_rows(config: DataConfig) -> Rows:
-    """The rows of the table that `data.source` names, in which no cell is empty that is used.
+    """The rows of the table that `data.source` names, in which no value is missing that is used.
 
     Raises:
-        DataError: there are none, some have such a cell, or the folder of the images is not there.
+        DataError: there are none, values are missing, or the folder of the images is not there.
     """
     table = path_of(config.source)
     kind = KINDS[table.suffix.lower()]
@@ -123,14 +125,48 @@ def _read_rows(config: DataConfig) -> Rows:
     cells = kind.cells(table, list(chosen.values()))
     if not cells.places:
         raise DataError(f"{table}: has no rows below the names of its columns. Add one for each image.")
-    may_be_empty = {chosen["label"]} if config.task == MULTI_LABEL else set()  # an image with none of the classes
-    for name in (name for name in chosen.values() if name not in may_be_empty):
-        empty = [place for place, text in zip(cells.places, cells.columns[name], strict=True) if not text]
-        if empty:
-            have = f"{len(empty)} row{'s have' if len(empty) > 1 else ' has'}"
-            raise DataError(f"{table}: {have} nothing in the column '{name}'; the first is {empty[0]}. Fill them in, or remove the rows.")
-    values = {role: cells.columns[name] for role, name in chosen.items()}
-    return Rows(table, _image_folder(config), chosen, values, cells.places, columns_note(table, names, chosen))
+    rows = Rows(
+        table,
+        _image_folder(config),
+        chosen,
+        {role: cells.columns[name] for role, name in chosen.items()},
+        cells.places,
+        columns_note(table, names, chosen),
+    )
+    return _without_missing(rows, config)
+
+
+def _without_missing(rows: Rows, config: DataConfig) -> Rows:
+    """The rows in which no value is missing; an image without any class has an empty cell where it may have several.
+
+    Raises:
+        DataError: values are missing where `data.missing_values` forbids it, or in every row.
+    """
+    whole = np.ones(len(rows.places), bool)
+    for role, texts in rows.values.items():
+        if role == "label" and config.task == MULTI_LABEL:
+            continue
+        nothing = NO_NUMBER if role == "label" and config.task == REGRESSION else {""}
+        missing = np.array([text.lower() in nothing for text in texts])
+        if missing.any() and config.missing_values == "error":
+            have = f"{missing.sum()} row{'s have' if missing.sum() > 1 else ' has'}"
+            raise DataError(
+                f"{rows.table}: {have} nothing in the column '{rows.columns[role]}'; the first is {rows.places[int(missing.argmax())]}. "
+                "Fill them in, remove the rows, or set data.missing_values=drop."
+            )
+        whole &= ~missing
+    if whole.all():
+        return rows
+    if not whole.any():
+        raise DataError(f"{rows.table}: a value is missing in every row. Fill them in.")
+    kept = np.flatnonzero(whole).tolist()
+    left_out = len(whole) - len(kept)
+    return replace(
+        rows,
+        values={role: [texts[row] for row in kept] for role, texts in rows.values.items()},
+        places=[rows.places[row] for row in kept],
+        note=f"{rows.note}; {left_out} row{'s' * (left_out > 1)} with missing values left out",
+    )
 
 
 def _image_folder(config: DataConfig) -> Path:

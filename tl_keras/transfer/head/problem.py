@@ -3,7 +3,7 @@
 A run's own head, folds, trials and members of ensembles are all solved here; they differ in their rows and settings only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.probe import C_PATH, LinearProbe, Pair, StandardisedRows, Standardiser, fit_linear_probe, judge
 from tl_keras.transfer.head.ridge import fit_ridge
 from tl_keras.transfer.head.selection import select_features
-from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.transfer.losses import class_weight_vector, logit_shifts
 
 
 def solves_exactly(config: Config) -> bool:
@@ -46,6 +46,12 @@ class SolvedHead:
     def on_raw(self) -> LinearProbe:
         """The same head for features as they are."""
         return self.probe.on_raw(self.standardise)
+
+    def shifted(self, shifts: NDArray[np.float32], val: Pair) -> "SolvedHead":
+        """The head that has the same loss where `shifts` are added to its logits: its bias takes them up."""
+        found = replace(self, probe=replace(self.probe, bias=self.probe.bias - shifts))
+        loss, metric = found.judge(val)
+        return replace(found, probe=replace(found.probe, val_loss=loss, val_metric=metric))
 
     def judge(self, pair: Pair) -> tuple[float, float]:
         """Plain loss and metric on raw features and labels."""
@@ -92,8 +98,11 @@ class HeadProblem:
             weights = class_weight_vector(config.train.class_weights, self.labels[train], self.classes)
         standardise = Standardiser.fit(pairs[0][0])
         if config.features.selection == "none":
-            return SolvedHead(_solve_on_all(config, *pairs, standardise, weights, progress, self.output), standardise, {}, self.output)
-        return SolvedHead(*_solve_on_some(config, *pairs, standardise, weights, progress), self.output)
+            found = SolvedHead(_solve_on_all(config, *pairs, standardise, weights, progress, self.output), standardise, {}, self.output)
+        else:
+            found = SolvedHead(*_solve_on_some(config, *pairs, standardise, weights, progress), self.output)
+        shifts = logit_shifts(config.train, self.labels[train], self.classes) if self.output == SINGLE_LABEL else None
+        return found if shifts is None else found.shifted(shifts, pairs[1])
 
     def _solve_ridge(self, train: NDArray[np.int64], val: NDArray[np.int64], progress: Progress) -> SolvedHead:
         """Ridge regression; leave-one-out chooses the penalty, so that views of one image, which know each other, are not learned from."""
