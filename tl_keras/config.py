@@ -27,7 +27,7 @@ else:
     Mode = Literal[tuple(MODES)]
     Policy = Literal[tuple(POLICIES)]
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
-Column = Literal["path", "label", "split", "group", "domain"]  # what a column of a table says
+Column = Literal["path", "label", "split", "group", "domain", "weight"]  # what a column of a table says
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 ALREADY_CHECKED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
 
@@ -206,9 +206,9 @@ class DataConfig(Section):
     nested_classes: bool = Field(
         default=False, description="class folders lie one level deeper, in folders such as animal/ and plant/; a class is called animal/cat"
     )
-    columns: Annotated[dict[Column, Name], Expected("a mapping of path, label, split, group or domain to the name of a column")] | None = (
-        Field(default=None, description="which column of a table says what, where the names of the columns do not; such as {path: id}")
-    )
+    columns: (
+        Annotated[dict[Column, Name], Expected("a mapping of path, label, split, group, domain or weight to the name of a column")] | None
+    ) = Field(default=None, description="which column of a table says what, where the names of the columns do not; such as {path: id}")
     task: Literal["single_label", "multi_label", "regression"] = Field(
         default="single_label",
         description="what the label of an image is: one class (single_label); or, in a table, any number of classes (multi_label), or a "
@@ -272,6 +272,11 @@ class DataConfig(Section):
     download_timeout_s: Positive = Field(default=600.0, description="time limit for a download, in seconds")
     cache_gb: Number = Field(default=4.0, ge=0, description="largest size in GB of the temporary cache of resized images on disk")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of training images")
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a column of the table says how much each image counts."""
+        return "weight" in (self.columns or {})
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         is_table = self.source.lower().endswith(TABLE_SUFFIXES)
@@ -547,6 +552,11 @@ class Config(Section):
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         task = tasks.TASKS[self.data.task]
         yield from self._wrong_for_task(task)
+        if self.data.has_weights and self.features.selection != "none":
+            got = f"got '{self.features.selection}', expected 'none' with weights of images (data.columns)"
+            yield "features.selection", f"{got}, which a selection does not use."
+        if self.data.has_weights and self.mode == "ensemble":
+            yield "data.columns", "got weights of images, which have no effect with mode: ensemble. Remove them, or combine runs."
         solved = self.mode != "pretrain" and not self.model.hidden and tasks.solved_loss(self.train.loss, self.data.task)
         if self.train.head_c is not None and not (solved and self.data.task != tasks.REGRESSION):
             yield (

@@ -46,7 +46,9 @@ class Task:
     @property
     def train_weights(self) -> NDArray[np.float32]:
         """float32 (n,): the weight of each training image in the loss."""
-        return image_weights(self.config.train.class_weights, self.data.labels("train"), self.data.classes, self.data.output)
+        index, rows = self.data.index, self.data.rows("train")
+        found = image_weights(self.config.train.class_weights, index.labels[rows], index.classes, index.output)
+        return found if index.weights is None else found * index.weights[rows]
 
     @property
     def order(self) -> Order:
@@ -72,7 +74,9 @@ class Task:
     @property
     def head_problem(self) -> HeadProblem:
         """What a linear head is solved on."""
-        return HeadProblem(self._computed, self.data.index.labels, self.data.classes, self.num_views, self.data.output)
+        return HeadProblem(
+            self._computed, self.data.index.labels, self.data.classes, self.num_views, self.data.output, self.data.index.weights
+        )
 
     @property
     def _computed(self) -> FrozenFeatures:

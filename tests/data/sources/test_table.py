@@ -218,3 +218,29 @@ def test_rows_with_missing_values_are_left_out_where_that_is_asked_for(photos, t
 def test_a_table_that_misses_a_value_in_every_row_is_refused(photos):
     table = table_in(photos, "path,label,group", "a/0.png,x,", "a/1.png,,1")
     assert error_of(table, missing_values="drop") == "a value is missing in every row. Fill them in."
+
+
+def test_weights_are_read_where_they_are_asked_for(photos, tmp_path):
+    table = table_in(photos, "path,label,weight", "c.png,x,2.5", "a/0.png,y,1", "b/0.png,x,0.1")
+    assert opened(table).weights is None  # many tables have the weight of an animal
+    index = opened(table, columns={"weight": "weight"})
+    assert dict(zip(index.paths, index.weights.tolist(), strict=True)) == pytest.approx({"c.png": 2.5, "a/0.png": 1, "b/0.png": 0.1})
+    assert index.weights.dtype == np.float32
+    write_splits(tmp_path / "splits.csv", index, np.array(["train", "", "test"]))
+    again, _ = read_splits(tmp_path / "splits.csv", index.root)
+    np.testing.assert_array_equal(again.weights, index.weights[[0, 2]])
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "inf"])
+def test_a_weight_is_a_number_above_0(photos, text):
+    table = table_in(photos, "path,label,w", "a/0.png,x,1", f"a/1.png,y,{text}")
+    assert error_of(table, columns={"weight": "w"}) == (
+        f"line 3 has '{text}' in the column 'w', expected a weight above 0. Change it; to leave the image out, remove the row."
+    )
+
+
+def test_numbers_have_no_weights(photos):
+    table = table_in(photos, "path,value,w", "a/0.png,1,1", "a/1.png,2,1")
+    assert error_of(table, columns={"weight": "w"}, task="regression") == (
+        "data.columns gives the column 'w' for weight, which has no effect with data.task=regression."
+    )

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tl_keras.config import TABLE_SUFFIXES, DataConfig
 from tl_keras.data.index import SPLIT_NAMES, Index
+from tl_keras.data.label_texts import finite
 from tl_keras.data.layouts import SPLIT_FOLDERS
 from tl_keras.data.places import is_file, is_folder
 from tl_keras.data.sources.source import path_of
@@ -19,7 +21,7 @@ from tl_keras.data.sources.table_file import KINDS
 from tl_keras.data.sources.table_labels import Found, LabelCells, read_labels
 from tl_keras.data.sources.table_paths import below_one_folder, find_files
 from tl_keras.errors import ConfigError, DataError
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import SINGLE_LABEL, Output
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
 NO_NUMBER = {"", "nan", "na", "n/a", "null", "none"}  # cells of a column of numbers that hold none
@@ -193,6 +195,7 @@ def _index(rows: Rows, found: Found) -> Index:
         output=found.output,
         groups=_optional(rows, "group"),
         domains=_optional(rows, "domain"),
+        weights=_weights(rows, found.output),
     )
     given = _splits(rows)
     place = [0] * len(paths) if given is None else [SPLIT_NAMES.index(split) for split in given]
@@ -203,6 +206,28 @@ def _index(rows: Rows, found: Found) -> Index:
 
 def _optional(rows: Rows, role: str) -> tuple[str, ...] | None:
     return tuple(rows.values[role]) if role in rows.values else None
+
+
+def _weights(rows: Rows, output: Output) -> NDArray[np.float32] | None:
+    """How much each row counts, where the table says it.
+
+    Raises:
+        DataError: a weight is not a number above 0, or labels are numbers, which a solved head takes as they are.
+    """
+    if "weight" not in rows.values:
+        return None
+    name = rows.columns["weight"]
+    if output.task == REGRESSION:
+        raise DataError(f"{rows.table}: data.columns gives the column '{name}' for weight, which has no effect with data.task=regression.")
+    weights = np.array([finite(text) for text in rows.values["weight"]], np.float32)
+    unfit = np.flatnonzero(~(weights > 0))
+    if len(unfit):
+        row = int(unfit[0])
+        raise DataError(
+            f"{rows.table}: {rows.places[row]} has {rows.values['weight'][row]!r} in the column '{name}', expected a weight above 0. "
+            "Change it; to leave the image out, remove the row."
+        )
+    return weights
 
 
 def _splits(rows: Rows) -> list[str] | None:

@@ -68,6 +68,7 @@ class HeadProblem:
         classes: their names; a label is a position in them.
         num_views: augmented views that are learned from, beside the plain one.
         output: what labels mean.
+        weights: float32 (n,), how much each image counts; None where all count alike.
     """
 
     frozen: FrozenFeatures
@@ -75,6 +76,7 @@ class HeadProblem:
     classes: tuple[str, ...]
     num_views: int
     output: Output
+    weights: NDArray[np.float32] | None = None
 
     def pair(self, rows: NDArray[np.int64], num_views: int = 0) -> Pair:
         """Features and labels of some images: the plain view of all of them, then view 1 of all of them, and so on."""
@@ -98,7 +100,9 @@ class HeadProblem:
             weights = class_weight_vector(config.train.class_weights, self.labels[train], self.classes)
         standardise = Standardiser.fit(pairs[0][0])
         if config.features.selection == "none":
-            found = SolvedHead(_solve_on_all(config, *pairs, standardise, weights, progress, self.output), standardise, {}, self.output)
+            own = None if self.weights is None else np.tile(self.weights[train], 1 + self.num_views)
+            solved = _solve_on_all(config, *pairs, standardise, weights, progress, self.output, own)
+            found = SolvedHead(solved, standardise, {}, self.output)
         else:
             found = SolvedHead(*_solve_on_some(config, *pairs, standardise, weights, progress), self.output)
         shifts = logit_shifts(config.train, self.labels[train], self.classes) if self.output == SINGLE_LABEL else None
@@ -124,6 +128,7 @@ def _solve_on_all(
     class_weights: NDArray[np.float32],
     progress: Progress,
     output: Output,
+    weights: NDArray[np.float32] | None,
 ) -> LinearProbe:
     """The probe on all features; see `probe.fit_linear_probe` for the arguments."""
     c, num_tried = config.train.head_c, 0
@@ -134,7 +139,7 @@ def _solve_on_all(
         advance(1)
 
     with progress.bar("head: values of C", len(C_PATH) if c is None else 1) as advance:
-        probe = fit_linear_probe(train, val, standardise, class_weights, c, count, output)
+        probe = fit_linear_probe(train, val, standardise, class_weights, c, count, output, weights)
     progress.line(describe(probe, output) + (f"  the best of {num_tried} values of C" if c is None else ""))
     return probe
 
