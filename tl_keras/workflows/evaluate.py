@@ -107,7 +107,7 @@ def _evaluation_data(trained: TrainedRun, source: str | None, scratch: Path, pro
     if source is None:
         index, counts = _own_test(trained, progress), Counter({"test": _num(trained, "test")})
     else:
-        found = open_labelled(config, trained.index.classes)
+        found = open_labelled(config, trained.index.classes, progress)
         for line in (*found.notes, *left_out_lines(found.ignored)):
             progress.line(line)
         index, counts = _unseen(trained, found, progress)
@@ -133,7 +133,7 @@ def _num(trained: TrainedRun, split: str) -> int:
 
 def _own_test(trained: TrainedRun, progress: Progress) -> Index:
     """The run's test images where it found them; none may be missing or another image, else the figures would be of other images."""
-    index = trained.images("test", data_root(trained.config, trained.run))
+    index = trained.images("test", data_root(trained.config, trained.run, progress))
     index.require_unchanged(index.identify(progress), "test images of the run")
     return index
 
