@@ -15,7 +15,7 @@ from tl_keras.data.dataset import ImageData
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.file_ids import Ids
 from tl_keras.data.index import SPLIT_NAMES, Index
-from tl_keras.data.sources import open_labelled
+from tl_keras.data.sources import open_labelled, place_of
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
 from tl_keras.evaluation.pictures import draw_confusion
@@ -61,7 +61,7 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
         "mode": "evaluate",
         "backbone": trained.backbone,
         "seed": trained.config.runtime.seed,
-        "source": str(data.index.root),
+        "source": place_of(trained.config.data.source if source is None else source, data.index.root),
         "data": {"test": len(rows), "classes": len(data.classes), "skipped": len(data.pixels.bad), **counts},
         "parameters": count_parameters(trained.model),
         "test": measure(data, "test", probabilities),
@@ -111,7 +111,7 @@ def _evaluation_data(trained: TrainedRun, source: str | None, scratch: Path, pro
         for line in (*found.notes, *left_out_lines(found.ignored)):
             progress.line(line)
         index, counts = _unseen(trained, found, progress)
-    _tell(trained, index, counts, progress)
+    _tell(trained, index, place_of(config.source, index.root), counts, progress)
     tell_depth(dataset.files_of(index), config.bit_depth, progress, ADVICE)
     pixels = dataset.open_pixels(index, config, trained.image_size)
     dataset.keep_pixels(pixels, config, scratch)
@@ -193,13 +193,13 @@ def _own_by_name(trained: TrainedRun, found: Index) -> list[str]:
     return [split_of.get(path, UNKNOWN) for path in found.paths]
 
 
-def _tell(trained: TrainedRun, index: Index, counts: Counter[str], progress: Progress) -> None:
+def _tell(trained: TrainedRun, index: Index, place: str, counts: Counter[str], progress: Progress) -> None:
     """Say what is measured, and what is left out."""
     if trained.index.ids is None:
         progress.line(NO_CONTENT)
     parts = [f"{counts['test']} of the run's {_num(trained, 'test')} test images"] * bool(counts["test"])
     parts += [f"{counts[UNKNOWN]} image{'s' * (counts[UNKNOWN] != 1)} new to the run"] * bool(counts[UNKNOWN])
-    progress.line(f"{index.root}: measured on {' and '.join(parts)}")
+    progress.line(f"{place}: measured on {' and '.join(parts)}")
     if left := " and ".join(f"{counts[name]} of {name}" for name in LEARNED_FROM if counts[name]):
         progress.line(f"left out, because the run has learned from them: {left}")
     empty = [name for label, name in enumerate(index.classes) if label not in set(index.labels.tolist())]

@@ -121,6 +121,11 @@ def is_there(source: str) -> bool:
     return exists(path_of(source))
 
 
+def place_of(source: str, root: Path) -> str:
+    """What to call the place of an index: the address where its images were fetched from one, else the folder that its paths begin at."""
+    return source if is_address(source) else str(root)
+
+
 def was_asked_for(source: str) -> bool:
     """Whether a `data.source` may be looked for because of what a run folder says: any but an address that was never fetched here."""
     return not is_address(source) or was_fetched(source)

@@ -6,17 +6,22 @@ that says what to do. What lies at an address is for `objects` to list and for `
 
 import posixpath
 import re
-from collections.abc import Iterator
+from asyncio import gather
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 from tl_keras.data.sources.source import NEAR
 from tl_keras.errors import DataError, first_line
 
 _FORM = re.compile(r"[a-z][a-z0-9+.-]+:[/:]", re.IGNORECASE)  # a drive of Windows is one letter
 INSTALL = "pip install"
+OF_S3 = {
+    "config_kwargs": {"max_pool_connections": 64},  # instead of 10, of which each waits for the answer to a request
+    "max_concurrency": 1,  # for parts of an object; with more, the size of each object is asked for once more
+}
 AWS = "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 GOOGLE = "GOOGLE_APPLICATION_CREDENTIALS to the file of a key, or log in with: gcloud auth application-default login"
 AZURE = "AZURE_STORAGE_CONNECTION_STRING, or AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
@@ -29,21 +34,23 @@ class Scheme:
     Attributes:
         package: what has to be installed; None where fsspec alone will do.
         credentials: what to set where the store asks who you are; '' where it does not.
+        options: of fsspec's class.
     """
 
     package: str | None
     credentials: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 SCHEMES = {  # fsspec knows more, which are taken too
-    "s3": Scheme("s3fs", AWS),
+    "s3": Scheme("s3fs", AWS, OF_S3),
     "gs": Scheme("gcsfs", GOOGLE),
     "az": Scheme("adlfs", AZURE),
     "http": Scheme("aiohttp"),
     "https": Scheme("aiohttp"),
     "file": Scheme(None),
     "memory": Scheme(None),
-    "s3a": Scheme("s3fs", AWS),
+    "s3a": Scheme("s3fs", AWS, OF_S3),
     "gcs": Scheme("gcsfs", GOOGLE),
     "abfs": Scheme("adlfs", AZURE),
     "abfss": Scheme("adlfs", AZURE),
@@ -52,6 +59,7 @@ SCHEMES = {  # fsspec knows more, which are taken too
     "ssh": Scheme("paramiko"),
     "hdfs": Scheme("pyarrow"),
 }
+LONGEST_REASON = 200  # letters of what a store says
 USUAL = ("s3", "gs", "az", "http", "https")  # that are named where a scheme is not known
 WEB = ("http", "https")
 BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")  # whose addresses begin with the name of a bucket
@@ -101,9 +109,33 @@ class Opened:
         return replace(self, path=self.path.rpartition("/")[0], about={})
 
     @property
+    def is_async(self) -> bool:
+        """Whether it can be asked several things at once."""
+        return bool(self.system.async_impl)
+
+    @property
     def is_web(self) -> bool:
         """Whether it is a web server, which need not give parts of a file."""
         return scheme_of(self.address) in WEB
+
+    def read(self, paths: Sequence[str]) -> list[bytes | Exception]:
+        """The bytes of several objects, at once where the system can; an error in place of one that it does not give."""
+        if self.is_async:
+            from fsspec.asyn import sync
+
+            return cast(list[bytes | Exception], sync(self.system.loop, _read_all, self.system, paths))
+        return [_read_one(self.system, path) for path in paths]
+
+
+async def _read_all(system: Any, paths: Sequence[str]) -> list[bytes | BaseException]:
+    return await gather(*(system._cat_file(path) for path in paths), return_exceptions=True)
+
+
+def _read_one(system: Any, path: str) -> bytes | Exception:
+    try:
+        return cast(bytes, system.cat_file(path))
+    except Exception as error:  # of each store its own; told by `telling`
+        return error
 
 
 def is_address(source: str) -> bool:
@@ -173,12 +205,13 @@ def open_address(address: str) -> Opened:
 def _opened(address: str, **options: Any) -> Opened:
     from fsspec.core import url_to_fs
 
+    options |= SCHEMES.get(scheme_of(address), Scheme(None)).options
     system, path = url_to_fs(address, use_listings_cache=False, skip_instance_cache=True, **options)
     try:
         about = system.info(path)
     except FileNotFoundError as error:
         raise DataError(_nothing_there(address, system, path)) from error
-    return Opened(address, system, path.rstrip("/"), about)
+    return Opened(address.rstrip("/"), system, path.rstrip("/"), about)
 
 
 def _nothing_there(address: str, system: Any, path: str) -> str:
@@ -214,7 +247,7 @@ def telling(address: str) -> Iterator[None]:
 def _told(address: str, error: Exception) -> DataError:
     wants = SCHEMES.get(scheme_of(address), Scheme(None)).credentials
     mend = f"Set {wants}." if wants else "Ask whoever owns it for access."
-    reason = first_line(error)[:200]
+    reason = (" ".join(str(error).split()) or type(error).__name__)[:LONGEST_REASON].rstrip(".")
     if _is_any(error, NO_NETWORK):
         return UnreachableError(f"{address}: cannot be reached ({reason}). Check the network, and the address.")
     if _is_any(error, BAD_CREDENTIALS):

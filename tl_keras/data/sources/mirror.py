@@ -15,7 +15,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from tl_keras.cache import cache_folder
-from tl_keras.data.room import Room
 from tl_keras.data.sources.addresses import Opened, UnreachableError, telling
 from tl_keras.data.sources.objects import Listing, Object, as_object
 from tl_keras.errors import DataError, first_line
@@ -38,10 +37,9 @@ LISTING, LOCK, PARTS = "listing.csv", "lock", "parts"
 HEADER = ("what", "path", "size", "version")
 FILE, FOLDER, LEFT_OUT = "file", "folder", "left out"  # what a line of a listing is of
 NAME_LENGTH = 16  # hexadecimal digits of the name of a state
-AT_ONCE = 32  # objects
-WINDOW = 1024  # objects that wait for the threads
-BLOCK = 16 * 2**20  # bytes of a large object that are fetched at once; what a kill loses of it
-BYTES_AT_ONCE = 256 * 2**20  # in memory
+BLOCK = 16 * 2**20  # bytes of an object, or of several small ones, that are fetched at once; what a kill loses
+BATCH = 64  # small objects that are fetched at once
+AT_ONCE = 4  # blocks or batches; twice as many are in memory
 PAUSE_S = 0.2  # between two looks whether another process has done
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -264,7 +262,7 @@ def _clear_others(home: Path, state: Path) -> None:
 
 
 class _Fetch:
-    """Fetches objects into a folder, in threads where the store can be asked by several.
+    """Fetches objects into a folder: small ones in batches, large ones in blocks, several of either at once.
 
     Args:
         partial: a folder for files that are being written.
@@ -273,8 +271,7 @@ class _Fetch:
 
     def __init__(self, opened: Opened, folder: Path, partial: Path, parts: Path) -> None:
         self._opened, self._folder, self._partial, self._parts = opened, folder, partial, parts
-        self._room = Room(BYTES_AT_ONCE)
-        self._num_threads = AT_ONCE if opened.system.async_impl else 1
+        self._num_threads = AT_ONCE if opened.is_async else 1
 
     def all(self, objects: Sequence[Object], progress: Progress) -> None:
         """Fetch objects; each appears when it is complete.
@@ -283,27 +280,29 @@ class _Fetch:
             DataError: the store refuses, or an object is not what was listed.
             OSError: the disk takes no more.
         """
-        steps = sum(map(_num_blocks, objects))
-        with progress.bar("fetch", steps) as advance, ThreadPoolExecutor(self._num_threads) as pool:
-            try:
-                for _ in _in_windows(pool, self._small, [each for each in objects if each.size <= BLOCK]):
-                    advance(1)
-                for each in objects:
-                    if each.size > BLOCK:
-                        self._large(each, pool, advance)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        small = _batches(each for each in objects if each.size <= BLOCK)
+        large = [each for each in objects if each.size > BLOCK]
+        with progress.bar("fetch", sum(map(_num_blocks, objects))) as advance, ThreadPoolExecutor(self._num_threads) as pool:
+            for number in _in_windows(pool, self._batch, small):
+                advance(number)
+            for each in large:
+                self._large(each, pool, advance)
 
-    def _small(self, one: Object) -> None:
-        with self._room.taking(one.size):
-            with telling(self._opened.address):
-                data = self._opened.system.cat_file(self._remote(one))
+    def _batch(self, batch: Sequence[Object]) -> int:
+        """Fetch small objects at once; their number. Those that came are kept where another did not."""
+        answers = self._opened.read([self._remote(each) for each in batch])
+        for one, data in zip(batch, answers, strict=True):
+            if isinstance(data, bytes) and len(data) == one.size:
+                temporary = self._partial / _hashed(one.path)
+                temporary.write_bytes(data)
+                self._place(temporary, one)
+        for one, data in zip(batch, answers, strict=True):
+            if not isinstance(data, bytes):
+                with telling(self._opened.address):
+                    raise data
             if len(data) != one.size:
                 raise self._changed(one)
-            temporary = self._partial / _hashed(one.path)
-            temporary.write_bytes(data)
-            self._place(temporary, one)
+        return len(batch)
 
     def _large(self, one: Object, pool: ThreadPoolExecutor, advance: Callable[[int], None]) -> None:
         """Fetch an object in blocks, which a later process goes on with; from a web server as a whole."""
@@ -331,7 +330,7 @@ class _Fetch:
             there = file.tell() // BLOCK
             file.truncate(there * BLOCK)
             advance(there)
-            for data in _in_windows(pool, block, range(there * BLOCK, one.size, BLOCK), BYTES_AT_ONCE // BLOCK):
+            for data in _in_windows(pool, block, range(there * BLOCK, one.size, BLOCK)):
                 file.write(data)
                 file.flush()
                 advance(1)
@@ -354,11 +353,32 @@ def _hashed(path: str) -> str:
     return hashlib.sha256(path.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _in_windows(pool: ThreadPoolExecutor, do: Callable[[Work], Result], work: Iterable[Work], size: int = WINDOW) -> Iterator[Result]:
-    """What `pool.map` gives, in order, with a bounded number of results that wait."""
+def _batches(objects: Iterable[Object]) -> Iterator[list[Object]]:
+    """Objects in groups that are not too many, nor too large together."""
+    batch: list[Object] = []
+    size = 0
+    for each in objects:
+        if batch and (len(batch) == BATCH or size + each.size > BLOCK):
+            yield batch
+            batch, size = [], 0
+        batch.append(each)
+        size += each.size
+    if batch:
+        yield batch
+
+
+def _in_windows(pool: ThreadPoolExecutor, do: Callable[[Work], Result], work: Iterable[Work]) -> Iterator[Result]:
+    """What `pool.map` gives, in order, with few of them that wait: each may hold a block."""
     waiting = iter(work)
-    while window := list(islice(waiting, size)):
-        yield from pool.map(do, window)
+    coming = deque(pool.submit(do, each) for each in islice(waiting, 2 * AT_ONCE))
+    try:
+        while coming:
+            found = coming.popleft().result()
+            coming.extend(pool.submit(do, each) for each in islice(waiting, 1))
+            yield found
+    finally:
+        for each in coming:
+            each.cancel()
 
 
 def _write(file: Path, listing: Listing) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -94,8 +95,13 @@ def as_object(opened: Opened, path: str, about: dict[str, Any]) -> Object:
     if about.get("size") is None:
         with telling(opened.address):
             about = opened.system.info(about["name"])
-    version = next((f"{key}={about[key]}" for key in VERSIONS if about.get(key)), "")
+    version = next((f"{key}={_plain(about[key])}" for key in VERSIONS if about.get(key)), "")
     return Object(path, int(about.get("size") or 0), version)
+
+
+def _plain(version: object) -> object:
+    """A time in one form: a list and a look at one object may have it in two."""
+    return version.timestamp() if isinstance(version, datetime) else version
 
 
 def images_among(objects: Iterable[Object], *, folds_case: bool) -> Listing:
@@ -158,17 +164,21 @@ class Places:
 
     def has(self, path: str) -> bool:
         """Whether a path can be a file, whose folders are noted then; asked once of each."""
-        if not _is_possible(path) or path in self._holding:
-            return False
-        if self._fold is not None and any(self._spelt.setdefault(self._fold(each), each) != each for each in [*above_of(path), path]):
+        if path in self._holding or not self._fits(path):
             return False
         self.folders.update(above_of(path))
         return True
 
     def mark(self, folder: str) -> None:
         """Note a folder that may be empty."""
-        if folder not in self._holding and self.has(folder):
-            self.folders.add(folder)
+        if self._fits(folder):
+            self.folders.update([*above_of(folder), folder])
+
+    def _fits(self, path: str) -> bool:
+        if not _is_possible(path):
+            return False
+        fold = self._fold
+        return fold is None or all(self._spelt.setdefault(fold(each), each) == each for each in [*above_of(path), path])
 
 
 def _is_possible(path: str) -> bool:
