@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tl_keras.data.places import exists, is_folder
-from tl_keras.data.sources.addresses import is_address
 from tl_keras.data.walk import LeftOut, images_below
 from tl_keras.errors import DataError
 
@@ -46,8 +45,6 @@ def matches(word: str) -> Iterator[Path]:
     In a pattern, as much of it as is there is taken literally from the left: '[' in the name of a folder that exists is a letter.
     """
     path = Path(word).expanduser()
-    if is_address(word) and not exists(path):
-        raise DataError(f"{word}: predict reads files on this disk. Fetch them first; evaluate --data takes labelled images at an address.")
     if exists(path):
         yield path
         return

@@ -75,9 +75,12 @@ def made(name, base=Exception):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (made("NoCredentialsError")("no"), f"needs credentials, and it is not public (no). Set {addresses.AWS}."),
+        (made("NoCredentialsError")("no"), f"needs credentials (no). Set {addresses.AWS}."),
         (made("ProfileNotFound")("the profile x"), "needs credentials"),
-        (PermissionError("Access Denied"), f"may not be read with the credentials that are set (Access Denied). Set {addresses.AWS}."),
+        (
+            PermissionError("Access Denied"),
+            f"may not be read: credentials are missing, or do not allow it (Access Denied). Set {addresses.AWS}.",
+        ),
         (FileNotFoundError("x/y"), "is gone (x/y). Run again."),
         (OSError(5, "what"), "cannot be read (OSError: [Errno 5] what)."),
         (made("Strange")("one\ntwo"), "cannot be read (Strange: one two)."),

@@ -119,7 +119,7 @@ def test_what_came_with_an_object_that_did_not_is_kept(photos, monkeypatch):
         return plain(self, path, **more)
 
     monkeypatch.setattr(type(photos.system), "cat_file", refuses)
-    with pytest.raises(DataError, match=r"may not be read .*Access Denied"):
+    with pytest.raises(DataError, match=r"may not be read: .*Access Denied"):
         bring()
     monkeypatch.setattr(type(photos.system), "cat_file", plain)
     bring()

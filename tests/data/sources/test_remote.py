@@ -1,5 +1,6 @@
 """Images at an address are what they are in a folder: the same index, the same mistakes, the same training run."""
 
+import errno
 import http.server
 import shutil
 import signal
@@ -10,6 +11,7 @@ import time
 import zipfile
 from dataclasses import fields
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +19,14 @@ import yaml
 
 from tl_keras.config import Config, DataConfig
 from tl_keras.data.index import Index
+from tl_keras.data.places import is_folder
 from tl_keras.data.sources import absolute_source, addresses, check_source, find_root, open_labelled, open_source
 from tl_keras.data.sources.addresses import UnreachableError
 from tl_keras.data.sources.mirror import home_of
-from tl_keras.data.sources.remote import folder_name, was_fetched
+from tl_keras.data.sources.remote import fetch_files, folder_name, was_fetched
 from tl_keras.errors import DataError
 from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
 
 
 def opened(source, **more):
@@ -293,6 +297,7 @@ def test_folders_and_files_of_a_web_server(photo_folder, archive, web):
     assert opened(f"{address}/photos.zip").paths == opened(archive).paths
     assert opened(f"{address}/photos/labels.csv").paths == ("cat/000.png", "dog/000.png")
     assert "there is nothing there" in error_of(f"{address}/fotos")
+    assert "cannot be reached" in error_of("http://127.0.0.1:1/photos")
 
 
 # --- S3 ------------------------------------------------------------------------------------------------------------
@@ -373,7 +378,7 @@ def test_what_is_not_public_asks_for_credentials(photo_folder, upload, monkeypat
 
     monkeypatch.setattr(s3fs.S3FileSystem, "info", info)
     text = error_of(address)
-    assert "needs credentials, and it is not public" in text
+    assert "needs credentials" in text
     assert "AWS_PROFILE" in text
 
 
@@ -432,13 +437,15 @@ def test_two_processes_at_once_share_one_copy(photo_folder, upload):
 
 
 @pytest.mark.slow
-def test_a_run_is_equal_to_that_on_the_disk_to_the_bit(photo_folder, upload, tmp_path, own_backbone, monkeypatch):
+def test_a_run_is_equal_to_that_on_the_disk_to_the_bit(photo_folder, upload, tmp_path, own_backbone, s3, monkeypatch):
     from tl_keras.trained_run import open_run
     from tl_keras.workflows.evaluate import evaluate
+    from tl_keras.workflows.predict import predict
     from tl_keras.workflows.train import train
 
     folder = photo_folder(per_class=10, size=(16, 16))
     address = upload(folder)
+    s3.put_object(Bucket="pics", Key="notes/readme.txt", Body=b"x")
     for name, source in (("there", address), ("here", str(folder))):
         config = {"mode": "extract", "data": {"source": source, "image_size": 16}, "model": {"backbone": own_backbone}}
         train(Config.model_validate(config), tmp_path / name)
@@ -447,6 +454,12 @@ def test_a_run_is_equal_to_that_on_the_disk_to_the_bit(photo_folder, upload, tmp
     there, here = (open_run(tmp_path / name).model.get_weights() for name in ("there", "here"))
     assert all(np.array_equal(one, other) for one, other in zip(there, here, strict=True))
     assert yaml.safe_load((tmp_path / "there/config.yaml").read_text())["data"]["source"] == address
+
+    predicted = [(found.path, found.probability) for found in predict(tmp_path / "there", [f"{address}/cat", f"{address}/dog/000.png"])]
+    expected = [(found.path, found.probability) for found in predict(tmp_path / "here", [f"{folder}/cat", f"{folder}/dog/000.png"])]
+    assert predicted == [(path.replace(str(folder), address), probability) for path, probability in expected]
+    with pytest.raises(DataError, match=r"^s3://pics/notes: no such file, or no images in it\.$"):
+        list(predict(tmp_path / "there", ["s3://pics/notes"]))
 
     result = evaluate(tmp_path / "there")
     assert (result["source"], result["data"]["own_test"]) == (address, result["data"]["test"])
@@ -466,3 +479,52 @@ def test_progress_hears_of_a_fetch(photo_folder, put):
 
     open_source(DataConfig(source=put(photo_folder(per_class=3))), Bars())
     assert Bars.bars == (("fetch", 6),)
+
+
+@pytest.mark.parametrize("of", ["folder", "file", "inside of an archive"])
+def test_files_that_are_not_to_be_trained_on_are_fetched_of_any_kind(photo_folder, put, memory, archive, of):
+    address = put(photo_folder(per_class=3))
+    memory.pipe("/pics/photos.zip", archive.read_bytes())
+    asked = {"folder": address, "file": f"{address}/cat/000.png", "inside of an archive": "memory://pics/photos.zip/photos/cat"}[of]
+    copy = fetch_files(asked, Progress())
+    assert is_folder(copy.path) == (of != "file")
+    assert copy.named(str(copy.path)) == asked
+
+
+def test_a_run_folder_of_a_stranger_fetches_nothing(photo_folder, put, trained, tmp_path):
+    from tl_keras.trained_run import data_root, read_config, require_asked_for
+
+    address = put(photo_folder(per_class=3))
+    run, config = RunFolder(tmp_path), read_config(RunFolder(trained[0])).replace("data.source", address)
+    for asked in (require_asked_for, partial(data_root, progress=Progress())):
+        with pytest.raises(DataError, match=r"which nobody on this machine has asked for yet\. .*: tl-keras check memory://pics/photos$"):
+            asked(config, run)
+    assert not was_fetched(address)
+    root = data_root(config, run, Progress(), address)
+    assert data_root(config, run, Progress()) == root
+
+
+@pytest.mark.parametrize("mode", ["extract", "search", "crossval"])
+def test_a_run_that_goes_on_asks_no_address_of_a_stranger(photo_folder, put, tmp_path, mode):
+    from tl_keras.config_file import to_yaml
+    from tl_keras.modes import MODES, load
+
+    address = put(photo_folder(per_class=3))
+    config = Config.model_validate({"mode": mode, "data": {"source": address}})
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    for name in ("splits.csv", "folds.csv"):
+        (tmp_path / name).write_text("path,class,split,content\ncat/000.png,cat,train," + "0" * 32 + "\n")
+    (tmp_path / "study-x").mkdir()
+    with pytest.raises(DataError, match="which nobody on this machine has asked for yet"):
+        load(MODES[mode].run)(config, tmp_path, resume=True)
+    assert not was_fetched(address)
+
+
+def test_a_disk_that_is_full_is_told(photo_folder, put, monkeypatch):
+    def full(self, *_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    address = put(photo_folder(per_class=3))
+    monkeypatch.setattr(Path, "write_bytes", full)
+    text = error_of(address)
+    assert f"cannot store a copy of {address} here (No space left on device). Free space, or set TL_KERAS_CACHE" in text

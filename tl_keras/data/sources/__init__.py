@@ -19,7 +19,7 @@ from tl_keras.data.sources.addresses import is_address
 from tl_keras.data.sources.archive import check_archive, check_archived_arrangement, is_archive, top_folder
 from tl_keras.data.sources.class_folders import check_arrangement, check_readable, scan_folder, scan_known
 from tl_keras.data.sources.digits import unpack_digits
-from tl_keras.data.sources.remote import brought_here, check_address, was_fetched
+from tl_keras.data.sources.remote import Here, brought_here, check_address, was_fetched
 from tl_keras.data.sources.source import DIGITS, FILE_ENDINGS, Source, neighbour, path_of
 from tl_keras.data.sources.table import check_rows, check_table, is_table, scan_known_table, scan_table, table_root
 from tl_keras.errors import DataError
@@ -89,9 +89,8 @@ def open_source(config: DataConfig, progress: Progress | None = None) -> Index:
         DataError: nothing of that name, no images, fewer than two classes, classes that differ between splits, or an image without
             a group where there are groups.
     """
-    check_source(config)
-    with _readable(config), brought_here(config, progress or Progress()) as here:
-        index = here.with_left_out(_kind_of(here.config.source).scan(here.config))
+    with _at_hand(config, progress) as (kind, here):
+        index = here.with_left_out(kind.scan(here.config))
     return index if config.group_pattern is None else replace(index, groups=groups_of(index.paths, config.group_pattern))
 
 
@@ -103,9 +102,8 @@ def find_root(config: DataConfig, progress: Progress | None = None) -> Path:
     Raises:
         DataError: nothing of that name.
     """
-    check_source(config)
-    with _readable(config), brought_here(config, progress or Progress()) as here:
-        return _kind_of(here.config.source).find(here.config)
+    with _at_hand(config, progress) as (kind, here):
+        return kind.find(here.config)
 
 
 def absolute_source(source: str) -> str:
@@ -142,9 +140,8 @@ def open_labelled(config: DataConfig, classes: Sequence[str], progress: Progress
     Raises:
         DataError: nothing of that name, no images, or images of a class that the model does not know.
     """
-    check_source(config)
-    with _readable(config), brought_here(config, progress or Progress()) as here:
-        return here.with_left_out(_kind_of(here.config.source).scan_known(here.config, classes))
+    with _at_hand(config, progress) as (kind, here):
+        return here.with_left_out(kind.scan_known(here.config, classes))
 
 
 def check_source(config: DataConfig) -> None:
@@ -193,6 +190,15 @@ def _kind_of(source: str) -> Source:
         )
     what = "file" if source.lower().endswith(FILE_ENDINGS) else "folder"
     raise DataError(f"{source}: no such {what}.{neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
+
+
+@contextmanager
+def _at_hand(config: DataConfig, progress: Progress | None) -> Iterator[tuple[Source, Here]]:
+    """A source on this disk, as far as it is cheap to see that it is one, and its kind; see `remote.brought_here`."""
+    with _readable(config), brought_here(config, progress or Progress()) as here:
+        kind = _kind_of(here.config.source)
+        kind.check(here.config)
+        yield kind, here
 
 
 @contextmanager

@@ -4,6 +4,7 @@ The one place that imports fsspec, which knows the stores, and only once an addr
 that says what to do. What lies at an address is for `objects` to list and for `mirror` to fetch.
 """
 
+import logging
 import posixpath
 import re
 from asyncio import gather
@@ -61,6 +62,7 @@ SCHEMES = {  # fsspec knows more, which are taken too
 }
 LONGEST_REASON = 200  # letters of what a store says
 USUAL = ("s3", "gs", "az", "http", "https")  # that are named where a scheme is not known
+LOGGERS = ("adlfs", "aiobotocore", "aiohttp", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs")
 WEB = ("http", "https")
 BUCKETS = ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss")  # whose addresses begin with the name of a bucket
 WRAPPERS = frozenset(  # of fsspec: not where files lie, but ways to read what lies elsewhere
@@ -205,11 +207,15 @@ def open_address(address: str) -> Opened:
 def _opened(address: str, **options: Any) -> Opened:
     from fsspec.core import url_to_fs
 
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(logging.NullHandler())  # else their warnings, with tracebacks, go to the terminal
     options |= SCHEMES.get(scheme_of(address), Scheme(None)).options
     system, path = url_to_fs(address, use_listings_cache=False, skip_instance_cache=True, **options)
     try:
         about = system.info(path)
-    except FileNotFoundError as error:
+    except FileNotFoundError as error:  # of a web server whatever it is
+        if _is_any(error, NO_NETWORK) or _is_refused(error):
+            raise
         raise DataError(_nothing_there(address, system, path)) from error
     return Opened(address.rstrip("/"), system, path.rstrip("/"), about)
 
@@ -251,18 +257,25 @@ def _told(address: str, error: Exception) -> DataError:
     if _is_any(error, NO_NETWORK):
         return UnreachableError(f"{address}: cannot be reached ({reason}). Check the network, and the address.")
     if _is_any(error, BAD_CREDENTIALS):
-        return DataError(f"{address}: needs credentials, and it is not public ({reason}). {mend}")
-    if isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403):
-        return DataError(f"{address}: may not be read with the credentials that are set ({reason}). {mend}")
+        return DataError(f"{address}: needs credentials ({reason}). {mend}")
+    if _is_refused(error):
+        return DataError(f"{address}: may not be read: credentials are missing, or do not allow it ({reason}). {mend}")
     if isinstance(error, FileNotFoundError):
         return DataError(f"{address}: an object that was listed is gone ({reason}). Run again.")
     return DataError(f"{address}: cannot be read ({type(error).__name__}: {reason}).")
 
 
-def _is_any(error: BaseException | None, names: frozenset[str]) -> bool:
+def _is_any(error: BaseException, names: frozenset[str]) -> bool:
     """Whether an error, or what caused it, is of a class of one of some names."""
+    return any(kind.__name__ in names for each in _chain(error) for kind in type(each).__mro__)
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Whether an error, or what caused it, says that somebody else might read this."""
+    return any(isinstance(each, PermissionError) or getattr(each, "status", None) in (401, 403) for each in _chain(error))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
-        if any(each.__name__ in names for each in type(error).__mro__):
-            return True
+        yield error
         error = error.__cause__
-    return False

@@ -20,14 +20,15 @@ from tl_keras.data.index import Index
 from tl_keras.data.sources.addresses import Opened, UnreachableError, is_address, open_address
 from tl_keras.data.sources.class_folders import class_name
 from tl_keras.data.sources.mirror import folds_case, home_of, mirror, use_last
-from tl_keras.data.sources.objects import Listing, Object, as_object, images_among, list_objects, named_among
+from tl_keras.data.sources.objects import FETCHED, Listing, Object, as_object, images_among, list_objects, named_among
 from tl_keras.data.sources.source import FILE_ENDINGS
 from tl_keras.data.sources.table import paths_named
-from tl_keras.data.walk import BESIDE, IMAGE_SUFFIXES
+from tl_keras.data.walk import BESIDE, IMAGE_SUFFIXES, ending
 from tl_keras.errors import DataError
 from tl_keras.progress import Progress
 
 TABLE_ALONE = "#table"  # behind the address of a table: what its copy without images is known by
+SINGLE_FILES = (FETCHED | set(READERS)) - {""}  # endings of addresses of a web server that are not folders
 NAME_LENGTH = 80  # letters of the folder that a copy comes to lie in
 
 
@@ -59,11 +60,28 @@ def check_address(config: DataConfig) -> None:
     Raises:
         DataError: see `addresses`.
     """
+    opened = _look(config.source)
+    if opened is not None:
+        _kind_of(opened)
+
+
+def require_there(address: str) -> None:
+    """The same for files that are not to be trained on, of any kind.
+
+    Raises:
+        DataError: see `addresses`.
+    """
+    _look(address)
+
+
+def _look(address: str) -> Opened | None:
+    """What lies at an address; None where the store does not answer, and there may be a copy."""
     try:
-        _kind_of(_open(config.source)[0])
+        return _open(address)[0]
     except UnreachableError:
-        if not was_fetched(config.source):
+        if not was_fetched(address):
             raise
+        return None
 
 
 def was_fetched(address: str) -> bool:
@@ -86,11 +104,27 @@ def brought_here(config: DataConfig, progress: Progress) -> Iterator[Here]:
         return
     copy = _bring(config, progress)
     with copy.telling_of_address():
-        yield Here(config.replace("source", os.fspath(copy.folder / copy.inner)), copy.left_out)
+        yield Here(config.replace("source", os.fspath(copy.path)), copy.left_out)
+
+
+def fetch_files(address: str, progress: Progress) -> "Copy":
+    """Fetch files that are not to be trained on: the images of a folder, an archive, or a single file, whatever it is.
+
+    Raises:
+        DataError: see `addresses` and `mirror`.
+    """
+    try:
+        opened, inner = _open(address)
+        if opened.is_file or (opened.is_web and ending(opened.path) in SINGLE_FILES):
+            copy = _bring_file(opened, home_of(opened.address), progress)
+            return replace(copy, inner=posixpath.join(copy.inner, inner).rstrip("/"))
+        return _bring_folder(opened, "", DataConfig(), progress)
+    except UnreachableError as error:
+        return _last_copy(address, error, progress)
 
 
 @dataclass(frozen=True)
-class _Copy:
+class Copy:
     """What was fetched of an address.
 
     Attributes:
@@ -105,15 +139,29 @@ class _Copy:
     inner: str
     left_out: Counter[tuple[str, str]] = field(default_factory=Counter)
 
+    @property
+    def path(self) -> Path:
+        """The data source."""
+        return self.folder / self.inner
+
+    def named(self, text: str) -> str:
+        """A text that is about files of the copy, about those at the address."""
+        return text.replace(os.fspath(self.folder), self.address)
+
+    def kinds_left_out(self) -> Iterator[tuple[str, int]]:
+        """The kinds of files that were not fetched, each with a number of them."""
+        for (_, kind), number in self.left_out.items():
+            yield kind, number
+
     @contextmanager
     def telling_of_address(self) -> Iterator[None]:
         try:
             yield
         except DataError as error:
-            raise type(error)(str(error).replace(os.fspath(self.folder), self.address)) from error
+            raise type(error)(self.named(str(error))) from error
 
 
-def _bring(config: DataConfig, progress: Progress) -> _Copy:
+def _bring(config: DataConfig, progress: Progress) -> Copy:
     try:
         opened, inner = _open(config.source)
         return BRINGING[_kind_of(opened)](opened, inner, config, progress)
@@ -156,22 +204,22 @@ def _kind_of(opened: Opened) -> str:
     return FOLDER
 
 
-def _bring_folder(opened: Opened, inner: str, config: DataConfig, progress: Progress) -> _Copy:
+def _bring_folder(opened: Opened, inner: str, config: DataConfig, progress: Progress) -> Copy:
     home = home_of(opened.address)
     listing = images_among(list_objects(opened), folds_case=folds_case(home))
     folder = mirror(opened, home, folder_name(opened.address), listing, progress)
-    return _Copy(opened.address, folder, "", listing.left_out)
+    return Copy(opened.address, folder, "", listing.left_out)
 
 
-def _bring_archive(opened: Opened, inner: str, config: DataConfig, progress: Progress) -> _Copy:
+def _bring_archive(opened: Opened, inner: str, config: DataConfig, progress: Progress) -> Copy:
     copy = _bring_file(opened, home_of(opened.address), progress)
-    return replace(copy, inner=posixpath.join(copy.inner, inner) if inner else copy.inner)
+    return replace(copy, inner=posixpath.join(copy.inner, inner).rstrip("/"))
 
 
-def _bring_file(opened: Opened, home: Path, progress: Progress) -> _Copy:
+def _bring_file(opened: Opened, home: Path, progress: Progress) -> Copy:
     """Fetch a single object, into a folder that holds nothing else."""
     above, own = _above(opened.address), _own_object(opened)
-    return _Copy(above, mirror(opened.above(), home, folder_name(above), Listing([own]), progress), own.path)
+    return Copy(above, mirror(opened.above(), home, folder_name(above), Listing([own]), progress), own.path)
 
 
 def _above(address: str) -> str:
@@ -182,18 +230,18 @@ def _own_object(opened: Opened) -> Object:
     return as_object(opened, posixpath.basename(opened.path), opened.about)
 
 
-def _bring_table(opened: Opened, inner: str, config: DataConfig, progress: Progress) -> _Copy:
+def _bring_table(opened: Opened, inner: str, config: DataConfig, progress: Progress) -> Copy:
     """Fetch a table, and then the images that it names; those that it names by absolute paths are on this disk."""
     alone = _bring_file(opened, home_of(opened.address + TABLE_ALONE), progress)
     with alone.telling_of_address():
-        named = paths_named(config.replace("source", os.fspath(alone.folder / alone.inner)))
+        named = paths_named(config.replace("source", os.fspath(alone.path)))
     images = _images_named(opened, named, config.image_folder or "")
     if not images.objects:
         return alone
     above, own = _above(opened.address), _own_object(opened)
     listing = replace(images, objects=sorted({own, *images.objects}))
     folder = mirror(opened.above(), home_of(opened.address), folder_name(above), listing, progress)
-    return _Copy(above, folder, own.path)
+    return Copy(above, folder, own.path)
 
 
 def _images_named(opened: Opened, named: Sequence[str], image_folder: str) -> Listing:
@@ -222,21 +270,20 @@ def _named_below(above: Opened, paths: set[str], *, folds_case: bool) -> Listing
     top = posixpath.commonpath([posixpath.dirname(file) for file in files])
 
     def is_named(path: str) -> bool:
-        stem, ending = posixpath.splitext(path)
-        return path in files or (stem in files and ending.lower() in IMAGE_SUFFIXES)
+        return path in files or (posixpath.splitext(path)[0] in files and ending(path) in IMAGE_SUFFIXES)
 
     return named_among(list_objects(above, top), is_named, folds_case=folds_case)
 
 
 FOLDER, ARCHIVE, TABLE = "folder", "archive", "table"
-BRINGING: dict[str, Callable[[Opened, str, DataConfig, Progress], _Copy]] = {
+BRINGING: dict[str, Callable[[Opened, str, DataConfig, Progress], Copy]] = {
     FOLDER: _bring_folder,
     ARCHIVE: _bring_archive,
     TABLE: _bring_table,
 }
 
 
-def _last_copy(source: str, error: UnreachableError, progress: Progress) -> _Copy:
+def _last_copy(source: str, error: UnreachableError, progress: Progress) -> Copy:
     """What was fetched last, where the store does not answer.
 
     Raises:
@@ -247,8 +294,8 @@ def _last_copy(source: str, error: UnreachableError, progress: Progress) -> _Cop
     copied = _above(address) if is_file else address
     folder, listing = use_last(home_of(address), folder_name(copied), error, progress)
     if not is_file:
-        return _Copy(address, folder, "", listing.left_out)
-    return _Copy(copied, folder, posixpath.join(posixpath.basename(address), inner).rstrip("/"))
+        return Copy(address, folder, "", listing.left_out)
+    return Copy(copied, folder, posixpath.join(posixpath.basename(address), inner).rstrip("/"))
 
 
 def folder_name(address: str) -> str:
