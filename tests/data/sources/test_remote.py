@@ -402,7 +402,8 @@ def test_the_command_line_says_it_in_one_line_and_makes_nothing(s3, tmp_path, ad
 FETCH = """
 import sys
 from tl_keras.config import DataConfig
-from tl_keras.data.sources import open_source
+from tl_keras.data.sources import mirror, open_source
+mirror.BATCH = 4
 print(len(open_source(DataConfig(source=sys.argv[1])).paths), flush=True)
 """
 
@@ -413,27 +414,27 @@ def fetching(address, **more):
 
 @pytest.mark.slow
 def test_a_fetch_that_is_killed_goes_on(photo_folder, upload, heard):
-    address = upload(photo_folder(per_class=200, size=(4, 4)))
+    address = upload(photo_folder(per_class=60, size=(4, 4)))
     with fetching(address) as killed:
         while not (there := [path for path in home_of(address).rglob("*.*") if path.suffix in (".png", ".jpg")]):
             time.sleep(0.01)
         killed.send_signal(signal.SIGKILL)
     there = list(home_of(address).glob("*/photos/*/*.*"))
     index = open_source(DataConfig(source=address), heard)
-    assert len(index.paths) == 400
-    assert 0 < len(there) < 400
-    assert f"fetched {400 - len(there)} files" in heard.lines[0]
+    assert len(index.paths) == 120
+    assert 0 < len(there) < 120
+    assert f"fetched {120 - len(there)} file" in heard.lines[0]
     assert not list(home_of(address).rglob("*.partial"))
 
 
 @pytest.mark.slow
 def test_two_processes_at_once_share_one_copy(photo_folder, upload):
-    address = upload(photo_folder(per_class=100, size=(4, 4)))
+    address = upload(photo_folder(per_class=30, size=(4, 4)))
     both = [fetching(address) for _ in range(2)]
     for process in both:
         output, errors = process.communicate(timeout=120)
-        assert (output, process.returncode) == ("200\n", 0), errors
-    assert len(list(home_of(address).glob("*/photos/*/*.*"))) == 200
+        assert (output, process.returncode) == ("60\n", 0), errors
+    assert len(list(home_of(address).glob("*/photos/*/*.*"))) == 60
 
 
 @pytest.mark.slow
