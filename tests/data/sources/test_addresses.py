@@ -1,5 +1,6 @@
 """Addresses: which are known, and what each mistake, and each refusal of a store, is told."""
 
+import logging
 import subprocess
 import sys
 
@@ -66,6 +67,14 @@ def test_the_nearest_name_is_told_where_nothing_is(memory):
     assert "there is nothing there. Did you mean 'memory://pics/photos'?" in error_of("memory://pics/phots")
     assert "Did you mean" not in error_of("memory://pics/toto")
     assert "there is nothing there" in error_of("memory://no/such/thing")
+
+
+def test_what_the_packages_of_stores_log_does_not_go_to_the_terminal(memory, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("gcsfs"), "handlers", [])
+    memory.pipe("/pics/photos/cat/0.png", b"0")
+    for _ in range(2):
+        open_address("memory://pics/photos")
+    assert [type(each) for each in logging.getLogger("gcsfs").handlers] == [logging.NullHandler]
 
 
 def made(name, base=Exception):

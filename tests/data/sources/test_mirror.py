@@ -154,15 +154,19 @@ def test_a_large_object_comes_in_blocks_and_goes_on_after_the_last(photos, monke
     assert not parts.exists()
 
 
-@pytest.mark.parametrize("block", [1000, 3], ids=["small", "large"])
-def test_an_object_that_changes_while_it_is_fetched_is_told(photos, monkeypatch, block):
+@pytest.mark.parametrize(
+    ("block", "content"),
+    [(1000, b"something longer"), (3, b"something longer"), (3, b"CAT 0")],
+    ids=["small", "large", "large, of the same size"],
+)
+def test_an_object_that_changes_while_it_is_fetched_is_told(photos, monkeypatch, block, content):
     monkeypatch.setattr(mirror_module, "BLOCK", block)
     opened = open_address(ADDRESS)
     listing = listing_of(opened)
-    photos.system.pipe("/pics/photos/cat/0.png", b"something longer")
+    photos.system.pipe("/pics/photos/cat/0.png", content)
     with pytest.raises(DataError, match=r"memory://pics/photos: 'cat/0\.png' changed while it was fetched\. Run again\."):
         mirror(opened, home_of(ADDRESS), "photos", listing, Progress())
-    assert (bring() / "cat/0.png").read_bytes() == b"something longer"
+    assert (bring() / "cat/0.png").read_bytes() == content
 
 
 def test_an_object_that_is_gone_after_it_was_listed_is_told(photos):

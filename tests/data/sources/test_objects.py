@@ -1,10 +1,13 @@
 """Which objects become files: names in a store are any text."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from tl_keras.data.archives import LARGEST
 from tl_keras.data.sources import objects
-from tl_keras.data.sources.objects import Object, images_among, named_among
+from tl_keras.data.sources.addresses import Opened
+from tl_keras.data.sources.objects import Object, images_among, list_objects, named_among
 from tl_keras.data.walk import UNSTORABLE
 
 HOSTILE = [
@@ -79,7 +82,19 @@ def test_an_object_larger_than_any_image_is_left_out():
 @pytest.mark.parametrize(("path", "possible"), [("cat/a:b.png", False), ("cat/con.png", False), ("cat /0.png", False), ("cat/0.png", True)])
 def test_names_that_windows_refuses_are_counted_there(monkeypatch, path, possible):
     monkeypatch.setattr(objects.os, "name", "nt")
+    objects._is_possible_folder.cache_clear()
     assert bool(kept(path)) == possible
+    objects._is_possible_folder.cache_clear()
+
+
+def test_the_links_by_which_a_web_server_sorts_its_lists_are_not_objects():
+    def info(name):
+        return {"size": 3, "ETag": '"x"'}
+
+    names = ["http://host/photos/cat/0.png", "http://host/photos/?C=N;O=D"]
+    system = SimpleNamespace(find=lambda top, detail: {name: {"name": name, "size": None} for name in names}, info=info)
+    opened = Opened("http://host/photos", system, "http://host/photos", {})
+    assert list(list_objects(opened)) == [Object("cat/0.png", 3, 'ETag="x"')]
 
 
 def test_what_a_table_names_is_checked_too():

@@ -207,8 +207,9 @@ def open_address(address: str) -> Opened:
 def _opened(address: str, **options: Any) -> Opened:
     from fsspec.core import url_to_fs
 
-    for name in LOGGERS:
-        logging.getLogger(name).addHandler(logging.NullHandler())  # else their warnings, with tracebacks, go to the terminal
+    for logger in map(logging.getLogger, LOGGERS):
+        if not logger.handlers:
+            logger.addHandler(logging.NullHandler())  # else their warnings, with tracebacks, go to the terminal
     options |= SCHEMES.get(scheme_of(address), Scheme(None)).options
     system, path = url_to_fs(address, use_listings_cache=False, skip_instance_cache=True, **options)
     try:
@@ -253,9 +254,9 @@ def telling(address: str) -> Iterator[None]:
 def _told(address: str, error: Exception) -> DataError:
     wants = SCHEMES.get(scheme_of(address), Scheme(None)).credentials
     mend = f"Set {wants}." if wants else "Ask whoever owns it for access."
-    reason = (" ".join(str(error).split()) or type(error).__name__)[:LONGEST_REASON].rstrip(".")
-    if _is_any(error, NO_NETWORK):
-        return UnreachableError(f"{address}: cannot be reached ({reason}). Check the network, and the address.")
+    if (cause := _first_of(error, NO_NETWORK)) is not None:
+        return UnreachableError(f"{address}: cannot be reached ({_reason(cause)}). Check the network, and the address.")
+    reason = _reason(error)
     if _is_any(error, BAD_CREDENTIALS):
         return DataError(f"{address}: needs credentials ({reason}). {mend}")
     if _is_refused(error):
@@ -265,9 +266,17 @@ def _told(address: str, error: Exception) -> DataError:
     return DataError(f"{address}: cannot be read ({type(error).__name__}: {reason}).")
 
 
+def _reason(error: BaseException) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:LONGEST_REASON].rstrip(".")
+
+
+def _first_of(error: BaseException, names: frozenset[str]) -> BaseException | None:
+    """An error, or what caused it, of a class of one of some names."""
+    return next((each for each in _chain(error) if any(kind.__name__ in names for kind in type(each).__mro__)), None)
+
+
 def _is_any(error: BaseException, names: frozenset[str]) -> bool:
-    """Whether an error, or what caused it, is of a class of one of some names."""
-    return any(kind.__name__ in names for each in _chain(error) for kind in type(each).__mro__)
+    return _first_of(error, names) is not None
 
 
 def _is_refused(error: BaseException) -> bool:
