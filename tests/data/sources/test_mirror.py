@@ -5,11 +5,14 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tl_keras.config import DataConfig
 from tl_keras.data.sources import mirror as mirror_module
+from tl_keras.data.sources import open_source
 from tl_keras.data.sources.addresses import UnreachableError, open_address
 from tl_keras.data.sources.mirror import HEADER, LISTING, PARTS, folds_case, home_of, last_mirror, mirror, use_last
 from tl_keras.data.sources.objects import images_among, list_objects
@@ -80,6 +83,40 @@ def test_only_what_changed_is_fetched_and_what_is_gone_goes(photos, heard):
     assert (after / "cat/0.png").read_bytes() == b"CAT 0"
     assert heard.lines[1:] == [f"{ADDRESS}: 1 file of last time is gone"]
     assert not before.exists()
+
+
+def test_an_object_of_the_same_size_is_another(photos):
+    bring()
+    photos.system.pipe("/pics/photos/cat/0.png", b"CAT 0")
+    assert (bring() / "cat/0.png").read_bytes() == b"CAT 0"
+
+
+READ = """
+import sys
+from tl_keras.config import DataConfig
+from tl_keras.data.sources import open_source
+print(open_source(DataConfig(source=sys.argv[1])).root, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_nothing_changes_beneath_another_process(photo_folder, own_cache):
+    address = f"file://{photo_folder(per_class=1)}"
+    photo = Path(address.removeprefix("file://")) / "cat/000.png"
+
+    def mine():
+        return open_source(DataConfig(source=address)).root
+
+    with subprocess.Popen([sys.executable, "-c", READ, address], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        read = Path(other.stdout.readline().strip())
+        before = (read / "cat/000.png").read_bytes()
+        photo.write_bytes(before + b"1")
+        assert mine() != read
+        assert (read / "cat/000.png").read_bytes() == before
+        other.stdin.close()
+    photo.write_bytes(before + b"12")
+    mine()
+    assert not read.exists()
 
 
 def test_nothing_changes_beneath_a_process_that_reads(photos):

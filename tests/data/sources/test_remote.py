@@ -519,6 +519,9 @@ def test_a_run_that_goes_on_asks_no_address_of_a_stranger(photo_folder, put, tmp
     with pytest.raises(DataError, match="which nobody on this machine has asked for yet"):
         load(MODES[mode].run)(config, tmp_path, resume=True)
     assert not was_fetched(address)
+    if "data" in MODES[mode].passes:
+        with pytest.raises(DataError, match="images of this run"):  # it was asked now, and has others
+            load(MODES[mode].run)(config, tmp_path, resume=True, source=address)
 
 
 def test_a_disk_that_is_full_is_told(photo_folder, put, monkeypatch):

@@ -108,8 +108,6 @@ def find_root(config: DataConfig, progress: Progress | None = None) -> Path:
 
 def absolute_source(source: str) -> str:
     """`data.source` as later modes find it from any folder: the path of a folder or an archive is absolute; names and addresses stay."""
-    if is_address(source):
-        return source
     is_inside = is_archive(source) or is_table(source)
     return str(path_of(source).resolve()) if is_inside else absolute(source, (DIGITS,))
 
