@@ -92,7 +92,7 @@ def test_the_links_by_which_a_web_server_sorts_its_lists_are_not_objects():
         return {"size": 3, "ETag": '"x"'}
 
     names = ["http://host/photos/cat/0.png", "http://host/photos/?C=N;O=D"]
-    system = SimpleNamespace(find=lambda top, detail: {name: {"name": name, "size": None} for name in names}, info=info)
+    system = SimpleNamespace(find=lambda top, detail, maxdepth: {name: {"name": name, "size": None} for name in names}, info=info)
     opened = Opened("http://host/photos", system, "http://host/photos", {})
     assert list(list_objects(opened)) == [Object("cat/0.png", 3, 'ETag="x"')]
 

@@ -24,6 +24,7 @@ from tl_keras.run_folder import ALWAYS, CONFIG
 # Of class folders, objects of these endings are fetched; by their first bytes some of the last are found not to be images.
 FETCHED = IMAGE_SUFFIXES | {".avif", ".heic", ".heif", ".jfif", ".jpe", ".mpo", ""}
 VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "LastModified", "last_modified", "Last-Modified", "mtime", "created")
+DEEPEST_LINKS = 8  # of a web server, whose folders may link back to one another
 ASKED_AT_ONCE = 16  # objects of a web server
 LONGEST_NAME = 255  # bytes of a name; file systems have this limit, or a higher one
 NO_NAMES = ("", ".", "..")
@@ -80,7 +81,7 @@ def list_objects(opened: Opened, folder: str = "") -> Iterator[Object]:
     with telling(opened.address):
         found: dict[str, dict[str, Any]] = {}
         with suppress(FileNotFoundError):  # there is no such folder
-            found = opened.system.find(top, detail=True)
+            found = opened.system.find(top, detail=True, **({"maxdepth": DEEPEST_LINKS} if opened.is_web else {}))
     names = [name for name in sorted(found) if not (opened.is_web and "?" in name)]  # links by which a server sorts its lists
 
     def described(name: str) -> Object:
