@@ -37,7 +37,7 @@ def test_paths_and_names_are_not_addresses(source):
         ("s3:/bucket/photos", ["is neither a path nor an address", "Did you mean 's3://bucket/photos'?"]),
         ("s4://bucket/photos", ["'s4://' is not known; known are s3://, gs://", "Did you mean 's3://bucket/photos'?"]),
         ("quux://bucket", ["'quux://' is not known"]),
-        ("s3://", ["names no bucket. Give s3://bucket/folder."]),
+        ("memory://", ["names no bucket. Give memory://bucket/folder."]),
         ("simplecache::s3://b/x", ["is several addresses in one"]),
         ("reference://x", ["'reference://' is not known"]),
         ("zip://x", ["'zip://' is not known"]),
