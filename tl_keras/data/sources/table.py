@@ -114,6 +114,15 @@ def _as_far_as_there(config: DataConfig) -> DataConfig:
     return config.replace("columns", columns).replace("image_folder", config.image_folder if beside else None)
 
 
+def paths_named(config: DataConfig) -> list[str]:
+    """The paths of the images as a table has them; what the settings say of columns counts as far as it has such columns.
+
+    Raises:
+        DataError: it cannot be read, or cells are empty.
+    """
+    return _read_rows(_as_far_as_there(config.replace("image_folder", None))).values["path"]
+
+
 def _read_rows(config: DataConfig) -> Rows:
     """The rows of the table that `data.source` names, in which no value is missing that is used.
 
