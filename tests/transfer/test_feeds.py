@@ -191,3 +191,16 @@ def test_balanced_sampling_shows_classes_equally_often_and_goes_on_where_it_stop
     for first, again in zip(whole[58 * batches :], later, strict=True):
         for left, right in zip(first, again, strict=True):
             np.testing.assert_array_equal(left, right)
+
+
+def test_stored_views_of_an_image_that_an_epoch_shows_several_times_differ(task: Task) -> None:
+    fewer, train = np.array(task.data.split), task.data.rows("train")
+    kept = train[task.data.labels("train") == 0][0]
+    fewer[train[(task.data.labels("train") == 0) & (train != kept)]] = ""
+    one = with_train(replace(task, data=replace(task.data, split=fewer)), sampling="balanced", class_weights="none")
+    num, feed = len(one.data.rows("train")), pooled(one)
+    batches = [tuple(part.numpy() for part in batch) for batch in islice(feed.train(0), -(-num // 5))]
+    targets = np.concatenate([targets for _, targets, _ in batches])
+    shown = np.concatenate([features for features, *_ in batches])[targets[:, 0] == 1]
+    assert len(shown) > VIEWS
+    assert len({row.tobytes() for row in shown}) > 1

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -192,6 +193,20 @@ def test_probe_takes_each_view_with_its_label(make_task: MakeTask, monkeypatch: 
     np.testing.assert_array_equal(labels, np.tile(task.data.labels("train"), 3))
     assert len(features) == 36
     assert len(val) == len(val_labels) == len(task.data.rows("val"))
+
+
+def test_each_view_of_an_image_counts_as_the_image_does(make_lasting_task: MakeTask) -> None:
+    augment = {"random_resized_crop": None, "rotation_range": 90}
+    task = make_lasting_task("weighted", "extract", data={"augment": augment}, train={"head_c": 0.1}, features={"views": 1})
+    train, val = (task.data.rows(split) for split in ("train", "val"))
+    weights = np.linspace(0.1, 4, len(task.data.index.paths), dtype=np.float32)
+    problem = replace(task, data=replace(task.data, index=replace(task.data.index, weights=weights))).head_problem
+    found, pair = problem.solve(task.config, train, val), problem.pair(train, 1)
+    assert len(pair[1]) == 2 * len(train)
+    ones, twice = np.ones(len(task.data.classes), np.float32), np.concatenate([weights[train], weights[train]])
+    expected = fit_linear_probe(pair, problem.pair(val), Standardiser.fit(pair[0]), ones, 0.1, weights=twice)
+    np.testing.assert_array_equal(found.probe.kernel, expected.kernel)
+    assert not np.array_equal(found.probe.kernel, task.head_problem.solve(task.config, train, val).probe.kernel)
 
 
 @pytest.mark.parametrize("strength", [1.0, 2.0])
