@@ -99,6 +99,7 @@ _ROWS = (
         forms=("backbone", *WITHOUT_TRAINING),
         named_after=("data.source",),
         fails_by="errors",
+        every_task=True,
         elsewhere=("doctor", "lint", "clean", "inspect", "audit"),
         example=("check photos/", "what is wrong with them"),
     ),

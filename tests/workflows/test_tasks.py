@@ -227,7 +227,28 @@ def test_outputs_that_belong_to_another_model_are_refused(
         assert "output.json" in error
 
 
-@pytest.mark.parametrize("mode", ["rank", "ensemble", "check"])
+def test_a_check_looks_at_files_and_copies(table: tuple[str, Path], tmp_path: Path) -> None:
+    task, source = table
+    folder = tmp_path / "copy"
+    shutil.copytree(source.parent, folder)
+    lines = (folder / "labels.csv").read_text().splitlines()[1:]
+    (first, _), (last, label) = (lines[place].split(",") for place in (0, -1))
+    shutil.copy(folder / first, folder / last)  # with another label
+    words = command("check", (task, folder / "labels.csv"), tmp_path / "R")
+    assert run.main([*words, "--fix", "quarantine"]) == 3
+    found = json.loads((tmp_path / "R" / run_folder.CHECK).read_text())
+    assert (found["task"], found["findings"]["conflict"]) == (task, 1)
+    with (tmp_path / "R" / run_folder.CHECK_TABLE).open(newline="") as file:
+        (line,) = [line for line in csv.DictReader(file) if line["fault"] == "conflict"]
+    assert {line["path"], line["copy_of"]} == {first, last}
+    shown = line[{"multi_label": "classes", "regression": "value"}[task]]
+    if line["path"] == last:
+        assert set(shown.split(";")) == set(label.split("|")) if task == "multi_label" else float(shown) == pytest.approx(float(label))
+    with (tmp_path / "R" / run_folder.EXCLUDE).open(newline="") as file:
+        assert {line["path"] for line in csv.DictReader(file)} <= {first, last}
+
+
+@pytest.mark.parametrize("mode", ["rank", "ensemble"])
 def test_a_mode_that_takes_classes_alone_says_so(mode: str, table: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--set", f"data.task={table[0]}"]
     assert run.main([mode, "--set", f"data.source={table[1]}", *words]) == 2

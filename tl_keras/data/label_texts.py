@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tl_keras.data.index import Index
+from tl_keras.data.index import UNLABELLED, Index
 from tl_keras.models.outputs import OUTPUTS, Labels, Output
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
@@ -17,7 +17,14 @@ COLUMNS = {SINGLE_LABEL: "class", MULTI_LABEL: "classes", REGRESSION: "value"}  
 
 def texts_of(index: Index, rows: Iterable[int]) -> Iterator[str]:
     """The labels of some images, such as "cat", "beach;sunset" or "61.5"."""
-    return (label_text(index.output, index.labels[row], index.classes) for row in rows)
+    return (text_of(index, row) for row in rows)
+
+
+def text_of(index: Index, row: int) -> str:
+    """The label of one image; '' where it has none."""
+    label = index.labels[row]
+    unlabelled = index.output.task == SINGLE_LABEL and label == UNLABELLED
+    return "" if unlabelled else label_text(index.output, label, index.classes)
 
 
 def label_text(output: Output, label: Any, classes: Sequence[str]) -> str:

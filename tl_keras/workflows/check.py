@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,22 @@ from tl_keras.data import dataset, images
 from tl_keras.data.augment import is_identity
 from tl_keras.data.augment_sheet import write_sheet
 from tl_keras.data.check.copies import number_pictures
-from tl_keras.data.check.faults import FAULTS, Finding, doubtful_copies, faults_of_copies, faults_of_files
+from tl_keras.data.check.faults import FAULTS, Finding, doubtful_copies, faults_of_copies, faults_of_files, of_classes, of_numbers
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.exclusion import PATH, excluded
 from tl_keras.data.found import straddling_lines
 from tl_keras.data.index import Index
+from tl_keras.data.label_texts import COLUMNS, text_of
 from tl_keras.data.sources import open_source
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.check.judge import Judgement, faults_of_labels, judge
 from tl_keras.select.check.page import render
+from tl_keras.tasks import REGRESSION
 from tl_keras.transfer.build import image_size_of
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, look_at_images, tell_shrunk, working_in
@@ -76,9 +80,10 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
         left_out = excluded(index, config.data.exclude) & (split != "test")
         judged, why_not = judge(config, index, good, progress)
         reasons = {row: reason.removeprefix(f"{index.root / index.paths[row]}: ") for row, reason in bad.items()}
+        contradict = of_numbers(index.labels) if index.output.task == REGRESSION else of_classes(index.label_numbers)
         found = [
             *faults_of_files(facts, reasons, index.paths, image_size_of(config)),
-            *faults_of_copies(copies, index.labels, split, index.classes),
+            *faults_of_copies(copies, contradict, split, partial(text_of, index)),
             *(() if judged is None else faults_of_labels(judged, index)),
         ]
         found = [each for each in found if not left_out[[each.row, each.row if each.other is None else each.other]].any()]
@@ -87,7 +92,7 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
         result = describe(config, index, findings, [*notes, *(() if judged is None else label_notes(judged))], len(trouble))
         draw_views(run, config, index, good[split[good] == "train"] if (split[good] == "train").any() else good)
         if fix == QUARANTINE:
-            result |= quarantine(run, config, index, split, bad, findings, doubtful_copies(copies, index.labels, split), judged)
+            result |= quarantine(run, config, index, split, bad, findings, doubtful_copies(copies, contradict, split), judged)
         write(run, config, index, split, findings, result, images.Decoding.of(config.data))
     return result
 
@@ -128,11 +133,18 @@ def by_fault(found: Iterable[Finding], num_images: int) -> tuple[dict[str, list[
 
 def class_notes(index: Index) -> list[str]:
     """What is to be said of the sizes of classes."""
-    sizes = Counter(dict(zip(index.classes, np.bincount(index.labels[index.labelled], minlength=len(index.classes)).tolist(), strict=True)))
+    if index.output != SINGLE_LABEL:
+        return []
+    sizes = Counter(sizes_of(index))
     (largest, most), (smallest, least) = sizes.most_common()[0], sizes.most_common()[-1]
     if most < LOPSIDED * max(least, 1):
         return []
     return [f"Class '{largest}' has {most:,} images and '{smallest}' {least:,}: train with --set train.class_weights=balanced."]
+
+
+def sizes_of(index: Index) -> dict[str, int]:
+    """How many images have each class; in a regression, how many have a number."""
+    return dict(zip(index.classes, index.sizes(np.arange(len(index.paths))).tolist(), strict=True))
 
 
 def label_notes(judged: Judgement) -> list[str]:
@@ -155,12 +167,12 @@ def describe(config: Config, index: Index, findings: dict[str, list[Finding]], n
     for name, number in numbers.items():
         by_severity[FAULTS[name].severity] += number
     by_severity["error"] += trouble
-    sizes = np.bincount(index.labels[index.labelled], minlength=len(index.classes))
     return {
+        "task": index.output.task,
         "data": config.data.source,
         "backbone": config.model.backbone,
         "images": len(index.paths),
-        "classes": dict(zip(index.classes, sizes.tolist(), strict=True)),
+        "classes": sizes_of(index),
         "findings": numbers,
         "errors": by_severity["error"],
         "warnings": by_severity["warning"],
@@ -222,7 +234,7 @@ def write(
     lines = (
         (
             index.paths[each.row],
-            index.classes[index.labels[each.row]] if index.labelled[each.row] else "",
+            text_of(index, each.row),
             split[each.row],
             fault,
             FAULTS[fault].severity,
@@ -233,7 +245,9 @@ def write(
         for fault, found in findings.items()
         for each in found
     )
-    run_folder.write_csv(run / run_folder.CHECK_TABLE, (PATH, "class", "split", "fault", "severity", "score", "detail", "copy_of"), lines)
+    run_folder.write_csv(
+        run / run_folder.CHECK_TABLE, (PATH, COLUMNS[index.output.task], "split", "fault", "severity", "score", "detail", "copy_of"), lines
+    )
     sheet = run / run_folder.AUGMENTED
     run_folder.write_text(run / run_folder.CHECK_PAGE, render(result, findings, index, decoding, sheet if sheet.is_file() else None))
     run_folder.write_json(run / run_folder.CHECK, result)

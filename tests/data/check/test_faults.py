@@ -5,7 +5,7 @@ import pytest
 
 from tl_keras.data.check.copies import Copy
 from tl_keras.data.check.facts import FACT, Facts
-from tl_keras.data.check.faults import ENDINGS, FAULTS, Finding, doubtful_copies, faults_of_copies, faults_of_files
+from tl_keras.data.check.faults import ENDINGS, FAULTS, Finding, doubtful_copies, faults_of_copies, faults_of_files, of_classes, of_numbers
 from tl_keras.data.walk import IMAGE_SUFFIXES
 
 NUM = 30
@@ -80,26 +80,36 @@ def test_every_ending_that_is_listed_belongs_to_a_format() -> None:
 )
 def test_what_is_wrong_with_a_copy(row: int, of: int, fault: str, detail: str) -> None:
     labels, split = np.array([0, 0, 0, 1, 0], np.int32), np.array(["train", "train", "test", "test", ""])
-    assert list(faults_of_copies([Copy(row, of, 1.0)], labels, split, CLASSES)) == [Finding(row, fault, 1.0, detail, of)]
+    found = list(faults_of_copies([Copy(row, of, 1.0)], of_classes(labels), split, lambda row: CLASSES[labels[row]]))
+    assert found == [Finding(row, fault, 1.0, detail, of)]
 
 
 def test_a_leak_through_another_copy_is_one() -> None:
     """Two in train, one in test: both of train are better left out, and neither of test."""
     copies = [Copy(1, 0, 1.0), Copy(2, 0, 0.98)]
     labels, split = np.zeros(4, np.int32), np.array(["train", "train", "test", "val"])
-    assert [(found.row, found.fault, found.other) for found in faults_of_copies(copies, labels, split, CLASSES)] == [
-        (1, "leak", 2),
-        (2, "leak", 0),
-    ]
-    assert doubtful_copies(copies, labels, split) == {0: "leak", 1: "leak"}
+    found = faults_of_copies(copies, of_classes(labels), split, lambda row: CLASSES[labels[row]])
+    assert [(each.row, each.fault, each.other) for each in found] == [(1, "leak", 2), (2, "leak", 0)]
+    assert doubtful_copies(copies, of_classes(labels), split) == {0: "leak", 1: "leak"}
     labels[1] = 1
-    assert doubtful_copies(copies, labels, split) == dict.fromkeys(range(3), "conflict")
+    assert doubtful_copies(copies, of_classes(labels), split) == dict.fromkeys(range(3), "conflict")
 
 
 def test_copies_without_a_label_or_a_split_are_copies() -> None:
     labels, split = np.array([-1, 0], np.int32), np.array(["", "train"])
-    assert [found.fault for found in faults_of_copies([Copy(1, 0, 1.0)], labels, split, CLASSES)] == ["copy"]
-    assert doubtful_copies([Copy(1, 0, 1.0)], labels, split) == {}
+    found = faults_of_copies([Copy(1, 0, 1.0)], of_classes(labels), split, lambda row: CLASSES[labels[row]])
+    assert [each.fault for each in found] == ["copy"]
+    assert doubtful_copies([Copy(1, 0, 1.0)], of_classes(labels), split) == {}
+
+
+def test_numbers_of_copies_may_differ_a_little() -> None:
+    numbers, split = np.array([1, 1.4, 3, 9], np.float32), np.array(["train"] * 4)  # of standard deviation 3.2
+    copies = [Copy(1, 0, 1.0), Copy(2, 0, 1.0)]
+    found = list(faults_of_copies(copies, of_numbers(numbers), split, lambda row: f"{numbers[row]:g}"))
+    assert [(each.row, each.fault) for each in found] == [(1, "copy"), (2, "conflict")]
+    assert found[1].detail == "the same file, labelled 3 and 1"
+    assert doubtful_copies(copies[:1], of_numbers(numbers), split) == {}
+    assert doubtful_copies(copies, of_numbers(numbers), split) == dict.fromkeys(range(3), "conflict")
 
 
 def test_an_image_that_is_unusual_in_two_ways_is_one_finding() -> None:
@@ -109,5 +119,5 @@ def test_an_image_that_is_unusual_in_two_ways_is_one_finding() -> None:
 
 
 def test_a_picture_that_is_no_equal_file_is_called_a_picture() -> None:
-    (found,) = faults_of_copies([Copy(1, 0, 0.97)], np.zeros(2, np.int32), np.array(["train", "train"]), CLASSES)
+    (found,) = faults_of_copies([Copy(1, 0, 0.97)], of_classes(np.zeros(2, np.int32)), np.array(["train", "train"]), lambda row: CLASSES[0])
     assert found.detail == "the same picture, likeness 0.970"

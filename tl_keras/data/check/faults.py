@@ -1,7 +1,8 @@
 """What can be wrong with an image: a table of faults, and which images have those that a look at them shows."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -32,6 +33,7 @@ ENDINGS = {  # of the files of a format
     "heic": {".heic", ".heif", ".hif"},
     "avif": {".avif"},
 }
+FAR_APART = 0.5  # of the standard deviation of numbers: further apart, those of two copies cannot both be right
 
 
 @dataclass(frozen=True)
@@ -145,40 +147,54 @@ def _endings(seen: Facts, good: Rows, paths: Sequence[str]) -> Iterator[Finding]
             yield Finding(row, "ending", 1.0, f"holds {kind.decode().upper()} data, and is called {ending}")
 
 
+Contradict = Callable[[int, int], bool]  # whether the labels of two copies of a picture cannot both be right
+
+
+def of_classes(labels: NDArray[np.integer]) -> Contradict:
+    """Labels contradict each other where they differ: numbers of labels (n,), negative where there is none."""
+    return lambda row, other: labels[row] != labels[other] and min(labels[row], labels[other]) >= 0
+
+
+def of_numbers(labels: NDArray[np.floating]) -> Contradict:
+    """Numbers (n,) contradict each other where they differ by more than `FAR_APART` of the standard deviation of all."""
+    limit = FAR_APART * float(labels.std())
+    return lambda row, other: bool(abs(labels[row] - labels[other]) > limit)
+
+
 def faults_of_copies(
-    copies: Sequence[Copy], labels: NDArray[np.int32], split: NDArray[np.str_], classes: Sequence[str]
+    copies: Sequence[Copy], contradict: Contradict, split: NDArray[np.str_], label_of: Callable[[int], str]
 ) -> Iterator[Finding]:
     """What is wrong with copies: another of the same picture has another label, or is in another split, or there is one too many.
 
     Args:
-        labels: of all images, int32 (n,), negative where there is none.
         split: of all images, (n,), '' where it is not used.
+        label_of: the label of an image as text.
     """
-    by_picture = {row: rows for rows in _pictures(copies, len(labels)) for row in rows}
+    by_picture = {row: rows for rows in _pictures(copies, len(split)) for row in rows}
     for copy in copies:
         others = [row for row in by_picture[copy.row] if row != copy.row]
-        relabelled = [row for row in others if labels[row] != labels[copy.row] and min(labels[row], labels[copy.row]) >= 0]
+        relabelled = [row for row in others if contradict(row, copy.row)]
         elsewhere = [row for row in others if split[row] != split[copy.row] and split[row] and split[copy.row]]
         fault = "conflict" if relabelled else "leak" if elsewhere else "copy"
         of = relabelled or elsewhere or [copy.of]
         other = copy.of if copy.of in of else of[0]
         detail = "the same file" if copy.likeness == 1 else f"the same picture, likeness {copy.likeness:.3f}"
         if fault == "conflict":
-            detail += f", labelled {classes[labels[copy.row]]} and {classes[labels[other]]}"
+            detail += f", labelled {label_of(copy.row) or 'nothing'} and {label_of(other) or 'nothing'}"
         elif fault == "leak":
             detail += f", in {split[copy.row]} and {split[other]}"
         yield Finding(copy.row, fault, copy.likeness, detail, other)
 
 
-def doubtful_copies(copies: Sequence[Copy], labels: NDArray[np.int32], split: NDArray[np.str_]) -> dict[int, str]:
+def doubtful_copies(copies: Sequence[Copy], contradict: Contradict, split: NDArray[np.str_]) -> dict[int, str]:
     """The images to leave out of training because of their copies: position -> 'conflict' or 'leak'.
 
-    If the copies of a picture have different labels, all of them; if they are in different splits, those that are not in the last of
-    train, val and test.
+    If the labels of a picture's copies contradict each other, all of them; if they are in different splits, those that are not in the
+    last of train, val and test.
     """
     doubtful: dict[int, str] = {}
-    for rows in _pictures(copies, len(labels)):
-        if len({int(labels[row]) for row in rows if labels[row] >= 0}) > 1:
+    for rows in _pictures(copies, len(split)):
+        if any(contradict(row, other) for row, other in combinations(rows, 2)):
             doubtful |= dict.fromkeys(rows, "conflict")
             continue
         last = max((SPLIT_NAMES.index(split[row]) for row in rows if split[row]), default=0)

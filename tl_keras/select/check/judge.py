@@ -11,6 +11,7 @@ from tl_keras.data.check.faults import Finding
 from tl_keras.data.index import Index
 from tl_keras.errors import DataError
 from tl_keras.models.backbone_names import short_name
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.select.check.labels import LabelCheck, accuracy, answers_without, check_labels
 from tl_keras.select.check.neighbours import Neighbours, find_neighbours
@@ -68,6 +69,8 @@ def judge(config: Config, index: Index, good: NDArray[np.int64], progress: Progr
     Raises:
         UserError: from the backbone or the store.
     """
+    if index.output != SINGLE_LABEL:
+        return None, ["Files and copies were looked at; labels and outliers are judged for data.task=single_label alone."]
     rows = good[index.labelled[good]]
     if len(rows) < LEAST_IMAGES or len(np.unique(index.labels[rows])) < 2:
         return None, [f"Labels were not judged: that takes {LEAST_IMAGES} images that decode, of two classes."]

@@ -15,8 +15,10 @@ from PIL import Image
 from tl_keras.data import images
 from tl_keras.data.check.faults import FAULTS, Finding
 from tl_keras.data.index import Index
+from tl_keras.data.label_texts import text_of
 from tl_keras.errors import BadImageError
 from tl_keras.runtime import usable_cpus
+from tl_keras.tasks import REGRESSION
 
 SHOWN = 24  # findings of a kind that come with pictures; check.csv has all
 SIDE = 160  # pixels of a picture's longer side, at most
@@ -72,13 +74,14 @@ def _address(image: Image.Image, side: int) -> str:
 
 def _caption(index: Index, row: int) -> str:
     path = index.paths[row]
-    label = index.classes[index.labels[row]] if index.labelled[row] else "no label"
+    label = text_of(index, row) or "no label"
     return escape(path if label in path.split("/") else f"{path} ({label})")
 
 
 def _facts(result: Mapping[str, Any]) -> str:
     sizes = ", ".join(f"{escape(name)} {number:,}" for name, number in result["classes"].items())
-    lines = [f"Classes: {sizes}.", *map(escape, result["notes"])]
+    named = "Images" if result["task"] == REGRESSION else "Classes"
+    lines = [f"{named}: {sizes}.", *map(escape, result["notes"])]
     return "\n".join(f'<p class="quiet">{line}</p>' for line in lines)
 
 
