@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 from sklearn import metrics as sklearn_metrics
 
-from tl_keras.evaluation.metrics import classification_metrics, figures_of
+from tl_keras.evaluation.metrics import classification_metrics, figures_of, regression_metrics
 from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Regression
 
 CLASSES = ["ant", "bee", "cat", "dog"]
@@ -186,6 +186,11 @@ def test_each_figure_lies_in_its_interval() -> None:
 def test_where_nothing_varies_nothing_is_explained(labels: np.ndarray) -> None:
     result = figures_of(Regression(), labels[:, None] + 1.0, labels, ["age"])
     assert (result["r2"], result["mae"], result["mae_ci95"]) == (0, 1, [1, 1])
+
+
+def test_resamples_in_which_nothing_varies_leave_the_interval_of_r2_finite() -> None:
+    labels = np.array([0.7, *[0.1] * 19], np.float32)  # a third of the resamples have equal labels alone
+    assert regression_metrics(labels + 0.5, labels)["r2_ci95"][0] > -1e6
 
 
 def test_a_split_without_any_class_has_figures_too() -> None:

@@ -116,6 +116,13 @@ def test_an_evaluation_finds_the_same_figures(extracted: Path, table: tuple[str,
     assert {"multi_label": "test mAP ", "regression": "test mean absolute error "}[table[0]] in capsys.readouterr().out
 
 
+def test_folders_do_not_hold_the_labels_of_such_a_model(
+    extracted: Path, table: tuple[str, Path], trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(["evaluate", str(extracted), str(trained[1])]) == 2
+    assert f"is not a table, and the model was trained for data.task={table[0]}" in capsys.readouterr().err
+
+
 def test_an_export_agrees_and_answers_in_the_same_terms(extracted: Path, table: tuple[str, Path]) -> None:
     import tensorflow as tf
 

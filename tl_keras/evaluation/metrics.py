@@ -16,6 +16,7 @@ from tl_keras.models.outputs import SINGLE_LABEL, Labels, MultiLabel, Output, Si
 from tl_keras.models.precision_recall import average_precision
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
+ROUNDING = 1e-12  # relative: a variance in float64 that is less is none
 SUMMARY = {  # the task -> the figures that tell most
     SINGLE_LABEL.task: ("accuracy", "macro_f1", "log_loss"),
     MULTI_LABEL: ("map", "micro_f1", "macro_f1", "log_loss"),
@@ -182,7 +183,8 @@ def regression_metrics(numbers: NDArray[np.float64], labels: NDArray[np.floating
     def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
         shares = times / len(truth)
         squared, variance = shares @ error**2, shares @ centred**2 - (shares @ centred) ** 2
-        r2 = np.where(variance > 0, 1 - squared / np.where(variance > 0, variance, 1), 0.0)
+        varies = variance > ROUNDING * (centred**2).max()  # else a resample of equal labels has a variance of rounding alone
+        r2 = np.where(varies, 1 - squared / np.where(varies, variance, 1), 0.0)
         return np.column_stack([shares @ np.abs(error), np.sqrt(squared), r2, shares @ error])
 
     return _with_intervals(("mae", "rmse", "r2", "bias"), *bootstrap(len(truth), figures))

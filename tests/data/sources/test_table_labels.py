@@ -64,6 +64,12 @@ def test_numbers_are_numbers() -> None:
             "line 2 has 'x' in the column 'label', expected a finite number; 2 rows are like that. Mend it, or remove the row.",
         ),
         ("regression", ("1", "inf"), "line 3 has 'inf' in the column 'label', expected a finite number. Mend it, or remove the row."),
+        (
+            "regression",
+            ("1,234", "2"),
+            "line 2 has '1,234' in the column 'label', expected a finite number. Write 1234, or 1.234 if the comma is a decimal one.",
+        ),
+        ("regression", ("1,234,567.5", "2"), "line 2 has '1,234,567.5' in the column 'label', expected a finite number. Write 1234567.5."),
         ("regression", ("2", "2"), "all numbers in the column 'label' are 2; there is nothing to learn."),
         ("multi_label", ("", " ; "), "no image has a class: the column 'label' is empty. Fill it in."),
         (
@@ -102,3 +108,14 @@ def test_what_looks_like_several_classes_is_told() -> None:
     assert read("multi_label", "sea|beach", "sea").notes == (
         "no image has more than one class; data.label_separator is ';', and a class is called 'sea|beach'",
     )
+
+
+def test_numbers_that_float32_cannot_tell_apart_are_refused() -> None:
+    clock = [f"{1_700_000_000 + second}" for second in range(60)]
+    assert error_of("regression", *clock) == (
+        "the numbers in the column 'label' lie between 1700000000 and 1700000059, too close together for their size: rounding to float32 "
+        "changes them by up to 59. Subtract 1700000000 from each."
+    )
+    assert error_of("regression", "1700000001", "1700000002").startswith("the numbers in the column 'label' lie between")
+    assert read("regression", *clock, known=("age",)).classes == ("age",)  # a model that is there has learned from other numbers
+    assert read("regression", "2015.1", "2015.2", "2016.9").labels.dtype == np.float32

@@ -8,7 +8,7 @@ from typing import get_args
 from tl_keras.config import Column
 from tl_keras.data.sources.source import NEAR
 from tl_keras.errors import DataError
-from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 
 USUAL: dict[str, frozenset[str]] = {  # what a column says -> its names, in lower case and without blanks, '_' and '-'
     "path": frozenset({"path", "file", "filename", "filepath", "image", "imagepath"}),
@@ -56,7 +56,7 @@ def choose_columns(table: Path, names: Sequence[str], said: Mapping[Column, str]
             usual = ", ".join(sorted(_usual(role, task)))
             raise DataError(
                 f"{table}: none of its columns ({_and(names)}) is known to be the {role}; known are {usual}. {_say(role, 'NAME')} "
-                "The first line of the table names the columns."
+                f"The first line of the table names the columns.{_other_task(names) if role == 'label' and task == SINGLE_LABEL else ''}"
             )
     return chosen
 
@@ -74,6 +74,12 @@ def _is_usual(name: str, role: str, task: str) -> bool:
 
 def _usual(role: str, task: str) -> frozenset[str]:
     return USUAL[role] | USUAL_FOR_TASK.get(task, frozenset()) if role == "label" else USUAL[role]
+
+
+def _other_task(names: Sequence[str]) -> str:
+    """What to add where a column is called as labels of another task are, which nobody has asked for."""
+    meant = ((name, task) for name in names for task in USUAL_FOR_TASK if _is_usual(name, "label", task))
+    return next((f" If '{name}' holds {TASKS[task].labels} for each image, add --set data.task={task}." for name, task in meant), "")
 
 
 def _say(role: str, name: str) -> str:

@@ -1,5 +1,6 @@
 """From the label cells of a table to classes and labels, as `data.task` says what they are."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tl_keras.data.label_texts import SEPARATOR, finite, has_of
 from tl_keras.data.sources.class_folders import class_name
@@ -18,6 +20,8 @@ from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 SEPARATORS = (";", "|", ",")  # what a cell may have between several classes
 MOST_NUMBERS = 20  # different numbers that may well be classes
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+MOST_LOST = 1e-3  # standard deviations of numbers by which rounding may change one
 FEW = 4  # images of a class that cannot be cut into splits
 
 
@@ -99,18 +103,32 @@ def _several(cells: LabelCells, known: Sequence[str] | None) -> Found:
 
 
 def _numbers(cells: LabelCells, known: Sequence[str] | None) -> Found:
-    numbers = np.array([finite(text) for text in cells.texts], np.float32)
+    numbers = np.array([finite(text) for text in cells.texts])
     unfit = np.flatnonzero(np.isnan(numbers))
     if len(unfit):
         text, comma = cells.texts[unfit[0]], cells.texts[unfit[0]].replace(",", ".", 1)
         hint = f" Write {comma}." if text.count(",") == 1 and not np.isnan(finite(comma)) else " Mend it, or remove the row."
+        if THOUSANDS.fullmatch(text):  # where it is not plain what the comma is
+            hint = f" Write {text.replace(',', '')}" + (f", or {comma} if the comma is a decimal one." if text.count(",") == 1 else ".")
         more = f"; {len(unfit)} rows are like that" if len(unfit) > 1 else ""
         raise DataError(
             f"{cells.table}: {cells.places[unfit[0]]} has {text!r} in the column '{cells.column}', expected a finite number{more}.{hint}"
         )
-    if known is None and len(set(numbers.tolist())) < 2:
-        raise DataError(f"{cells.table}: all numbers in the column '{cells.column}' are {numbers[0]:g}; there is nothing to learn.")
-    return Found((cells.column,) if known is None else tuple(known), numbers, OUTPUTS[REGRESSION])
+    if known is None:
+        if numbers.min() == numbers.max():
+            raise DataError(f"{cells.table}: all numbers in the column '{cells.column}' are {numbers[0]:g}; there is nothing to learn.")
+        _refuse_lost_digits(cells, numbers)
+    return Found((cells.column,) if known is None else tuple(known), numbers.astype(np.float32), OUTPUTS[REGRESSION])
+
+
+def _refuse_lost_digits(cells: LabelCells, numbers: NDArray[np.float64]) -> None:
+    """Refuse numbers that differ by too little of their size for float32, such as the seconds of a clock that began in 1970."""
+    lost = float(np.abs(numbers.astype(np.float32) - numbers).max())
+    if lost > MOST_LOST * numbers.std():
+        raise DataError(
+            f"{cells.table}: the numbers in the column '{cells.column}' lie between {numbers.min():.15g} and {numbers.max():.15g}, too close "
+            f"together for their size: rounding to float32 changes them by up to {lost:.2g}. Subtract {numbers.min():.15g} from each."
+        )
 
 
 READERS: dict[str, Callable[[LabelCells, Sequence[str] | None], Found]] = {
