@@ -32,8 +32,8 @@ def test_several_classes_in_a_cell(separator: str) -> None:
 
 
 def test_blanks_empty_parts_and_repeats_in_a_cell_mean_nothing() -> None:
-    found = read("multi_label", " sea ;; beach;sea; ")
-    assert (found.classes, found.labels.tolist()) == (("beach", "sea"), [[True, True]])
+    found = read("multi_label", " sea ;; beach;sea; ", "")
+    assert (found.classes, found.labels.tolist()) == (("beach", "sea"), [[True, True], [False, False]])
 
 
 def test_a_model_says_the_order_of_its_classes() -> None:
@@ -71,6 +71,7 @@ def test_numbers_are_numbers() -> None:
         ),
         ("regression", ("1,234,567.5", "2"), "line 2 has '1,234,567.5' in the column 'label', expected a finite number. Write 1234567.5."),
         ("regression", ("2", "2"), "all numbers in the column 'label' are 2; there is nothing to learn."),
+        ("multi_label", ("a;b", "b; a"), "all images have the same classes (a, b); there is nothing to learn."),
         ("multi_label", ("", " ; "), "no image has a class: the column 'label' is empty. Fill it in."),
         (
             "multi_label",
@@ -106,8 +107,12 @@ def test_what_looks_like_several_classes_is_told() -> None:
     )
     assert read("single_label", "sea", "sea, north").notes == ()
     assert read("multi_label", "sea|beach", "sea").notes == (
-        "no image has more than one class; data.label_separator is ';', and a class is called 'sea|beach'",
+        "no image has more than one class, and one is called 'sea|beach'; if '|' separates names, set data.label_separator='|'",
     )
+    assert read("multi_label", "sea, north", "beach").notes == (
+        "no image has more than one class, and one is called 'sea, north'; if ',' separates names, set data.label_separator=','",
+    )
+    assert read("multi_label", "sea", "beach").notes == ("no image has more than one class",)
 
 
 def test_numbers_that_float32_cannot_tell_apart_are_refused() -> None:

@@ -95,10 +95,12 @@ def _several(cells: LabelCells, known: Sequence[str] | None) -> Found:
             f"Set data.label_separator to it, or rename the class."
         )
     classes = _classes(cells, names, known)
+    if known is None and all(set(each) == set(several[0]) for each in several):
+        raise DataError(f"{cells.table}: all images have the same classes ({', '.join(classes)}); there is nothing to learn.")
     folded = {name: class_name(name) for name in classes}
     notes: tuple[str, ...] = ()
     if max(map(len, several)) < 2:
-        notes = (f"no image has more than one class; data.label_separator is {cells.separator!r}, and a class is called {names[0]!r}",)
+        notes = (f"no image has more than one class{_other_separator(classes, cells.separator)}",)
     return Found(classes, has_of(several, [folded[name] for name in classes]), OUTPUTS[MULTI_LABEL], notes)
 
 
@@ -126,8 +128,9 @@ def _refuse_lost_digits(cells: LabelCells, numbers: NDArray[np.float64]) -> None
     lost = float(np.abs(numbers.astype(np.float32) - numbers).max())
     if lost > MOST_LOST * numbers.std():
         raise DataError(
-            f"{cells.table}: the numbers in the column '{cells.column}' lie between {numbers.min():.15g} and {numbers.max():.15g}, too close "
-            f"together for their size: rounding to float32 changes them by up to {lost:.2g}. Subtract {numbers.min():.15g} from each."
+            f"{cells.table}: the numbers in the column '{cells.column}' lie between {numbers.min():.15g} and {numbers.max():.15g}, "
+            f"too close together for their size: rounding to float32 changes them by up to {lost:.2g}. "
+            f"Subtract {numbers.min():.15g} from each."
         )
 
 
@@ -181,6 +184,15 @@ def _refuse_measurements(cells: LabelCells) -> None:
             f"{cells.table}: the column '{cells.column}' has {len(sizes)} different numbers, and {rare} of them in fewer than {FEW} rows: "
             "too few for a class. To predict a number, set data.task=regression."
         )
+
+
+def _other_separator(classes: Sequence[str], used: str) -> str:
+    """What to add where classes look as if something else stood between their names."""
+    for separator in SEPARATORS:
+        name = next((name for name in classes if separator in name and separator != used), None)
+        if name is not None:
+            return f", and one is called {name!r}; if {separator!r} separates names, set data.label_separator={separator!r}"
+    return ""
 
 
 def _several_in_a_cell(cells: LabelCells, names: Sequence[str]) -> list[str]:
