@@ -241,6 +241,16 @@ def test_a_mode_that_takes_classes_alone_says_so(mode: str, table: tuple[str, Pa
     assert f"data.task: got '{table[0]}', expected 'single_label' with mode: {mode}" in capsys.readouterr().err
 
 
+def test_an_ensemble_takes_no_run_of_them(
+    table: tuple[str, Path], extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(extracted, tmp_path / "other")
+    words = ["ensemble", "--set", f"ensemble.members=[{extracted}, {tmp_path / 'other'}]", "--run-dir", str(tmp_path / "E")]
+    assert run.main(words) == 2
+    assert f"which was trained with data.task={table[0]}; an ensemble takes runs with one class" in capsys.readouterr().err
+    assert not (tmp_path / "E" / run_folder.SPLITS).exists()
+
+
 def test_folders_hold_one_class_an_image(trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["extract", str(trained[1]), "--set", "data.task=multi_label"]) == 2
     assert "data.task: got 'multi_label', which has no effect without a table" in capsys.readouterr().err

@@ -119,7 +119,7 @@ def multi_label_metrics(
         return np.column_stack([_mean_of_known(np.reshape(each, (len(there), len(times))).T), *_f1_of(labels, found, times)])
 
     return {
-        **_with_intervals(("map", "micro_f1", "macro_f1"), *bootstrap(len(labels), figures)),
+        **_with_intervals(("map", "micro_f1", "macro_f1"), *bootstrap(len(labels), figures), least=0, most=1),
         "exact_match": float(right.mean()),
         "exact_match_ci95": list(wilson(int(right.sum()), len(right))),
         SINGLE_LABEL.loss_figure: float(-np.log(of_truth).mean()),
@@ -152,9 +152,12 @@ def _mean_of_known(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return found
 
 
-def _with_intervals(names: Sequence[str], values: NDArray[np.float64], ends: NDArray[np.float64]) -> dict[str, Any]:
-    """Figures for JSON: each by its name, and its interval after it."""
+def _with_intervals(
+    names: Sequence[str], values: NDArray[np.float64], ends: NDArray[np.float64], *, least: ArrayLike, most: ArrayLike
+) -> dict[str, Any]:
+    """Figures for JSON: each by its name, and after it its interval, as far as the figure can go."""
     found: dict[str, Any] = {}
+    ends = np.clip(ends, least, most)
     for place, name in enumerate(names):
         found |= {name: float(values[place]), f"{name}_ci95": ends[:, place].tolist()}
     return found
@@ -187,7 +190,8 @@ def regression_metrics(numbers: NDArray[np.float64], labels: NDArray[np.floating
         r2 = np.where(varies, 1 - squared / np.where(varies, variance, 1), 0.0)
         return np.column_stack([shares @ np.abs(error), np.sqrt(squared), r2, shares @ error])
 
-    return _with_intervals(("mae", "rmse", "r2", "bias"), *bootstrap(len(truth), figures))
+    least, most = (0, 0, -np.inf, -np.inf), (np.inf, np.inf, 1, np.inf)
+    return _with_intervals(("mae", "rmse", "r2", "bias"), *bootstrap(len(truth), figures), least=least, most=most)
 
 
 def _accuracy(num_correct: int, num_images: int) -> dict[str, Any]:
