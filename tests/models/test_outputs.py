@@ -153,6 +153,7 @@ def test_thresholds_are_those_with_the_best_f1_of_each_class() -> None:
         assert f1_score(HAS[:, k], probabilities[:, k] >= threshold) >= max(tried)
         np.testing.assert_array_equal(chosen.decide(probabilities)[:, k], probabilities[:, k] >= threshold)
     np.testing.assert_array_equal(MultiLabel().decide(probabilities), probabilities >= 0.5)
+    assert MultiLabel((0.25,)).decide(np.array([[0.25], [0.24]])).tolist() == [[True], [False]]
 
 
 def test_probabilities_and_their_logarithms_agree() -> None:

@@ -95,7 +95,7 @@ def scan_known_table(config: DataConfig, classes: Sequence[str]) -> Index:
 
     What the settings of a run say of its own table counts as far as this one has such columns, and such a folder beside it.
     """
-    rows = _read_rows(_as_far_as_there(config))
+    rows = _read_rows(_as_far_as_there(config), of_run=True)
     index = _index(rows, read_labels(_label_cells(rows, config), config.task, classes))
     if "test" in (index.given or ()):
         index = index.take(np.flatnonzero(np.array(index.given) == "test"))
@@ -110,7 +110,7 @@ def _as_far_as_there(config: DataConfig) -> DataConfig:
     return config.replace("columns", columns).replace("image_folder", config.image_folder if beside else None)
 
 
-def _read_rows(config: DataConfig) -> Rows:
+def _read_rows(config: DataConfig, *, of_run: bool = False) -> Rows:
     """The rows of the table that `data.source` names, in which no cell is empty that is used.
 
     Raises:
@@ -119,7 +119,7 @@ def _read_rows(config: DataConfig) -> Rows:
     table = path_of(config.source)
     kind = KINDS[table.suffix.lower()]
     names = kind.names(table)
-    chosen = choose_columns(table, names, config.columns or {}, config.task)
+    chosen = choose_columns(table, names, config.columns or {}, config.task, of_run=of_run)
     cells = kind.cells(table, list(chosen.values()))
     if not cells.places:
         raise DataError(f"{table}: has no rows below the names of its columns. Add one for each image.")

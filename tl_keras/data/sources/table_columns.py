@@ -24,13 +24,16 @@ USUAL_FOR_TASK = {  # further names of the label
 NEEDED = ("path", "label")
 
 
-def choose_columns(table: Path, names: Sequence[str], said: Mapping[Column, str], task: str = SINGLE_LABEL) -> dict[str, str]:
+def choose_columns(
+    table: Path, names: Sequence[str], said: Mapping[Column, str], task: str = SINGLE_LABEL, *, of_run: bool = False
+) -> dict[str, str]:
     """The column that says the path, the label and so on, as far as there is one.
 
     Args:
         names: of all columns.
         said: what `data.columns` says.
         task: what labels are.
+        of_run: whether the settings are those of a run, which the user cannot change.
 
     Returns:
         What a column says -> its name; "path" and "label" are always there.
@@ -49,15 +52,17 @@ def choose_columns(table: Path, names: Sequence[str], said: Mapping[Column, str]
         if meant and names.count(meant[0]) > 1:
             raise DataError(f"{table}: has several columns '{meant[0]}'. Rename all but the one that says the {role}.")
         if len(meant) > 1:
-            raise DataError(f"{table}: several of its columns may be the {role} ({_and(meant)}). {_say(role, meant[0])}")
+            mend = "Rename all but one of them." if of_run else _say(role, meant[0])
+            raise DataError(f"{table}: several of its columns may be the {role} ({_and(meant)}). {mend}")
         if meant:
             chosen[role] = meant[0]
         elif role in NEEDED:
             usual = ", ".join(sorted(_usual(role, task)))
-            raise DataError(
-                f"{table}: none of its columns ({_and(names)}) is known to be the {role}; known are {usual}. {_say(role, 'NAME')} "
-                f"The first line of the table names the columns.{_other_task(names) if role == 'label' and task == SINGLE_LABEL else ''}"
-            )
+            none = f"{table}: none of its columns ({_and(names)}) is known to be the {role}; known are {usual}."
+            if of_run:
+                raise DataError(f"{none} Rename the one that is to '{role}'; the model was trained with data.task={task}.")
+            other = _other_task(names) if role == "label" and task == SINGLE_LABEL else ""
+            raise DataError(f"{none} {_say(role, 'NAME')} The first line of the table names the columns.{other}")
     return chosen
 
 
