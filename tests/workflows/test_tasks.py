@@ -11,6 +11,7 @@ import pytest
 import tl_keras
 from tl_keras import run, run_folder
 from tl_keras.data.label_texts import number_text
+from tl_keras.models.outputs import MultiLabel
 from tl_keras.trained_run import open_run
 
 pytestmark = pytest.mark.usefixtures("quick_exports")
@@ -123,23 +124,44 @@ def test_folders_do_not_hold_the_labels_of_such_a_model(
     assert f"is not a table, and the model was trained for data.task={table[0]}" in capsys.readouterr().err
 
 
-def test_an_export_agrees_and_answers_in_the_same_terms(extracted: Path, table: tuple[str, Path]) -> None:
+def test_an_export_agrees_and_answers_in_the_same_terms(extracted: Path, table: tuple[str, Path], tmp_path: Path) -> None:
     import tensorflow as tf
 
-    assert run.main(["export", str(extracted)]) == 0
-    parity = json.loads((extracted / run_folder.EXPORT / "parity.json").read_text())
+    folder = tmp_path / "R"
+    shutil.copytree(extracted, folder)
+    if table[0] == "multi_label":
+        (folder / run_folder.OUTPUT).write_text('{"task": "multi_label", "thresholds": [0, 1, 0, 1]}')
+    assert run.main(["export", str(folder)]) == 0
+    parity = json.loads((folder / run_folder.EXPORT / "parity.json").read_text())
     assert max(parity["largest_difference"].values()) < 1e-3
-    loaded = tf.saved_model.load(str(extracted / run_folder.EXPORT / "saved_model"))
+    loaded = tf.saved_model.load(str(folder / run_folder.EXPORT / "saved_model"))
     file = next(table[1].parent.glob("00.*"))
     said = loaded.signatures["bytes"](bytes=tf.constant([file.read_bytes()]))
-    (expected,) = tl_keras.predict(extracted, file)
+    (expected,) = tl_keras.predict(folder, file)
     if table[0] == "regression":
         assert set(said) == {"value"}
         assert said["value"].numpy() == pytest.approx([expected.value], abs=0.1)
     else:
         assert set(said) == {"found", "probabilities", "classes"}
-        names = [name.decode() for name in said["classes"].numpy()[0]]
-        assert [name for name, there in zip(names, said["found"].numpy()[0], strict=True) if there] == list(expected.labels)
+        assert [name.decode() for name in said["classes"].numpy()[0]] == ["ant", "bee", "small", "wasp"]
+        assert said["found"].numpy().tolist() == [[True, False, True, False]]
+        assert expected.labels == ("ant", "small")
+
+
+def test_thresholds_are_chosen_on_val(table: tuple[str, Path], extracted: Path) -> None:
+    if table[0] == "regression":
+        return  # a number has no threshold
+    trained = open_run(extracted)
+
+    def thresholds(split: str) -> list[float]:
+        rows = np.flatnonzero(trained.split == split)
+        found = {Path(each.path).name: each for each in tl_keras.predict(extracted, table[1].parent)}
+        answers = np.array([list(found[trained.index.paths[row]].probabilities.values()) for row in rows])
+        return list(MultiLabel().chosen(answers, trained.index.labels[rows]).thresholds)
+
+    chosen = list(trained.index.output.thresholds)
+    assert chosen == pytest.approx(thresholds("val"), abs=1e-3)
+    assert chosen != pytest.approx(thresholds("test"), abs=1e-2)
 
 
 @pytest.mark.slow

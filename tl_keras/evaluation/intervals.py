@@ -10,7 +10,7 @@ Ends = NDArray[np.float64]
 
 RESAMPLES = (100, 1000)  # at least and at most: of many images the intervals are narrow, and a few will do
 DRAWS = 20 * 10**6  # images in all of them together
-DRAWS_AT_ONCE = 10**6
+DRAWS_AT_ONCE = 10**5  # which caches hold
 MOST_BIAS = 1.0  # standard deviations; from 1.96 on the corrected interval would leave out the figure itself
 
 
@@ -96,7 +96,7 @@ def bootstrap(num_images: int, figures: Callable[[NDArray[np.integer]], NDArray[
     left = int(np.clip(DRAWS // num_images, *RESAMPLES))
     while left:
         size = min(left, max(1, DRAWS_AT_ONCE // num_images))
-        drawn.append(figures(random.multinomial(num_images, np.full(num_images, 1 / num_images), size)))
+        drawn.append(figures(random.multinomial(num_images, np.full(num_images, 1 / num_images), size).astype(np.int32)))
         left -= size
     found, values = figures(np.ones((1, num_images), np.int64))[0], np.concatenate(drawn)
     below = np.clip(((values < found) + (values == found) / 2).mean(axis=0), 1 / len(values), 1 - 1 / len(values))

@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from tl_keras.evaluation.intervals import bootstrap, wilson
 from tl_keras.models.outputs import SINGLE_LABEL, Labels, MultiLabel, Output, SingleLabel
-from tl_keras.models.precision_recall import average_precision
+from tl_keras.models.precision_recall import Ranking
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
 ROUNDING = 1e-12  # relative: a variance in float64 that is less is none
@@ -112,10 +112,11 @@ def multi_label_metrics(
     right = (found == labels).all(axis=1)
     thresholds = output.thresholds or [0.5] * len(classes)
     of_truth = np.clip(np.where(labels, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1)
-    precisions = {k: average_precision(probabilities[:, k], labels[:, k]).item() for k in there.tolist()}
+    rankings = {k: Ranking.of(probabilities[:, k], labels[:, k]) for k in there.tolist()}
+    precisions = {k: each.average_precision(np.ones((1, len(labels)), np.int32)).item() for k, each in rankings.items()}
 
     def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
-        each = [average_precision(probabilities[:, k], labels[:, k], times) for k in there]
+        each = [ranking.average_precision(times) for ranking in rankings.values()]
         return np.column_stack([_mean_of_known(np.reshape(each, (len(there), len(times))).T), *_f1_of(labels, found, times)])
 
     return {
