@@ -100,6 +100,12 @@ def test_train_gets_an_image_of_each_rare_class(seed: int) -> None:
             assert (split[::2] == split[1::2]).all()
 
 
+def test_classes_of_one_image_each_leave_nothing_to_judge_on() -> None:
+    index = index_of(np.eye(30, dtype=bool), MultiLabel(), tuple(f"c{number:02}" for number in range(30)))
+    with pytest.raises(DataError, match="photos: no image is left for val: train needs one of each of 30 classes, and many have few"):
+        splits.cut(index, np.ones(30, bool), **FRACTIONS, seed=0)
+
+
 def test_a_list_of_others_leaves_a_rare_class_alone() -> None:
     index = several((0.5, 0.0))
     index.labels[0, 1] = True

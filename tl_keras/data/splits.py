@@ -252,6 +252,11 @@ def _check_class_size(index: Index, label: int, number: int, least: int, usable:
 
 def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
     for name in SPLIT_NAMES:
+        if not (split == name).any() and index.output.task == MULTI_LABEL and index.given is None:
+            raise DataError(
+                f"{index.root}: no image is left for {name}: train needs one of each of {len(index.classes)} classes, and many have few. "
+                "Remove rare classes, or add images."
+            )
         if not (split == name).any():
             raise DataError(f"{index.root}: {name} has no readable image. Add some, or repair the damaged ones.")
         for label in np.flatnonzero(index.sizes(split == name) == 0):

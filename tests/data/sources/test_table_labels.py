@@ -98,6 +98,7 @@ def test_numbers_are_not_taken_for_classes() -> None:
         "the column 'label' has 30 different numbers, and 30 of them in fewer than 4 rows: too few for a class. "
         "To predict a number, set data.task=regression."
     )
+    assert error_of("multi_label", *ages) == error_of("single_label", *ages)
     assert len(read("single_label", *ages * 4).classes) == 30  # there are enough of each
 
 

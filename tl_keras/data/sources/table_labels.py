@@ -95,6 +95,8 @@ def _several(cells: LabelCells, known: Sequence[str] | None) -> Found:
             f"Set data.label_separator to it, or rename the class."
         )
     classes = _classes(cells, names, known)
+    if known is None:
+        _refuse_measurements(cells)
     if known is None and all(set(each) == set(several[0]) for each in several):
         raise DataError(f"{cells.table}: all images have the same classes ({', '.join(classes)}); there is nothing to learn.")
     folded = {name: class_name(name) for name in classes}
