@@ -23,6 +23,7 @@ OTHER: dict[str, Any] = {
     "data.columns": {"path": "id", "label": "no"},
     "data.task": "regression",
     "data.label_separator": "|",
+    "data.missing_values": "drop",
     "data.image_folder": "images",
     "data.val_fraction": 1e-05,
     "data.test_fraction": 0.1,
@@ -99,6 +100,8 @@ OTHER: dict[str, Any] = {
     "train.label_smoothing": 0.0,
     "train.clip_norm": None,
     "train.class_weights": {"0": 2.0, "yes": 1e-05, "größer": 1.0},
+    "train.sampling": "balanced",
+    "train.logit_adjustment": 1.5,
     "train.ema": 0.999,
     "train.patience": 1,
     "train.monitor": "val_accuracy",
@@ -140,6 +143,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "data.columns": {"data.source": "labels.csv"},
     "data.image_folder": {"data.source": "labels.csv"},
     "data.task": {"data.source": "labels.csv"},
+    "data.missing_values": {"data.source": "labels.csv"},
     "data.label_separator": {"data.source": "labels.csv", "data.task": "multi_label"},
     "train.step_epochs": {"train.schedule": "step"},
     "train.step_factor": {"train.schedule": "step"},
@@ -202,7 +206,7 @@ def test_none_round_trips() -> None:
 def test_what_is_shown_of_a_configuration_is_what_its_mode_uses() -> None:
     shown = yaml.safe_load(used_to_yaml(build({"mode": "extract", "data.source": "photos"})))
     assert list(shown) == ["mode", "data", "model", "features", "train", "export", "runtime"]
-    assert list(shown["train"]) == ["batch_size", "loss", "head_c", "class_weights"]
+    assert list(shown["train"]) == ["batch_size", "loss", "head_c", "class_weights", "logit_adjustment"]
     assert shown["data"]["source"] == "photos"
     assert "augment" not in shown["data"]
     assert "epochs" in yaml.safe_load(used_to_yaml(build({})))["train"]
@@ -581,14 +585,14 @@ def test_a_name_need_not_be_utf_8():
             "train.monitor: got 'val_accuracy', expected 'val_loss' or 'val_map' with data.task: multi_label.",
         ),
         ({"train.class_weights": "balanced"}, "train.class_weights: got 'balanced', which has no effect without data.task: single_label."),
-        ({"data.per_class": 5}, "data.per_class: got 5, which has no effect without task: single_label."),
+        ({"data.per_class": 5}, "per_class: got 5, which has no effect without task: single_label."),
         ({"features.selection": "anova"}, "features.selection: got 'anova', which has no effect without data.task: single_label."),
         ({"model.backbone": "auto"}, "model.backbone: got 'auto', expected a name: backbones are ranked for data.task: single_label"),
         ({"data.task": "regression", "train.loss": "focal"}, "train.loss: got 'focal', expected 'auto', 'mse' or 'huber'"),
         ({"data.task": "regression", "train.label_smoothing": 0.1}, "train.label_smoothing: got 0.1, which has no effect on numbers."),
         ({"data.task": "regression", "train.head_c": 1.0}, "train.head_c: got 1.0, which has no effect on numbers."),
         ({"data.task": "single_label", "train.monitor": "val_map"}, "train.monitor: got 'val_map', expected 'val_loss' or 'val_accuracy'"),
-        ({"data.task": "single_label", "data.label_separator": "|"}, "data.label_separator: got '|', which has no effect without"),
+        ({"data.task": "single_label", "data.label_separator": "|"}, "label_separator: got '|', which has no effect without"),
     ],
 )
 def test_what_does_not_go_with_a_task_is_refused(settings: dict[str, Any], message: str) -> None:

@@ -113,7 +113,10 @@ def test_from_python_what_is_given_is_refused_and_what_a_configuration_brings_is
 # --- what runs really read -----------------------------------------------------------------------------------------
 
 LATER = {"data.cache_gb", "export.parity_images"}  # by `evaluate` and `export`, from the run's own configuration
-ELSEWHERE = {"data.download", "data.download_timeout_s", "data.columns", "data.image_folder"}  # of a data set of TFDS, or a table
+ELSEWHERE = {  # of a data set of TFDS, or a table
+    *("data.download", "data.download_timeout_s"),
+    *("data.columns", "data.image_folder", "data.label_separator", "data.missing_values"),
+}
 RESOLVED = {"data.augment.policy"}  # into other settings, before anything runs
 BESIDE_ANOTHER = {  # see `Config`
     *("features.keep", "train.cycles", "train.focal_gamma", "train.momentum"),
@@ -121,7 +124,15 @@ BESIDE_ANOTHER = {  # see `Config`
 }
 WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not trained
     *("data.augment", "features.stages", "features.views", "model.backbone", "model.dropout", "model.hidden", "train.epochs"),
-    *("train.layer_decay", "train.learning_rate", "train.optimizer", "train.schedule", "train.unfreeze_from"),
+    *(
+        "train.label_smoothing",
+        "train.loss",
+        "train.layer_decay",
+        "train.learning_rate",
+        "train.optimizer",
+        "train.schedule",
+        "train.unfreeze_from",
+    ),
     *("data.max_bad_fraction", "data.on_bad_image", "model.pooling"),  # which `check` chooses itself
 }
 

@@ -21,6 +21,7 @@ WHICH_IMAGES = (
         "nested_classes",
         "columns",
         "image_folder",
+        "missing_values",
         "group_pattern",
         "copies",
         "stable_split",

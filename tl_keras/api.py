@@ -114,8 +114,8 @@ def train(
         config: what to start from, such as `load_config("extract", file="my.yaml")`; the defaults where there is none.
         run_dir: the run folder to make, or to continue; by default a new one below saved_models/.
         mode: 'finetune' (the default), 'extract' or 'pretrain'.
-        data: a folder of class folders, a .zip or .tar archive of them, a table of paths and labels (.csv, .tsv, .parquet), 'digits', or
-            the name or folder of a TFDS data set.
+        data: a folder of class folders, a .zip or .tar archive of them, a table of paths and labels (.csv, .tsv, .parquet), the address
+            of one of these (s3://, gs://, ...), 'digits', or the name or folder of a TFDS data set.
         backbone: a name such as 'resnet50', a .keras file, the folder or address of a TF-Hub module, 'keras_hub:PRESET' or 'auto'.
         weights: of the backbone: a file, 'pretrained', 'imagenet' or 'none'.
         image_size: pixels a side, or (height, width).

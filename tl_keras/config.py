@@ -27,7 +27,7 @@ else:
     Mode = Literal[tuple(MODES)]
     Policy = Literal[tuple(POLICIES)]
 Selection = Literal["none", "head2toe", "anova", "chi2", "mutual_information", "l1", "trees", "rfe", "pca"]
-Column = Literal["path", "label", "split", "group", "domain"]  # what a column of a table says
+Column = Literal["path", "label", "split", "group", "domain", "weight"]  # what a column of a table says
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 ALREADY_CHECKED = {"settled": True}  # validation context of what a run has written: it was checked, by the defaults of its day
 
@@ -201,20 +201,24 @@ class DataConfig(Section):
     source: Name = Field(
         default="digits",
         description="a folder of class folders, a .zip or .tar archive of them, a table of paths and labels (.csv, .tsv, .parquet), "
-        "'digits', or the name or folder of a TFDS data set",
+        "the address of one of these (s3://, gs://, ...), 'digits', or the name or folder of a TFDS data set",
     )
     nested_classes: bool = Field(
         default=False, description="class folders lie one level deeper, in folders such as animal/ and plant/; a class is called animal/cat"
     )
-    columns: Annotated[dict[Column, Name], Expected("a mapping of path, label, split, group or domain to the name of a column")] | None = (
-        Field(default=None, description="which column of a table says what, where the names of the columns do not; such as {path: id}")
-    )
+    columns: (
+        Annotated[dict[Column, Name], Expected("a mapping of path, label, split, group, domain or weight to the name of a column")] | None
+    ) = Field(default=None, description="which column of a table says what, where the names of the columns do not; such as {path: id}")
     task: Literal["single_label", "multi_label", "regression"] = Field(
         default="single_label",
         description="what the label of an image is: one class (single_label); or, in a table, any number of classes (multi_label), or a "
         "number (regression)",
     )
     label_separator: Name = Field(default=";", description="what separates the classes of an image in a table, with task: multi_label")
+    missing_values: Literal["error", "drop"] = Field(
+        default="error",
+        description="whether a table in which used values are missing is refused (error), or those rows are left out (drop)",
+    )
     image_folder: Name | None = Field(
         default=None, description="the folder that the paths in a table begin at; null: the folder of the table"
     )
@@ -269,9 +273,14 @@ class DataConfig(Section):
     cache_gb: Number = Field(default=4.0, ge=0, description="largest size in GB of the temporary cache of resized images on disk")
     augment: AugmentConfig = Field(default_factory=AugmentConfig, description="random changes of training images")
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether a column of the table says how much each image counts."""
+        return "weight" in (self.columns or {})
+
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         is_table = self.source.lower().endswith(TABLE_SUFFIXES)
-        for name in ("columns", "image_folder", "task"):
+        for name in ("columns", "image_folder", "missing_values", "task"):
             yield from self._idle(name, is_table, f"a table ({', '.join(TABLE_SUFFIXES)}) as source")
         yield from self._idle("label_separator", self.task == tasks.MULTI_LABEL, "task: multi_label")
         yield from self._idle("per_class", self.task == tasks.SINGLE_LABEL, "task: single_label")
@@ -370,6 +379,16 @@ class TrainConfig(Section):
     )
     clip_norm: Positive | None = Field(default=1.0, description="gradients are clipped to this global norm; null: no clipping")
     class_weights: ClassWeights = Field(default="none", description="weight of the images of each class")
+    sampling: Literal["natural", "balanced"] = Field(
+        default="natural",
+        description="images of an epoch: each once (natural), or drawn so that all classes come equally often (balanced)",
+    )
+    logit_adjustment: Number = Field(
+        default=0.0,
+        ge=0,
+        description="strength of logit adjustment, by which rare classes have to win by more in training and are decided for more often; "
+        "0: off, often 1",
+    )
     ema: Number = Field(default=0.0, ge=0, lt=1, description="momentum of the exponential moving average of the weights; 0: none")
     patience: Side | None = Field(
         default=None, description="early stopping after so many epochs without improvement; null: no early stopping"
@@ -387,6 +406,10 @@ class TrainConfig(Section):
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         for name in ("mixup_alpha", "cutmix_alpha"):
             yield from self._idle(name, self.batch_size > 1, "a batch_size > 1: an image is mixed with the next of its batch")
+        yield from self._idle("logit_adjustment", self.loss in ("auto", "cross_entropy"), "loss: cross_entropy")
+        if self.logit_adjustment and (self.sampling == "balanced" or self.class_weights == "balanced"):
+            beside = "sampling" if self.sampling == "balanced" else "class_weights"
+            yield "logit_adjustment", f"got {self.logit_adjustment!r}, which has no effect beside {beside}: balanced. Remove one of them."
         yield from self._idle("focal_gamma", self.loss == "focal", "loss: focal")
         yield from self._idle("momentum", self.optimizer == "sgd", "optimizer: sgd")
         yield from self._idle("warmup_fraction", self.schedule != "onecycle", "a schedule other than onecycle")
@@ -529,6 +552,11 @@ class Config(Section):
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         task = tasks.TASKS[self.data.task]
         yield from self._wrong_for_task(task)
+        if self.data.has_weights and self.features.selection != "none":
+            got = f"got '{self.features.selection}', expected 'none' with weights of images (data.columns)"
+            yield "features.selection", f"{got}, which a selection does not use."
+        if self.data.has_weights and self.mode == "ensemble":
+            yield "data.columns", "got weights of images, which have no effect with mode: ensemble. Remove them, or combine runs."
         solved = self.mode != "pretrain" and not self.model.hidden and tasks.solved_loss(self.train.loss, self.data.task)
         if self.train.head_c is not None and not (solved and self.data.task != tasks.REGRESSION):
             yield (
@@ -564,8 +592,10 @@ class Config(Section):
         if not MODES[self.mode].every_task:
             able = [mode for mode, row in MODES.items() if row.makes_run and row.every_task]
             yield "data.task", f"got '{name}', expected 'single_label' with mode: {self.mode}; {_either(able)} take it."
-        if self.train.class_weights != "none":
-            yield "train.class_weights", f"got {self.train.class_weights!r}, which has no effect without data.task: single_label."
+        for field in ("class_weights", "sampling", "logit_adjustment"):
+            value = getattr(self.train, field)
+            if value != type(self.train).model_fields[field].default:
+                yield f"train.{field}", f"got {value!r}, which has no effect without data.task: single_label."
         if self.model.backbone == AUTO:
             yield "model.backbone", f"got 'auto', expected a name: backbones are ranked for data.task: single_label, not for {name}."
         if name == tasks.REGRESSION and self.train.label_smoothing:

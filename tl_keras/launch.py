@@ -156,11 +156,15 @@ def check_files(words: Sequence[str]) -> None:
         DataError: nothing was given, or something given matches nothing.
     """
     from tl_keras.data.patterns import NO_WORDS, matches
+    from tl_keras.data.sources.addresses import is_address
+    from tl_keras.data.sources.remote import require_there
 
     if not words:
         raise DataError(NO_WORDS)
     for word in words:
-        if next(matches(word), None) is None:
+        if is_address(word):
+            require_there(word)
+        elif next(matches(word), None) is None:
             raise DataError(f"{word}: no such file, or no images in it.")
 
 

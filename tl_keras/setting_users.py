@@ -43,6 +43,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "train.head_c": ON_FEATURES,
     "train.layer_decay": OF_BACKBONE,
     "train.learning_rate": OF_BACKBONE,
+    "train.logit_adjustment": (*TRAININGS, "ensemble"),
     "train.loss": TRAININGS,
     "train.mixup_alpha": OF_BACKBONE,
     "train.patience": OF_BACKBONE,

@@ -37,7 +37,9 @@ class ShortForm:
 
 SHORT_FORMS: dict[str, ShortForm] = {  # the parameter's name in Python; the flag has dashes
     "data": ShortForm(
-        "data.source", "SOURCE", "a folder or archive of class folders, a table of labels, 'digits', or a TFDS name or folder"
+        "data.source",
+        "SOURCE",
+        "a folder or archive of class folders, a table of labels, their address, 'digits', or a TFDS name or folder",
     ),
     "backbone": ShortForm(
         "model.backbone",

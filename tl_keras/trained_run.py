@@ -13,7 +13,7 @@ from tl_keras.config import Config
 from tl_keras.config_file import from_run, from_yaml, to_yaml
 from tl_keras.data import splits
 from tl_keras.data.index import Index
-from tl_keras.data.sources import find_root, is_there
+from tl_keras.data.sources import find_root, is_there, was_asked_for
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.backbone_kinds import BACKBONE_KINDS, PRESET
 from tl_keras.models.backbone_names import short_name
@@ -49,19 +49,35 @@ def _config_text(run: RunFolder) -> str:
         return file.read()
 
 
-def data_root(config: Config, run: RunFolder, moved: str | None = None) -> Path:
-    """The folder that the paths of a run's splits.csv are relative to.
+def require_asked_for(config: Config, run: RunFolder) -> None:
+    """Refuse to fetch images because a run folder, which may come from a stranger, names an address.
+
+    Raises:
+        DataError: nobody on this machine has asked for that address yet.
+    """
+    source = config.data.source
+    if not was_asked_for(source):
+        raise DataError(
+            f"{run.path}: its images are at {source}, which nobody on this machine has asked for yet. If you trust whoever wrote that, "
+            f"name the address yourself: with --data, or fetch the images with: tl-keras check {source}"
+        )
+
+
+def data_root(config: Config, run: RunFolder, progress: Progress, moved: str | None = None) -> Path:
+    """The folder that the paths of a run's splits.csv are relative to; what lies at an address is fetched, if it has changed.
 
     Args:
         moved: where its images are said to lie now; None where the run found them.
 
     Raises:
-        DataError: they are not there any more.
+        DataError: they are not there any more, or see `require_asked_for`.
     """
+    if moved is None:
+        require_asked_for(config, run)
     source = Path(config.data.source)
     if moved is None and source.is_absolute() and not is_there(config.data.source):
         raise DataError(f"{run.path}: its images were in {source}, which no longer exists. Say with --data where they are now.")
-    return find_root(config.data if moved is None else config.data.replace("source", moved))
+    return find_root(config.data if moved is None else config.data.replace("source", moved), progress)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import pytest
 from tl_keras.config import AugmentConfig, TrainConfig
 from tl_keras.data import images, pipeline
 from tl_keras.data.mixing import mix_of
+from tl_keras.data.orders import balanced
 from tl_keras.data.pipeline import Pixels, check_bad, fits, ordered_batches, row_batches, train_batches
 from tl_keras.errors import DataError, LostImageError
 from tl_keras.models.outputs import SINGLE_LABEL
@@ -288,3 +289,14 @@ def test_fits_respects_cache_gb_and_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 100_000}))
     assert not fits(1000, (10, 10), tmp_path, cache_gb=1)
     assert fits(300, (10, 10), tmp_path, cache_gb=1)
+
+
+def test_an_image_that_an_epoch_shows_several_times_has_a_view_of_its_own_each_time(pixels):
+    labels = np.where(np.arange(12) == ROWS[0], 0, 1)
+    batches = train_batches(
+        pixels, ROWS, LABELS, WEIGHTS[ROWS], TARGETS, batch_size=NUM, augment=STRONG, seed=3, order=balanced(labels[ROWS])
+    )
+    images, _, weights = (part.numpy() for part in next(iter(batches)))
+    views = images[weights == WEIGHTS[ROWS[0]]]
+    assert len(views) > 2  # half of the draws
+    assert len({view.tobytes() for view in views}) == len(views)

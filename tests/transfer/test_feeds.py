@@ -1,6 +1,7 @@
 """Feeds: every image and view in its turn, in an order that a continued run meets again, the same from pixels and from the store."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -154,3 +155,52 @@ def test_view_of_deals_each_view_once(num_views: int) -> None:
     if num_views > 1:
         assert (views(0) != views(0, seed=1)).any()
         assert (views(0) != views(num_views)).any()
+
+
+def with_train(task: Task, **train: Any) -> Task:
+    return replace(task, config=task.config.model_copy(update={"train": task.config.train.model_copy(update=train)}))
+
+
+@pytest.mark.parametrize("kind", ["stored", "pixels"])
+def test_the_weight_of_an_image_is_that_of_its_class_times_its_own(task: Task, kind: str) -> None:
+    own = np.linspace(0.5, 2.0, len(task.data.index.paths), dtype=np.float32)
+    weighted = replace(task, data=replace(task.data, index=replace(task.data.index, weights=own)))
+    feed = pooled(weighted) if kind == "stored" else PixelFeed(weighted, weighted.classifier.model)
+    found = np.concatenate([weights for *_, weights in epochs_of(feed, 1)])
+    rows = task.data.rows("train")
+    by_class = np.where(np.array(task.data.classes)[task.data.labels("train")] == "cat", 3.0, 1.0)
+    np.testing.assert_allclose(np.sort(found), np.sort(by_class * own[rows]), rtol=1e-6)
+    if kind == "stored":
+        images = np.array(rows_of(task, epochs_of(feed, 1))[0]) % NUM
+        np.testing.assert_allclose(found, (by_class * own[rows])[images], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["stored", "pixels"])
+def test_balanced_sampling_shows_classes_equally_often_and_goes_on_where_it_stopped(task: Task, kind: str) -> None:
+    fewer = np.array(task.data.split)
+    train = task.data.rows("train")
+    fewer[train[task.data.labels("train") == 0][1:]] = ""  # one image is left of a class
+    one = with_train(replace(task, data=replace(task.data, split=fewer)), sampling="balanced", class_weights="none")
+    num = len(one.data.rows("train"))
+    feed = pooled(one) if kind == "stored" else PixelFeed(one, one.classifier.model)
+    batches = -(-num // 5)
+    whole = [tuple(part.numpy() for part in batch) for batch in islice(feed.train(0), 60 * batches)]
+    shares = np.concatenate([targets for _, targets, _ in whole]).mean(axis=0)
+    np.testing.assert_allclose(shares, 1 / len(one.data.classes), atol=0.08)
+    later = [tuple(part.numpy() for part in batch) for batch in islice(feed.train(58), 2 * batches)]
+    for first, again in zip(whole[58 * batches :], later, strict=True):
+        for left, right in zip(first, again, strict=True):
+            np.testing.assert_array_equal(left, right)
+
+
+def test_stored_views_of_an_image_that_an_epoch_shows_several_times_differ(task: Task) -> None:
+    fewer, train = np.array(task.data.split), task.data.rows("train")
+    kept = train[task.data.labels("train") == 0][0]
+    fewer[train[(task.data.labels("train") == 0) & (train != kept)]] = ""
+    one = with_train(replace(task, data=replace(task.data, split=fewer)), sampling="balanced", class_weights="none")
+    num, feed = len(one.data.rows("train")), pooled(one)
+    batches = [tuple(part.numpy() for part in batch) for batch in islice(feed.train(0), -(-num // 5))]
+    targets = np.concatenate([targets for _, targets, _ in batches])
+    shown = np.concatenate([features for features, *_ in batches])[targets[:, 0] == 1]
+    assert len(shown) > VIEWS
+    assert len({row.tobytes() for row in shown}) > 1

@@ -9,7 +9,8 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from tl_keras.config import TrainConfig
 from tl_keras.errors import ConfigError, DataError
-from tl_keras.transfer.losses import class_weight_vector, make_loss
+from tl_keras.models.outputs import MultiLabel, Output, Regression
+from tl_keras.transfer.losses import class_weight_vector, logit_shifts, make_loss
 
 KINDS = {
     "cross_entropy": TrainConfig(label_smoothing=0.0),
@@ -119,3 +120,47 @@ def test_weights_refuse_an_unknown_class() -> None:
 def test_balanced_weights_refuse_an_empty_class() -> None:
     with pytest.raises(DataError, match="class 'tulip' has no training image"):
         class_weight_vector("balanced", np.array([0, 0]), ["rose", "tulip"])
+
+
+def test_logit_adjustment_is_cross_entropy_of_logits_and_log_shares() -> None:
+    train = TrainConfig(logit_adjustment=2.0, label_smoothing=0.1)
+    labels = np.array([0] * 6 + [1] * 3 + [2, 3, 3])
+    shifts = logit_shifts(train, labels, list("abcd"))
+    assert shifts is not None
+    np.testing.assert_allclose(shifts, 2 * np.log([6 / 12, 3 / 12, 1 / 12, 2 / 12]), rtol=1e-6)
+    targets, logits = batch()
+    plain = make_loss(TrainConfig(label_smoothing=0.1))
+    assert float(make_loss(train, shifts=shifts)(targets, logits)) == pytest.approx(float(plain(targets, logits + shifts)), rel=1e-6)
+    again = keras.losses.deserialize(keras.losses.serialize(make_loss(train, shifts=shifts)))
+    assert float(again(targets, logits)) == pytest.approx(float(plain(targets, logits + shifts)), rel=1e-6)
+
+
+def test_weights_that_make_classes_count_alike_leave_nothing_to_adjust() -> None:
+    labels = np.array([0] * 6 + [1] * 3)
+    shifts = logit_shifts(TrainConfig(logit_adjustment=1.0, class_weights={"b": 2.0}), labels, ["a", "b"])
+    assert shifts is not None
+    assert shifts[0] == pytest.approx(shifts[1])
+    assert logit_shifts(TrainConfig(), labels, ["a", "b"]) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "output"), [("focal", MultiLabel()), ("huber", Regression()), ("cross_entropy", MultiLabel()), ("mse", Regression())]
+)
+def test_the_losses_of_other_tasks_are_those_of_keras(loss: str, output: Output) -> None:
+    rng = np.random.default_rng(0)
+    targets, logits = rng.integers(0, 2, (6, 3)).astype(np.float32), rng.normal(0, 3, (6, 3)).astype(np.float32)
+    found = float(make_loss(TrainConfig(loss=loss, label_smoothing=0.0), output)(targets, logits))
+    p = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    right, error = np.where(targets == 1, p, 1 - p), np.abs(targets - logits.astype(np.float64))
+    expected = {
+        "cross_entropy": -np.log(right),
+        "focal": -((1 - right) ** 2) * np.log(right),
+        "mse": error**2,
+        "huber": np.where(error <= 1, error**2 / 2, error - 0.5),
+    }[loss]
+    assert found == pytest.approx(expected.mean(), rel=1e-5)
+
+
+def test_a_loss_that_a_task_does_not_have_is_refused() -> None:
+    with pytest.raises(ValueError, match="regression has no loss 'focal'"):
+        make_loss(TrainConfig(loss="focal"), Regression())

@@ -158,6 +158,15 @@ def locate(path: Path | str) -> tuple[str, str] | None:
     return None
 
 
+def inside_of(name: str) -> tuple[str, str]:
+    """A name up to the first part that may be an archive, and what follows: the whole name and '' where there is none.
+
+    For names that are not of this disk; nothing is looked at.
+    """
+    end = _END.search(name)
+    return (name[: end.end()], name[end.end() :].strip("/")) if end else (name, "")
+
+
 def opened(path: str) -> Archive:
     """The archive that a path leads to, which is read once.
 

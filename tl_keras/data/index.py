@@ -36,6 +36,7 @@ class Index:
         given: the split of each file where the folders say it, each of `SPLIT_NAMES`; None where splits are to be cut.
         groups: the group of each file, such as its patient, which no cut takes apart; None where there are none.
         domains: where each file comes from, such as a camera; None where that is not known.
+        weights: float32 (n,), how much each image counts in training, > 0; None where all count alike.
         pictures: int64 (n,), the number of each file's picture, which copies share; None where nobody has compared the pictures.
         ids: what the content of each file is known by; None where nobody has read the files yet.
         ignored: the files that are not images, or that cannot be read here; see `walk.left_out_lines`.
@@ -50,13 +51,14 @@ class Index:
     given: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
     domains: tuple[str, ...] | None = None
+    weights: NDArray[np.float32] | None = None
     pictures: NDArray[np.int64] | None = None
     ids: Ids | None = None
     ignored: LeftOut = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("labels", "given", "groups", "domains", "pictures", "ids"):
+        for name in ("labels", "given", "groups", "domains", "weights", "pictures", "ids"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.paths):
                 raise ValueError(f"{name} must have one value for each of {len(self.paths)} paths. Received: {len(values)}")
@@ -96,6 +98,7 @@ class Index:
             given=None,
             groups=None if self.groups is None else _taken(self.groups, rows),
             domains=None if self.domains is None else _taken(self.domains, rows),
+            weights=None if self.weights is None else self.weights[rows],
             pictures=None if self.pictures is None else self.pictures[rows],
             ids=None if self.ids is None else self.ids[rows],
             ignored={},

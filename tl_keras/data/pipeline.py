@@ -22,6 +22,7 @@ from tl_keras.data import images
 from tl_keras.data.draws import draw
 from tl_keras.data.file_ids import ID_BYTES, Ids, file_id, hash_files
 from tl_keras.data.mixing import Mix
+from tl_keras.data.orders import Order, shuffled
 from tl_keras.data.python_reader import python_reader
 from tl_keras.errors import BadImageError, DataError, LostImageError
 from tl_keras.models.outputs import Labels
@@ -192,10 +193,10 @@ def _reader(pixels: Pixels) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _with_draws(order: Any, augment: AugmentConfig | None, seed: int, epoch: tf.Tensor) -> Any:
-    """A dataset of places -> a dataset of (place, the random numbers of its view), which are empty without augmentation."""
+    """A dataset of (place, number of the view) -> (place, the random numbers of the view), which are empty without augmentation."""
     if augment is None or augmentation.is_identity(augment):
-        return order.map(as_written(lambda place: (place, tf.zeros((0,)))))
-    return order.map(as_written(lambda place: (place, draw(seed, epoch, place))))
+        return order.map(as_written(lambda place, number: (place, tf.zeros((0,)))))
+    return order.map(as_written(lambda place, number: (place, draw(seed, epoch, number))))
 
 
 def train_batches(
@@ -209,11 +210,12 @@ def train_batches(
     augment: AugmentConfig,
     seed: int,
     mix: Mix | None = None,
+    order: Order | None = None,
     first_epoch: int = 0,
 ) -> Any:
     """Shuffled, augmented batches, epoch after epoch without end.
 
-    The order depends on (seed, epoch), the augmentation of an image on (seed, epoch, its place in `rows`), mixing on (seed,
+    The order depends on (seed, epoch), the augmentation of an image on (seed, epoch, the number of its view), mixing on (seed,
     epoch, step): all are the same in every run and in a run that was continued, which does not know files that did not
     decode any more. The last batch of an epoch is smaller, never dropped.
 
@@ -223,26 +225,26 @@ def train_batches(
         weights: float32 (n,), of each of these images in the loss.
         targets: what a model learns from labels.
         mix: what blends the images of a batch; None leaves them apart.
+        order: which images an epoch shows; None for each once.
 
     Returns:
         A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, targets float32 (b, k), weights float32 (b,)).
     """
-    num = len(rows)
+    shown = shuffled(len(rows)) if order is None else order
     rows_t, labels_t, weights_t = (tf.constant(rows, tf.int64), tf.constant(labels[rows]), tf.constant(weights))
 
     @as_written
     def one_epoch(epoch: tf.Tensor) -> Any:
-        key = tf.stack([tf.constant(seed, tf.int64), epoch])
-        order = tf.random.experimental.stateless_shuffle(tf.range(num, dtype=tf.int64), seed=key)
-        return _with_draws(tf.data.Dataset.from_tensor_slices(order), augment, seed, epoch).batch(batch_size).enumerate(epoch * 2**32)
+        views = tf.data.Dataset.from_tensor_slices(shown(seed, epoch))
+        return _with_draws(views, augment, seed, epoch).batch(batch_size).enumerate(epoch * 2**32)
 
     read = _reader(pixels)
 
     @as_written
     def load(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        order, draws = batch
-        images = augmentation.augment_batch(augment, read(tf.gather(rows_t, order)), draws)
-        found = tf.cast(images, tf.float32), targets(tf.gather(labels_t, order)), tf.gather(weights_t, order)
+        places, draws = batch
+        images = augmentation.augment_batch(augment, read(tf.gather(rows_t, places)), draws)
+        found = tf.cast(images, tf.float32), targets(tf.gather(labels_t, places)), tf.gather(weights_t, places)
         return found if mix is None else mix(number, found)
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)

@@ -17,14 +17,15 @@ from tl_keras.data.block_cut import LEAST_IN_REST, cut_blocks
 from tl_keras.data.file_ids import from_hex, to_hex
 from tl_keras.data.groups import Blocks, blocks_of
 from tl_keras.data.index import SPLIT_NAMES, Index
-from tl_keras.data.label_texts import COLUMNS, labels_of, texts_of
+from tl_keras.data.label_texts import COLUMNS, labels_of, number_text, numbers_of, texts_of
 from tl_keras.data.strata import stratified
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.run_folder import open_text, read_csv, reading, write_csv
 from tl_keras.tasks import MULTI_LABEL
 
-CONTENT, GROUP = "content", "group"  # further columns: the first is missing in older runs, the second where there are no groups
+CONTENT, GROUP, WEIGHT = "content", "group", "weight"  # further columns; each may be missing: the first in older runs
+FURTHER = (CONTENT, GROUP, WEIGHT)
 LEAST_IN_TRAIN = LEAST_IN_REST  # images of each class
 UNUSED = ""  # the split of an image that does not decode, or that `data.exclude` or `data.per_class` leaves out
 
@@ -301,9 +302,9 @@ def stratified_sample(labels: NDArray[np.int32], num: int, seed: int) -> NDArray
 
 
 def write_splits(path: Path, index: Index, split: NDArray[np.str_]) -> None:
-    """Write splits.csv: of each usable image its path below the data folder, label, split, the id of its content, and its group.
+    """Write splits.csv: of each usable image its path below the data folder, label, split, the id of its content, its group and its weight.
 
-    An index without ids or without groups is written without their column.
+    An index without ids, groups or weights is written without their column.
     """
     used = np.flatnonzero(split != UNUSED)
     columns: dict[str, Iterable[str]] = {
@@ -315,6 +316,8 @@ def write_splits(path: Path, index: Index, split: NDArray[np.str_]) -> None:
         columns[CONTENT] = map(to_hex, index.ids[used])
     if index.groups is not None:
         columns[GROUP] = (index.groups[row] for row in used)
+    if index.weights is not None:
+        columns[WEIGHT] = map(number_text, index.weights[used])
     write_csv(path, tuple(columns), zip(*columns.values(), strict=True))
 
 
@@ -326,7 +329,7 @@ def read_splits(path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
         root: the data folder that its paths are relative to.
 
     Returns:
-        The index of the images that the run used, without ids or groups where the file does not have them, and their splits.
+        The index of the images that the run used, without ids, groups or weights where the file does not have them, and their splits.
 
     Raises:
         RunFolderError: the file is missing, has other columns, or a split of another name.
@@ -345,7 +348,7 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
     header = next(lines, [])
     task = next((task for task, column in COLUMNS.items() if header[:3] == ["path", column, "split"]), None)
     more = header[3:]
-    if task is None or more not in ([], [CONTENT], [GROUP], [CONTENT, GROUP]):
+    if task is None or more != [name for name in FURTHER if name in more]:
         expected = ", ".join(("path", COLUMNS[SINGLE_LABEL.task], "split", CONTENT))
         raise RunFolderError(f"{path}: has columns {', '.join(header) or 'of no name'}, expected {expected}.")
     paths: list[str] = []
@@ -375,6 +378,7 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
         output=output.fitted(labels[split_names == "train"]),
         given=tuple(splits),
         groups=tuple(further[GROUP]) if GROUP in further else None,
+        weights=numbers_of(further[WEIGHT]) if WEIGHT in further else None,
         ids=from_hex(further[CONTENT]) if CONTENT in further else None,
     )
     return index, split_names

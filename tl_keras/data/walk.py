@@ -28,8 +28,9 @@ MOST_KINDS = 4  # of files left out that are told, and of the places of each
 MOST_PLACES = 3
 
 BESIDE = "beside the classes"
+UNSTORABLE = "unstorable"  # what an object in a store is counted as whose name no file can have; endings of files begin with a dot
 
-# Ending ('' for none, `SPECIAL` for a FIFO or device) -> class, or `BESIDE` ('' where there are no classes) -> number of files.
+# Ending ('' for none), `SPECIAL` or `UNSTORABLE` -> class, or `BESIDE` ('' where there are no classes) -> number of files.
 LeftOut = dict[str, Counter[str]]
 
 
@@ -84,7 +85,7 @@ def images_below(folder: Path) -> tuple[list[Path], LeftOut]:
 
 def loose_files(folder: Path) -> Counter[str]:
     """The files in a folder itself, images or not, by ending."""
-    return Counter(_suffix(entry.name) for entry in scandir(folder) if _is_seen(entry) and not entry.is_dir())
+    return Counter(ending(entry.name) for entry in scandir(folder) if _is_seen(entry) and not entry.is_dir())
 
 
 def holds_runs(folder: Path) -> bool:
@@ -123,13 +124,18 @@ def _opened(root: Path, folder: str, visited: set[Identity]) -> tuple[str, Itera
     return prefix, iter(sorted(filter(_is_seen, scandir(root / folder)), key=lambda entry: entry.name))
 
 
+def is_seen(name: str) -> bool:
+    """Whether a file or folder of this name counts: not a hidden one, nor junk."""
+    return not name.startswith(".") and name.lower() not in JUNK
+
+
 def _is_seen(entry: Entry) -> bool:
-    return not entry.name.startswith(".") and entry.name.lower() not in JUNK
+    return is_seen(entry.name)
 
 
 def _kind(entry: Entry) -> str | None:
     """None for an image, else what it is counted as when it is left out. A broken link is an image that does not decode."""
-    suffix = _suffix(entry.name)
+    suffix = ending(entry.name)
     if not entry.is_file():
         if os.path.exists(entry.path):
             return SPECIAL
@@ -148,7 +154,8 @@ def _kind(entry: Entry) -> str | None:
     return HEIC if found == "heic" and not reads_heic() else None
 
 
-def _suffix(name: str) -> str:
+def ending(name: str) -> str:
+    """What a file is counted as when it is left out: the ending of its name, in lower case, '' for none."""
     suffix = os.path.splitext(name)[1].lower()
     return suffix if len(suffix) <= LONGEST_SUFFIX and " " not in suffix else ""
 
@@ -173,7 +180,11 @@ def left_out_lines(left_out: Mapping[str, Mapping[str, int]]) -> list[str]:
 
 
 def _counted(number: int, kind: str) -> str:
-    return special_files(number) if kind == SPECIAL else f"{number} {kind or 'without an ending'}"
+    if kind == SPECIAL:
+        return special_files(number)
+    if kind == UNSTORABLE:
+        return f"{number} of {'a name' if number == 1 else 'names'} that no file can have here"
+    return f"{number} {kind or 'without an ending'}"
 
 
 def _places(places: Mapping[str, int]) -> str:

@@ -49,7 +49,8 @@ class BackboneFeatures:
     @property
     def problem(self) -> HeadProblem:
         """What linear heads are solved on."""
-        return HeadProblem(self.frozen, self.index.labels, self.index.classes, num_views(self.config), self.index.output)
+        index = self.index
+        return HeadProblem(self.frozen, index.labels, index.classes, num_views(self.config), index.output, index.weights)
 
 
 def open_features(config: Config, index: Index, progress: Progress, varied: Sequence[str] | None = ("train",)) -> BackboneFeatures:

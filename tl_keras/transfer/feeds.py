@@ -50,6 +50,7 @@ class PixelFeed:
             augment=task.config.data.augment,
             seed=task.config.runtime.seed,
             mix=mix_of(task.config.train, task.config.runtime.seed),
+            order=task.order,
             first_epoch=first_epoch,
         )
 
@@ -84,15 +85,14 @@ class StoredFeed:
         task = self._task
         labels, weights = tf.constant(task.data.labels("train")), tf.constant(task.train_weights)
         num, num_views, seed = len(task.data.labels("train")), 1 + task.num_views, task.config.runtime.seed
+        show = task.order
         load = self._loader([task.stored(output, "train") for output in self._outputs])
 
         @as_written
         def one_epoch(epoch: tf.Tensor) -> Any:
-            order = tf.random.experimental.stateless_shuffle(
-                tf.range(num, dtype=tf.int64), seed=tf.stack([tf.constant(seed, tf.int64), epoch])
-            )
-            view = view_of(order, epoch, num, num_views, seed)
-            return tf.data.Dataset.from_tensor_slices((order, view)).batch(task.config.train.batch_size)
+            places, numbers = show(seed, epoch)
+            view = view_of(numbers % num, epoch, num, num_views, seed)  # where images come several times, views differ by the draw
+            return tf.data.Dataset.from_tensor_slices((places, view)).batch(task.config.train.batch_size)
 
         @as_written
         def batch(order: tf.Tensor, view: tf.Tensor) -> tuple[Any, ...]:

@@ -85,5 +85,6 @@ def train_backbone(
         start=start,
         mixes=train.mixes,
         output=task.data.output,
+        shifts=task.logit_shifts,
     )
     return run_phase(fused(feed.model), feed.train, feed.ordered("val"), phase, train, task.run, task.progress)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from tl_keras import tasks
 from tl_keras.config import TrainConfig
@@ -19,19 +20,26 @@ from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output
 from tl_keras.tasks import solved_loss
 
 
-def make_loss(train: TrainConfig, output: Output = SINGLE_LABEL) -> keras.losses.Loss:
-    """The loss that `train.loss` names, with its focal gamma and its label smoothing, which are filled already."""
+def make_loss(train: TrainConfig, output: Output = SINGLE_LABEL, shifts: NDArray[np.float32] | None = None) -> keras.losses.Loss:
+    """The loss that `train.loss` names, with its focal gamma and its label smoothing, which are filled already.
+
+    Args:
+        output: what the logits mean.
+        shifts: see `logit_shifts`.
+    """
     smoothing = train.label_smoothing or 0.0
+    if shifts is not None:
+        return LogitAdjusted(shifts.tolist(), smoothing)
     match train.loss, output.task:
         case loss, task if solved_loss(loss, task):
             return output.loss(smoothing)
         case "focal", tasks.MULTI_LABEL:
             return keras.losses.BinaryFocalCrossentropy(gamma=train.focal_gamma, from_logits=True, label_smoothing=smoothing)
-        case "focal", _:
+        case "focal", tasks.SINGLE_LABEL:
             return FocalLoss(train.focal_gamma, smoothing)
-        case "mse", _:
+        case "mse", tasks.SINGLE_LABEL:
             return SquaredError(smoothing)
-        case "huber", _:
+        case "huber", tasks.REGRESSION:
             return keras.losses.Huber()
     raise ValueError(f"{output.task} has no loss {train.loss!r}")
 
@@ -89,6 +97,43 @@ class SquaredError(_SmoothedLoss):
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return ops.mean(ops.square(SINGLE_LABEL.answers_op(y_pred) - self.smooth(y_true)), axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="tl_keras")
+class LogitAdjusted(_SmoothedLoss):
+    """Cross-entropy of logits to which a number is added for each class: logit adjustment.
+
+    With tau times the log of the class' share of train, a rare class has to win by more in training, and the network's own logits treat
+    all classes alike. Takes targets and logits (b, k) float32; gives (b,) >= 0.
+
+    Reference: Menon et al. 2021, arXiv:2007.07314, eq. 10.
+    """
+
+    def __init__(self, shifts: Sequence[float], label_smoothing: float = 0.0, name: str = "logit_adjusted", **kwargs: Any) -> None:
+        super().__init__(label_smoothing, name=name, **kwargs)
+        self.shifts = list(shifts)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return -ops.sum(self.smooth(y_true) * SINGLE_LABEL.log_probabilities_op(y_pred + ops.convert_to_tensor(self.shifts)), axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"shifts": self.shifts}
+
+
+def logit_shifts(train: TrainConfig, labels: Labels, classes: Sequence[str]) -> NDArray[np.float32] | None:
+    """What logit adjustment adds to the logits in the loss: tau times the log of each class' share of the weight of train.
+
+    Args:
+        labels: class numbers of the training images, at least one of each class.
+
+    Returns:
+        float32 (k,), at most 0; None where `train.logit_adjustment` is 0.
+    """
+    if not train.logit_adjustment:
+        return None
+    weight = class_weight_vector(train.class_weights, labels, classes) * np.bincount(labels, minlength=len(classes))
+    found: NDArray[np.float32] = (train.logit_adjustment * np.log(weight / weight.sum())).astype(np.float32)
+    return found
 
 
 def class_weight_vector(class_weights: str | Mapping[str, float], labels: np.ndarray, classes: Sequence[str]) -> np.ndarray:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
+from numpy.typing import NDArray
 
 from tl_keras.config import TrainConfig
 from tl_keras.interrupts import noted_interrupts
@@ -54,6 +56,7 @@ class Phase:
             be better than any epoch: they are then epoch 0 of the choice. None where they are not worth keeping.
         mixes: whether the images that it trains on are mixed ones, on which there is no metric.
         output: what the labels, and the outputs of the model, mean.
+        shifts: what is added to the logits in the loss, (k,); None for nothing.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Phase:
     start: Mapping[str, float] | None = None
     mixes: bool = False
     output: Output = SINGLE_LABEL
+    shifts: NDArray[np.float32] | None = None
 
     def steps(self, batch_size: int) -> int:
         """Batches of one epoch, the last, smaller one included."""
@@ -77,7 +81,7 @@ def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None
     steps = phase.steps(config.batch_size)
     schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
     optimizer = make_optimizer(config, schedule, phase.scales)
-    model.compile(optimizer=optimizer, loss=make_loss(config, phase.output), metrics=phase.output.metrics())
+    model.compile(optimizer=optimizer, loss=make_loss(config, phase.output, phase.shifts), metrics=phase.output.metrics())
     model.optimizer.build(model.trainable_variables)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
+from tl_keras.data.orders import Order, balanced, shuffled
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -17,7 +18,7 @@ from tl_keras.transfer.engine import Choice
 from tl_keras.transfer.features import FrozenFeatures, StoredFeatures
 from tl_keras.transfer.frozen import num_views, tail_of
 from tl_keras.transfer.head.problem import HeadProblem
-from tl_keras.transfer.losses import image_weights
+from tl_keras.transfer.losses import image_weights, logit_shifts
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,20 @@ class Task:
     @property
     def train_weights(self) -> NDArray[np.float32]:
         """float32 (n,): the weight of each training image in the loss."""
-        return image_weights(self.config.train.class_weights, self.data.labels("train"), self.data.classes, self.data.output)
+        index, rows = self.data.index, self.data.rows("train")
+        found = image_weights(self.config.train.class_weights, index.labels[rows], index.classes, index.output)
+        return found if index.weights is None else found * index.weights[rows]
+
+    @property
+    def order(self) -> Order:
+        """Which training images an epoch shows."""
+        labels = self.data.labels("train")
+        return balanced(labels) if self.config.train.sampling == "balanced" else shuffled(len(labels))
+
+    @property
+    def logit_shifts(self) -> NDArray[np.float32] | None:
+        """float32 (k,): what is added to the logits in the loss, see `losses.logit_shifts`; None for nothing."""
+        return logit_shifts(self.config.train, self.data.labels("train"), self.data.classes)
 
     @property
     def targets_op(self) -> Callable[[Any], Any]:
@@ -60,7 +74,9 @@ class Task:
     @property
     def head_problem(self) -> HeadProblem:
         """What a linear head is solved on."""
-        return HeadProblem(self._computed, self.data.index.labels, self.data.classes, self.num_views, self.data.output)
+        return HeadProblem(
+            self._computed, self.data.index.labels, self.data.classes, self.num_views, self.data.output, self.data.index.weights
+        )
 
     @property
     def _computed(self) -> FrozenFeatures:

@@ -61,7 +61,7 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
     progress, run = progress or Progress(), RunFolder.at(run_dir)
     set_up(config.runtime)
     run.require_free()
-    index = open_source(config.data).identified(progress)
+    index = open_source(config.data, progress).identified(progress)
     tell_shrunk(config, index, progress)
     tell_depth(dataset.files_of(index), config.data.bit_depth, progress)
     for line in (*index.notes, *left_out_lines(index.ignored)):

@@ -32,7 +32,7 @@ from tl_keras.select.crossval.heads import (
     summary,
 )
 from tl_keras.tasks import figure_text
-from tl_keras.trained_run import read_config, read_output, write_config
+from tl_keras.trained_run import read_config, read_output, require_asked_for, write_config
 from tl_keras.transfer.build import image_size_of
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.workflows.rank import with_best_backbone
@@ -60,6 +60,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
     progress, run = progress or Progress(), RunFolder.at(run_dir)
     if resume:
         config = read_config(run.require_unfinished("crossval"))
+        require_asked_for(config, run)
     set_up(config.runtime)
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
     other = None if other_run is None else read_other(other_run)

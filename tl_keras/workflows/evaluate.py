@@ -16,7 +16,7 @@ from tl_keras.data.dataset import ImageData
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.file_ids import Ids
 from tl_keras.data.index import SPLIT_NAMES, Index
-from tl_keras.data.sources import open_labelled
+from tl_keras.data.sources import open_labelled, place_of
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
 from tl_keras.evaluation.scoring import Clock, draw_errors, measure, on_engine, score_pixels, write_predictions
@@ -62,7 +62,7 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
         "task": data.output.task,
         "backbone": trained.backbone,
         "seed": trained.config.runtime.seed,
-        "source": str(data.index.root),
+        "source": place_of(trained.config.data.source if source is None else source, data.index.root),
         "data": {"test": len(rows), "classes": len(data.classes), "skipped": len(data.pixels.bad), **counts},
         "parameters": count_parameters(trained.model),
         "test": measure(data, "test", answers),
@@ -108,11 +108,11 @@ def _evaluation_data(trained: TrainedRun, source: str | None, scratch: Path, pro
     if source is None:
         index, counts = _own_test(trained, progress), Counter({"test": _num(trained, "test")})
     else:
-        found = open_labelled(config, trained.index.classes)
+        found = open_labelled(config, trained.index.classes, progress)
         for line in (*found.notes, *left_out_lines(found.ignored)):
             progress.line(line)
         index, counts = _unseen(trained, replace(found, output=trained.index.output), progress)
-    _tell(trained, index, counts, progress)
+    _tell(trained, index, place_of(config.source, index.root), counts, progress)
     tell_depth(dataset.files_of(index), config.bit_depth, progress, ADVICE)
     pixels = dataset.open_pixels(index, config, trained.image_size)
     dataset.keep_pixels(pixels, config, scratch)
@@ -134,7 +134,7 @@ def _num(trained: TrainedRun, split: str) -> int:
 
 def _own_test(trained: TrainedRun, progress: Progress) -> Index:
     """The run's test images where it found them; none may be missing or another image, else the figures would be of other images."""
-    index = trained.images("test", data_root(trained.config, trained.run))
+    index = trained.images("test", data_root(trained.config, trained.run, progress))
     index.require_unchanged(index.identify(progress), "test images of the run")
     return index
 
@@ -194,13 +194,13 @@ def _own_by_name(trained: TrainedRun, found: Index) -> list[str]:
     return [split_of.get(path, UNKNOWN) for path in found.paths]
 
 
-def _tell(trained: TrainedRun, index: Index, counts: Counter[str], progress: Progress) -> None:
+def _tell(trained: TrainedRun, index: Index, place: str, counts: Counter[str], progress: Progress) -> None:
     """Say what is measured, and what is left out."""
     if trained.index.ids is None:
         progress.line(NO_CONTENT)
     parts = [f"{counts['test']} of the run's {_num(trained, 'test')} test images"] * bool(counts["test"])
     parts += [f"{counts[UNKNOWN]} image{'s' * (counts[UNKNOWN] != 1)} new to the run"] * bool(counts[UNKNOWN])
-    progress.line(f"{index.root}: measured on {' and '.join(parts)}")
+    progress.line(f"{place}: measured on {' and '.join(parts)}")
     if left := " and ".join(f"{counts[name]} of {name}" for name in LEARNED_FROM if counts[name]):
         progress.line(f"left out, because the run has learned from them: {left}")
     empty = [index.classes[label] for label in np.flatnonzero(index.sizes(np.arange(len(index.paths))) == 0)]

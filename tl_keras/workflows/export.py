@@ -34,7 +34,7 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
     progress = progress or Progress()
     require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)
-    root = data_root(trained.config, trained.run, source)
+    root = data_root(trained.config, trained.run, progress, source)
     there = trained.files_there("test", root)
     if not there:
         raise ExportError(f"{root}: none of the run's test images is there to compare the export with. Say with --data where they are.")

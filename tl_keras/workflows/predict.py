@@ -1,8 +1,10 @@
 """Classifying files with a run's model."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -11,6 +13,8 @@ from tl_keras.data.depth import tell_depth
 from tl_keras.data.label_texts import COLUMNS
 from tl_keras.data.patterns import find_images
 from tl_keras.data.pipeline import decoding_threads
+from tl_keras.data.sources.addresses import is_address
+from tl_keras.data.sources.remote import Copy, fetch_files
 from tl_keras.data.walk import left_out_lines
 from tl_keras.deploy.predictor import Prediction, Predictor
 from tl_keras.partial import clear_partial
@@ -25,7 +29,13 @@ from tl_keras.transfer.build import image_size_of
 def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress | None = None) -> Iterator[Prediction]:
     """Classify files with a run's model, one `Prediction` each, in order; a bad file does not end it."""
     progress = progress or Progress()
-    files, left_out = find_images(patterns)
+    copies = {word: fetch_files(word, progress) for word in patterns if is_address(word)}
+    with ExitStack() as told:
+        for copy in copies.values():
+            told.enter_context(copy.telling_of_address())
+        files, left_out = find_images([str(copies[word].path) if word in copies else word for word in patterns])
+    for kind, number in (each for copy in copies.values() for each in copy.kinds_left_out()):
+        left_out.setdefault(kind, Counter())[""] += number
     for line in left_out_lines(left_out):
         progress.line(line)
     with restoring_process():
@@ -36,8 +46,15 @@ def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress 
                 batch = next(batches, None)
             if batch is None:
                 break
-            yield from batch
+            yield from (_as_asked(found, copies.values()) for found in batch)
             advance(len(batch))
+
+
+def _as_asked(found: Prediction, copies: Iterable[Copy]) -> Prediction:
+    """A prediction for a file at an address under the name that it has there."""
+    for copy in copies:
+        found = replace(found, path=copy.named(found.path), error=None if found.error is None else copy.named(found.error))
+    return found
 
 
 def _begin(run_dir: Path | str, files: Sequence[Path], progress: Progress) -> Iterator[list[Prediction]]:

@@ -38,7 +38,7 @@ from tl_keras.select.search.study_files import (
     write_trials,
 )
 from tl_keras.tasks import SINGLE_LABEL, figure_text
-from tl_keras.trained_run import read_config, write_config
+from tl_keras.trained_run import read_config, require_asked_for, write_config
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
 from tl_keras.workflows.rank import with_best_backbone
@@ -73,6 +73,7 @@ def search(
     run.require_utf8("KerasTuner")
     if resume:
         config = read_config(run.require_unfinished("search"))
+        require_asked_for(config, run)
     with ExitStack() as stack:
         with ExitStack() as served:
             chief = None  # a port that is taken is told before all else

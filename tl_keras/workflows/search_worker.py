@@ -17,7 +17,7 @@ from tl_keras.select.search.role import ORACLE_IP, ORACLE_PORT, TUNER_ID, role_i
 from tl_keras.select.search.rpc import CHIEF_WAIT_S, connect
 from tl_keras.select.search.space import read_space
 from tl_keras.select.search.study_files import TRIAL_RUNS, keep_best, space_of, study_digest, told
-from tl_keras.trained_run import read_config
+from tl_keras.trained_run import read_config, require_asked_for
 from tl_keras.workflows.search import Trials
 
 
@@ -43,6 +43,7 @@ def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress:
     if resume:
         require_no_way_out(run.path)
         config = read_config(run.require_unfinished("search"))
+        require_asked_for(config, run)
     elif config.model.backbone == AUTO:
         raise ConfigError(
             "model.backbone: got 'auto', which the chief ranks. Give this worker the chief's folder, with --resume --run-dir."
@@ -51,7 +52,7 @@ def work(config: Config, run_dir: Path | str, *, resume: bool = False, progress:
         require_own(run)
     set_up(config.runtime)
     space, wanted, done = read_space(space_of(config)), config.search, list[Outcome]()
-    index = open_source(config.data).identified(progress)
+    index = open_source(config.data, progress).identified(progress)
 
     def on_trial_end(outcome: Outcome) -> None:
         done.append(outcome)

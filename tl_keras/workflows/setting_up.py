@@ -39,7 +39,7 @@ def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = 
     """
     if new is not None:
         new.require_free()
-    index = open_source(config)
+    index = open_source(config, progress)
     if read:
         cut(index, config, {})  # a class that is too small is said before every file is read
         index = index.identified(progress)

@@ -90,7 +90,7 @@ def train(
         tell_shrunk(config, index, progress)
     with working_in(run, resume=resume) as keep:
         if resume or index is None:
-            index = splits.read_splits(run / run_folder.SPLITS, data_root(config, run))[0]
+            index = splits.read_splits(run / run_folder.SPLITS, data_root(config, run, progress, source))[0]
             found = index.identify(progress)
             if index.ids is None:
                 progress.line(NO_CONTENT)

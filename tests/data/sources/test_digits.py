@@ -13,13 +13,6 @@ from tl_keras.data.sources.digits import unpack_digits
 from tl_keras.errors import DataError
 
 
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    """An empty cache for one test."""
-    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_digits_are_those_of_scikit_learn(own_cache):
     index = scan_folder(unpack_digits())
     data = load_digits()

@@ -116,7 +116,7 @@ def test_parquet_is_a_table_too(photos):
         (["path,label", "c.png,a"], "one class only ('a'); a classifier needs at least 2."),
         (
             ["path,label", "c.png,a", "a/0.png,", ",b"],
-            "1 row has nothing in the column 'path'; the first is line 4. Fill them in, or remove the rows.",
+            "1 row has nothing in the column 'path'; the first is line 4. Fill them in, remove the rows, or set data.missing_values=drop.",
         ),
         (["path,label,group", "c.png,a,1", "a/0.png,b,", "a/1.png,b,"], "2 rows have nothing in the column 'group'; the first is line 3. "),
         (
@@ -197,3 +197,50 @@ def test_settings_of_tables_do_nothing_without_one(setting):
     with pytest.raises(ConfigError, match=r"has no effect without a table \(\.csv, \.tsv, \.parquet\) as source"):
         load_config("extract", sets=["data.source=photos/", setting])
     assert isinstance(load_config("extract", sets=["data.source=labels.csv", setting]), Config)
+
+
+@pytest.mark.parametrize(
+    ("task", "lines", "paths"),
+    [
+        ("single_label", ["path,label,group", "a/0.png,x,1", "a/1.png,,1", "b/0.png,y,", ",y,2", "c.png,y,NA"], ("a/0.png", "c.png")),
+        ("regression", ["path,value", "a/0.png,1", "a/1.png,NaN", "b/0.png,n/a", "c.png,2"], ("a/0.png", "c.png")),
+        ("multi_label", ["path,tags", "a/0.png,x;y", "a/1.png,", ",x", "c.png,y"], ("a/0.png", "a/1.png", "c.png")),
+    ],
+)
+def test_rows_with_missing_values_are_left_out_where_that_is_asked_for(photos, task, lines, paths):
+    index = opened(table_in(photos, *lines), task=task, missing_values="drop")
+    assert index.paths == paths
+    number = len(lines) - 1 - len(paths)
+    assert index.notes[0].endswith(f"; {number} row{'s' * (number > 1)} with missing values left out")
+    assert "data.missing_values=drop" in error_of(table_in(photos, *lines), task=task)
+
+
+def test_a_table_that_misses_a_value_in_every_row_is_refused(photos):
+    table = table_in(photos, "path,label,group", "a/0.png,x,", "a/1.png,,1")
+    assert error_of(table, missing_values="drop") == "a value is missing in every row. Fill them in."
+
+
+def test_weights_are_read_where_they_are_asked_for(photos, tmp_path):
+    table = table_in(photos, "path,label,weight", "c.png,x,2.5", "a/0.png,y,1", "b/0.png,x,0.1")
+    assert opened(table).weights is None  # many tables have the weight of an animal
+    index = opened(table, columns={"weight": "weight"})
+    assert dict(zip(index.paths, index.weights.tolist(), strict=True)) == pytest.approx({"c.png": 2.5, "a/0.png": 1, "b/0.png": 0.1})
+    assert index.weights.dtype == np.float32
+    write_splits(tmp_path / "splits.csv", index, np.array(["train", "", "test"]))
+    again, _ = read_splits(tmp_path / "splits.csv", index.root)
+    np.testing.assert_array_equal(again.weights, index.weights[[0, 2]])
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "x", "inf"])
+def test_a_weight_is_a_number_above_0(photos, text):
+    table = table_in(photos, "path,label,w", "a/0.png,x,1", f"a/1.png,y,{text}")
+    assert error_of(table, columns={"weight": "w"}) == (
+        f"line 3 has '{text}' in the column 'w', expected a weight above 0. Change it; to leave the image out, remove the row."
+    )
+
+
+def test_numbers_have_no_weights(photos):
+    table = table_in(photos, "path,value,w", "a/0.png,1,1", "a/1.png,2,1")
+    assert error_of(table, columns={"weight": "w"}, task="regression") == (
+        "data.columns gives the column 'w' for weight, which has no effect with data.task=regression."
+    )

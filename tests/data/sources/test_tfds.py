@@ -16,13 +16,6 @@ from tl_keras.errors import DataError
 NAMES = ("10", "tom cat", "wire/hair")
 
 
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    """An empty cache for one test."""
-    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A prepared TFDS set of JPEG and PNG files: its folder, and the bytes of each split and class."""

@@ -74,13 +74,13 @@ def test_what_is_held_out_and_test_take_no_part(photos: Path) -> None:
     config, index, problem, rows = opened(config)
     assert set(index.paths) == {path for path, part in zip(whole.paths, split, strict=True) if part != "test"}
     fold = cut_folds(config, index)[0]
-    expected = solve_fold(config, problem, rows, fold).probabilities
+    expected = solve_fold(config, problem, rows, fold).values
     labels = problem.labels.copy()
     labels[rows[fold.held_out]] = 1 - labels[rows[fold.held_out]]
-    np.testing.assert_array_equal(solve_fold(config, replace(problem, labels=labels), rows, fold).probabilities, expected)
+    np.testing.assert_array_equal(solve_fold(config, replace(problem, labels=labels), rows, fold).values, expected)
     labels = problem.labels.copy()
     labels[rows[fold.train]] = 1 - labels[rows[fold.train]]
-    assert not np.array_equal(solve_fold(config, replace(problem, labels=labels), rows, fold).probabilities, expected)
+    assert not np.array_equal(solve_fold(config, replace(problem, labels=labels), rows, fold).values, expected)
 
 
 def test_a_fold_is_what_scikit_learn_finds_on_it(photos: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_fold_is_what_scikit_learn_finds_on_it(photos: Path) -> None:
         ),
         key=lambda fitted: log_loss(index.labels[fold.val], fitted.predict_proba(scaled[fold.val])),
     )
-    found = solve_fold(config, problem, rows, fold).probabilities
+    found = solve_fold(config, problem, rows, fold).values
     np.testing.assert_allclose(found, best.predict_proba(scaled[fold.held_out]), atol=5e-3)
 
 

@@ -15,7 +15,7 @@ from scipy import special
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, log_loss
 
-from tl_keras.models.outputs import MultiLabel
+from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel
 from tl_keras.transfer.head import probe
 from tl_keras.transfer.head.probe import PATH_PATIENCE, CrossEntropy, LinearProbe, StandardisedRows, Standardiser, fit_linear_probe
 
@@ -69,6 +69,20 @@ def test_with_several_labels_it_is_one_regression_for_each_class() -> None:
         answers = MultiLabel().answers(x_val @ found.kernel + found.bias)
         assert found.val_loss == pytest.approx(np.mean([log_loss(val[1][:, k], answers[:, k]) for k in range(3)]), abs=1e-5)
         assert found.val_metric == pytest.approx(average_precision_score(val[1], answers))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(several: bool) -> None:
+    (x, labels), val = clouds(60, 3, 1), clouds(30, 3, 2)
+    output = MultiLabel() if several else SINGLE_LABEL
+    if several:
+        labels, val = labels[:, None] == [0, 1, 2], (val[0], val[1][:, None] == [0, 1, 2])
+    twice = np.arange(60) % 4 == 0
+    weights = np.where(twice, 2, 1).astype(np.float32)
+    rows = np.concatenate([np.arange(60), np.flatnonzero(twice)])
+    found = fit_linear_probe((x, labels), val, PLAIN, np.ones(3, np.float32), 0.1, output=output, weights=weights)
+    expected = fit_linear_probe((x[rows], labels[rows]), val, PLAIN, np.ones(3, np.float32), 0.1, output=output)
+    np.testing.assert_allclose(output.answers(found.logits(val[0])), output.answers(expected.logits(val[0])), atol=2e-3)
 
 
 def test_class_weights_pull_towards_the_heavy_class() -> None:

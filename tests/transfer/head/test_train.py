@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from tl_keras.config import Config
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS
 from tl_keras.transfer.frozen import POOLED
@@ -191,3 +193,47 @@ def test_probe_takes_each_view_with_its_label(make_task: MakeTask, monkeypatch: 
     np.testing.assert_array_equal(labels, np.tile(task.data.labels("train"), 3))
     assert len(features) == 36
     assert len(val) == len(val_labels) == len(task.data.rows("val"))
+
+
+def test_each_view_of_an_image_counts_as_the_image_does(make_lasting_task: MakeTask) -> None:
+    augment = {"random_resized_crop": None, "rotation_range": 90}
+    task = make_lasting_task("weighted", "extract", data={"augment": augment}, train={"head_c": 0.1}, features={"views": 1})
+    train, val = (task.data.rows(split) for split in ("train", "val"))
+    weights = np.linspace(0.1, 4, len(task.data.index.paths), dtype=np.float32)
+    problem = replace(task, data=replace(task.data, index=replace(task.data.index, weights=weights))).head_problem
+    found, pair = problem.solve(task.config, train, val), problem.pair(train, 1)
+    assert len(pair[1]) == 2 * len(train)
+    ones, twice = np.ones(len(task.data.classes), np.float32), np.concatenate([weights[train], weights[train]])
+    expected = fit_linear_probe(pair, problem.pair(val), Standardiser.fit(pair[0]), ones, 0.1, weights=twice)
+    np.testing.assert_array_equal(found.probe.kernel, expected.kernel)
+    assert not np.array_equal(found.probe.kernel, task.head_problem.solve(task.config, train, val).probe.kernel)
+
+
+@pytest.mark.parametrize("strength", [1.0, 2.0])
+def test_a_head_adjusted_for_rare_classes_has_another_bias_and_nothing_else(make_lasting_task: MakeTask, strength: float) -> None:
+    task = make_lasting_task("adjusted", "extract", train={"head_c": 0.1})
+    train = task.data.rows("train")
+    few = train[(task.data.labels("train") != 0) | (np.arange(len(train)) % 3 == 0)]
+    given = task.head_problem, few, task.data.rows("val")
+    plain, adjusted = (given[0].solve(task.config.replace("train.logit_adjustment", each), *given[1:]) for each in (0.0, strength))
+    shares = np.bincount(task.data.index.labels[few]) / len(few)
+    np.testing.assert_array_equal(adjusted.probe.kernel, plain.probe.kernel)
+    np.testing.assert_allclose(plain.probe.bias - adjusted.probe.bias, strength * np.log(shares), atol=1e-6)
+    assert shares.min() < shares.max()
+    logits = task.head_problem.pair(given[2])[0][:] @ adjusted.on_raw.kernel + adjusted.on_raw.bias
+    labels = task.data.index.labels[given[2]]
+    expected = SINGLE_LABEL.plain_losses(logits, labels).mean(), SINGLE_LABEL.metric(logits, labels)
+    assert (adjusted.probe.val_loss, adjusted.probe.val_metric) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_head_by_steps_learns_the_adjusted_loss(make_task: MakeTask) -> None:
+    steps: dict[str, Any] = {"head_epochs": 1, "class_weights": {"cat": 3.0}}
+    phases = [
+        make_task(f"by_steps{strength}", "extract", model={"hidden": (4,)}, train={**steps, "logit_adjustment": strength})
+        for strength in (0.0, 1.0)
+    ]
+    outputs = []
+    for task in phases:
+        head.train_head(task)
+        outputs.append(np.asarray(task.classifier.model(pixels_of(task, "val"))))
+    assert np.abs(outputs[0] - outputs[1]).max() > 1e-4

@@ -1,6 +1,7 @@
 """From what the user names to an `Index`: a table of the kinds of sources, a file for each.
 
-In the end each is files below one folder, on the disk or in an archive. Nothing is decoded here; the next stop is `splits`.
+In the end each is files below one folder, on the disk or in an archive; what lies at an address is brought to this disk first
+(`remote`), where it is of one of these kinds. Nothing is decoded here; the next stop is `splits`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +15,15 @@ from tl_keras.data.groups import groups_of
 from tl_keras.data.index import Index
 from tl_keras.data.places import exists
 from tl_keras.data.sources import tfds
+from tl_keras.data.sources.addresses import is_address
 from tl_keras.data.sources.archive import check_archive, check_archived_arrangement, is_archive, top_folder
 from tl_keras.data.sources.class_folders import check_arrangement, check_readable, scan_folder, scan_known
 from tl_keras.data.sources.digits import unpack_digits
+from tl_keras.data.sources.remote import Here, brought_here, check_address, was_fetched
 from tl_keras.data.sources.source import DIGITS, FILE_ENDINGS, Source, neighbour, path_of
 from tl_keras.data.sources.table import check_rows, check_table, is_table, scan_known_table, scan_table, table_root
 from tl_keras.errors import DataError
+from tl_keras.progress import Progress
 from tl_keras.tasks import SINGLE_LABEL
 
 
@@ -72,40 +76,39 @@ def _is_a_path(source: str) -> bool:
     return ("/" in source and path_of(source).parent.is_dir()) or source.lower().endswith(FILE_ENDINGS)
 
 
-def open_source(config: DataConfig) -> Index:
+def open_source(config: DataConfig, progress: Progress | None = None) -> Index:
     """Find the images that `data.source` names.
 
     Args:
         config: `source` is a folder of class folders, with or without train/ val/ test/ above them, or a .zip or .tar archive of such
-            folders; a table of paths and labels; 'digits'; or a TFDS name or the folder of a prepared TFDS data set. ('./digits' is a
-            folder of that name.)
+            folders; a table of paths and labels; the address of one of these; 'digits'; or a TFDS name or the folder of a prepared TFDS
+            data set. ('./digits' is a folder of that name.)
+        progress: of what is fetched from an address.
 
     Raises:
         ConfigError: `group_pattern` is not a regular expression, or the table says groups.
         DataError: nothing of that name, no images, fewer than two classes, classes that differ between splits, or an image without
             a group where there are groups.
     """
-    check_source(config)
-    with _readable(config):
-        index = _kind_of(config.source).scan(config)
+    with _at_hand(config, progress) as (kind, here):
+        index = here.with_left_out(kind.scan(here.config))
     return index if config.group_pattern is None else replace(index, groups=groups_of(index.paths, config.group_pattern))
 
 
-def find_root(config: DataConfig) -> Path:
-    """The folder that the paths of an index are relative to: the one that `data.source` names, or into which it is unpacked.
+def find_root(config: DataConfig, progress: Progress | None = None) -> Path:
+    """The folder that the paths of an index are relative to: the one that `data.source` names, or into which it is unpacked or fetched.
 
     What lies in it is not looked at.
 
     Raises:
         DataError: nothing of that name.
     """
-    check_source(config)
-    with _readable(config):
-        return _kind_of(config.source).find(config)
+    with _at_hand(config, progress) as (kind, here):
+        return kind.find(here.config)
 
 
 def absolute_source(source: str) -> str:
-    """`data.source` as later modes find it from any folder: the path of a folder or an archive is absolute, a name stays as it is."""
+    """`data.source` as later modes find it from any folder: the path of a folder or an archive is absolute; names and addresses stay."""
     is_inside = is_archive(source) or is_table(source)
     return str(path_of(source).resolve()) if is_inside else absolute(source, (DIGITS,))
 
@@ -115,33 +118,49 @@ def is_there(source: str) -> bool:
     return exists(path_of(source))
 
 
-def open_labelled(config: DataConfig, classes: Sequence[str]) -> Index:
+def place_of(source: str, root: Path) -> str:
+    """What to call the place of an index: the address where its images were fetched from one, else the folder that its paths begin at."""
+    return source if is_address(source) else str(root)
+
+
+def was_asked_for(source: str) -> bool:
+    """Whether a `data.source` may be looked for because of what a run folder says: any but an address that was never fetched here."""
+    return not is_address(source) or was_fetched(source)
+
+
+def open_labelled(config: DataConfig, classes: Sequence[str], progress: Progress | None = None) -> Index:
     """Find labelled images for a model that knows its classes already: some of them may have no image, or no folder.
 
     Args:
         config: `source` as in `open_source`; of train/, val/ and test/ any may be missing, and where there is test/, it alone is read.
         classes: what the model knows, in the order of the labels.
+        progress: of what is fetched from an address.
 
     Raises:
         DataError: nothing of that name, no images, images of a class that the model does not know, or not a table where `data.task`
             needs one.
     """
-    check_source(config)
-    if config.task != SINGLE_LABEL and not is_table(config.source):
+    if config.task != SINGLE_LABEL and not config.source.lower().endswith(TABLE_SUFFIXES):
+        check_source(config)
         raise DataError(
             f"{config.source}: is not a table, and the model was trained for data.task={config.task}, whose labels only a table "
             f"({', '.join(TABLE_SUFFIXES)}) can hold. Give a table of these images."
         )
-    with _readable(config):
-        return _kind_of(config.source).scan_known(config, classes)
+    with _at_hand(config, progress) as (kind, here):
+        return here.with_left_out(kind.scan_known(here.config, classes))
 
 
 def check_source(config: DataConfig) -> None:
-    """Refuse a `data.source` that there is not: cheap, without TensorFlow or the network, and nothing below it is read.
+    """Refuse a `data.source` that there is not: cheap, without TensorFlow, and nothing below it is read. Only for an address is the
+    network used: a question or two.
 
     Raises:
-        DataError: no such folder, a file, a folder that may not be read, or a TFDS data set that is neither on disk nor to be fetched.
+        DataError: no such folder, a file, a folder that may not be read, a TFDS data set that is neither on disk nor to be fetched, or an
+            address where nothing is to be had.
     """
+    if is_address(config.source):
+        check_address(config)
+        return
     with _readable(config):
         _kind_of(config.source).check(config)
 
@@ -149,10 +168,14 @@ def check_source(config: DataConfig) -> None:
 def check_layout_of(config: DataConfig) -> None:
     """Refuse a `data.source` that there is not, or whose folders are not arranged for training: cheap, and without TensorFlow.
 
+    How folders at an address are arranged is seen when they have been fetched.
+
     Raises:
         DataError: as `open_source`, but for what only the images below the class folders tell.
     """
     check_source(config)
+    if is_address(config.source):
+        return
     with _readable(config):
         _kind_of(config.source).check_layout(config)
 
@@ -173,6 +196,15 @@ def _kind_of(source: str) -> Source:
         )
     what = "file" if source.lower().endswith(FILE_ENDINGS) else "folder"
     raise DataError(f"{source}: no such {what}.{neighbour(path)} Give a folder of class folders, 'digits' or a TFDS name.")
+
+
+@contextmanager
+def _at_hand(config: DataConfig, progress: Progress | None) -> Iterator[tuple[Source, Here]]:
+    """A source on this disk, as far as it is cheap to see that it is one, and its kind; see `remote.brought_here`."""
+    with _readable(config), brought_here(config, progress or Progress()) as here:
+        kind = _kind_of(here.config.source)
+        kind.check(here.config)
+        yield kind, here
 
 
 @contextmanager

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tl_keras.config import TABLE_SUFFIXES, DataConfig
 from tl_keras.data.index import SPLIT_NAMES, Index
+from tl_keras.data.label_texts import finite
 from tl_keras.data.layouts import SPLIT_FOLDERS
 from tl_keras.data.places import is_file, is_folder
 from tl_keras.data.sources.source import path_of
@@ -19,8 +21,10 @@ from tl_keras.data.sources.table_file import KINDS
 from tl_keras.data.sources.table_labels import Found, LabelCells, read_labels
 from tl_keras.data.sources.table_paths import below_one_folder, find_files
 from tl_keras.errors import ConfigError, DataError
-from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.tasks import MULTI_LABEL
+from tl_keras.models.outputs import SINGLE_LABEL, Output
+from tl_keras.tasks import MULTI_LABEL, REGRESSION
+
+NO_NUMBER = {"", "nan", "na", "n/a", "null", "none"}  # cells of a column of numbers that hold none
 
 
 @dataclass(frozen=True)
@@ -110,11 +114,20 @@ def _as_far_as_there(config: DataConfig) -> DataConfig:
     return config.replace("columns", columns).replace("image_folder", config.image_folder if beside else None)
 
 
-def _read_rows(config: DataConfig, *, of_run: bool = False) -> Rows:
-    """The rows of the table that `data.source` names, in which no cell is empty that is used.
+def paths_named(config: DataConfig) -> list[str]:
+    """The paths of the images as a table has them; what the settings say of columns counts as far as it has such columns.
 
     Raises:
-        DataError: there are none, some have such a cell, or the folder of the images is not there.
+        DataError: it cannot be read, or cells are empty.
+    """
+    return _read_rows(_as_far_as_there(config.replace("image_folder", None))).values["path"]
+
+
+def _read_rows(config: DataConfig, *, of_run: bool = False) -> Rows:
+    """The rows of the table that `data.source` names, in which no value is missing that is used.
+
+    Raises:
+        DataError: there are none, values are missing, or the folder of the images is not there.
     """
     table = path_of(config.source)
     kind = KINDS[table.suffix.lower()]
@@ -123,14 +136,48 @@ def _read_rows(config: DataConfig, *, of_run: bool = False) -> Rows:
     cells = kind.cells(table, list(chosen.values()))
     if not cells.places:
         raise DataError(f"{table}: has no rows below the names of its columns. Add one for each image.")
-    may_be_empty = {chosen["label"]} if config.task == MULTI_LABEL else set()  # an image with none of the classes
-    for name in (name for name in chosen.values() if name not in may_be_empty):
-        empty = [place for place, text in zip(cells.places, cells.columns[name], strict=True) if not text]
-        if empty:
-            have = f"{len(empty)} row{'s have' if len(empty) > 1 else ' has'}"
-            raise DataError(f"{table}: {have} nothing in the column '{name}'; the first is {empty[0]}. Fill them in, or remove the rows.")
-    values = {role: cells.columns[name] for role, name in chosen.items()}
-    return Rows(table, _image_folder(config), chosen, values, cells.places, columns_note(table, names, chosen))
+    rows = Rows(
+        table,
+        _image_folder(config),
+        chosen,
+        {role: cells.columns[name] for role, name in chosen.items()},
+        cells.places,
+        columns_note(table, names, chosen),
+    )
+    return _without_missing(rows, config)
+
+
+def _without_missing(rows: Rows, config: DataConfig) -> Rows:
+    """The rows in which no value is missing; an image without any class has an empty cell where it may have several.
+
+    Raises:
+        DataError: values are missing where `data.missing_values` forbids it, or in every row.
+    """
+    whole = np.ones(len(rows.places), bool)
+    for role, texts in rows.values.items():
+        if role == "label" and config.task == MULTI_LABEL:
+            continue
+        nothing = NO_NUMBER if role == "label" and config.task == REGRESSION else {""}
+        missing = np.array([text.lower() in nothing for text in texts])
+        if missing.any() and config.missing_values == "error":
+            have = f"{missing.sum()} row{'s have' if missing.sum() > 1 else ' has'}"
+            raise DataError(
+                f"{rows.table}: {have} nothing in the column '{rows.columns[role]}'; the first is {rows.places[int(missing.argmax())]}. "
+                "Fill them in, remove the rows, or set data.missing_values=drop."
+            )
+        whole &= ~missing
+    if whole.all():
+        return rows
+    if not whole.any():
+        raise DataError(f"{rows.table}: a value is missing in every row. Fill them in.")
+    kept = np.flatnonzero(whole).tolist()
+    left_out = len(whole) - len(kept)
+    return replace(
+        rows,
+        values={role: [texts[row] for row in kept] for role, texts in rows.values.items()},
+        places=[rows.places[row] for row in kept],
+        note=f"{rows.note}; {left_out} row{'s' * (left_out > 1)} with missing values left out",
+    )
 
 
 def _image_folder(config: DataConfig) -> Path:
@@ -157,6 +204,7 @@ def _index(rows: Rows, found: Found) -> Index:
         output=found.output,
         groups=_optional(rows, "group"),
         domains=_optional(rows, "domain"),
+        weights=_weights(rows, found.output),
     )
     given = _splits(rows)
     place = [0] * len(paths) if given is None else [SPLIT_NAMES.index(split) for split in given]
@@ -167,6 +215,28 @@ def _index(rows: Rows, found: Found) -> Index:
 
 def _optional(rows: Rows, role: str) -> tuple[str, ...] | None:
     return tuple(rows.values[role]) if role in rows.values else None
+
+
+def _weights(rows: Rows, output: Output) -> NDArray[np.float32] | None:
+    """How much each row counts, where the table says it.
+
+    Raises:
+        DataError: a weight is not a number above 0, or labels are numbers, which a solved head takes as they are.
+    """
+    if "weight" not in rows.values:
+        return None
+    name = rows.columns["weight"]
+    if output.task == REGRESSION:
+        raise DataError(f"{rows.table}: data.columns gives the column '{name}' for weight, which has no effect with data.task=regression.")
+    weights = np.array([finite(text) for text in rows.values["weight"]], np.float32)
+    unfit = np.flatnonzero(~(weights > 0))
+    if len(unfit):
+        row = int(unfit[0])
+        raise DataError(
+            f"{rows.table}: {rows.places[row]} has {rows.values['weight'][row]!r} in the column '{name}', expected a weight above 0. "
+            "Change it; to leave the image out, remove the row."
+        )
+    return weights
 
 
 def _splits(rows: Rows) -> list[str] | None:

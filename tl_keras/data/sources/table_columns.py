@@ -16,6 +16,7 @@ USUAL: dict[str, frozenset[str]] = {  # what a column says -> its names, in lowe
     "split": frozenset({"split", "subset"}),
     "group": frozenset({"group"}),
     "domain": frozenset({"domain"}),
+    "weight": frozenset(),  # only where `data.columns` says so: many tables have the weight of an animal
 }
 USUAL_FOR_TASK = {  # further names of the label
     MULTI_LABEL: frozenset({"classes", "labels", "categories", "tags"}),

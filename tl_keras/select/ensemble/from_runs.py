@@ -185,7 +185,7 @@ def open_runs(config: Config, trained: Sequence[TrainedRun], members: Sequence[t
     first = trained[0]
     source = given_source(config)
     settings = first.config.data if source is None else first.config.data.replace("source", source)
-    index = replace(first.index, root=data_root(first.config, first.run, source))
+    index = replace(first.index, root=data_root(first.config, first.run, progress, source))
     if (pattern := config.data.group_pattern) is not None:
         settings = settings.replace("group_pattern", pattern)
         index = replace(index, groups=groups_of(index.paths, pattern))

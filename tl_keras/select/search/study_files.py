@@ -36,7 +36,8 @@ DEFAULT_SPACES: dict[str, dict[str, Any]] = {
         "model.dropout": {"choice": [0.0, 0.2, 0.5]},
     },
 }
-OF_ONE_CLASS = {"features.selection", "features.keep", "train.class_weights"}
+OF_SELECTION = {"features.selection", "features.keep"}
+OF_ONE_CLASS = OF_SELECTION | {"train.class_weights"}
 NOT_IN = {  # what has no effect with a task
     SINGLE_LABEL: set[str](),
     MULTI_LABEL: OF_ONE_CLASS,
@@ -51,7 +52,8 @@ def space_of(config: Config) -> dict[str, Any]:
     """The declared space, or the one that suits what a trial does."""
     if config.search.space is not None:
         return config.search.space
-    return {path: values for path, values in DEFAULT_SPACES[config.search.trial].items() if path not in NOT_IN[config.data.task]}
+    idle = NOT_IN[config.data.task] | (OF_SELECTION if config.data.has_weights else set())
+    return {path: values for path, values in DEFAULT_SPACES[config.search.trial].items() if path not in idle}
 
 
 def open_wanted(study: Path, config: Config, space: Sequence[Dimension]) -> Any:

@@ -218,8 +218,11 @@ class LogLoss:
 class CrossEntropy(LogLoss):
     """Multinomial: labels are int32 (n,), one class each."""
 
-    def __init__(self, rows: StandardisedRows, labels: Labels, class_weights: NDArray[np.float32]) -> None:
-        super().__init__(rows, labels, class_weights[labels].astype(np.float64), len(class_weights))
+    def __init__(
+        self, rows: StandardisedRows, labels: Labels, class_weights: NDArray[np.float32], weights: NDArray[np.floating] | None = None
+    ) -> None:
+        row_weights = class_weights[labels].astype(np.float64)
+        super().__init__(rows, labels, row_weights if weights is None else row_weights * weights, len(class_weights))
         self.first_curvature = (1 - 1 / len(class_weights)) / len(class_weights)
         self.columns = 2 if len(class_weights) == 2 else 1  # there they share one column w, here -w/2 and w/2, of half of its square
 
@@ -289,6 +292,7 @@ def fit_linear_probe(
     c: float | None = None,
     on_solution: Callable[[LinearProbe], None] | None = None,
     output: Output = SINGLE_LABEL,
+    weights: NDArray[np.float32] | None = None,
 ) -> LinearProbe:
     """Solve logistic regression with an L2 penalty for a path of values of C, each from the last one's solution.
 
@@ -302,6 +306,7 @@ def fit_linear_probe(
         c: scikit-learn's C, the only one to solve for; None goes through `C_PATH`.
         on_solution: called with each solution as it is found.
         output: what labels mean.
+        weights: float32 (n,), how much each image counts beside its class; None where all count alike.
     """
     rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
     axes, span = Axes.of(rows), None
@@ -313,13 +318,14 @@ def fit_linear_probe(
     best: LinearProbe | None = None
     worse = 0
     path = C_PATH if c is None else (c,)
+    own = np.ones(num) if weights is None else weights
     if output == SINGLE_LABEL:
-        objective: LogLoss = CrossEntropy(rows, train[1], class_weights)
+        objective: LogLoss = CrossEntropy(rows, train[1], class_weights, own)
     else:
-        objective = BinaryCrossEntropy(rows, train[1], np.ones(num), len(class_weights))
-    for each, weights in _path(objective, axes, path):
-        kernel, bias = weights[:-1].astype(np.float32), weights[-1].astype(np.float32)
-        found = LinearProbe(kernel if span is None else span @ kernel, bias, each, *judge(weights, rows_val, val[1], output))
+        objective = BinaryCrossEntropy(rows, train[1], own, len(class_weights))
+    for each, found_weights in _path(objective, axes, path):
+        kernel, bias = found_weights[:-1].astype(np.float32), found_weights[-1].astype(np.float32)
+        found = LinearProbe(kernel if span is None else span @ kernel, bias, each, *judge(found_weights, rows_val, val[1], output))
         if on_solution is not None:
             on_solution(found)
         if best is None or found.val_loss < best.val_loss:

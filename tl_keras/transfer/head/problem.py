@@ -3,7 +3,7 @@
 A run's own head, folds, trials and members of ensembles are all solved here; they differ in their rows and settings only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.probe import C_PATH, LinearProbe, Pair, StandardisedRows, Standardiser, fit_linear_probe, judge
 from tl_keras.transfer.head.ridge import fit_ridge
 from tl_keras.transfer.head.selection import select_features
-from tl_keras.transfer.losses import class_weight_vector
+from tl_keras.transfer.losses import class_weight_vector, logit_shifts
 
 
 def solves_exactly(config: Config) -> bool:
@@ -47,6 +47,12 @@ class SolvedHead:
         """The same head for features as they are."""
         return self.probe.on_raw(self.standardise)
 
+    def shifted(self, shifts: NDArray[np.float32], val: Pair) -> "SolvedHead":
+        """The head that has the same loss where `shifts` are added to its logits: its bias takes them up."""
+        found = replace(self, probe=replace(self.probe, bias=self.probe.bias - shifts))
+        loss, metric = found.judge(val)
+        return replace(found, probe=replace(found.probe, val_loss=loss, val_metric=metric))
+
     def judge(self, pair: Pair) -> tuple[float, float]:
         """Plain loss and metric on raw features and labels."""
         return judge(np.vstack([self.probe.kernel, self.probe.bias]), StandardisedRows(pair[0], self.standardise), pair[1], self.output)
@@ -62,6 +68,7 @@ class HeadProblem:
         classes: their names; a label is a position in them.
         num_views: augmented views that are learned from, beside the plain one.
         output: what labels mean.
+        weights: float32 (n,), how much each image counts; None where all count alike.
     """
 
     frozen: FrozenFeatures
@@ -69,6 +76,7 @@ class HeadProblem:
     classes: tuple[str, ...]
     num_views: int
     output: Output
+    weights: NDArray[np.float32] | None = None
 
     def pair(self, rows: NDArray[np.int64], num_views: int = 0) -> Pair:
         """Features and labels of some images: the plain view of all of them, then view 1 of all of them, and so on."""
@@ -92,8 +100,13 @@ class HeadProblem:
             weights = class_weight_vector(config.train.class_weights, self.labels[train], self.classes)
         standardise = Standardiser.fit(pairs[0][0])
         if config.features.selection == "none":
-            return SolvedHead(_solve_on_all(config, *pairs, standardise, weights, progress, self.output), standardise, {}, self.output)
-        return SolvedHead(*_solve_on_some(config, *pairs, standardise, weights, progress), self.output)
+            own = None if self.weights is None else np.tile(self.weights[train], 1 + self.num_views)
+            solved = _solve_on_all(config, *pairs, standardise, weights, progress, self.output, own)
+            found = SolvedHead(solved, standardise, {}, self.output)
+        else:
+            found = SolvedHead(*_solve_on_some(config, *pairs, standardise, weights, progress), self.output)
+        shifts = logit_shifts(config.train, self.labels[train], self.classes) if self.output == SINGLE_LABEL else None
+        return found if shifts is None else found.shifted(shifts, pairs[1])
 
     def _solve_ridge(self, train: NDArray[np.int64], val: NDArray[np.int64], progress: Progress) -> SolvedHead:
         """Ridge regression; leave-one-out chooses the penalty, so that views of one image, which know each other, are not learned from."""
@@ -115,6 +128,7 @@ def _solve_on_all(
     class_weights: NDArray[np.float32],
     progress: Progress,
     output: Output,
+    weights: NDArray[np.float32] | None,
 ) -> LinearProbe:
     """The probe on all features; see `probe.fit_linear_probe` for the arguments."""
     c, num_tried = config.train.head_c, 0
@@ -125,7 +139,7 @@ def _solve_on_all(
         advance(1)
 
     with progress.bar("head: values of C", len(C_PATH) if c is None else 1) as advance:
-        probe = fit_linear_probe(train, val, standardise, class_weights, c, count, output)
+        probe = fit_linear_probe(train, val, standardise, class_weights, c, count, output, weights)
     progress.line(describe(probe, output) + (f"  the best of {num_tried} values of C" if c is None else ""))
     return probe
 

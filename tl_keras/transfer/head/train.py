@@ -81,6 +81,7 @@ def _step_head(task: Task) -> None:
         scales={},
         patience=HEAD_PATIENCE,
         output=task.data.output,
+        shifts=task.logit_shifts,
     )
     feed = StoredFeed(task, weights_view(task.classifier.head), [POOLED], standardise)
     try:
