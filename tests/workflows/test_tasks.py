@@ -10,7 +10,7 @@ import pytest
 
 import tl_keras
 from tl_keras import run, run_folder
-from tl_keras.data.label_texts import number_text
+from tl_keras.data.label_texts import label_text, number_text
 from tl_keras.models.outputs import MultiLabel
 from tl_keras.trained_run import open_run
 
@@ -146,6 +146,18 @@ def test_an_export_agrees_and_answers_in_the_same_terms(extracted: Path, table: 
         assert [name.decode() for name in said["classes"].numpy()[0]] == ["ant", "bee", "small", "wasp"]
         assert said["found"].numpy().tolist() == [[True, False, True, False]]
         assert expected.labels == ("ant", "small")
+
+
+def test_labels_keep_the_order_of_the_model_where_a_class_has_no_image(table: tuple[str, Path], extracted: Path, tmp_path: Path) -> None:
+    if table[0] == "regression":
+        return  # a number has no classes
+    shutil.copytree(extracted, tmp_path / "R")
+    lines = (tmp_path / "R" / run_folder.SPLITS).read_text().splitlines(keepends=True)
+    (tmp_path / "R" / run_folder.SPLITS).write_text("".join(line for line in lines if "ant" not in line))
+    index = open_run(tmp_path / "R").index
+    assert index.classes == ("ant", "bee", "small", "wasp")
+    expected = [line.split(",")[1] for line in lines[1:] if "ant" not in line]
+    assert [label_text(index.output, label, index.classes) for label in index.labels] == expected
 
 
 def test_thresholds_are_chosen_on_val(table: tuple[str, Path], extracted: Path) -> None:
