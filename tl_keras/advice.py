@@ -45,7 +45,7 @@ def go_on(mode: str, run_dir: Path) -> str:
 
 def use_run(run_dir: Path) -> Iterator[str]:
     """How to use a model that is there."""
-    yield "next: classify other images"
+    yield "next: use it on other images"
     yield f"  {command('predict', run_dir, NEW_IMAGES)}"
     if not (run_dir / EXPORT).is_dir():
         yield "or export it as a SavedModel"

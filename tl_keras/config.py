@@ -561,7 +561,8 @@ class Config(Section):
         if self.train.head_c is not None and not (solved and self.data.task != tasks.REGRESSION):
             yield (
                 "train.head_c",
-                f"got {self.train.head_c!r}, which has no effect without a linear head and loss: cross_entropy.",
+                f"got {self.train.head_c!r}, which has no effect "
+                + ("on numbers." if self.data.task == tasks.REGRESSION else "without a linear head and loss: cross_entropy."),
             )
         if self.trained == "extract" and self.train.schedule == "cosine_restarts":
             yield "train.schedule", "got 'cosine_restarts', which has no effect when only a head is trained: there are no snapshots."
@@ -570,7 +571,8 @@ class Config(Section):
         if self.features.selection != "none" and not (solved and self.data.task == tasks.SINGLE_LABEL):
             yield (
                 "features.selection",
-                f"got {self.features.selection!r}, which has no effect without a linear head and loss: cross_entropy.",
+                f"got {self.features.selection!r}, which has no effect without "
+                + ("data.task: single_label." if self.data.task != tasks.SINGLE_LABEL else "a linear head and loss: cross_entropy."),
             )
         if self.model.backbone == AUTO and self.mode == "pretrain":
             yield "model.backbone", "got 'auto', expected a name: there is nothing to rank before pretraining."

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tl_keras.models.backbone_names import short_name
 from tl_keras.progress import Progress
+from tl_keras.tasks import figure_text
 from tl_keras.transfer.store import Stored
 
 COMMANDS = ("tl_keras.run ", "tl-keras ")  # what a line has that shows a command
@@ -172,7 +173,11 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
 def summary_table(summary: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     """Mean, spread and interval of each figure of a cross-validation."""
     rows = [
-        (name, f"{found['mean']:.4f}", f"{found['deviation']:.4f}", "{:.4f} to {:.4f}".format(*found["ci95"]))
+        (
+            name,
+            *(figure_text(name, found[key]) for key in ("mean", "deviation")),
+            " to ".join(figure_text(name, end) for end in found["ci95"]),
+        )
         for name, found in summary.items()
     ]
     return plain_table(("figure", "mean", "deviation", "95 % interval of the mean"), rows, title)
@@ -184,7 +189,8 @@ def difference_lines(differences: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, found in differences.items():
         low, high = found["ci95"]
         verdict = "a clear difference" if low > 0 or high < 0 else "which may be chance"
-        lines.append(f"against the other: {name} {found['mean']:+.4f} (95 % interval {low:+.4f} to {high:+.4f}), {verdict}")
+        mean, *ends = ("+" * (value >= 0) + figure_text(name, value) for value in (found["mean"], low, high))
+        lines.append(f"against the other: {name} {mean} (95 % interval {' to '.join(ends)}), {verdict}")
     return lines
 
 

@@ -25,7 +25,7 @@ from tl_keras.console import (
 )
 from tl_keras.errors import UserError
 from tl_keras.launch import Asked
-from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, figure_text
 
 if TYPE_CHECKING:
     from tl_keras.deploy.predictor import Prediction
@@ -102,7 +102,7 @@ def of_search(result: Mapping[str, Any], asked: Asked) -> Parts:
     yield from figures(result["metrics"])
     yield f"{result['trials']} trials, {result['failed']} failed; the best: {settings_text(result['settings'])}"
     before = result["baseline"][objective]
-    yield f"{objective} {result['score']:.4f} with it, {before:.4f} with the initial settings"
+    yield f"{objective} {figure_text(objective, result['score'])} with it, {figure_text(objective, before)} with the initial settings"
     yield f"the winner's run is {asked.run_dir / 'best'}; everything is in {asked.run_dir}"
     yield from advice.use_run(asked.run_dir / "best")
 

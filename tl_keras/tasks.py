@@ -45,6 +45,14 @@ TASKS = {
 }
 
 
+IN_UNIT = ("mae", "rmse")  # figures in the unit of the labels, which may be of any size
+
+
+def figure_text(name: str, value: float) -> str:
+    """A figure, of val or not, as messages show it: four decimals, or four digits where it is in the unit of the labels."""
+    return f"{value:.4g}" if name.removeprefix("val_") in IN_UNIT else f"{value:.4f}"
+
+
 def solved_loss(loss: str, task: str) -> bool:
     """Whether a linear head is solved for this `train.loss`, and not trained by steps; a task or loss that there is not solves nothing."""
     return task in TASKS and loss in ("auto", TASKS[task].losses[0])

@@ -10,6 +10,7 @@ from tl_keras.config import DataConfig
 from tl_keras.data.file_ids import ID_BYTES
 from tl_keras.data.found import clashes, copies_lines, found_line, groups_line, straddling_lines, tell_found
 from tl_keras.data.index import Index
+from tl_keras.models.outputs import MultiLabel, Regression
 from tl_keras.progress import Progress
 
 
@@ -147,3 +148,35 @@ def test_clashes_are_those_of_a_double_loop(seed):
     second = min(row for row in range(30) if letters[row] == letters[first] and groups[row] != groups[first])
     assert pair == (first, second)
     assert clashes(ids_of(), np.zeros(0, np.int64)) == (0, ())
+
+
+def test_several_labels_and_what_is_not_measured_are_told():
+    has = np.zeros((60, 3), bool)
+    has[:30, 0] = has[10:40, 1] = has[50, 2] = True
+    paths = tuple(f"{number:02}.png" for number in range(60))
+    given = ("train",) * 20 + ("val",) * 15 + ("test",) * 5 + ("train",) * 20
+    index = Index(root=Path("."), classes=("sea", "sun", "fog"), paths=paths, labels=has, output=MultiLabel(), given=given)
+    heard = Heard()
+    tell_found(index, DataConfig(source="labels.csv", task="multi_label"), heard)
+    assert heard.lines == [
+        "labels.csv: 60 images, 3 classes of 1 to 30, none of them 19; train 40, val 15, test 5",
+        "val has no image of fog: nothing is measured of it there",
+        "test has no image of sea, fog: nothing is measured of it there",
+    ]
+
+
+def test_numbers_are_told_by_their_range():
+    numbers = np.arange(60, dtype=np.float32)
+    paths = tuple(map(str, range(60)))
+    index = Index(root=Path("."), classes=("age",), paths=paths, labels=numbers, output=Regression())
+    heard = Heard()
+    tell_found(index, DataConfig(source="ages.csv", task="regression"), heard)
+    assert heard.lines == ["ages.csv: 60 images, age 0 to 59, 29.5 on average; train 36, val 12, test 12"]
+
+
+def test_copies_with_different_labels_of_any_kind_are_told():
+    split = np.array(["train"] * 4)
+    for output, labels in ((Regression(), [1, 2, 3, 3]), (MultiLabel(), [[1, 0], [0, 1], [1, 1], [1, 1]])):
+        index = replace(index_of(a=4), labels=np.array(labels, np.float32 if output == Regression() else bool), output=output)
+        index = replace(index, ids=ids_of("x", "x", "y", "y"))
+        assert "1 image is there with different labels: one must be wrong" in list(copies_lines(index, split))

@@ -84,8 +84,34 @@ def test_what_every_split_cannot_have_only_train_needs() -> None:
     index = replace(index, given=("train",) * 300 + ("val",) * 50 + ("test",) * 50)
     assert splits.cut(index, np.ones(400, bool), **FRACTIONS, seed=0)[0] == "train"
     index = replace(index, given=("test",) * 50 + ("val",) * 50 + ("train",) * 300)
-    with pytest.raises(DataError, match="photos: train has no readable image of class 'b'"):
+    with pytest.raises(DataError, match="photos: train has no image of class 'b', and val or test has 1"):
         splits.cut(index, np.ones(400, bool), **FRACTIONS, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_train_gets_an_image_of_each_rare_class(seed: int) -> None:
+    index = several((0.5, *[0.0] * 7))
+    index.labels[np.arange(14), np.repeat(np.arange(1, 8), 2)] = True  # two images each: in 1 of 6 cuts neither is in train
+    for each in (index, replace(index, groups=tuple(f"{number // 2}" for number in range(400)))):
+        split = splits.cut(each, np.ones(400, bool), **FRACTIONS, seed=seed)
+        assert each.sizes(split == "train").min() >= 1
+        assert (split == "train").sum() <= 255
+        if each.groups is not None:
+            assert (split[::2] == split[1::2]).all()
+
+
+def test_classes_of_one_image_each_leave_nothing_to_judge_on() -> None:
+    index = index_of(np.eye(30, dtype=bool), MultiLabel(), tuple(f"c{number:02}" for number in range(30)))
+    with pytest.raises(DataError, match="photos: no image is left for val: train needs one of each of 30 classes, and many have few"):
+        splits.cut(index, np.ones(30, bool), **FRACTIONS, seed=0)
+
+
+def test_a_list_of_others_leaves_a_rare_class_alone() -> None:
+    index = several((0.5, 0.0))
+    index.labels[0, 1] = True
+    listed = np.arange(400) == np.flatnonzero(index.labels[:, 0])[5]
+    split = splits.cut(index, np.ones(400, bool), **FRACTIONS, seed=0, left_out=listed)
+    assert split[0] == "train"
 
 
 def test_copies_that_fill_a_stratum_leave_the_others_a_cut() -> None:

@@ -115,3 +115,19 @@ def test_the_same_images_have_the_same_interval() -> None:
     values = np.random.default_rng(0).normal(size=50)
     first, again = (bootstrap(50, lambda times: (times @ values)[:, None])[1] for _ in range(2))
     np.testing.assert_array_equal(first, again)
+
+
+def test_a_small_bias_of_resamples_is_corrected_by_their_own_quantiles() -> None:
+    numbers = np.random.default_rng(3).exponential(1, 40)
+
+    def deviation(times: np.ndarray) -> np.ndarray:  # lower in most resamples
+        shares = times / 40
+        return np.sqrt(shares @ numbers**2 - (shares @ numbers) ** 2)[:, None]
+
+    found, ends = bootstrap(40, deviation)
+    values = deviation(np.random.default_rng(40).multinomial(40, [1 / 40] * 40, 1000))[:, 0]
+    below = float((values < found).mean())
+    assert 0.5 < below < stats.norm.cdf(1)
+    shares = stats.norm.cdf(2 * stats.norm.ppf(below) + stats.norm.ppf([0.025, 0.975]))
+    np.testing.assert_allclose(ends[:, 0], np.quantile(values, shares))
+    assert ends[0, 0] > np.quantile(values, 0.025)

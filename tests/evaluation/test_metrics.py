@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 from sklearn import metrics as sklearn_metrics
 
-from tl_keras.evaluation.metrics import classification_metrics, figures_of
+from tl_keras.evaluation.metrics import classification_metrics, figures_of, regression_metrics
 from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Regression
 
 CLASSES = ["ant", "bee", "cat", "dog"]
@@ -186,6 +186,20 @@ def test_each_figure_lies_in_its_interval() -> None:
 def test_where_nothing_varies_nothing_is_explained(labels: np.ndarray) -> None:
     result = figures_of(Regression(), labels[:, None] + 1.0, labels, ["age"])
     assert (result["r2"], result["mae"], result["mae_ci95"]) == (0, 1, [1, 1])
+
+
+def test_the_interval_of_many_rare_classes_is_around_the_figure() -> None:
+    rng = np.random.default_rng(0)
+    labels, probabilities = rng.random((60, 100)) < 0.02, rng.random((60, 100))
+    result = figures_of(MultiLabel(), probabilities, labels, [f"c{number}" for number in range(100)])
+    low, high = result["map_ci95"]  # copies of an image raise the average precision of its classes in nearly each resample
+    assert 0 <= low < result["map"] - 0.01
+    assert result["map"] + 0.01 < high <= 1
+
+
+def test_resamples_in_which_nothing_varies_leave_the_interval_of_r2_finite() -> None:
+    labels = np.array([0.7, *[0.1] * 19], np.float32)  # a third of the resamples have equal labels alone
+    assert regression_metrics(labels + 0.5, labels)["r2_ci95"][0] > -1e6
 
 
 def test_a_split_without_any_class_has_figures_too() -> None:

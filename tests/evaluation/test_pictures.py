@@ -7,7 +7,11 @@ import pytest
 from matplotlib.axes import Axes
 from PIL import Image
 
-from tl_keras.evaluation.pictures import draw_confusion, draw_curves
+from tl_keras.data.dataset import ImageData
+from tl_keras.data.index import Index
+from tl_keras.evaluation.pictures import draw_average_precision, draw_confusion, draw_curves
+from tl_keras.evaluation.scoring import draw_errors
+from tl_keras.models.outputs import Regression
 
 HEADER = "phase,epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds,head_c\n"
 
@@ -44,3 +48,28 @@ def test_a_figure_that_no_epoch_has_is_not_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(Axes, "plot", lambda axes, *values, **style: named.append(style["label"]) or plot(axes, *values, **style))
     assert draw_curves(tmp_path / "curves.png", history)
     assert named == ["train (as it is lowered)", "val (log loss)", "val"]
+
+
+def test_what_is_true_lies_across_and_what_is_predicted_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    scatter = Axes.scatter
+    monkeypatch.setattr(Axes, "scatter", lambda axes, x, y, **style: drawn.append((axes, x, y)) or scatter(axes, x, y, **style))
+    labels, numbers = np.array([1.0, 2.0]), np.array([3.0, 4.0])
+    index = Index(root=Path(), classes=("age",), paths=("a", "b"), labels=labels, output=Regression())
+    data = ImageData(index, None, np.array(["test", "test"]))
+    draw_errors(tmp_path, data, {}, numbers[:, None], "test")
+    ((axes, across, up),) = drawn
+    assert (across.tolist(), axes.get_xlabel(), up.tolist(), axes.get_ylabel()) == ([1, 2], "age, true", [3, 4], "age, predicted")
+    assert (tmp_path / "scatter.png").is_file()
+
+
+@pytest.mark.parametrize(("num", "title"), [(3, "test: classes with their images"), (70, "test: the 60 worst of 70 classes")])
+def test_the_worst_classes_are_drawn_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num: int, title: str) -> None:
+    titles, values = [], []
+    set_title, barh = Axes.set_title, Axes.barh
+    monkeypatch.setattr(Axes, "set_title", lambda axes, text, **style: titles.append(text) or set_title(axes, text, **style))
+    monkeypatch.setattr(Axes, "barh", lambda axes, y, width, **style: values.extend(width) or barh(axes, y, width, **style))
+    per_class = {f"c{each}": {"average_precision": 1 - each / num, "support": 2} for each in range(num)}
+    draw_average_precision(tmp_path / "p.png", {**per_class, "none": {"average_precision": None, "support": 0}}, "test")
+    assert titles[0].startswith(title)
+    assert (len(values), values) == (min(num, 60), sorted(values))

@@ -132,6 +132,17 @@ def test_a_number_is_learned_in_standard_deviations_and_answered_in_its_unit() -
     np.testing.assert_allclose(row.answers(targets)[:, 0], NUMBERS, rtol=1e-5)
     assert row.num_apart(row.answers(targets), row.answers(targets + 0.5)) == pytest.approx(0.5, rel=1e-5)
     assert Regression().fitted(np.full(3, 7, np.float32)) == Regression(7.0, 1.0)  # no deviation to divide by
+    assert Regression().fitted(np.full(99, 0.1, np.float32)).scale == 1.0  # nor one of rounding
+
+
+def test_rounding_to_float32_is_no_difference_of_two_models() -> None:
+    row = Regression(mean=2015.3, scale=0.7)
+    logits = logits_of(1.0, k=1)
+    exported = np.asarray(row.answers_op(tf.constant(logits)))
+    assert np.abs(exported - row.answers(logits)).max() / row.scale > 1e-5
+    assert row.num_apart(exported, row.answers(logits)) < 1e-6
+    assert row.num_apart(exported, row.answers(logits + 0.01)) == pytest.approx(0.01, rel=0.1)
+    assert not row.num_apart(np.full((1, 1), np.nan), np.zeros((1, 1))) <= 1
 
 
 def test_thresholds_are_those_with_the_best_f1_of_each_class() -> None:
@@ -142,6 +153,7 @@ def test_thresholds_are_those_with_the_best_f1_of_each_class() -> None:
         assert f1_score(HAS[:, k], probabilities[:, k] >= threshold) >= max(tried)
         np.testing.assert_array_equal(chosen.decide(probabilities)[:, k], probabilities[:, k] >= threshold)
     np.testing.assert_array_equal(MultiLabel().decide(probabilities), probabilities >= 0.5)
+    assert MultiLabel((0.25,)).decide(np.array([[0.25], [0.24]])).tolist() == [[True], [False]]
 
 
 def test_probabilities_and_their_logarithms_agree() -> None:

@@ -10,7 +10,8 @@ import pytest
 
 import tl_keras
 from tl_keras import run, run_folder
-from tl_keras.data.label_texts import number_text
+from tl_keras.data.label_texts import label_text, number_text
+from tl_keras.models.outputs import MultiLabel
 from tl_keras.trained_run import open_run
 
 pytestmark = pytest.mark.usefixtures("quick_exports")
@@ -116,23 +117,63 @@ def test_an_evaluation_finds_the_same_figures(extracted: Path, table: tuple[str,
     assert {"multi_label": "test mAP ", "regression": "test mean absolute error "}[table[0]] in capsys.readouterr().out
 
 
-def test_an_export_agrees_and_answers_in_the_same_terms(extracted: Path, table: tuple[str, Path]) -> None:
+def test_folders_do_not_hold_the_labels_of_such_a_model(
+    extracted: Path, table: tuple[str, Path], trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(["evaluate", str(extracted), str(trained[1])]) == 2
+    assert f"is not a table, and the model was trained for data.task={table[0]}" in capsys.readouterr().err
+
+
+def test_an_export_agrees_and_answers_in_the_same_terms(extracted: Path, table: tuple[str, Path], tmp_path: Path) -> None:
     import tensorflow as tf
 
-    assert run.main(["export", str(extracted)]) == 0
-    parity = json.loads((extracted / run_folder.EXPORT / "parity.json").read_text())
+    folder = tmp_path / "R"
+    shutil.copytree(extracted, folder)
+    if table[0] == "multi_label":
+        (folder / run_folder.OUTPUT).write_text('{"task": "multi_label", "thresholds": [0, 1, 0, 1]}')
+    assert run.main(["export", str(folder)]) == 0
+    parity = json.loads((folder / run_folder.EXPORT / "parity.json").read_text())
     assert max(parity["largest_difference"].values()) < 1e-3
-    loaded = tf.saved_model.load(str(extracted / run_folder.EXPORT / "saved_model"))
+    loaded = tf.saved_model.load(str(folder / run_folder.EXPORT / "saved_model"))
     file = next(table[1].parent.glob("00.*"))
     said = loaded.signatures["bytes"](bytes=tf.constant([file.read_bytes()]))
-    (expected,) = tl_keras.predict(extracted, file)
+    (expected,) = tl_keras.predict(folder, file)
     if table[0] == "regression":
         assert set(said) == {"value"}
         assert said["value"].numpy() == pytest.approx([expected.value], abs=0.1)
     else:
         assert set(said) == {"found", "probabilities", "classes"}
-        names = [name.decode() for name in said["classes"].numpy()[0]]
-        assert [name for name, there in zip(names, said["found"].numpy()[0], strict=True) if there] == list(expected.labels)
+        assert [name.decode() for name in said["classes"].numpy()[0]] == ["ant", "bee", "small", "wasp"]
+        assert said["found"].numpy().tolist() == [[True, False, True, False]]
+        assert expected.labels == ("ant", "small")
+
+
+def test_labels_keep_the_order_of_the_model_where_a_class_has_no_image(table: tuple[str, Path], extracted: Path, tmp_path: Path) -> None:
+    if table[0] == "regression":
+        return  # a number has no classes
+    shutil.copytree(extracted, tmp_path / "R")
+    lines = (tmp_path / "R" / run_folder.SPLITS).read_text().splitlines(keepends=True)
+    (tmp_path / "R" / run_folder.SPLITS).write_text("".join(line for line in lines if "ant" not in line))
+    index = open_run(tmp_path / "R").index
+    assert index.classes == ("ant", "bee", "small", "wasp")
+    expected = [line.split(",")[1] for line in lines[1:] if "ant" not in line]
+    assert [label_text(index.output, label, index.classes) for label in index.labels] == expected
+
+
+def test_thresholds_are_chosen_on_val(table: tuple[str, Path], extracted: Path) -> None:
+    if table[0] == "regression":
+        return  # a number has no threshold
+    trained = open_run(extracted)
+
+    def thresholds(split: str) -> list[float]:
+        rows = np.flatnonzero(trained.split == split)
+        found = {Path(each.path).name: each for each in tl_keras.predict(extracted, table[1].parent)}
+        answers = np.array([list(found[trained.index.paths[row]].probabilities.values()) for row in rows])
+        return list(MultiLabel().chosen(answers, trained.index.labels[rows]).thresholds)
+
+    chosen = list(trained.index.output.thresholds)
+    assert chosen == pytest.approx(thresholds("val"), abs=1e-3)
+    assert chosen != pytest.approx(thresholds("test"), abs=1e-2)
 
 
 @pytest.mark.slow
@@ -253,6 +294,16 @@ def test_a_mode_that_takes_classes_alone_says_so(mode: str, table: tuple[str, Pa
     words = ["--set", f"data.task={table[0]}"]
     assert run.main([mode, "--set", f"data.source={table[1]}", *words]) == 2
     assert f"data.task: got '{table[0]}', expected 'single_label' with mode: {mode}" in capsys.readouterr().err
+
+
+def test_an_ensemble_takes_no_run_of_them(
+    table: tuple[str, Path], extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(extracted, tmp_path / "other")
+    words = ["ensemble", "--set", f"ensemble.members=[{extracted}, {tmp_path / 'other'}]", "--run-dir", str(tmp_path / "E")]
+    assert run.main(words) == 2
+    assert f"which was trained with data.task={table[0]}; an ensemble takes runs with one class" in capsys.readouterr().err
+    assert not (tmp_path / "E" / run_folder.SPLITS).exists()
 
 
 def test_folders_hold_one_class_an_image(trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ from tl_keras.data.strata import stratified
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.run_folder import open_text, read_csv, reading, write_csv
+from tl_keras.tasks import MULTI_LABEL
 
 CONTENT, GROUP, WEIGHT = "content", "group", "weight"  # further columns; each may be missing: the first in older runs
 FURTHER = (CONTENT, GROUP, WEIGHT)
@@ -71,6 +72,8 @@ def cut(
     missing = {name: fraction for name, fraction in (("test", test_fraction), ("val", val_fraction)) if name not in given}
     by_content = stable and index.ids is not None
     split[pool] = _cut_strata(index.take(pool), usable[pool], missing, seed, by_content=by_content)
+    if index.output.task == MULTI_LABEL and not by_content:
+        split[pool] = _with_each_class(index.take(pool), split[pool])
     _check_all_splits(index, split)
     if left_out is not None:
         split = _without(index, split, left_out)
@@ -99,6 +102,17 @@ def _cut_strata(index: Index, usable: NDArray[np.bool_], missing: Mapping[str, f
         return (_draw_pool if by_content else _cut_pool)(together, usable, missing, seed)
 
 
+def _with_each_class(index: Index, split: NDArray[np.str_]) -> NDArray[np.str_]:
+    """The same splits, but train has an image of each class: of a class with few images, chance may have given it none."""
+    split, blocks = split.copy(), blocks_of(index)
+    for label in np.flatnonzero(index.sizes(split == "train") == 0):
+        rows = np.flatnonzero(index.labels[:, label] & (split != UNUSED))
+        if len(rows) and (split[rows] != "train").all():  # none came with that of another class
+            moved = np.arange(len(split)) == rows[0] if blocks is None else blocks == blocks[rows[0]]
+            split[moved & (split != UNUSED)] = "train"
+    return split
+
+
 def _without(index: Index, split: NDArray[np.str_], left_out: NDArray[np.bool_]) -> NDArray[np.str_]:
     """The same splits with some images left out of train and val.
 
@@ -106,7 +120,7 @@ def _without(index: Index, split: NDArray[np.str_], left_out: NDArray[np.bool_])
         DataError: a class has too few images left.
     """
     left = np.where(left_out & (split != "test"), UNUSED, split)
-    for name, least in (("train", LEAST_IN_TRAIN), ("val", 1)):
+    for name, least in (("train", LEAST_IN_TRAIN if index.output == SINGLE_LABEL else 1), ("val", 1)):
         for label, number in enumerate(index.sizes(left == name)):
             if number < least and _needs_each_class(index, name):
                 images = "1 image" if number == 1 else f"{number} images"
@@ -239,10 +253,21 @@ def _check_class_size(index: Index, label: int, number: int, least: int, usable:
 
 def _check_all_splits(index: Index, split: NDArray[np.str_]) -> None:
     for name in SPLIT_NAMES:
+        if not (split == name).any() and index.output.task == MULTI_LABEL and index.given is None:
+            raise DataError(
+                f"{index.root}: no image is left for {name}: train needs one of each of {len(index.classes)} classes, and many have few. "
+                "Remove rare classes, or add images."
+            )
         if not (split == name).any():
             raise DataError(f"{index.root}: {name} has no readable image. Add some, or repair the damaged ones.")
         for label in np.flatnonzero(index.sizes(split == name) == 0):
             if _needs_each_class(index, name):
+                elsewhere = int(index.sizes(split != UNUSED)[label])
+                if elsewhere and index.output.task == MULTI_LABEL:
+                    raise DataError(
+                        f"{index.root}: train has no image of class '{index.classes[label]}', and val or test has {elsewhere}. "
+                        "Add some to train, or remove the class."
+                    )
                 raise DataError(
                     f"{index.root}: {name} has no readable image of class '{index.classes[label]}'. Add some, or repair the damaged ones."
                 )

@@ -10,7 +10,8 @@ Ends = NDArray[np.float64]
 
 RESAMPLES = (100, 1000)  # at least and at most: of many images the intervals are narrow, and a few will do
 DRAWS = 20 * 10**6  # images in all of them together
-DRAWS_AT_ONCE = 10**6
+DRAWS_AT_ONCE = 10**5  # which caches hold
+MOST_BIAS = 1.0  # standard deviations; from 1.96 on the corrected interval would leave out the figure itself
 
 
 def wilson(num_correct: int, num_images: int) -> tuple[float, float]:
@@ -86,7 +87,8 @@ def bootstrap(num_images: int, figures: Callable[[NDArray[np.integer]], NDArray[
 
     Returns:
         The figures of the images as they are, (f,), and the ends of their intervals, (2, f). Some figures, such as an average precision,
-        are higher or lower where images are there several times; this bias is corrected for.
+        are higher or lower where images are there several times; this bias is corrected for. Where it is so large that hardly a resample
+        lies on the other side, as with many classes of one or two images, the spread of the resamples is laid around the figure.
 
     Reference: Efron & Tibshirani 1993, An Introduction to the Bootstrap, sec. 14.3, with an acceleration of 0.
     """
@@ -94,9 +96,12 @@ def bootstrap(num_images: int, figures: Callable[[NDArray[np.integer]], NDArray[
     left = int(np.clip(DRAWS // num_images, *RESAMPLES))
     while left:
         size = min(left, max(1, DRAWS_AT_ONCE // num_images))
-        drawn.append(figures(random.multinomial(num_images, np.full(num_images, 1 / num_images), size)))
+        drawn.append(figures(random.multinomial(num_images, np.full(num_images, 1 / num_images), size).astype(np.int32)))
         left -= size
     found, values = figures(np.ones((1, num_images), np.int64))[0], np.concatenate(drawn)
     below = np.clip(((values < found) + (values == found) / 2).mean(axis=0), 1 / len(values), 1 - 1 / len(values))
-    shares = stats.norm.cdf(2 * stats.norm.ppf(below) + stats.norm.ppf([[0.025], [0.975]]))  # (2, f)
-    return found, np.column_stack([np.quantile(values[:, place], shares[:, place]) for place in range(len(found))])
+    bias = stats.norm.ppf(below)  # (f,), in standard deviations
+    shares = stats.norm.cdf(2 * bias + stats.norm.ppf([[0.025], [0.975]]))  # (2, f)
+    ends = np.column_stack([np.quantile(values[:, place], shares[:, place]) for place in range(len(found))])
+    around = found + np.quantile(values, [0.025, 0.975], axis=0) - values.mean(axis=0)
+    return found, np.where(np.abs(bias) > MOST_BIAS, around, ends)

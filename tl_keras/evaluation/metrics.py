@@ -13,9 +13,10 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from tl_keras.evaluation.intervals import bootstrap, wilson
 from tl_keras.models.outputs import SINGLE_LABEL, Labels, MultiLabel, Output, SingleLabel
-from tl_keras.models.precision_recall import average_precision
+from tl_keras.models.precision_recall import Ranking
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
+ROUNDING = 1e-12  # relative: a variance in float64 that is less is none
 SUMMARY = {  # the task -> the figures that tell most
     SINGLE_LABEL.task: ("accuracy", "macro_f1", "log_loss"),
     MULTI_LABEL: ("map", "micro_f1", "macro_f1", "log_loss"),
@@ -111,14 +112,15 @@ def multi_label_metrics(
     right = (found == labels).all(axis=1)
     thresholds = output.thresholds or [0.5] * len(classes)
     of_truth = np.clip(np.where(labels, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1)
-    precisions = {k: average_precision(probabilities[:, k], labels[:, k]).item() for k in there.tolist()}
+    rankings = {k: Ranking.of(probabilities[:, k], labels[:, k]) for k in there.tolist()}
+    precisions = {k: each.average_precision(np.ones((1, len(labels)), np.int32)).item() for k, each in rankings.items()}
 
     def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
-        each = [average_precision(probabilities[:, k], labels[:, k], times) for k in there]
+        each = [ranking.average_precision(times) for ranking in rankings.values()]
         return np.column_stack([_mean_of_known(np.reshape(each, (len(there), len(times))).T), *_f1_of(labels, found, times)])
 
     return {
-        **_with_intervals(("map", "micro_f1", "macro_f1"), *bootstrap(len(labels), figures)),
+        **_with_intervals(("map", "micro_f1", "macro_f1"), *bootstrap(len(labels), figures), least=0, most=1),
         "exact_match": float(right.mean()),
         "exact_match_ci95": list(wilson(int(right.sum()), len(right))),
         SINGLE_LABEL.loss_figure: float(-np.log(of_truth).mean()),
@@ -151,9 +153,12 @@ def _mean_of_known(values: NDArray[np.floating]) -> NDArray[np.floating]:
     return found
 
 
-def _with_intervals(names: Sequence[str], values: NDArray[np.float64], ends: NDArray[np.float64]) -> dict[str, Any]:
-    """Figures for JSON: each by its name, and its interval after it."""
+def _with_intervals(
+    names: Sequence[str], values: NDArray[np.float64], ends: NDArray[np.float64], *, least: ArrayLike, most: ArrayLike
+) -> dict[str, Any]:
+    """Figures for JSON: each by its name, and after it its interval, as far as the figure can go."""
     found: dict[str, Any] = {}
+    ends = np.clip(ends, least, most)
     for place, name in enumerate(names):
         found |= {name: float(values[place]), f"{name}_ci95": ends[:, place].tolist()}
     return found
@@ -182,10 +187,12 @@ def regression_metrics(numbers: NDArray[np.float64], labels: NDArray[np.floating
     def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
         shares = times / len(truth)
         squared, variance = shares @ error**2, shares @ centred**2 - (shares @ centred) ** 2
-        r2 = np.where(variance > 0, 1 - squared / np.where(variance > 0, variance, 1), 0.0)
+        varies = variance > ROUNDING * (centred**2).max()  # else a resample of equal labels has a variance of rounding alone
+        r2 = np.where(varies, 1 - squared / np.where(varies, variance, 1), 0.0)
         return np.column_stack([shares @ np.abs(error), np.sqrt(squared), r2, shares @ error])
 
-    return _with_intervals(("mae", "rmse", "r2", "bias"), *bootstrap(len(truth), figures))
+    least, most = (0, 0, -np.inf, -np.inf), (np.inf, np.inf, 1, np.inf)
+    return _with_intervals(("mae", "rmse", "r2", "bias"), *bootstrap(len(truth), figures), least=least, most=most)
 
 
 def _accuracy(num_correct: int, num_images: int) -> dict[str, Any]:

@@ -66,13 +66,18 @@ def draw_average_precision(path: Path, per_class: Mapping[str, Mapping[str, Any]
     from matplotlib.figure import Figure
 
     rows = sorted(((each["average_precision"], name, each["support"]) for name, each in per_class.items() if each["support"]))
+    told = (
+        f"the {MOST_NAMES} worst of {len(rows)} classes, with their images"
+        if len(rows) > MOST_NAMES
+        else "classes with their images, the worst first"
+    )
     rows = rows[:MOST_NAMES]
     figure = Figure(figsize=(7, 1.2 + 0.26 * max(len(rows), 1)), layout="constrained")
     axes = figure.add_subplot()
     axes.barh(range(len(rows)), [precision for precision, _, _ in rows], color="tab:blue")
     axes.set_yticks(range(len(rows)), [f"{_shown(name)} ({support})" for _, name, support in rows], fontsize=8, parse_math=False)
     axes.set(xlabel="average precision", xlim=(0, 1))
-    axes.set_title(f"{_shown(title)}: classes with their images, the worst first", loc="left", fontsize=11, parse_math=False)
+    axes.set_title(f"{_shown(title)}: {told}", loc="left", fontsize=11, parse_math=False)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
     _save(figure, path)

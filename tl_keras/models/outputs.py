@@ -290,11 +290,18 @@ class Regression(_Row):
     def fitted(self, labels: Labels) -> Self:
         """The row for models that learn from these labels."""
         values = labels.astype(np.float64)
-        return replace(self, mean=float(values.mean()), scale=float(values.std()) or 1.0)
+        equal = values.min() == values.max()  # then the deviation may be that of rounding
+        return replace(self, mean=float(values.mean()), scale=1.0 if equal else float(values.std()))
 
     def num_apart(self, answers: NDArray[np.float64], others: NDArray[np.float64]) -> float:
-        """The largest difference of two models' answers to the same images, in standard deviations of the labels of train."""
-        return super().num_apart(answers, others) / self.scale
+        """The largest difference of two models' answers to the same images, in standard deviations of the labels of train.
+
+        What rounding to float32 explains does not count: an exported model answers in it, in the unit of the labels.
+        """
+        largest = max(abs(self.mean), float(np.abs(answers).max()), float(np.abs(others).max()))
+        rounding = float(np.spacing(np.float32(largest)))
+        apart = super().num_apart(answers, others)
+        return (max(apart - rounding, 0.0) if np.isfinite(apart) else apart) / self.scale
 
     def targets(self, labels: ArrayLike, num_classes: int) -> NDArray[np.float32]:
         """float32 (..., 1)."""

@@ -1,5 +1,8 @@
 """Precision and recall of one class's scores, over all thresholds: average precision, and the threshold with the best F1. Plain NumPy."""
 
+from dataclasses import dataclass
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,16 +27,44 @@ def average_precision(scores: Scores, truth: Truth, times: NDArray[np.integer] |
     Returns:
         float64 (b,), or (1,); NaN where no image has the class.
     """
-    times = np.ones((1, len(scores)), np.int64) if times is None else times
-    order = np.argsort(-scores, kind="stable")
-    ends = _ends(scores[order])
-    hits = np.cumsum(times[:, order] * truth[order], axis=1)[:, ends]
-    taken = np.cumsum(times[:, order], axis=1)[:, ends]
-    precision = hits / np.maximum(taken, 1)
-    gains = np.diff(hits, axis=1, prepend=0)
-    with np.errstate(invalid="ignore"):  # 0 / 0 where no image has the class
-        found: NDArray[np.float64] = (precision * gains).sum(axis=1) / hits[:, -1]
-    return found
+    return Ranking.of(scores, truth).average_precision(np.ones((1, len(scores)), np.int32) if times is None else times)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The images in the order of one class's scores, of which any number of resamples can be judged.
+
+    Attributes:
+        order: int32 (n,), positions of the images, the likeliest first.
+        having: places in the order of the images that have the class.
+        ends: the places at which a run of equal scores ends in which some image has it.
+        last: the last of `having` in each of these runs, as a position in it.
+    """
+
+    order: NDArray[np.int32]
+    having: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    last: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, scores: Scores, truth: Truth) -> Self:
+        """The ranking of scores (n,) and truth (n,)."""
+        order = np.argsort(-scores, kind="stable").astype(np.int32)
+        having, ends = np.flatnonzero(truth[order]), _ends(scores[order])
+        own = ends[np.searchsorted(ends, having)]
+        last = np.flatnonzero(np.diff(own, append=-1))
+        return cls(order, having, own[last], last)
+
+    def average_precision(self, times: NDArray[np.integer]) -> NDArray[np.float64]:
+        """See the function of this name: int (b, n) -> float64 (b,)."""
+        drawn = times[:, self.order]
+        hits = np.cumsum(drawn[:, self.having], axis=1)[:, self.last]
+        if not hits.size:
+            return np.full(len(times), np.nan)
+        precision = hits / np.maximum(np.cumsum(drawn, axis=1, dtype=np.int32)[:, self.ends], 1)
+        with np.errstate(invalid="ignore"):  # 0 / 0 where no image that was drawn has the class
+            found: NDArray[np.float64] = (precision * np.diff(hits, axis=1, prepend=0)).sum(axis=1) / hits[:, -1]
+        return found
 
 
 def best_threshold(probabilities: Scores, truth: Truth) -> float:

@@ -22,6 +22,7 @@ from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming, reading, write_atomically, write_json
 from tl_keras.runtime import building_as
+from tl_keras.tasks import figure_text
 
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
 AGAIN = "Restore it, or train again in another --run-dir."
@@ -272,7 +273,7 @@ class History(keras.callbacks.Callback):
         self.progress.line(f"{self._numbered(epoch + 1)}  {told}  {seconds:.1f} s")  # 80 columns at most
 
     def _figures(self, loss: float, metric: float) -> str:
-        return f"loss {loss:.4f} {self.output.metric_short} {metric:.4f}"
+        return f"loss {loss:.4f} {self.output.metric_short} {figure_text(self.output.metric_name, metric)}"
 
     def _numbered(self, epoch: int) -> str:
         return f"{self.phase} {epoch:>3}/{self.epochs}"

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from tl_keras.models.classifier import Classifier, cut_below, unfreeze, update_scales
 from tl_keras.models.fused import fused
 from tl_keras.models.outputs import Output
+from tl_keras.tasks import figure_text
 from tl_keras.transfer.checkpoints import PhaseState
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
@@ -42,7 +43,7 @@ def finetune(task: Task) -> None:
 def head_kept(output: Output, monitor: str, start: float, trained: float) -> str:
     """One line for a finetuning whose epochs were all no better than what it began with."""
     figures = " or ".join(dict.fromkeys([output.titles[monitor], output.metric_title]))
-    told = f"{output.titles[monitor]} {start:.4f}; at best {trained:.4f}"
+    told = f"{output.titles[monitor]} {figure_text(monitor, start)}; at best {figure_text(monitor, trained)}"
     return f"no epoch has a better val {figures} than the head before finetuning ({told}): that head is kept"
 
 

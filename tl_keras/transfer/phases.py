@@ -18,6 +18,7 @@ from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.outputs import PLAIN_LOSS, SINGLE_LABEL, Output
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
+from tl_keras.tasks import figure_text
 from tl_keras.transfer.checkpoints import (
     Bar,
     CheckFinite,
@@ -30,6 +31,7 @@ from tl_keras.transfer.checkpoints import (
     SaveState,
     weights_view,
 )
+from tl_keras.transfer.defaults import required
 from tl_keras.transfer.interrupts import StopAfterInterrupt
 from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
@@ -138,9 +140,8 @@ def run_phase(
             with noted_interrupts(stop.seen):
                 _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
             if state.best_epoch:
-                progress.line(
-                    f"{phase.name}: epoch {state.best_epoch} is kept, with val {phase.output.titles[config.monitor]} {state.best:.4f}"
-                )
+                reached = f"{phase.output.titles[config.monitor]} {figure_text(config.monitor, required(state.best))}"
+                progress.line(f"{phase.name}: epoch {state.best_epoch} is kept, with val {reached}")
     finally:
         bar.close()
         _restore_best(model, files, start)

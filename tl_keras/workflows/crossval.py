@@ -31,6 +31,7 @@ from tl_keras.select.crossval.heads import (
     solve_fold,
     summary,
 )
+from tl_keras.tasks import figure_text
 from tl_keras.trained_run import read_config, read_output, require_asked_for, write_config
 from tl_keras.transfer.build import image_size_of
 from tl_keras.transfer.head.problem import solves_exactly
@@ -80,7 +81,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
             for fold in folds:
                 answers.append(answer(fold))
                 name, figure = next(iter(figures_of(answers[-1], index).items()))
-                progress.line(f"fold {fold.name}  {name} {figure:.4f} on {len(fold.held_out)} images")
+                progress.line(f"fold {fold.name}  {name} {figure_text(name, figure)} on {len(fold.held_out)} images")
                 advance(1)
         write_answers(run / run_folder.OUT_OF_FOLD, index, answers)
         result = result_of(config, index, answers)

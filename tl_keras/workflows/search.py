@@ -37,7 +37,7 @@ from tl_keras.select.search.study_files import (
     trials_bar,
     write_trials,
 )
-from tl_keras.tasks import SINGLE_LABEL
+from tl_keras.tasks import SINGLE_LABEL, figure_text
 from tl_keras.trained_run import read_config, require_asked_for, write_config
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.memory import TooLittleMemoryError
@@ -92,7 +92,9 @@ def search(
             with progress.bar("the settings as they stand", 1):  # a finetuning takes minutes
                 baseline = trials(BASELINE, {}, 1.0)
             objective = config.search.objective
-            progress.line(f"as it stands  {objective} {baseline[objective]:.4f}, the baseline that the trials should beat")
+            progress.line(
+                f"as it stands  {objective} {figure_text(objective, baseline[objective])}, the baseline that the trials should beat"
+            )
             keep()
             if chief is None:
                 found = run_trials(config, space, study, trials, run, progress)

@@ -52,6 +52,21 @@ def test_what_is_not_plain_is_asked(names, said, text):
     assert str(caught.value).startswith(text)
 
 
+@pytest.mark.parametrize(("name", "task"), [("tags", "multi_label"), ("Value", "regression"), ("breed", None)])
+def test_a_column_of_another_task_is_told(name, task):
+    with pytest.raises(DataError) as caught:
+        choose_columns(TABLE, ["path", name], {})
+    assert str(caught.value).endswith(f" for each image, add --set data.task={task}." if task else "names the columns.")
+
+
+def test_for_a_run_nothing_is_advised_that_it_does_not_take():
+    for names in (["path", "breed"], ["path", "label", "target"]):
+        with pytest.raises(DataError) as caught:
+            choose_columns(TABLE, names, {}, of_run=True)
+        assert "--set" not in str(caught.value)
+        assert "Rename " in str(caught.value)
+
+
 def test_what_is_read_and_what_is_not_is_one_line():
     names = ["", "File", "breed", "split", "mass"]
     chosen = {"path": "File", "label": "breed", "split": "split"}

@@ -32,8 +32,8 @@ def test_several_classes_in_a_cell(separator: str) -> None:
 
 
 def test_blanks_empty_parts_and_repeats_in_a_cell_mean_nothing() -> None:
-    found = read("multi_label", " sea ;; beach;sea; ")
-    assert (found.classes, found.labels.tolist()) == (("beach", "sea"), [[True, True]])
+    found = read("multi_label", " sea ;; beach;sea; ", "")
+    assert (found.classes, found.labels.tolist()) == (("beach", "sea"), [[True, True], [False, False]])
 
 
 def test_a_model_says_the_order_of_its_classes() -> None:
@@ -64,7 +64,14 @@ def test_numbers_are_numbers() -> None:
             "line 2 has 'x' in the column 'label', expected a finite number; 2 rows are like that. Mend it, or remove the row.",
         ),
         ("regression", ("1", "inf"), "line 3 has 'inf' in the column 'label', expected a finite number. Mend it, or remove the row."),
+        (
+            "regression",
+            ("1,234", "2"),
+            "line 2 has '1,234' in the column 'label', expected a finite number. Write 1234, or 1.234 if the comma is a decimal one.",
+        ),
+        ("regression", ("1,234,567.5", "2"), "line 2 has '1,234,567.5' in the column 'label', expected a finite number. Write 1234567.5."),
         ("regression", ("2", "2"), "all numbers in the column 'label' are 2; there is nothing to learn."),
+        ("multi_label", ("a;b", "b; a"), "all images have the same classes (a, b); there is nothing to learn."),
         ("multi_label", ("", " ; "), "no image has a class: the column 'label' is empty. Fill it in."),
         (
             "multi_label",
@@ -91,6 +98,7 @@ def test_numbers_are_not_taken_for_classes() -> None:
         "the column 'label' has 30 different numbers, and 30 of them in fewer than 4 rows: too few for a class. "
         "To predict a number, set data.task=regression."
     )
+    assert error_of("multi_label", *ages) == error_of("single_label", *ages)
     assert len(read("single_label", *ages * 4).classes) == 30  # there are enough of each
 
 
@@ -100,5 +108,20 @@ def test_what_looks_like_several_classes_is_told() -> None:
     )
     assert read("single_label", "sea", "sea, north").notes == ()
     assert read("multi_label", "sea|beach", "sea").notes == (
-        "no image has more than one class; data.label_separator is ';', and a class is called 'sea|beach'",
+        "no image has more than one class, and one is called 'sea|beach'; if '|' separates names, set data.label_separator='|'",
     )
+    assert read("multi_label", "sea, north", "beach").notes == (
+        "no image has more than one class, and one is called 'sea, north'; if ',' separates names, set data.label_separator=','",
+    )
+    assert read("multi_label", "sea", "beach").notes == ("no image has more than one class",)
+
+
+def test_numbers_that_float32_cannot_tell_apart_are_refused() -> None:
+    clock = [f"{1_700_000_000 + second}" for second in range(60)]
+    assert error_of("regression", *clock) == (
+        "the numbers in the column 'label' lie between 1700000000 and 1700000059, too close together for their size: rounding to float32 "
+        "changes them by up to 59. Subtract 1700000000 from each."
+    )
+    assert error_of("regression", "1700000001", "1700000002").startswith("the numbers in the column 'label' lie between")
+    assert read("regression", *clock, known=("age",)).classes == ("age",)  # a model that is there has learned from other numbers
+    assert read("regression", "2015.1", "2015.2", "2016.9").labels.dtype == np.float32

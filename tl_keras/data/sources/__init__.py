@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tl_keras.config import DataConfig, absolute
+from tl_keras.config import TABLE_SUFFIXES, DataConfig, absolute
 from tl_keras.data.groups import groups_of
 from tl_keras.data.index import Index
 from tl_keras.data.places import exists
@@ -24,6 +24,7 @@ from tl_keras.data.sources.source import DIGITS, FILE_ENDINGS, Source, neighbour
 from tl_keras.data.sources.table import check_rows, check_table, is_table, scan_known_table, scan_table, table_root
 from tl_keras.errors import DataError
 from tl_keras.progress import Progress
+from tl_keras.tasks import SINGLE_LABEL
 
 
 def _class_folders(find: Callable[[DataConfig], Path], **more: Any) -> Source:
@@ -136,8 +137,15 @@ def open_labelled(config: DataConfig, classes: Sequence[str], progress: Progress
         progress: of what is fetched from an address.
 
     Raises:
-        DataError: nothing of that name, no images, or images of a class that the model does not know.
+        DataError: nothing of that name, no images, images of a class that the model does not know, or not a table where `data.task`
+            needs one.
     """
+    if config.task != SINGLE_LABEL and not config.source.lower().endswith(TABLE_SUFFIXES):
+        check_source(config)
+        raise DataError(
+            f"{config.source}: is not a table, and the model was trained for data.task={config.task}, whose labels only a table "
+            f"({', '.join(TABLE_SUFFIXES)}) can hold. Give a table of these images."
+        )
     with _at_hand(config, progress) as (kind, here):
         return here.with_left_out(kind.scan_known(here.config, classes))
 

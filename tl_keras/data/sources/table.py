@@ -99,7 +99,7 @@ def scan_known_table(config: DataConfig, classes: Sequence[str]) -> Index:
 
     What the settings of a run say of its own table counts as far as this one has such columns, and such a folder beside it.
     """
-    rows = _read_rows(_as_far_as_there(config))
+    rows = _read_rows(_as_far_as_there(config), of_run=True)
     index = _index(rows, read_labels(_label_cells(rows, config), config.task, classes))
     if "test" in (index.given or ()):
         index = index.take(np.flatnonzero(np.array(index.given) == "test"))
@@ -123,7 +123,7 @@ def paths_named(config: DataConfig) -> list[str]:
     return _read_rows(_as_far_as_there(config.replace("image_folder", None))).values["path"]
 
 
-def _read_rows(config: DataConfig) -> Rows:
+def _read_rows(config: DataConfig, *, of_run: bool = False) -> Rows:
     """The rows of the table that `data.source` names, in which no value is missing that is used.
 
     Raises:
@@ -132,7 +132,7 @@ def _read_rows(config: DataConfig) -> Rows:
     table = path_of(config.source)
     kind = KINDS[table.suffix.lower()]
     names = kind.names(table)
-    chosen = choose_columns(table, names, config.columns or {}, config.task)
+    chosen = choose_columns(table, names, config.columns or {}, config.task, of_run=of_run)
     cells = kind.cells(table, list(chosen.values()))
     if not cells.places:
         raise DataError(f"{table}: has no rows below the names of its columns. Add one for each image.")

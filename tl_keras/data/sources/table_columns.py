@@ -8,7 +8,7 @@ from typing import get_args
 from tl_keras.config import Column
 from tl_keras.data.sources.source import NEAR
 from tl_keras.errors import DataError
-from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 
 USUAL: dict[str, frozenset[str]] = {  # what a column says -> its names, in lower case and without blanks, '_' and '-'
     "path": frozenset({"path", "file", "filename", "filepath", "image", "imagepath"}),
@@ -25,13 +25,16 @@ USUAL_FOR_TASK = {  # further names of the label
 NEEDED = ("path", "label")
 
 
-def choose_columns(table: Path, names: Sequence[str], said: Mapping[Column, str], task: str = SINGLE_LABEL) -> dict[str, str]:
+def choose_columns(
+    table: Path, names: Sequence[str], said: Mapping[Column, str], task: str = SINGLE_LABEL, *, of_run: bool = False
+) -> dict[str, str]:
     """The column that says the path, the label and so on, as far as there is one.
 
     Args:
         names: of all columns.
         said: what `data.columns` says.
         task: what labels are.
+        of_run: whether the settings are those of a run, which the user cannot change.
 
     Returns:
         What a column says -> its name; "path" and "label" are always there.
@@ -50,15 +53,17 @@ def choose_columns(table: Path, names: Sequence[str], said: Mapping[Column, str]
         if meant and names.count(meant[0]) > 1:
             raise DataError(f"{table}: has several columns '{meant[0]}'. Rename all but the one that says the {role}.")
         if len(meant) > 1:
-            raise DataError(f"{table}: several of its columns may be the {role} ({_and(meant)}). {_say(role, meant[0])}")
+            mend = "Rename all but one of them." if of_run else _say(role, meant[0])
+            raise DataError(f"{table}: several of its columns may be the {role} ({_and(meant)}). {mend}")
         if meant:
             chosen[role] = meant[0]
         elif role in NEEDED:
             usual = ", ".join(sorted(_usual(role, task)))
-            raise DataError(
-                f"{table}: none of its columns ({_and(names)}) is known to be the {role}; known are {usual}. {_say(role, 'NAME')} "
-                "The first line of the table names the columns."
-            )
+            none = f"{table}: none of its columns ({_and(names)}) is known to be the {role}; known are {usual}."
+            if of_run:
+                raise DataError(f"{none} Rename the one that is to '{role}'; the model was trained with data.task={task}.")
+            other = _other_task(names) if role == "label" and task == SINGLE_LABEL else ""
+            raise DataError(f"{none} {_say(role, 'NAME')} The first line of the table names the columns.{other}")
     return chosen
 
 
@@ -75,6 +80,12 @@ def _is_usual(name: str, role: str, task: str) -> bool:
 
 def _usual(role: str, task: str) -> frozenset[str]:
     return USUAL[role] | USUAL_FOR_TASK.get(task, frozenset()) if role == "label" else USUAL[role]
+
+
+def _other_task(names: Sequence[str]) -> str:
+    """What to add where a column is called as labels of another task are, which nobody has asked for."""
+    meant = ((name, task) for name in names for task in USUAL_FOR_TASK if _is_usual(name, "label", task))
+    return next((f" If '{name}' holds {TASKS[task].labels} for each image, add --set data.task={task}." for name, task in meant), "")
 
 
 def _say(role: str, name: str) -> str:

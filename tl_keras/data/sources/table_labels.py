@@ -1,5 +1,6 @@
 """From the label cells of a table to classes and labels, as `data.task` says what they are."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tl_keras.data.label_texts import SEPARATOR, finite, has_of
 from tl_keras.data.sources.class_folders import class_name
@@ -18,6 +20,8 @@ from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 SEPARATORS = (";", "|", ",")  # what a cell may have between several classes
 MOST_NUMBERS = 20  # different numbers that may well be classes
+THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d*)?")
+MOST_LOST = 1e-3  # standard deviations of numbers by which rounding may change one
 FEW = 4  # images of a class that cannot be cut into splits
 
 
@@ -91,26 +95,45 @@ def _several(cells: LabelCells, known: Sequence[str] | None) -> Found:
             f"Set data.label_separator to it, or rename the class."
         )
     classes = _classes(cells, names, known)
+    if known is None:
+        _refuse_measurements(cells)
+    if known is None and all(set(each) == set(several[0]) for each in several):
+        raise DataError(f"{cells.table}: all images have the same classes ({', '.join(classes)}); there is nothing to learn.")
     folded = {name: class_name(name) for name in classes}
     notes: tuple[str, ...] = ()
     if max(map(len, several)) < 2:
-        notes = (f"no image has more than one class; data.label_separator is {cells.separator!r}, and a class is called {names[0]!r}",)
+        notes = (f"no image has more than one class{_other_separator(classes, cells.separator)}",)
     return Found(classes, has_of(several, [folded[name] for name in classes]), OUTPUTS[MULTI_LABEL], notes)
 
 
 def _numbers(cells: LabelCells, known: Sequence[str] | None) -> Found:
-    numbers = np.array([finite(text) for text in cells.texts], np.float32)
+    numbers = np.array([finite(text) for text in cells.texts])
     unfit = np.flatnonzero(np.isnan(numbers))
     if len(unfit):
         text, comma = cells.texts[unfit[0]], cells.texts[unfit[0]].replace(",", ".", 1)
         hint = f" Write {comma}." if text.count(",") == 1 and not np.isnan(finite(comma)) else " Mend it, or remove the row."
+        if THOUSANDS.fullmatch(text):  # where it is not plain what the comma is
+            hint = f" Write {text.replace(',', '')}" + (f", or {comma} if the comma is a decimal one." if text.count(",") == 1 else ".")
         more = f"; {len(unfit)} rows are like that" if len(unfit) > 1 else ""
         raise DataError(
             f"{cells.table}: {cells.places[unfit[0]]} has {text!r} in the column '{cells.column}', expected a finite number{more}.{hint}"
         )
-    if known is None and len(set(numbers.tolist())) < 2:
-        raise DataError(f"{cells.table}: all numbers in the column '{cells.column}' are {numbers[0]:g}; there is nothing to learn.")
-    return Found((cells.column,) if known is None else tuple(known), numbers, OUTPUTS[REGRESSION])
+    if known is None:
+        if numbers.min() == numbers.max():
+            raise DataError(f"{cells.table}: all numbers in the column '{cells.column}' are {numbers[0]:g}; there is nothing to learn.")
+        _refuse_lost_digits(cells, numbers)
+    return Found((cells.column,) if known is None else tuple(known), numbers.astype(np.float32), OUTPUTS[REGRESSION])
+
+
+def _refuse_lost_digits(cells: LabelCells, numbers: NDArray[np.float64]) -> None:
+    """Refuse numbers that differ by too little of their size for float32, such as the seconds of a clock that began in 1970."""
+    lost = float(np.abs(numbers.astype(np.float32) - numbers).max())
+    if lost > MOST_LOST * numbers.std():
+        raise DataError(
+            f"{cells.table}: the numbers in the column '{cells.column}' lie between {numbers.min():.15g} and {numbers.max():.15g}, "
+            f"too close together for their size: rounding to float32 changes them by up to {lost:.2g}. "
+            f"Subtract {numbers.min():.15g} from each."
+        )
 
 
 READERS: dict[str, Callable[[LabelCells, Sequence[str] | None], Found]] = {
@@ -163,6 +186,15 @@ def _refuse_measurements(cells: LabelCells) -> None:
             f"{cells.table}: the column '{cells.column}' has {len(sizes)} different numbers, and {rare} of them in fewer than {FEW} rows: "
             "too few for a class. To predict a number, set data.task=regression."
         )
+
+
+def _other_separator(classes: Sequence[str], used: str) -> str:
+    """What to add where classes look as if something else stood between their names."""
+    for separator in SEPARATORS:
+        name = next((name for name in classes if separator in name and separator != used), None)
+        if name is not None:
+            return f", and one is called {name!r}; if {separator!r} separates names, set data.label_separator={separator!r}"
+    return ""
 
 
 def _several_in_a_cell(cells: LabelCells, names: Sequence[str]) -> list[str]:

@@ -26,6 +26,7 @@ from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.scoring import inference, score_pixels
 from tl_keras.models.combined import combined_model, side_by_side
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.models.rules import RULES, Probabilities, Rule
 from tl_keras.models.saved import read_weights
 from tl_keras.progress import Progress
@@ -78,6 +79,12 @@ def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progre
     if method not in FROM_RUNS:
         raise ConfigError(f"ensemble.method: got '{method}', which trains heads on backbones. Give names of backbones, not runs.")
     trained = [open_run(folder.path) for folder in folders]
+    for each in trained:
+        if each.index.output != SINGLE_LABEL:
+            raise ConfigError(
+                f"ensemble.members: got {each.run.path}, which was trained with data.task={each.index.output.task}; an ensemble takes runs "
+                "with one class for each image."
+            )
     require_settled(config, trained[0])
     for other in trained[1:]:
         require_same(trained[0], other, moved=given_source(config) is not None)

@@ -18,7 +18,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.search.oracles import Grid, Outcome, best, open_study, settings_text
 from tl_keras.select.search.space import Dimension
-from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS, figure_text
 
 DEFAULT_SPACES: dict[str, dict[str, Any]] = {
     "extract": {
@@ -138,7 +138,7 @@ def study_folder(run: RunFolder, study: str) -> Path:
 
 def told(outcome: Outcome, objective: str) -> str:
     """One line for a trial that ended."""
-    score = outcome.cause or f"{objective} {outcome.metrics[objective]:.4f}"
+    score = outcome.cause or f"{objective} {figure_text(objective, outcome.metrics[objective])}"
     return f"trial {outcome.trial}  {score}  {settings_text(outcome.settings)}"
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tl_keras.config import Config
 from tl_keras.models.outputs import SINGLE_LABEL, Output
 from tl_keras.progress import Progress
-from tl_keras.tasks import REGRESSION, solved_loss
+from tl_keras.tasks import REGRESSION, figure_text, solved_loss
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.probe import C_PATH, LinearProbe, Pair, StandardisedRows, Standardiser, fit_linear_probe, judge
@@ -169,4 +169,4 @@ def describe(probe: LinearProbe, output: Output = SINGLE_LABEL) -> str:
 
 def told(probe: LinearProbe, output: Output) -> str:
     """How a solved head does on val; its val loss is the plain loss, as everywhere."""
-    return f"val loss {probe.val_loss:.4f} {output.metric_title} {probe.val_metric:.4f}"
+    return f"val loss {probe.val_loss:.4f} {output.metric_title} {figure_text(output.metric_name, probe.val_metric)}"
