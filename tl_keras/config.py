@@ -557,7 +557,7 @@ class Config(Section):
             yield "features.selection", f"{got}, which a selection does not use."
         if self.data.has_weights and self.mode == "ensemble":
             yield "data.columns", "got weights of images, which have no effect with mode: ensemble. Remove them, or combine runs."
-        solved = self.mode != "pretrain" and not self.model.hidden and tasks.solved_loss(self.train.loss, self.data.task)
+        solved = self.mode != "pretrain" and not self.model.hidden and tasks.solves_head(self.train.loss, self.data.task, self.trained)
         if self.train.head_c is not None and not (solved and self.data.task != tasks.REGRESSION):
             yield (
                 "train.head_c",

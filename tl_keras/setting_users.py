@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tl_keras.modes import MODES, TRAININGS
-from tl_keras.tasks import solved_loss
+from tl_keras.tasks import solves_head
 
 AUTO = "auto"  # the backbone that `rank` puts first
 EVERY = ("extract", "finetune", "pretrain", "rank", "ensemble", "check")
@@ -85,7 +85,7 @@ def at_work(value_of: Callable[[str], Any]) -> set[str]:
         return set()
     space = value_of("search.space") if mode.name == "search" else None
     varied = set(space) if isinstance(space, dict) else set()
-    solved = solved_loss(str(value_of("train.loss")), str(value_of("data.task")))
+    solved = solves_head(str(value_of("train.loss")), str(value_of("data.task")), trained)
     steps = value_of("model.hidden") or not solved or varied & {"model.hidden", "train.loss"}
     views = value_of("features.views") or "features.views" in varied
     cases = {

@@ -53,6 +53,17 @@ def figure_text(name: str, value: float) -> str:
     return f"{value:.4g}" if name.removeprefix("val_") in IN_UNIT else f"{value:.4f}"
 
 
-def solved_loss(loss: str, task: str) -> bool:
-    """Whether a linear head is solved for this `train.loss`, and not trained by steps; a task or loss that there is not solves nothing."""
+def is_plain(loss: str, task: str) -> bool:
+    """Whether a `train.loss` is the plain loss of a task, for which a linear head is solved."""
     return task in TASKS and loss in ("auto", TASKS[task].losses[0])
+
+
+def solves_head(loss: str, task: str, training: str) -> bool:
+    """Whether a linear head is solved, and not trained by steps.
+
+    Finetuning of numbers solves it for the squared error whatever it lowers itself: a better start than steps find.
+
+    Args:
+        training: the training mode.
+    """
+    return is_plain(loss, task) or (task == REGRESSION and training == "finetune")

@@ -229,10 +229,11 @@ def test_a_search_finds_settings_for_them(table: tuple[str, Path], trial: str, t
 
 
 @pytest.mark.slow
-def test_the_other_losses_are_learned_too(table: tuple[str, Path], tmp_path: Path) -> None:
+def test_the_other_losses_are_learned_too(table: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = {"multi_label": "train.loss=focal", "regression": "train.loss=huber"}[table[0]]
     words = command("finetune", table, tmp_path / "R", *STEPS, other, f"train.monitor=val_{METRICS[table[0]]}")
     assert run.main(words) == 0
+    assert ("head  ridge penalty" in capsys.readouterr().out) == (table[0] == "regression")  # a solved start, whatever finetuning lowers
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from tl_keras import tasks
 from tl_keras.config import TrainConfig
 from tl_keras.errors import ConfigError, DataError
 from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output
-from tl_keras.tasks import solved_loss
+from tl_keras.tasks import is_plain
 
 
 def make_loss(train: TrainConfig, output: Output = SINGLE_LABEL, shifts: NDArray[np.float32] | None = None) -> keras.losses.Loss:
@@ -31,7 +31,7 @@ def make_loss(train: TrainConfig, output: Output = SINGLE_LABEL, shifts: NDArray
     if shifts is not None:
         return LogitAdjusted(shifts.tolist(), smoothing)
     match train.loss, output.task:
-        case loss, task if solved_loss(loss, task):
+        case loss, task if is_plain(loss, task):
             return output.loss(smoothing)
         case "focal", tasks.MULTI_LABEL:
             return keras.losses.BinaryFocalCrossentropy(gamma=train.focal_gamma, from_logits=True, label_smoothing=smoothing)

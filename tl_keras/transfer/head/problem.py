@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tl_keras.config import Config
 from tl_keras.models.outputs import SINGLE_LABEL, Output
 from tl_keras.progress import Progress
-from tl_keras.tasks import REGRESSION, figure_text, solved_loss
+from tl_keras.tasks import REGRESSION, figure_text, solves_head
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.probe import C_PATH, LinearProbe, Pair, StandardisedRows, Standardiser, fit_linear_probe, judge
@@ -23,7 +23,7 @@ from tl_keras.transfer.losses import class_weight_vector, logit_shifts
 
 def solves_exactly(config: Config) -> bool:
     """Whether the head is solved and not trained by steps: it is linear, and the loss is the plain one of the task."""
-    return not config.model.hidden and solved_loss(config.train.loss, config.data.task)
+    return not config.model.hidden and solves_head(config.train.loss, config.data.task, config.trained)
 
 
 @dataclass(frozen=True)
