@@ -160,9 +160,10 @@ def _without_missing(rows: Rows, config: DataConfig) -> Rows:
         nothing = NO_NUMBER if role == "label" and config.task == REGRESSION else {""}
         missing = np.array([text.lower() in nothing for text in texts])
         if missing.any() and config.missing_values == "error":
+            first = int(np.flatnonzero(missing)[0])
             have = f"{missing.sum()} row{'s have' if missing.sum() > 1 else ' has'}"
             raise DataError(
-                f"{rows.table}: {have} nothing in the column '{rows.columns[role]}'; the first is {rows.places[int(missing.argmax())]}. "
+                f"{rows.table}: {have} nothing in the column '{rows.columns[role]}'; the first is {rows.places[first]}. "
                 "Fill them in, remove the rows, or set data.missing_values=drop."
             )
         whole &= ~missing
