@@ -300,3 +300,10 @@ def test_an_image_that_an_epoch_shows_several_times_has_a_view_of_its_own_each_t
     views = images[weights == WEIGHTS[ROWS[0]]]
     assert len(views) > 2  # half of the draws
     assert len({view.tobytes() for view in views}) == len(views)
+
+
+def test_nothing_tunes_the_batches(pixels):
+    """The thread that does keeps an iterator from being deleted, now and then for a minute."""
+    endless = train_batches(pixels, ROWS, LABELS, WEIGHTS[ROWS], TARGETS, batch_size=4, augment=STRONG, seed=0)
+    for batches in (endless, ordered_batches(pixels, ROWS, LABELS, TARGETS, batch_size=4)):
+        assert batches.options().autotune.enabled is False

@@ -204,3 +204,9 @@ def test_stored_views_of_an_image_that_an_epoch_shows_several_times_differ(task:
     shown = np.concatenate([features for features, *_ in batches])[targets[:, 0] == 1]
     assert len(shown) > VIEWS
     assert len({row.tobytes() for row in shown}) > 1
+
+
+def test_nothing_tunes_the_batches_of_a_feed(task: Task) -> None:
+    for feed in (pooled(task), PixelFeed(task, task.classifier.model)):
+        for batches in (feed.train(0), feed.ordered("val")):
+            assert batches.options().autotune.enabled is False

@@ -248,7 +248,7 @@ def train_batches(
         return found if mix is None else mix(number, found)
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
-    return epochs.map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+    return without_tuning(epochs.map(load, num_parallel_calls=2, deterministic=True).prefetch(2))
 
 
 def ordered_batches(pixels: Pixels, rows: NDArray[np.int64], labels: Labels, targets: Targets, *, batch_size: int) -> Any:
@@ -270,7 +270,19 @@ def ordered_batches(pixels: Pixels, rows: NDArray[np.int64], labels: Labels, tar
         batch = read(tf.gather(rows_t, place))
         return tf.cast(batch, tf.float32), targets(tf.gather(labels_t, place))
 
-    return tf.data.Dataset.range(len(rows)).batch(batch_size).map(load, num_parallel_calls=2, deterministic=True).prefetch(2)
+    places = tf.data.Dataset.range(len(rows)).batch(batch_size)
+    return without_tuning(places.map(load, num_parallel_calls=2, deterministic=True).prefetch(2))
+
+
+def without_tuning(batches: Any) -> Any:
+    """The same data set without a thread that tunes it: our numbers of threads and batches ahead are fixed.
+
+    When an iterator is deleted, it waits for that thread, which now and then misses that it should end and sleeps on, longer the longer
+    it has run: for a minute at most, in which nothing happens.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return batches.with_options(options)
 
 
 def row_batches(rows: NDArray[np.int64], batch_size: int) -> Iterable[NDArray[np.int64]]:

@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.data.mixing import mix_of
-from tl_keras.data.pipeline import as_written, ordered_batches, train_batches
+from tl_keras.data.pipeline import as_written, ordered_batches, train_batches, without_tuning
 from tl_keras.data.python_reader import python_reader
 from tl_keras.transfer.features import StoredFeatures
 from tl_keras.transfer.task import Task
@@ -99,7 +99,7 @@ class StoredFeed:
             return load(view * num + order), task.targets_op(tf.gather(labels, order)), tf.gather(weights, order)
 
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
-        return epochs.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2)
+        return without_tuning(epochs.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2))
 
     def ordered(self, split: str) -> Any:
         task = self._task
@@ -111,7 +111,7 @@ class StoredFeed:
         def batch(order: tf.Tensor) -> tuple[Any, tf.Tensor]:
             return load(order), task.targets_op(tf.gather(labels, order))
 
-        return rows.map(batch).prefetch(2)
+        return without_tuning(rows.map(batch).prefetch(2))
 
     def _loader(self, stored: list[StoredFeatures]) -> Callable[[tf.Tensor], Any]:
         def read(rows: NDArray[np.int64]) -> list[NDArray[np.float32]]:
