@@ -12,7 +12,8 @@ import tl_keras
 from tl_keras import run, run_folder
 from tl_keras.data.label_texts import label_text, number_text
 from tl_keras.models.outputs import MultiLabel
-from tl_keras.trained_run import open_run
+from tl_keras.run_folder import RunFolder
+from tl_keras.trained_run import open_run, read_config
 
 pytestmark = pytest.mark.usefixtures("quick_exports")
 
@@ -310,3 +311,10 @@ def test_an_ensemble_takes_no_run_of_them(
 def test_folders_hold_one_class_an_image(trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["extract", str(trained[1]), "--set", "data.task=multi_label"]) == 2
     assert "data.task: got 'multi_label', which has no effect without a table" in capsys.readouterr().err
+
+
+def test_a_run_of_which_test_alone_is_measured_is_decided_by_val(table: tuple[str, Path], extracted: Path, tmp_path: Path) -> None:
+    metrics = tl_keras.train(read_config(RunFolder(extracted)), tmp_path / "R", scored=("test",))
+    assert "val" not in metrics
+    assert metrics["test"] == figures(extracted)["test"]
+    assert open_run(tmp_path / "R").index.output == open_run(extracted).index.output

@@ -203,7 +203,7 @@ class KeepBest(keras.callbacks.Callback):
         return any(self.output.is_better(name, float(logs[name]), self.start[name]) for name in (self.monitor, self.output.val_metric))
 
     def _is_better(self, value: float, other: float | None) -> bool:
-        return other is None or self.sign * value < self.sign * other
+        return other is None or self.output.is_better(self.monitor, value, other)
 
     def _is_as_good(self, value: float, best: float | None) -> bool:
         return best is None or self.sign * value <= self.sign * best * (1 + TIE * (self.monitor == "val_loss"))

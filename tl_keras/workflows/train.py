@@ -148,7 +148,8 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         save_backbone(task, model)
     feed = scoring_feed(task, classifier)
     call = inference(feed.model)
-    scores = {split: score(feed, task.data, split, task.progress, call) for split in scored}
+    # val, which chooses, is scored whether or not it is measured
+    scores = {split: score(feed, task.data, split, task.progress, call) for split in dict.fromkeys(("val", *scored))}
     data = with_output(task.data, task.data.output.chosen(scores["val"], task.data.labels("val")))
     write_output(run, data.output)
     if "test" in scores:
@@ -164,7 +165,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         "engine": asdict(task.engine),
         "data": data.counts(),
         "parameters": count_parameters(task.classifier.model),
-        **{split: measure(data, split, found) for split, found in scores.items()},
+        **{split: measure(data, split, scores[split]) for split in scored},
         **agreement,
         **({"selection": selected} if selected else {}),
         "features": {"computed": 0 if task.frozen is None else task.frozen.store.num_computed},
