@@ -493,6 +493,30 @@ class EnsembleConfig(Section):
         yield from self._idle("rounds", self.method == "boosting", "method: boosting")
 
 
+class AdaptConfig(Section):
+    """The target domain, and how a classifier that learns from the source is adapted to it."""
+
+    target: Name | None = Field(
+        default=None,
+        description="images of the target domain: a folder of them without labels, or what data.source may be; labels serve the last "
+        "table only",
+    )
+    method: Literal[
+        "auto",
+        "source_only",
+        "standardise",
+        "coral",
+        "subspace",
+        "tca",
+        "least_mmd",
+        "domain_classifier",
+        "kmm",
+        "kliep",
+        "ulsif",
+        "label_shift",
+    ] = Field(default="auto", description="how; auto: the method with the best scores that need no labels, or source_only")
+
+
 class ExportConfig(Section):
     """How an exported model is checked."""
 
@@ -540,6 +564,7 @@ class Config(Section):
     search: SearchConfig = Field(default_factory=SearchConfig, description="choice of settings")
     crossval: CrossvalConfig = Field(default_factory=CrossvalConfig, description="folds")
     ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig, description="combination")
+    adapt: AdaptConfig = Field(default_factory=AdaptConfig, description="target domain")
     export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
 

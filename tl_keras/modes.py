@@ -12,7 +12,7 @@ from typing import Any
 
 from tl_keras.short_forms import SHORT_FORMS
 
-ALL_FORMS = tuple(SHORT_FORMS)
+ALL_FORMS = tuple(name for name in SHORT_FORMS if name != "target")
 WITHOUT_TRAINING = ("data", "weights", "image_size", "seed")
 
 
@@ -74,6 +74,7 @@ class Mode:
 
 def training(name: str, **more: Any) -> Mode:
     """The row of a training mode."""
+    own = {"forms": ALL_FORMS, "every_task": True} | more
     return Mode(
         name=name,
         run="tl_keras.workflows.train:train",
@@ -81,9 +82,7 @@ def training(name: str, **more: Any) -> Mode:
         function="train",
         own_options=("resume", "dry_run"),
         passes={"resume": "resume", "data": "source"},
-        forms=ALL_FORMS,
-        every_task=True,
-        **more,
+        **own,
     )
 
 
@@ -116,6 +115,16 @@ _ROWS = (
         example=("finetune photos/ --backbone mobilenet_v2", ""),
     ),
     training("pretrain", help="train a backbone from scratch, for other images to start from"),
+    training(
+        "adapt",
+        help="train on one domain for another, whose images have no labels",
+        forms=("backbone", "batch_size", *WITHOUT_TRAINING, "target"),
+        words=("data", "target"),
+        section="adapt",
+        every_task=False,
+        elsewhere=("domainadaptation", "uda", "da"),
+        example=("adapt photos/ sketches/", "learn from photos, for sketches"),
+    ),
     Mode(
         name="rank",
         help="say which backbone suits these images",

@@ -41,6 +41,7 @@ SHORT_FORMS: dict[str, ShortForm] = {  # the parameter's name in Python; the fla
         "SOURCE",
         "a folder or archive of class folders, a table of labels, their address, 'digits', or a TFDS name or folder",
     ),
+    "target": ShortForm("adapt.target", "SOURCE", "images of the target domain: a folder of them, or what --data takes"),
     "backbone": ShortForm(
         "model.backbone",
         "NAME",

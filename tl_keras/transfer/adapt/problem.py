@@ -1,0 +1,113 @@
+"""A problem of domain adaptation on stored features, and a linear head solved for it by one of the methods of `ADAPTATIONS`.
+
+Every method ends as a kernel and a bias for raw features of the target: what a method does to the features of the target is an affine
+map, which is folded into the head. So the model needs no further step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.adaptations import SOURCE_ONLY
+from tl_keras.config import Config
+from tl_keras.transfer.adapt.affine import Affine, MappedFeatures
+from tl_keras.transfer.adapt.alignment import ALIGNMENTS, same
+from tl_keras.transfer.adapt.label_shift import class_ratios
+from tl_keras.transfer.adapt.weighting import WEIGHTINGS
+from tl_keras.transfer.head.probe import Features, LinearProbe, Pair, Standardiser, fit_linear_probe
+from tl_keras.transfer.losses import class_weight_vector
+
+Weights = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class DomainProblem:
+    """Two domains: labelled features of the source, and features of the target.
+
+    Attributes:
+        config: its `train.class_weights` and `train.head_c` say how heads are solved; its seed, what methods draw.
+        train: of the source, to learn from: features (n, d) and labels int32 (n,).
+        val: of the source, to choose C by.
+        target: features (m, d).
+        classes: names, k of them.
+        weights: float32 (n,), how much each source image counts beside its class; None where all count alike.
+    """
+
+    config: Config
+    train: Pair
+    val: Pair
+    target: Features
+    classes: tuple[str, ...]
+    weights: Weights | None = None
+
+    @property
+    def rng(self) -> np.random.Generator:
+        """A fresh stream for one method, the same for each."""
+        return np.random.default_rng(self.config.runtime.seed)
+
+
+@dataclass(frozen=True)
+class AdaptedHead:
+    """A linear head for raw features of the target, and what it was solved by.
+
+    Attributes:
+        probe: kernel (d, k), bias (k,), and its figures on val of the source, as that was mapped.
+        source: what was done to the features of the source.
+        target: what was done to those of the target, which is in `probe` already.
+        weights: of the source's training images, of mean 1; None where all counted alike.
+        on_source: the head for raw features of the source.
+    """
+
+    probe: LinearProbe
+    source: Affine
+    target: Affine
+    weights: Weights | None
+    on_source: LinearProbe
+
+
+def solve(problem: DomainProblem, method: str) -> AdaptedHead:
+    """Solve the head by a method of `ADAPTATIONS`."""
+    return METHODS[method](problem, method)
+
+
+def _plain(problem: DomainProblem, _: str) -> AdaptedHead:
+    return _solved(problem, same(problem.train[0], problem.target, problem.rng), None)
+
+
+def _aligned(problem: DomainProblem, method: str) -> AdaptedHead:
+    return _solved(problem, ALIGNMENTS[method](problem.train[0], problem.target, problem.rng), None)
+
+
+def _weighted(problem: DomainProblem, method: str) -> AdaptedHead:
+    weights = WEIGHTINGS[method](problem.train[0], problem.target, problem.rng)
+    return _solved(problem, same(problem.train[0], problem.target, problem.rng), weights)
+
+
+def _label_shifted(problem: DomainProblem, _: str) -> AdaptedHead:
+    before = _plain(problem, SOURCE_ONLY).probe
+    said = [before.logits(features).argmax(axis=1) for features in (problem.val[0], problem.target)]  # a class of the head that is asked
+    ratios = class_ratios(said[0], np.asarray(problem.val[1]), said[1], len(problem.classes))
+    return _solved(problem, same(problem.train[0], problem.target, problem.rng), ratios[problem.train[1]])
+
+
+def _solved(problem: DomainProblem, maps: tuple[Affine, Affine], weights: Weights | None) -> AdaptedHead:
+    (features, labels), (val, val_labels), config = problem.train, problem.val, problem.config
+    source, target = maps
+    seen, seen_val = MappedFeatures(features, source), MappedFeatures(val, source)
+    standardise = Standardiser.fit(seen)
+    by_class = class_weight_vector(config.train.class_weights, labels, problem.classes)
+    own = weights if problem.weights is None else problem.weights if weights is None else problem.weights * weights
+    probe = fit_linear_probe((seen, labels), (seen_val, val_labels), standardise, by_class, config.train.head_c, weights=own)
+    mapped = probe.on_raw(standardise)
+    on_target, on_source = (replace(mapped, **dict(zip(("kernel", "bias"), each.fold(mapped.kernel, mapped.bias), strict=True))) for each in (target, source))
+    return AdaptedHead(on_target, source, target, weights, on_source)
+
+
+METHODS: dict[str, Callable[[DomainProblem, str], AdaptedHead]] = {
+    SOURCE_ONLY: _plain,
+    **dict.fromkeys(ALIGNMENTS, _aligned),
+    **dict.fromkeys(WEIGHTINGS, _weighted),
+    "label_shift": _label_shifted,
+}
