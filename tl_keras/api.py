@@ -31,7 +31,7 @@ from tl_keras.launch import (
     restoring_environment,
     stored_config,
 )
-from tl_keras.modes import MODES, TRAININGS
+from tl_keras.modes import CLASSIFIERS, MODES
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, setting_named, settings_called
@@ -135,10 +135,55 @@ def train(
     Raises:
         UserError: anything that the caller can mend; a run folder made for it is gone again.
     """
-    short = short_forms(data, backbone, weights, image_size, epochs, batch_size, learning_rate, seed)
-    config, folder = prepare(TRAININGS, mode, config, run_dir, short, settings, resume=resume, look=index is None)
+    short = short_forms(
+        data=data,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    config, folder = prepare(CLASSIFIERS, mode, config, run_dir, short, settings, resume=resume, look=index is None)
     moved = str(data) if resume and data is not None else None
     return make_run(config, folder, progress, resume=resume, index=index, scored=scored, source=moved)
+
+
+@told
+def adapt(
+    config: Config | None = None,
+    run_dir: Path | str | None = None,
+    *,
+    data: Path | str | None = None,
+    target: Path | str | None = None,
+    backbone: Path | str | None = None,
+    weights: Path | str | None = None,
+    image_size: ImageSize | None = None,
+    seed: int | None = None,
+    settings: Settings | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train a classifier on one domain for another, whose images have no labels.
+
+    Args:
+        data: labelled images of the source domain, as in `train`.
+        target: images of the target domain: a folder of them, or what `data` may be. Labels, where there are any, are read for the
+            figures at the end only.
+        backbone: which features are compared and learned from, as in `train`.
+        settings: any others by their paths, such as `{"adapt.method": "coral"}`; they come last.
+        resume: go on with the interrupted run in `run_dir`, with its own settings.
+
+    Returns:
+        What `metrics.json` holds, and `run_dir`; `target` says how the target domain fares.
+
+    Raises:
+        UserError: anything that the caller can mend; a run folder made for it is gone again.
+    """
+    short = short_forms(data=data, target=target, backbone=backbone, weights=weights, image_size=image_size, seed=seed)
+    config, folder = prepare(("adapt",), None, config, run_dir, short, settings, resume=resume)
+    return make_run(config, folder, progress, resume=resume)
 
 
 @told
@@ -167,7 +212,7 @@ def rank(
     Raises:
         UserError: anything that the caller can mend; a folder made for it is gone again.
     """
-    short = short_forms(data, None, weights, image_size, None, None, None, seed) | listed("rank.candidates", backbones)
+    short = short_forms(data=data, weights=weights, image_size=image_size, seed=seed) | listed("rank.candidates", backbones)
     config, folder = prepare(("rank",), None, config, run_dir, short, settings)
     return make_run(config, folder, progress)
 
@@ -202,7 +247,7 @@ def check(
     """
     if fix not in (None, "quarantine"):
         raise ConfigError(f"fix: got {fix!r}, expected 'quarantine' or None.")
-    short = short_forms(data, backbone, weights, image_size, None, None, None, seed)
+    short = short_forms(data=data, backbone=backbone, weights=weights, image_size=image_size, seed=seed)
     config, folder = prepare(("check",), None, config, run_dir, short, settings)
     return make_run(config, folder, progress, fix=fix)
 
@@ -238,7 +283,16 @@ def search(
     Raises:
         UserError: anything that the caller can mend; a folder made for it is gone again.
     """
-    short = short_forms(data, backbone, weights, image_size, epochs, batch_size, learning_rate, seed)
+    short = short_forms(
+        data=data,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
     config, folder = prepare(("search",), None, config, run_dir, short, settings, resume=resume)
     if workers:
         prepare_for_workers()
@@ -270,7 +324,16 @@ def crossval(
     Raises:
         UserError: anything that the caller can mend; a folder made for it is gone again.
     """
-    short = short_forms(data, backbone, weights, image_size, epochs, batch_size, learning_rate, seed)
+    short = short_forms(
+        data=data,
+        backbone=backbone,
+        weights=weights,
+        image_size=image_size,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
     config, folder = prepare(("crossval",), None, config, run_dir, short, settings, resume=resume)
     return make_run(config, folder, progress, resume=resume)
 
@@ -301,7 +364,7 @@ def ensemble(
     Raises:
         UserError: anything that the caller can mend; a folder made for it is gone again.
     """
-    short = short_forms(data, None, weights, image_size, None, None, None, seed) | listed("ensemble.members", members)
+    short = short_forms(data=data, weights=weights, image_size=image_size, seed=seed) | listed("ensemble.members", members)
     config, folder = prepare(("ensemble",), None, config, run_dir, short, settings)
     return make_run(config, folder, progress)
 
@@ -373,10 +436,9 @@ def export(run_dir: Path | str, *, data: Path | str | None = None, progress: Pro
     return found
 
 
-def short_forms(*values: object) -> dict[str, object]:
-    """The short forms that are given, by their names; the values are in the order of the table."""
-    given = {name: value for name, value in zip(SHORT_FORMS, values, strict=True) if value is not None}
-    return {name: str(value) if isinstance(value, Path) else value for name, value in given.items()}
+def short_forms(**values: object) -> dict[str, object]:
+    """The short forms that are given, by their names."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items() if value is not None}
 
 
 def listed(setting: str, names: Sequence[Path | str] | None) -> dict[str, object]:

@@ -170,6 +170,31 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     return table
 
 
+def adaptation_table(target: Mapping[str, Any]) -> Table:
+    """The scores of each method of an adaptation."""
+    rows = [
+        (
+            ("* " if one["method"] == target["method"] else "  ") + one["method"],
+            f"{one['classes']:.1f}" + (" collapsed" if one["collapsed"] else ""),
+            f"{one['risk']:.3f}",
+            f"{one['mixed']:.3f}",
+            f"{one['entropy']:.3f}",
+            f"{one['agreement']:.3f}",
+        )
+        for one in target["candidates"]
+    ]
+    header = ("method", "classes", "source risk", "mixed", "entropy", "as before")
+    return plain_table(header, rows, f"target: {target['images']} images, scores without labels")
+
+
+def target_lines(target: Mapping[str, Any]) -> list[str]:
+    """How far the domains are apart, and how good the heads are on the target, where that is known."""
+    before, after = (target["distances"][when] for when in ("before", "after"))
+    names = {"mmd": "MMD", "coral": "CORAL distance", "proxy_a": "proxy A-distance"}
+    lines = ["distance between the domains: " + ", ".join(f"{names[key]} {before[key]:.3g} -> {after[key]:.3g}" for key in names)]
+    return lines + [accuracy_line(f"target, {name}:", found) for name, found in target.get("figures", {}).items()]
+
+
 def summary_table(summary: Mapping[str, Mapping[str, Any]], title: str) -> Table:
     """Mean, spread and interval of each figure of a cross-validation."""
     rows = [

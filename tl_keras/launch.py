@@ -108,10 +108,11 @@ def check_names(config: "Config") -> None:
     Raises:
         DataError: `data.source` is not there, or its folders are not arranged for training.
         BackboneError: a backbone or a file of weights is not there.
-        ConfigError: a member of an ensemble is not there.
+        ConfigError: a member of an ensemble is not there, or no target domain is named.
     """
     from tl_keras.config import AUTO
     from tl_keras.data.sources import check_layout_of
+    from tl_keras.data.target import check_target
     from tl_keras.select.ensemble.member_names import runs_among
 
     paths = MODES[config.mode].paths
@@ -121,6 +122,8 @@ def check_names(config: "Config") -> None:
         for name in asked:
             if name not in (AUTO, CACHED):
                 check_backbone(name)
+    if config.mode == "adapt":
+        check_target(config.data, config.adapt.target)
     weights = config.model.weights
     if weights not in KINDS_OF_WEIGHTS and not Path(weights).expanduser().is_file():
         raise BackboneError(f"{weights}: there is no such weights file. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")

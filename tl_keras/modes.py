@@ -72,14 +72,15 @@ class Mode:
         return "resume" in self.own_options
 
 
+TRAIN = "tl_keras.workflows.train:train"
+
+
 def training(name: str, **more: Any) -> Mode:
     """The row of a training mode."""
-    own = {"forms": ALL_FORMS, "every_task": True} | more
+    own: dict[str, Any] = {"forms": ALL_FORMS, "every_task": True, "function": "train", "show": "tl_keras.results:of_training"} | more
     return Mode(
         name=name,
-        run="tl_keras.workflows.train:train",
-        show="tl_keras.results:of_training",
-        function="train",
+        run=TRAIN,
         own_options=("resume", "dry_run"),
         passes={"resume": "resume", "data": "source"},
         **own,
@@ -118,7 +119,9 @@ _ROWS = (
     training(
         "adapt",
         help="train on one domain for another, whose images have no labels",
-        forms=("backbone", "batch_size", *WITHOUT_TRAINING, "target"),
+        function="adapt",
+        show="tl_keras.results:of_adaptation",
+        forms=("data", "target", "backbone", "weights", "image_size", "seed"),
         words=("data", "target"),
         section="adapt",
         every_task=False,
@@ -223,7 +226,8 @@ _ROWS = (
 )
 
 MODES: dict[str, Mode] = {mode.name: mode for mode in _ROWS}
-TRAININGS = tuple(mode.name for mode in _ROWS if mode.function == "train")
+TRAININGS = tuple(mode.name for mode in _ROWS if mode.run == TRAIN)
+CLASSIFIERS = tuple(mode.name for mode in _ROWS if mode.function == "train")
 FUNCTIONS = tuple(dict.fromkeys(mode.function for mode in _ROWS))
 
 

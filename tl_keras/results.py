@@ -9,6 +9,7 @@ from rich.table import Table
 from tl_keras import advice
 from tl_keras.console import (
     accuracy_line,
+    adaptation_table,
     confusion_lines,
     counts_line,
     difference_lines,
@@ -22,9 +23,11 @@ from tl_keras.console import (
     ranking_table,
     regression_line,
     summary_table,
+    target_lines,
 )
 from tl_keras.errors import UserError
 from tl_keras.launch import Asked
+from tl_keras.run_folder import TARGET_PREDICTIONS
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, figure_text
 
 if TYPE_CHECKING:
@@ -39,6 +42,17 @@ def of_training(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     yield from figures(metrics)
     yield f"{metrics['timing']['total_s']:.1f} s; everything is in {asked.run_dir}"
     yield from advice.after_training(asked.config, asked.run_dir)
+
+
+def of_adaptation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
+    """The methods by their scores, which need no labels; the figures on the target, where it has labels; and those on the source."""
+    target = metrics["target"]
+    yield adaptation_table(target)
+    yield f"{target['method']}: {target['why']}"
+    yield from target_lines(target)
+    yield from (accuracy_line(f"source {split}", metrics[split]) for split in ("val", "test") if split in metrics)
+    yield f"{metrics['timing']['total_s']:.1f} s; predictions for the target are in {asked.run_dir / TARGET_PREDICTIONS}"
+    yield from advice.use_run(asked.run_dir)
 
 
 def figures(metrics: Mapping[str, Any]) -> Parts:

@@ -11,10 +11,11 @@ from tl_keras.modes import MODES, TRAININGS
 from tl_keras.tasks import solves_head
 
 AUTO = "auto"  # the backbone that `rank` puts first
-EVERY = ("extract", "finetune", "pretrain", "rank", "ensemble", "check")
+EVERY = ("extract", "finetune", "pretrain", "adapt", "rank", "ensemble", "check")
 NOT_CHECK = EVERY[:-1]
 BY_STEPS = ("finetune", "pretrain", "head by steps")
-ON_FEATURES = ("extract", "finetune", "ensemble")
+ON_FEATURES = ("extract", "finetune", "adapt", "ensemble")
+CHOOSING = ("extract", "finetune", "pretrain")  # the trainings with a choice of head and loss
 OF_BACKBONE = ("finetune", "pretrain")
 
 USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it; the longest path counts
@@ -26,10 +27,10 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "model": EVERY,
     "model.backbone": (*TRAININGS, "check"),
     "model.pooling": NOT_CHECK,  # it compares images, for which a feature map that is not pooled is too wide
-    "model.hidden": TRAININGS,
+    "model.hidden": CHOOSING,
     "model.dropout": BY_STEPS,
     "model.freeze_batchnorm": ("finetune",),
-    "features": ON_FEATURES,
+    "features": ("extract", "finetune", "ensemble"),
     "features.stages": (*ON_FEATURES, "rank", "check"),
     "features.max_gb": (*ON_FEATURES, "rank", "check"),
     "train": BY_STEPS,
@@ -43,8 +44,8 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "train.head_c": ON_FEATURES,
     "train.layer_decay": OF_BACKBONE,
     "train.learning_rate": OF_BACKBONE,
-    "train.logit_adjustment": (*TRAININGS, "ensemble"),
-    "train.loss": TRAININGS,
+    "train.logit_adjustment": (*CHOOSING, "ensemble"),
+    "train.loss": CHOOSING,
     "train.mixup_alpha": OF_BACKBONE,
     "train.patience": OF_BACKBONE,
     "train.unfreeze_from": OF_BACKBONE,
@@ -53,6 +54,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "crossval": ("crossval",),
     "crossval.folds": ("crossval", "stack"),
     "ensemble": ("ensemble",),
+    "adapt": ("adapt",),
     "export": ("model",),
     "runtime": EVERY,
     "runtime.engine": (*ON_FEATURES, "rank", "check"),

@@ -1,6 +1,5 @@
 """The images of a target domain: with labels or without, none of which is for training or choosing."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import numpy as np
 from tl_keras.config import DataConfig
 from tl_keras.data.index import UNLABELLED, Index
 from tl_keras.data.places import is_folder
-from tl_keras.data.sources import open_labelled
+from tl_keras.data.sources import check_source, open_labelled
 from tl_keras.data.sources.addresses import is_address
 from tl_keras.data.sources.source import path_of
 from tl_keras.data.walk import images_below, left_out_lines, peek
@@ -16,6 +15,19 @@ from tl_keras.errors import ConfigError, DataError
 from tl_keras.progress import Progress
 
 LEAST_IMAGES = 20  # of which the statistics of a domain can be told at all
+
+
+def check_target(config: DataConfig, target: str | None) -> str:
+    """Refuse a target domain that there is not: cheap, and nothing below it is read. What is there is returned.
+
+    Raises:
+        ConfigError: none is named.
+        DataError: nothing of that name.
+    """
+    if target is None:
+        raise ConfigError("adapt.target: got none. Give the images of the target domain: --target FOLDER; they need no labels.")
+    check_source(_beside(config, target))
+    return target
 
 
 def open_target(config: DataConfig, target: str | None, source: Index, progress: Progress) -> Index:
@@ -33,14 +45,14 @@ def open_target(config: DataConfig, target: str | None, source: Index, progress:
         ConfigError: there is no target.
         DataError: nothing of that name, classes that the source does not have, or too few images.
     """
-    if target is None:
-        raise ConfigError("adapt.target: got none. Give the images of the target domain: --target FOLDER; they need no labels.")
-    found = _unlabelled(path_of(target), source) if _holds_images(target) else open_labelled(_beside(config, target), source.classes, progress)
+    target = check_target(config, target)
+    here = _holds_images(target)
+    found = _unlabelled(path_of(target), source) if here else open_labelled(_beside(config, target), source.classes, progress)
     for line in (*found.notes, *left_out_lines(found.ignored)):
         progress.line(f"target: {line}")
     if len(found.paths) < LEAST_IMAGES:
         raise DataError(
-            f"{target}: holds {len(found.paths)} images, and a target domain of fewer than {LEAST_IMAGES} tells too little of it. Add images; "
+            f"{target}: holds {len(found.paths)} images, and fewer than {LEAST_IMAGES} tell too little of a target domain. Add images; "
             "they need no labels."
         )
     return found
@@ -73,8 +85,3 @@ def require_another(target: Index, source: Index, progress: Progress) -> None:
     if shared.any():
         first = target.paths[int(np.flatnonzero(shared)[0])]
         progress.line(f"target: {int(shared.sum())} of {len(shared)} images are images of the source too; the first is {first}")
-
-
-def without_labels(target: Index) -> Index:
-    """The same images, their labels forgotten: what training and choosing are given."""
-    return replace(target, labels=np.full(len(target.paths), UNLABELLED, np.int32))

@@ -113,6 +113,10 @@ class FrozenFeatures:
         trunk = self.trunk.only(names)
         return self if trunk is self.trunk else FrozenFeatures(self.store, trunk, self.pixels, self._augment, self._about)
 
+    def of(self, pixels: Pixels) -> "FrozenFeatures":
+        """The same of other images, which are identified."""
+        return FrozenFeatures(self.store, self.trunk, pixels, self._augment, self._about, self.fingerprints)
+
     def on(self, engine: str) -> "FrozenFeatures":
         """The same computed by another engine, in rows of their own."""
         trunk = self.trunk.on(engine)

@@ -15,6 +15,7 @@ from tl_keras.data.index import Index
 from tl_keras.models.engines import TENSORFLOW
 from tl_keras.progress import Progress
 from tl_keras.run_folder import SCRATCH, RunFolder
+from tl_keras.transfer.adapt.target import bring_in
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
 from tl_keras.transfer.engine import Choice, as_asked, begun, settle_engine
 from tl_keras.transfer.features import FrozenFeatures
@@ -25,11 +26,12 @@ from tl_keras.transfer.task import Task
 from tl_keras.transfer.varied import require_varied
 
 
-def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progress) -> Task:
+def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progress, target: Index | None = None) -> Task:
     """Build the network, fill the open settings, compute what is frozen and cut the splits.
 
     Args:
         index: with the ids of its files as they are now, or without.
+        target: the images of the target domain, likewise, where there is one.
 
     Raises:
         UserError: from the data, the backbone, the settings that only they can check, or the store.
@@ -53,7 +55,7 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
         frozen = fit_to_store_limit(config, frozen, split, run, progress)  # what is stored differs between engines and precisions
         record_tail(config, frozen, run)
     config = config.replace("runtime.precision", choice.precision)
-    if config.mode != "extract" and not tail_of(frozen):  # training reads images in every epoch
+    if config.mode in ("finetune", "pretrain") and not tail_of(frozen):  # training reads images in every epoch
         dataset.keep_pixels(pixels, config.data, run / SCRATCH)
     if frozen is None:
         split = dataset.decode_and_cut(index, config.data, pixels, progress)
@@ -61,4 +63,5 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
         split = compute_and_cut(config, index, frozen, progress)
     data = ImageData(replace(index, output=index.output.fitted(index.labels[split == "train"])), pixels, split)
     dataset.write(data, run, progress)
-    return Task(config, data, classifier, frozen, choice, run, progress)
+    there = None if target is None or frozen is None else bring_in(config, target, frozen, progress)
+    return Task(config, data, classifier, frozen, choice, run, progress, there)

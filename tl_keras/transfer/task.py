@@ -14,6 +14,7 @@ from tl_keras.data.orders import Order, balanced, shuffled
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
+from tl_keras.transfer.adapt.target import Target
 from tl_keras.transfer.engine import Choice
 from tl_keras.transfer.features import FrozenFeatures, StoredFeatures
 from tl_keras.transfer.frozen import num_views, tail_of
@@ -27,6 +28,7 @@ class Task:
 
     Attributes:
         frozen: the outputs of the frozen part of the backbone, computed for every image; None where nothing is frozen.
+        target: the images of the target domain; None where there is none.
         engine: what computes the frozen part, the precision of the network, and why.
     """
 
@@ -37,6 +39,7 @@ class Task:
     engine: Choice
     run: RunFolder
     progress: Progress
+    target: Target | None = None
 
     @property
     def tail(self) -> tuple[str, ...]:
@@ -83,6 +86,13 @@ class Task:
         if self.frozen is None:
             raise ValueError("this task has nothing frozen")
         return self.frozen
+
+    @property
+    def the_target(self) -> Target:
+        """The target domain of a run that has one."""
+        if self.target is None:
+            raise ValueError("this task has no target domain")
+        return self.target
 
     def stored(self, output: str, split: str) -> StoredFeatures:
         """An output of the frozen trunk for a split: the plain view of each row and, of train, then each further view."""

@@ -93,7 +93,7 @@ def disk_gb(config: Config, classifier: Classifier, num_train: int, num_images: 
     """GB of stored features, and of pixels where every epoch reads them."""
     pixels = num_images * int(np.prod(image_size_of(config))) * 3 / 1e9
     cut = cut_below(classifier, required(config.train.unfreeze_from)) if config.mode == "finetune" else None
-    kept = pixels if config.mode != "extract" and cut is None and pixels <= config.data.cache_gb else 0.0
+    kept = pixels if config.mode in ("finetune", "pretrain") and cut is None and pixels <= config.data.cache_gb else 0.0
     if config.mode == "pretrain":
         return kept
     tensors = [classifier.trunk.output, *(cut[0].values() if cut else ())]
@@ -120,7 +120,7 @@ def phase_rows(config: Config, classifier: Classifier, num_train: int, num_image
     batches, size = -(-num_images // train.batch_size), max(1, int(share * train.batch_size))
     whole = train.batch_size / size
     forward = whole * timed(lambda pixels: classifier.trunk(pixels, training=False), classifier.trunk, size)
-    if config.mode in ("extract", "finetune"):
+    if config.mode in ("extract", "adapt", "finetune"):
         unfreeze(classifier, None, freeze_batchnorm=True)
         batches += -(-num_train // train.batch_size) * num_views(config)
         yield phase_row("head", classifier, 1, batches, forward * batches)

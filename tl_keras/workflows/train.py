@@ -12,6 +12,7 @@ from tl_keras.data import splits
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.index import Index
 from tl_keras.data.sources import absolute_source
+from tl_keras.data.target import open_target, require_another
 from tl_keras.evaluation.pictures import draw_curves
 from tl_keras.evaluation.scoring import (
     Clock,
@@ -33,6 +34,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config, write_output
+from tl_keras.transfer.adapt.train import adapt
 from tl_keras.transfer.build import build
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
@@ -43,11 +45,12 @@ from tl_keras.transfer.head.train import read_selection, train_head
 from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import Task
+from tl_keras.workflows.measure_target import measure_target
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk, working_in
 
-TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain}
-AGREEMENT = {"extract": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
+TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain, "adapt": adapt}
+AGREEMENT = {"extract": 1e-4, "adapt": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
 
 
 @restoring_process()
@@ -98,7 +101,8 @@ def train(
                 index.require_unchanged(found, "images of this run")
             index = replace(index, ids=found)
         config = with_best_backbone(config, index, run, progress)
-        task = prepare_task(config, index, run, progress)
+        target = target_of(config, index, progress)
+        task = prepare_task(config, index, run, progress, target)
         write_config(run, task.config)
         run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
         keep()
@@ -111,6 +115,15 @@ def train(
         except KeyboardInterrupt:
             _keep_best_so_far(task)
             raise
+
+
+def target_of(config: Config, source: Index, progress: Progress) -> Index | None:
+    """The images of the target domain, identified, in the mode that has one."""
+    if config.mode != "adapt":
+        return None
+    target = open_target(config.data, config.adapt.target, source, progress).identified(progress)
+    require_another(target, source, progress)
+    return target
 
 
 def moved_to(config: Config, source: str | None) -> Config:
@@ -134,7 +147,7 @@ def scoring_feed(task: Task, classifier: Classifier) -> Feed:
     """
     if not task.engine.is_exact:
         return PixelFeed(task, classifier.model)
-    if task.config.mode == "extract":
+    if task.config.mode in ("extract", "adapt"):
         return StoredFeed(task, classifier.head, [POOLED])
     return PixelFeed(task, classifier.model) if task.config.mode == "pretrain" else finetune_feed(task, classifier)
 
@@ -168,6 +181,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         **{split: measure(data, split, scores[split]) for split in scored},
         **agreement,
         **({"selection": selected} if selected else {}),
+        **({} if task.target is None else {"target": measure_target(task, task.target)}),
         "features": {"computed": 0 if task.frozen is None else task.frozen.store.num_computed},
         "timing": clock.timing(),
     }

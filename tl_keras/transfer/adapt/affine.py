@@ -38,7 +38,8 @@ class Affine:
         return self.matrix.shape[-1]
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (x - self.shift) * self.matrix if self.matrix.ndim == 1 else (x - self.shift) @ self.matrix
+        centred = x - self.shift
+        return centred * self.matrix if self.matrix.ndim == 1 else centred @ self.matrix
 
     def then(self, matrix: Matrix) -> "Affine":
         """This map, and then a matrix (r, s)."""
@@ -47,8 +48,8 @@ class Affine:
 
     def fold(self, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The kernel (d, k) and bias (k,) that make of raw features what those given make of mapped ones."""
-        kernel = self.matrix[:, None] * kernel if self.matrix.ndim == 1 else self.matrix @ kernel
-        return kernel, bias - self.shift @ kernel
+        kernel = (self.matrix[:, None] * kernel if self.matrix.ndim == 1 else self.matrix @ kernel).astype(np.float32)
+        return kernel, (bias - self.shift @ kernel).astype(np.float32)
 
 
 class MappedFeatures:

@@ -11,6 +11,7 @@ from scipy.special import expit
 from tl_keras.transfer.adapt.kernels import median_bandwidth, rbf
 
 Matrix = NDArray[np.floating]
+Rows = NDArray[np.integer]
 
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the median: the kernel is the mean of these Gaussians
 
@@ -36,7 +37,7 @@ def coral_distance(x: Matrix, y: Matrix) -> float:
 
 
 def proxy_a_distance(x: Matrix, y: Matrix, rng: np.random.Generator) -> float:
-    """2 (1 - 2 error) of a linear classifier that tells the domains apart, on the half of the rows that it has not seen, both halves in turn.
+    """2 (1 - 2 error) of a linear classifier that tells the domains apart, on the half of the rows that it has not seen, each in turn.
 
     0 where it cannot, 2 where it always can. Both domains count alike in the error, whatever their numbers.
 
@@ -44,10 +45,10 @@ def proxy_a_distance(x: Matrix, y: Matrix, rng: np.random.Generator) -> float:
     """
     halves = [np.array_split(rng.permutation(len(each)), 2) for each in (x, y)]
     errors = [_unseen_error(x, y, halves[0][turn], halves[1][turn], halves[0][1 - turn], halves[1][1 - turn]) for turn in (0, 1)]
-    return float(2 * (1 - 2 * min(0.5, np.mean(errors))))
+    return 2 * (1 - 2 * min(0.5, float(np.mean(errors))))
 
 
-def _unseen_error(x: Matrix, y: Matrix, seen_x: Matrix, seen_y: Matrix, rest_x: Matrix, rest_y: Matrix) -> float:
+def _unseen_error(x: Matrix, y: Matrix, seen_x: Rows, seen_y: Rows, rest_x: Rows, rest_y: Rows) -> float:
     a = np.concatenate([x[seen_x], y[seen_y]])
     is_second = np.repeat([0.0, 1.0], [len(seen_x), len(seen_y)])
     own = np.where(is_second == 1, 0.5 / len(seen_y), 0.5 / len(seen_x))

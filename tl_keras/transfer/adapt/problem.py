@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tl_keras.adaptations import SOURCE_ONLY
 from tl_keras.config import Config
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.adapt.affine import Affine, MappedFeatures
 from tl_keras.transfer.adapt.alignment import ALIGNMENTS, same
 from tl_keras.transfer.adapt.label_shift import class_ratios
@@ -87,7 +88,7 @@ def _weighted(problem: DomainProblem, method: str) -> AdaptedHead:
 
 def _label_shifted(problem: DomainProblem, _: str) -> AdaptedHead:
     before = _plain(problem, SOURCE_ONLY).probe
-    said = [before.logits(features).argmax(axis=1) for features in (problem.val[0], problem.target)]  # a class of the head that is asked
+    said = [SINGLE_LABEL.decide(SINGLE_LABEL.answers(before.logits(features))) for features in (problem.val[0], problem.target)]
     ratios = class_ratios(said[0], np.asarray(problem.val[1]), said[1], len(problem.classes))
     return _solved(problem, same(problem.train[0], problem.target, problem.rng), ratios[problem.train[1]])
 
@@ -101,8 +102,13 @@ def _solved(problem: DomainProblem, maps: tuple[Affine, Affine], weights: Weight
     own = weights if problem.weights is None else problem.weights if weights is None else problem.weights * weights
     probe = fit_linear_probe((seen, labels), (seen_val, val_labels), standardise, by_class, config.train.head_c, weights=own)
     mapped = probe.on_raw(standardise)
-    on_target, on_source = (replace(mapped, **dict(zip(("kernel", "bias"), each.fold(mapped.kernel, mapped.bias), strict=True))) for each in (target, source))
-    return AdaptedHead(on_target, source, target, weights, on_source)
+    return AdaptedHead(_before(target, mapped), source, target, weights, _before(source, mapped))
+
+
+def _before(mapping: Affine, head: LinearProbe) -> LinearProbe:
+    """The head for features as they are before they are mapped."""
+    kernel, bias = mapping.fold(head.kernel, head.bias)
+    return replace(head, kernel=kernel, bias=bias)
 
 
 METHODS: dict[str, Callable[[DomainProblem, str], AdaptedHead]] = {

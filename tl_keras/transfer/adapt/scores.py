@@ -34,20 +34,19 @@ def effective_classes(predicted: NDArray[np.integer], num_classes: int) -> float
     return float(np.exp(_entropy(shares)))
 
 
-def mixed_agreement(predicted: NDArray[np.integer], partner: NDArray[np.integer], mixed: NDArray[np.integer]) -> float:
+def mixed_agreement(predicted: NDArray[np.integer], of_partner: NDArray[np.integer], mixed: NDArray[np.integer]) -> float:
     """How often an image is predicted as before when some of an image of another predicted class is mixed in, in [0, 1].
 
     The mean over the classes that the larger parts are of, so that a class that swallows the others does not decide.
 
     Args:
         predicted: int (m,), for each image by itself.
-        partner: int (m,), the position of the image that is mixed in.
+        of_partner: int (m,), for the image that is mixed in.
         mixed: int (m,), for the mixed image.
 
     Reference: MixVal, inter-cluster probes (Hu et al. 2023, NeurIPS, arXiv:2310.18033).
     """
-    other = predicted != predicted[partner]
-    hit = predicted == mixed
+    other, hit = predicted != of_partner, predicted == mixed
     found = [hit[other & (predicted == label)].mean() for label in np.unique(predicted[other])]
     return float(np.mean(found)) if found else 0.0
 

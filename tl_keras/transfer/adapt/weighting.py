@@ -38,7 +38,12 @@ def components(source: Features, target: Features, rng: np.random.Generator) -> 
 
 
 def by_classifier(source: Features, target: Features, rng: np.random.Generator) -> Weights:
-    """The odds of a logistic regression that tells the domains apart.
+    """The odds of a logistic regression that tells the domains apart; see `likeness`."""
+    return _all(source, likeness(source, target, rng))
+
+
+def likeness(source: Features, target: Features, rng: np.random.Generator) -> Callable[[Matrix], Matrix]:
+    """What tells how much rows of features (n, d) look like the target: the odds (n,) that a logistic regression gives them.
 
     Reference: Bickel, Brueckner & Scheffer 2009, JMLR 10, 2137.
     """
@@ -51,10 +56,11 @@ def by_classifier(source: Features, target: Features, rng: np.random.Generator) 
         logits = x @ w[:-1] + w[-1]
         residual = own * (expit(logits) - is_target)
         decay = np.append(w[:-1], 0) / len(x)
-        return float(own @ (np.logaddexp(0, logits) - is_target * logits) + 0.5 * decay @ w), np.append(residual @ x, residual.sum()) + decay
+        loss = own @ (np.logaddexp(0, logits) - is_target * logits) + 0.5 * decay @ w
+        return float(loss), np.append(residual @ x, residual.sum()) + decay
 
     w = minimize(evaluate, np.zeros(x.shape[1] + 1), jac=True, method="L-BFGS-B").x
-    return _all(source, lambda rows: np.exp(np.clip(see(rows) @ w[:-1] + w[-1], -20, 20)))
+    return lambda rows: np.exp(np.clip(see(rows) @ w[:-1] + w[-1], -20, 20))
 
 
 def by_kliep(source: Features, target: Features, rng: np.random.Generator) -> Weights:

@@ -1,0 +1,127 @@
+"""Which of several heads to trust on a target domain without labels.
+
+A head must first pass two gates: its predictions for the target have not collapsed on a few classes, and on the source it is not much
+worse than the head that was not adapted, images that look like the target counting most. Of those that pass, the one whose predictions
+hold best when images are mixed is taken; but where the head that was not adapted passes, another must beat it by two scores.
+
+No score here reads a label of the target.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.adaptations import SOURCE_ONLY
+from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.transfer.adapt.scores import (
+    diversity,
+    effective_classes,
+    entropy,
+    mixed_agreement,
+    mutual_information,
+    neighbourhood_density,
+    weighted_risk,
+)
+
+LEAST_CLASSES = 0.55  # of as many as are predicted on val of the source, below which predictions have collapsed
+MOST_RISK = 1.2  # times that of the head that was not adapted, above which a method has lost what the source taught
+MOST_NEIGHBOURS = 2_000  # images whose predictions are compared with each other
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A head's scores on the target, which need no labels.
+
+    Attributes:
+        method: what solved it.
+        classes: how many classes it predicts on the target, effectively.
+        classes_on_source: likewise on val of the source.
+        risk: mean log loss on val of the source, weighted by likeness to the target.
+        mixed: see `scores.mixed_agreement`.
+        entropy: in nats.
+        mutual_information: in nats.
+        diversity: in nats.
+        density: soft neighbourhood density, which never decides.
+        agreement: the share of target images of which it says what the head that was not adapted says.
+    """
+
+    method: str
+    classes: float
+    classes_on_source: float
+    risk: float
+    mixed: float
+    entropy: float
+    mutual_information: float
+    diversity: float
+    density: float
+    agreement: float = 1.0
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether it predicts so few classes that its other scores mean nothing."""
+        return self.classes < LEAST_CLASSES * self.classes_on_source
+
+    def passes(self, baseline: "Candidate") -> bool:
+        """Whether its scores may be trusted."""
+        return not self.collapsed and self.risk <= MOST_RISK * baseline.risk
+
+    def report(self) -> dict[str, Any]:
+        """As `metrics.json` holds it."""
+        return asdict(self) | {"collapsed": self.collapsed}
+
+
+def judge_candidate(
+    method: str,
+    on_target: NDArray[np.floating],
+    on_mixed: NDArray[np.floating],
+    pairs: NDArray[np.integer],
+    on_val: NDArray[np.floating],
+    val_losses: NDArray[np.floating],
+    likeness: NDArray[np.floating],
+) -> Candidate:
+    """The scores of one head.
+
+    Args:
+        on_target: probabilities (m, k) of the target.
+        on_mixed: of images of the target with some of another mixed in, (p, k).
+        pairs: which images, and which were mixed into them, (2, p), as positions in `on_target`.
+        on_val: of val of the source, (v, k).
+        val_losses: log loss of each, (v,).
+        likeness: how much each looks like the target, (v,).
+    """
+    said, num_classes = SINGLE_LABEL.decide(on_target), on_target.shape[1]
+    return Candidate(
+        method=method,
+        classes=effective_classes(said, num_classes),
+        classes_on_source=effective_classes(SINGLE_LABEL.decide(on_val), num_classes),
+        risk=weighted_risk(val_losses, likeness),
+        mixed=mixed_agreement(said[pairs[0]], said[pairs[1]], SINGLE_LABEL.decide(on_mixed)),
+        entropy=entropy(on_target),
+        mutual_information=mutual_information(on_target),
+        diversity=diversity(on_target),
+        density=neighbourhood_density(on_target[:MOST_NEIGHBOURS]),
+    )
+
+
+def choose(candidates: Sequence[Candidate]) -> tuple[Candidate, str]:
+    """The head to take, and a sentence that says why; see above.
+
+    Args:
+        candidates: the first is the head that was not adapted.
+    """
+    baseline = candidates[0]
+    if baseline.method != SOURCE_ONLY:
+        raise ValueError(f"the first candidate must be {SOURCE_ONLY}. Received: {baseline.method}")
+    able = [one for one in candidates[1:] if one.passes(baseline)]
+    if not baseline.collapsed:
+        able = [one for one in able if one.mixed > baseline.mixed and one.entropy < baseline.entropy]
+    if not able:
+        return baseline, "no method has better scores than the head that was not adapted, which is kept"
+    best = max(able, key=lambda one: one.mixed)
+    if baseline.collapsed:
+        expected = baseline.classes_on_source
+        return best, f"the head that was not adapted predicts {baseline.classes:.1f} classes where it should predict about {expected:.1f}"
+    return best, "its predictions are surer, and hold better when images are mixed, than those of the head that was not adapted"
