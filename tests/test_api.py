@@ -21,7 +21,7 @@ from tl_keras.progress import Progress
 from tl_keras.short_forms import SHORT_FORMS
 from tl_keras.stepwise import StepwiseProgress
 
-MAKERS = {"train": "finetune", "rank": "rank", "search": "search", "crossval": "crossval", "ensemble": "ensemble"}
+MAKERS = {"train": "finetune", "adapt": "adapt", "rank": "rank", "search": "search", "crossval": "crossval", "ensemble": "ensemble"}
 FUNCTIONS = (*MAKERS, "evaluate", "predict", "export")
 
 

@@ -189,7 +189,7 @@ def test_short_forms_set_their_settings():
 def test_a_short_form_is_taken_where_it_does_something_and_refused_elsewhere(mode, name):
     of_steps = name in ("epochs", "learning_rate")
     line = f"{mode} photos/ {flag_of(name)} 1"
-    if mode in ("check", "rank", "ensemble") and name not in MODES[mode].forms:
+    if name not in MODES[mode].forms:
         assert refusal(line).startswith(f"{flag_of(name)}: {mode} does not use it. Remove it.")
     elif mode in ("extract", "search", "crossval") and of_steps:
         assert "does not use it; finetune and pretrain do." in refusal(line)

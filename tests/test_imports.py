@@ -12,6 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "tl_keras"
 ROOMS = [
     (
+        "adaptations",
         "augment_policies",
         "errors",
         "file_locks",

@@ -65,6 +65,9 @@ CALLS: dict[str, Call] = {
     "train": lambda run, photos, new, heard: tl_keras.train(
         run_dir=new, progress=heard, **settings(photos, epochs=1, settings={"train.unfreeze_from": "stage3"})
     ),
+    "adapt": lambda run, photos, new, heard: tl_keras.adapt(
+        run_dir=new, progress=heard, target=photos.parent / "target", **settings(photos, settings={"adapt.method": "standardise"})
+    ),
     "rank": lambda run, photos, new, heard: tl_keras.rank(run_dir=new, progress=heard, **settings(photos, backbones=["small_resnet"])),
     "search": lambda run, photos, new, heard: tl_keras.search(
         run_dir=new, progress=heard, **settings(photos, settings={"search.max_trials": 1, "search.trial": "extract"})

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tl_keras.data.index import Index
     from tl_keras.deploy.predictor import Prediction
 
-__all__ = ["check", "crossval", "ensemble", "evaluate", "export", "predict", "rank", "search", "train"]
+__all__ = ["adapt", "check", "crossval", "ensemble", "evaluate", "export", "predict", "rank", "search", "train"]
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

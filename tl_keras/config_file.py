@@ -54,11 +54,11 @@ def load_config(
         ConfigError: anything is wrong; one line per mistake, with the file or flag, the path, what was got, what is
             allowed and the nearest name.
     """
-    draft = _Draft()
+    draft, texts = _Draft(), {form.setting for form in SHORT_FORMS.values() if form.is_text}
     if file is not None:
         draft.add_file(Path(file))
     for flag, (path, value) in flags.items():
-        if isinstance(value, str) and fields()[path].annotation is not str:
+        if isinstance(value, str) and path not in texts:
             draft.add_yaml(flag, path, value)
         else:
             draft.add_path(flag, path, value)

@@ -126,7 +126,7 @@ _ROWS = (
         section="adapt",
         every_task=False,
         elsewhere=("domainadaptation", "uda", "da"),
-        example=("adapt photos/ sketches/", "learn from photos, for sketches"),
+        example=("adapt photos/ sketches/", "photos teach, for sketches"),
     ),
     Mode(
         name="rank",

@@ -165,9 +165,9 @@ def settings_called(name: str, settings: Iterable[str]) -> list[str]:
 
 
 def setting_named(name: str, settings: Iterable[str]) -> str | None:
-    """The setting of a name without its section, or of which other programs use the name."""
-    by_name = {normal(path.rpartition(".")[2]): path for path in settings}
-    return by_name.get(normal(name)) or ELSEWHERE.get(normal(name))
+    """The setting of a name without its section, if it is the only one, or of which other programs use the name."""
+    found = [path for path in settings if normal(path.rpartition(".")[2]) == normal(name)]
+    return found[0] if len(found) == 1 else ELSEWHERE.get(normal(name))
 
 
 def either(names: Iterable[str]) -> str:

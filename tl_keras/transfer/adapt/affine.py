@@ -39,7 +39,8 @@ class Affine:
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         centred = x - self.shift
-        return centred * self.matrix if self.matrix.ndim == 1 else centred @ self.matrix
+        found: NDArray[np.float32] = centred * self.matrix if self.matrix.ndim == 1 else centred @ self.matrix
+        return found
 
     def then(self, matrix: Matrix) -> "Affine":
         """This map, and then a matrix (r, s)."""
