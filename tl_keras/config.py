@@ -514,7 +514,10 @@ class AdaptConfig(Section):
         "kliep",
         "ulsif",
         "label_shift",
-    ] = Field(default="auto", description="how; auto: the method with the best scores that need no labels, or source_only")
+    ] = Field(
+        default="auto",
+        description="how; auto: the mean of the heads of all methods that can be trusted, as far as that is seen without labels",
+    )
 
 
 class ExportConfig(Section):

@@ -189,9 +189,9 @@ def adaptation_table(target: Mapping[str, Any]) -> Table:
 
 def target_lines(target: Mapping[str, Any]) -> list[str]:
     """How far the domains are apart, and how good the heads are on the target, where that is known."""
-    before, after = (target["distances"][when] for when in ("before", "after"))
+    apart = target["distances"]["source_only"]
     names = {"mmd": "MMD", "coral": "CORAL distance", "proxy_a": "proxy A-distance"}
-    lines = ["distance between the domains: " + ", ".join(f"{names[key]} {before[key]:.3g} -> {after[key]:.3g}" for key in names)]
+    lines = ["distance between the domains: " + ", ".join(f"{title} {apart[key]:.3g}" for key, title in names.items())]
     return lines + [accuracy_line(f"target, {name}:", found) for name, found in target.get("figures", {}).items()]
 
 

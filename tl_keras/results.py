@@ -48,7 +48,6 @@ def of_adaptation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     """The methods by their scores, which need no labels; the figures on the target, where it has labels; and those on the source."""
     target = metrics["target"]
     yield adaptation_table(target)
-    yield f"{target['method']}: {target['why']}"
     yield from target_lines(target)
     yield from (accuracy_line(f"source {split}", metrics[split]) for split in ("val", "test") if split in metrics)
     yield f"{metrics['timing']['total_s']:.1f} s; predictions for the target are in {asked.run_dir / TARGET_PREDICTIONS}"

@@ -1,6 +1,7 @@
 """Affine maps of features, and features seen through one: what alignment does to a domain, and what folds into a head."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,8 @@ class Affine:
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         centred = x - self.shift
-        found: NDArray[np.float32] = centred * self.matrix if self.matrix.ndim == 1 else centred @ self.matrix
-        return found
+        found: Any = centred * self.matrix if self.matrix.ndim == 1 else centred @ self.matrix
+        return np.asarray(found, np.float32)
 
     def then(self, matrix: Matrix) -> "Affine":
         """This map, and then a matrix (r, s)."""

@@ -4,8 +4,9 @@ Every method ends as a kernel and a bias for raw features of the target: what a 
 map, which is folded into the head. So the model needs no further step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,17 +56,14 @@ class AdaptedHead:
 
     Attributes:
         probe: kernel (d, k), bias (k,), and its figures on val of the source, as that was mapped.
-        source: what was done to the features of the source.
-        target: what was done to those of the target, which is in `probe` already.
-        weights: of the source's training images, of mean 1; None where all counted alike.
-        on_source: the head for raw features of the source.
+        on_source: the same for raw features of the source.
+        maps: what was done to the features of the source, and to those of the target, which is in `probe` already; None for a mean of
+            heads, which may have different ones.
     """
 
     probe: LinearProbe
-    source: Affine
-    target: Affine
-    weights: Weights | None
     on_source: LinearProbe
+    maps: tuple[Affine, Affine] | None = None
 
 
 def solve(problem: DomainProblem, method: str) -> AdaptedHead:
@@ -102,13 +100,31 @@ def _solved(problem: DomainProblem, maps: tuple[Affine, Affine], weights: Weight
     own = weights if problem.weights is None else problem.weights if weights is None else problem.weights * weights
     probe = fit_linear_probe((seen, labels), (seen_val, val_labels), standardise, by_class, config.train.head_c, weights=own)
     mapped = probe.on_raw(standardise)
-    return AdaptedHead(_before(target, mapped), source, target, weights, _before(source, mapped))
+    return AdaptedHead(_before(target, mapped), _before(source, mapped), maps)
 
 
 def _before(mapping: Affine, head: LinearProbe) -> LinearProbe:
     """The head for features as they are before they are mapped."""
     kernel, bias = mapping.fold(head.kernel, head.bias)
     return replace(head, kernel=kernel, bias=bias)
+
+
+def mean_head(problem: DomainProblem, heads: Sequence[AdaptedHead]) -> AdaptedHead:
+    """The mean of the logits of several heads, each on the same scale on the target; its figures on val are measured anew."""
+    centred = [head.probe.logits(problem.target) for head in heads]
+    spreads = [float((logits - logits.mean(axis=1, keepdims=True)).std()) or 1.0 for logits in centred]
+    scale = float(np.exp(np.mean(np.log(spreads))))
+
+    def mean(of: Sequence[LinearProbe]) -> LinearProbe:
+        shares = [scale / (spread * len(heads)) for spread in spreads]
+        kernel = sum(share * one.kernel for share, one in zip(shares, of, strict=True))
+        bias = sum(share * one.bias for share, one in zip(shares, of, strict=True))
+        return replace(of[0], kernel=np.asarray(kernel, np.float32), bias=np.asarray(bias, np.float32))
+
+    on_source = mean([head.on_source for head in heads])
+    logits, labels = on_source.logits(problem.val[0]), problem.val[1]
+    figures: Any = {"val_loss": float(SINGLE_LABEL.plain_losses(logits, labels).mean()), "val_metric": SINGLE_LABEL.metric(logits, labels)}
+    return AdaptedHead(replace(mean([head.probe for head in heads]), **figures), replace(on_source, **figures))
 
 
 METHODS: dict[str, Callable[[DomainProblem, str], AdaptedHead]] = {

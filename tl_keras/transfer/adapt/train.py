@@ -1,10 +1,11 @@
-"""The phase of an adapted run: heads are solved on the stored features of both domains, and one of them is kept.
+"""The phase of an adapted run: heads are solved on the stored features of both domains, and one of them, or their mean, is kept.
 
 No label of the target is read here. Where there are any, they serve the table at the end of the run.
 """
 
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,10 @@ from tl_keras.models.classifier import unfreeze
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, HISTORY, reading, write_csv, write_json
-from tl_keras.transfer.adapt.affine import MappedFeatures, sample
-from tl_keras.transfer.adapt.choice import Candidate, choose, judge_candidate
+from tl_keras.transfer.adapt.affine import Affine, MappedFeatures, sample
+from tl_keras.transfer.adapt.choice import Candidate, judge_candidate, trusted
 from tl_keras.transfer.adapt.measures import classwise_mmd, coral_distance, proxy_a_distance, squared_mmd
-from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, solve
+from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, mean_head, solve
 from tl_keras.transfer.adapt.target import Target, mixed_features
 from tl_keras.transfer.adapt.weighting import likeness
 from tl_keras.transfer.checkpoints import AGAIN, history_header
@@ -32,6 +33,23 @@ ON_TARGET = "target.npz"  # beside the head's weights: what it and the head that
 Probabilities = NDArray[np.floating]
 
 
+@dataclass(frozen=True)
+class Adapted:
+    """The outcome: every head with its scores, and which one is kept.
+
+    Attributes:
+        heads: by method, in the order in which they were solved.
+        candidates: their scores, in the same order.
+        kept: the method of the head that is kept.
+        members: the methods whose mean it is, or itself.
+    """
+
+    heads: dict[str, AdaptedHead]
+    candidates: list[Candidate]
+    kept: str
+    members: list[str]
+
+
 def adapt(task: Task) -> None:
     """Solve heads for the target domain and keep one; a run that did so before is continued from the result."""
     unfreeze(task.classifier, None, freeze_batchnorm=True)
@@ -39,39 +57,15 @@ def adapt(task: Task) -> None:
     (task.run / CHECKPOINTS).mkdir(exist_ok=True)
     done = task.run / CHECKPOINTS / HEAD_WEIGHTS
     if not done.is_file():
-        _adapt(task)
+        started = time.perf_counter()
+        problem = problem_of(task, task.the_target)
+        found = adapt_heads(problem, Judge(task, problem, task.the_target), task)
+        _record(task, problem, found, started)
+        head = found.heads[found.kept].probe
+        task.classifier.head.layers[-1].set_weights([head.kernel, head.bias])
         write_weights(done, task.classifier.head)
     with reading(done, "the weights of a head", AGAIN):
         read_weights(done, task.classifier.head)
-
-
-def _adapt(task: Task) -> None:
-    started, target = time.perf_counter(), task.the_target
-    problem = problem_of(task, target)
-    wanted = task.config.adapt.method
-    others = [name for name in ADAPTATIONS if name != SOURCE_ONLY] if wanted == AUTO else [wanted] if wanted != SOURCE_ONLY else []
-    judge = Judge(task, problem, target)
-    heads: dict[str, AdaptedHead] = {}
-    candidates: list[Candidate] = []
-    with task.progress.bar("methods", 1 + len(others)) as advance:
-        for method in (SOURCE_ONLY, *others):
-            heads[method] = solve(problem, method)
-            candidates.append(judge(method, heads[method]))
-            advance(1)
-    chosen, why = choose(candidates) if wanted == AUTO else (candidates[-1], "adapt.method says so")
-    if chosen.collapsed:
-        task.progress.line(
-            f"{chosen.method} predicts {chosen.classes:.1f} classes for the target, counted by their shares, and "
-            f"{chosen.classes_on_source:.1f} for the source: do not trust it unless the target's classes are that uneven"
-        )
-    task.progress.line(f"adapt  {chosen.method}: {why}")
-    kept = heads[chosen.method]
-    _record(task, problem, heads, candidates, chosen, why)
-    said: Any = {name: answers(heads[name].probe, target.features) for name in dict.fromkeys((SOURCE_ONLY, chosen.method))}
-    np.savez(task.run / CHECKPOINTS / ON_TARGET, **said)
-    line = ("adapt", 1, "", "", f"{kept.probe.val_loss:.6g}", f"{kept.probe.val_metric:.6g}", "", f"{time.perf_counter() - started:.2f}")
-    write_csv(task.run / HISTORY, history_header(task.data.output), [line])
-    task.classifier.head.layers[-1].set_weights([kept.probe.kernel, kept.probe.bias])
 
 
 def problem_of(task: Task, target: Target) -> DomainProblem:
@@ -96,44 +90,86 @@ class Judge:
     def __init__(self, task: Task, problem: DomainProblem, target: Target) -> None:
         self._problem = problem
         self._pairs, self._mixed = mixed_features(target, task.config.runtime.seed, task.progress)
-        like = likeness(problem.train[0], problem.target, problem.rng)
-        self._val = problem.val[0][slice(None)]
-        self._likeness = like(self._val)
+        self._likeness = likeness(problem.train[0], problem.target, problem.rng)(problem.val[0][slice(None)])
         self._before: NDArray[np.integer] | None = None
 
     def __call__(self, method: str, head: AdaptedHead) -> Candidate:
-        on_target, on_val = answers(head.probe, self._problem.target), answers(head.on_source, self._val)
-        labels = self._problem.val[1]
-        losses = -np.log(np.maximum(on_val[np.arange(len(labels)), labels], 1e-30))
-        found = judge_candidate(method, on_target, answers(head.probe, self._mixed), self._pairs, on_val, losses, self._likeness)
+        """The scores of a head; the first that is judged is the one that was not adapted."""
+        (val, labels), on_target = self._problem.val, answers(head.probe, self._problem.target)
+        logits = head.on_source.logits(val)
+        losses = SINGLE_LABEL.plain_losses(logits, labels)
+        on_val, on_mixed = SINGLE_LABEL.answers(logits), answers(head.probe, self._mixed)
         said = SINGLE_LABEL.decide(on_target)
         self._before = said if self._before is None else self._before
+        found = judge_candidate(method, on_target, on_mixed, self._pairs, on_val, losses, self._likeness)
         return replace(found, agreement=float((said == self._before).mean()))
 
 
-def _record(
-    task: Task, problem: DomainProblem, heads: dict[str, AdaptedHead], candidates: list[Candidate], chosen: Candidate, why: str
-) -> None:
-    report = {
-        "method": chosen.method,
-        "why": why,
-        "candidates": [one.report() for one in candidates],
-        "distances": {"before": distances(problem, heads[SOURCE_ONLY]), "after": distances(problem, heads[chosen.method])},
-    }
-    write_json(task.run / ADAPTATION, report)
+def adapt_heads(problem: DomainProblem, judge: Judge, task: Task) -> Adapted:
+    """Solve a head by each method that is asked for, and decide which is kept."""
+    wanted = task.config.adapt.method
+    methods = tuple(ADAPTATIONS) if wanted == AUTO else tuple(dict.fromkeys((SOURCE_ONLY, wanted)))
+    heads: dict[str, AdaptedHead] = {}
+    candidates: list[Candidate] = []
+    with task.progress.bar("methods", len(methods)) as advance:
+        for method in methods:
+            heads[method] = solve(problem, method)
+            candidates.append(judge(method, heads[method]))
+            advance(1)
+    if wanted != AUTO:
+        return Adapted(heads, candidates, wanted, [wanted])
+    members = trusted(candidates)
+    if len(members) == 1:
+        return Adapted(heads, candidates, members[0], members)
+    heads[AUTO] = mean_head(problem, [heads[method] for method in members])
+    candidates.append(judge(AUTO, heads[AUTO]))
+    return Adapted(heads, candidates, AUTO, members)
+
+
+def _record(task: Task, problem: DomainProblem, found: Adapted, started: float) -> None:
+    """Write what there is to tell of an adaptation, and what the kept head says of the target."""
+    kept = found.candidates[list(found.heads).index(found.kept)]
+    task.progress.line(f"adapt  {described(found)}")
+    if kept.collapsed:
+        task.progress.line(
+            f"{kept.method} predicts {kept.classes:.1f} classes for the target, counted by their shares, and "
+            f"{kept.classes_on_source:.1f} for the source: do not trust it unless the target's classes are that uneven"
+        )
+    apart = {name: distances(problem, found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, *found.members))}
+    scores = [one.report() for one in found.candidates]
+    write_json(task.run / ADAPTATION, {"method": found.kept, "members": found.members, "candidates": scores, "distances": apart})
+    said: Any = {name: answers(found.heads[name].probe, problem.target) for name in dict.fromkeys((SOURCE_ONLY, found.kept))}
+    np.savez(task.run / CHECKPOINTS / ON_TARGET, **said)
+    probe = found.heads[found.kept].probe
+    seconds = time.perf_counter() - started
+    line = ("adapt", 1, "", "", f"{probe.val_loss:.6g}", f"{probe.val_metric:.6g}", "", f"{seconds:.2f}")
+    write_csv(task.run / HISTORY, history_header(task.data.output), [line])
+
+
+def described(found: Adapted) -> str:
+    """What was done, in a line."""
+    if found.kept == AUTO:
+        return f"the mean of {len(found.members)} heads: {', '.join(found.members)}"
+    if found.kept == SOURCE_ONLY and len(found.heads) > 2:
+        return "no method can be trusted here: the head that was not adapted is kept"
+    return found.kept
 
 
 def distances(problem: DomainProblem, head: AdaptedHead) -> dict[str, float]:
     """How far the domains are apart as a head sees them: on rows of each, standardised together once they are mapped."""
-    rng = problem.rng
-    rows, source = sample(MappedFeatures(problem.train[0], head.source), MEASURED_ROWS, rng)
-    _, target = sample(MappedFeatures(problem.target, head.target), MEASURED_ROWS, rng)
-    _, raw = sample(problem.target, MEASURED_ROWS, problem.rng)
+    rng, (of_source, of_target) = problem.rng, head.maps or _as_they_are(problem)
+    rows, source = sample(MappedFeatures(problem.train[0], of_source), MEASURED_ROWS, rng)
+    places, target = sample(MappedFeatures(problem.target, of_target), MEASURED_ROWS, rng)
+    said = SINGLE_LABEL.decide(answers(head.probe, problem.target))[places]
     own = Standardiser.fit(np.concatenate([source, target]))
     source, target = own(source), own(target)
     return {
         "mmd": squared_mmd(source, target),
         "coral": coral_distance(source, target),
         "proxy_a": proxy_a_distance(source, target, rng),
-        "classwise_mmd": classwise_mmd(source, target, np.asarray(problem.train[1])[rows], SINGLE_LABEL.decide(answers(head.probe, raw))),
+        "classwise_mmd": classwise_mmd(source, target, np.asarray(problem.train[1])[rows], said),
     }
+
+
+def _as_they_are(problem: DomainProblem) -> Sequence[Affine]:
+    return [Affine.identity(problem.target.shape[1])] * 2

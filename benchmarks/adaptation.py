@@ -1,0 +1,119 @@
+"""Does adapting help, and does `auto` choose well? Every method between two domains, both ways.
+
+    python benchmarks/adaptation.py DOMAIN DOMAIN --backbones NAME [NAME ...] [--seeds 3]
+
+Target accuracy of every method, the scores that need no labels, and of which heads `auto` is the mean. The regret of a rule is the
+best method's accuracy less that of what it keeps; its gain is over the head that was not adapted. 15 seconds for each backbone,
+direction and seed once features are stored.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from processes import print_table
+
+from tl_keras.adaptations import AUTO
+from tl_keras.config_file import make_config
+from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.runtime import restoring_process, set_up
+from tl_keras.transfer.adapt.choice import Candidate
+from tl_keras.transfer.adapt.train import Judge, adapt_heads, answers, problem_of
+from tl_keras.transfer.prepare import prepare_task
+from tl_keras.workflows.setting_up import open_images
+from tl_keras.workflows.train import target_of
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A method: its scores, its accuracy on the target, and whether its head is in the mean."""
+
+    candidate: Candidate
+    accuracy: float
+    is_member: bool = False
+
+
+SCORES = {"classes": "classes", "risk": "source risk", "mixed": "mixed", "entropy": "entropy", "density": "density"}
+RULES: dict[str, Callable[[list[Judged]], Judged]] = {  # what might be kept, `auto` being what is
+    "auto": lambda run: run[-1],
+    "lowest entropy": lambda run: min(run[:-1], key=lambda one: one.candidate.entropy),
+    "lowest entropy of the trusted": lambda run: min(members(run), key=lambda one: one.candidate.entropy),
+    "highest agreement under mixing of the trusted": lambda run: max(members(run), key=lambda one: one.candidate.mixed),
+    "lowest risk of the trusted": lambda run: min(members(run), key=lambda one: one.candidate.risk),
+    "highest neighbourhood density": lambda run: max(run[:-1], key=lambda one: one.candidate.density),
+}
+
+
+def members(run: list[Judged]) -> list[Judged]:
+    """The methods whose heads are trusted."""
+    return [one for one in run if one.is_member] or run[:1]
+
+
+@restoring_process()
+def judged(source: str, target: str, backbone: str, seed: int, folder: str) -> list[Judged]:
+    """Each method with its scores and its accuracy on the target; `auto` last."""
+    settings = {"model.backbone": backbone, "data.source": source, "adapt.target": target, "runtime.seed": seed, "data.split_seed": seed}
+    config, progress = make_config("adapt", None, {}, settings), Progress()
+    set_up(config.runtime)
+    index = open_images(config.data, progress)
+    task = prepare_task(config, index, RunFolder(Path(folder)), progress, target_of(config, index, progress))
+    there = task.the_target
+    problem = problem_of(task, there)
+    done = adapt_heads(problem, Judge(task, problem, there), task)
+    found = []
+    for candidate, head in zip(done.candidates, done.heads.values(), strict=True):
+        said = SINGLE_LABEL.decide(answers(head.probe, there.features))
+        found.append(Judged(candidate, float((said == there.index.labels[there.rows]).mean()), candidate.method in done.members))
+    return found + ([] if AUTO in done.heads else [replace(found[0], candidate=replace(found[0].candidate, method=AUTO))])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("domains", nargs=2)
+    parser.add_argument("--backbones", nargs="+", required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    cases: dict[str, list[list[Judged]]] = {}
+    for backbone in options.backbones:
+        for source, target in (options.domains, options.domains[::-1]):
+            name = f"{Path(backbone).stem}, {Path(source).name} to {Path(target).name}"
+            for seed in range(options.seeds):
+                with tempfile.TemporaryDirectory() as folder:
+                    cases.setdefault(name, []).append(judged(source, target, backbone, seed, folder))
+    show(cases)
+
+
+def show(cases: dict[str, list[list[Judged]]]) -> None:
+    """Print a table for each case, and what was gained and lost in all."""
+    means: dict[str, list[float]] = {}
+    for name, runs in cases.items():
+        rows: list[list[str]] = []
+        for own in zip(*runs, strict=True):
+            method, accuracies = own[0].candidate.method, [one.accuracy for one in own]
+            means.setdefault(method, []).append(float(np.mean(accuracies)))
+            scores = [np.mean([getattr(one.candidate, score) for one in own]) for score in SCORES]
+            count = str(sum(one.is_member for one in own) or "")
+            rows.append([method, f"{np.mean(accuracies):.3f}", f"{np.std(accuracies):.3f}", *(f"{score:.3f}" for score in scores), count])
+        print(f"\n{name}\n")
+        print_table(["method", "accuracy", "deviation", *SCORES.values(), "in auto"], rows)
+    print("\nall cases\n")
+    print_table(["method", "mean accuracy"], [[method, f"{np.mean(found):.3f}"] for method, found in means.items()])
+    runs = [run for case in cases.values() for run in case]
+    print()
+    for name, rule in RULES.items():
+        taken = [rule(run) for run in runs]
+        regrets = [max(one.accuracy for one in run[:-1]) - own.accuracy for run, own in zip(runs, taken, strict=True)]
+        gains = [own.accuracy - run[0].accuracy for run, own in zip(runs, taken, strict=True)]
+        spread = f"deviation {np.std(gains):.3f}, from {min(gains):.3f} to {max(gains):.3f}"
+        print(f"{name}: regret {np.mean(regrets):.3f} on average and {max(regrets):.3f} at most; ", end="")
+        print(f"gain over source_only {np.mean(gains):.3f}, {spread}; ", end="")
+        print(f"{sum(one.candidate.collapsed for one in taken)} of {len(taken)} collapsed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Adapting from a source to a target: from the command line, without ever reading a label of the target before everything is chosen."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+import tl_keras
+from tl_keras import run
+from tl_keras.data.target import open_target
+from tl_keras.errors import DataError
+from tl_keras.workflows import train as workflow
+
+CLASSES = ("ant", "bee", "fly")
+
+
+class UntouchableError(Exception):
+    """A label of the target was read."""
+
+
+class Untouchable(np.ndarray):
+    """Labels of which nothing but the number may be known."""
+
+    def __new__(cls, labels: NDArray[np.int32]) -> "Untouchable":
+        return labels.view(cls)
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise UntouchableError
+
+    __getitem__ = __iter__ = __array_ufunc__ = __array_function__ = __eq__ = __ne__ = _refuse  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.fixture(scope="module")
+def domains(photo_folder: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Photos, and the same kinds of photos darkened."""
+    source = photo_folder(classes=CLASSES, per_class=14, size=(16, 16))
+    target = Path(shutil.copytree(photo_folder(classes=CLASSES, per_class=9, size=(17, 16)), tmp_path_factory.mktemp("dark") / "dark"))
+    for path in target.rglob("*.*"):
+        pixels = np.asarray(Image.open(path))
+        Image.fromarray((pixels * 0.4 + 20).astype(np.uint8)).save(path)
+    return source, target
+
+
+def adapted(domains: tuple[Path, Path], run_dir: Path, **more: Any) -> dict[str, Any]:
+    settings = {"data": domains[0], "target": domains[1], "image_size": 16, "weights": "none"} | more
+    return tl_keras.adapt(run_dir=run_dir, **settings)
+
+
+@pytest.fixture(scope="module")
+def auto(domains: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("auto") / "R"
+    return folder, adapted(domains, folder)
+
+
+def test_a_run_says_how_the_target_fares(auto: tuple[Path, dict[str, Any]]) -> None:
+    folder, metrics = auto
+    target = metrics["target"]
+    assert target["images"] == 27
+    assert set(target["figures"]) == {"source_only", target["method"]}
+    assert [one["method"] for one in target["candidates"]][:2] == ["source_only", "standardise"]
+    assert set(target["distances"]) == {"source_only", *target["members"]}
+    lines = (folder / "target_predictions.csv").read_text().splitlines()
+    assert lines[0] == "path,true_class,predicted_class,probability,predicted_by_source_only"
+    assert len(lines) == 28
+    right = np.mean([line.split(",")[1] == line.split(",")[2] for line in lines[1:]])
+    assert right == pytest.approx(target["figures"][target["method"]]["accuracy"])
+
+
+def test_later_modes_take_the_run(auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path]) -> None:
+    folder, metrics = auto
+    again = tl_keras.evaluate(folder, data=domains[1])
+    assert again["test"]["accuracy"] == pytest.approx(metrics["target"]["figures"][metrics["target"]["method"]]["accuracy"])
+    said = list(tl_keras.predict(folder, domains[1] / "ant"))
+    assert len(said) == 9
+
+
+def test_the_same_seed_gives_the_same_head(auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], tmp_path: Path) -> None:
+    adapted(domains, tmp_path / "R")
+    one, other = ((folder / "target_predictions.csv").read_bytes() for folder in (auto[0], tmp_path / "R"))
+    assert one == other
+
+
+def test_labels_of_the_target_are_read_after_everything_is_chosen(
+    auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def untouchable(*arguments: Any) -> Any:
+        found = open_target(*arguments)
+        return replace(found, labels=Untouchable(found.labels))
+
+    monkeypatch.setattr(workflow, "open_target", untouchable)
+    with pytest.raises(UntouchableError):
+        adapted(domains, tmp_path / "R")
+    report = json.loads((tmp_path / "R" / "adaptation.json").read_text())
+    assert report["candidates"] == json.loads((auto[0] / "adaptation.json").read_text())["candidates"]
+    monkeypatch.setattr(workflow, "measure_target", lambda task, target: {})
+    adapted(domains, tmp_path / "S")
+
+
+def test_a_run_that_was_stopped_goes_on(
+    auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workflow, "_finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            adapted(domains, tmp_path / "R")
+    tl_keras.adapt(run_dir=tmp_path / "R", resume=True)
+    one, other = ((folder / "target_predictions.csv").read_bytes() for folder in (auto[0], tmp_path / "R"))
+    assert one == other
+
+
+def test_the_command_line_shows_scores_and_figures(domains: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = ["adapt", *map(str, domains), "--image-size", "16", "--weights", "none", "--run-dir", str(tmp_path / "R")]
+    assert run.main([*line, "--set", "adapt.method=coral"]) == 0
+    said = capfd.readouterr().out
+    assert "* coral" in said
+    assert "target, source_only: accuracy" in said
+    assert "target, coral: accuracy" in said
+    assert "source test accuracy" in said
+
+
+def test_a_target_without_labels_has_no_accuracy(domains: tuple[Path, Path], tmp_path: Path) -> None:
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for number, path in enumerate(sorted(domains[1].rglob("*.*"))):
+        shutil.copy(path, loose / f"{number}{path.suffix}")
+    (loose / "broken.png").write_bytes(b"nothing")
+    found = adapted((domains[0], loose), tmp_path / "R", settings={"adapt.method": "standardise"})["target"]
+    assert (found["images"], found["skipped"]) == (27, 1)
+    assert "figures" not in found
+
+
+def test_a_target_that_does_not_decode_leaves_no_run(domains: tuple[Path, Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for number in range(25):
+        (broken / f"{number}.png").write_bytes(bytes([number]))
+    with pytest.raises(DataError):
+        adapted((domains[0], broken), tmp_path / "R")
+    assert not (tmp_path / "R").exists()
