@@ -60,13 +60,22 @@ def config_of(photos: Path, mode: str, **sections: Any) -> Config:
     return Config.model_validate({"mode": mode, "data": data, "model": {"weights": "none"}} | sections)
 
 
+def changed(photos: Path, folder: Path) -> Path:
+    """The same photos in one folder, each file with another content."""
+    target = folder / "target"
+    target.mkdir(exist_ok=True)
+    for number, path in enumerate(sorted(photos.rglob("*.*"))):
+        (target / f"{number}{path.suffix}").write_bytes(path.read_bytes() + b"x")
+    return target
+
+
 CALLS: dict[str, Call] = {
     "load_config": lambda run, photos, new, heard: tl_keras.load_config("finetune", sets=["train.epochs=2"]),
     "train": lambda run, photos, new, heard: tl_keras.train(
         run_dir=new, progress=heard, **settings(photos, epochs=1, settings={"train.unfreeze_from": "stage3"})
     ),
     "adapt": lambda run, photos, new, heard: tl_keras.adapt(
-        run_dir=new, progress=heard, target=photos.parent / "target", **settings(photos, settings={"adapt.method": "standardise"})
+        run_dir=new, progress=heard, target=changed(photos, new.parent), **settings(photos, settings={"adapt.method": "standardise"})
     ),
     "rank": lambda run, photos, new, heard: tl_keras.rank(run_dir=new, progress=heard, **settings(photos, backbones=["small_resnet"])),
     "search": lambda run, photos, new, heard: tl_keras.search(
