@@ -80,10 +80,10 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
         left_out = excluded(index, config.data.exclude) & (split != "test")
         judged, why_not = judge(config, index, good, progress)
         reasons = {row: reason.removeprefix(f"{index.root / index.paths[row]}: ") for row, reason in bad.items()}
-        contradict = of_numbers(index.labels) if index.output.task == REGRESSION else of_classes(index.label_numbers)
+        apart = of_numbers(index.labels) if index.output.task == REGRESSION else of_classes(index.label_numbers)
         found = [
             *faults_of_files(facts, reasons, index.paths, image_size_of(config)),
-            *faults_of_copies(copies, contradict, split, partial(text_of, index)),
+            *faults_of_copies(copies, apart, split, partial(text_of, index)),
             *(() if judged is None else faults_of_labels(judged, index)),
         ]
         found = [each for each in found if not left_out[[each.row, each.row if each.other is None else each.other]].any()]
@@ -92,7 +92,7 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
         result = describe(config, index, findings, [*notes, *(() if judged is None else label_notes(judged))], len(trouble))
         draw_views(run, config, index, good[split[good] == "train"] if (split[good] == "train").any() else good)
         if fix == QUARANTINE:
-            result |= quarantine(run, config, index, split, bad, findings, doubtful_copies(copies, contradict, split), judged)
+            result |= quarantine(run, config, index, split, bad, findings, doubtful_copies(copies, apart, split), judged)
         write(run, config, index, split, findings, result, images.Decoding.of(config.data))
     return result
 
