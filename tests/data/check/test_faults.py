@@ -132,7 +132,9 @@ def test_a_typo_does_not_hide_that_the_numbers_of_copies_differ() -> None:
 def test_sets_of_classes_differ_where_one_class_does() -> None:
     has = np.array([[1, 1], [1, 0], [1, 1]], bool)
     numbers, split = np.unique(has, axis=0, return_inverse=True)[1], np.array(["train"] * 3)
-    found = faults_of_copies([Copy(1, 0, 1.0), Copy(2, 0, 1.0)], of_classes(numbers), split, lambda row: ";".join(np.array(CLASSES)[has[row]]))
+    found = faults_of_copies(
+        [Copy(1, 0, 1.0), Copy(2, 0, 1.0)], of_classes(numbers), split, lambda row: ";".join(np.array(CLASSES)[has[row]])
+    )
     assert [(each.fault, each.detail) for each in found] == [
         ("conflict", "the same file, labelled cat and cat;dog"),
         ("conflict", "the same file, labelled cat;dog and cat"),
@@ -145,7 +147,10 @@ def test_a_mirror_image_with_another_label_is_told_and_kept() -> None:
     labels, split = np.array([0, 1, 1, 0], np.int32), np.array(["train", "test", "test", "train"])
 
     def found() -> list[tuple[int, str, int | None]]:
-        return [(each.row, each.fault, each.other) for each in faults_of_copies(copies, of_classes(labels), split, lambda row: CLASSES[labels[row]])]
+        return [
+            (each.row, each.fault, each.other)
+            for each in faults_of_copies(copies, of_classes(labels), split, lambda row: CLASSES[labels[row]])
+        ]
 
     assert found() == [(1, "mirrored", 0), (2, "copy", 1), (3, "copy", 0)]
     assert doubtful_copies(copies, of_classes(labels), split) == {}

@@ -87,6 +87,7 @@ class Finding:
         score: how clear it is, larger is clearer; only to be compared within a fault.
         detail: a few words for a person.
         other: the image that it is a copy of, where it is.
+        likely: the label that it should have by all that is known, as text, where its own is suspect.
     """
 
     row: int
@@ -94,6 +95,7 @@ class Finding:
     score: float
     detail: str
     other: int | None = None
+    likely: str = ""
 
 
 def faults_of_files(facts: Facts, bad: Mapping[int, str], paths: Sequence[str], image_size: tuple[int, int]) -> Iterator[Finding]:
@@ -213,7 +215,9 @@ def faults_of_copies(copies: Sequence[Copy], labels: Apart, split: NDArray[np.st
         relabelled[rows], elsewhere[rows] = labels.opposites(rows), splits.opposites(rows)
     for copy in copies:
         row, is_same = copy.row, picture[copy.row] == picture[copy.of]
-        detail = "the same file" if copy.likeness == 1 else f"the same picture{', mirrored' * copy.is_mirrored}, likeness {copy.likeness:.3f}"
+        detail = (
+            "the same file" if copy.likeness == 1 else f"the same picture{', mirrored' * copy.is_mirrored}, likeness {copy.likeness:.3f}"
+        )
         if relabelled[row] != row:
             fault, other = "conflict", copy.of if is_same and labels.differ(row, copy.of) else int(relabelled[row])
         elif elsewhere[row] != row:
