@@ -46,7 +46,7 @@ LOPSIDED = 10  # times the smallest class from which the largest is told
 
 @dataclass(frozen=True)
 class Trust:
-    """How a linear model on frozen features is told, and what to say of its doubts where its figure is below the least."""
+    """How well a linear model does on images that it has not seen, in words, and what its doubts are worth where a figure is too low."""
 
     told: str
     figure: str
@@ -56,9 +56,14 @@ class Trust:
 
 HINTS = "its doubts about labels are hints at best"  # most of them are mistakes of its own
 TRUST = {
-    SINGLE_LABEL: Trust("a linear classifier is right on {accuracy:.1%}", "accuracy", 0.8, HINTS),
-    MULTI_LABEL: Trust("a linear classifier has a mean average precision (mAP) of {map:.2f}", "map", 0.8, HINTS),
-    REGRESSION: Trust("a linear regression is off by {mae:.4g} on average (R2 {r2:.2f})", "r2", 0.8, "it finds gross mistakes only"),
+    SINGLE_LABEL: Trust("a linear classifier is right on {accuracy:.1%} of images that it has not seen", "accuracy", 0.8, HINTS),
+    MULTI_LABEL: Trust("a linear classifier has a mAP of {map:.2f} on images that it has not seen", "map", 0.8, HINTS),
+    REGRESSION: Trust(
+        "a linear regression is off by {mae:.4g} on average (R2 {r2:.2f}) on images that it has not seen",
+        "r2",
+        0.8,
+        "it finds gross mistakes only",
+    ),
 }
 
 
@@ -71,7 +76,7 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
 
     Args:
         config: `mode` is 'check'.
-        run_dir: the folder to make, for check.html, check.csv, check.json and augmented.png.
+        run_dir: the folder to make, for check.html, check.csv, distribution.csv, check.json and augmented.png.
         fix: 'quarantine' writes exclude.csv too, for `data.exclude`. No image is moved or changed.
 
     Returns:
@@ -189,7 +194,7 @@ def sizes_of(index: Index) -> dict[str, int]:
 def label_notes(judged: Judgement) -> list[str]:
     """How far the doubts about labels can be trusted."""
     trust, figures = TRUST[judged.output.task], judged.figures
-    line = f"On frozen features of {judged.backbone} {trust.told.format(**figures)}, on images that it has not seen."
+    line = f"On frozen features of {judged.backbone} {trust.told.format(**figures)}."
     if figures[trust.figure] < trust.least:
         line += f" So {trust.doubts}. A better --backbone, such as mobilenet_v2 for photos, has fewer."
     return [line]
