@@ -174,7 +174,7 @@ class Apart:
         One that differs from any differs from the one with the smallest or from the one with the largest value.
         """
         known, found = rows[~np.isnan(self.values[rows])], rows.copy()
-        for end in (self.values[known].argmax(), self.values[known].argmin()) if len(known) else ():  # places, not classes
+        for end in (self.values[known].argmax(), self.values[known].argmin()) if len(known) else ():  # a place, not a class
             found[np.abs(self.values[rows] - self.values[known[end]]) > self.limit] = known[end]
         return found
 
