@@ -341,7 +341,7 @@ def test_the_distribution_of_labels_is_shown(judged: Judged) -> None:
         assert names == [*TAGS, "none of the classes"]
         assert {name: int(line["images"]) for name, line in zip(names, lines, strict=True)}.items() >= result["classes"].items()
     else:
-        assert names[-1].endswith(" and more")
+        assert names[-1].endswith(" on")
         assert sum(int(line["images"]) for line in lines) == NUM + 2
         assert sum(int(line["suspect"]) for line in lines) == result["findings"]["mislabelled"]
     page = (run / run_folder.CHECK_PAGE).read_text()

@@ -51,10 +51,10 @@ class Trust:
     told: str
     figure: str
     least: float
-    doubts: str
+    doubts: tuple[str, str]  # with it, and with a better one
 
 
-HINTS = "its doubts about labels are hints at best"  # most of them are mistakes of its own
+HINTS = ("its doubts about labels are hints at best", "has fewer")  # most of them are mistakes of its own
 TRUST = {
     SINGLE_LABEL: Trust("a linear classifier is right on {accuracy:.1%} of images that it has not seen", "accuracy", 0.8, HINTS),
     MULTI_LABEL: Trust("a linear classifier has a mAP of {map:.2f} on images that it has not seen", "map", 0.8, HINTS),
@@ -62,7 +62,7 @@ TRUST = {
         "a linear regression is off by {mae:.4g} on average (R2 {r2:.2f}) on images that it has not seen",
         "r2",
         0.8,
-        "it finds gross mistakes only",
+        ("it finds gross mistakes only", "finds smaller ones"),
     ),
 }
 
@@ -196,7 +196,9 @@ def label_notes(judged: Judgement) -> list[str]:
     trust, figures = TRUST[judged.output.task], judged.figures
     line = f"On frozen features of {judged.backbone} {trust.told.format(**figures)}."
     if figures[trust.figure] < trust.least:
-        line += f" So {trust.doubts}. A better --backbone, such as mobilenet_v2 for photos, has fewer."
+        worth, better = trust.doubts
+        such = "" if judged.backbone == "mobilenet_v2" else ", such as mobilenet_v2 for photos,"
+        line += f" So {worth}. A better --backbone{such} {better}."
     return [line]
 
 

@@ -24,10 +24,10 @@ def test_intervals_take_every_number_once() -> None:
     numbers = np.arange(100, dtype=np.float32)
     parts = parts_of(index(numbers, "regression", ("age",)))
     assert len(parts) == INTERVALS
-    assert [part.name for part in parts[:2]] == ["0 to 9.9", "9.9 to 19.8"]
+    assert [part.name for part in parts[:2]] == ["from 0 to 9.9", "from 9.9 to 19.8"]
     assert np.concatenate([part.rows for part in parts]).tolist() == list(range(100))
     with_typo = parts_of(index(np.append(numbers, np.float32(1e6)), "regression", ("age",)))
-    assert with_typo[-1].name.endswith(" and more")
+    assert with_typo[-1].name.endswith(" on")
     assert max(len(part.rows) for part in with_typo) < 50
     assert sum(len(part.rows) for part in with_typo) == 101
 

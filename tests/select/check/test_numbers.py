@@ -73,7 +73,7 @@ def test_a_decimal_point_that_would_mend_a_number_is_told() -> None:
     found, answers, neighbours = checked(features, numbers)
     told = [told_number(place, found, answers, numbers, neighbours, ("age",)) for place in rows]
     row = rows[0]
-    assert told[0].startswith(f"{numbers[row]:.4g}, expected {answers[row, 0]:.4g} (")
+    assert told[0].startswith(f"expected {answers[row, 0]:.4g}, not {numbers[row]:.4g} (")
     assert f"median of its neighbours {neighbours.votes[row, 0]:.4g}. {numbers[row] / 10:.4g} would fit: look at the decimal" in told[0]
     assert "decimal" not in told[1]
 

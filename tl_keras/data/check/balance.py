@@ -39,9 +39,9 @@ def _intervals(numbers: NDArray[np.float64]) -> list[Part]:
     low, high = max(numbers.min(), middle - WITHIN * spread), min(numbers.max(), middle + WITHIN * spread)
     edges = np.linspace(low, high, INTERVALS + 1)
     places = np.searchsorted(edges[1:-1], numbers, side="right")
-    names = [f"{begin:.4g} to {end:.4g}" for begin, end in pairwise(edges)]
+    names = [f"from {begin:.4g} to {end:.4g}" for begin, end in pairwise(edges)]
     if numbers.min() < low:
         names[0] = f"less than {edges[1]:.4g}"
     if numbers.max() > high:
-        names[-1] = f"{edges[-2]:.4g} and more"
+        names[-1] = f"from {edges[-2]:.4g} on"
     return [Part(name, np.flatnonzero(places == place)) for place, name in enumerate(names)]

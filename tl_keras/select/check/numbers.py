@@ -59,8 +59,8 @@ def check_numbers(answers: NDArray[np.float32], labels: Labels, neighbours: Neig
 def told_number(place: int, checked: LabelCheck, answers: Numbers, labels: Labels, neighbours: Neighbours, classes: Sequence[str]) -> str:
     """What was expected, by both."""
     number, expected = float(labels[place]), float(answers[place, 0])
-    told = f"{number:.4g}, expected {expected:.4g} ({checked.suspicion[place]:.1f} spreads off); median of its neighbours "
-    told += f"{neighbours.votes[place, 0]:.4g}"
+    told = f"expected {expected:.4g}, not {number:.4g} ({checked.suspicion[place]:.1f} spreads off); "
+    told += f"median of its neighbours {neighbours.votes[place, 0]:.4g}"
     usual = abs(number - expected) / checked.suspicion[place]
     fitting = [number * factor for factor in FACTORS if abs(number * factor - expected) < FITTING * usual]
     return f"{told}. {fitting[0]:.4g} would fit: look at the decimal point" if fitting else told
