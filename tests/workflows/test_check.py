@@ -339,6 +339,9 @@ def test_the_distribution_of_labels_is_shown(judged: Judged) -> None:
     names = [next(iter(line.values())) for line in lines]
     if task == "multi_label":
         assert names == [*TAGS, "none of the classes"]
+        suspects = [line for line in table(run, run_folder.CHECK_TABLE) if line["fault"] == "mislabelled"]
+        wrong = Counter(name for line in suspects for name in set(line["classes"].split(";")) ^ set(line["likely_classes"].split(";")))
+        assert {name: int(line["suspect"]) for name, line in zip(TAGS, lines, strict=False)} == {name: wrong[name] for name in TAGS}
         assert {name: int(line["images"]) for name, line in zip(names, lines, strict=True)}.items() >= result["classes"].items()
     else:
         assert names[-1].endswith(" on")

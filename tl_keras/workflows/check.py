@@ -23,7 +23,7 @@ from tl_keras.data.depth import tell_depth
 from tl_keras.data.exclusion import PATH, excluded
 from tl_keras.data.found import straddling_lines
 from tl_keras.data.index import SPLIT_NAMES, Index
-from tl_keras.data.label_texts import COLUMNS, number_text, text_of
+from tl_keras.data.label_texts import COLUMNS, SEPARATOR, number_text, text_of
 from tl_keras.data.sources import open_source
 from tl_keras.data.splits import outside_test
 from tl_keras.data.walk import left_out_lines
@@ -203,15 +203,16 @@ def label_notes(judged: Judgement) -> list[str]:
 
 
 def distribution(index: Index, split: NDArray[np.str_], findings: dict[str, list[Finding]]) -> list[tuple[str | int, ...]]:
-    """The lines of distribution.csv: name, images, images of each split, and suspect ones, of each class or interval of numbers."""
-    suspects = [each.row for each in findings.get("mislabelled", ())]
+    """The lines of distribution.csv: name, images, images of each split, and suspect labels, of each class or interval of numbers."""
+    suspects, doubted = findings.get("mislabelled", []), Counter[str]()
+    if index.output.task == MULTI_LABEL:  # the classes that are missing or too much, not all that the image has
+        for each in suspects:
+            doubted.update(set(each.likely.split(SEPARATOR)) ^ set(text_of(index, each.row).split(SEPARATOR)))
+    else:
+        rows = [each.row for each in suspects]
+        doubted.update({part.name: int(np.isin(part.rows, rows).sum()) for part in parts_of(index)})
     return [
-        (
-            part.name,
-            len(part.rows),
-            *(int((split[part.rows] == name).sum()) for name in SPLIT_NAMES),
-            int(np.isin(part.rows, suspects).sum()),
-        )
+        (part.name, len(part.rows), *(int((split[part.rows] == name).sum()) for name in SPLIT_NAMES), doubted[part.name])
         for part in parts_of(index)
     ]
 
