@@ -18,7 +18,7 @@ from processes import print_table
 from tl_keras import Progress, load_config
 from tl_keras.data.sources import open_source
 from tl_keras.runtime import set_up
-from tl_keras.select.check.labels import check_labels
+from tl_keras.select.check.labels import answer_labels, check_labels
 from tl_keras.select.check.neighbours import find_neighbours
 from tl_keras.transfer.backbone_features import BackboneFeatures, open_features
 from tl_keras.transfer.frozen import POOLED
@@ -72,7 +72,8 @@ def compared(
     num_last = opened.classifier.num_last
     labels, wrong = flipped(opened.index.labels, num_classes, rate, seed)
     started = time.perf_counter()
-    ours = check_labels(features, labels, num_classes, find_neighbours(features, labels, num_classes, num_last))
+    answers = answer_labels(features, labels, num_classes)
+    ours = check_labels(answers, labels, find_neighbours(features, labels, num_classes, num_last))
     yield "check", ours.suspicion, ours.is_suspect, wrong, time.perf_counter() - started
     last = np.concatenate([features[part][:, -num_last:] for part in chunks(features)])
     started = time.perf_counter()

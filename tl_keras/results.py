@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from tl_keras.workflows.plan import Plan
 
 Parts = Iterator[str | Table]
+OF_OTHERS = {"accuracy": "accuracy", "map": "mAP", "mae": "mean absolute error", "r2": "R2"}  # figures of a check -> their titles
 
 
 def of_training(metrics: Mapping[str, Any], asked: Asked) -> Parts:
@@ -87,12 +88,10 @@ def of_check(result: Mapping[str, Any], asked: Asked) -> Parts:
         rows = [(FAULTS[name].title, FAULTS[name].severity, f"{number:,}") for name, number in result["findings"].items()]
         yield plain_table(("finding", "severity", "images"), rows, f"{result['images']:,} images")
     yield from result["notes"]
-    if "accuracy_of_others" in result:
-        accuracy = result["accuracy_of_others"]
-        yield (
-            f"accuracy on the other images, unseen: {accuracy['with_excluded']:.3f} when learning from the excluded ones too, "
-            f"{accuracy['without']:.3f} without them"
-        )
+    for name, title in OF_OTHERS.items():
+        if (found := result.get(f"{name}_of_others")) is not None:
+            before, after = (figure_text(name, found[key]) for key in ("with_excluded", "without"))
+            yield f"{title} on the other images, unseen: {before} when learning from the excluded ones too, {after} without them"
     if "trouble_with_list" in result:
         yield f"with exclude.csv: {result['trouble_with_list']}"
     yield result["verdict"]

@@ -48,6 +48,7 @@ EXPORT = "export"
 CHECK = "check.json"
 CHECK_TABLE = "check.csv"
 CHECK_PAGE = "check.html"
+DISTRIBUTION = "distribution.csv"  # of the labels that `check` found
 AUGMENTED = "augmented.png"  # images and their random views
 EXCLUDE = "exclude.csv"  # images that training is to leave out, for data.exclude
 RANKING = "rank.csv"

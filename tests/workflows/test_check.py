@@ -5,18 +5,26 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from tl_keras import run_folder
 from tl_keras.config import Config
+from tl_keras.data.index import Index
 from tl_keras.errors import RunFolderError
+from tl_keras.launch import Asked
+from tl_keras.models.outputs import OUTPUTS
+from tl_keras.progress import Progress
+from tl_keras.results import of_check
 from tl_keras.run import main
+from tl_keras.select.ranking import rank
 from tl_keras.workflows.check import check, class_notes, verdict
 from tl_keras.workflows.train import train
 
@@ -214,8 +222,169 @@ def test_another_fix_is_refused(ill: Path, capfd) -> None:  # type: ignore[no-un
     assert "argument --fix: invalid choice: 'delete' (choose from" in capfd.readouterr().err
 
 
-def test_balanced_classes_need_no_line() -> None:
-    from tl_keras.data.index import Index
+def index_of(labels: NDArray[Any], task: str, classes: tuple[str, ...]) -> Index:
+    return Index(root=Path("."), classes=classes, paths=tuple(map(str, range(len(labels)))), labels=labels, output=OUTPUTS[task])
 
-    labels = np.repeat(np.arange(2, dtype=np.int32), 5)
-    assert class_notes(Index(root=Path("."), classes=("a", "b"), paths=tuple(map(str, range(10))), labels=labels)) == []
+
+def test_balanced_classes_need_no_line() -> None:
+    assert class_notes(index_of(np.repeat(np.arange(2, dtype=np.int32), 5), "single_label", ("a", "b"))) == []
+    assert class_notes(index_of(np.tile([[True, False], [False, True]], (5, 1)), "multi_label", ("a", "b"))) == []
+    assert class_notes(index_of(np.arange(10, dtype=np.float32), "regression", ("age",))) == []
+
+
+def test_what_is_told_of_several_labels_and_of_numbers() -> None:
+    has = np.zeros((30, 2), bool)
+    has[:20, 0] = has[0, 1] = True
+    assert class_notes(index_of(has, "multi_label", ("a", "b"))) == [
+        "Class 'a' has 20 images and 'b' 1: look at the figures of each class, not at micro F1.",
+        "10 of 30 images have none of the classes; an empty cell says so, and does not say 'not known'.",
+    ]
+    assert class_notes(index_of(np.array([0] * 6 + [1, 2, 3], np.float32), "regression", ("age",))) == [
+        "6 of 9 images have the number 0: if that stands for a missing one, leave those rows out."
+    ]
+
+
+TAGS = ("blue", "green", "red")
+NUM = 120
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict[str, str]]]:
+    """Two tables of the same images, of tags and of numbers, and the faults that were planted in each: path -> what is right.
+
+    An image has stripes of some colours, so bright as the number says. Some tags are missing or too much; some numbers are ten times too
+    large, some pairs of them swapped. The last image is a mirror image with another label, the one before it a copy with another.
+    """
+    root, rng = tmp_path_factory.mktemp("tables"), np.random.default_rng(0)
+    has, light = rng.random((NUM, 3)) < 0.4, rng.uniform(60, 250, NUM).round()
+    for row in range(NUM):
+        pixels = rng.normal(40, 4, (16, 16, 3))
+        for stripe in np.flatnonzero(has[row]):
+            pixels[:, 5 * stripe : 5 * stripe + 5, 2 - stripe] += 150
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / f"tags{row:03d}.png")
+        grey = light[row] + rng.normal(0, 5, (16, 16, 1)) + 40 * rng.random((4, 4, 1)).repeat(4, 0).repeat(4, 1) - 20
+        Image.fromarray(np.clip(grey, 0, 255).repeat(3, 2).astype(np.uint8)).save(root / f"light{row:03d}.png")
+    wrong, number = has.copy(), light.copy()
+    for row in range(0, 40, 5):
+        wrong[row, row // 5 % 3] ^= True
+    number[:6] *= 10
+    order = 6 + np.argsort(light[6:])  # the darkest swap with the brightest
+    number[order[:3]], number[order[-3:]] = light[order[-3:]], light[order[:3]]
+    cells = {"tags": [";".join(np.array(TAGS)[each]) for each in wrong], "light": [f"{each:g}" for each in number]}
+    right = {"tags": [";".join(np.array(TAGS)[each]) for each in has], "light": [f"{each:g}" for each in light]}
+    for name, labels in cells.items():
+        first = Image.open(root / f"{name}050.png")
+        first.save(root / f"{name}_copy.bmp")
+        first.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / f"{name}_mirrored.png")
+        lines = [(f"{name}{row:03d}.png", label) for row, label in enumerate(labels)]
+        other = "7" if name == "light" else ";".join(np.array(TAGS)[~wrong[50]])
+        more = [(f"{name}_copy.bmp", other), (f"{name}_mirrored.png", labels[50])]
+        with (root / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("path", "label"), *lines, *more])
+    planted = {
+        name: {f"{name}{row:03d}.png": label for row, label in enumerate(right[name]) if label != cells[name][row]} for name in cells
+    }
+    return root, planted
+
+
+Judged = tuple[str, Path, dict[str, Any], dict[str, str]]
+
+
+@pytest.fixture(scope="module", params=["multi_label", "regression"])
+def judged(
+    request: pytest.FixtureRequest,
+    tables: tuple[Path, dict[str, dict[str, str]]],
+    own_backbone: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Judged:
+    """A task, the run folder of a check, what it returned, and what was planted."""
+    (root, planted), run = tables, tmp_path_factory.mktemp("judged") / "R"
+    name = {"multi_label": "tags", "regression": "light"}[request.param]
+    config = config_of(root / f"{name}.csv", own_backbone)
+    return request.param, run, check(config.replace("data.task", request.param), run, fix="quarantine"), planted[name]
+
+
+def test_wrong_tags_and_numbers_are_told(judged: Judged) -> None:
+    task, run, result, planted = judged
+    lines = table(run, run_folder.CHECK_TABLE)
+    suspects = {line["path"]: line for line in lines if line["fault"] == "mislabelled"}
+    found = [path for path in suspects if path in planted]
+    assert len(found) >= {"multi_label": 0.5, "regression": 0.9}[task] * len(planted)
+    assert len(found) >= 0.8 * len(suspects)
+    column = {"multi_label": "likely_classes", "regression": "likely_value"}[task]
+    for path in found:
+        if task == "regression":
+            assert float(suspects[path][column]) == pytest.approx(float(planted[path]), abs=40)
+            assert "median of its neighbours" in suspects[path]["detail"]
+        else:
+            assert suspects[path][column] == planted[path]
+            assert re.search(r"(missing|too much) \(\d+% likely, \d+% of its neighbours have it\)", suspects[path]["detail"])
+    if task == "regression":
+        assert all(f"light{row:03d}.png" in found for row in range(6))
+    assert result["task"] == task
+
+
+def test_copies_with_other_tags_or_numbers_are_conflicts(judged: Judged) -> None:
+    _, run, _, _ = judged
+    by_path = {line["path"]: line for line in table(run, run_folder.CHECK_TABLE) if line["copy_of"]}
+    name = next(path for path in by_path if "copy" in path)
+    assert by_path[name]["fault"] == "conflict"
+    assert by_path[name]["split"] == "test" or name in {line["path"] for line in table(run, run_folder.EXCLUDE)}
+
+
+def test_the_distribution_of_labels_is_shown(judged: Judged) -> None:
+    task, run, result, _ = judged
+    lines = table(run, run_folder.DISTRIBUTION)
+    assert list(lines[0]) == [{"multi_label": "classes", "regression": "value"}[task], "images", "train", "val", "test", "suspect"]
+    names = [next(iter(line.values())) for line in lines]
+    if task == "multi_label":
+        assert names == [*TAGS, "none of the classes"]
+        suspects = [line for line in table(run, run_folder.CHECK_TABLE) if line["fault"] == "mislabelled"]
+        wrong = Counter(name for line in suspects for name in set(line["classes"].split(";")) ^ set(line["likely_classes"].split(";")))
+        assert {name: int(line["suspect"]) for name, line in zip(TAGS, lines, strict=False)} == {name: wrong[name] for name in TAGS}
+        assert {name: int(line["images"]) for name, line in zip(names, lines, strict=True)}.items() >= result["classes"].items()
+    else:
+        assert names[-1].endswith(" on")
+        assert sum(int(line["images"]) for line in lines) == NUM + 2
+        assert sum(int(line["suspect"]) for line in lines) == result["findings"]["mislabelled"]
+    page = (run / run_folder.CHECK_PAGE).read_text()
+    assert "How labels are distributed" in page
+    assert all(escape(name) in page for name in names)
+
+
+def test_what_the_others_gain_without_suspects_is_told_in_the_figure_of_the_task(
+    judged: Judged,
+) -> None:
+    task, _, result, _ = judged
+    names = {name for name in result if name.endswith("_of_others")}
+    assert names == {"multi_label": {"map_of_others"}, "regression": {"mae_of_others", "r2_of_others"}}[task]
+    shown = [part for part in of_check(result, Asked(Path("R"), made=config_of(Path("photos"), "own"))) if isinstance(part, str)]
+    title = {"multi_label": "mAP", "regression": "mean absolute error"}[task]
+    assert any(part.startswith(f"{title} on the other images, unseen: ") for part in shown)
+    assert any(note.startswith("On frozen features of own a linear ") for note in result["notes"])
+
+
+def test_backbones_are_ranked_on_the_images_that_decode(
+    own_backbone: str, photo_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More files are bad than data.max_bad_fraction lets a training run begin with, and a class is too small to be cut."""
+    root = photo_folder(classes=("ant", "bee"), per_class=12, size=(20, 20))
+    for number in range(5):
+        (root / "ant" / f"bad{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(number))
+    seen: list[int] = []
+    ranked = rank.judge
+
+    def judge(config: Config, sample: Index, progress: Progress) -> rank.RankedBackbone:
+        seen.append(len(sample.paths))
+        return ranked(config, sample, progress)
+
+    monkeypatch.setattr(rank, "judge", judge)
+    config = config_of(root, "auto").replace("rank.candidates", (own_backbone,))
+    result = check(config, tmp_path / "R")
+    assert result["findings"]["unreadable"] == 5
+    assert result["backbone"] == own_backbone
+    assert (tmp_path / "R" / run_folder.RANKING).is_file()
+    for path in sorted((root / "bee").iterdir())[1:]:
+        path.unlink()
+    assert check(config, tmp_path / "S")["errors"] == 6
+    assert seen == [20, 13]  # train and val; all, where they cannot be cut

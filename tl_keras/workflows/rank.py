@@ -4,6 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tl_keras import run_folder
 from tl_keras.config import AUTO, Config
 from tl_keras.config_file import to_yaml
@@ -47,14 +50,19 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
     return result
 
 
-def with_best_backbone(config: Config, index: Index, run: RunFolder | None, progress: Progress) -> Config:
+def with_best_backbone(
+    config: Config, index: Index, run: RunFolder | None, progress: Progress, rows: NDArray[np.int64] | None = None
+) -> Config:
     """The configuration with the backbone that ranks first in place of 'auto'; the ranking stays in the run folder.
 
     Any other name is spelt as the table spells it.
+
+    Args:
+        rows: see `rank_candidates`.
     """
     if config.model.backbone != AUTO:
         return with_backbone(config, table_name(config.model.backbone))
-    judged = rank_candidates(config, index, progress)
+    judged = rank_candidates(config, index, progress, rows)
     progress.line(explain(judged, config.rank.max_ms))
     if run is not None:
         write_ranking(run, judged)

@@ -62,6 +62,14 @@ def test_planted_copies_are_found_and_nothing_else(planted: Facts) -> None:
     found = same_pictures(planted, np.arange(len(planted)))
     assert [(copy.row, copy.of) for copy in found] == [(NUM + number, number) for number in range(30)]
     assert all(module.LEAST_CORRELATION <= copy.likeness <= 1 for copy in found)
+    assert [copy.is_mirrored for copy in found] == [HOW[number % 3] == "mirrored" for number in range(30)]
+
+
+def test_a_picture_that_is_its_own_mirror_image_is_not_mirrored(tmp_path: Path) -> None:
+    pixels = np.asarray(scene(0))
+    even = Image.fromarray(np.hstack([pixels, pixels[:, ::-1]]))
+    (found,) = same_pictures(facts_of(tmp_path, [even, copied(even, "mirrored")]), np.arange(2))
+    assert not found.is_mirrored
 
 
 def test_only_the_rows_that_are_asked_for_are_compared(planted: Facts) -> None:

@@ -32,11 +32,16 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Copy:
-    """An image, one that came before it of which it is a copy, and how alike they are: 1 for the same bytes."""
+    """An image, one that came before it of which it is a copy, and how alike they are: 1 for the same bytes.
+
+    Attributes:
+        is_mirrored: whether it is like the other's mirror image, and not like the other itself.
+    """
 
     row: int
     of: int
     likeness: float
+    is_mirrored: bool = False
 
 
 def same_files(ids: Ids) -> list[Copy]:
@@ -65,11 +70,12 @@ def same_pictures(facts: Facts, rows: Rows) -> list[Copy]:
     best: dict[int, Copy] = {}
     least = _least_likeness(thumbnails)
     for first, second in _candidates(facts["hash"][rows], facts["mirrored"][rows]):
-        likeness = _likeness(thumbnails, first, second)
+        as_it_is, mirrored = _likeness(thumbnails, first, second)
+        likeness = np.maximum(as_it_is, mirrored)
         for place in np.flatnonzero(likeness >= least):
             row, of = sorted((int(rows[first[place]]), int(rows[second[place]])), reverse=True)
             if row not in best or likeness[place] > best[row].likeness:
-                best[row] = Copy(row, of, min(float(likeness[place]), LARGEST))
+                best[row] = Copy(row, of, min(float(likeness[place]), LARGEST), bool(as_it_is[place] < least))
     return [best[row] for row in sorted(best)]
 
 
@@ -79,17 +85,17 @@ def _least_likeness(thumbnails: NDArray[np.uint8]) -> float:
         return LEAST_CORRELATION
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, len(thumbnails), (2, NUM_STRANGERS))
-    strangers = _likeness(thumbnails, first[first != second], second[first != second])
+    strangers = _likeness(thumbnails, first[first != second], second[first != second]).max(axis=0)
     return max(LEAST_CORRELATION, 1 - (1 - float(np.quantile(strangers, 0.95))) / CLOSER)
 
 
 def _likeness(thumbnails: NDArray[np.uint8], first: Rows, second: Rows) -> NDArray[np.float32]:
-    """The correlation of the thumbnails of pairs, the second as it is or mirrored, whichever is larger."""
-    found = np.empty(len(first), np.float32)
+    """The correlation of the thumbnails of pairs (m,), float32 (2, m): with the second as it is, and with its mirror image."""
+    found = np.empty((2, len(first)), np.float32)
     for start in range(0, len(first), CORRELATED):
         part = slice(start, start + CORRELATED)
         here, there = thumbnails[first[part]], thumbnails[second[part]]
-        found[part] = np.maximum(*((_unit(here) * _unit(other)).sum(axis=1) for other in (there, there[:, :, ::-1])))
+        found[:, part] = [(_unit(here) * _unit(other)).sum(axis=1) for other in (there, there[:, :, ::-1])]
     return found
 
 

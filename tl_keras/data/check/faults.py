@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from tl_keras.data.check.copies import LEAST_CONTRAST, Copy, number_pictures
 from tl_keras.data.check.facts import Facts
+from tl_keras.data.check.robust import middle_and_spread
 from tl_keras.data.index import SPLIT_NAMES
 
 Severity = Literal["error", "warning", "note"]
@@ -33,7 +33,7 @@ ENDINGS = {  # of the files of a format
     "heic": {".heic", ".heif", ".hif"},
     "avif": {".avif"},
 }
-FAR_APART = 0.5  # of the standard deviation of numbers: further apart, those of two copies cannot both be right
+FAR_APART = 0.5  # of the spread of numbers: less may be two honest judgements; two so far apart put 6 % of the variance out of reach
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,12 @@ FAULTS: dict[str, Fault] = {  # in the order in which they are shown
         "error",
         "Figures measured on them are too optimistic. Remove the copy that is not in test, or set data.copies=near.",
     ),
-    "mislabelled": Fault(
-        "labels that are likely wrong", "warning", "Look at each: move it to the class that it shows, or leave it if the label is right."
+    "mirrored": Fault(
+        "mirror images with different labels",
+        "warning",
+        "If your labels tell left from right, that is right: train without data.augment.horizontal_flip. Else one label is wrong.",
     ),
+    "mislabelled": Fault("labels that are likely wrong", "warning", "Look at each: correct the label, or leave it if it is right."),
     "copy": Fault(
         "images that are there more than once", "warning", "Remove copies, or give them one group; they count twice in training."
     ),
@@ -84,6 +87,7 @@ class Finding:
         score: how clear it is, larger is clearer; only to be compared within a fault.
         detail: a few words for a person.
         other: the image that it is a copy of, where it is.
+        likely: the label that it should have by all that is known, as text, where its own is suspect.
     """
 
     row: int
@@ -91,6 +95,7 @@ class Finding:
     score: float
     detail: str
     other: int | None = None
+    likely: str = ""
 
 
 def faults_of_files(facts: Facts, bad: Mapping[int, str], paths: Sequence[str], image_size: tuple[int, int]) -> Iterator[Finding]:
@@ -147,65 +152,115 @@ def _endings(seen: Facts, good: Rows, paths: Sequence[str]) -> Iterator[Finding]
             yield Finding(row, "ending", 1.0, f"holds {kind.decode().upper()} data, and is called {ending}")
 
 
-Contradict = Callable[[int, int], bool]  # whether the labels of two copies of a picture cannot both be right
+@dataclass(frozen=True)
+class Apart:
+    """Something that images of one picture have in common unless it is wrong: their label, or their split.
+
+    Attributes:
+        values: float64 (n,), NaN for an image that has none.
+        limit: two images differ if their values are further apart.
+    """
+
+    values: NDArray[np.float64]
+    limit: float = 0.0
+
+    def differ(self, row: int, other: int) -> bool:
+        """Whether two images differ."""
+        return bool(abs(self.values[row] - self.values[other]) > self.limit)
+
+    def opposites(self, rows: Rows) -> Rows:
+        """For each of some images one of them that it differs from, itself where it differs from none; (m,), in one pass.
+
+        One that differs from any differs from the one with the smallest or from the one with the largest value.
+        """
+        known, found = rows[~np.isnan(self.values[rows])], rows.copy()
+        for end in (self.values[known].argmax(), self.values[known].argmin()) if len(known) else ():  # a place, not a class
+            found[np.abs(self.values[rows] - self.values[known[end]]) > self.limit] = known[end]
+        return found
+
+    def are_apart(self, rows: Rows, others: Rows) -> bool:
+        """Whether an image of one set differs from one of another."""
+        here, there = (each[~np.isnan(each)] for each in (self.values[rows], self.values[others]))
+        return bool(len(here) and len(there) and max(here.max() - there.min(), there.max() - here.min()) > self.limit)
 
 
-def of_classes(labels: NDArray[np.integer]) -> Contradict:
-    """Labels contradict each other where they differ: numbers of labels (n,), negative where there is none."""
-    return lambda row, other: labels[row] != labels[other] and min(labels[row], labels[other]) >= 0
+def of_classes(labels: NDArray[np.integer]) -> Apart:
+    """Labels differ where they are not equal: numbers of labels (n,), negative where there is none."""
+    return Apart(np.where(labels < 0, np.nan, labels))
 
 
-def of_numbers(labels: NDArray[np.floating]) -> Contradict:
-    """Numbers (n,) contradict each other where they differ by more than `FAR_APART` of the standard deviation of all."""
-    limit = FAR_APART * float(labels.std())
-    return lambda row, other: bool(abs(labels[row] - labels[other]) > limit)
+def of_numbers(labels: NDArray[np.floating]) -> Apart:
+    """Numbers (n,) differ where they are further apart than `FAR_APART` of their spread."""
+    return Apart(labels.astype(np.float64), FAR_APART * middle_and_spread(labels)[1])
 
 
-def faults_of_copies(
-    copies: Sequence[Copy], contradict: Contradict, split: NDArray[np.str_], label_of: Callable[[int], str]
-) -> Iterator[Finding]:
+def _of_splits(split: NDArray[np.str_]) -> Apart:
+    """Splits (n,) differ where both are used."""
+    values = np.full(len(split), np.nan)
+    for number, name in enumerate(SPLIT_NAMES):
+        values[split == name] = number
+    return Apart(values)
+
+
+def faults_of_copies(copies: Sequence[Copy], labels: Apart, split: NDArray[np.str_], label_of: Callable[[int], str]) -> Iterator[Finding]:
     """What is wrong with copies: another of the same picture has another label, or is in another split, or there is one too many.
 
     Args:
         split: of all images, (n,), '' where it is not used.
         label_of: the label of an image as text.
     """
-    by_picture = {row: rows for rows in _pictures(copies, len(split)) for row in rows}
+    splits, (relabelled, elsewhere) = _of_splits(split), np.tile(np.arange(len(split)), (2, 1))
+    picture = _number_pictures(copies, labels)
+    for rows in _pictures(copies, picture):
+        relabelled[rows], elsewhere[rows] = labels.opposites(rows), splits.opposites(rows)
     for copy in copies:
-        others = [row for row in by_picture[copy.row] if row != copy.row]
-        relabelled = [row for row in others if contradict(row, copy.row)]
-        elsewhere = [row for row in others if split[row] != split[copy.row] and split[row] and split[copy.row]]
-        fault = "conflict" if relabelled else "leak" if elsewhere else "copy"
-        of = relabelled or elsewhere or [copy.of]
-        other = copy.of if copy.of in of else of[0]
-        detail = "the same file" if copy.likeness == 1 else f"the same picture, likeness {copy.likeness:.3f}"
-        if fault == "conflict":
-            detail += f", labelled {label_of(copy.row) or 'nothing'} and {label_of(other) or 'nothing'}"
-        elif fault == "leak":
-            detail += f", in {split[copy.row]} and {split[other]}"
-        yield Finding(copy.row, fault, copy.likeness, detail, other)
+        row, is_same = copy.row, picture[copy.row] == picture[copy.of]
+        detail = (
+            "the same file" if copy.likeness == 1 else f"the same picture{', mirrored' * copy.is_mirrored}, likeness {copy.likeness:.3f}"
+        )
+        if relabelled[row] != row:
+            fault, other = "conflict", copy.of if is_same and labels.differ(row, copy.of) else int(relabelled[row])
+        elif elsewhere[row] != row:
+            fault, other = "leak", copy.of if is_same and splits.differ(row, copy.of) else int(elsewhere[row])
+            detail += f", in {split[row]} and {split[other]}"
+        else:
+            fault, other = "copy" if is_same or not labels.differ(row, copy.of) else "mirrored", copy.of
+        own, others = label_of(row), label_of(other)
+        if fault in ("conflict", "mirrored") or (own and others and own != others):
+            detail += f", labelled {own or 'nothing'} and {others or 'nothing'}"
+        yield Finding(row, fault, copy.likeness, detail, other)
 
 
-def doubtful_copies(copies: Sequence[Copy], contradict: Contradict, split: NDArray[np.str_]) -> dict[int, str]:
+def doubtful_copies(copies: Sequence[Copy], labels: Apart, split: NDArray[np.str_]) -> dict[int, str]:
     """The images to leave out of training because of their copies: position -> 'conflict' or 'leak'.
 
     If the labels of a picture's copies contradict each other, all of them; if they are in different splits, those that are not in the
     last of train, val and test.
     """
     doubtful: dict[int, str] = {}
-    for rows in _pictures(copies, len(split)):
-        if any(contradict(row, other) for row, other in combinations(rows, 2)):
-            doubtful |= dict.fromkeys(rows, "conflict")
+    for rows in _pictures(copies, _number_pictures(copies, labels)):
+        if (labels.opposites(rows) != rows).any():
+            doubtful |= dict.fromkeys(rows.tolist(), "conflict")
             continue
         last = max((SPLIT_NAMES.index(split[row]) for row in rows if split[row]), default=0)
-        doubtful |= {row: "leak" for row in rows if split[row] and SPLIT_NAMES.index(split[row]) < last}
+        doubtful |= {row: "leak" for row in rows.tolist() if split[row] and SPLIT_NAMES.index(split[row]) < last}
     return doubtful
 
 
-def _pictures(copies: Sequence[Copy], num_images: int) -> list[list[int]]:
-    """The images of each picture that has copies."""
-    numbers = number_pictures(copies, num_images)
-    groups: dict[int, list[int]] = {}
-    for row in sorted({row for copy in copies for row in (copy.row, copy.of)}):
-        groups.setdefault(int(numbers[row]), []).append(row)
-    return list(groups.values())
+def _number_pictures(copies: Sequence[Copy], labels: Apart) -> Rows:
+    """The number of each image's picture, (n,). Where a label changes with the mirror, as left and right do, a mirror image is another."""
+    num_images = len(labels.values)
+    picture, mirrored = number_pictures(copies, num_images), np.zeros(num_images, bool)
+    for copy in sorted(copies, key=lambda copy: copy.row):  # what it is a copy of comes before it
+        mirrored[copy.row] = mirrored[copy.of] ^ copy.is_mirrored
+    for rows in _pictures(copies, picture) if mirrored.any() else ():
+        if labels.are_apart(rows[mirrored[rows]], rows[~mirrored[rows]]):
+            picture[rows[mirrored[rows]]] += num_images
+    return picture
+
+
+def _pictures(copies: Sequence[Copy], picture: Rows) -> list[Rows]:
+    """The images of each picture that has copies, ascending."""
+    rows = np.unique([row for copy in copies for row in (copy.row, copy.of)]).astype(np.int64)
+    order = np.argsort(picture[rows], kind="stable")
+    return np.split(rows[order], np.flatnonzero(np.diff(picture[rows[order]])) + 1) if len(rows) else []

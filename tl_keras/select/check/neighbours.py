@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data.splits import stratified_sample
+from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output
+from tl_keras.tasks import REGRESSION
 from tl_keras.transfer.head.probe import Features, chunks
 
 WIDTH = 256  # principal directions that a cosine is taken in
@@ -20,7 +22,6 @@ BLOCK = 512  # rows compared with all references at a time
 
 SEED = 0
 
-Labels = NDArray[np.int32]
 Rows = NDArray[np.int64]
 
 
@@ -29,7 +30,7 @@ class Neighbours:
     """What the others say of each of n images.
 
     Attributes:
-        votes: float32 (n, k), of its neighbours for each class, each row of sum 1, the nearer the heavier.
+        votes: float32 (n, k), the share of its neighbours that have each class, the nearer the heavier; of numbers their median, (n, 1).
         distance: float32 (n,), the mean of 1 - cosine to its neighbours.
         isolation: float32 (n,), how few random cuts part it from all others; larger is more alone.
     """
@@ -39,24 +40,33 @@ class Neighbours:
     isolation: NDArray[np.float32]
 
 
-def find_neighbours(features: Features, labels: Labels, num_classes: int, num_last: int) -> Neighbours:
+def find_neighbours(
+    features: Features,
+    labels: Labels,
+    num_classes: int,
+    num_last: int,
+    output: Output = SINGLE_LABEL,
+    strata: NDArray[np.int32] | None = None,
+) -> Neighbours:
     """Find the neighbours of each image among all others; of very many images, among a sample.
 
     Args:
         features: float32 (n, d), n at least 2, read chunk by chunk.
-        labels: int32 (n,).
+        labels: n of them, as `output` says.
         num_classes: k.
         num_last: how many of the columns, at their end, are compared: earlier layers see colours and edges, not what an image shows.
+        output: what labels mean; of numbers, as they are.
+        strata: int32 (n,), parts of which a sample has its share; the labels where there are none.
 
     Reference: Liu, Ting & Zhou 2008, "Isolation forest".
     """
     from sklearn.ensemble import IsolationForest
 
     directions = _fit_directions(features, num_last)
-    references = stratified_sample(labels, MOST_REFERENCES, seed=0)
+    references = stratified_sample(labels if strata is None else strata, MOST_REFERENCES, SEED)
     known = _rows(features, references, directions)
     forest = IsolationForest(random_state=SEED).fit(known)
-    targets = np.eye(num_classes, dtype=np.float32)[labels[references]]
+    targets = output.targets(labels[references], num_classes)
     number = min(MOST_NEIGHBOURS, max(5, len(references) // (3 * num_classes)), len(references) - 1)
     found = Neighbours(np.zeros((len(labels), num_classes), np.float32), *np.zeros((2, len(labels)), np.float32))
     for part in chunks(features):
@@ -65,9 +75,17 @@ def find_neighbours(features: Features, labels: Labels, num_classes: int, num_la
         for start in range(part.start, part.stop, BLOCK):
             rows = slice(start, min(start + BLOCK, part.stop))
             nearest, cosines = _nearest(here[start - part.start : rows.stop - part.start], rows, known, references, number)
-            weights = np.maximum(cosines, 0) + 1e-6
-            found.votes[rows] = (weights[:, :, None] * targets[nearest]).sum(axis=1) / weights.sum(axis=1, keepdims=True)
+            found.votes[rows] = _votes(targets[nearest], cosines, output)
             found.distance[rows] = 1 - cosines.mean(axis=1)
+    return found
+
+
+def _votes(theirs: NDArray[np.float32], cosines: NDArray[np.float32], output: Output) -> NDArray[np.float32]:
+    """Of each of some images, what its neighbours' targets (m, number, k) say: (m, k)."""
+    if output.task == REGRESSION:  # a neighbour's number may be wrong by any amount
+        return np.asarray(np.median(theirs, axis=1), np.float32)
+    weights = np.maximum(cosines, 0) + 1e-6
+    found: NDArray[np.float32] = (weights[:, :, None] * theirs).sum(axis=1) / weights.sum(axis=1, keepdims=True)
     return found
 
 

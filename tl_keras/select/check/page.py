@@ -14,26 +14,33 @@ from PIL import Image
 
 from tl_keras.data import images
 from tl_keras.data.check.faults import FAULTS, Finding
-from tl_keras.data.index import Index
+from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.label_texts import text_of
 from tl_keras.errors import BadImageError
 from tl_keras.runtime import usable_cpus
 from tl_keras.tasks import REGRESSION
 
 SHOWN = 24  # findings of a kind that come with pictures; check.csv has all
+LISTED = 40  # classes in the table of labels
 SIDE = 160  # pixels of a picture's longer side, at most
 SHEET_SIDE = 1600  # of the picture of views
 QUALITY = 70  # of its JPEG
 
 
 def render(
-    result: Mapping[str, Any], findings: Mapping[str, Sequence[Finding]], index: Index, decoding: images.Decoding, sheet: Path | None
+    result: Mapping[str, Any],
+    findings: Mapping[str, Sequence[Finding]],
+    index: Index,
+    decoding: images.Decoding,
+    labels: Sequence[Sequence[str | int]],
+    sheet: Path | None,
 ) -> str:
     """The page.
 
     Args:
         result: what check.json holds.
         findings: by fault, the clearest first.
+        labels: how they are distributed: name, images, images of train, val and test, suspect ones, of each class or interval.
         sheet: a picture of images and their random views, if there is one.
     """
     shown = {fault: found[:SHOWN] for fault, found in findings.items()}
@@ -48,6 +55,7 @@ def render(
         facts=_facts(result),
         contents=_contents(result["findings"]),
         sections="\n".join(_section(fault, result["findings"][fault], shown[fault], pictures, captions) for fault in findings),
+        labels=_labels(labels, result["task"]),
         views="" if sheet is None else _views(sheet),
     )
 
@@ -79,10 +87,31 @@ def _caption(index: Index, row: int) -> str:
 
 
 def _facts(result: Mapping[str, Any]) -> str:
-    sizes = ", ".join(f"{escape(name)} {number:,}" for name, number in result["classes"].items())
-    named = "Images" if result["task"] == REGRESSION else "Classes"
-    lines = [f"{named}: {sizes}.", *map(escape, result["notes"])]
-    return "\n".join(f'<p class="quiet">{line}</p>' for line in lines)
+    return "\n".join(f'<p class="quiet">{escape(line)}</p>' for line in result["notes"])
+
+
+def _labels(lines: Sequence[Sequence[str | int]], task: str) -> str:
+    """How labels are distributed, as a table with bars; of very many classes the largest and the smallest."""
+    if task != REGRESSION:
+        lines = sorted(lines, key=lambda line: -int(line[1]))
+    most, left_out = max(int(line[1]) for line in lines), lines[LISTED // 2 : -(LISTED // 2)] if len(lines) > LISTED else []
+    rows = [_bar(line, most) for line in lines if line not in left_out]
+    if left_out:
+        rows.insert(LISTED // 2, f'<tr><td colspan="7">{len(left_out):,} more in between; distribution.csv lists all</td></tr>')
+    heads = f"<th>{'numbers' if task == REGRESSION else 'class'}</th><th></th>"
+    heads += "".join(f'<th class="number">{name}</th>' for name in ("images", *SPLIT_NAMES, "suspect"))
+    return (
+        '<section aria-labelledby="labels"><h2 id="labels" tabindex="-1">How labels are distributed</h2>\n'
+        f'<div class="wide"><table class="labels"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div></section>"
+    )
+
+
+def _bar(line: Sequence[str | int], most: int) -> str:
+    name, *numbers = line
+    share = 100 * int(numbers[0]) / max(most, 1)
+    cells = "".join(f'<td class="number">{number:,}</td>' for number in numbers)
+    return f'<tr><td>{escape(str(name))}</td><td><div class="bar" style="width:{share:.1f}%"></div></td>{cells}</tr>'
 
 
 def _contents(numbers: Mapping[str, int]) -> str:

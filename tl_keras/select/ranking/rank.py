@@ -90,17 +90,20 @@ def candidates(names: Sequence[str]) -> list[str]:
 
 
 @restoring_process()
-def rank_candidates(config: Config, index: Index, progress: Progress) -> list[RankedBackbone]:
+def rank_candidates(config: Config, index: Index, progress: Progress, rows: NDArray[np.int64] | None = None) -> list[RankedBackbone]:
     """Judge the candidates of `rank.candidates` on a sample of train and val, the best first.
 
     Test is not looked at (where files do not decode, a training run may cut it a little differently). Equal accuracies are in the
     order of their milliseconds.
 
+    Args:
+        rows: positions of the images to choose the sample from, where it is known which decode, int64 (n,); None for train and val.
+
     Raises:
         UserError: from the data, a candidate or the store.
     """
     asked = candidates(config.rank.candidates)
-    rows = outside_test(dataset.cut(index, config.data, {}))
+    rows = outside_test(dataset.cut(index, config.data, {})) if rows is None else rows
     sample = index.take(rows[stratified_sample(index.labels[rows], config.rank.max_images, config.data.split_seed)])
     found = []
     with progress.bar("rank", len(asked)) as advance:
