@@ -34,7 +34,6 @@ class Mode:
         words: what the words behind the mode are, where no option has given it yet; the words after them are paths.
         paths: the setting that the paths are the value of; None where there are no paths, or they are files for `run`.
         section: the section of the configuration that is its own.
-        every_task: whether it takes every `data.task`; else single_label alone.
         trains: the setting that names the training mode whose runs it is made of.
         named_after: the settings that the name of a new run folder shows.
         fails_by: what its result counts; the exit status is 3 where that is not 0.
@@ -54,7 +53,6 @@ class Mode:
     words: tuple[str, ...] = ("data",)
     paths: str | None = None
     section: str | None = None
-    every_task: bool = False
     trains: str | None = None
     named_after: tuple[str, ...] = ("model.backbone", "data.source")
     fails_by: str | None = None
@@ -82,7 +80,6 @@ def training(name: str, **more: Any) -> Mode:
         own_options=("resume", "dry_run"),
         passes={"resume": "resume", "data": "source"},
         forms=ALL_FORMS,
-        every_task=True,
         **more,
     )
 
@@ -99,7 +96,6 @@ _ROWS = (
         forms=("backbone", *WITHOUT_TRAINING),
         named_after=("data.source",),
         fails_by="errors",
-        every_task=True,
         elsewhere=("doctor", "lint", "clean", "inspect", "audit"),
         example=("check photos/", "what is wrong with them"),
     ),
@@ -141,7 +137,6 @@ _ROWS = (
         forms=ALL_FORMS,
         section="search",
         trains="search.trial",
-        every_task=True,
         elsewhere=("tune", "tuning", "hpo"),
     ),
     Mode(
@@ -155,7 +150,6 @@ _ROWS = (
         forms=ALL_FORMS,
         section="crossval",
         trains="crossval.training",
-        every_task=True,
         elsewhere=("cv", "crossvalidate", "crossvalidation", "kfold"),
     ),
     Mode(
