@@ -479,10 +479,11 @@ class EnsembleConfig(Section):
     )
     method: Literal["average", "vote", "stack", "bagging", "boosting", "soup"] = Field(
         default="average",
-        description="how members are combined: average of probabilities, majority vote, stacking, bagging, boosting, or weight soup",
+        description="how members are combined: average of answers, majority vote (of numbers the median), stacking, bagging, boosting, or "
+        "weight soup",
     )
     meta: Literal["mixture", "linear"] = Field(
-        default="mixture", description="meta-learner of a stack: weights for the average, or a linear classifier"
+        default="mixture", description="meta-learner of a stack: weights for the average, or a linear model"
     )
     resamples: Side = Field(default=10, description="bagging: number of heads for each backbone")
     rounds: Side = Field(default=100, description="boosting: maximum number of rounds")

@@ -447,7 +447,7 @@ def test_a_run_of_another_task_is_refused(
     table: tuple[str, Path], extracted: Path, trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run.main(["ensemble", str(extracted), str(trained[0]), "--run-dir", str(tmp_path / "E")]) == 2
-    assert "was trained on other images, classes or splits" in capsys.readouterr().err
+    assert f"was trained with data.task=single_label, and {extracted} with {table[0]}" in capsys.readouterr().err
     assert not (tmp_path / "E").exists()
 
 

@@ -131,11 +131,15 @@ def snapshots(trained: TrainedRun) -> list[tuple[str, keras.Model]]:
 def require_same(first: TrainedRun, other: TrainedRun, *, moved: bool) -> None:
     """Raise RunFolderError where two runs cannot be combined, or not compared: one's test images may be another's train.
 
-    Runs of different tasks have different classes, or labels.
-
     Args:
         moved: whether it is said where the images of all lie, which then need not be where each run had them.
     """
+    task, other_task = (each.index.output.task for each in (first, other))
+    if task != other_task:
+        raise RunFolderError(
+            f"{other.run.path}: was trained with data.task={other_task}, and {first.run.path} with {task}; their answers have no mean. "
+            "Give runs of one task."
+        )
     mine, theirs = ((each.index.classes, each.index.paths, each.split.tolist()) for each in (first, other))
     ids, other_ids = first.index.ids, other.index.ids
     by_content = ids is not None and other_ids is not None
