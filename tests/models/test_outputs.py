@@ -168,6 +168,9 @@ def test_logits_of_answers_mean_them(row: Output, labels: np.ndarray) -> None:
     answers = row.answers(logits_of(2.0, k=width(row)))
     np.testing.assert_allclose(row.answers(row.logits(answers)), answers, rtol=1e-6)
     np.testing.assert_allclose(row.logits_op(tf.constant(answers), 1e-4), row.logits(answers, 1e-4), rtol=1e-9)
+    logits = logits_of(10.0, k=width(row)).astype(np.float64)
+    plain = OUTPUTS[row.task]
+    np.testing.assert_allclose(plain.bounded_op(tf.constant(logits), 1e-4), plain.logits(plain.answers(logits), 1e-4), rtol=1e-5)
     for sure in (np.zeros(K), np.ones(K)):
         assert np.isfinite(row.logits(sure)).all()
         assert np.isfinite(row.logits_op(tf.constant(sure.astype(np.float32)), 1e-7)).all()

@@ -48,8 +48,7 @@ def _joined(members: Sequence[keras.Model], join: Callable[[list[Any]], Any]) ->
 
 
 def _by_rule(rule: Rule, logits: list[Any], task: str) -> Any:
-    row = OUTPUTS[task]
-    return rule.logits([row.answers_op(each) for each in logits], row)
+    return rule.logits(logits, OUTPUTS[task])
 
 
 def bagged_model(trunks: Sequence[keras.Model], heads: Sequence[Heads], rule: Rule, task: str = SINGLE_LABEL) -> keras.Model:

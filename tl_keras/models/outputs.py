@@ -154,6 +154,12 @@ class SingleLabel(_Row):
 
         return ops.log(ops.maximum(probabilities, least))
 
+    def bounded_op(self, logits: Any, least: float) -> Any:
+        """`logits_op` of the answers of a tensor of logits, without the rounding on the way."""
+        from keras import ops
+
+        return ops.maximum(ops.log_softmax(logits), float(np.log(least)))
+
     def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
         """The class of each image, int64 (...)."""
         found: NDArray[np.int64] = probabilities.argmax(axis=-1)
@@ -247,6 +253,13 @@ class MultiLabel(_Row):
 
         kept = ops.clip(probabilities, least, 1 - least)
         return ops.log(kept) - ops.log1p(-kept)
+
+    def bounded_op(self, logits: Any, least: float) -> Any:
+        """`logits_op` of the answers of a tensor of logits, without the rounding on the way."""
+        from keras import ops
+
+        most = float(self.logits(np.array(1.0), least))
+        return ops.clip(logits, -most, most)
 
     def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which classes each image has, bool (..., k)."""
@@ -347,6 +360,10 @@ class Regression(_Row):
     def logits_op(self, answers: Any, least: float) -> Any:
         """`logits` of a tensor, in its own precision."""
         return (answers - self.mean) / self.scale
+
+    def bounded_op(self, logits: Any, least: float) -> Any:
+        """`logits_op` of the answers of a tensor of logits, without the rounding on the way: the same."""
+        return logits
 
     def decide(self, answers: NDArray[np.floating]) -> NDArray[np.floating]:
         """The number of each image, (...)."""

@@ -4,8 +4,8 @@ A rule takes the answers (n, k) of each member (see `outputs`: probabilities, or
 and gives answers (n, k) of the same kind. It knows neither images nor networks: `combined` makes models of rules, `select.ensemble` fits
 those that are learned.
 
-In a graph the answers are those of a row of `OUTPUTS` to which nothing is fitted, so that numbers are there what the network learned: less
-their mean, and in standard deviations. Every rule for numbers says the same of both.
+In a graph a rule makes logits of the members' logits, by a row of `OUTPUTS` to which nothing is fitted: numbers are there what the network
+learned, less their mean, and in standard deviations. Every rule for numbers says the same of both.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.models.outputs import OUTPUTS, SINGLE_LABEL, Output
+from tl_keras.models.outputs import SINGLE_LABEL, Output
 
 LEAST_PROBABILITY = 1e-7  # a probability that is nearer to 0 (or, of several classes an image, to 1) counts as it: a logit is finite
 LEAST_SEEN = 1e-4  # the same where a meta-learner sees the logit: how wrong a wrong answer is says nothing beyond it
@@ -32,7 +32,7 @@ class Rule(Protocol):
         """Answers (n, k)."""
 
     def logits(self, members: list[Any], row: Output = SINGLE_LABEL) -> Any:
-        """Logits (b, k) that mean these answers, of tensors; `row` says what the members' answers are."""
+        """Logits (b, k) that mean the answer, of the members' logits, m tensors (b, k); `row` says what logits are."""
 
 
 class _ByAnswer:
@@ -42,8 +42,8 @@ class _ByAnswer:
         raise NotImplementedError
 
     def logits(self, members: list[Any], row: Output = SINGLE_LABEL) -> Any:
-        """Logits (b, k) that mean these answers, of tensors."""
-        return row.logits_op(self(members), LEAST_PROBABILITY)
+        """Logits (b, k) that mean the answer, of the members' logits."""
+        return row.logits_op(self([row.answers_op(each) for each in members]), LEAST_PROBABILITY)
 
 
 class Average(_ByAnswer):
@@ -118,25 +118,22 @@ class Stacker:
     output: Output = SINGLE_LABEL
 
     def __call__(self, members: Members) -> Any:
-        """Answers (n, k)."""
-        if _space(members) is not np:
-            row = OUTPUTS[self.output.task]
-            return row.answers_op(self.logits(list(members), row))
+        """Answers (n, k) of arrays."""
         return self.output.answers(seen(members, self.output) @ self.kernel + self.bias)
 
     def logits(self, members: list[Any], row: Output = SINGLE_LABEL) -> Any:
-        """Logits (b, k) of tensors, by a layer that has the weights."""
-        from keras import layers
+        """Logits (b, k) of the members' logits, by a layer that has the weights."""
+        from keras import layers, ops
 
         meta = layers.Dense(len(self.bias), dtype="float32", name="meta")
         meta.build((None, len(self.kernel)))
         meta.set_weights([self.kernel, self.bias])
-        return meta(seen(members, row))
+        return meta(ops.concatenate([row.bounded_op(each, LEAST_SEEN) for each in members], axis=-1))
 
 
-def seen(members: Members, output: Output = SINGLE_LABEL) -> Any:
-    """What a linear meta-learner sees: float32 (n, m k), the logits that members' answers mean, member by member."""
-    return _space(members).concatenate([_logits(each, output) for each in members], axis=-1)
+def seen(members: Members, output: Output = SINGLE_LABEL) -> NDArray[np.float32]:
+    """What a linear meta-learner sees: float32 (n, m k), the logits that members' answers (m, n, k) mean, member by member."""
+    return np.concatenate([output.logits(each, LEAST_SEEN).astype(np.float32) for each in members], axis=-1)
 
 
 def _space(members: Members) -> Any:
@@ -158,10 +155,3 @@ def _votes(stacked: Any) -> Any:
 def _elected(space: Any, votes: Any, sure: Any) -> Any:
     """The mean of votes (m, n, k), ties settled by the mean of how sure members are, in [0, 1]."""
     return (space.mean(votes, axis=0) + VOTE_TIE * space.mean(sure, axis=0)) / (1 + VOTE_TIE)
-
-
-def _logits(member: Any, output: Output) -> Any:
-    """The logits that the answers of one member mean, float32 (n, k), finite."""
-    if isinstance(member, np.ndarray):
-        return output.logits(member, LEAST_SEEN).astype(np.float32)
-    return output.logits_op(member, LEAST_SEEN)

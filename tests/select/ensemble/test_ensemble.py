@@ -115,7 +115,8 @@ def answers(*wrong: set[int], num: int = 12) -> Answers:
 
 def test_val_and_not_test_says_which_single_is_the_best() -> None:
     val, test = answers({0}, {0, 1, 2}, {1}), answers({0, 1, 2, 3}, set(), {5})
-    found = Ensemble(Config(mode="ensemble"), cast(Any, SimpleNamespace(classes=("a", "b"))), ["one", "two"], val, test, None)
+    data = cast(Any, SimpleNamespace(classes=("a", "b"), output=SINGLE_LABEL))
+    found = Ensemble(Config(mode="ensemble"), data, ["one", "two"], val, test, None)
     result = compare(found)
     assert (result["judged_on"], result["best_single"]) == ("val", "one")
     right = np.arange(12) != 5, np.arange(12) > 3
@@ -235,7 +236,7 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(phot
 
 
 def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Average, "logits", lambda self, members: members[1])
+    monkeypatch.setattr(Average, "logits", lambda self, members, row: members[1])
     with pytest.raises(RuntimeError, match="disagree"):
         ensemble(config_of(photos, "small_resnet", other), tmp_path / "R")
     assert not (tmp_path / "R").exists()

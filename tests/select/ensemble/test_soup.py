@@ -193,5 +193,5 @@ def test_members_of_different_networks_are_refused(other: Weights, text: str) ->
 def test_no_member_or_a_score_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a soup needs at least one member\. Received: none"):
         greedy_soup({}, lambda _: linear(0), judge)
-    with pytest.raises(ValueError, match=r"scores must be finite\. Received: Score\(accuracy=0\.5, loss=nan\) for 'a'"):
+    with pytest.raises(ValueError, match=r"scores must be finite\. Received: Score\(merit=0\.5, loss=nan\) for 'a'"):
         greedy_soup({"a": Score(0.5, float("nan"))}, lambda _: linear(0), judge)

@@ -176,10 +176,11 @@ def test_log_me_of_numbers_is_the_largest_marginal_likelihood(num: int, width: i
     x = draws.normal(size=(num, width))
     numbers = x[:, :3] @ np.array([1.0, -2.0, 0.5]) + draws.normal(0, noise, num)
     numbers = (numbers - numbers.mean()) / numbers.std()
-    several = draws.random((num, 2)) < 0.4
+    several = x[:, :2] + draws.normal(0, noise, (num, 2)) > 0.3
     expected = [most_evidence(x, each) for each in (numbers, *several.T.astype(float))]
-    assert log_me_of_targets(x, numbers[:, None]) == pytest.approx(expected[0], abs=2e-3)
-    assert log_me_of_targets(x, several) == pytest.approx(np.mean(expected[1:]), abs=2e-3)
+    near = 1e-3 if width < num else 1e-2  # a fixed point that ends after some rounds may be below
+    for targets, most in ((numbers[:, None], expected[0]), (several, np.mean(expected[1:]))):
+        assert most - near < log_me_of_targets(x, targets) < most + 1e-5
 
 
 @every_case
