@@ -299,7 +299,8 @@ def test_a_check_looks_at_files_and_copies(table: tuple[str, Path], tmp_path: Pa
 def blind(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A backbone that sees nothing: its features are the same for all images."""
     pixels = keras.Input((16, 16, 3))
-    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu", kernel_initializer="zeros", bias_initializer="ones")(pixels)
+    x = keras.layers.Rescaling(1 / 255)(pixels)
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu", kernel_initializer="zeros", bias_initializer="ones")(x)
     path = tmp_path_factory.mktemp("blind") / "blind.keras"
     keras.Model(pixels, x).save(path)
     return str(path)
