@@ -229,7 +229,7 @@ def ensemble_lines(result: Mapping[str, Any]) -> list[str]:
             f"against {result['best_single']} alone: {told} {output.metric_title} {mean} (95 % interval {' to '.join(ends)}), {verdict}"
         )
     if output.metric_direction == "min":
-        lines.append(f"a {output.metric_title} is the better the lower it is")
+        lines.append(f"a lower {output.metric_title} is better")
     if not result["is_keras"]:
         lines.append(f"no model.keras: {result['not_keras']} are not Keras models, so predict, evaluate and export cannot use this run")
     return lines
