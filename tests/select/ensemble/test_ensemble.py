@@ -23,7 +23,7 @@ from tl_keras.data.index import Index
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
 from tl_keras.evaluation.intervals import corrected, paired
-from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Output, Regression
+from tl_keras.models.outputs import OUTPUTS, SINGLE_LABEL, MultiLabel, Output, Regression
 from tl_keras.models.rules import Average
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -36,6 +36,7 @@ from tl_keras.select.ensemble.heads import BoostedTrees, answer_out_of_fold, bag
 from tl_keras.select.ensemble.meta import fit_meta, fit_stacker
 from tl_keras.select.ensemble.soup import greedy_soup
 from tl_keras.trained_run import open_run
+from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.workflows.ensemble import ensemble, surest
 from tl_keras.workflows.evaluate import evaluate
 from tl_keras.workflows.export import export
@@ -342,6 +343,37 @@ def test_val_chooses_how_long_boosting_goes_on(photos: Path) -> None:
     labels[val] = (labels[val] + 1) % 3
     wrong = replace(member, data=replace(member.data, index=replace(member.data.index, labels=labels)))
     assert (BoostedTrees([member], 5, seed=0).rounds, BoostedTrees([wrong], 5, seed=0).rounds) == (5, 1)
+
+
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+def test_trees_and_bags_learn_several_classes_and_numbers(task: str) -> None:
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=(300, 10)).astype(np.float32)
+    numbers, has = (
+        (100 + 20 * x[:, 0] + draws.normal(size=300)).astype(np.float32),
+        np.column_stack([x[:, 0] > 0.5, x[:, 1] > 1, x[:, 0] > 9]),
+    )
+    labels = has if task == "multi_label" else numbers
+    output: Output = MultiLabel() if task == "multi_label" else Regression().fitted(numbers[:200])
+    classes = ("a", "b", "none has it") if task == "multi_label" else ("value",)
+    split = np.repeat(["train", "val", "test"], [200, 50, 50])
+    index = Index(root=Path(), classes=classes, paths=tuple(map(str, range(300))), labels=labels, output=output)
+    frozen = cast(Any, SimpleNamespace(stored=lambda kind, rows, num_views=0: x[rows]))
+    settings = Config.model_validate({"mode": "extract", "data": {"source": "labels.csv", "task": task}})
+    problem = HeadProblem(frozen, labels, classes, 0, OUTPUTS[task])
+    opened = cast(Any, SimpleNamespace(config=settings, frozen=frozen, problem=problem))
+    member = making.FrozenMember("one", opened, ImageData(index, cast(Any, None), split))
+    trees = BoostedTrees([member], 30, seed=0)
+    bag = [making.answer(head, cast(Any, x[250:]), output) for head in bag_heads(member, 3, seed=0)]
+    for answers in (trees("test"), *bag):
+        assert answers.shape == (50, len(classes))
+        if task == "multi_label":
+            assert MultiLabel().metric(answers, labels[250:]) > 0.9
+        else:
+            assert np.abs(answers[:, 0] - labels[250:]).mean() < 8  # of a deviation of 20
+    assert not np.array_equal(bag[0], bag[1])
+    if task == "multi_label":
+        assert not trees("test")[:, 2].any()
 
 
 def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
