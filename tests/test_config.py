@@ -589,7 +589,6 @@ def test_a_name_need_not_be_utf_8():
         ({"train.class_weights": "balanced"}, "train.class_weights: got 'balanced', which has no effect without data.task: single_label."),
         ({"data.per_class": 5}, "per_class: got 5, which has no effect without task: single_label."),
         ({"features.selection": "anova"}, "features.selection: got 'anova', which has no effect without data.task: single_label."),
-        ({"model.backbone": "auto"}, "model.backbone: got 'auto', expected a name: backbones are ranked for data.task: single_label"),
         ({"data.task": "regression", "train.loss": "focal"}, "train.loss: got 'focal', expected 'auto', 'mse' or 'huber'"),
         ({"data.task": "regression", "train.label_smoothing": 0.1}, "train.label_smoothing: got 0.1, which has no effect on numbers."),
         ({"data.task": "regression", "train.head_c": 1.0}, "train.head_c: got 1.0, which has no effect on numbers."),

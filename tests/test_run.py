@@ -203,7 +203,7 @@ def test_signals_have_their_exit_status_and_one_line(capfd, monkeypatch, number,
 
 def test_an_ensembles_differences_have_their_sign_and_are_clear_or_not():
     found = {"test": {"mean": -0.02, "ci95": [-0.03, -0.01]}, "out_of_fold": {"mean": 0.01, "ci95": [-0.01, 0.03]}}
-    assert ensemble_lines({"difference": found, "best_single": "vgg16", "is_keras": True}) == [
+    assert ensemble_lines({"task": "single_label", "difference": found, "best_single": "vgg16", "is_keras": True}) == [
         "against vgg16 alone: test accuracy -0.0200 (95 % interval -0.0300 to -0.0100), a clear difference",
         "against vgg16 alone: out of fold accuracy +0.0100 (95 % interval -0.0100 to +0.0300), which may be chance",
     ]

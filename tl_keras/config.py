@@ -479,10 +479,11 @@ class EnsembleConfig(Section):
     )
     method: Literal["average", "vote", "stack", "bagging", "boosting", "soup"] = Field(
         default="average",
-        description="how members are combined: average of probabilities, majority vote, stacking, bagging, boosting, or weight soup",
+        description="how members are combined: average of answers, majority vote (of numbers the median), stacking, bagging, boosting, or "
+        "weight soup",
     )
     meta: Literal["mixture", "linear"] = Field(
-        default="mixture", description="meta-learner of a stack: weights for the average, or a linear classifier"
+        default="mixture", description="meta-learner of a stack: weights for the average, or a linear model"
     )
     resamples: Side = Field(default=10, description="bagging: number of heads for each backbone")
     rounds: Side = Field(default=100, description="boosting: maximum number of rounds")
@@ -617,15 +618,12 @@ class Config(Section):
                 yield setting, f"got '{value}', expected {_either(task.monitored)} with data.task: {name}."
         if name == tasks.SINGLE_LABEL:
             return
-        if not MODES[self.mode].every_task:
-            able = [mode for mode, row in MODES.items() if row.makes_run and row.every_task]
-            yield "data.task", f"got '{name}', expected 'single_label' with mode: {self.mode}; {_either(able)} take it."
+        if MODES[self.mode].single_label:
+            yield "data.task", f"got '{name}', expected 'single_label' with mode: {self.mode}."
         for field in ("class_weights", "sampling", "logit_adjustment"):
             value = getattr(self.train, field)
             if value != type(self.train).model_fields[field].default:
                 yield f"train.{field}", f"got {value!r}, which has no effect without data.task: single_label."
-        if self.model.backbone == AUTO:
-            yield "model.backbone", f"got 'auto', expected a name: backbones are ranked for data.task: single_label, not for {name}."
         if name == tasks.REGRESSION and self.train.label_smoothing:
             yield "train.label_smoothing", f"got {self.train.label_smoothing!r}, which has no effect on numbers."
 

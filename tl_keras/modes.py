@@ -34,7 +34,7 @@ class Mode:
         words: what the words behind the mode are, where no option has given it yet; the words after them are paths.
         paths: the setting that the paths are the value of; None where there are no paths, or they are files for `run`.
         section: the section of the configuration that is its own.
-        every_task: whether it takes every `data.task`; else single_label alone.
+        single_label: whether it takes no other `data.task`.
         trains: the setting that names the training mode whose runs it is made of.
         named_after: the settings that the name of a new run folder shows.
         fails_by: what its result counts; the exit status is 3 where that is not 0.
@@ -54,7 +54,7 @@ class Mode:
     words: tuple[str, ...] = ("data",)
     paths: str | None = None
     section: str | None = None
-    every_task: bool = False
+    single_label: bool = False
     trains: str | None = None
     named_after: tuple[str, ...] = ("model.backbone", "data.source")
     fails_by: str | None = None
@@ -77,7 +77,7 @@ TRAIN = "tl_keras.workflows.train:train"
 
 def training(name: str, **more: Any) -> Mode:
     """The row of a training mode."""
-    own: dict[str, Any] = {"forms": ALL_FORMS, "every_task": True, "function": "train", "show": "tl_keras.results:of_training"} | more
+    own: dict[str, Any] = {"forms": ALL_FORMS, "function": "train", "show": "tl_keras.results:of_training"} | more
     return Mode(
         name=name,
         run=TRAIN,
@@ -99,7 +99,6 @@ _ROWS = (
         forms=("backbone", *WITHOUT_TRAINING),
         named_after=("data.source",),
         fails_by="errors",
-        every_task=True,
         elsewhere=("doctor", "lint", "clean", "inspect", "audit"),
         example=("check photos/", "what is wrong with them"),
     ),
@@ -124,7 +123,7 @@ _ROWS = (
         forms=("data", "target", "backbone", "weights", "image_size", "seed"),
         words=("data", "target"),
         section="adapt",
-        every_task=False,
+        single_label=True,
         elsewhere=("domainadaptation", "uda", "da"),
         example=("adapt photos/ sketches/", "photos teach, for sketches"),
     ),
@@ -153,7 +152,6 @@ _ROWS = (
         forms=ALL_FORMS,
         section="search",
         trains="search.trial",
-        every_task=True,
         elsewhere=("tune", "tuning", "hpo"),
     ),
     Mode(
@@ -167,7 +165,6 @@ _ROWS = (
         forms=ALL_FORMS,
         section="crossval",
         trains="crossval.training",
-        every_task=True,
         elsewhere=("cv", "crossvalidate", "crossvalidation", "kfold"),
     ),
     Mode(

@@ -100,7 +100,7 @@ def of_check(result: Mapping[str, Any], asked: Asked) -> Parts:
 
 def of_ranking(result: Mapping[str, Any], asked: Asked) -> Parts:
     """The candidates, the best first, and which one to take."""
-    yield ranking_table(result["candidates"])
+    yield ranking_table(result["candidates"], result["task"])
     yield result["why"]
     yield f"everything is in {asked.run_dir}"
     yield from advice.after_ranking(asked.config, result["chosen"])

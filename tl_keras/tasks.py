@@ -48,9 +48,9 @@ TASKS = {
 IN_UNIT = ("mae", "rmse")  # figures in the unit of the labels, which may be of any size
 
 
-def figure_text(name: str, value: float) -> str:
-    """A figure, of val or not, as messages show it: four decimals, or four digits where it is in the unit of the labels."""
-    return f"{value:.4g}" if name.removeprefix("val_") in IN_UNIT else f"{value:.4f}"
+def figure_text(name: str, value: float, decimals: int = 4) -> str:
+    """A figure, of val or not, as messages show it: with some decimals, or four digits where it is in the unit of the labels."""
+    return f"{value:.4g}" if name.removeprefix("val_") in IN_UNIT else f"{value:.{decimals}f}"
 
 
 def is_plain(loss: str, task: str) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from scipy import special
 from sklearn import metrics as sklearn_metrics
 
-from tl_keras.evaluation.metrics import classification_metrics, figures_of, regression_metrics
+from tl_keras.evaluation.metrics import classification_metrics, figures_of, metric_of, regression_metrics
 from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Regression
 
 CLASSES = ["ant", "bee", "cat", "dog"]
@@ -216,3 +216,20 @@ def test_answers_that_do_not_fit_their_labels_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match="do not fit together"):
             figures_of(output, answers, labels, CLASSES)
+
+
+def test_the_metric_of_a_resample_is_that_of_its_images() -> None:
+    draws = np.random.default_rng(3)
+    probabilities, labels = guesses(40)
+    has, numbers = draws.random((40, 4)) < 0.3, draws.normal(5, 2, 40).astype(np.float32)
+    cases = (
+        (SINGLE_LABEL, probabilities, labels),
+        (MultiLabel(), 0.5 * draws.random((40, 4)) + 0.4 * has, has),
+        (Regression(5.0, 2.0), numbers[:, None] + draws.normal(size=(40, 1)), numbers),
+    )
+    times = draws.multinomial(40, np.full(40, 1 / 40), 3).astype(np.int32)
+    for output, answers, truth in cases:
+        found = metric_of(output, answers, truth)(times)
+        for place, drawn in enumerate(times):
+            rows = np.repeat(np.arange(40), drawn)
+            assert found[place] == pytest.approx(output.metric(output.logits(answers[rows]), truth[rows]), rel=1e-6)

@@ -163,11 +163,17 @@ def test_probabilities_and_their_logarithms_agree() -> None:
     np.testing.assert_allclose(in_graph, SINGLE_LABEL.log_probabilities(logits), rtol=1e-6)
 
 
-def test_logits_of_probabilities_mean_them() -> None:
-    probabilities = SINGLE_LABEL.answers(logits_of(2.0))
-    np.testing.assert_allclose(SINGLE_LABEL.answers(SINGLE_LABEL.logits(probabilities, 1e-12)), probabilities, atol=1e-9)
-    np.testing.assert_allclose(SINGLE_LABEL.logits_op(tf.constant(probabilities), 1e-4), SINGLE_LABEL.logits(probabilities, 1e-4))
-    assert np.isfinite(SINGLE_LABEL.logits(np.zeros(K), 1e-7)).all()
+@every_row
+def test_logits_of_answers_mean_them(row: Output, labels: np.ndarray) -> None:
+    answers = row.answers(logits_of(2.0, k=width(row)))
+    np.testing.assert_allclose(row.answers(row.logits(answers)), answers, rtol=1e-6)
+    np.testing.assert_allclose(row.logits_op(tf.constant(answers), 1e-4), row.logits(answers, 1e-4), rtol=1e-9)
+    logits = logits_of(10.0, k=width(row)).astype(np.float64)
+    plain = OUTPUTS[row.task]
+    np.testing.assert_allclose(plain.bounded_op(tf.constant(logits), 1e-4), plain.logits(plain.answers(logits), 1e-4), rtol=1e-5)
+    for sure in (np.zeros(K), np.ones(K)):
+        assert np.isfinite(row.logits(sure)).all()
+        assert np.isfinite(row.logits_op(tf.constant(sure.astype(np.float32)), 1e-7)).all()
 
 
 def test_an_image_without_a_label_has_no_target() -> None:

@@ -5,6 +5,7 @@ import json
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -291,21 +292,164 @@ def test_a_check_finds_copies_with_other_labels(table: tuple[str, Path], tmp_pat
         assert {line["path"] for line in csv.DictReader(file) if line["fault"] == "conflict"} <= {first, last}
 
 
-@pytest.mark.parametrize("mode", ["rank", "ensemble"])
-def test_a_mode_that_takes_classes_alone_says_so(mode: str, table: tuple[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["--set", f"data.task={table[0]}"]
-    assert run.main([mode, "--set", f"data.source={table[1]}", *words]) == 2
-    assert f"data.task: got '{table[0]}', expected 'single_label' with mode: {mode}" in capsys.readouterr().err
+# --- rankings and ensembles ----------------------------------------------------------------------------------------
 
 
-def test_an_ensemble_takes_no_run_of_them(
+@pytest.fixture(scope="module")
+def blind(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A backbone that sees nothing: its features are the same for all images."""
+    pixels = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 255)(pixels)
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu", kernel_initializer="zeros", bias_initializer="ones")(x)
+    path = tmp_path_factory.mktemp("blind") / "blind.keras"
+    keras.Model(pixels, x).save(path)
+    return str(path)
+
+
+def sets_of(table: tuple[str, Path]) -> list[str]:
+    """What a command says of the images of a table, and of their size."""
+    given = (f"data.task={table[0]}", *(("data.label_separator=|",) if table[0] == "multi_label" else ()), *SETTINGS)
+    return [word for each in given for word in ("--set", each)]
+
+
+def test_backbones_are_ranked_by_the_figure_of_the_task(
+    table: tuple[str, Path], own_backbone: str, blind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(["rank", str(table[1]), blind, own_backbone, "--run-dir", str(tmp_path / "R"), *sets_of(table)]) == 0
+    printed = capsys.readouterr().out
+    assert "H-score, N-LEEP, NCE and TransRate are left out: they need one class for each image" in printed
+    found = json.loads((tmp_path / "R" / run_folder.RANKING_JSON).read_text())
+    metric = METRICS[table[0]]
+    assert (found["task"], found["chosen"]) == (table[0], own_backbone)  # for numbers, the one that errs less
+    first, last = (each[metric] for each in found["candidates"])
+    assert first < last / 2 if metric == "mae" else first > last
+    with (tmp_path / "R" / run_folder.RANKING).open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0])[2:5] == [metric, "low", "high"]
+    assert list(lines[0])[-2:] == ["LogME", "CKA"]
+    assert float(lines[0][metric]) == pytest.approx(first, rel=1e-3)
+    assert {"multi_label": "mAP ", "regression": "mean absolute error "}[table[0]] in found["why"]
+    assert (tmp_path / "R" / run_folder.RANKING_PICTURE).is_file()
+
+
+@pytest.mark.slow
+def test_auto_takes_the_backbone_that_ranks_first(table: tuple[str, Path], own_backbone: str, blind: str, tmp_path: Path) -> None:
+    words = ["extract", str(table[1]), "--backbone", "auto", "--run-dir", str(tmp_path / "R"), *sets_of(table)]
+    assert run.main([*words, "--set", f"rank.candidates=[{blind}, {own_backbone}]"]) == 0
+    assert figures(tmp_path / "R")["backbone"] == own_backbone
+
+
+@pytest.fixture(scope="module")
+def two_runs(table: tuple[str, Path], extracted: Path, own_backbone: str, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The run, and one of another backbone on the same images."""
+    other = tmp_path_factory.mktemp("two_runs") / "other"
+    words = [own_backbone if word == "small_resnet" else word for word in command("extract", table, other)]
+    assert run.main(words) == 0
+    return [str(extracted), str(other)]
+
+
+def require_that_the_model_is_the_ensemble(folder: Path, table: tuple[str, Path]) -> None:
+    """Evaluating, predicting and exporting a run folder give what its figures are of."""
+    test, metric = figures(folder)["test"], METRICS[table[0]]
+    assert run.main(["evaluate", str(folder)]) == 0
+    again = json.loads((folder / run_folder.EVALUATIONS / "1" / run_folder.EVALUATION).read_text())["test"]
+    assert again[metric] == pytest.approx(test[metric], abs=1e-3 if metric == "map" else 0.05)
+    with (folder / run_folder.PREDICTIONS).open(newline="") as file:
+        known = {line["path"]: line for line in csv.DictReader(file)}
+    for each in tl_keras.predict(folder, [table[1].parent / path for path in known]):
+        line = known[Path(each.path).name]
+        if metric == "mae":
+            assert each.value == pytest.approx(float(line["predicted_value"]), abs=0.05)
+        else:
+            assert each.probabilities == pytest.approx({name: float(line[f"p_{name}"]) for name in each.classes}, abs=1e-3)
+            assert each.label == line["predicted_classes"]
+
+
+def test_runs_are_averaged_and_used_like_any_run(table: tuple[str, Path], two_runs: list[str], tmp_path: Path) -> None:
+    folder, metric = tmp_path / "E", METRICS[table[0]]
+    assert run.main(["ensemble", *two_runs, "--run-dir", str(folder)]) == 0
+    found = json.loads((folder / run_folder.ENSEMBLE).read_text())
+    assert (found["task"], found["metrics"]["task"]) == (table[0], table[0])
+    trained = open_run(folder)
+    with (folder / run_folder.PREDICTIONS).open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    singles = []
+    for each in two_runs:
+        with (Path(each) / run_folder.PREDICTIONS).open(newline="") as file:
+            singles.append({line["path"]: line for line in csv.DictReader(file)})
+    columns = ["predicted_value"] if metric == "mae" else [f"p_{name}" for name in trained.index.classes]
+    for line in lines:
+        for column in columns:
+            assert float(line[column]) == pytest.approx(np.mean([float(one[line["path"]][column]) for one in singles]), rel=1e-3, abs=1e-3)
+    names = [Path(each).name for each in two_runs]
+    own = {name: figures(Path(each)) for name, each in zip(names, two_runs, strict=True)}
+    for one in found["singles"]:
+        assert one["test"][metric] == pytest.approx(own[one["name"]]["test"][metric], rel=1e-3)
+    best = (min if metric == "mae" else max)(names, key=lambda name: own[name]["val"][metric])
+    assert found["best_single"] == best
+    if metric == "map":
+        assert len(trained.index.output.thresholds) == 4
+    else:
+        assert trained.index.output == open_run(two_runs[0]).index.output
+    require_that_the_model_is_the_ensemble(folder, table)
+    assert run.main(["export", str(folder)]) == 0
+    parity = json.loads((folder / run_folder.EXPORT / "parity.json").read_text())
+    assert max(parity["largest_difference"].values()) < 1e-3
+
+
+def test_a_vote_of_runs_is_decided_by_most(table: tuple[str, Path], two_runs: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "E"
+    assert run.main(["ensemble", *two_runs, "--run-dir", str(folder), "--set", "ensemble.method=vote"]) == 0
+    if table[0] == "multi_label":
+        assert open_run(folder).index.output.thresholds == ()
+    require_that_the_model_is_the_ensemble(folder, table)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("meta", ["mixture", "linear"])
+def test_a_stack_of_runs_learns_from_val(table: tuple[str, Path], two_runs: list[str], meta: str, tmp_path: Path) -> None:
+    folder, sets = tmp_path / "E", ["ensemble.method=stack", f"ensemble.meta={meta}", "crossval.folds=3"]
+    assert run.main(["ensemble", *two_runs, "--run-dir", str(folder), *(word for each in sets for word in ("--set", each))]) == 0
+    found = json.loads((folder / run_folder.ENSEMBLE).read_text())
+    assert found["judged_on"] == "out_of_fold"
+    assert set(found["difference"]) == {"test", "out_of_fold"}
+    if meta == "mixture":
+        assert sum(found["weights"].values()) == pytest.approx(1)
+    require_that_the_model_is_the_ensemble(folder, table)
+
+
+@pytest.mark.slow
+def test_a_soup_is_tried_by_the_figure_of_the_task(
     table: tuple[str, Path], extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(extracted, tmp_path / "other")
-    words = ["ensemble", "--set", f"ensemble.members=[{extracted}, {tmp_path / 'other'}]", "--run-dir", str(tmp_path / "E")]
-    assert run.main(words) == 2
-    assert f"which was trained with data.task={table[0]}; an ensemble takes runs with one class" in capsys.readouterr().err
-    assert not (tmp_path / "E" / run_folder.SPLITS).exists()
+    shutil.copytree(extracted, tmp_path / "again")
+    words = ["ensemble", str(extracted), str(tmp_path / "again"), "--run-dir", str(tmp_path / "E"), "--set", "ensemble.method=soup"]
+    assert run.main(words) == 0
+    value = figures(extracted)["val"][METRICS[table[0]]]
+    told = f"val has mAP {value:.4f}" if table[0] == "multi_label" else f"val has mean absolute error {value:.4g}"
+    assert capsys.readouterr().out.count(told) == 2
+    require_that_the_model_is_the_ensemble(tmp_path / "E", table)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["average", "vote", "stack", "bagging", "boosting"])
+def test_heads_on_backbones_are_combined(table: tuple[str, Path], own_backbone: str, method: str, tmp_path: Path) -> None:
+    folder, sets = tmp_path / "E", [f"ensemble.method={method}"]
+    sets += {"stack": ["crossval.folds=3"], "bagging": ["ensemble.resamples=3"], "boosting": ["ensemble.rounds=20"]}.get(method, [])
+    words = ["ensemble", str(table[1]), "small_resnet", own_backbone, "--run-dir", str(folder), *sets_of(table)]
+    assert run.main([*words, *(word for each in sets for word in ("--set", each))]) == 0
+    found, metric = json.loads((folder / run_folder.ENSEMBLE).read_text()), METRICS[table[0]]
+    assert found["together"]["test"][metric] < 40 if metric == "mae" else found["together"]["test"][metric] > 0.7
+    if method != "boosting":
+        require_that_the_model_is_the_ensemble(folder, table)
+
+
+def test_a_run_of_another_task_is_refused(
+    table: tuple[str, Path], extracted: Path, trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main(["ensemble", str(extracted), str(trained[0]), "--run-dir", str(tmp_path / "E")]) == 2
+    assert f"was trained with data.task=single_label, and {extracted} with {table[0]}" in capsys.readouterr().err
+    assert not (tmp_path / "E").exists()
 
 
 def test_folders_hold_one_class_an_image(trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,10 @@ class ImageData:
         """What labels, and the outputs of a model that learns them, mean; fitted to those of train."""
         return self.index.output
 
+    def with_output(self, output: Output) -> "ImageData":
+        """The same images, for a model whose outputs mean this."""
+        return replace(self, index=replace(self.index, output=output))
+
     def rows(self, split: str) -> NDArray[np.int64]:
         """Positions of the images of one split, ascending."""
         return np.flatnonzero(self.split == split)

@@ -4,7 +4,7 @@ Owns their definitions. Plain NumPy, scikit-learn and SciPy: it must not know Te
 the labels come from. The dictionary goes to `metrics.json` as it is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from tl_keras.evaluation.intervals import bootstrap, wilson
-from tl_keras.models.outputs import SINGLE_LABEL, Labels, MultiLabel, Output, SingleLabel
+from tl_keras.models.outputs import EXACT, SINGLE_LABEL, Labels, MultiLabel, Output, SingleLabel
 from tl_keras.models.precision_recall import Ranking
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
@@ -40,6 +40,29 @@ def figures_of(output: Output, answers: NDArray[np.float64], labels: Labels, cla
         return multi_label_metrics(output, answers, labels, classes)
     figures = regression_metrics(answers[:, 0], labels)
     return figures | {output.loss_figure: (figures["rmse"] / output.scale) ** 2}
+
+
+def metric_of(output: Output, answers: NDArray[np.float64], labels: Labels) -> Callable[[NDArray[np.integer]], NDArray[np.float64]]:
+    """The figure that `output` is named after (`metric_name`), of answers to the same images over and over.
+
+    Args:
+        answers: (n, k).
+        labels: of the n images.
+
+    Returns:
+        How often each image is there in each of b resamples, int (b, n) -> the figure of each, (b,).
+    """
+    if isinstance(output, MultiLabel):
+        rankings = [Ranking.of(answers[:, k], labels[:, k]) for k in np.flatnonzero(labels.any(axis=0))]
+        return lambda times: _mean_precision(rankings, times)
+    of_image = output.is_right(answers, labels) if isinstance(output, SingleLabel) else np.abs(output.decide(answers) - labels)
+    return lambda times: (times @ of_image.astype(np.float64)) / times.sum(axis=1)
+
+
+def _mean_precision(rankings: Collection[Ranking], times: NDArray[np.integer]) -> NDArray[np.float64]:
+    """The mean average precision of each resample, (b,), from the ranking of each class."""
+    each = [ranking.average_precision(times) for ranking in rankings]
+    return _mean_of_known(np.reshape(each, (len(rankings), len(times))).T)
 
 
 def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
@@ -111,13 +134,12 @@ def multi_label_metrics(
     precision, recall, f1, support = (values.tolist() for values in scores)
     right = (found == labels).all(axis=1)
     thresholds = output.thresholds or [0.5] * len(classes)
-    of_truth = np.clip(np.where(labels, probabilities, 1 - probabilities), np.finfo(np.float64).eps, 1)
+    of_truth = np.clip(np.where(labels, probabilities, 1 - probabilities), EXACT, 1)
     rankings = {k: Ranking.of(probabilities[:, k], labels[:, k]) for k in there.tolist()}
     precisions = {k: each.average_precision(np.ones((1, len(labels)), np.int32)).item() for k, each in rankings.items()}
 
     def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
-        each = [ranking.average_precision(times) for ranking in rankings.values()]
-        return np.column_stack([_mean_of_known(np.reshape(each, (len(there), len(times))).T), *_f1_of(labels, found, times)])
+        return np.column_stack([_mean_precision(rankings.values(), times), *_f1_of(labels, found, times)])
 
     return {
         **_with_intervals(("map", "micro_f1", "macro_f1"), *bootstrap(len(labels), figures), least=0, most=1),
@@ -146,10 +168,10 @@ def _f1_of(labels: NDArray[np.bool_], found: NDArray[np.bool_], times: NDArray[n
     return 2 * hits.sum(axis=1) / np.maximum(2 * hits.sum(axis=1) + wrong.sum(axis=1), 1), _mean_of_known(each)
 
 
-def _mean_of_known(values: NDArray[np.floating]) -> NDArray[np.floating]:
+def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean of each row (b, k) over what is not NaN; 0 where all are."""
     known = ~np.isnan(values)
-    found: NDArray[np.floating] = np.where(known, values, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    found: NDArray[np.float64] = np.where(known, values, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
     return found
 
 
@@ -202,7 +224,7 @@ def _accuracy(num_correct: int, num_images: int) -> dict[str, Any]:
 def _log_loss(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
     """The mean negative logarithm of the true class' probability."""
     of_true_class = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(of_true_class, np.finfo(np.float64).eps)).mean())
+    return float(-np.log(np.maximum(of_true_class, EXACT)).mean())
 
 
 def _checked(probabilities: NDArray[np.float64], labels: NDArray[Any], num_classes: int) -> tuple[NDArray[np.float64], NDArray[np.integer]]:

@@ -11,24 +11,27 @@ import numpy as np
 from keras import layers, ops
 from numpy.typing import NDArray
 
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import OUTPUTS
 from tl_keras.models.rules import Rule
 from tl_keras.models.sharing import cut_shared
+from tl_keras.tasks import SINGLE_LABEL
 
 Heads = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]  # kernels (d, k) and biases (k,) on the same features
 
 
-def combined_model(members: Sequence[keras.Model], rule: Rule) -> keras.Model:
+def combined_model(members: Sequence[keras.Model], rule: Rule, task: str = SINGLE_LABEL) -> keras.Model:
     """Make one model of several, whose layers it has; what all of them compute alike, such as a frozen trunk, runs once.
 
     Args:
-        members: each float32 pixels (b, h, w, 3) in 0..255 -> logits (b, k), of one size and with the same k classes.
+        members: each float32 pixels (b, h, w, 3) in 0..255 -> logits (b, k), of one size and with the same k classes, or
+            numbers with the same mean and deviation.
         rule: what is made of their answers.
+        task: what their logits are, a key of `OUTPUTS`.
 
     Returns:
         A model of the same input and output.
     """
-    return _joined(members, lambda logits: _by_rule(rule, logits))
+    return _joined(members, lambda logits: _by_rule(rule, logits, task))
 
 
 def side_by_side(members: Sequence[keras.Model]) -> keras.Model:
@@ -44,17 +47,18 @@ def _joined(members: Sequence[keras.Model], join: Callable[[list[Any]], Any]) ->
     return keras.Model(pixels, join([renamed(member, f"member{place}")(pixels) for place, member in enumerate(members, start=1)]))
 
 
-def _by_rule(rule: Rule, logits: list[Any]) -> Any:
-    return rule.logits([SINGLE_LABEL.answers_op(each) for each in logits])
+def _by_rule(rule: Rule, logits: list[Any], task: str) -> Any:
+    return rule.logits(logits, OUTPUTS[task])
 
 
-def bagged_model(trunks: Sequence[keras.Model], heads: Sequence[Heads], rule: Rule) -> keras.Model:
+def bagged_model(trunks: Sequence[keras.Model], heads: Sequence[Heads], rule: Rule, task: str = SINGLE_LABEL) -> keras.Model:
     """Make one model of many linear heads, several of which share a trunk that runs once.
 
     Args:
         trunks: each float32 pixels (b, h, w, 3) -> features (b, d), of one size.
         heads: of each trunk, on its raw features.
         rule: what is made of the answers of all heads, trunk by trunk.
+        task: what their logits are, a key of `OUTPUTS`.
     """
     pixels = keras.Input(trunks[0].input.shape[1:], name="pixels", dtype=trunks[0].input.dtype)
     logits: list[Any] = []
@@ -64,7 +68,7 @@ def bagged_model(trunks: Sequence[keras.Model], heads: Sequence[Heads], rule: Ru
             dense = layers.Dense(len(bias), dtype="float32", name=f"logits{place}_{number}")
             logits.append(dense(features))
             dense.set_weights([kernel, bias])
-    return keras.Model(pixels, _by_rule(rule, logits))
+    return keras.Model(pixels, _by_rule(rule, logits, task))
 
 
 def renamed(model: keras.Model, name: str) -> keras.Model:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import keras
 
 PLAIN_LOSS = "plain_loss"  # of the labels as they are, every image counting the same: `val_loss`, see `PlainLossOfVal`
+EXACT = float(np.finfo(np.float64).eps)  # what is nearer to a probability of 0 or 1 counts as it, also in the figures of a split
 Labels = NDArray[Any]  # see the rows
 
 
@@ -70,9 +71,13 @@ class _Row:
         """The same -> what messages call it."""
         return {"val_loss": "loss", self.val_metric: self.metric_title}
 
+    def turned(self, monitor: str, value: float) -> float:
+        """A value of a monitored figure with the sign that makes more better."""
+        return value if self.monitored[monitor] == "max" else -value
+
     def is_better(self, monitor: str, value: float, other: float) -> bool:
         """Whether one value of a monitored figure is better than another."""
-        return value > other if self.monitored[monitor] == "max" else value < other
+        return self.turned(monitor, value) > self.turned(monitor, other)
 
     def scores(self, figures: Mapping[str, Any]) -> dict[str, float]:
         """What can choose an epoch or a trial, of the figures of val.
@@ -139,7 +144,7 @@ class SingleLabel(_Row):
 
         return ops.log_softmax(logits)
 
-    def logits(self, probabilities: NDArray[np.floating], least: float) -> NDArray[np.floating]:
+    def logits(self, probabilities: NDArray[np.floating], least: float = EXACT) -> NDArray[np.floating]:
         """Logits that mean these probabilities, of which those below `least` count as it, so that logits are finite."""
         return np.log(np.maximum(probabilities, least))
 
@@ -148,6 +153,12 @@ class SingleLabel(_Row):
         from keras import ops
 
         return ops.log(ops.maximum(probabilities, least))
+
+    def bounded_op(self, logits: Any, least: float) -> Any:
+        """`logits_op` of the answers of a tensor of logits, without the rounding on the way."""
+        from keras import ops
+
+        return ops.maximum(ops.log_softmax(logits), float(np.log(least)))
 
     def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
         """The class of each image, int64 (...)."""
@@ -231,18 +242,38 @@ class MultiLabel(_Row):
 
         return ops.sigmoid(logits)
 
+    def logits(self, probabilities: NDArray[np.floating], least: float = EXACT) -> NDArray[np.floating]:
+        """Logits that mean these probabilities, of which those within `least` of 0 or 1 count as so far off, so that logits are finite."""
+        kept = np.clip(probabilities, least, 1 - least)
+        return np.log(kept) - np.log1p(-kept)
+
+    def logits_op(self, probabilities: Any, least: float) -> Any:
+        """`logits` of a tensor."""
+        from keras import ops
+
+        kept = ops.clip(probabilities, least, 1 - least)
+        return ops.log(kept) - ops.log1p(-kept)
+
+    def bounded_op(self, logits: Any, least: float) -> Any:
+        """`logits_op` of the answers of a tensor of logits, without the rounding on the way."""
+        from keras import ops
+
+        most = float(self.logits(np.array(1.0), least))
+        return ops.clip(logits, -most, most)
+
     def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which classes each image has, bool (..., k)."""
-        found: NDArray[np.bool_] = probabilities >= self._thresholds(probabilities.shape[-1])
+        found: NDArray[np.bool_] = probabilities >= self.limits(probabilities.shape[-1])
         return found
 
     def decide_op(self, probabilities: Any) -> Any:
         """`decide` of a tensor."""
         from keras import ops
 
-        return probabilities >= ops.cast(self._thresholds(probabilities.shape[-1]), probabilities.dtype)
+        return probabilities >= ops.cast(self.limits(probabilities.shape[-1]), probabilities.dtype)
 
-    def _thresholds(self, num_classes: int) -> NDArray[np.float64]:
+    def limits(self, num_classes: int) -> NDArray[np.float64]:
+        """The threshold of each class that is in force, (k,)."""
         return np.array(self.thresholds or [0.5] * num_classes)
 
     def plain_losses(self, logits: NDArray[np.floating], labels: Labels) -> NDArray[np.floating]:
@@ -321,6 +352,18 @@ class Regression(_Row):
     def answers_op(self, logits: Any) -> Any:
         """`answers` of a tensor, in its own precision."""
         return logits * self.scale + self.mean
+
+    def logits(self, answers: NDArray[np.floating], least: float = EXACT) -> NDArray[np.floating]:
+        """Logits that mean these numbers, of any size."""
+        return (answers - self.mean) / self.scale
+
+    def logits_op(self, answers: Any, least: float) -> Any:
+        """`logits` of a tensor, in its own precision."""
+        return (answers - self.mean) / self.scale
+
+    def bounded_op(self, logits: Any, least: float) -> Any:
+        """`logits_op` of the answers of a tensor of logits, without the rounding on the way: the same."""
+        return logits
 
     def decide(self, answers: NDArray[np.floating]) -> NDArray[np.floating]:
         """The number of each image, (...)."""

@@ -1,4 +1,4 @@
-"""Several classifiers as one: heads on stored features of backbones, or the models of runs, combined, measured and kept as a run."""
+"""Several models as one: heads on stored features of backbones, or the models of runs, combined, measured and kept as a run."""
 
 from pathlib import Path
 from typing import Any
@@ -11,28 +11,36 @@ from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.errors import ConfigError
-from tl_keras.evaluation.metrics import classification_metrics
-from tl_keras.evaluation.pictures import draw_confusion
-from tl_keras.evaluation.scoring import AGREEMENT_IMAGES, Clock, check_agreement, measure, write_class_names, write_predictions
+from tl_keras.evaluation.metrics import figures_of
+from tl_keras.evaluation.scoring import (
+    AGREEMENT_IMAGES,
+    Clock,
+    check_agreement,
+    draw_errors,
+    measure,
+    write_class_names,
+    write_predictions,
+)
 from tl_keras.models.classifier import count_parameters
-from tl_keras.models.rules import Probabilities
+from tl_keras.models.outputs import MultiLabel, Output, Regression
 from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
-from tl_keras.select.ensemble.comparison import Ensemble, compare
+from tl_keras.select.ensemble.comparison import Answers, Ensemble, compare
 from tl_keras.select.ensemble.from_backbones import of_backbones
 from tl_keras.select.ensemble.from_runs import of_runs
 from tl_keras.select.ensemble.member_names import runs_among
+from tl_keras.trained_run import write_output
 from tl_keras.workflows.setting_up import environment, open_images, working_in
 
-AGREEMENT = 1e-4  # largest difference of a probability between the figures and the model that is saved
+AGREEMENT = 1e-4  # largest difference of an answer between the figures and the model that is saved
 
 
 @restoring_process()
 def ensemble(config: Config, run_dir: Path | str, *, progress: Progress | None = None) -> dict[str, Any]:
-    """Combine the classifiers of `ensemble.members` as `ensemble.method` says.
+    """Combine the models of `ensemble.members` as `ensemble.method` says.
 
     Args:
         config: `mode` is 'ensemble'. Over runs, the sections `ensemble` and `runtime` count, those of `crossval` that cut a stack's
@@ -55,12 +63,13 @@ def ensemble(config: Config, run_dir: Path | str, *, progress: Progress | None =
         if index is None:
             found = of_runs(config, runs, run, progress)
             num, source = found.data.counts(), found.config.data.source
-            progress.line(f"{source}: train {num['train']}, val {num['val']}, test {num['test']} images of {num['classes']} classes")
+            of = "" if isinstance(found.data.output, Regression) else f" of {num['classes']} classes"
+            progress.line(f"{source}: train {num['train']}, val {num['val']}, test {num['test']} images{of}")
         else:
             found = of_backbones(config, index, progress)
             dataset.write(found.data, run, progress)
         clock.lap("combine_s")
-        result = write(found, run, clock)
+        result = write(found.decided, run, clock)
     return result
 
 
@@ -80,9 +89,11 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
     run_folder.write_text(run / run_folder.CONFIG, to_yaml(found.config))
     run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
     write_predictions(run / run_folder.PREDICTIONS, found.data, "test", found.test.together)
-    agreement, parameters = {}, {}
+    output, agreement, parameters = found.data.output, {}, {}
+    write_output(run, output)
     if found.model is not None:
-        places = surest(found.val.singles) if found.config.ensemble.method == "vote" else None  # else rounding turns a near tie
+        is_vote = found.config.ensemble.method == "vote"  # rounding may turn a near tie
+        places = surest(output, found.val) if is_vote else None
         agreement = {"agreement": check_agreement(found.data, found.model, found.val.together, AGREEMENT, places)}
         parameters = {"parameters": count_parameters(found.model)}
         write_stages(run / run_folder.STAGES, found.model, found.stages)
@@ -91,17 +102,19 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
     where, judged = found.judged  # a meta-learner has learned from val
     metrics: dict[str, Any] = {
         "mode": "ensemble",
+        "task": output.task,
         "backbone": " + ".join(found.names),
         "seed": found.config.runtime.seed,
         "data": found.data.counts(),
         **parameters,
-        where: classification_metrics(judged.together, judged.labels, found.data.classes),
+        where: figures_of(output, judged.together, judged.labels, found.data.classes),
         "test": measure(found.data, "test", found.test.together),
         **agreement,
         "timing": clock.timing(),
     }
     wanted = found.config.ensemble
     result = {
+        "task": output.task,
         "method": wanted.method,
         "members": list(wanted.members),
         **compare(found),
@@ -110,13 +123,24 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
         "metrics": metrics,
     }
     write_class_names(run / run_folder.CLASSES, found.data.classes)
-    draw_confusion(run / run_folder.CONFUSION, metrics["test"]["confusion_matrix"], found.data.classes, "test")
+    draw_errors(run, found.data, metrics["test"], found.test.together, "test")
     run_folder.write_json(run / run_folder.ENSEMBLE, result)
     run_folder.write_json(run / run_folder.METRICS, metrics)
     return result
 
 
-def surest(singles: Probabilities) -> NDArray[np.int64]:
-    """The images that all members (m, n, k) are the surest of, by the least distance between a first and a second class."""
-    first_two = np.sort(singles, axis=-1)[..., -2:]
-    return np.argsort(-np.min(first_two[..., 1] - first_two[..., 0], axis=0), kind="stable")[:AGREEMENT_IMAGES]
+def surest(output: Output, answers: Answers) -> NDArray[np.int64] | None:
+    """The images that all members are the surest of; None where no member decides, as of numbers.
+
+    Of one class an image it is by the least distance between a first and a second class, of several by that between a probability and the
+    threshold of its class.
+    """
+    if isinstance(output, Regression):
+        return None
+    if isinstance(output, MultiLabel):
+        limits = np.array([output.chosen(one, answers.labels).thresholds for one in answers.singles])
+        margins = np.abs(answers.singles - limits[:, None]).min(axis=-1)
+    else:
+        first_two = np.sort(answers.singles, axis=-1)[..., -2:]
+        margins = first_two[..., 1] - first_two[..., 0]
+    return np.argsort(-np.min(margins, axis=0), kind="stable")[:AGREEMENT_IMAGES]

@@ -17,6 +17,8 @@ from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.select.ranking.plot import draw_front
 from tl_keras.select.ranking.rank import METRICS, RankedBackbone, choose, explain, front, rank_candidates
+from tl_keras.setting_users import together
+from tl_keras.tasks import SINGLE_LABEL, figure_text
 from tl_keras.workflows.setting_up import environment, open_images, working_in
 
 
@@ -29,7 +31,7 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
         run_dir: the folder to make, for rank.csv, rank.json and rank.png.
 
     Returns:
-        What rank.json holds: `chosen`, `why`, and `candidates`, the best first.
+        What rank.json holds: `task`, `chosen`, `why`, and `candidates`, the best first.
 
     Raises:
         UserError: anything that the user can mend; a folder made for it is gone again.
@@ -39,13 +41,15 @@ def rank(config: Config, run_dir: Path | str, *, progress: Progress | None = Non
     config = config.replace("rank.candidates", tuple(map(table_name, config.rank.candidates)))
     index = open_images(config.data, progress, run)
     with working_in(run, resume=False):
+        if left_out := [name for name in METRICS[SINGLE_LABEL] if name not in METRICS[index.output.task]]:
+            progress.line(f"{together(left_out)} are left out: they need one class for each image")
         judged = rank_candidates(config, index, progress)
         chosen, why = choose(judged, config.rank.max_ms), explain(judged, config.rank.max_ms)
         run_folder.write_text(run / run_folder.CONFIG, to_yaml(config))
         run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
         write_ranking(run, judged)
         draw_front(run / run_folder.RANKING_PICTURE, judged, chosen)
-        result = {"chosen": chosen.backbone, "why": why, "candidates": [describe(one, judged) for one in judged]}
+        result = {"task": index.output.task, "chosen": chosen.backbone, "why": why, "candidates": [describe(one, judged) for one in judged]}
         run_folder.write_json(run / run_folder.RANKING_JSON, result)
     return result
 
@@ -76,19 +80,19 @@ def with_backbone(config: Config, backbone: str) -> Config:
 
 def describe(one: RankedBackbone, judged: list[RankedBackbone]) -> dict[str, Any]:
     """A candidate as rank.json holds it."""
-    return asdict(one) | {"megabytes": one.megabytes, "on_front": one in front(judged)}
+    found = {one.output.metric_name if name == "figure" else name: value for name, value in asdict(one).items() if name != "task"}
+    return found | {"megabytes": one.megabytes, "on_front": one in front(judged)}
 
 
 def write_ranking(run: RunFolder, judged: list[RankedBackbone]) -> None:
     """Write rank.csv: a line per candidate, the best first."""
-    header = ("backbone", "image_size", "accuracy", "low", "high", "ms", "parameters", "megabytes", "on_front", *METRICS)
-    best = front(judged)
+    metric, best = judged[0].output.metric_name, front(judged)
+    header = ("backbone", "image_size", metric, "low", "high", "ms", "parameters", "megabytes", "on_front", *METRICS[judged[0].task])
     lines = (
         (
             one.backbone,
             "x".join(map(str, one.image_size)),
-            f"{one.accuracy:.4f}",
-            *(f"{end:.4f}" for end in one.interval),
+            *(figure_text(metric, value) for value in (one.figure, *one.interval)),
             f"{one.ms:.3f}",
             one.num_parameters,
             f"{one.megabytes:.1f}",

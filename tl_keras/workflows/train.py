@@ -9,7 +9,6 @@ from typing import Any
 from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.data import splits
-from tl_keras.data.dataset import ImageData
 from tl_keras.data.index import Index
 from tl_keras.data.sources import absolute_source
 from tl_keras.data.target import open_target, require_another
@@ -27,7 +26,6 @@ from tl_keras.evaluation.scoring import (
 from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters
-from tl_keras.models.outputs import Output
 from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
 from tl_keras.progress import Progress
@@ -163,7 +161,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     call = inference(feed.model)
     # val, which chooses, is scored whether or not it is measured
     scores = {split: score(feed, task.data, split, task.progress, call) for split in dict.fromkeys(("val", *scored))}
-    data = with_output(task.data, task.data.output.chosen(scores["val"], task.data.labels("val")))
+    data = task.data.with_output(task.data.output.chosen(scores["val"], task.data.labels("val")))
     write_output(run, data.output)
     if "test" in scores:
         write_predictions(run / run_folder.PREDICTIONS, data, "test", scores["test"])
@@ -192,11 +190,6 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     run_folder.write_json(run / run_folder.METRICS, metrics)
     shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics
-
-
-def with_output(data: ImageData, output: Output) -> ImageData:
-    """The same images with what was chosen of what outputs mean."""
-    return replace(data, index=replace(data.index, output=output))
 
 
 def _save(task: Task, classifier: Classifier) -> None:

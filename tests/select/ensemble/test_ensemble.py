@@ -12,15 +12,18 @@ from typing import Any, cast
 import keras
 import numpy as np
 import pytest
-from sklearn.metrics import accuracy_score, log_loss
+from sklearn.metrics import accuracy_score, f1_score, log_loss
 
 from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import load_config
 from tl_keras.data import dataset
+from tl_keras.data.dataset import ImageData
+from tl_keras.data.index import Index
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
 from tl_keras.evaluation.intervals import corrected, paired
+from tl_keras.models.outputs import OUTPUTS, SINGLE_LABEL, MultiLabel, Output, Regression
 from tl_keras.models.rules import Average
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -33,6 +36,7 @@ from tl_keras.select.ensemble.heads import BoostedTrees, answer_out_of_fold, bag
 from tl_keras.select.ensemble.meta import fit_meta, fit_stacker
 from tl_keras.select.ensemble.soup import greedy_soup
 from tl_keras.trained_run import open_run
+from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.workflows.ensemble import ensemble, surest
 from tl_keras.workflows.evaluate import evaluate
 from tl_keras.workflows.export import export
@@ -112,7 +116,8 @@ def answers(*wrong: set[int], num: int = 12) -> Answers:
 
 def test_val_and_not_test_says_which_single_is_the_best() -> None:
     val, test = answers({0}, {0, 1, 2}, {1}), answers({0, 1, 2, 3}, set(), {5})
-    found = Ensemble(Config(mode="ensemble"), cast(Any, SimpleNamespace(classes=("a", "b"))), ["one", "two"], val, test, None)
+    data = cast(Any, SimpleNamespace(classes=("a", "b"), output=SINGLE_LABEL))
+    found = Ensemble(Config(mode="ensemble"), data, ["one", "two"], val, test, None)
     result = compare(found)
     assert (result["judged_on"], result["best_single"]) == ("val", "one")
     right = np.arange(12) != 5, np.arange(12) > 3
@@ -135,6 +140,72 @@ def test_a_linear_meta_learner_has_the_class_weights_of_the_training() -> None:
     twin, even = (fit_stacker(given.singles, given.labels, parts, each)[0] for each in (weights, np.ones(2, np.float32)))
     np.testing.assert_array_equal(found.rule(given.singles), twin(given.singles))
     assert not np.allclose(found.rule(given.singles), even(given.singles), atol=1e-3)
+
+
+def compared(output: Output, val: Answers, test: Answers, *more: Any, **about: Any) -> dict[str, Any]:
+    """The comparison of three members and an ensemble; `more` is what they say out of fold, and its parts."""
+    classes = tuple("abc"[: val.together.shape[-1]])
+    data = ImageData(Index(root=Path(), classes=classes, paths=(), labels=np.zeros(0), output=output), cast(Any, None), np.zeros(0, "<U5"))
+    config = Config.model_validate({"mode": "ensemble", "ensemble": {"method": about.get("method", "average")}})
+    found = Ensemble(config, data, ["one", "two", "three"], val, test, None, *(OutOfFold(*each) for each in more)).decided
+    return compare(found) | {"output": found.data.output}
+
+
+def test_members_that_say_numbers_are_compared_by_their_error_and_less_is_better() -> None:
+    draws = np.random.default_rng(0)
+
+    def said(*deviations: float, num: int = 200) -> Answers:
+        labels = draws.normal(50, 10, num).astype(np.float32)
+        found = np.stack([labels + draws.normal(0, each, num) for each in deviations])[..., None]
+        return Answers(labels, found[:-1], found[-1])
+
+    val, test = said(3, 1, 2, 0.5), said(1, 2, 3, 0.5)
+    result = compared(Regression().fitted(val.labels), val, test)
+    assert result["best_single"] == "two"
+    errors = [np.abs(each[:, 0] - test.labels) for each in (test.together, test.singles[1])]
+    gain = result["difference"]["test"]
+    assert gain["mean"] == pytest.approx(errors[0].mean() - errors[1].mean())
+    spread = 1.96 * (errors[0] - errors[1]).std() / np.sqrt(200)
+    assert gain["ci95"] == pytest.approx([gain["mean"] - spread, gain["mean"] + spread], abs=0.1)
+    assert result["together"]["test"]["mae"] == pytest.approx(errors[0].mean())
+    assert result["singles"][0]["val"]["relative_squared_error"] == pytest.approx(
+        ((val.singles[0, :, 0] - val.labels) ** 2).mean() / val.labels.astype(float).var()
+    )
+    folds = [np.arange(start, 200, 4) for start in range(4)]
+    learned = compared(Regression().fitted(val.labels), val, test, (said(3, 2, 1, 0.5), folds))
+    assert (learned["judged_on"], learned["best_single"]) == ("out_of_fold", "three")
+    assert learned["difference"]["out_of_fold"]["mean"] < 0
+
+
+def test_members_that_find_several_classes_are_compared_by_average_precision_and_decide_by_thresholds_of_val() -> None:
+    draws = np.random.default_rng(0)
+
+    def said(*sharp: float, num: int = 300) -> Answers:
+        labels = draws.random((num, 3)) < [0.5, 0.2, 0.1]
+        found = np.stack([MultiLabel().answers(each * (labels - 0.5) + draws.normal(size=(num, 3)) - 2) for each in sharp])
+        return Answers(labels, found[:-1], found[-1])
+
+    val, test = said(1, 3, 2, 4), said(3, 2, 1, 4)
+    result = compared(MultiLabel(), val, test)
+    assert result["best_single"] == "two"
+    assert result["output"] == MultiLabel().chosen(val.together, val.labels)
+    mine, other = (MultiLabel().metric(each, test.labels) for each in (test.together, test.singles[1]))
+    gain = result["difference"]["test"]
+    assert gain["mean"] == pytest.approx(mine - other)
+    assert gain["ci95"][0] < gain["mean"] < gain["ci95"][1]
+    own = MultiLabel().chosen(val.singles[0], val.labels)
+    expected = f1_score(test.labels, own.decide(test.singles[0]), average="macro")
+    assert result["singles"][0]["test"]["macro_f1"] == pytest.approx(expected)
+    parts = [np.arange(start, 300, 5) for start in range(5)]
+    held_out = said(3, 1, 2, 4)
+    learned = compared(MultiLabel(), val, test, (held_out, parts))
+    assert learned["output"] == MultiLabel().chosen(held_out.together, held_out.labels)
+    by_fold = [
+        np.subtract(*(MultiLabel().metric(each[part], held_out.labels[part]) for each in (held_out.together, held_out.singles[0])))
+        for part in parts
+    ]
+    assert learned["difference"]["out_of_fold"]["mean"] == pytest.approx(np.mean(by_fold))
+    assert compared(MultiLabel(), val, test, method="vote")["output"] == MultiLabel()  # most members decide
 
 
 # --- over backbones ------------------------------------------------------------------------------------------------
@@ -166,7 +237,7 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(phot
 
 
 def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Average, "logits", lambda self, members: members[1])
+    monkeypatch.setattr(Average, "logits", lambda self, members, row: members[1])
     with pytest.raises(RuntimeError, match="disagree"):
         ensemble(config_of(photos, "small_resnet", other), tmp_path / "R")
     assert not (tmp_path / "R").exists()
@@ -274,6 +345,37 @@ def test_val_chooses_how_long_boosting_goes_on(photos: Path) -> None:
     assert (BoostedTrees([member], 5, seed=0).rounds, BoostedTrees([wrong], 5, seed=0).rounds) == (5, 1)
 
 
+@pytest.mark.parametrize("task", ["multi_label", "regression"])
+def test_trees_and_bags_learn_several_classes_and_numbers(task: str) -> None:
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=(300, 10)).astype(np.float32)
+    numbers, has = (
+        (100 + 20 * x[:, 0] + draws.normal(size=300)).astype(np.float32),
+        np.column_stack([x[:, 0] > 0.5, x[:, 1] > 1, x[:, 0] > 9]),
+    )
+    labels = has if task == "multi_label" else numbers
+    output: Output = MultiLabel() if task == "multi_label" else Regression().fitted(numbers[:200])
+    classes = ("a", "b", "none has it") if task == "multi_label" else ("value",)
+    split = np.repeat(["train", "val", "test"], [200, 50, 50])
+    index = Index(root=Path(), classes=classes, paths=tuple(map(str, range(300))), labels=labels, output=output)
+    frozen = cast(Any, SimpleNamespace(stored=lambda kind, rows, num_views=0: x[rows]))
+    settings = Config.model_validate({"mode": "extract", "data": {"source": "labels.csv", "task": task}})
+    problem = HeadProblem(frozen, labels, classes, 0, OUTPUTS[task])
+    opened = cast(Any, SimpleNamespace(config=settings, frozen=frozen, problem=problem))
+    member = making.FrozenMember("one", opened, ImageData(index, cast(Any, None), split))
+    trees = BoostedTrees([member], 30, seed=0)
+    bag = [making.answer(head, cast(Any, x[250:]), output) for head in bag_heads(member, 3, seed=0)]
+    for answers in (trees("test"), *bag):
+        assert answers.shape == (50, len(classes))
+        if task == "multi_label":
+            assert MultiLabel().metric(answers, labels[250:]) > 0.9
+        else:
+            assert np.abs(answers[:, 0] - labels[250:]).mean() < 8  # of a deviation of 20
+    assert not np.array_equal(bag[0], bag[1])
+    if task == "multi_label":
+        assert not trees("test")[:, 2].any()
+
+
 def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[str] = []
     progress = Progress()
@@ -293,7 +395,18 @@ def test_the_largest_size_is_taken_for_all_unless_one_is_set(photos: Path, monke
 def test_a_vote_is_compared_with_its_model_where_no_member_is_near_a_tie() -> None:
     near, sure, unsure = [0.50, 0.49, 0.01], [0.9, 0.1, 0.0], [0.6, 0.4, 0.0]
     singles = np.array([[near, sure, unsure, sure], [sure, sure, unsure, sure]])
-    assert surest(singles).tolist() == [1, 3, 2, 0]
+    found = surest(SINGLE_LABEL, Answers(np.zeros(4, np.int32), singles, singles[0]))
+    assert found is not None
+    assert found.tolist() == [1, 3, 2, 0]
+    assert surest(Regression(), Answers(np.zeros(4, np.float32), singles[..., :1], singles[0, :, :1])) is None
+
+
+def test_where_a_member_votes_by_thresholds_near_is_near_one_of_them() -> None:
+    labels = np.array([[True], [True], [False], [False]])
+    one, other = np.array([[0.9], [0.6], [0.2], [0.1]]), np.array([[0.5], [0.7], [0.1], [0.0]])  # thresholds 0.4 and 0.3
+    found = surest(MultiLabel(), Answers(labels, np.array([one, other]), one))
+    assert found is not None
+    assert found[0] == 3
 
 
 # --- over runs -----------------------------------------------------------------------------------------------------
@@ -396,6 +509,21 @@ def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], tmp_path: P
     with pytest.raises(RunFolderError, match="twin: takes images of 16x16 by stretch"):
         ensemble(of_runs([runs[0], tmp_path / "twin"]), tmp_path / "R")
     assert not (tmp_path / "R").exists()
+
+
+def test_runs_that_learned_other_labels_or_scales_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    first = open_run(runs[0])
+    labels = first.index.labels.copy()
+    labels[1] = (labels[1] + 1) % 3
+    with pytest.raises(
+        RunFolderError, match=rf"first: learned other labels than .*; the first is that of {first.index.paths[1]}, 'dog' and"
+    ):
+        require_same(first, replace(first, index=replace(first.index, labels=labels)), moved=False)
+    numbers = np.arange(len(labels), dtype=np.float32)
+    one, other = (replace(first, index=replace(first.index, labels=numbers, output=Regression(5.0, each))) for each in (1.0, 2.0))
+    require_same(one, one, moved=False)
+    with pytest.raises(RunFolderError, match=r"output\.json: has another mean or deviation"):
+        require_same(one, other, moved=False)
 
 
 def test_runs_are_of_the_same_images_by_content_and_only_without_it_by_the_folder(runs: list[Path], tmp_path: Path) -> None:

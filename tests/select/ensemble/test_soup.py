@@ -42,7 +42,7 @@ def soup_of(weights: dict[str, Weights]) -> Soup:
 def brute_force(weights: dict[str, Weights]) -> tuple[list[str], Score, list[np.ndarray]]:
     """Recipe 1 of the paper as it reads, with ties by the loss; the mean is taken of all members each time."""
     own = {name: judge(each.arrays) for name, each in weights.items()}
-    order = sorted(own, key=lambda name: (-own[name].accuracy, own[name].loss))
+    order = sorted(own, key=lambda name: (-own[name].merit, own[name].loss))
 
     def mean(names: list[str]) -> list[np.ndarray]:
         stacked = [np.stack([weights[name].arrays[place] for name in names]).astype(np.float64) for place in (0, 1)]
@@ -51,7 +51,7 @@ def brute_force(weights: dict[str, Weights]) -> tuple[list[str], Score, list[np.
     chosen, best = [order[0]], own[order[0]]
     for name in order[1:]:
         tried = judge(mean([*chosen, name]))
-        if (tried.accuracy, -tried.loss) >= (best.accuracy, -best.loss):
+        if (tried.merit, -tried.loss) >= (best.merit, -best.loss):
             chosen, best = [*chosen, name], tried
     return chosen, best, mean(chosen)
 
@@ -61,7 +61,7 @@ def test_soup_equals_brute_force_and_is_never_below_the_best(seed: int) -> None:
     weights = pool(seed)
     soup, (chosen, score, mean) = soup_of(weights), brute_force(weights)
     assert list(soup.members) == chosen
-    assert (soup.score.accuracy, soup.score.loss) == pytest.approx((score.accuracy, score.loss), rel=1e-6)
+    assert (soup.score.merit, soup.score.loss) == pytest.approx((score.merit, score.loss), rel=1e-6)
     assert soup.weights.names == NAMES
     for found, expected in zip(soup.weights.arrays, mean, strict=True):
         assert found.dtype == expected.dtype
@@ -193,5 +193,5 @@ def test_members_of_different_networks_are_refused(other: Weights, text: str) ->
 def test_no_member_or_a_score_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a soup needs at least one member\. Received: none"):
         greedy_soup({}, lambda _: linear(0), judge)
-    with pytest.raises(ValueError, match=r"scores must be finite\. Received: Score\(accuracy=0\.5, loss=nan\) for 'a'"):
+    with pytest.raises(ValueError, match=r"scores must be finite\. Received: Score\(merit=0\.5, loss=nan\) for 'a'"):
         greedy_soup({"a": Score(0.5, float("nan"))}, lambda _: linear(0), judge)

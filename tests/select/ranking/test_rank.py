@@ -17,11 +17,12 @@ from tl_keras.data.sources import open_source
 from tl_keras.errors import BackboneError, ConfigError, DataError
 from tl_keras.models.backbone_weights import has_weights
 from tl_keras.models.backbones import BACKBONES
+from tl_keras.models.outputs import MultiLabel, Regression
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CONFIG, MODEL, RANKING, RANKING_JSON, RANKING_PICTURE, SPLITS
 from tl_keras.select.ranking import rank as ranking
 from tl_keras.select.ranking.plot import draw_front
-from tl_keras.select.ranking.rank import RankedBackbone, candidates, choose, explain, front, rank_candidates
+from tl_keras.select.ranking.rank import RankedBackbone, candidates, choose, explain, front, rank_candidates, scores
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import Trunk
 from tl_keras.workflows.plan import make_plan
@@ -89,9 +90,9 @@ def test_a_backbone_that_sees_is_before_one_that_does_not(photos: Path, blind: P
     config = config_of(photos, str(blind), "small_resnet")
     first, last = rank_candidates(config, open_source(config.data), Progress())
     assert (first.name, last.name) == ("small_resnet", "blind")
-    assert first.accuracy > 0.8
-    assert last.accuracy < 0.5
-    assert first.interval[0] < first.accuracy <= first.interval[1] <= 1
+    assert first.figure > 0.8
+    assert last.figure < 0.5
+    assert first.interval[0] < first.figure <= first.interval[1] <= 1
     assert first.num_parameters == BACKBONES["small_resnet"].num_parameters
     assert first.megabytes == pytest.approx(4 * first.num_parameters / 1e6)
     assert first.ms > 0
@@ -136,7 +137,7 @@ def test_a_bad_file_is_passed_over_and_many_are_an_error(photo_folder: PhotoFold
     sorted((photos / "cat").iterdir())[3].write_text("text")
     config = config_of(photos, own_backbone, data={"max_bad_fraction": 0.5})
     (only,) = rank_candidates(config, open_source(config.data), Progress())
-    assert only.accuracy > 0.5
+    assert only.figure > 0.5
     strict = config_of(photos, own_backbone, data={"max_bad_fraction": 0.0})
     with pytest.raises(DataError, match=r"do not decode, more than data\.max_bad_fraction=0\."):
         rank_candidates(strict, open_source(strict.data), Progress())
@@ -171,6 +172,34 @@ def test_the_choice_is_explained() -> None:
         "good: accuracy 0.900 expected of its frozen features (95 % interval 0.880 to 0.920), the best of 3 within 10 ms per image; "
         "5.0 ms per image, 1.0 M parameters. quick is 5.0 times faster and not clearly worse (0.890). Without the limit: slow, 0.950"
     )
+
+
+def test_of_errors_the_least_is_the_best(tmp_path: Path) -> None:
+    def erring(name: str, error: float, ms: float) -> RankedBackbone:
+        return RankedBackbone(name, (32, 32), error, (error - 1, error + 1), {"LogME": -error}, 1_000_000, ms, "regression")
+
+    slow, good, quick, poor = erring("slow", 11.5, 50.0), erring("good", 12.0, 5.0), erring("quick", 12.9, 1.0), erring("poor", 40.0, 3.0)
+    ranked = sorted([poor, quick, slow, good], key=lambda one: -one.merit)
+    assert ranked == [slow, good, quick, poor]
+    assert front(ranked) == [quick, good, slow]
+    assert explain(ranked, 10.0) == (
+        "good: mean absolute error 12 expected of its frozen features (95 % interval 11 to 13), the best of 3 within 10 ms per image; "
+        "5.0 ms per image, 1.0 M parameters. quick is 5.0 times faster and not clearly worse (12.9). Without the limit: slow, 11.5"
+    )
+    draw_front(tmp_path / "rank.png", ranked, good)
+    assert (tmp_path / "rank.png").is_file()
+
+
+def test_metrics_are_those_of_the_task_and_know_no_unit() -> None:
+    draws = np.random.default_rng(0)
+    features = draws.normal(size=(60, 6)).astype(np.float32)
+    numbers = (100 + 10 * features[:, 0] + draws.normal(size=60)).astype(np.float32)
+    for output, labels, num in ((Regression().fitted(numbers), numbers, 1), (MultiLabel(), features[:, :3] > 0, 3)):
+        assert list(scores(features, labels, output, num)) == ["LogME", "CKA"]
+        found = scores(np.ones((60, 6), np.float32), labels, output, num)
+        assert found == {"LogME": None, "CKA": None}
+    unit = scores(features, 1000 * numbers, Regression().fitted(1000 * numbers), 1)
+    assert unit == pytest.approx(scores(features, numbers, Regression().fitted(numbers), 1), rel=1e-4)  # none counts
 
 
 def test_the_front_is_drawn_whole_or_not_at_all(tmp_path: Path) -> None:

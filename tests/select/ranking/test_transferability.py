@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import ortho_group
+from scipy.optimize import minimize
+from scipy.stats import multivariate_normal, ortho_group
 from sklearn.covariance import ledoit_wolf
 from sklearn.decomposition import PCA
 
@@ -18,6 +19,7 @@ from tl_keras.select.ranking.transferability import (
     leep,
     linear_cka,
     log_me,
+    log_me_of_targets,
     nce,
     regularised_h_score,
     source_clusters,
@@ -153,6 +155,52 @@ def entropy(labels: Array) -> float:
 @every_case
 def test_log_me_is_the_evidence_of_its_equations(x: Array, labels: Array) -> None:
     assert log_me(x, labels, K) == pytest.approx(log_me_twin(x, labels), rel=1e-6)
+
+
+def most_evidence(x: Array, target: Array) -> float:
+    """The logarithm of the marginal likelihood of a target, weights integrated out in a normal distribution of n images, at its largest."""
+    num, scale = len(x), (x.astype(np.float64) ** 2).mean()
+
+    def minus_log(exponents: Array) -> float:
+        covariance = np.exp(exponents[0]) * x @ x.T / scale + np.exp(exponents[1]) * np.eye(num)
+        return -float(multivariate_normal.logpdf(target, np.zeros(num), covariance))
+
+    starts = [(0.0, 0.0), (-4.0, 0.0), (0.0, -4.0)]
+    return max(-minimize(minus_log, start, method="Nelder-Mead", options={"xatol": 1e-4, "fatol": 1e-6}).fun for start in starts) / num
+
+
+@pytest.mark.parametrize(("num", "width"), [(40, 5), (30, 60)])
+@pytest.mark.parametrize("noise", [0.3, 2.0])
+def test_log_me_of_numbers_is_the_largest_marginal_likelihood(num: int, width: int, noise: float) -> None:
+    draws = np.random.default_rng(num)
+    x = draws.normal(size=(num, width))
+    numbers = x[:, :3] @ np.array([1.0, -2.0, 0.5]) + draws.normal(0, noise, num)
+    numbers = (numbers - numbers.mean()) / numbers.std()
+    several = x[:, :2] + draws.normal(0, noise, (num, 2)) > 0.3
+    expected = [most_evidence(x, each) for each in (numbers, *several.T.astype(float))]
+    near = 1e-3 if width < num else 1e-2  # a fixed point that ends after some rounds may be below
+    for targets, most in ((numbers[:, None], expected[0]), (several, np.mean(expected[1:]))):
+        assert most - near < log_me_of_targets(x, targets) < most + 1e-5
+
+
+@every_case
+def test_log_me_of_one_hot_targets_is_that_of_their_classes(x: Array, labels: Array) -> None:
+    assert log_me_of_targets(x, np.eye(K + 2)[labels]) == log_me(x, labels, K)  # what no image has does not count
+
+
+def test_numbers_that_features_tell_score_higher() -> None:
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=(200, 8))
+    told, hinted, unrelated = (x @ np.ones(8) + draws.normal(0, noise, 200) for noise in (1.0, 5.0, 1e6))
+    scores = [log_me_of_targets(x, ((each - each.mean()) / each.std())[:, None]) for each in (told, hinted, unrelated)]
+    assert scores[0] > scores[1] + 0.1 > scores[2] + 0.1
+    for wrong, words in (
+        (np.ones((200, 1)), "must vary"),
+        (np.ones((3, 1)), "as many rows"),
+        (np.full((200, 1), np.nan), "must be finite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            log_me_of_targets(x, wrong)
 
 
 @every_case

@@ -1,7 +1,6 @@
-"""An ensemble's predictions, those of its single members, and how the two compare."""
+"""An ensemble's answers, those of its single members, and how the two compare."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
@@ -10,20 +9,26 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
-from tl_keras.evaluation.intervals import corrected, paired
-from tl_keras.evaluation.metrics import classification_metrics
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.evaluation.intervals import bootstrap, corrected, paired
+from tl_keras.evaluation.metrics import figures_of, metric_of
+from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output, SingleLabel
 from tl_keras.models.rules import Probabilities
+from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
-FIGURES = ("accuracy", "accuracy_ci95", "macro_f1", "log_loss")
+FIGURES = {  # the task -> what is told of each member
+    SINGLE_LABEL.task: ("accuracy", "accuracy_ci95", "macro_f1", "log_loss"),
+    MULTI_LABEL: ("map", "map_ci95", "micro_f1", "macro_f1", "log_loss"),
+    REGRESSION: ("mae", "mae_ci95", "rmse", "r2", "relative_squared_error"),
+}
+BEST_BY = {SINGLE_LABEL.task: "val_loss", MULTI_LABEL: "val_map", REGRESSION: "val_mae"}  # accuracies of few images are often equal
 JUDGED_SPLITS = ("val", "test")  # those that an ensemble is asked about
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What is said of some images: labels int32 (n,), by each single classifier (m, n, k), and by all together (n, k)."""
+    """What is said of some images: their labels, the answers of each single member (m, n, k), and of all together (n, k)."""
 
-    labels: NDArray[np.int32]
+    labels: Labels
     singles: Probabilities
     together: Probabilities
 
@@ -46,8 +51,8 @@ class Ensemble:
 
     Attributes:
         config: without open settings, as the run folder keeps it.
-        data: the images; of runs, those of val and test alone.
-        names: of the single classifiers that it is compared with.
+        data: the images; of runs, those of val and test alone. Their output is that of the ensemble.
+        names: of the single members that it is compared with.
         val: answers to val.
         test: answers to test.
         model: from pixels to logits; None where a part is no Keras model.
@@ -68,49 +73,71 @@ class Ensemble:
 
     @property
     def judged(self) -> tuple[str, Answers]:
-        """What the single classifiers are compared by, and its name: never test."""
+        """What the single members are compared by, and its name: never test."""
         return ("val", self.val) if self.out_of_fold is None else ("out_of_fold", self.out_of_fold.answers)
+
+    @property
+    def decided(self) -> "Ensemble":
+        """The same with what the ensemble decides by: thresholds, which are chosen on `judged`; a vote has decided already."""
+        if self.config.ensemble.method == "vote":
+            return self
+        _, judged = self.judged
+        return replace(self, data=self.data.with_output(self.data.output.chosen(judged.together, judged.labels)))
 
 
 def compare(found: Ensemble) -> dict[str, Any]:
-    """The figures of the single classifiers and of all together, and the difference to the single one that val puts first.
+    """The figures of the single members and of all together, and the difference to the single one that is best but for test.
 
     Returns:
-        `judged_on`, `singles`, `together`, `best_single` (the lowest log loss there), and `difference`: of accuracy on test, with
-        its 95 % interval from the images that only one of the two gets right; out of fold, if there are folds, over those.
+        `judged_on`, `singles`, `together`, `best_single` (see `BEST_BY`), and `difference`: of the metric on test, with its 95 % interval,
+        which the same images give to both; out of fold, if there are folds, over those.
     """
-    where, judged = found.judged
-    classes = found.data.classes
-    singles: list[dict[str, Any]] = [
-        {"name": name, where: _figures(one, judged.labels, classes), "test": _figures(on_test, found.test.labels, classes)}
-        for name, one, on_test in zip(found.names, judged.singles, found.test.singles, strict=True)
-    ]
-    best = min(range(len(singles)), key=lambda place: float(singles[place][where]["log_loss"]))
-    mine, other = (SINGLE_LABEL.is_right(each, found.test.labels) for each in (found.test.together, found.test.singles[best]))
-    difference = {"test": {"mean": float(mine.mean() - other.mean()), "ci95": list(paired(mine, other))}}
+    output, (where, judged) = found.data.output, found.judged
+    singles: list[dict[str, Any]] = []
+    for name, one, on_test in zip(found.names, judged.singles, found.test.singles, strict=True):
+        own = output.chosen(one, judged.labels)
+        singles.append({"name": name, where: _figures(found, own, one, judged), "test": _figures(found, own, on_test, found.test)})
+
+    def merit(place: int) -> float:
+        monitor = BEST_BY[output.task]
+        return output.turned(monitor, output.scores(singles[place][where])[monitor])
+
+    best = max(range(len(singles)), key=merit)
+    difference = {"test": _on_the_same(output, found.test, best)}
     if found.out_of_fold is not None:
-        difference["out_of_fold"] = _over_folds(found.out_of_fold, best)
+        difference["out_of_fold"] = _over_folds(output, found.out_of_fold, best)
     return {
         "judged_on": where,
         "singles": singles,
         "together": {
-            where: _figures(judged.together, judged.labels, classes),
-            "test": _figures(found.test.together, found.test.labels, classes),
+            where: _figures(found, output, judged.together, judged),
+            "test": _figures(found, output, found.test.together, found.test),
         },
         "best_single": found.names[best],
         "difference": difference,
     }
 
 
-def _figures(probabilities: Probabilities, labels: NDArray[np.int32], classes: Sequence[str]) -> dict[str, Any]:
-    figures = classification_metrics(probabilities, labels, classes)
-    return {name: figures[name] for name in FIGURES}
+def _figures(found: Ensemble, output: Output, answers: Probabilities, of: Answers) -> dict[str, Any]:
+    figures = figures_of(output, answers, of.labels, found.data.classes)
+    return {name: figures[name] for name in FIGURES[output.task]}
 
 
-def _over_folds(found: OutOfFold, best: int) -> dict[str, Any]:
+def _on_the_same(output: Output, answers: Answers, best: int) -> dict[str, Any]:
+    """How far all together are from a single one on the same images."""
+    two = answers.together, answers.singles[best]
+    if isinstance(output, SingleLabel):
+        mine, other = (output.is_right(each, answers.labels) for each in two)
+        return {"mean": float(mine.mean() - other.mean()), "ci95": list(paired(mine, other))}
+    of_mine, of_other = (metric_of(output, each, answers.labels) for each in two)
+    mean, ends = bootstrap(len(answers.labels), lambda times: (of_mine(times) - of_other(times))[:, None])
+    return {"mean": float(mean[0]), "ci95": ends[:, 0].tolist()}
+
+
+def _over_folds(output: Output, found: OutOfFold, best: int) -> dict[str, Any]:
     answers, parts = found.answers, found.parts
-    mine, other = (SINGLE_LABEL.is_right(each, answers.labels) for each in (answers.together, answers.singles[best]))
-    gain = mine.astype(float) - other
-    by_fold = [float(gain[part].mean()) for part in parts]
+    mine, other = (metric_of(output, each, answers.labels) for each in (answers.together, answers.singles[best]))
+    times = np.array([np.isin(np.arange(len(answers.labels)), part) for part in parts]).astype(np.int32)
+    by_fold = (mine(times) - other(times)).tolist()
     ratio = 1 / (len(parts) - 1)
     return {"mean": float(np.mean(by_fold)), "ci95": list(corrected(by_fold, ratio))}

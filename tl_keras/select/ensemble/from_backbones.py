@@ -10,11 +10,11 @@ from tl_keras.config import Config
 from tl_keras.data.index import Index
 from tl_keras.errors import ConfigError
 from tl_keras.models.combined import bagged_model
-from tl_keras.models.rules import RULES, Average, Probabilities, Rule
+from tl_keras.models.rules import Average, Probabilities, Rule
 from tl_keras.progress import Progress
 from tl_keras.select.ensemble.comparison import JUDGED_SPLITS, Answers, Ensemble, OutOfFold
 from tl_keras.select.ensemble.heads import BoostedTrees, FrozenMember, answer, answer_out_of_fold, bag_heads, open_members, solve_head
-from tl_keras.select.ensemble.meta import fit_meta
+from tl_keras.select.ensemble.meta import fit_meta, rule_of
 from tl_keras.select.ranking.rank import candidates
 from tl_keras.transfer.head.probe import LinearProbe
 from tl_keras.transfer.head.problem import solves_exactly
@@ -42,8 +42,8 @@ def of_backbones(config: Config, index: Index, progress: Progress) -> Ensemble:
 
 
 def by_rule(config: Config, members: Sequence[FrozenMember], progress: Progress) -> Ensemble:
-    """The mean probability of the heads that `extract` would train, or their vote."""
-    return _combined(config, members, RULES[config.ensemble.method])
+    """The mean answer of the heads that `extract` would train, or their vote."""
+    return _combined(config, members, None)
 
 
 def stacked(config: Config, members: Sequence[FrozenMember], progress: Progress) -> Ensemble:
@@ -51,14 +51,14 @@ def stacked(config: Config, members: Sequence[FrozenMember], progress: Progress)
     found = answer_out_of_fold(members, config, progress)
     parts = [fold.held_out for fold in found.folds]
     names = [member.name for member in members]
-    meta = fit_meta(config, found.probabilities, found.labels, parts, members[0].class_weights, names)
+    meta = fit_meta(config, found.probabilities, found.labels, parts, members[0].class_weights, names, members[0].data.output)
     out_of_fold = OutOfFold(Answers(found.labels, found.probabilities, meta.answers), parts)
     return _combined(config, members, meta.rule, out_of_fold=out_of_fold, notes=meta.notes)
 
 
 def bagged(config: Config, members: Sequence[FrozenMember], progress: Progress) -> Ensemble:
-    """The mean probability of heads on resamples of train; the singles are the heads on all of it."""
-    bags = []
+    """The mean answer of heads on resamples of train; the singles are the heads on all of it."""
+    bags, output = [], members[0].data.output
     with progress.bar("resamples", len(members)) as advance:
         for member in members:
             bags.append(bag_heads(member, config.ensemble.resamples, config.runtime.seed))
@@ -66,7 +66,7 @@ def bagged(config: Config, members: Sequence[FrozenMember], progress: Progress) 
     together = {}
     for split in JUDGED_SPLITS:
         features = [member.features(split) for member in members]
-        together[split] = np.mean([answer(head, each) for each, bag in zip(features, bags, strict=True) for head in bag], axis=0)
+        together[split] = np.mean([answer(head, each, output) for each, bag in zip(features, bags, strict=True) for head in bag], axis=0)
     model = _model(members, bags, Average())
     return _assembled(config, members, _singles(members, [solve_head(member) for member in members]), together, model)
 
@@ -80,22 +80,24 @@ def boosted(config: Config, members: Sequence[FrozenMember], progress: Progress)
     return _assembled(config, members, singles, {split: trees(split) for split in JUDGED_SPLITS}, None, notes=notes)
 
 
-def _combined(config: Config, members: Sequence[FrozenMember], rule: Rule, **more: Any) -> Ensemble:
-    heads = [solve_head(member) for member in members]
+def _combined(config: Config, members: Sequence[FrozenMember], rule: Rule | None, **more: Any) -> Ensemble:
+    """An ensemble by a rule; None for that of `ensemble.method`, see `rule_of`."""
+    heads, data = [solve_head(member) for member in members], members[0].data
     singles = _singles(members, heads)
+    rule = rule or rule_of(config.ensemble.method, data.output, singles["val"], data.labels("val"))
     together = {split: rule(singles[split]) for split in JUDGED_SPLITS}
     return _assembled(config, members, singles, together, _model(members, [[head] for head in heads], rule), **more)
 
 
 def _singles(members: Sequence[FrozenMember], heads: Sequence[LinearProbe]) -> dict[str, Probabilities]:
-    """The predictions of each head on val and on test: (m, n, k)."""
-    pairs = list(zip(members, heads, strict=True))
-    return {split: np.stack([answer(head, member.features(split)) for member, head in pairs]) for split in JUDGED_SPLITS}
+    """The answers of each head to val and to test: (m, n, k)."""
+    pairs, output = list(zip(members, heads, strict=True)), members[0].data.output
+    return {split: np.stack([answer(head, member.features(split), output) for member, head in pairs]) for split in JUDGED_SPLITS}
 
 
 def _model(members: Sequence[FrozenMember], heads: Sequence[Sequence[LinearProbe]], rule: Rule) -> keras.Model:
     trunks = [member.opened.classifier.trunk for member in members]
-    return bagged_model(trunks, [[(head.kernel, head.bias) for head in own] for own in heads], rule)
+    return bagged_model(trunks, [[(head.kernel, head.bias) for head in own] for own in heads], rule, members[0].config.data.task)
 
 
 def _assembled(

@@ -20,22 +20,24 @@ from tl_keras.config import Config, fields
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.groups import blocks_of, groups_of
+from tl_keras.data.label_texts import text_of
 from tl_keras.data.pipeline import row_batches
 from tl_keras.data.sources import absolute_source
+from tl_keras.data.strata import stratified
 from tl_keras.errors import ConfigError, DataError, RunFolderError
-from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.scoring import inference, score_pixels
 from tl_keras.models.combined import combined_model, side_by_side
-from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.models.rules import RULES, Probabilities, Rule
+from tl_keras.models.outputs import OUTPUTS, Labels, Output, Regression
+from tl_keras.models.rules import Probabilities, Rule
 from tl_keras.models.saved import read_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.select.crossval.folds import cut_groups
 from tl_keras.select.ensemble.comparison import JUDGED_SPLITS, Answers, Ensemble, OutOfFold
 from tl_keras.select.ensemble.heads import distinct
-from tl_keras.select.ensemble.meta import fit_meta
+from tl_keras.select.ensemble.meta import fit_meta, rule_of
 from tl_keras.select.ensemble.soup import Arrays, Score, Weights, greedy_soup
+from tl_keras.tasks import figure_text
 from tl_keras.trained_run import TrainedRun, data_root, open_run
 from tl_keras.transfer.losses import class_weight_vector
 from tl_keras.transfer.snapshots import snapshots_of
@@ -53,7 +55,7 @@ class Runs:
         data: their images and splits.
         names: of the classifiers.
         models: each float32 pixels (b, h, w, 3) -> logits (b, k).
-        singles: the predictions of each on 'val' and on 'test', (m, n, k).
+        singles: the answers of each to 'val' and to 'test', (m, n, k).
         stages: the tensors of the first model in which stages of its backbone end; none of runs of earlier versions.
     """
 
@@ -79,12 +81,6 @@ def of_runs(config: Config, folders: Sequence[RunFolder], run: RunFolder, progre
     if method not in FROM_RUNS:
         raise ConfigError(f"ensemble.method: got '{method}', which trains heads on backbones. Give names of backbones, not runs.")
     trained = [open_run(folder.path) for folder in folders]
-    for each in trained:
-        if each.index.output != SINGLE_LABEL:
-            raise ConfigError(
-                f"ensemble.members: got {each.run.path}, which was trained with data.task={each.index.output.task}; an ensemble takes runs "
-                "with one class for each image."
-            )
     require_settled(config, trained[0])
     for other in trained[1:]:
         require_same(trained[0], other, moved=given_source(config) is not None)
@@ -138,6 +134,12 @@ def require_same(first: TrainedRun, other: TrainedRun, *, moved: bool) -> None:
     Args:
         moved: whether it is said where the images of all lie, which then need not be where each run had them.
     """
+    task, other_task = (each.index.output.task for each in (first, other))
+    if task != other_task:
+        raise RunFolderError(
+            f"{other.run.path}: was trained with data.task={other_task}, and {first.run.path} with {task}; their answers have no mean. "
+            "Give runs of one task."
+        )
     mine, theirs = ((each.index.classes, each.index.paths, each.split.tolist()) for each in (first, other))
     ids, other_ids = first.index.ids, other.index.ids
     by_content = ids is not None and other_ids is not None
@@ -152,6 +154,7 @@ def require_same(first: TrainedRun, other: TrainedRun, *, moved: bool) -> None:
             f"{other.run.path}: learned from images in {other_source}, and {first.run.path} from those in {source}; files of the same "
             "names may be other images. If they are the same, say with --data where they are."
         )
+    require_labels(first, other)
     require_depth(first, other)
     sizes = ((each.image_size, each.config.data.resize) for each in (first, other))
     (size, resize), (other_size, other_resize) = sizes
@@ -160,6 +163,23 @@ def require_same(first: TrainedRun, other: TrainedRun, *, moved: bool) -> None:
         raise RunFolderError(
             f"{other.run.path}: takes images of {told[0]}, and {first.run.path} of {told[1]}; one model takes one. "
             "Train both with the same data.image_size and data.resize."
+        )
+
+
+def require_labels(first: TrainedRun, other: TrainedRun) -> None:
+    """Raise RunFolderError where two runs learned other labels of the same images, as tables may have them, or in another unit."""
+    if not np.array_equal(first.index.labels, other.index.labels):
+        changed = first.index.labels != other.index.labels
+        row = int(np.flatnonzero(changed if changed.ndim == 1 else changed.any(axis=1))[0])
+        mine, theirs = (text_of(each.index, row) for each in (first, other))
+        raise RunFolderError(
+            f"{other.run.path}: learned other labels than {first.run.path}; the first is that of {first.index.paths[row]}, {theirs!r} and "
+            f"{mine!r}. Train both with the same table."
+        )
+    if isinstance(first.index.output, Regression) and first.index.output != other.index.output:
+        raise RunFolderError(
+            f"{other.run / run_folder.OUTPUT}: has another mean or deviation of the numbers than that of {first.run.path}, which learned "
+            "from the same ones. Restore the file that was changed."
         )
 
 
@@ -195,7 +215,7 @@ def open_runs(config: Config, trained: Sequence[TrainedRun], members: Sequence[t
     used.require_unchanged(used.identify(progress), "images that the runs were measured on")
     if source is not None:
         progress.line(f"the runs' own images of val and test are read from {source}")
-    data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split)
+    data = ImageData(index, dataset.open_pixels(index, settings, first.image_size), first.split).with_output(undecided(index.output))
     models = [model for _, model in members]
     everything = side_by_side(models)
     call, singles = inference(everything), {}
@@ -207,6 +227,11 @@ def open_runs(config: Config, trained: Sequence[TrainedRun], members: Sequence[t
     kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
     stages = replace(first, model=models[0]).stages if (first.run / run_folder.STAGES).is_file() else {}
     return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles, stages)
+
+
+def undecided(output: Output) -> Output:
+    """What the outputs of one run mean, without the thresholds that it has chosen for itself; the numbers of all have one scale."""
+    return output if isinstance(output, Regression) else OUTPUTS[output.task]
 
 
 @contextmanager
@@ -224,17 +249,16 @@ def bad_images_named(data: ImageData, rows: NDArray[np.int64]) -> Iterator[None]
 
 
 def by_rule(runs: Runs, progress: Progress) -> Ensemble:
-    """The mean probability of the models, or their vote."""
-    return _combined(runs, RULES[runs.config.ensemble.method])
+    """The mean answer of the models, or their vote."""
+    return _combined(runs, rule_of(runs.config.ensemble.method, runs.data.output, runs.singles["val"], runs.data.labels("val")))
 
 
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
-    """A meta-learner on the models, fitted on their predictions for val, by which they chose but from which they did not learn."""
-    labels, wanted = runs.data.labels("val"), runs.config
-    blocks = blocks_of(runs.data.index.take(runs.data.rows("val")))
-    parts = parts_of(labels, blocks, wanted.crossval.folds, wanted.data.split_seed)
+    """A meta-learner on the models, fitted on their answers to val, by which they chose but from which they did not learn."""
+    labels, wanted, val = runs.data.labels("val"), runs.config, runs.data.index.take(runs.data.rows("val"))
+    parts = parts_of(stratified(val).labels, blocks_of(val), wanted.crossval.folds, wanted.data.split_seed)
     weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
-    meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names)
+    meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names, runs.data.output)
     found = _combined(runs, meta.rule)
     out_of_fold = OutOfFold(Answers(labels, runs.singles["val"], meta.answers), parts)
     return replace(found, out_of_fold=out_of_fold, notes={"learned_from": "val", **meta.notes})
@@ -256,13 +280,14 @@ def souped(runs: Runs, progress: Progress) -> Ensemble:
 
     def score(weights: Arrays) -> Score:
         model.set_weights(weights)
-        return score_of(answer("val"), labels, data.classes)
+        return score_of(answer("val"), labels, data.output)
 
-    singles = {name: score_of(one, labels, data.classes) for name, one in zip(runs.names, runs.singles["val"], strict=True)}
-    soup = greedy_soup(singles, load, score)
+    singles = {name: score_of(one, labels, data.output) for name, one in zip(runs.names, runs.singles["val"], strict=True)}
+    soup, output = greedy_soup(singles, load, score), data.output
     for step in soup.steps:
-        fate = "stays in" if step.kept else "is left out"
-        progress.line(f"soup: {step.member} {fate}; with it, val has accuracy {step.score.accuracy:.4f} and log loss {step.score.loss:.4f}")
+        fate, metric = "stays in" if step.kept else "is left out", output.turned(output.val_metric, step.score.merit)
+        told = f"{output.metric_title} {figure_text(output.metric_name, metric)} and {output.loss_title} {step.score.loss:.4f}"
+        progress.line(f"soup: {step.member} {fate}; with it, val has {told}")
     model.set_weights(soup.weights.arrays)
     val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in JUDGED_SPLITS)
     return Ensemble(runs.config, data, runs.names, val, test, model, notes={"in_soup": list(soup.members)}, stages=runs.stages)
@@ -273,16 +298,17 @@ def weights_of(model: keras.Model) -> Weights:
     return Weights(tuple(weight.name for weight in model.weights), [np.array(weight) for weight in model.weights])
 
 
-def score_of(probabilities: Probabilities, labels: NDArray[np.int32], classes: Sequence[str]) -> Score:
-    """Accuracy and log loss of probabilities (n, k)."""
-    figures = classification_metrics(probabilities, labels, classes)
-    return Score(figures["accuracy"], figures["log_loss"])
+def score_of(answers: Probabilities, labels: Labels, output: Output) -> Score:
+    """The metric and the loss of answers (n, k)."""
+    logits = output.logits(answers)
+    return Score(output.turned(output.val_metric, output.metric(logits, labels)), float(output.plain_losses(logits, labels).mean()))
 
 
 def parts_of(labels: NDArray[np.int32], blocks: NDArray[np.int64] | None, num: int, seed: int) -> list[NDArray[np.int64]]:
     """Cut images into parts: `num`, or as many as the rarest class has images, or as there are blocks.
 
     Args:
+        labels: classes, or strata.
         blocks: int64 (n,), images of one block stay together; None where each is alone, and each class in every part.
 
     Raises:
@@ -302,7 +328,7 @@ def parts_of(labels: NDArray[np.int32], blocks: NDArray[np.int64] | None, num: i
 
 def _combined(runs: Runs, rule: Rule) -> Ensemble:
     val, test = (Answers(runs.data.labels(split), runs.singles[split], rule(runs.singles[split])) for split in JUDGED_SPLITS)
-    return Ensemble(runs.config, runs.data, runs.names, val, test, combined_model(runs.models, rule))
+    return Ensemble(runs.config, runs.data, runs.names, val, test, combined_model(runs.models, rule, runs.data.output.task))
 
 
 FROM_RUNS: dict[str, Callable[[Runs, Progress], Ensemble]] = {"average": by_rule, "vote": by_rule, "stack": stacked, "soup": souped}

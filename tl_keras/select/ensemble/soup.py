@@ -33,9 +33,9 @@ class Weights:
 
 @dataclass(frozen=True)
 class Score:
-    """How good weights are on val: the fraction of images that are right, in [0, 1], and the loss >= 0."""
+    """How good weights are on val: the metric of the task, with the sign that makes more better, and the loss >= 0."""
 
-    accuracy: float
+    merit: float
     loss: float
 
 
@@ -71,8 +71,8 @@ class Soup:
 def greedy_soup(members: Mapping[str, Score], load: Callable[[str], Weights], score: Callable[[Arrays], Score]) -> Soup:
     """Average the best member with each further one that does not make the average worse on val.
 
-    Members come in the order of their accuracy, of equal ones that of lower loss first, of equal ones as given. One stays in
-    where the accuracy of the average with it is above that without, or is the same and the loss no higher. The paper keeps
+    Members come in the order of their metric, of equal ones that of lower loss first, of equal ones as given. One stays in
+    where the metric of the average with it is better than without, or is the same and the loss no higher. The paper keeps
     every tie; here the loss decides, as some hundred images of val know few different accuracies.
 
     Weights of floating point are averaged, every member counting the same; counters, seeds and other whole numbers are those
@@ -113,7 +113,7 @@ def greedy_soup(members: Mapping[str, Score], load: Callable[[str], Weights], sc
 
 
 def ranked(members: Mapping[str, Score]) -> list[str]:
-    """The members by falling accuracy, of equal ones by rising loss, of equal ones as given.
+    """The members, the best metric first, of equal ones by rising loss, of equal ones as given.
 
     Raises:
         ValueError: there is none, or a score is no finite number.
@@ -121,14 +121,14 @@ def ranked(members: Mapping[str, Score]) -> list[str]:
     if not members:
         raise ValueError("a soup needs at least one member. Received: none")
     for name, each in members.items():
-        if not (math.isfinite(each.accuracy) and math.isfinite(each.loss)):
+        if not (math.isfinite(each.merit) and math.isfinite(each.loss)):
             raise ValueError(f"scores must be finite. Received: {each} for {name!r}")
-    return sorted(members, key=lambda name: (-members[name].accuracy, members[name].loss))
+    return sorted(members, key=lambda name: (-members[name].merit, members[name].loss))
 
 
 def no_worse(new: Score, old: Score) -> bool:
-    """Whether the accuracy is higher, or the same and the loss no higher; never where one is not a number."""
-    return new.accuracy > old.accuracy or (new.accuracy == old.accuracy and new.loss <= old.loss)
+    """Whether the metric is better, or the same and the loss no higher; never where one is not a number."""
+    return new.merit > old.merit or (new.merit == old.merit and new.loss <= old.loss)
 
 
 def check_match(name: str, weights: Weights, other: str, others: Weights) -> None:

@@ -12,7 +12,7 @@ LONGEST_NAME = 40  # characters of a label: a file may be called anything
 
 
 def draw_front(path: Path, judged: Sequence[RankedBackbone], chosen: RankedBackbone) -> None:
-    """Write a PNG of accuracy over milliseconds per image; bars are 95 % intervals, the front is a line."""
+    """Write a PNG of the figure over milliseconds per image; bars are 95 % intervals, the front is a line."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -29,24 +29,27 @@ def draw_front(path: Path, judged: Sequence[RankedBackbone], chosen: RankedBackb
         if group:
             draw_group(axes, group, colour, label)
     if len(front(judged)) > 1:
-        axes.step([one.ms for one in front(judged)], [one.accuracy for one in front(judged)], where="post", color="tab:blue", alpha=0.4)
+        axes.step([one.ms for one in front(judged)], [one.figure for one in front(judged)], where="post", color="tab:blue", alpha=0.4)
     scale(axes, judged)
     axes.set_xlabel("milliseconds per image, in batches on this machine")
-    axes.set_ylabel("accuracy on held-out images; bars: 95 % interval")
+    title = chosen.output.metric_title
+    less = "" if chosen.output.metric_direction == "max" else ", less is better"
+    axes.set_ylabel(f"{title} on held-out images{less}; bars: 95 % interval")
     count = f"{len(judged)} backbone{'s' * (len(judged) > 1)}"
-    axes.set_title(f"Accuracy and speed of {count}; chosen: {shortened(chosen.name, LONGEST_NAME)}", loc="left", fontsize=11)
+    told = title.capitalize() if title.islower() else title
+    axes.set_title(f"{told} and speed of {count}; chosen: {shortened(chosen.name, LONGEST_NAME)}", loc="left", fontsize=11)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     labels = [name_of(axes, one, "tab:red" if one is chosen else "tab:blue" if one in best else "0.3") for one in judged]
     figure.draw_without_rendering()
-    place_labels(axes, [(one.ms, one.accuracy) for one in judged], labels)
+    place_labels(axes, [(one.ms, one.figure) for one in judged], labels)
     write_atomically(path, figure.savefig)
 
 
 def draw_group(axes: Any, group: Sequence[RankedBackbone], colour: str, label: str) -> None:
     """Points of one colour with their intervals."""
-    x, y = [one.ms for one in group], [one.accuracy for one in group]
-    low, high = ([abs(one.accuracy - one.interval[end]) for one in group] for end in (0, 1))
+    x, y = [one.ms for one in group], [one.figure for one in group]
+    low, high = ([abs(one.figure - one.interval[end]) for one in group] for end in (0, 1))
     axes.errorbar(x, y, [low, high], fmt="o", color=colour, elinewidth=0.7, label=label)
 
 
@@ -54,7 +57,7 @@ def name_of(axes: Any, one: RankedBackbone, colour: str) -> Any:
     """The label of a point, which `place_labels` moves to where there is room."""
     return axes.annotate(
         shortened(one.name, LONGEST_NAME),
-        (one.ms, one.accuracy),
+        (one.ms, one.figure),
         xytext=(6, 0),
         textcoords="offset pixels",
         fontsize=8,

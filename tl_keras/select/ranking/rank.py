@@ -1,8 +1,8 @@
 """Ranking of backbones: candidates are scored on a sample of the user's images, in seconds each, without training any.
 
 A candidate's frozen features of the sample come from the store. How well ridge regression on them answers images that it
-has not seen is the accuracy to expect; published transferability metrics stand beside it. What a candidate costs is
-measured on this machine. `front` draws the result; a workflow writes it down.
+has not seen is the figure to expect (the metric of the task); published transferability metrics stand beside it. What a
+candidate costs is measured on this machine. `plot` draws the result; a workflow writes it down.
 """
 
 import gc
@@ -16,21 +16,23 @@ from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.index import Index
 from tl_keras.data.splits import outside_test, stratified_sample
+from tl_keras.data.strata import stratified
 from tl_keras.errors import ConfigError, DataError
-from tl_keras.evaluation.intervals import wilson
+from tl_keras.evaluation.metrics import figures_of
 from tl_keras.models.backbone_names import check_backbone, short_name, table_name
 from tl_keras.models.backbone_weights import has_weights
 from tl_keras.models.backbones import BACKBONES
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import OUTPUTS, SINGLE_LABEL, Labels, Output
 from tl_keras.progress import Progress
 from tl_keras.runtime import fresh_names, restoring_process
 from tl_keras.select.ranking import transferability
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, figure_text
 from tl_keras.transfer.backbone_features import open_features
 from tl_keras.transfer.engine import timed
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.probe import Standardiser
-from tl_keras.transfer.head.ridge import fit_ridge
+from tl_keras.transfer.head.ridge import ridge_answers
 from tl_keras.transfer.machine_cache import keep, recall
 from tl_keras.transfer.trunk import BATCH_SIZE
 
@@ -39,7 +41,11 @@ COSTS = "costs.json"  # beside the features: what was timed
 CLUSTERS_PER_CLASS = 5  # of N-LEEP, as in its paper
 IMAGES_PER_CLUSTER = 10  # fewer clusters where images are few: small ones fit any labels
 CLUSTER_SEED = 0
-METRICS = ("LogME", "H-score", "N-LEEP", "NCE", "TransRate", "CKA")
+METRICS = {  # the task -> the transferability metrics that are defined for it
+    SINGLE_LABEL.task: ("LogME", "H-score", "N-LEEP", "NCE", "TransRate", "CKA"),
+    MULTI_LABEL: ("LogME", "CKA"),
+    REGRESSION: ("LogME", "CKA"),
+}
 
 
 @dataclass(frozen=True)
@@ -49,20 +55,46 @@ class RankedBackbone:
     Attributes:
         backbone: as it was given.
         image_size: (height, width) in pixels.
-        accuracy: of ridge regression on frozen features, on images that were left out, in [0, 1].
-        interval: Wilson's 95 % interval of it.
+        figure: the metric of the task, such as the accuracy, of ridge regression on frozen features, on images that were left out.
+        interval: its 95 % interval.
         scores: transferability metrics by name, see `scores`.
         num_parameters: of the backbone.
         ms: milliseconds per image, in batches, on this machine and without decoding.
+        task: what labels are, a key of `OUTPUTS`.
     """
 
     backbone: str
     image_size: tuple[int, int]
-    accuracy: float
+    figure: float
     interval: tuple[float, float]
     scores: dict[str, float | None]
     num_parameters: int
     ms: float
+    task: str = SINGLE_LABEL.task
+
+    @property
+    def output(self) -> Output:
+        """What the figure is."""
+        return OUTPUTS[self.task]
+
+    @property
+    def merit(self) -> float:
+        """The figure, with the sign that makes more better."""
+        return self.output.turned(self.output.val_metric, self.figure)
+
+    @property
+    def at_worst(self) -> float:
+        """The worse end of the interval, likewise."""
+        return min(self.output.turned(self.output.val_metric, end) for end in self.interval)
+
+    @property
+    def text(self) -> str:
+        """The figure as messages show it."""
+        return self.told(self.figure)
+
+    def told(self, figure: float) -> str:
+        """A value of the figure as messages show it."""
+        return figure_text(self.output.metric_name, figure, 3)
 
     @property
     def name(self) -> str:
@@ -93,7 +125,7 @@ def candidates(names: Sequence[str]) -> list[str]:
 def rank_candidates(config: Config, index: Index, progress: Progress, rows: NDArray[np.int64] | None = None) -> list[RankedBackbone]:
     """Judge the candidates of `rank.candidates` on a sample of train and val, the best first.
 
-    Test is not looked at (where files do not decode, a training run may cut it a little differently). Equal accuracies are in the
+    Test is not looked at (where files do not decode, a training run may cut it a little differently). Equally good ones are in the
     order of their milliseconds.
 
     Args:
@@ -104,7 +136,8 @@ def rank_candidates(config: Config, index: Index, progress: Progress, rows: NDAr
     """
     asked = candidates(config.rank.candidates)
     rows = outside_test(dataset.cut(index, config.data, {})) if rows is None else rows
-    sample = index.take(rows[stratified_sample(index.labels[rows], config.rank.max_images, config.data.split_seed)])
+    strata = stratified(index.take(rows)).labels
+    sample = index.take(rows[stratified_sample(strata, config.rank.max_images, config.data.split_seed)])
     found = []
     with progress.bar("rank", len(asked)) as advance:
         for name in asked:
@@ -112,7 +145,7 @@ def rank_candidates(config: Config, index: Index, progress: Progress, rows: NDAr
                 found.append(judge(with_backbone(config, name), sample, progress))
             gc.collect()  # its network, which is a ring of references
             advance(1)
-    return sorted(found, key=lambda judged: (-judged.accuracy, judged.ms))
+    return sorted(found, key=lambda judged: (-judged.merit, judged.ms))
 
 
 def with_backbone(config: Config, backbone: str) -> Config:
@@ -127,46 +160,52 @@ def judge(config: Config, sample: Index, progress: Progress) -> RankedBackbone:
     opened.compute([everything], progress)
     good = np.setdiff1d(everything, list(opened.frozen.pixels.bad))
     features, labels = opened.frozen.stored(POOLED, good)[:], sample.labels[good]
-    check_classes(labels, sample)
-    ridge = fit_ridge(features, SINGLE_LABEL.targets(labels, len(sample.classes)), Standardiser.fit(features))
+    output, classes = sample.output.fitted(labels), sample.classes
+    targets = output.targets(labels, len(classes))
+    if (targets == targets[0]).all():
+        raise DataError(f"{sample.root}: the images that decode all have the same label. Ranking needs at least two.")
+    _, left_out = ridge_answers(features, targets, Standardiser.fit(features))
+    figures = figures_of(output, output.answers(left_out), labels, classes)  # which keep the order of what they are made of
+    low, high = figures[f"{output.metric_name}_ci95"]
     return RankedBackbone(
         config.model.backbone,
         opened.frozen.pixels.shape[:2],
-        ridge.loo_accuracy,
-        wilson(round(ridge.loo_accuracy * len(good)), len(good)),
-        scores(features, labels, len(sample.classes)),
+        figures[output.metric_name],
+        (low, high),
+        scores(features, labels, output, len(classes)),
         opened.num_parameters,
         milliseconds(opened.frozen, good),
+        output.task,
     )
 
 
-def check_classes(labels: NDArray[np.int32], sample: Index) -> None:
-    """Refuse a sample in which there is only one class left."""
-    if len(np.unique(labels)) < 2:
-        raise DataError(f"{sample.root}: the images that decode are all of one class. Ranking needs at least two.")
-
-
-def scores(features: NDArray[np.float32], labels: NDArray[np.int32], num_classes: int) -> dict[str, float | None]:
-    """Transferability metrics of features (n, d) for labels (n,), by name; larger is better for each.
+def scores(features: NDArray[np.float32], labels: Labels, output: Output, num_classes: int) -> dict[str, float | None]:
+    """Those transferability metrics of features (n, d) that are defined for such labels, by name; larger is better for each.
 
     The backbones come without the classifier of their source task, so that LEEP and NCE see clusters of the features in
     place of its answers. All are None where the features are the same for all images.
     """
+    names = METRICS[output.task]
     if (features == features[0]).all():
-        return dict.fromkeys(METRICS)
-    spectra = transferability.Spectra(features)
+        return dict.fromkeys(names)
+    spectra, targets = transferability.Spectra(features), output.targets(labels, num_classes)
+    found = {"LogME": transferability.log_me_of_targets(spectra, targets), "CKA": transferability.linear_cka(spectra, targets)}
+    if output == SINGLE_LABEL:
+        found |= scores_of_classes(spectra, labels, num_classes)
+    return {name: found[name] for name in names}
+
+
+def scores_of_classes(spectra: transferability.Spectra, labels: NDArray[np.int32], num_classes: int) -> dict[str, float]:
+    """The metrics that need one class for each image."""
     clusters = transferability.source_clusters(
         spectra, min(CLUSTERS_PER_CLASS * num_classes, max(len(labels) // IMAGES_PER_CLUSTER, 1)), CLUSTER_SEED
     )
-    found = (
-        transferability.log_me(spectra, labels, num_classes),
-        transferability.regularised_h_score(spectra, labels, num_classes),
-        transferability.leep(clusters, labels, num_classes),
-        transferability.nce(SINGLE_LABEL.decide(clusters), labels),
-        transferability.trans_rate(spectra, labels, num_classes),
-        transferability.linear_cka(spectra, SINGLE_LABEL.targets(labels, num_classes)),
-    )
-    return dict(zip(METRICS, found, strict=True))
+    return {
+        "H-score": transferability.regularised_h_score(spectra, labels, num_classes),
+        "N-LEEP": transferability.leep(clusters, labels, num_classes),
+        "NCE": transferability.nce(SINGLE_LABEL.decide(clusters), labels),
+        "TransRate": transferability.trans_rate(spectra, labels, num_classes),
+    }
 
 
 def milliseconds(frozen: FrozenFeatures, rows: NDArray[np.int64]) -> float:
@@ -185,10 +224,10 @@ def milliseconds(frozen: FrozenFeatures, rows: NDArray[np.int64]) -> float:
 
 
 def front(judged: Sequence[RankedBackbone]) -> list[RankedBackbone]:
-    """Those of which no other is both as fast and as accurate: the Pareto front, the fastest first."""
+    """Those of which no other is both as fast and as good: the Pareto front, the fastest first."""
     best: list[RankedBackbone] = []
-    for each in sorted(judged, key=lambda one: (one.ms, -one.accuracy)):
-        if not best or each.accuracy > best[-1].accuracy:
+    for each in sorted(judged, key=lambda one: (one.ms, -one.merit)):
+        if not best or each.merit > best[-1].merit:
             best.append(each)
     return best
 
@@ -213,13 +252,13 @@ def explain(judged: Sequence[RankedBackbone], max_ms: float | None) -> str:
     chosen = choose(judged, max_ms)
     num = sum(max_ms is None or one.ms <= max_ms for one in judged)
     within = "" if max_ms is None else f" within {max_ms:g} ms per image"
-    low, high = chosen.interval
+    low, high = map(chosen.told, chosen.interval)
     line = (
-        f"{chosen.name}: accuracy {chosen.accuracy:.3f} expected of its frozen features (95 % interval {low:.3f} to {high:.3f}), "
+        f"{chosen.name}: {chosen.output.metric_title} {chosen.text} expected of its frozen features (95 % interval {low} to {high}), "
         f"the best of {num}{within}; {chosen.ms:.1f} ms per image, {chosen.num_parameters / 1e6:.1f} M parameters"
     )
-    faster = [one for one in front(judged) if one.ms < chosen.ms and one.accuracy >= low]
+    faster = [one for one in front(judged) if one.ms < chosen.ms and one.merit >= chosen.at_worst]
     if faster:
-        line += f". {faster[0].name} is {chosen.ms / faster[0].ms:.1f} times faster and not clearly worse ({faster[0].accuracy:.3f})"
-    better = [one for one in judged if one.accuracy > chosen.accuracy]
-    return line + (f". Without the limit: {better[0].name}, {better[0].accuracy:.3f}" if better else "")
+        line += f". {faster[0].name} is {chosen.ms / faster[0].ms:.1f} times faster and not clearly worse ({faster[0].text})"
+    better = [one for one in judged if one.merit > chosen.merit]
+    return line + (f". Without the limit: {better[0].name}, {better[0].text}" if better else "")

@@ -1,5 +1,8 @@
 """How well frozen features suit a task, without training: published transferability metrics of features and labels.
 
+LogME and CKA know labels as targets, real numbers (n, k): one-hot, which of several classes an image has, or numbers. The others are
+defined for one class an image.
+
 Owns their definitions, on arrays only; `rank` chooses among them. Features are (n, d), of any real dtype, d larger than n
 or not; all arithmetic is float64. Of every metric more is better. None is an accuracy, and only values of the same labels
 compare. A caller who wants several of one matrix makes `Spectra` of it, which each takes in its place: then it is
@@ -92,12 +95,7 @@ def thin_spectrum(matrix: NDArray[Any]) -> Spectrum:
 
 
 def log_me(features: Features, labels: Integers, num_classes: int) -> float:
-    """LogME: the log evidence per image of linear regression on one-hot labels, the mean over classes.
-
-    For each class the precisions of weights and noise are those that make its labels most probable, by the authors' fixed
-    point. Features are not centred and there is no intercept. Classes without images do not count. The authors' code
-    leaves the d - r directions without features out of log |A| but not out of d log(alpha): where d > n its number is not
-    the evidence of their equation. This one is, so that features of 0, and rotations, change nothing.
+    """LogME of classes: that of one-hot labels, see `log_me_of_targets`. Classes without images do not count.
 
     Args:
         features: (n, d), or their `Spectra`.
@@ -109,28 +107,55 @@ def log_me(features: Features, labels: Integers, num_classes: int) -> float:
 
     Raises:
         ValueError: arguments that do not fit together, features that are not finite, labels of one class.
-
-    Reference:
-        You et al. 2021, arXiv:2102.11005 (the evidence); You et al. 2022, arXiv:2110.10545, and `_fit_fixed_point` of
-        github.com/thuml/LogME (the fixed point).
     """
     spectra, labels = _checked(features, labels, num_classes)
+    return log_me_of_targets(spectra, np.eye(num_classes)[labels])
+
+
+def log_me_of_targets(features: Features, targets: NDArray[Any]) -> float:
+    """LogME: the log evidence per image of linear regression on targets, the mean over those that vary.
+
+    For each target the precisions of weights and noise are those that make it most probable, by the authors' fixed point. Features are not
+    centred and there is no intercept, so numbers are best given less their mean, and in standard deviations: else their unit counts. The
+    authors' code leaves the d - r directions without features out of log |A| but not out of d log(alpha): where d > n its number is not
+    the evidence of their equation. This one is, so that features of 0, and rotations, change nothing.
+
+    Args:
+        features: (n, d), or their `Spectra`.
+        targets: (n, k), one of which varies at least: 0 and 1 for each class, or numbers.
+
+    Returns:
+        A real number of either sign; higher is better.
+
+    Raises:
+        ValueError: arguments that do not fit together, what is not finite, or targets that are the same for all images.
+
+    Reference:
+        You et al. 2021, arXiv:2102.11005 (the evidence, and the mean over targets); You et al. 2022, arXiv:2110.10545, and
+        `_fit_fixed_point` of github.com/thuml/LogME (the fixed point).
+    """
+    spectra, targets = _spectra(features), _checked_features(targets, "targets").astype(np.float64)
+    num = len(spectra.features)
+    if len(targets) != num:
+        raise ValueError(f"features and targets must have as many rows. Received: {num} and {len(targets)}")
+    targets = targets[:, (targets != targets[0]).any(axis=0)]
+    if not targets.size:
+        raise ValueError(f"targets must vary. Received: {num} rows that are all the same")
     spectrum = spectra.raw
-    sums, counts = _class_sums(spectrum.left, labels)
-    found = [_evidence(spectrum.values, total**2, count, len(labels)) for total, count in zip(sums, counts, strict=True)]
-    return float(np.mean(found))
+    energy, sizes = (spectrum.left.T @ targets) ** 2, (targets**2).sum(axis=0)
+    return float(np.mean([_evidence(spectrum.values, each, size, num) for each, size in zip(energy.T, sizes, strict=True)]))
 
 
-def _evidence(values: Array, energy: Array, count: float, num: int) -> float:
+def _evidence(values: Array, energy: Array, size: float, num: int) -> float:
     """Log evidence per row of one target, at the fixed point of its two precisions.
 
     Args:
         values: squared singular values (r,) of the features.
         energy: squared products (r,) of the target with the left singular vectors.
-        count: the target's squared norm.
+        size: the target's squared norm.
         num: n.
     """
-    outside = max(count - energy.sum(), 0.0)  # of the target's squared norm, what no weights reach
+    outside = max(size - energy.sum(), 0.0)  # of the target's squared norm, what no weights reach
     ratio = 1.0  # alpha / beta, precision of weights by precision of noise
     for _ in range(EVIDENCE_ROUNDS):
         fitted, left_over = values / (values + ratio), ratio / (values + ratio)

@@ -82,7 +82,14 @@ class HeadProblem:
         """Features and labels of some images: the plain view of all of them, then view 1 of all of them, and so on."""
         return self.frozen.stored(POOLED, rows, num_views), np.concatenate([self.labels[rows]] * (1 + num_views))
 
-    def solve(self, config: Config, train: NDArray[np.int64], val: NDArray[np.int64], progress: Progress | None = None) -> SolvedHead:
+    def solve(
+        self,
+        config: Config,
+        train: NDArray[np.int64],
+        val: NDArray[np.int64],
+        progress: Progress | None = None,
+        like: SolvedHead | None = None,
+    ) -> SolvedHead:
         """Standardise, select and solve as the settings say.
 
         Args:
@@ -90,14 +97,14 @@ class HeadProblem:
             train: positions of the images to learn from; one may come several times.
             val: positions of those that choose C, and how much is selected.
             progress: shows the result, and a bar over the values of C.
+            like: on numbers, a head whose scale and penalty to take, for a resample of what it learned from: an image that is left out
+                there has copies that are not.
         """
         progress = progress or Progress()
         if self.output.task == REGRESSION:
-            return self._solve_ridge(train, val, progress)
+            return self._solve_ridge(train, val, progress, like)
         pairs = self.pair(train, self.num_views), self.pair(val)
-        weights = np.ones(len(self.classes), np.float32)
-        if self.output == SINGLE_LABEL:
-            weights = class_weight_vector(config.train.class_weights, self.labels[train], self.classes)
+        weights = class_weight_vector(config.train.class_weights, self.labels[train], self.classes)
         standardise = Standardiser.fit(pairs[0][0])
         if config.features.selection == "none":
             own = None if self.weights is None else np.tile(self.weights[train], 1 + self.num_views)
@@ -108,12 +115,13 @@ class HeadProblem:
         shifts = logit_shifts(config.train, self.labels[train], self.classes) if self.output == SINGLE_LABEL else None
         return found if shifts is None else found.shifted(shifts, pairs[1])
 
-    def _solve_ridge(self, train: NDArray[np.int64], val: NDArray[np.int64], progress: Progress) -> SolvedHead:
+    def _solve_ridge(self, train: NDArray[np.int64], val: NDArray[np.int64], progress: Progress, like: SolvedHead | None) -> SolvedHead:
         """Ridge regression; leave-one-out chooses the penalty, so that views of one image, which know each other, are not learned from."""
-        output = self.output.fitted(self.labels[train])
+        output = self.output.fitted(self.labels[train]) if like is None else like.output
+        penalties = None if like is None else (1 / (like.probe.c * len(train)),)
         pair, (features, labels) = self.pair(train), self.pair(val)
         standardise = Standardiser.fit(pair[0])
-        found = fit_ridge(pair[0], output.targets(pair[1], 1), standardise)
+        found = fit_ridge(pair[0], output.targets(pair[1], 1), standardise, penalties)
         figures = judge(np.vstack([found.kernel, found.bias]), StandardisedRows(features, standardise), labels, output)
         probe = LinearProbe(found.kernel, found.bias, 1 / (found.penalty * len(train)), *figures)
         progress.line(f"head  ridge penalty {found.penalty:.2g} an image, by leave-one-out  {told(probe, output)}")

@@ -1,4 +1,4 @@
-"""A linear classifier that is scored without a val split, in about a second: ridge regression with exact leave-one-out.
+"""A linear head that is scored without a val split, in about a second: ridge regression with exact leave-one-out.
 
 For rankings (which backbone, which stage, which recipe), where a probe solved for each candidate would take too long.
 One eigendecomposition serves every penalty and every left-out image. Knows arrays only, which `probe` reads in chunks.
@@ -11,7 +11,6 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.head.probe import RANK_FLOOR, Features, Matrix, StandardisedRows, Standardiser
 
 LeftOut = Callable[[Sequence[int]], Iterator[tuple[slice, int, Matrix]]]  # penalties -> answers, see `_leave_one_out`
@@ -23,56 +22,58 @@ RIDGE_PENALTIES = tuple(10.0**power for power in np.arange(-2.0, 3.5, 0.5))  # l
 class RidgeProbe:
     """Ridge on the targets of labels: kernel (d, k) and bias (k,) for standardised features, and how it does on images left out.
 
-    `penalty` is lambda / n; `loo_error` the mean squared error over images and classes where each image is answered by
-    the fit to all others; `loo_accuracy` in [0, 1] how often the largest of those answers is that of the largest target.
+    `penalty` is lambda / n; `loo_error` the mean squared error over images and targets where each image is answered by the fit to all
+    others.
     """
 
     kernel: NDArray[np.float32]
     bias: NDArray[np.float32]
     penalty: float
     loo_error: float
-    loo_accuracy: float
 
 
-def fit_ridge(features: Features, targets: NDArray[np.float32], standardise: Standardiser) -> RidgeProbe:
+def fit_ridge(
+    features: Features, targets: NDArray[np.float32], standardise: Standardiser, penalties: Sequence[float] | None = None
+) -> RidgeProbe:
     """Solve ridge regression for a path of penalties; the leave-one-out squared error chooses among them.
 
     Args:
         features: raw, float32 (n, d), in memory or not.
         targets: (n, k), such as 1 in the column of an image's class and 0 elsewhere.
         standardise: what the solution's kernel and bias expect to be applied to features; itself not left out.
+        penalties: values of lambda / n; None for `RIDGE_PENALTIES`.
     """
-    return _solve(features, targets, standardise)[0]
+    return _solve(features, targets, standardise, penalties or RIDGE_PENALTIES)[0]
 
 
 def ridge_answers(features: Features, targets: NDArray[np.float32], standardise: Standardiser) -> tuple[RidgeProbe, Matrix]:
     """The same, and what the fit to all other images answers for each image: (n, k), each row of sum 1 where those of targets are."""
-    probe, answers = _solve(features, targets, standardise)
+    probe, answers = _solve(features, targets, standardise, RIDGE_PENALTIES)
     return probe, np.concatenate([each for _, _, each in answers((RIDGE_PENALTIES.index(probe.penalty),))])
 
 
-def _solve(features: Features, targets: NDArray[np.float32], standardise: Standardiser) -> tuple[RidgeProbe, LeftOut]:
+def _solve(
+    features: Features, targets: NDArray[np.float32], standardise: Standardiser, penalties: Sequence[float]
+) -> tuple[RidgeProbe, LeftOut]:
     """The probe, and what answers left-out rows with some of the penalties."""
-    rows, labels = StandardisedRows(features, standardise), SINGLE_LABEL.decide(targets)
+    rows = StandardisedRows(features, standardise)
     share = targets.mean(axis=0)
     centre, products = _moments(rows, targets - share)
     spectrum, axes = _principal_axes(rows, centre)
-    damping = 1 / (spectrum[:, None] + len(labels) * np.array(RIDGE_PENALTIES))  # (r, penalties)
+    damping = 1 / (spectrum[:, None] + len(targets) * np.array(penalties))  # (r, penalties)
     rotated_products = axes.T @ products  # (r, k)
     answers = partial(_leave_one_out, rows, targets, centre, axes, rotated_products, damping)
-    errors, num_right = np.zeros((2, len(RIDGE_PENALTIES)))
-    for part, place, found in answers(range(len(RIDGE_PENALTIES))):
+    errors = np.zeros(len(penalties))
+    for part, place, found in answers(range(len(penalties))):
         errors[place] += ((targets[part] - found) ** 2).sum()
-        num_right[place] += SINGLE_LABEL.is_right(found, labels[part]).sum()
     best = int(errors.argmin())
     kernel = axes @ (damping[:, best, None] * rotated_products)
     bias = share - centre @ kernel
     probe = RidgeProbe(
         kernel.astype(np.float32),
         bias.astype(np.float32),
-        RIDGE_PENALTIES[best],
+        penalties[best],
         float(errors[best] / targets.size),
-        float(num_right[best] / len(labels)),
     )
     return probe, answers
 
@@ -123,7 +124,7 @@ def _leave_one_out(
         axes: eigenvectors (d, r) of the scatter of the rows.
         products: of the rows along the axes with the centred targets, (r, k).
         damping: 1 / (eigenvalue + lambda), (r, penalties).
-        penalties: positions in `RIDGE_PENALTIES`.
+        penalties: positions in the path of penalties.
 
     Reference:
         Hastie, Tibshirani & Friedman 2009, The Elements of Statistical Learning, eq. 7.52 and 7.64.
