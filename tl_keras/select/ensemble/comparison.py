@@ -12,7 +12,7 @@ from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
 from tl_keras.evaluation.intervals import corrected, paired
 from tl_keras.evaluation.metrics import classification_metrics
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import SINGLE_LABEL, Labels
 from tl_keras.models.rules import Probabilities
 
 FIGURES = ("accuracy", "accuracy_ci95", "macro_f1", "log_loss")
@@ -21,9 +21,9 @@ JUDGED_SPLITS = ("val", "test")  # those that an ensemble is asked about
 
 @dataclass(frozen=True)
 class Answers:
-    """What is said of some images: labels int32 (n,), by each single classifier (m, n, k), and by all together (n, k)."""
+    """What is said of some images: labels int32 (n,), or soft ones, by each single classifier (m, n, k), and by all together (n, k)."""
 
-    labels: NDArray[np.int32]
+    labels: Labels
     singles: Probabilities
     together: Probabilities
 
@@ -102,7 +102,7 @@ def compare(found: Ensemble) -> dict[str, Any]:
     }
 
 
-def _figures(probabilities: Probabilities, labels: NDArray[np.int32], classes: Sequence[str]) -> dict[str, Any]:
+def _figures(probabilities: Probabilities, labels: Labels, classes: Sequence[str]) -> dict[str, Any]:
     figures = classification_metrics(probabilities, labels, classes)
     return {name: figures[name] for name in FIGURES}
 

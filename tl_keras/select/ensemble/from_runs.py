@@ -26,7 +26,7 @@ from tl_keras.errors import ConfigError, DataError, RunFolderError
 from tl_keras.evaluation.metrics import classification_metrics
 from tl_keras.evaluation.scoring import inference, score_pixels
 from tl_keras.models.combined import combined_model, side_by_side
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import SINGLE_LABEL, Labels
 from tl_keras.models.rules import RULES, Probabilities, Rule
 from tl_keras.models.saved import read_weights
 from tl_keras.progress import Progress
@@ -230,9 +230,9 @@ def by_rule(runs: Runs, progress: Progress) -> Ensemble:
 
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
     """A meta-learner on the models, fitted on their predictions for val, by which they chose but from which they did not learn."""
-    labels, wanted = runs.data.labels("val"), runs.config
+    labels, wanted = runs.data.learned("val"), runs.config
     blocks = blocks_of(runs.data.index.take(runs.data.rows("val")))
-    parts = parts_of(labels, blocks, wanted.crossval.folds, wanted.data.split_seed)
+    parts = parts_of(runs.data.labels("val"), blocks, wanted.crossval.folds, wanted.data.split_seed)
     weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
     meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names)
     found = _combined(runs, meta.rule)
@@ -243,7 +243,7 @@ def stacked(runs: Runs, progress: Progress) -> Ensemble:
 def souped(runs: Runs, progress: Progress) -> Ensemble:
     """One network with the average of those members' weights that val does not suffer from."""
     data, model = runs.data, runs.models[0]
-    labels, call, own = data.labels("val"), inference(model), weights_of(model)
+    labels, call, own = data.learned("val"), inference(model), weights_of(model)
     members = dict(zip(runs.names, runs.models, strict=True))
 
     def load(name: str) -> Weights:
@@ -264,7 +264,7 @@ def souped(runs: Runs, progress: Progress) -> Ensemble:
         fate = "stays in" if step.kept else "is left out"
         progress.line(f"soup: {step.member} {fate}; with it, val has accuracy {step.score.accuracy:.4f} and log loss {step.score.loss:.4f}")
     model.set_weights(soup.weights.arrays)
-    val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in JUDGED_SPLITS)
+    val, test = (Answers(data.learned(split), runs.singles[split], answer(split)) for split in JUDGED_SPLITS)
     return Ensemble(runs.config, data, runs.names, val, test, model, notes={"in_soup": list(soup.members)}, stages=runs.stages)
 
 
@@ -273,7 +273,7 @@ def weights_of(model: keras.Model) -> Weights:
     return Weights(tuple(weight.name for weight in model.weights), [np.array(weight) for weight in model.weights])
 
 
-def score_of(probabilities: Probabilities, labels: NDArray[np.int32], classes: Sequence[str]) -> Score:
+def score_of(probabilities: Probabilities, labels: Labels, classes: Sequence[str]) -> Score:
     """Accuracy and log loss of probabilities (n, k)."""
     figures = classification_metrics(probabilities, labels, classes)
     return Score(figures["accuracy"], figures["log_loss"])
@@ -301,7 +301,7 @@ def parts_of(labels: NDArray[np.int32], blocks: NDArray[np.int64] | None, num: i
 
 
 def _combined(runs: Runs, rule: Rule) -> Ensemble:
-    val, test = (Answers(runs.data.labels(split), runs.singles[split], rule(runs.singles[split])) for split in JUDGED_SPLITS)
+    val, test = (Answers(runs.data.learned(split), runs.singles[split], rule(runs.singles[split])) for split in JUDGED_SPLITS)
     return Ensemble(runs.config, runs.data, runs.names, val, test, combined_model(runs.models, rule))
 
 

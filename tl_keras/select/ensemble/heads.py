@@ -19,7 +19,7 @@ from tl_keras.data.index import Index
 from tl_keras.data.splits import stratified_sample
 from tl_keras.models.backbone_loading import native_image_size
 from tl_keras.models.backbone_names import short_name
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import SINGLE_LABEL, Labels
 from tl_keras.models.rules import Probabilities
 from tl_keras.progress import Progress
 from tl_keras.select.crossval.folds import Fold
@@ -130,13 +130,13 @@ class OutOfFoldPredictions:
         rows: positions of the images, int64 (n,), ascending.
         folds: of positions in `rows`.
         probabilities: (m, n, k).
-        labels: int32 (n,).
+        labels: int32 (n,), or soft ones.
     """
 
     rows: NDArray[np.int64]
     folds: list[Fold]
     probabilities: Probabilities
-    labels: NDArray[np.int32]
+    labels: Labels
 
 
 def answer_out_of_fold(members: Sequence[FrozenMember], config: Config, progress: Progress) -> OutOfFoldPredictions:
@@ -152,7 +152,7 @@ def answer_out_of_fold(members: Sequence[FrozenMember], config: Config, progress
             for fold in folds:
                 found[place, fold.held_out] = solve_fold(member.config, member.opened.problem, rows, fold).values
                 advance(1)
-    return OutOfFoldPredictions(rows, folds, found, index.labels)
+    return OutOfFoldPredictions(rows, folds, found, index.learned)
 
 
 class BoostedTrees:

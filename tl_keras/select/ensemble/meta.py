@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
+from tl_keras.models.outputs import SINGLE_LABEL, Labels
 from tl_keras.models.rules import Mixture, Probabilities, Rule, Stacker, seen
 from tl_keras.transfer.head.probe import LinearProbe, Standardiser, fit_linear_probe
 
 MOST_STEPS = 10_000  # of EM
 EM_GAIN = 1e-9  # of the log-likelihood an image, below which EM ends
 
-Labels = NDArray[np.int32]
 Rows = NDArray[np.int64]
 
 
@@ -46,13 +46,14 @@ def fit_meta(
 def mixture_weights(members: Probabilities, labels: Labels, class_weights: NDArray[np.float32]) -> NDArray[np.float64]:
     """The weights (m,) of a mean of probabilities under which the labels are most likely, by expectation-maximisation.
 
-    Every label counts as often as its class weighs.
+    Every label counts as often as its class weighs; of soft labels the most probable class is meant.
 
     The likelihood of a mixture is concave in its weights, so the least log loss there is, is found. They are >= 0 and sum to 1.
 
     Reference: Dempster, Laird & Rubin 1977, sec. 4.3, with known components; stacking's restriction to a convex
     combination is Breiman 1996, Machine Learning 24, 49.
     """
+    labels = SINGLE_LABEL.classes_of(labels)
     likelihood = np.maximum(members[:, np.arange(len(labels)), labels], np.finfo(np.float64).tiny)
     counts = class_weights[labels] / class_weights[labels].sum(dtype=np.float64)
     weights = np.full(len(members), 1 / len(members))
@@ -86,7 +87,7 @@ def fit_stacker(
 
     Args:
         members: (m, n, k), out of fold.
-        labels: int32 (n,).
+        labels: int32 (n,), or soft ones.
         parts: positions of the images of each fold, which together are all; the C with the lowest mean log loss over them is
             taken.
         class_weights: float32 (k,), the weight of each class.
