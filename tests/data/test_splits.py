@@ -345,7 +345,7 @@ def test_splits_csv_holds_soft_labels_to_the_last_bit(tmp_path):
     np.testing.assert_array_equal(split_again, split)
 
 
-@pytest.mark.parametrize(("old", "new"), [("0.5,0.5", "0.2,0.8"), ("0.5,0.5", "0.5"), ("0.5,0.5", "x,0.5"), ("c0,", "c1,")])
+@pytest.mark.parametrize(("old", "new"), [("0.5,0.5", "0.2,0.8"), ("0.5,0.5", "0.5"), ("0.5,0.5", "x,0.5"), (",c0,", ",c1,")])
 def test_soft_labels_in_splits_csv_that_were_changed_are_refused(tmp_path, old, new):
     path = tmp_path / "splits.csv"
     path.write_text("path,class,split,p_c0,p_c1\na.png,c0,train,0.5,0.5\n".replace(old, new))
