@@ -209,7 +209,7 @@ def _log_losses(probabilities: NDArray[np.float64], labels: Labels) -> dict[str,
     targets = SINGLE_LABEL.targets(labels, probabilities.shape[1]).astype(np.float64)
     losses = {SINGLE_LABEL.loss_figure: probabilities} | ({LABEL_ENTROPY: targets} if is_soft(labels) else {})
     least = np.finfo(np.float64).eps
-    return {name: float(-(targets * np.log(np.maximum(each, least))).sum(axis=1).mean()) for name, each in losses.items()}
+    return {name: 0.0 - float((targets * np.log(np.maximum(each, least))).sum(axis=1).mean()) for name, each in losses.items()}
 
 
 def _checked(probabilities: NDArray[np.float64], labels: NDArray[Any], num_classes: int) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
