@@ -606,3 +606,28 @@ def test_what_does_not_go_with_a_task_is_refused(settings: dict[str, Any], messa
 def test_a_sign_alone_is_a_text_on_the_command_line(text: str) -> None:
     config = load_config("extract", sets=["data.source=labels.csv", "data.task=multi_label", f"data.label_separator={text}"])
     assert config.data.label_separator == text
+
+
+@pytest.mark.parametrize(
+    ("columns", "line"),
+    [
+        ("{path: [a, b]}", "got a list for path, expected the name of one column; a list is for label alone."),
+        ("{label: [a]}", "got 1 columns for label, expected two or more, each of them once."),
+        ("{label: [a, b, a]}", "got 3 columns for label, expected two or more, each of them once."),
+        (
+            "{label: [a, 1]}",
+            "got {'label': ['a', 1]}, expected a mapping of path, label, split, group, domain or weight to the name of a column (label "
+            "also to a list of names), or null.",
+        ),
+    ],
+)
+def test_a_list_of_columns_is_of_classes(columns: str, line: str) -> None:
+    assert mistakes("data.source=x.csv", f"data.columns={columns}") == [f"--set: data.columns: {line}"]
+    found = load_config("extract", sets=["data.source=x.csv", "data.columns={label: [a, b], path: id}"])
+    assert found.data.columns == {"label": ("a", "b"), "path": "id"}
+    assert from_yaml(to_yaml(found), "again") == found
+
+
+def test_a_list_of_columns_is_for_single_labels() -> None:
+    (line,) = mistakes("data.source=x.csv", "data.task=multi_label", "data.columns={label: [a, b]}")
+    assert line == "--set: data.columns: got a list for label, which needs task: single_label, not multi_label."

@@ -35,7 +35,7 @@ def commands(text):
     found = [match.group(1) for match in re.finditer(r"tl_keras\.run (--mode(?: ?[^\n`# ]+)*)", text)]
     found += [match.group(1) for match in re.finditer(rf"tl-keras ((?:{'|'.join(MODES)})(?: ?[^\n`# ]+)*)", text)]
     found += [match.group(1) for match in re.finditer(r"`(--mode [^`]*)`", text)]
-    return [shlex.split(re.sub(r" \[.*?\]", "", command)) for command in found if command not in {"--mode ...", "--mode …"}]
+    return [shlex.split(re.sub(r" \[-.*?\]", "", command)) for command in found if command not in {"--mode ...", "--mode …"}]
 
 
 def cases():

@@ -207,8 +207,16 @@ class DataConfig(Section):
         default=False, description="class folders lie one level deeper, in folders such as animal/ and plant/; a class is called animal/cat"
     )
     columns: (
-        Annotated[dict[Column, Name], Expected("a mapping of path, label, split, group, domain or weight to the name of a column")] | None
-    ) = Field(default=None, description="which column of a table says what, where the names of the columns do not; such as {path: id}")
+        Annotated[
+            dict[Column, Name | tuple[Name, ...]],
+            Expected("a mapping of path, label, split, group, domain or weight to the name of a column (label also to a list of names)"),
+        ]
+        | None
+    ) = Field(
+        default=None,
+        description="which column of a table says what, where the names of the columns do not; such as {path: id}; with "
+        "{label: [cat, dog]} each of these columns says how much of that class an image is (soft labels)",
+    )
     task: Literal["single_label", "multi_label", "regression"] = Field(
         default="single_label",
         description="what the label of an image is: one class (single_label); or, in a table, any number of classes (multi_label), or a "
@@ -282,12 +290,24 @@ class DataConfig(Section):
         is_table = self.source.lower().endswith(TABLE_SUFFIXES)
         for name in ("columns", "image_folder", "missing_values", "task"):
             yield from self._idle(name, is_table, f"a table ({', '.join(TABLE_SUFFIXES)}) as source")
+        for role, names in (self.columns or {}).items():
+            if not isinstance(names, str):
+                yield from self._unfit_list(role, names)
         yield from self._idle("label_separator", self.task == tasks.MULTI_LABEL, "task: multi_label")
         yield from self._idle("per_class", self.task == tasks.SINGLE_LABEL, "task: single_label")
         yield from self._idle("nested_classes", not is_table, "folders as source")
         if self.val_fraction + self.test_fraction > 0.8:
             got = f"got {self.test_fraction!r} beside val_fraction {self.val_fraction!r}"
             yield "test_fraction", f"{got}, expected a sum <= 0.8: only the rest is left for training."
+
+    def _unfit_list(self, role: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        """What is wrong with a list of columns, which soft labels are."""
+        if role != "label":
+            yield "columns", f"got a list for {role}, expected the name of one column; a list is for label alone."
+        elif self.task != tasks.SINGLE_LABEL:
+            yield "columns", f"got a list for label, which needs task: single_label, not {self.task}."
+        elif len(set(names)) < max(2, len(names)):
+            yield "columns", f"got {len(names)} columns for label, expected two or more, each of them once."
 
 
 class ModelConfig(Section):

@@ -202,4 +202,8 @@ def _relabelled(run: RunFolder, index: Index, classes: tuple[str, ...]) -> Index
         labels[:, [classes.index(name) for name in index.classes]] = index.labels
         return replace(index, classes=classes, labels=labels)
     order = np.array([classes.index(name) for name in index.classes], np.int32)
-    return replace(index, classes=classes, labels=order[index.labels])
+    shares = None
+    if index.shares is not None:
+        shares = np.zeros((len(index.paths), len(classes)), np.float32)
+        shares[:, order] = index.shares
+    return replace(index, classes=classes, labels=order[index.labels], shares=shares)

@@ -23,14 +23,19 @@ def test_take_keeps_what_is_known_of_each_file() -> None:
         groups=("p", "q", "p", "r"),
         domains=("x", "x", "y", "y"),
         ids=np.array([b"a", b"b", b"c", b"d"], "S16"),
+        shares=np.arange(8, dtype=np.float32).reshape(4, 2),
     )
     found = index.take(np.array([3, 0]))
     assert (found.paths, found.groups, found.domains, found.given) == (("4", "1"), ("r", "p"), ("y", "x"), None)
     assert found.ids is not None
     assert (found.labels.tolist(), found.ids.tolist()) == ([1, 0], [b"d", b"a"])
     assert index.labelled.tolist() == [True, True, False, True]
-    bare = replace(index, groups=None, domains=None, ids=None).take(np.array([1]))
-    assert (bare.groups, bare.domains, bare.ids) == (None, None, None)
+    assert found.shares is found.learned
+    assert found.shares is not None
+    assert found.shares.tolist() == [[6, 7], [0, 1]]
+    bare = replace(index, groups=None, domains=None, ids=None, shares=None).take(np.array([1]))
+    assert (bare.groups, bare.domains, bare.ids, bare.shares) == (None, None, None, None)
+    assert bare.learned is bare.labels
 
 
 def test_an_index_has_one_value_for_each_file() -> None:

@@ -324,3 +324,30 @@ def test_groups_that_a_copy_joins_are_drawn_together():
     split = drawn(replace(index, ids=ids, groups=tuple(groups)))
     for row, other in zip([1, 3, 5, 101, 103], [10, 20, 30, 110, 120], strict=True):
         assert len(set(split[np.isin(groups, groups[[row, other]])])) == 1
+
+
+def soft_index(*names):
+    """Images of each class that are that class in part only."""
+    index = index_of(*[5] * len(names), names=sorted(names))
+    shares = np.random.default_rng(0).dirichlet(np.ones(len(names)), len(index.paths)) + 2 * np.eye(len(names))[index.labels]
+    return replace(index, shares=(shares / shares.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def test_splits_csv_holds_soft_labels_to_the_last_bit(tmp_path):
+    index = replace(soft_index("Löwe, groß", "a;b:0.5", "p_c"), groups=tuple(map(str, range(15))))
+    split = cut_of(index)
+    write_splits(tmp_path / "splits.csv", index, split)
+    again, split_again = read_splits(tmp_path / "splits.csv", ROOT)
+    assert (again.classes, again.groups) == (index.classes, index.groups)
+    np.testing.assert_array_equal(again.shares, index.shares)
+    np.testing.assert_array_equal(again.labels, index.labels)
+    assert (again.labels.dtype, again.shares.dtype) == (np.int32, np.float32)
+    np.testing.assert_array_equal(split_again, split)
+
+
+@pytest.mark.parametrize(("old", "new"), [("0.5,0.5", "0.2,0.8"), ("0.5,0.5", "0.5"), ("0.5,0.5", "x,0.5"), (",c0,", ",c1,")])
+def test_soft_labels_in_splits_csv_that_were_changed_are_refused(tmp_path, old, new):
+    path = tmp_path / "splits.csv"
+    path.write_text("path,class,split,p_c0,p_c1\na.png,c0,train,0.5,0.5\n".replace(old, new))
+    with pytest.raises(RunFolderError, match="is damaged, or is not a table of splits"):
+        read_splits(path, ROOT)

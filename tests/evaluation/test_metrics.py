@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 from sklearn import metrics as sklearn_metrics
 
 from tl_keras.evaluation.metrics import classification_metrics, figures_of, metric_of, regression_metrics
@@ -233,3 +233,21 @@ def test_the_metric_of_a_resample_is_that_of_its_images() -> None:
         for place, drawn in enumerate(times):
             rows = np.repeat(np.arange(40), drawn)
             assert found[place] == pytest.approx(output.metric(output.logits(answers[rows]), truth[rows]), rel=1e-6)
+
+
+def test_soft_labels_are_judged_by_their_most_probable_class_and_by_all_of_their_shares() -> None:
+    rng = np.random.default_rng(0)
+    probabilities, shares = rng.dirichlet(np.ones(4), 50), rng.dirichlet(np.full(4, 0.5), 50).astype(np.float32)
+    shares[:5] = np.eye(4)[:1]
+    result, hard = (classification_metrics(probabilities, labels, CLASSES) for labels in (shares, shares.argmax(axis=1)))
+    assert result["log_loss"] == pytest.approx(
+        np.mean([stats.entropy(p) + stats.entropy(p, q) for p, q in zip(shares, probabilities, strict=True)])
+    )
+    assert result["label_entropy"] == pytest.approx(np.mean([stats.entropy(p) for p in shares]), rel=1e-5)
+    same = classification_metrics(shares.astype(np.float64), shares, CLASSES)
+    assert same["log_loss"] == pytest.approx(same["label_entropy"], rel=1e-9)
+    assert {name: value for name, value in result.items() if name not in ("log_loss", "label_entropy")} == {
+        name: value for name, value in hard.items() if name != "log_loss"
+    }
+    with pytest.raises(ValueError, match="do not fit together"):
+        classification_metrics(probabilities, shares[:, :3], CLASSES)

@@ -27,7 +27,8 @@ ROWS: dict[str, tuple[Output, np.ndarray]] = {  # task -> the row, with somethin
     tasks.MULTI_LABEL: (MultiLabel((0.1, 0.5, 0.9, 0.3, 0.7)), HAS),
     tasks.REGRESSION: (Regression().fitted(NUMBERS), NUMBERS),
 }
-every_row = pytest.mark.parametrize(("row", "labels"), ROWS.values(), ids=list(ROWS))
+SHARES = np.random.default_rng(3).dirichlet(np.full(K, 0.3), 40).astype(np.float32)  # soft labels
+every_row = pytest.mark.parametrize(("row", "labels"), [*ROWS.values(), (SINGLE_LABEL, SHARES)], ids=[*ROWS, "soft"])
 of_classes = pytest.mark.parametrize("row", [row for row, _ in ROWS.values() if row.task != tasks.REGRESSION], ids=list(ROWS)[:2])
 
 
@@ -84,9 +85,14 @@ def test_probabilities_are_probabilities_of_logits_of_any_size(row: Output) -> N
 def test_targets_as_logits_are_right(row: Output, labels: np.ndarray) -> None:
     targets = row.targets(labels, K)
     logits = targets if row.task == tasks.REGRESSION else (targets - 0.5) * 100
-    np.testing.assert_allclose(row.decide(row.answers(logits)), labels, rtol=1e-5)
+    soft = labels is SHARES
+    np.testing.assert_allclose(row.decide(row.answers(logits)), labels.argmax(1) if soft else labels, rtol=1e-5)
     assert row.metric(logits, labels) == pytest.approx(0 if row.task == tasks.REGRESSION else 1, abs=1e-5)
-    assert row.plain_losses(logits, labels).max() < 1e-6
+    if soft:  # they are the best answers, whose loss is not 0
+        entropy = -(labels * np.log(labels)).sum(axis=1)
+        np.testing.assert_allclose(row.plain_losses(np.log(labels), labels), entropy, rtol=1e-4, atol=1e-6)
+    else:
+        assert row.plain_losses(logits, labels).max() < 1e-6
 
 
 @every_row
@@ -220,3 +226,11 @@ def test_numbers_need_neither_keras_nor_tensorflow() -> None:
         "row.targets(row.decide(p), 2); sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_class_of_a_soft_label_is_the_most_probable_and_of_equals_the_first() -> None:
+    shares = np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4], [1 / 3, 1 / 3, 1 / 3]], np.float32)
+    assert SINGLE_LABEL.classes_of(shares).tolist() == [1, 0, 0]
+    assert SINGLE_LABEL.classes_of(np.array([2, 0], np.int32)).tolist() == [2, 0]
+    assert SINGLE_LABEL.is_right(np.eye(3), shares).tolist() == [False, False, False]
+    assert SINGLE_LABEL.is_right(np.eye(3)[[1, 0, 0]], shares).all()

@@ -210,3 +210,16 @@ def test_nothing_tunes_the_batches_of_a_feed(task: Task) -> None:
     for feed in (pooled(task), PixelFeed(task, task.classifier.model)):
         for batches in (feed.train(0), feed.ordered("val")):
             assert batches.options().autotune.enabled is False
+
+
+def test_soft_labels_are_what_is_learned(task: Task) -> None:
+    data = task.data
+    shares = np.random.default_rng(0).dirichlet((1, 1), len(data.index.paths)).astype(np.float32)
+    soft = replace(task, data=replace(data, index=replace(data.index, shares=shares)))
+    for made in (pooled, lambda task: PixelFeed(task, task.classifier.model)):
+        learned = np.concatenate([targets for _, targets, _ in epochs_of(made(soft), 1)])
+        np.testing.assert_array_equal(np.sort(learned, axis=0), np.sort(shares[data.rows("train")], axis=0))
+        measured = np.concatenate([targets.numpy() for _, targets in made(soft).ordered("val")])
+        np.testing.assert_array_equal(measured, shares[data.rows("val")])
+        weights = np.concatenate([weights for _, _, weights in epochs_of(made(soft), 1)])
+        assert sorted(set(weights.tolist())) == [1, 3]  # of the class, as ever

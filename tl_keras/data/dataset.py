@@ -58,6 +58,10 @@ class ImageData:
         """Labels of the images of one split, in the order of `rows`."""
         return self.index.labels[self.rows(split)]
 
+    def learned(self, split: str) -> Labels:
+        """What a model learns of the images of one split, in the order of `rows`; see `Index.learned`."""
+        return self.index.learned[self.rows(split)]
+
     def counts(self) -> dict[str, int]:
         """Images in each split, and the number of classes, as `metrics.json` holds them."""
         return {name: len(self.rows(name)) for name in ("train", "val", "test")} | {"classes": len(self.classes)}

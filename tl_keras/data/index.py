@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tl_keras.data.file_ids import Ids, hash_files
 from tl_keras.data.walk import LeftOut
 from tl_keras.errors import DataError
-from tl_keras.models.outputs import SINGLE_LABEL, Output
+from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output
 from tl_keras.progress import Progress
 from tl_keras.tasks import REGRESSION
 
@@ -32,6 +32,8 @@ class Index:
         paths: POSIX paths relative to `root`, n of them.
         labels: of each image, as `output` says: int32 (n,), each in [0, len(classes)), or `UNLABELLED`; bool (n, len(classes)), which
             classes it has; or float32 (n,), its number.
+        shares: float32 (n, len(classes)), soft labels: how much of each class an image is, >= 0 and of sum 1; `labels` are then the most
+            probable classes. None where each image is of its class alone.
         output: what labels, and the outputs of a model that learns them, mean.
         given: the split of each file where the folders say it, each of `SPLIT_NAMES`; None where splits are to be cut.
         groups: the group of each file, such as its patient, which no cut takes apart; None where there are none.
@@ -47,6 +49,7 @@ class Index:
     classes: tuple[str, ...]
     paths: tuple[str, ...]
     labels: NDArray[Any]
+    shares: NDArray[np.float32] | None = None
     output: Output = SINGLE_LABEL
     given: tuple[str, ...] | None = None
     groups: tuple[str, ...] | None = None
@@ -58,10 +61,15 @@ class Index:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("labels", "given", "groups", "domains", "weights", "pictures", "ids"):
+        for name in ("labels", "shares", "given", "groups", "domains", "weights", "pictures", "ids"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.paths):
                 raise ValueError(f"{name} must have one value for each of {len(self.paths)} paths. Received: {len(values)}")
+
+    @property
+    def learned(self) -> Labels:
+        """What a model learns, and is measured on: the labels, or soft ones where there are any."""
+        return self.labels if self.shares is None else self.shares
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -95,6 +103,7 @@ class Index:
             self,
             paths=_taken(self.paths, rows),
             labels=self.labels[rows],
+            shares=None if self.shares is None else self.shares[rows],
             given=None,
             groups=None if self.groups is None else _taken(self.groups, rows),
             domains=None if self.domains is None else _taken(self.domains, rows),

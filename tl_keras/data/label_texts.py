@@ -12,6 +12,7 @@ from tl_keras.models.outputs import OUTPUTS, Labels, Output
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 SEPARATOR = ";"  # between the names of several classes in the tables of a run folder
+PROBABILITY = "p_"  # before the name of a class: the column of its probabilities, or of its shares in soft labels
 COLUMNS = {SINGLE_LABEL: "class", MULTI_LABEL: "classes", REGRESSION: "value"}  # the task -> the name of the column there
 
 

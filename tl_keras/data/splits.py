@@ -17,7 +17,7 @@ from tl_keras.data.block_cut import LEAST_IN_REST, cut_blocks
 from tl_keras.data.file_ids import from_hex, to_hex
 from tl_keras.data.groups import Blocks, blocks_of
 from tl_keras.data.index import SPLIT_NAMES, Index
-from tl_keras.data.label_texts import COLUMNS, labels_of, number_text, numbers_of, texts_of
+from tl_keras.data.label_texts import COLUMNS, PROBABILITY, labels_of, number_text, numbers_of, texts_of
 from tl_keras.data.strata import stratified
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
@@ -283,11 +283,11 @@ def outside_test(split: NDArray[np.str_]) -> NDArray[np.int64]:
     return np.flatnonzero(np.isin(split, ("train", "val")))
 
 
-def stratified_sample(labels: NDArray[np.int32], num: int, seed: int) -> NDArray[np.int64]:
+def stratified_sample(labels: NDArray[np.integer], num: int, seed: int) -> NDArray[np.int64]:
     """Choose images so that each class keeps its share, and none is lost where there are no more classes than `num`.
 
     Args:
-        labels: int32 (n,).
+        labels: integers (n,).
         num: images to choose; all where there are no more.
         seed: at least 0; the same seed and labels give the same sample.
 
@@ -302,9 +302,10 @@ def stratified_sample(labels: NDArray[np.int32], num: int, seed: int) -> NDArray
 
 
 def write_splits(path: Path, index: Index, split: NDArray[np.str_]) -> None:
-    """Write splits.csv: of each usable image its path below the data folder, label, split, the id of its content, its group and its weight.
+    """Write splits.csv: of each usable image its path below the data folder, its label, its split, the id of its content, its group, its
+    weight, and of soft labels the share of each class.
 
-    An index without ids, groups or weights is written without their column.
+    An index without ids, groups, weights or soft labels is written without their columns.
     """
     used = np.flatnonzero(split != UNUSED)
     columns: dict[str, Iterable[str]] = {
@@ -318,6 +319,8 @@ def write_splits(path: Path, index: Index, split: NDArray[np.str_]) -> None:
         columns[GROUP] = (index.groups[row] for row in used)
     if index.weights is not None:
         columns[WEIGHT] = map(number_text, index.weights[used])
+    if index.shares is not None:
+        columns |= {f"{PROBABILITY}{name}": map(number_text, index.shares[used, label]) for label, name in enumerate(index.classes)}
     write_csv(path, tuple(columns), zip(*columns.values(), strict=True))
 
 
@@ -347,7 +350,8 @@ def _leaves_its_folder(file: str) -> bool:
 def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Index, NDArray[np.str_]]:
     header = next(lines, [])
     task = next((task for task, column in COLUMNS.items() if header[:3] == ["path", column, "split"]), None)
-    more = header[3:]
+    shared = [name.removeprefix(PROBABILITY) for name in header[3:] if name.startswith(PROBABILITY) and task == SINGLE_LABEL.task]
+    more = header[3 : len(header) - len(shared)]
     if task is None or more != [name for name in FURTHER if name in more]:
         expected = ", ".join(("path", COLUMNS[SINGLE_LABEL.task], "split", CONTENT))
         raise RunFolderError(f"{path}: has columns {', '.join(header) or 'of no name'}, expected {expected}.")
@@ -355,6 +359,7 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
     texts: list[str] = []
     splits: list[str] = []
     further: dict[str, list[str]] = {name: [] for name in more}
+    shares: list[NDArray[np.float32]] = []
     for line in lines:
         if len(line) != len(header):
             raise ValueError(f"a line of {len(line)} columns")
@@ -366,15 +371,22 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
         paths.append(file)
         texts.append(intern(text))
         splits.append(intern(split))
-        for column, value in zip(more, line[3:], strict=True):
+        for column, value in zip(more, line[3:], strict=False):
             further[column].append(intern(value) if column == GROUP else value)
+        if shared:
+            shares.append(numbers_of(line[len(line) - len(shared) :]))
     classes, labels, output = labels_of(task, texts)
+    if shared:
+        classes, labels = tuple(shared), SINGLE_LABEL.classes_of(np.array(shares)).astype(np.int32)
+        if any(classes[label] != text for label, text in zip(labels.tolist(), texts, strict=True)):
+            raise ValueError("the class of an image is not its most probable one")
     split_names = np.array(splits, dtype="<U5")
     index = Index(
         root=root,
         classes=classes,
         paths=tuple(paths),
         labels=labels,
+        shares=np.array(shares) if shared else None,
         output=output.fitted(labels[split_names == "train"]),
         given=tuple(splits),
         groups=tuple(further[GROUP]) if GROUP in further else None,

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from tl_keras.evaluation.intervals import bootstrap, wilson
-from tl_keras.models.outputs import EXACT, SINGLE_LABEL, Labels, MultiLabel, Output, SingleLabel
+from tl_keras.models.outputs import EXACT, SINGLE_LABEL, Labels, MultiLabel, Output, SingleLabel, is_soft
 from tl_keras.models.precision_recall import Ranking
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
 ROUNDING = 1e-12  # relative: a variance in float64 that is less is none
+LABEL_ENTROPY = "label_entropy"  # of soft labels, in nats: the log loss of answers that are the labels themselves
 SUMMARY = {  # the task -> the figures that tell most
     SINGLE_LABEL.task: ("accuracy", "macro_f1", "log_loss"),
     MULTI_LABEL: ("map", "micro_f1", "macro_f1", "log_loss"),
@@ -74,19 +75,23 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
 
     Args:
         probabilities: `(n, k)` in [0, 1], rows sum to 1.
-        labels: integers `(n,)`, positions in `classes`.
+        labels: integers `(n,)`, positions in `classes`; or soft labels `(n, k)`, shares that sum to 1, of which the most probable
+            class is the true one.
         classes: k names.
 
     Returns:
         `accuracy`; `accuracy_ci95`, `[low, high]`, see `intervals.wilson`; `macro_precision`, `macro_recall` (the balanced
         accuracy), `macro_f1`; `log_loss` in nats, the true class' probability counted as at least 2.2e-16 (so at most
-        36.04 an image); `per_class`, by name `precision`, `recall`, `f1` and `support`, the number of images;
-        `confusion_matrix`, a list per true class of the images predicted as each class.
+        36.04 an image), of soft labels the cross-entropy with all of their shares; with soft labels `label_entropy`, the least that
+        `log_loss` can be; `per_class`, by name `precision`, `recall`, `f1` and `support`, the number of images; `confusion_matrix`, a
+        list per true class of the images predicted as each class.
 
     Raises:
         ValueError: no images, shapes that do not fit, labels that are not classes, rows that are not probabilities.
     """
-    probabilities, labels = _checked(np.asarray(probabilities, np.float64), np.asarray(labels), len(classes))
+    learned, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
+    single = SINGLE_LABEL.classes_of(learned) if learned.shape == probabilities.shape else learned
+    probabilities, labels = _checked(probabilities, single, len(classes))
     predicted = SINGLE_LABEL.decide(probabilities)
     every = np.arange(len(classes))
     scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0.0)
@@ -97,7 +102,7 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         "macro_precision": macro_precision,
         "macro_recall": macro_recall,
         "macro_f1": macro_f1,
-        SINGLE_LABEL.loss_figure: _log_loss(probabilities, labels),
+        **_log_losses(probabilities, learned),
         "per_class": {
             name: {"precision": precision[i], "recall": recall[i], "f1": f1[i], "support": support[i]} for i, name in enumerate(classes)
         },
@@ -221,10 +226,11 @@ def _accuracy(num_correct: int, num_images: int) -> dict[str, Any]:
     return {"accuracy": num_correct / num_images, "accuracy_ci95": list(wilson(num_correct, num_images))}
 
 
-def _log_loss(probabilities: NDArray[np.float64], labels: NDArray[np.integer]) -> float:
-    """The mean negative logarithm of the true class' probability."""
-    of_true_class = probabilities[np.arange(len(labels)), labels]
-    return float(-np.log(np.maximum(of_true_class, EXACT)).mean())
+def _log_losses(probabilities: NDArray[np.float64], labels: Labels) -> dict[str, float]:
+    """`log_loss`, and `label_entropy` of soft labels; see `classification_metrics`."""
+    targets = SINGLE_LABEL.targets(labels, probabilities.shape[1]).astype(np.float64)
+    losses = {SINGLE_LABEL.loss_figure: probabilities} | ({LABEL_ENTROPY: targets} if is_soft(labels) else {})
+    return {name: 0.0 - float((targets * np.log(np.maximum(each, EXACT))).sum(axis=1).mean()) for name, each in losses.items()}
 
 
 def _checked(probabilities: NDArray[np.float64], labels: NDArray[Any], num_classes: int) -> tuple[NDArray[np.float64], NDArray[np.integer]]:

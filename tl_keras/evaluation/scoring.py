@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tl_keras import run_folder
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.label_texts import COLUMNS, label_text
+from tl_keras.data.label_texts import COLUMNS, PROBABILITY, label_text
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
 from tl_keras.evaluation.metrics import figures_of
@@ -103,7 +103,7 @@ def run_model(model: keras.Model, batches: Any, num: int, advance: Advance | Non
 
 def measure(data: ImageData, split: str, answers: NDArray[np.float64]) -> dict[str, Any]:
     """The figures of one split; see `evaluation.metrics`."""
-    return figures_of(data.output, answers, data.labels(split), data.classes)
+    return figures_of(data.output, answers, data.learned(split), data.classes)
 
 
 def check_agreement(
@@ -164,7 +164,7 @@ def draw_errors(folder: RunFolder | Path, data: ImageData, figures: Mapping[str,
 
 def answer_columns(output: Output, classes: Sequence[str]) -> tuple[str, ...]:
     """The names of the columns that tell an answer: the decision, and of classes their probabilities."""
-    return (f"predicted_{COLUMNS[output.task]}", *(f"p_{name}" for name in classes if output.task != REGRESSION))
+    return (f"predicted_{COLUMNS[output.task]}", *(f"{PROBABILITY}{name}" for name in classes if output.task != REGRESSION))
 
 
 def answer_cells(output: Output, values: NDArray[np.float64], classes: Sequence[str]) -> list[str]:

@@ -27,6 +27,11 @@ EXACT = float(np.finfo(np.float64).eps)  # what is nearer to a probability of 0 
 Labels = NDArray[Any]  # see the rows
 
 
+def is_soft(labels: ArrayLike) -> bool:
+    """Whether labels of images that have one class each are shares of the classes, and not numbers of classes."""
+    return bool(np.issubdtype(np.asarray(labels).dtype, np.floating))
+
+
 @dataclass(frozen=True)
 class _Row:
     """What the rows have in common.
@@ -105,6 +110,8 @@ class SingleLabel(_Row):
     """Each image has exactly one of k classes; the decision is the most probable class, and of equals the first.
 
     Logits, answers (the probabilities) and targets are (..., k); labels and decisions are integers (...), positions in the list of classes.
+    What a model learns may also be soft labels, shares of the classes: float32 (..., k) >= 0 that sum to 1. Wherever one class is needed,
+    it is then the most probable one, see `classes_of`.
     """
 
     task = tasks.SINGLE_LABEL
@@ -112,14 +119,18 @@ class SingleLabel(_Row):
     metric_short = "acc"
 
     def targets(self, labels: ArrayLike, num_classes: int) -> NDArray[np.float32]:
-        """float32 (..., k): 1 at the label and 0 elsewhere; all 0 for a label of -1."""
+        """float32 (..., k): 1 at the label and 0 elsewhere, all 0 for a label of -1; soft labels as they are."""
+        if is_soft(labels):
+            return np.asarray(labels, np.float32)
         found: NDArray[np.float32] = (np.asarray(labels)[..., None] == np.arange(num_classes)).astype(np.float32)
         return found
 
     def targets_op(self, labels: Any, num_classes: int) -> Any:
-        """`targets` of a tensor of integers."""
-        from keras import ops
+        """`targets` of a tensor of integers, or of soft labels."""
+        from keras import backend, ops
 
+        if backend.is_float_dtype(backend.standardize_dtype(labels.dtype)):
+            return ops.cast(labels, "float32")
         return ops.one_hot(labels, num_classes, dtype="float32")
 
     def answers(self, logits: ArrayLike) -> NDArray[np.float64]:
@@ -171,14 +182,19 @@ class SingleLabel(_Row):
 
         return ops.argmax(probabilities, axis=-1)
 
-    def is_right(self, probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    def classes_of(self, labels: Labels) -> NDArray[np.integer]:
+        """The class of each label (...): of soft labels the most probable one, and of equals the first."""
+        return self.decide(labels) if is_soft(labels) else labels
+
+    def is_right(self, probabilities: NDArray[np.floating], labels: Labels) -> NDArray[np.bool_]:
         """Whether the decision on each image is its label, bool (...)."""
-        found: NDArray[np.bool_] = self.decide(probabilities) == labels
+        found: NDArray[np.bool_] = self.decide(probabilities) == self.classes_of(labels)
         return found
 
     def plain_losses(self, logits: NDArray[np.floating], labels: Labels) -> NDArray[np.floating]:
-        """The log loss of each image (n,), from logits (n, k)."""
-        return -self.log_probabilities(logits)[np.arange(len(logits)), labels]
+        """The log loss of each image (n,), from logits (n, k); of soft labels its mean over the classes by their shares."""
+        found = self.log_probabilities(logits)
+        return -np.einsum("nk,nk->n", found, labels) if is_soft(labels) else -found[np.arange(len(logits)), labels]
 
     def metric(self, logits: NDArray[np.floating], labels: Labels) -> float:
         """The accuracy of logits (n, k)."""

@@ -50,7 +50,7 @@ class BackboneFeatures:
     def problem(self) -> HeadProblem:
         """What linear heads are solved on."""
         index = self.index
-        return HeadProblem(self.frozen, index.labels, index.classes, num_views(self.config), index.output, index.weights)
+        return HeadProblem(self.frozen, index.learned, index.classes, num_views(self.config), index.output, index.weights)
 
 
 def open_features(config: Config, index: Index, progress: Progress, varied: Sequence[str] | None = ("train",)) -> BackboneFeatures:

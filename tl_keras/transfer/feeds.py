@@ -43,7 +43,7 @@ class PixelFeed:
         return train_batches(
             data.pixels,
             data.rows("train"),
-            data.index.labels,
+            data.index.learned,
             task.train_weights,
             task.targets_op,
             batch_size=task.config.train.batch_size,
@@ -57,7 +57,7 @@ class PixelFeed:
     def ordered(self, split: str) -> Any:
         data = self._task.data
         size = self._task.config.train.batch_size
-        return ordered_batches(data.pixels, data.rows(split), data.index.labels, self._task.targets_op, batch_size=size)
+        return ordered_batches(data.pixels, data.rows(split), data.index.learned, self._task.targets_op, batch_size=size)
 
 
 class StoredFeed:
@@ -83,7 +83,7 @@ class StoredFeed:
 
     def train(self, first_epoch: int) -> Any:
         task = self._task
-        labels, weights = tf.constant(task.data.labels("train")), tf.constant(task.train_weights)
+        labels, weights = tf.constant(task.data.learned("train")), tf.constant(task.train_weights)
         num, num_views, seed = len(task.data.labels("train")), 1 + task.num_views, task.config.runtime.seed
         show = task.order
         load = self._loader([task.stored(output, "train") for output in self._outputs])
@@ -103,7 +103,7 @@ class StoredFeed:
 
     def ordered(self, split: str) -> Any:
         task = self._task
-        labels = tf.constant(task.data.labels(split))
+        labels = tf.constant(task.data.learned(split))
         load = self._loader([task.stored(output, split) for output in self._outputs])
         rows = tf.data.Dataset.range(len(task.data.labels(split))).batch(task.config.train.batch_size)
 

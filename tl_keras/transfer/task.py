@@ -78,7 +78,7 @@ class Task:
     def head_problem(self) -> HeadProblem:
         """What a linear head is solved on."""
         return HeadProblem(
-            self._computed, self.data.index.labels, self.data.classes, self.num_views, self.data.output, self.data.index.weights
+            self._computed, self.data.index.learned, self.data.classes, self.num_views, self.data.output, self.data.index.weights
         )
 
     @property

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 from tl_keras.data.ahead import Ahead
 from tl_keras.data.depth import tell_depth
-from tl_keras.data.label_texts import COLUMNS
+from tl_keras.data.label_texts import COLUMNS, PROBABILITY
 from tl_keras.data.patterns import find_images
 from tl_keras.data.pipeline import decoding_threads
 from tl_keras.data.sources.addresses import is_address
@@ -172,5 +172,5 @@ def _columns(found: Prediction) -> dict[str, Callable[[Prediction], str]]:
         columns["probability"] = lambda each: "" if each.probability is None else f"{each.probability:.6f}"
     columns["error"] = lambda each: each.error or ""
     for name in () if found.task == REGRESSION else found.classes:
-        columns[f"p_{name}"] = lambda each, name=name: f"{each.probabilities[name]:.6f}" if each.probabilities else ""  # type: ignore[misc]
+        columns[f"{PROBABILITY}{name}"] = lambda each, name=name: f"{each.probabilities[name]:.6f}" if each.probabilities else ""  # type: ignore[misc]
     return columns

@@ -73,7 +73,12 @@ def test_numbers_are_in_order(own_store: Path) -> None:
     [
         ((X / 255, Y), r"images: number 0 is an array of float64 \(9, 7, 3\), expected uint8 .* become such by \(255 \* x\)"),
         ((X[..., :2], Y), r"images: number 0 is an array of uint8 \(9, 7, 2\), expected uint8 \(height, width, 3\)"),
-        ((X, np.eye(3)[Y]), r"labels: number 0 is an array of float64 \(3,\), expected a text or a whole number. .*argmax"),
+        ((X, np.eye(3, dtype=int)[Y]), r"labels: number 0 is an array of int64 \(3,\), expected a text or a whole number. .*argmax"),
+        ((X, [[3.0, 1.0]] * 12), r"labels: number 0 is \[3.0, 1.0\], expected fractions .* whose sum is 1. Votes become such by votes / "),
+        ((X, [[1.5, -0.5]] * 12), r"labels: number 0 is \[1.5, -0.5\], expected fractions of 0 or more whose sum is 1\.$"),
+        ((X, [[np.nan, 1.0]] * 12), r"labels: number 0 is \[nan, 1.0\], expected fractions"),
+        ((X, [*[[0.5, 0.5]] * 11, "cat"]), "labels: got texts or whole numbers, and soft labels. Give all of one kind."),
+        ((X, [*[[0.5, 0.5]] * 11, [0.5, 0.5, 0.0]]), "labels: got soft labels of 2 and of 3 classes. Give all of one kind."),
         ((X, Y / 2), r"labels: number 0 is an array of float64 \(\), expected a text or a whole number\.$"),
         ((X, Y[:5]), "labels: got 5 for 12 images. Give one for each."),
         ((X, None), "labels: got none. Give one for each image."),
@@ -100,3 +105,19 @@ def test_a_folder_that_is_there_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"is there already. Give a folder that is not."):
         save_images(X, Y, folder=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("batch", [None, 5])
+def test_soft_labels_make_a_table(batch: int | None, own_store: Path) -> None:
+    shares = np.random.default_rng(0).dirichlet(np.full(11, 0.2), 12).astype(np.float32) + np.eye(11, dtype=np.float32)[np.arange(12) % 11]
+    shares /= 2
+    table = save_images(X, shares)
+    index = open_source(DataConfig(source=str(table)))
+    assert index.classes == tuple(f"{label:02d}" for label in range(11))
+    numbers = [int(path[:7]) for path in index.paths]
+    assert index.shares is not None
+    np.testing.assert_allclose(index.shares, shares[numbers], rtol=1e-6)
+    np.testing.assert_array_equal(images.decode((table.parent / index.paths[2]).read_bytes(), "x"), X[numbers[2]])
+    dataset = tf.data.Dataset.from_tensor_slices((X, shares))
+    assert save_images(dataset if batch is None else dataset.batch(batch)) == table
+    assert save_images(X, shares[::-1]) != table

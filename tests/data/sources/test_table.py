@@ -244,3 +244,59 @@ def test_numbers_have_no_weights(photos):
     assert error_of(table, columns={"weight": "w"}, task="regression") == (
         "data.columns gives the column 'w' for weight, which has no effect with data.task=regression."
     )
+
+
+VOTES = ("path,dog,cat,n", "c.png,3,1,4", "a/0.png,0,2,2", "b/0.png,1,1,2", "a/1.png,5,0,5")
+
+
+def test_a_column_for_each_class_is_a_soft_label(photos, tmp_path):
+    index = opened(table_in(photos, *VOTES), columns={"label": ["dog", "cat"]})
+    assert (index.classes, index.paths) == (("cat", "dog"), ("a/0.png", "b/0.png", "a/1.png", "c.png"))
+    np.testing.assert_array_equal(index.labels, [0, 0, 1, 1])
+    np.testing.assert_array_equal(index.shares, np.float32([[1, 0], [0.5, 0.5], [0, 1], [0.25, 0.75]]))
+    assert index.learned is index.shares
+    assert index.notes == (
+        "labels.csv: columns read: path, dog, cat (shares of the classes); not used: n",
+        "soft labels: an image is 81% its most probable class on average; 1 with a tie count as the first of them",
+    )
+
+
+def test_columns_that_are_called_like_probabilities_need_no_setting_and_have_a_sum_of_1(photos):
+    table = table_in(photos, "path,p_cat,p_dog,error", "c.png,0.2,0.8,", "a/0.png,0.9,0.1,")
+    np.testing.assert_array_equal(opened(table).shares, np.float32([[0.9, 0.1], [0.2, 0.8]]))
+    assert error_of(table_in(photos, "path,p_cat,p_dog", "c.png,0.2,0.8", "a/0.png,9,1")).startswith("the probabilities of line 3")
+    index = opened(table_in(photos, "path,label,p_cat,p_dog", "c.png,x,0.2,0.8", "a/0.png,y,9,1"))
+    assert (index.classes, index.shares) == (("x", "y"), None)  # a column that is called like a label says it, as ever
+
+
+def test_a_name_with_a_colon_is_a_name(photos):
+    index = opened(table_in(photos, "path,label", "c.png,cat:0.7;dog:0.3", "a/0.png,cat:1"))
+    assert (index.classes, index.shares) == (("cat:0.7;dog:0.3", "cat:1"), None)
+
+
+@pytest.mark.parametrize("cell", ["", "NaN", "n/a"])
+def test_a_missing_share_is_a_missing_value(photos, cell):
+    table = table_in(photos, *VOTES, f"b/1.png,1,{cell},1")
+    assert error_of(table, columns={"label": ["dog", "cat"]}).startswith("1 row has nothing in the column 'cat'; the first is line 6.")
+    assert len(opened(table, columns={"label": ["dog", "cat"]}, missing_values="drop").paths) == 4
+
+
+def test_a_run_evaluates_soft_labels_and_others(photos):
+    config = DataConfig(source=str(table_in(photos, *VOTES)), columns={"label": ["dog", "cat"]})
+    index = open_labelled(config, ["dog", "cat"])
+    assert (index.classes, index.shares.shape) == (("dog", "cat"), (4, 2))
+    np.testing.assert_array_equal(index.labels == 0, index.shares[:, 0] >= 0.5)
+    hard = table_in(photos, "path,label", "c.png,dog", "a/0.png,cat", name="hard.csv")
+    index = open_labelled(config.replace("source", str(hard)), ["dog", "cat"])
+    assert (index.labels.tolist(), index.shares) == ([0, 1], None)
+    soft = table_in(photos, "path,p_dog", "c.png,1", name="few.csv")
+    with pytest.raises(DataError, match="is known to be the label"):
+        open_labelled(config.replace("source", str(soft)), ["dog", "cat"])
+
+
+def test_fractions_in_parquet_are_numbers(photos):
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = {"path": ["c.png", "a/0.png"], "p_cat": np.float32([0.25, 1]), "p_dog": [0.75, 0.0], "value": [1.5, 2.5]}
+    parquet.write_table(pyarrow.table(columns), photos / "x.parquet")
+    np.testing.assert_array_equal(opened(photos / "x.parquet").shares, np.float32([[1, 0], [0.25, 0.75]]))
+    assert sorted(opened(photos / "x.parquet", task="regression").labels.tolist()) == [1.5, 2.5]

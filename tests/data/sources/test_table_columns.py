@@ -19,6 +19,13 @@ TABLE = Path("x.csv")
         (["id", "breed"], {"path": "id", "label": "breed"}, {"path": "id", "label": "breed"}),
         (["path", "file", "label"], {"path": "file"}, {"path": "file", "label": "label"}),
         (["file", "label", "target"], {"label": "target", "group": "label"}, {"path": "file", "label": "target", "group": "label"}),
+        (["path", "dog", "cat", "n"], {"label": ("dog", "cat")}, {"path": "path", "p_dog": "dog", "p_cat": "cat"}),
+        (["path", "p_a", "p_b", "error"], {}, {"path": "path", "p_a": "p_a", "p_b": "p_b"}),
+        (["path", "p_a", "p_b", "split"], {"label": ("p_a", "p_b")}, {"path": "path", "split": "split", "p_a": "p_a", "p_b": "p_b"}),
+        (["path", "p_a", "b", "class"], {"label": ("p_a", "b")}, {"path": "path", "p_p_a": "p_a", "p_b": "b"}),
+        (["path", "p_a", "p_b", "class"], {}, {"path": "path", "label": "class"}),
+        (["p_path", "p_a", "p_b"], {"path": "p_path"}, {"path": "p_path", "p_a": "p_a", "p_b": "p_b"}),
+        (["image", "file", "group", "x"], {"label": ("file", "group")}, {"path": "image", "p_file": "file", "p_group": "group"}),
     ],
 )
 def test_columns_are_known_by_name(names, said, chosen):
@@ -43,6 +50,17 @@ def test_columns_are_known_by_name(names, said, chosen):
         ),
         (["path", "label", "label"], {}, "x.csv: has several columns 'label'. Rename all but the one that says the label."),
         (["path", "breed"], {"label": "bread"}, "x.csv: has no column 'bread', which data.columns gives for label. Did you mean 'breed'?"),
+        (
+            ["path", "breed", "p_x"],
+            {},
+            "x.csv: none of its columns ('path', 'breed' and 'p_x') is known to be the label; known are category",
+        ),
+        (
+            ["path", "cat", "dog"],
+            {"label": ("cat", "dg")},
+            "x.csv: has no column 'dg', which data.columns gives for label. Did you mean 'dog'?",
+        ),
+        (["path", "p_a", "p_a"], {}, "x.csv: has several columns for the class 'a'. Rename all but one."),
         (["path", "x"], {"label": "y"}, "x.csv: has no column 'y', which data.columns gives for label. It has 'path' and 'x'."),
     ],
 )
@@ -74,3 +92,12 @@ def test_what_is_read_and_what_is_not_is_one_line():
         "x.csv: columns read: File (path), breed (label), split; not used: one without a name, mass"
     )
     assert columns_note(TABLE, ["path", "label"], {"path": "path", "label": "label"}) == "x.csv: columns read: path, label"
+    chosen = {"path": "path", "p_cat": "cat", "p_dog": "p_dog"}
+    assert columns_note(TABLE, ["path", "cat", "p_dog", "n"], chosen) == (
+        "x.csv: columns read: path, cat, p_dog (shares of the classes); not used: n"
+    )
+
+
+def test_columns_of_classes_are_for_single_labels() -> None:
+    with pytest.raises(DataError, match="is known to be the label"):
+        choose_columns(TABLE, ["path", "p_a", "p_b"], {}, "multi_label")

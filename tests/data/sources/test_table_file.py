@@ -93,6 +93,7 @@ def test_parquet_of_texts_and_whole_numbers_and_categories(tmp_path):
     assert found.columns == {"path": ["a.png", "b.png", ""], "label": ["cat", "", "dog"], "number": ["1", "2", "3"]}
     assert found.places == ["row 1", "row 2", "row 3"]
     assert error_of(parquet_cells, path, ["mass"]).startswith("column 'mass' holds double, expected text or whole numbers.")
+    assert list(map(float, parquet_cells(path, ["mass"], ["mass"]).columns["mass"])) == [0.5, 1.0, 2.0]
 
 
 def test_images_inside_of_parquet_are_told(tmp_path):

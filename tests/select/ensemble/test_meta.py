@@ -182,3 +182,13 @@ def test_a_vote_is_by_what_a_task_decides() -> None:
     np.testing.assert_array_equal(vote.thresholds, [MultiLabel().chosen(one, labels).thresholds for one in members])
     assert isinstance(rule_of("vote", Regression(), *numbers()), Median)
     assert isinstance(rule_of("vote", SINGLE_LABEL, *made()), Vote)
+
+
+def test_soft_labels_are_learned_whole_by_a_stacker_and_by_their_class_in_a_mixture() -> None:
+    members, labels = made()
+    certain = np.eye(CLASSES, dtype=np.float32)[labels]
+    parts = parts_of()
+    for fit in (fit_mixture, fit_stacker):
+        (_, hard), (_, same), (_, soft) = (fit(members, each, parts, EVEN) for each in (labels, certain, 0.7 * certain + np.float32(0.1)))
+        np.testing.assert_allclose(same, hard, atol=1e-4)
+        assert np.allclose(soft, hard, atol=1e-4) == (fit is fit_mixture)

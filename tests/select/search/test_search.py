@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -460,6 +460,9 @@ def test_the_digest_knows_images_and_settings_and_not_where_they_lie(photo_folde
     replaced = photo_folder(classes=("cat", "dog"), per_class=2, size=(40, 49))
     others = {digest(folder) for folder in (more, renamed, replaced)}
     assert len({first, *others, *(digest(one, **each) for each in changed)}) == 4 + len(changed)
+    index, config = open_source(config_of(one).data).identified(Progress()), config_of(one)
+    soft = [replace(index, shares=np.float32([[share, 1 - share]] * 2 + [[1 - share, share]] * 2)) for share in (1.0, 0.9, 0.8)]
+    assert len({first, *(study_digest(config, read_space(config.search.space or {}), each) for each in soft)}) == 4
 
 
 @pytest.mark.slow

@@ -85,6 +85,38 @@ def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(several: boo
     np.testing.assert_allclose(output.answers(found.logits(val[0])), output.answers(expected.logits(val[0])), atol=2e-3)
 
 
+def soft_labels(num: int, num_classes: int, seed: int) -> NDArray[np.float32]:
+    """Shares of which many are exactly 0."""
+    shares = np.random.default_rng(seed).dirichlet(np.full(num_classes, 0.4), num).round(1)
+    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_an_image_with_shares_is_a_weighted_copy_of_it_in_each_class(num_classes: int) -> None:
+    (x, _), (x_val, _) = clouds(60, num_classes, 1), clouds(30, num_classes, 2)
+    shares, shares_val = soft_labels(60, num_classes, 3), soft_labels(30, num_classes, 4)
+    weights = np.random.default_rng(5).uniform(0.5, 2, 60).astype(np.float32)
+    copies = np.repeat(x.astype(np.float64), num_classes, axis=0), np.tile(np.arange(num_classes), 60)
+    for c in (0.01, 1.0):
+        found = fit_linear_probe((x, shares), (x_val, shares_val), PLAIN, np.ones(num_classes, np.float32), c, weights=weights)
+        twin = LogisticRegression(C=c, max_iter=1000, tol=1e-7).fit(*copies, sample_weight=(shares * weights[:, None]).ravel())
+        expected = twin.predict_proba(x_val)
+        np.testing.assert_allclose(probabilities_of(found, x_val), expected, atol=2e-3)
+        assert found.val_loss == pytest.approx(-(shares_val * np.log(expected)).sum(axis=1).mean(), abs=1e-3)
+        assert found.val_metric == pytest.approx((expected.argmax(1) == shares_val.argmax(1)).mean())
+
+
+@pytest.mark.parametrize("weight", [1.0, 5.0])
+def test_shares_of_one_class_alone_are_that_class(weight: float) -> None:
+    (x, labels), (x_val, labels_val) = clouds(60, 3, 1), clouds(30, 3, 2)
+    weights = np.array([weight, 1, 1], np.float32)
+    hard = fit_linear_probe((x, labels), (x_val, labels_val), PLAIN, weights)
+    soft = fit_linear_probe((x, np.eye(3, dtype=np.float32)[labels]), (x_val, np.eye(3, dtype=np.float32)[labels_val]), PLAIN, weights)
+    assert soft.c == hard.c
+    np.testing.assert_allclose(soft.kernel, hard.kernel, atol=1e-5)
+    assert soft.val_loss == pytest.approx(hard.val_loss, rel=1e-6)
+
+
 def test_class_weights_pull_towards_the_heavy_class() -> None:
     train, val = clouds(60, 2, 1), clouds(30, 2, 2)
     found = [fit_linear_probe(train, val, PLAIN, np.array([weight, 1.0], np.float32)) for weight in (1.0, 8.0)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tl_keras.config import TABLE_SUFFIXES, DataConfig
 from tl_keras.data.index import SPLIT_NAMES, Index
-from tl_keras.data.label_texts import finite
+from tl_keras.data.label_texts import PROBABILITY, finite
 from tl_keras.data.layouts import SPLIT_FOLDERS
 from tl_keras.data.places import is_file, is_folder
 from tl_keras.data.sources.source import path_of
@@ -20,6 +20,7 @@ from tl_keras.data.sources.table_columns import choose_columns, columns_note
 from tl_keras.data.sources.table_file import KINDS
 from tl_keras.data.sources.table_labels import Found, LabelCells, read_labels
 from tl_keras.data.sources.table_paths import below_one_folder, find_files
+from tl_keras.data.sources.table_shares import ShareCells, read_shares
 from tl_keras.errors import ConfigError, DataError
 from tl_keras.models.outputs import SINGLE_LABEL, Output
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
@@ -34,7 +35,7 @@ class Rows:
     Attributes:
         table: the file.
         folder: where its relative paths begin.
-        columns: what a column says -> its name; "path" and "label" are always there.
+        columns: what a column says -> its name; see `choose_columns`.
         values: the same -> the text of each row.
         places: where each row is, such as "line 7".
         note: which columns were read, one line.
@@ -88,7 +89,7 @@ def scan_table(config: DataConfig) -> Index:
     rows = _read_rows(config)
     if config.group_pattern is not None and "group" in rows.values:
         raise ConfigError(f"data.group_pattern: {rows.table} says the group of each image already. Remove one of the two.")
-    index = _index(rows, read_labels(_label_cells(rows, config), config.task))
+    index = _index(rows, _labels(rows, config))
     if index.given is not None and "train" not in index.given:
         raise DataError(f"{rows.table}: no row has the split 'train'. Add some; or rename the column, and splits are cut.")
     return index
@@ -100,7 +101,7 @@ def scan_known_table(config: DataConfig, classes: Sequence[str]) -> Index:
     What the settings of a run say of its own table counts as far as this one has such columns, and such a folder beside it.
     """
     rows = _read_rows(_as_far_as_there(config), of_run=True)
-    index = _index(rows, read_labels(_label_cells(rows, config), config.task, classes))
+    index = _index(rows, _labels(rows, config, classes))
     if "test" in (index.given or ()):
         index = index.take(np.flatnonzero(np.array(index.given) == "test"))
     return replace(index, given=None, notes=(rows.note,))
@@ -109,7 +110,8 @@ def scan_known_table(config: DataConfig, classes: Sequence[str]) -> Index:
 def _as_far_as_there(config: DataConfig) -> DataConfig:
     table = path_of(config.source)
     names = KINDS[table.suffix.lower()].names(table)
-    columns = {role: name for role, name in (config.columns or {}).items() if name in names}
+    said = (config.columns or {}).items()
+    columns = {role: each for role, each in said if set([each] if isinstance(each, str) else each) <= set(names)}
     beside = config.image_folder is not None and is_folder(table.parent / Path(config.image_folder).expanduser())
     return config.replace("columns", columns).replace("image_folder", config.image_folder if beside else None)
 
@@ -133,7 +135,7 @@ def _read_rows(config: DataConfig, *, of_run: bool = False) -> Rows:
     kind = KINDS[table.suffix.lower()]
     names = kind.names(table)
     chosen = choose_columns(table, names, config.columns or {}, config.task, of_run=of_run)
-    cells = kind.cells(table, list(chosen.values()))
+    cells = kind.cells(table, list(chosen.values()), [name for role, name in chosen.items() if _is_number(role, config.task)])
     if not cells.places:
         raise DataError(f"{table}: has no rows below the names of its columns. Add one for each image.")
     rows = Rows(
@@ -157,7 +159,7 @@ def _without_missing(rows: Rows, config: DataConfig) -> Rows:
     for role, texts in rows.values.items():
         if role == "label" and config.task == MULTI_LABEL:
             continue
-        nothing = NO_NUMBER if role == "label" and config.task == REGRESSION else {""}
+        nothing = NO_NUMBER if role != "weight" and _is_number(role, config.task) else {""}
         missing = np.array([text.lower() in nothing for text in texts])
         if missing.any() and config.missing_values == "error":
             first = int(np.flatnonzero(missing)[0])
@@ -190,8 +192,20 @@ def _image_folder(config: DataConfig) -> Path:
     return folder
 
 
-def _label_cells(rows: Rows, config: DataConfig) -> LabelCells:
-    return LabelCells(rows.table, rows.columns["label"], rows.values["label"], rows.places, config.label_separator)
+def _is_number(role: str, task: str) -> bool:
+    """Whether the cells of a column are numbers."""
+    return role == "weight" or role.startswith(PROBABILITY) or (role == "label" and task == REGRESSION)
+
+
+def _labels(rows: Rows, config: DataConfig, known: Sequence[str] | None = None) -> Found:
+    """The labels of all rows, in its order; see `read_labels` for the argument."""
+    if "label" in rows.values:
+        cells = LabelCells(rows.table, rows.columns["label"], rows.values["label"], rows.places, config.label_separator)
+        return read_labels(cells, config.task, known)
+    roles = {role.removeprefix(PROBABILITY): role for role in rows.values if role.startswith(PROBABILITY)}
+    columns = {name: rows.columns[role] for name, role in roles.items()}
+    texts = {name: rows.values[role] for name, role in roles.items()}
+    return read_shares(ShareCells(rows.table, columns, texts, rows.places, votes="label" in (config.columns or {})), known)
 
 
 def _index(rows: Rows, found: Found) -> Index:
@@ -202,6 +216,7 @@ def _index(rows: Rows, found: Found) -> Index:
         classes=found.classes,
         paths=_existing(rows, root, paths),
         labels=found.labels,
+        shares=found.shares,
         output=found.output,
         groups=_optional(rows, "group"),
         domains=_optional(rows, "domain"),

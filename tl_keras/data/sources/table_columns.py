@@ -1,11 +1,13 @@
 """Which column of a table says what: by the usual names, or as `data.columns` says."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import get_args
 
 from tl_keras.config import Column
+from tl_keras.data.label_texts import PROBABILITY
+from tl_keras.data.sources.class_folders import class_name
 from tl_keras.data.sources.source import NEAR
 from tl_keras.errors import DataError
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
@@ -26,9 +28,11 @@ NEEDED = ("path", "label")
 
 
 def choose_columns(
-    table: Path, names: Sequence[str], said: Mapping[Column, str], task: str = SINGLE_LABEL, *, of_run: bool = False
+    table: Path, names: Sequence[str], said: Mapping[Column, str | tuple[str, ...]], task: str = SINGLE_LABEL, *, of_run: bool = False
 ) -> dict[str, str]:
     """The column that says the path, the label and so on, as far as there is one.
+
+    Soft labels have a column for each class: those that `said` lists, or, where no column is called like a label, those called p_CLASS.
 
     Args:
         names: of all columns.
@@ -37,19 +41,25 @@ def choose_columns(
         of_run: whether the settings are those of a run, which the user cannot change.
 
     Returns:
-        What a column says -> its name; "path" and "label" are always there.
+        What a column says -> its name; "path" is always there, and "label", or of soft labels p_CLASS for each class.
 
     Raises:
         DataError: there is none for the path, or the label; several may be; or one that was said is not there.
     """
-    for role, name in said.items():
+    single = {role: name for role, name in said.items() if isinstance(name, str)}
+    several = {name: role for role, each in said.items() if not isinstance(each, str) for name in each}
+    for role, name in [*single.items(), *((role, name) for name, role in several.items())]:
         if name not in names:
             near = get_close_matches(name, names, n=1, cutoff=NEAR)
             hint = f"Did you mean '{near[0]}'?" if near else f"It has {_and(names)}."
             raise DataError(f"{table}: has no column '{name}', which data.columns gives for {role}. {hint}")
     chosen: dict[str, str] = {}
+    shares = _columns_of_classes(table, names, single, several, task)
     for role in get_args(Column):
-        meant = [said[role]] if role in said else [name for name in names if name not in said.values() and _is_usual(name, role, task)]
+        if role == "label" and shares:
+            continue
+        taken = {*single.values(), *shares.values()}
+        meant = [single[role]] if role in single else [name for name in names if name not in taken and _is_usual(name, role, task)]
         if meant and names.count(meant[0]) > 1:
             raise DataError(f"{table}: has several columns '{meant[0]}'. Rename all but the one that says the {role}.")
         if len(meant) > 1:
@@ -64,12 +74,38 @@ def choose_columns(
                 raise DataError(f"{none} Rename the one that is to '{role}'; the model was trained with data.task={task}.")
             other = _other_task(names) if role == "label" and task == SINGLE_LABEL else ""
             raise DataError(f"{none} {_say(role, 'NAME')} The first line of the table names the columns.{other}")
-    return chosen
+    return chosen | shares
+
+
+def _columns_of_classes(
+    table: Path, names: Sequence[str], single: Mapping[Column, str], several: Iterable[str], task: str
+) -> dict[str, str]:
+    """Of soft labels p_CLASS for each class -> the name of its column, which may be that or CLASS; none where labels are not soft.
+
+    Args:
+        single: what `data.columns` says of one column each.
+        several: the list that it says is the label.
+    """
+    columns = list(several)
+    if not columns and task == SINGLE_LABEL and "label" not in single and not any(_is_usual(name, "label", task) for name in names):
+        columns = [name for name in names if name.startswith(PROBABILITY) and name not in single.values()]
+        columns = columns if len(columns) > 1 else []
+    begin = PROBABILITY if all(name.startswith(PROBABILITY) for name in columns) else ""
+    found: dict[str, str] = {}
+    for column in columns:
+        role = f"{PROBABILITY}{class_name(column.removeprefix(begin))}"
+        if role in found or names.count(column) > 1:
+            raise DataError(f"{table}: has several columns for the class '{class_name(column.removeprefix(begin))}'. Rename all but one.")
+        found[role] = column
+    return found
 
 
 def columns_note(table: Path, names: Sequence[str], chosen: Mapping[str, str]) -> str:
     """One line that says which columns are read, and which are not."""
-    used = (name if name.lower() == role else f"{name} ({role})" for role, name in chosen.items())
+    used = [name if name.lower() == role else f"{name} ({role})" for role, name in chosen.items() if not role.startswith(PROBABILITY)]
+    shares = [name for role, name in chosen.items() if role.startswith(PROBABILITY)]
+    if shares:
+        used.append(f"{', '.join(shares)} (shares of the classes)")
     rest = [name or "one without a name" for name in names if name not in chosen.values()]
     return f"{table.name}: columns read: {', '.join(used)}" + (f"; not used: {', '.join(rest)}" if rest else "")
 

@@ -1,7 +1,7 @@
 """The cells of a table file, as text: CSV in the ways that programs write it, and Parquet. What its columns mean is for `table` to say."""
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader, TextIOWrapper
@@ -34,11 +34,11 @@ class TableKind:
 
     Attributes:
         names: the names of the columns.
-        cells: the cells of some columns, each of which is there once.
+        cells: the cells of some columns, each of which is there once, and which of them hold numbers, which may be fractions.
     """
 
     names: Callable[[Path], list[str]]
-    cells: Callable[[Path, Sequence[str]], Cells]
+    cells: Callable[[Path, Sequence[str], Collection[str]], Cells]
 
 
 def csv_names(path: Path) -> list[str]:
@@ -47,13 +47,13 @@ def csv_names(path: Path) -> list[str]:
         return _header(path, file)[0]
 
 
-def csv_cells(path: Path, wanted: Sequence[str]) -> Cells:
-    """Some columns of a CSV file; blank lines are passed over."""
+def csv_cells(path: Path, wanted: Sequence[str], numbers: Collection[str] = ()) -> Cells:
+    """Some columns of a CSV file, all of them text; blank lines are passed over."""
     columns: dict[str, list[str]] = {name: [] for name in wanted}
     places: list[str] = []
     with _opened(path) as file:
         names, delimiter, above = _header(path, file)
-        numbers = [names.index(name) for name in wanted]
+        places_of = [names.index(name) for name in wanted]
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         for row in reader:
             if not any(cell.strip() for cell in row):
@@ -65,7 +65,7 @@ def csv_cells(path: Path, wanted: Sequence[str]) -> Cells:
                     f"Cells that hold {delimiter!r} need quotes."
                 )
             places.append(place)
-            for name, number in zip(wanted, numbers, strict=True):
+            for name, number in zip(wanted, places_of, strict=True):
                 columns[name].append(row[number].strip())
     return Cells(columns, places)
 
@@ -100,11 +100,12 @@ def parquet_names(path: Path) -> list[str]:
         return list(file.schema_arrow.names)
 
 
-def parquet_cells(path: Path, wanted: Sequence[str]) -> Cells:
-    """Some columns of a Parquet file, of text or whole numbers."""
+def parquet_cells(path: Path, wanted: Sequence[str], numbers: Collection[str] = ()) -> Cells:
+    """Some columns of a Parquet file, of text or whole numbers; fractions only where numbers are wanted."""
     with _parquet(path) as file:
         for name in wanted:
-            _require_text(path, name, file.schema_arrow.field(name).type)
+            if not (name in numbers and _is_fraction(file.schema_arrow.field(name).type)):
+                _require_text(path, name, file.schema_arrow.field(name).type)
         found = file.read(columns=list(wanted)).to_pydict()
     columns = {name: ["" if value is None else str(value).strip() for value in found[name]] for name in wanted}
     return Cells(columns, [f"row {number + 1}" for number in range(file.metadata.num_rows)])
@@ -124,6 +125,12 @@ def _parquet(path: Path) -> Iterator[Any]:
         if isinstance(error, OSError) and error.errno is not None:  # the system's; Arrow's have none
             raise
         raise DataError(f"{path}: is not a Parquet file, or is damaged ({first_line(error)}). Write it again.") from error
+
+
+def _is_fraction(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_floating(kind) or types.is_decimal(kind))
 
 
 def _require_text(path: Path, name: str, kind: Any) -> None:

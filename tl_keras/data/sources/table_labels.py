@@ -49,13 +49,14 @@ class Found:
     """Labels as `Index` has them.
 
     Attributes:
-        notes: lines on what looks as if it was meant otherwise.
+        notes: lines on how they were read, or on what looks as if it was meant otherwise.
     """
 
     classes: tuple[str, ...]
     labels: Labels
     output: Output
     notes: tuple[str, ...] = ()
+    shares: NDArray[np.float32] | None = None
 
 
 def read_labels(cells: LabelCells, task: str, known: Sequence[str] | None = None) -> Found:
@@ -73,7 +74,7 @@ def read_labels(cells: LabelCells, task: str, known: Sequence[str] | None = None
 
 def _single(cells: LabelCells, known: Sequence[str] | None) -> Found:
     names = [class_name(text) for text in cells.texts]
-    classes = _classes(cells, names, known)
+    classes = classes_of(cells.table, names, known)
     if known is None:
         if len(classes) < 2:
             raise DataError(f"{cells.table}: one class only ({classes[0]!r}); a classifier needs at least 2.")
@@ -94,7 +95,7 @@ def _several(cells: LabelCells, known: Sequence[str] | None) -> Found:
             f"{cells.table}: has a class {unfit!r}; a name cannot hold {SEPARATOR!r}, which separates names in the tables of a run. "
             f"Set data.label_separator to it, or rename the class."
         )
-    classes = _classes(cells, names, known)
+    classes = classes_of(cells.table, names, known)
     if known is None:
         _refuse_measurements(cells)
     if known is None and all(set(each) == set(several[0]) for each in several):
@@ -143,18 +144,18 @@ READERS: dict[str, Callable[[LabelCells, Sequence[str] | None], Found]] = {
 }
 
 
-def _classes(cells: LabelCells, names: Sequence[str], known: Sequence[str] | None) -> tuple[str, ...]:
+def classes_of(table: Path, names: Sequence[str], known: Sequence[str] | None) -> tuple[str, ...]:
     """The classes in the order of their labels.
 
     Raises:
         DataError: one is not known, or two are nearly the same.
     """
     if known is None:
-        _refuse_twins(cells.table, names)
+        _refuse_twins(table, names)
         return tuple(sorted(set(names)))
     unknown = sorted(set(names) - set(map(class_name, known)))  # older models may have names that are not composed
     if unknown:
-        _refuse_unknown(cells.table, unknown[0], known)
+        _refuse_unknown(table, unknown[0], known)
     return tuple(known)
 
 

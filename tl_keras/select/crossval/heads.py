@@ -104,7 +104,7 @@ def solve_fold(config: Config, problem: HeadProblem, rows: NDArray[np.int64], fo
 
 def figures_of(answer: Answer, index: Index) -> dict[str, Any]:
     """The figures of one fold, by name; see `evaluation.metrics`."""
-    found = metrics.figures_of(answer.output, answer.values, index.labels[answer.fold.held_out], index.classes)
+    found = metrics.figures_of(answer.output, answer.values, index.learned[answer.fold.held_out], index.classes)
     return {name: found[name] for name in SUMMARY[answer.output.task]}
 
 

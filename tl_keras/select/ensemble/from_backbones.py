@@ -111,7 +111,7 @@ def _assembled(
     data, first = members[0].data, members[0].config
     wanted = config.ensemble.replace("members", tuple(member.config.model.backbone for member in members))
     kept = first.replace("mode", "ensemble").replace("ensemble", wanted)
-    val, test = (Answers(data.labels(split), singles[split], together[split]) for split in JUDGED_SPLITS)
+    val, test = (Answers(data.learned(split), singles[split], together[split]) for split in JUDGED_SPLITS)
     return Ensemble(kept, data, [member.name for member in members], val, test, model, **more)
 
 

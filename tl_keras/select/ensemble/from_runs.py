@@ -255,7 +255,7 @@ def by_rule(runs: Runs, progress: Progress) -> Ensemble:
 
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
     """A meta-learner on the models, fitted on their answers to val, by which they chose but from which they did not learn."""
-    labels, wanted, val = runs.data.labels("val"), runs.config, runs.data.index.take(runs.data.rows("val"))
+    labels, wanted, val = runs.data.learned("val"), runs.config, runs.data.index.take(runs.data.rows("val"))
     parts = parts_of(stratified(val).labels, blocks_of(val), wanted.crossval.folds, wanted.data.split_seed)
     weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
     meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names, runs.data.output)
@@ -267,7 +267,7 @@ def stacked(runs: Runs, progress: Progress) -> Ensemble:
 def souped(runs: Runs, progress: Progress) -> Ensemble:
     """One network with the average of those members' weights that val does not suffer from."""
     data, model = runs.data, runs.models[0]
-    labels, call, own = data.labels("val"), inference(model), weights_of(model)
+    labels, call, own = data.learned("val"), inference(model), weights_of(model)
     members = dict(zip(runs.names, runs.models, strict=True))
 
     def load(name: str) -> Weights:
@@ -289,7 +289,7 @@ def souped(runs: Runs, progress: Progress) -> Ensemble:
         told = f"{output.metric_title} {figure_text(output.metric_name, metric)} and {output.loss_title} {step.score.loss:.4f}"
         progress.line(f"soup: {step.member} {fate}; with it, val has {told}")
     model.set_weights(soup.weights.arrays)
-    val, test = (Answers(data.labels(split), runs.singles[split], answer(split)) for split in JUDGED_SPLITS)
+    val, test = (Answers(data.learned(split), runs.singles[split], answer(split)) for split in JUDGED_SPLITS)
     return Ensemble(runs.config, data, runs.names, val, test, model, notes={"in_soup": list(soup.members)}, stages=runs.stages)
 
 
@@ -327,7 +327,7 @@ def parts_of(labels: NDArray[np.int32], blocks: NDArray[np.int64] | None, num: i
 
 
 def _combined(runs: Runs, rule: Rule) -> Ensemble:
-    val, test = (Answers(runs.data.labels(split), runs.singles[split], rule(runs.singles[split])) for split in JUDGED_SPLITS)
+    val, test = (Answers(runs.data.learned(split), runs.singles[split], rule(runs.singles[split])) for split in JUDGED_SPLITS)
     return Ensemble(runs.config, runs.data, runs.names, val, test, combined_model(runs.models, rule, runs.data.output.task))
 
 

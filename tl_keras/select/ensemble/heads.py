@@ -145,7 +145,7 @@ class OutOfFoldPredictions:
         rows: positions of the images, int64 (n,), ascending.
         folds: of positions in `rows`.
         probabilities: answers, (m, n, k).
-        labels: of each image.
+        labels: of each image, soft ones where it has them.
     """
 
     rows: NDArray[np.int64]
@@ -167,7 +167,7 @@ def answer_out_of_fold(members: Sequence[FrozenMember], config: Config, progress
             for fold in folds:
                 found[place, fold.held_out] = solve_fold(member.config, member.opened.problem, rows, fold).values
                 advance(1)
-    return OutOfFoldPredictions(rows, folds, found, index.labels)
+    return OutOfFoldPredictions(rows, folds, found, index.learned)
 
 
 class BoostedTrees:

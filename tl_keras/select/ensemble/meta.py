@@ -68,7 +68,7 @@ def mixture_weights(
     """The weights (m,) of a mean of answers with the least loss on some images; they are >= 0 and sum to 1.
 
     Of probabilities it is the log loss, over images or, where an image may have several classes, over all decisions; every label counts as
-    often as its class weighs. Of numbers it is the squared error.
+    often as its class weighs; of soft labels the most probable class is meant. Of numbers it is the squared error.
 
     Reference: stacking's restriction to a convex combination is Breiman 1996, Machine Learning 24, 49.
     """
@@ -77,6 +77,7 @@ def mixture_weights(
     if isinstance(output, MultiLabel):
         likelihood = np.where(labels, members, 1 - members).reshape(len(members), -1)
         return _likeliest(likelihood, np.full(likelihood.shape[1], 1 / likelihood.shape[1]))
+    labels = SINGLE_LABEL.classes_of(labels)
     counts = class_weights[labels] / class_weights[labels].sum(dtype=np.float64)
     return _likeliest(members[:, np.arange(len(labels)), labels], counts)
 
@@ -142,7 +143,7 @@ def fit_stacker(
 
     Args:
         members: (m, n, k), out of fold.
-        labels: of the n images, as `output` says.
+        labels: of the n images, as `output` says; soft ones are learned whole.
         parts: positions of the images of each fold, which together are all; the C with the lowest mean log loss over them is
             taken.
         class_weights: float32 (k,), the weight of each class.

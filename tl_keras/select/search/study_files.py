@@ -95,7 +95,7 @@ def tell_what_is_left(oracle: Any, config: Config, progress: Progress) -> None:
 def study_digest(config: Config, space: Sequence[Dimension], index: Index) -> str:
     """The identity of a study: space, settings, images and version; not their paths, which differ between machines.
 
-    Images are known by their content, their paths below the data's folder and their classes, a backbone's file by its name.
+    Images are known by their content, their paths below the data's folder and their labels, a backbone's file by its name.
 
     Args:
         index: with ids.
@@ -110,6 +110,7 @@ def study_digest(config: Config, space: Sequence[Dimension], index: Index) -> st
     about["model"] |= {name: file_name(about["model"][name]) for name in ("backbone", "weights")}
     digest = hashlib.sha256(json.dumps([__version__, about, [repr(each) for each in space]], sort_keys=True).encode())
     digest.update(json.dumps([index.classes, index.paths, index.labels.tolist(), index.given]).encode())
+    digest.update(b"" if index.shares is None else index.shares.tobytes())
     digest.update(b"" if index.ids is None else index.ids.tobytes())
     return f"study-{digest.hexdigest()[:12]}"
 

@@ -70,9 +70,10 @@ def adapt(task: Task) -> None:
 
 def problem_of(task: Task, target: Target) -> DomainProblem:
     """What heads are solved on."""
-    source, train, val = task.head_problem, task.data.rows("train"), task.data.rows("val")
-    weights = None if source.weights is None else source.weights[train]
-    return DomainProblem(task.config, source.pair(train), source.pair(val), target.features, task.data.classes, weights)
+    source, index = task.head_problem, task.data.index
+    weights = None if index.weights is None else index.weights[task.data.rows("train")]
+    train, val = ((source.pair(task.data.rows(split))[0], task.data.labels(split)) for split in ("train", "val"))  # of soft ones the class
+    return DomainProblem(task.config, train, val, target.features, task.data.classes, weights)
 
 
 def answers(head: LinearProbe, features: Any) -> Probabilities:

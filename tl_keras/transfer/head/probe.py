@@ -18,7 +18,7 @@ from scipy.linalg import eigh
 from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 
-from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output
+from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output, is_soft
 from tl_keras.runtime import threads_in_force
 
 C_PATH = tuple(10.0**power for power in np.arange(-5.0, 1.5, 0.5))  # scikit-learn's C, the weakest regularisation last
@@ -216,23 +216,27 @@ class LogLoss:
 
 
 class CrossEntropy(LogLoss):
-    """Multinomial: labels are int32 (n,), one class each."""
+    """Multinomial: labels are int32 (n,), one class each, or soft ones, float32 (n, k), whose most probable class says the weight."""
 
     def __init__(
         self, rows: StandardisedRows, labels: Labels, class_weights: NDArray[np.float32], weights: NDArray[np.floating] | None = None
     ) -> None:
-        row_weights = class_weights[labels].astype(np.float64)
+        row_weights = class_weights[SINGLE_LABEL.classes_of(labels)].astype(np.float64)
         super().__init__(rows, labels, row_weights if weights is None else row_weights * weights, len(class_weights))
         self.first_curvature = (1 - 1 / len(class_weights)) / len(class_weights)
         self.columns = 2 if len(class_weights) == 2 else 1  # there they share one column w, here -w/2 and w/2, of half of its square
 
     def terms(self, logits: NDArray[np.float32], labels: Labels) -> tuple[Matrix, Matrix, Matrix]:
-        own = (np.arange(len(logits)), labels)
         log_probabilities = SINGLE_LABEL.log_probabilities(logits)
-        losses = -log_probabilities[own].astype(np.float64)
         probabilities = np.exp(log_probabilities)
         curvatures = 1 - np.einsum("nk,nk->n", probabilities, probabilities)
-        probabilities[own] -= 1
+        if is_soft(labels):
+            losses = -np.einsum("nk,nk->n", log_probabilities, labels).astype(np.float64)
+            probabilities -= labels
+        else:
+            own = (np.arange(len(logits)), labels)
+            losses = -log_probabilities[own].astype(np.float64)
+            probabilities[own] -= 1
         return losses, curvatures, probabilities
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.config import Config
-from tl_keras.models.outputs import SINGLE_LABEL, Output
+from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output
 from tl_keras.progress import Progress
 from tl_keras.tasks import REGRESSION, figure_text, solves_head
 from tl_keras.transfer.features import FrozenFeatures
@@ -64,7 +64,7 @@ class HeadProblem:
 
     Attributes:
         frozen: the features of n images.
-        labels: of each, as `output` says.
+        labels: of each, as `output` says; soft ones where there are any.
         classes: their names; a label is a position in them.
         num_views: augmented views that are learned from, beside the plain one.
         output: what labels mean.
@@ -72,7 +72,7 @@ class HeadProblem:
     """
 
     frozen: FrozenFeatures
-    labels: NDArray[np.int32]
+    labels: Labels
     classes: tuple[str, ...]
     num_views: int
     output: Output
@@ -104,7 +104,8 @@ class HeadProblem:
         if self.output.task == REGRESSION:
             return self._solve_ridge(train, val, progress, like)
         pairs = self.pair(train, self.num_views), self.pair(val)
-        weights = class_weight_vector(config.train.class_weights, self.labels[train], self.classes)
+        single = SINGLE_LABEL.classes_of(self.labels[train]) if self.output == SINGLE_LABEL else self.labels[train]
+        weights = class_weight_vector(config.train.class_weights, single, self.classes)
         standardise = Standardiser.fit(pairs[0][0])
         if config.features.selection == "none":
             own = None if self.weights is None else np.tile(self.weights[train], 1 + self.num_views)
@@ -112,7 +113,9 @@ class HeadProblem:
             found = SolvedHead(solved, standardise, {}, self.output)
         else:
             found = SolvedHead(*_solve_on_some(config, *pairs, standardise, weights, progress), self.output)
-        shifts = logit_shifts(config.train, self.labels[train], self.classes) if self.output == SINGLE_LABEL else None
+        if self.output != SINGLE_LABEL:
+            return found
+        shifts = logit_shifts(config.train, single, self.classes)
         return found if shifts is None else found.shifted(shifts, pairs[1])
 
     def _solve_ridge(self, train: NDArray[np.int64], val: NDArray[np.int64], progress: Progress, like: SolvedHead | None) -> SolvedHead:

@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import rel_entr
 
 from tl_keras.data.splits import stratified_sample
-from tl_keras.models.outputs import Labels
+from tl_keras.models.outputs import SINGLE_LABEL, Labels
 from tl_keras.transfer.head.probe import CrossEntropy, Matrix, Pair, StandardisedRows, Standardiser, chunks
 
 SAMPLE_BYTES = 128 * 10**6  # of features: 3,700 rows of all stages of MobileNetV2, 25,000 of its last
@@ -32,7 +32,7 @@ def relevance(method: str, train: Pair, standardise: Standardiser, class_weights
 
     Args:
         method: a name in `RANKERS`.
-        train: raw features float32 (n, d), in memory or not, and labels int32 (n,). About SAMPLE_BYTES of rows are looked at,
+        train: raw features float32 (n, d), in memory or not, and labels int32 (n,), or soft ones. About SAMPLE_BYTES of rows are looked at,
             of each class its share.
         standardise: applied to features first, so that their units do not matter.
         class_weights: float32 (k,), the weight of each class; `anova` and `chi2` know of none.
@@ -47,8 +47,8 @@ def relevance(method: str, train: Pair, standardise: Standardiser, class_weights
 
 
 def read_sample(train: Pair, standardise: Standardiser, num: int, seed: int) -> tuple[Sample, Labels]:
-    """At most `num` rows, standardised float32 (m, d), and their labels int32 (m,): of each class its share, read in chunks."""
-    features, labels = train
+    """At most `num` rows, standardised float32 (m, d), and their classes int (m,): of each class its share, read in chunks."""
+    features, labels = train[0], SINGLE_LABEL.classes_of(train[1])
     chosen = stratified_sample(labels, num, seed)
     parts = [(part, chosen[(part.start <= chosen) & (chosen < part.stop)] - part.start) for part in chunks(features)]
     return np.concatenate([standardise(features[part][rows]) for part, rows in parts if len(rows)]), labels[chosen]
