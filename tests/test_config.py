@@ -87,6 +87,8 @@ OTHER: dict[str, Any] = {
     "train.optimizer": "sgd",
     "train.momentum": 0.0,
     "train.weight_decay": 0.0,
+    "train.decay_towards": "start",
+    "train.interpolate": True,
     "train.schedule": "onecycle",
     "train.cycles": 2,
     "train.warmup_fraction": 0.0,

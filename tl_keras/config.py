@@ -363,6 +363,12 @@ class TrainConfig(Section):
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="optimizer")
     momentum: Number = Field(default=0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: Number = Field(default=0.01, ge=0, description="decoupled weight decay of the kernels, multiplied by the learning rate")
+    decay_towards: Literal["zero", "start"] = Field(
+        default="zero", description="what weight_decay pulls the kernels towards; start: the weights before training (L2-SP)"
+    )
+    interpolate: bool = Field(
+        default=False, description="keep the best point on val between the weights before finetuning and those after (WiSE-FT)"
+    )
     schedule: Literal["cosine", "cosine_restarts", "onecycle", "step", "constant"] = Field(
         default="cosine",
         description="learning-rate schedule; onecycle has its own warm-up of 30 % instead of warmup_fraction; "

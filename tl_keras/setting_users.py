@@ -42,6 +42,8 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "train.head_epochs": ("head by steps",),
     "train.head_learning_rate": ("head by steps",),
     "train.head_c": ON_FEATURES,
+    "train.decay_towards": ("finetune",),
+    "train.interpolate": ("finetune",),
     "train.layer_decay": OF_BACKBONE,
     "train.learning_rate": OF_BACKBONE,
     "train.logit_adjustment": (*CHOOSING, "ensemble"),

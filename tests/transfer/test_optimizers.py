@@ -41,12 +41,14 @@ def walk(train: TrainConfig, scales: Mapping[str, float], rate: object = 0.01) -
     return [variable.numpy() for variable in variables]
 
 
-def adamw_twin(value: np.ndarray, grads: list[np.ndarray], rates: list[float], decay: float) -> np.ndarray:
+def adamw_twin(
+    value: np.ndarray, grads: list[np.ndarray], rates: list[float], decay: float, towards: np.ndarray | float = 0.0
+) -> np.ndarray:
     """Loshchilov & Hutter, algorithm 2, with Keras' epsilon inside of the bias correction."""
     value, m, v = value.astype("float64"), np.zeros(value.shape), np.zeros(value.shape)
     for t, (grad, rate) in enumerate(zip(grads, rates, strict=True), start=1):
         m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
-        value = value - rate * decay * value
+        value = value - rate * decay * (value - towards)
         value = value - rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-7)
     return value
 
@@ -212,3 +214,33 @@ def test_ema_is_the_average_of_the_steps(momentum: float) -> None:
 
 def test_no_average_is_kept_when_ema_is_zero() -> None:
     assert not make_optimizer(ADAMW, 0.01, {}).use_ema
+
+
+def test_decay_towards_the_start_equals_a_twin_and_leaves_biases() -> None:
+    train = ADAMW.replace("weight_decay", 3.0).replace("decay_towards", "start")
+    kernel, bias = walk(train, {"kernel": 0.5}, 0.05)
+    grads = gradients()
+    expected = adamw_twin(start()[0], [g[0] for g in grads], [0.025] * STEPS, 3.0, start()[0].astype("float64"))
+    np.testing.assert_allclose(kernel, expected, rtol=1e-5)
+    np.testing.assert_allclose(bias, adamw_twin(start()[1], [g[1] for g in grads], [0.05] * STEPS, 0.0), rtol=1e-5)
+    assert np.abs(kernel - start()[0]).max() < np.abs(walk(ADAMW.replace("weight_decay", 0.0), {"kernel": 0.5}, 0.05)[0] - start()[0]).max()
+
+
+def test_the_start_is_saved_with_the_state(tmp_path: Path) -> None:
+    train = ADAMW.replace("decay_towards", "start")
+
+    def model() -> keras.Model:
+        made = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, kernel_initializer=keras.initializers.GlorotUniform(1))])
+        made.compile(make_optimizer(train, 0.1, {}), "mse")
+        made.optimizer.build(made.trainable_variables)
+        return made
+
+    first = model()
+    before = first.layers[0].kernel.numpy()
+    first.fit(np.ones((4, 3)), np.ones((4, 2)), epochs=2, verbose=0)
+    first.save_weights(tmp_path / "state.weights.h5")
+    second = model()
+    second.layers[0].kernel.assign(np.zeros((3, 2)))
+    second.load_weights(tmp_path / "state.weights.h5")
+    np.testing.assert_array_equal(second.optimizer._starts[0], before)
+    assert second.optimizer._starts[1] is None

@@ -5,21 +5,25 @@ Training the head first keeps its random start from distorting the features that
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 from tl_keras.models.classifier import Classifier, cut_below, unfreeze, update_scales
 from tl_keras.models.fused import fused
 from tl_keras.models.outputs import Output
+from tl_keras.run_folder import CHECKPOINTS, RunFolder, read_json, write_json
 from tl_keras.tasks import figure_text
-from tl_keras.transfer.checkpoints import PhaseState
+from tl_keras.transfer.checkpoints import AGAIN, PhaseState
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.train import train_head
+from tl_keras.transfer.interpolate import Weights, interpolate
 from tl_keras.transfer.phases import Phase, measure, run_phase
 from tl_keras.transfer.task import Task
 
 # Of flowers, 80 training images gave 0.77 on test with the head alone and 0.76 to 0.79 finetuned, 600 gave 0.845 and 0.93.
 FEW_IMAGES = 100
+INTERPOLATION = "interpolation.json"  # among the checkpoints: what a run that goes on still has to report
 
 
 def finetune(task: Task) -> None:
@@ -35,9 +39,29 @@ def finetune(task: Task) -> None:
     output = task.data.output
     start = measure(head, StoredFeed(task, head, [POOLED]).ordered("val"), output)  # the backbone has run over these images already
     lowest, still = required(config.train.unfreeze_from), config.model.freeze_batchnorm
-    state = train_backbone(task, finetune_feed(task, task.classifier), "finetune", lowest, freeze_batchnorm=still, start=start)
+    feed = finetune_feed(task, task.classifier)
+    before = feed.model.get_weights() if config.train.interpolate else []
+    state = train_backbone(task, feed, "finetune", lowest, freeze_batchnorm=still, start=start)
+    if config.train.interpolate and state.best_epoch:
+        _interpolate(task, feed, before)
     if state.best_epoch == 0 and state.trained is not None:
         task.progress.line(head_kept(output, config.train.monitor, start[config.train.monitor], state.trained))
+
+
+def _interpolate(task: Task, feed: Feed, before: Weights) -> None:
+    """Go back towards the weights before finetuning as far as that is better on val."""
+    output, monitor = task.data.output, task.config.train.monitor
+    best, points = interpolate(feed.model, before, feed.ordered("val"), output, monitor)
+    found = figure_text(monitor, best.figures[monitor])
+    task.progress.line(f"finetune: {best.share:.0%} of the way from the weights before is kept, with val {output.titles[monitor]} {found}")
+    report = {"share": best.share, "points": [{"share": point.share} | point.figures for point in points]}
+    write_json(task.run / CHECKPOINTS / INTERPOLATION, report)
+
+
+def read_interpolation(run: RunFolder) -> dict[str, Any]:
+    """What a run has to report of `train.interpolate`; empty where nothing was interpolated."""
+    file = run / CHECKPOINTS / INTERPOLATION
+    return read_json(file, "the record of an interpolation", AGAIN) if file.is_file() else {}
 
 
 def head_kept(output: Output, monitor: str, start: float, trained: float) -> str:

@@ -36,6 +36,7 @@ def make_optimizer(
         "learning_rate": schedule,
         "scales": scales,
         "decay": train.weight_decay,
+        "towards_start": train.decay_towards == "start",
         "global_clipnorm": train.clip_norm,
     }
     if train.ema:
@@ -48,29 +49,44 @@ def make_optimizer(
 class _Scaled(keras.optimizers.Optimizer):
     """Goes before a Keras optimizer whose update is proportional to the learning rate that `update_step` gets.
 
-    Adds to its arguments `scales`, as in `make_optimizer`, and `decay`, the decoupled weight decay: a step takes
-    decay * learning rate * scale of each kernel off it. Keras' own `weight_decay` stays unset: it would be neither
+    Adds to its arguments `scales`, as in `make_optimizer`; `decay`, the decoupled weight decay: a step takes
+    decay * learning rate * scale of each kernel off it; and `towards_start`: it takes so much of what the kernel has moved off it
+    instead (L2-SP: Li, Grandvalet & Davoine 2018, arXiv:1802.01483). Keras' own `weight_decay` stays unset: it would be neither
     scaled nor kept from norms and biases, the variables of rank 0 and 1.
     """
 
-    def __init__(self, *, scales: Mapping[str, float], decay: float, **kwargs: Any) -> None:
+    def __init__(self, *, scales: Mapping[str, float], decay: float, towards_start: bool = False, **kwargs: Any) -> None:
         for path, scale in scales.items():
             if not (math.isfinite(scale) and scale >= 0):
                 raise ValueError(f"scales must be finite and >= 0. Received: {scale} for {path!r}")
         super().__init__(**kwargs)
         self.scales = dict(scales)
         self.decay = decay
+        self.towards_start = towards_start
+        self._starts: list[Any] = []
+
+    def build(self, variables: Any) -> None:
+        """Take the variables to be trained; where it matters, what they are now is kept, and saved with the optimizer's state."""
+        super().build(variables)
+        if self._starts or not (self.decay and self.towards_start):
+            return
+        for variable in variables:
+            start = self.add_variable_from_reference(variable, name="start") if len(variable.shape) > 1 else None
+            if start is not None:
+                start.assign(variable)
+            self._starts.append(start)
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         # TensorFlow's backend hands over the tf.Variable inside the Keras variable, which does not know its path.
-        path = self._trainable_variables[self._get_variable_index(variable)].path
-        rate = learning_rate * self.scales.get(path, 1.0)
+        place = self._get_variable_index(variable)
+        rate = learning_rate * self.scales.get(self._trainable_variables[place].path, 1.0)
         if self.decay and len(variable.shape) > 1:
-            self.assign_sub(variable, variable * (self.decay * rate))
+            moved = variable - self._starts[place] if self._starts else variable
+            self.assign_sub(variable, moved * (self.decay * rate))
         super().update_step(gradient, variable, rate)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"scales": self.scales, "decay": self.decay}
+        return super().get_config() | {"scales": self.scales, "decay": self.decay, "towards_start": self.towards_start}
 
 
 @keras.saving.register_keras_serializable(package="tl_keras")

@@ -36,7 +36,7 @@ from tl_keras.transfer.adapt.train import adapt
 from tl_keras.transfer.build import build
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
-from tl_keras.transfer.finetune import finetune, finetune_feed
+from tl_keras.transfer.finetune import finetune, finetune_feed, read_interpolation
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.gradient_registry import gradients_let_go
 from tl_keras.transfer.head.train import read_selection, train_head
@@ -165,7 +165,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     write_output(run, data.output)
     if "test" in scores:
         write_predictions(run / run_folder.PREDICTIONS, data, "test", scores["test"])
-    selected = read_selection(run)
+    selected, interpolated = read_selection(run), read_interpolation(run)
     agreement = {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(data, model, scores["val"], AGREEMENT[config.mode])}
     clock.lap("evaluate_s")
     metrics: dict[str, Any] = {
@@ -179,6 +179,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         **{split: measure(data, split, scores[split]) for split in scored},
         **agreement,
         **({"selection": selected} if selected else {}),
+        **({"interpolation": interpolated} if interpolated else {}),
         **({} if task.target is None else {"target": measure_target(task, task.target)}),
         "features": {"computed": 0 if task.frozen is None else task.frozen.store.num_computed},
         "timing": clock.timing(),
