@@ -39,6 +39,12 @@ class Target:
         return self.frozen.stored(POOLED, self.rows)
 
     @property
+    def known_by(self) -> NDArray[np.str_]:
+        """Of each of `rows`, the path and what the content is known by: the same only for the same images in the same order."""
+        ids = self.frozen.pixels.ids if self.index.ids is None else self.index.ids
+        return np.array([f"{ids[row].hex()} {self.index.paths[row]}" for row in self.rows])
+
+    @property
     def pixels(self) -> Pixels:
         """Evaluation pixels of all images."""
         return self.frozen.pixels

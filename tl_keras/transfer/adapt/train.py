@@ -6,29 +6,33 @@ No label of the target is read here. Where there are any, they serve the table a
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.adaptations import ADAPTATIONS, AUTO, SOURCE_ONLY
+from tl_keras.errors import DataError
 from tl_keras.models.classifier import unfreeze
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.models.saved import read_weights, write_weights
-from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, HISTORY, reading, write_csv, write_json
+from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, HISTORY, reading, write_atomically, write_csv, write_json
 from tl_keras.transfer.adapt.affine import Affine, MappedFeatures, sample
-from tl_keras.transfer.adapt.choice import Candidate, judge_candidate, trusted
+from tl_keras.transfer.adapt.choice import MOST_RISK, Candidate, judge_candidate, trusted
 from tl_keras.transfer.adapt.measures import classwise_mmd, coral_distance, proxy_a_distance, squared_mmd
 from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, mean_head, solve
 from tl_keras.transfer.adapt.target import Target, mixed_features
 from tl_keras.transfer.adapt.weighting import likeness
 from tl_keras.transfer.checkpoints import AGAIN, history_header
-from tl_keras.transfer.head.probe import LinearProbe, Standardiser
+from tl_keras.transfer.head.probe import LinearProbe, Standardiser, chunks
 from tl_keras.transfer.head.train import HEAD_WEIGHTS
 from tl_keras.transfer.task import Task
 
 MEASURED_ROWS = 1_000  # of each domain, between which distances are measured
 ON_TARGET = "target.npz"  # beside the head's weights: what it and the head that was not adapted say of the target
+ON_IMAGES = "images"  # in that file: which images of the target the answers are for; no method has this name
 
 Probabilities = NDArray[np.floating]
 
@@ -56,7 +60,9 @@ def adapt(task: Task) -> None:
     task.tell_parameters("head")
     (task.run / CHECKPOINTS).mkdir(exist_ok=True)
     done = task.run / CHECKPOINTS / HEAD_WEIGHTS
-    if not done.is_file():
+    if done.is_file():
+        read_answers(task, task.the_target)  # a target that has changed meanwhile is said now
+    else:
         started = time.perf_counter()
         problem = problem_of(task, task.the_target)
         found = adapt_heads(problem, Judge(task, problem, task.the_target), task)
@@ -90,7 +96,8 @@ class Judge:
     def __init__(self, task: Task, problem: DomainProblem, target: Target) -> None:
         self._problem = problem
         self._pairs, self._mixed = mixed_features(target, task.config.runtime.seed, task.progress)
-        self._likeness = likeness(problem.train[0], problem.target, problem.rng)(problem.val[0][slice(None)])
+        alike, val = likeness(problem.train[0], problem.target, problem.rng), problem.val[0]
+        self._likeness = np.concatenate([alike(val[rows]) for rows in chunks(val)])
         self._before: NDArray[np.integer] | None = None
 
     def __call__(self, method: str, head: AdaptedHead) -> Candidate:
@@ -135,15 +142,43 @@ def _record(task: Task, problem: DomainProblem, found: Adapted, started: float) 
             f"{kept.method} predicts {kept.classes:.1f} classes for the target, counted by their shares, and "
             f"{kept.classes_on_source:.1f} for the source: do not trust it unless the target's classes are that uneven"
         )
+    if kept.risk > MOST_RISK * (before := found.candidates[0].risk):
+        task.progress.line(
+            f"{kept.method} has lost some of what the source taught: its log loss on val of the source is {kept.risk:.3g}, and that of "
+            f"{SOURCE_ONLY} {before:.3g}, images that look like the target counting most"
+        )
     apart = {name: distances(problem, found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, *found.members))}
     scores = [one.report() for one in found.candidates]
     write_json(task.run / ADAPTATION, {"method": found.kept, "members": found.members, "candidates": scores, "distances": apart})
     said: Any = {name: answers(found.heads[name].probe, problem.target) for name in dict.fromkeys((SOURCE_ONLY, found.kept))}
-    np.savez(task.run / CHECKPOINTS / ON_TARGET, **said)
+    said[ON_IMAGES] = task.the_target.known_by
+    write_atomically(task.run / CHECKPOINTS / ON_TARGET, partial(_savez, said))
     probe = found.heads[found.kept].probe
     seconds = time.perf_counter() - started
     line = ("adapt", 1, "", "", f"{probe.val_loss:.6g}", f"{probe.val_metric:.6g}", "", f"{seconds:.2f}")
     write_csv(task.run / HISTORY, history_header(task.data.output), [line])
+
+
+def _savez(arrays: dict[str, Any], path: Path) -> None:
+    with open(path, "wb") as file:  # of a path it would make another name
+        np.savez(file, **arrays)
+
+
+def read_answers(task: Task, target: Target) -> dict[str, Probabilities]:
+    """What the head that is kept, and the one that was not adapted, say of each image of the target, by their methods.
+
+    Raises:
+        DataError: the images are no longer those that the answers are for.
+        UserError: the file is gone or damaged.
+    """
+    path = task.run / CHECKPOINTS / ON_TARGET
+    with reading(path, "the answers for the target", AGAIN), np.load(path) as found:
+        said = {name: found[name] for name in found.files}
+    if not np.array_equal(said.pop(ON_IMAGES), target.known_by):
+        raise DataError(
+            f"{target.index.root}: the images of the target are not those that this run was adapted to. Put them back, or start a new run."
+        )
+    return said
 
 
 def described(found: Adapted) -> str:
