@@ -136,6 +136,16 @@ def test_a_run_does_not_go_on_with_other_target_images(domains: tuple[Path, Path
         tl_keras.adapt(run_dir=tmp_path / "R", resume=True)
 
 
+def test_a_plan_looks_at_the_target(domains: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = ["--mode", "adapt", "--data", str(domains[0]), "--image-size", "16", "--weights", "none", "--dry-run", "--target"]
+    other = Path(shutil.copytree(domains[1], tmp_path / "other"))
+    (other / "fly").rename(other / "wasp")
+    assert run.main([*line, str(other)]) == 2
+    assert "has a class 'wasp'" in capfd.readouterr().err
+    assert run.main([*line, str(domains[1])]) == 0
+    assert "target: 27 images" in capfd.readouterr().out
+
+
 def test_the_command_line_shows_scores_and_figures(domains: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = ["adapt", *map(str, domains), "--image-size", "16", "--weights", "none", "--run-dir", str(tmp_path / "R")]
     assert run.main([*line, "--set", "adapt.method=coral"]) == 0

@@ -1,5 +1,6 @@
 """The target domain of a training run: its images, and what the frozen trunk of the source makes of them."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +40,12 @@ class Target:
         return self.frozen.stored(POOLED, self.rows)
 
     @property
-    def known_by(self) -> NDArray[np.str_]:
-        """Of each of `rows`, the path and what the content is known by: the same only for the same images in the same order."""
-        ids = self.frozen.pixels.ids if self.index.ids is None else self.index.ids
-        return np.array([f"{ids[row].hex()} {self.index.paths[row]}" for row in self.rows])
+    def known_by(self) -> str:
+        """The same only for the same images, by path and content, in the same order."""
+        found = hashlib.sha256()
+        for row in self.rows:
+            found.update(f"{self.pixels.ids[row].hex()} {self.index.paths[row]}\n".encode(errors="surrogateescape"))
+        return found.hexdigest()
 
     @property
     def pixels(self) -> Pixels:

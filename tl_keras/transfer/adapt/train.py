@@ -150,7 +150,7 @@ def _record(task: Task, problem: DomainProblem, found: Adapted, started: float) 
     apart = {name: distances(problem, found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, *found.members))}
     scores = [one.report() for one in found.candidates]
     write_json(task.run / ADAPTATION, {"method": found.kept, "members": found.members, "candidates": scores, "distances": apart})
-    said: Any = {name: answers(found.heads[name].probe, problem.target) for name in dict.fromkeys((SOURCE_ONLY, found.kept))}
+    said: dict[str, Any] = {name: answers(found.heads[name].probe, problem.target) for name in dict.fromkeys((SOURCE_ONLY, found.kept))}
     said[ON_IMAGES] = task.the_target.known_by
     write_atomically(task.run / CHECKPOINTS / ON_TARGET, partial(_savez, said))
     probe = found.heads[found.kept].probe
@@ -174,7 +174,7 @@ def read_answers(task: Task, target: Target) -> dict[str, Probabilities]:
     path = task.run / CHECKPOINTS / ON_TARGET
     with reading(path, "the answers for the target", AGAIN), np.load(path) as found:
         said = {name: found[name] for name in found.files}
-    if not np.array_equal(said.pop(ON_IMAGES), target.known_by):
+    if str(said.pop(ON_IMAGES)) != target.known_by:
         raise DataError(
             f"{target.index.root}: the images of the target are not those that this run was adapted to. Put them back, or start a new run."
         )
@@ -190,20 +190,24 @@ def described(found: Adapted) -> str:
     return found.kept
 
 
-def distances(problem: DomainProblem, head: AdaptedHead) -> dict[str, float]:
-    """How far the domains are apart as a head sees them: on rows of each, standardised together once they are mapped."""
+def distances(problem: DomainProblem, head: AdaptedHead) -> dict[str, float | None]:
+    """How far the domains are apart as a head sees them: on rows of each, standardised together once they are mapped.
+
+    None is a distance that cannot be told, which JSON has no number for.
+    """
     rng, (of_source, of_target) = problem.rng, head.maps or _as_they_are(problem)
     rows, source = sample(MappedFeatures(problem.train[0], of_source), MEASURED_ROWS, rng)
     places, target = sample(MappedFeatures(problem.target, of_target), MEASURED_ROWS, rng)
     said = SINGLE_LABEL.decide(answers(head.probe, problem.target))[places]
     own = Standardiser.fit(np.concatenate([source, target]))
     source, target = own(source), own(target)
-    return {
+    found = {
         "mmd": squared_mmd(source, target),
         "coral": coral_distance(source, target),
         "proxy_a": proxy_a_distance(source, target, rng),
         "classwise_mmd": classwise_mmd(source, target, np.asarray(problem.train[1])[rows], said),
     }
+    return {name: value if np.isfinite(value) else None for name, value in found.items()}
 
 
 def _as_they_are(problem: DomainProblem) -> Sequence[Affine]:
