@@ -20,7 +20,7 @@ from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, HISTORY, reading, write_atomically, write_csv, write_json
 from tl_keras.transfer.adapt.affine import Affine, MappedFeatures, sample
-from tl_keras.transfer.adapt.choice import MOST_RISK, Candidate, judge_candidate, trusted
+from tl_keras.transfer.adapt.choice import Candidate, judge_candidate, trusted
 from tl_keras.transfer.adapt.measures import classwise_mmd, coral_distance, proxy_a_distance, squared_mmd
 from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, mean_head, solve
 from tl_keras.transfer.adapt.target import Target, mixed_features
@@ -142,10 +142,10 @@ def _record(task: Task, problem: DomainProblem, found: Adapted, started: float) 
             f"{kept.method} predicts {kept.classes:.1f} classes for the target, counted by their shares, and "
             f"{kept.classes_on_source:.1f} for the source: do not trust it unless the target's classes are that uneven"
         )
-    if kept.risk > MOST_RISK * (before := found.candidates[0].risk):
+    if kept.forgets(found.candidates[0]):
         task.progress.line(
             f"{kept.method} has lost some of what the source taught: its log loss on val of the source is {kept.risk:.3g}, and that of "
-            f"{SOURCE_ONLY} {before:.3g}, images that look like the target counting most"
+            f"{SOURCE_ONLY} {found.candidates[0].risk:.3g}, images that look like the target counting most"
         )
     apart = {name: distances(problem, found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, *found.members))}
     scores = [one.report() for one in found.candidates]
