@@ -164,8 +164,8 @@ def _savez(arrays: dict[str, Any], path: Path) -> None:
         np.savez(file, **arrays)
 
 
-def read_answers(task: Task, target: Target) -> dict[str, Probabilities]:
-    """What the head that is kept, and the one that was not adapted, say of each image of the target, by their methods.
+def read_answers(task: Task, target: Target) -> dict[str, Any]:
+    """Probabilities (m, k) for the target of the head that is kept and of the one that was not adapted, by their methods.
 
     Raises:
         DataError: the images are no longer those that the answers are for.
