@@ -64,7 +64,7 @@ def test_mean_matching_tells_the_rows_apart_that_it_looks_at_however_many_it_doe
     weights = by_mean_matching(np.tile(source, (20, 1)), target, np.random.default_rng(0))
     looked_at = weights[weights > 0]
     assert weights.mean() == pytest.approx(1, abs=1e-3)
-    assert looked_at.std() > 0.3 * looked_at.mean()
+    assert looked_at.std() > looked_at.mean()  # cut at 20 times the mean of all rows, they are all but alike
 
 
 @pytest.mark.parametrize(("num_source", "num_target"), [(14, 9), (9, 14)])
