@@ -38,6 +38,10 @@ class DataError(UserError):
     """The images, their folders, labels and splits."""
 
 
+class UnknownClassError(DataError):
+    """Images of a class that a model does not have."""
+
+
 class BadImageError(DataError):
     """One file that does not decode; the text starts with the file's name."""
 

@@ -70,6 +70,20 @@ def test_a_target_that_cannot_serve_is_one_line(change: Callable[[Path], Any], w
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_of_unlabelled_images_below_the_target_is_told_where_to_go(loose: Path, photos: Path) -> None:
+    with pytest.raises(DataError, match=r"class 'loose'.*Images without labels go straight into the folder that --target names\."):
+        opened(loose.parent, photos)
+
+
+def test_it_is_said_that_only_test_is_read(photos: Path, tmp_path: Path, heard: Any) -> None:
+    for split in ("train", "test"):
+        shutil.copytree(photos, tmp_path / "split" / split)
+    assert len(opened(tmp_path / "split", photos, heard).paths) == 30
+    assert heard.lines == ["target: of its folders train, val and test only test is read"]
+    opened(photos, photos, heard)
+    assert len(heard.lines) == 1
+
+
 def test_no_target_and_one_that_is_not_there(photos: Path) -> None:
     config = DataConfig(source=str(photos))
     with pytest.raises(ConfigError, match=r"^adapt.target: got none. Give the images of the target domain: --target FOLDER"):

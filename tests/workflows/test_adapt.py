@@ -119,6 +119,33 @@ def test_a_run_that_was_stopped_goes_on(
     assert one == other
 
 
+def test_a_run_does_not_go_on_with_other_target_images(domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    target = Path(shutil.copytree(domains[1], tmp_path / "target"))
+    with monkeypatch.context() as patched:
+        patched.setattr(workflow, "_finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            adapted((domains[0], target), tmp_path / "R", settings={"adapt.method": "standardise"})
+    one, other = sorted(target.rglob("*.*"))[:2]  # as many images as before, and the same contents, in another order
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    with pytest.raises(DataError, match="the images of the target are not those that this run was adapted to"):
+        tl_keras.adapt(run_dir=tmp_path / "R", resume=True)
+
+
+def test_a_plan_looks_at_the_target(domains: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    line = ["--mode", "adapt", "--data", str(domains[0]), "--image-size", "16", "--weights", "none", "--dry-run", "--target"]
+    other = Path(shutil.copytree(domains[1], tmp_path / "other"))
+    (other / "fly").rename(other / "wasp")
+    assert run.main([*line, str(other)]) == 2
+    assert "has a class 'wasp'" in capfd.readouterr().err
+    assert run.main([*line, str(domains[1])]) == 0
+    assert "target: 27 images" in capfd.readouterr().out
+
+
 def test_the_command_line_shows_scores_and_figures(domains: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = ["adapt", *map(str, domains), "--image-size", "16", "--weights", "none", "--run-dir", str(tmp_path / "R")]
     assert run.main([*line, "--set", "adapt.method=coral"]) == 0

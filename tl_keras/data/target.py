@@ -6,12 +6,13 @@ import numpy as np
 
 from tl_keras.config import DataConfig
 from tl_keras.data.index import UNLABELLED, Index
+from tl_keras.data.layouts import SPLIT_FOLDERS
 from tl_keras.data.places import is_folder
 from tl_keras.data.sources import check_source, open_labelled
 from tl_keras.data.sources.addresses import is_address
 from tl_keras.data.sources.source import path_of
 from tl_keras.data.walk import images_below, left_out_lines, peek
-from tl_keras.errors import ConfigError, DataError
+from tl_keras.errors import ConfigError, DataError, UnknownClassError
 from tl_keras.progress import Progress
 
 LEAST_IMAGES = 20  # of which the statistics of a domain can be told at all
@@ -47,7 +48,9 @@ def open_target(config: DataConfig, target: str | None, source: Index, progress:
     """
     target = check_target(config, target)
     here = _holds_images(target)
-    found = _unlabelled(path_of(target), source) if here else open_labelled(_beside(config, target), source.classes, progress)
+    found = _unlabelled(path_of(target), source) if here else _labelled(config, target, source, progress)
+    if not here and _only_test(found):
+        progress.line("target: of its folders train, val and test only test is read")
     for line in (*found.notes, *left_out_lines(found.ignored)):
         progress.line(f"target: {line}")
     if len(found.paths) < LEAST_IMAGES:
@@ -65,6 +68,20 @@ def _holds_images(target: str) -> bool:
 def _beside(config: DataConfig, target: str) -> DataConfig:
     """How the target is read: as the source is, but for what is said of the source's own images."""
     return config.replace("source", target).replace("exclude", None)
+
+
+def _labelled(config: DataConfig, target: str, source: Index, progress: Progress) -> Index:
+    try:
+        return open_labelled(_beside(config, target), source.classes, progress)
+    except UnknownClassError as error:
+        raise DataError(f"{error} Images without labels go straight into the folder that --target names.") from error
+
+
+def _only_test(found: Index) -> bool:
+    """Whether the class folders that were read are in a folder test, so that train and val beside it were not."""
+    tops = {path.split("/")[0] for path in found.paths}
+    tops -= set(found.classes)
+    return len(tops) == 1 and SPLIT_FOLDERS.get(tops.pop().lower()) == "test" and any(path.count("/") > 1 for path in found.paths)
 
 
 def _unlabelled(root: Path, source: Index) -> Index:

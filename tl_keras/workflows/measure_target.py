@@ -9,7 +9,7 @@ from tl_keras.adaptations import SOURCE_ONLY
 from tl_keras.evaluation.metrics import figures_of
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.adapt.target import Target
-from tl_keras.transfer.adapt.train import ON_TARGET
+from tl_keras.transfer.adapt.train import read_answers
 from tl_keras.transfer.checkpoints import AGAIN
 from tl_keras.transfer.task import Task
 
@@ -22,11 +22,7 @@ def measure_target(task: Task, target: Target) -> dict[str, Any]:
         adapted, and of the one that was kept, by their methods.
     """
     report = run_folder.read_json(task.run / run_folder.ADAPTATION, "the record of an adaptation", AGAIN)
-    with (
-        run_folder.reading(task.run / run_folder.CHECKPOINTS / ON_TARGET, "the answers for the target", AGAIN),
-        np.load(task.run / run_folder.CHECKPOINTS / ON_TARGET) as found,
-    ):
-        said = {name: found[name] for name in found.files}
+    said = read_answers(task, target)
     classes, index, rows = task.data.classes, target.index, target.rows
     kept = said[report["method"]]
     labelled = index.labelled[rows]

@@ -19,6 +19,7 @@ import tensorflow as tf
 from tl_keras.config import AUTO, Config
 from tl_keras.data import dataset, images, splits
 from tl_keras.data.index import SPLIT_NAMES, Index
+from tl_keras.data.target import open_target
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
 from tl_keras.models.outputs import OUTPUTS
@@ -59,23 +60,26 @@ def make_plan(config: Config, progress: Progress) -> Plan:
     set_up(config.runtime)
     index = open_images(config.data, progress, read=config.model.backbone == AUTO)  # a ranking must not look at test
     tell_shrunk(config, index, progress)
+    target = open_target(config.data, config.adapt.target, index, progress) if config.mode == "adapt" else None
     config = with_best_backbone(config, index, None, progress)
     split = dataset.cut(index, config.data, {})
     used = index.take(np.flatnonzero(split != splits.UNUSED))
     classifier = build_and_tell(config, len(index.classes), progress)
-    num_train = int((split == "train").sum())
+    num_train, num_images = int((split == "train").sum()), len(used.paths) + (0 if target is None else len(target.paths))
     config = resolve(config, classifier, num_train)
     check_names(config, classifier, index, split)
     require_memory(config, classifier)
     needed = bytes_needed(config, classifier)
     with progress.bar("timing one batch of each phase", 2) as advance:
-        decode = decode_seconds(used, config)
+        decode = sum(decode_seconds(each, config) for each in (used, target) if each is not None)
         advance(1)
-        phases = list(phase_rows(config, classifier, num_train, len(used.paths), share_that_fits(needed)))
+        phases = list(phase_rows(config, classifier, num_train, num_images, share_that_fits(needed)))
     seconds = decode + sum(estimate for _, estimate in phases)
     sizes = [index.sizes(split == part).tolist() for part in SPLIT_NAMES]
     table = [(name, *map(str, each)) for name, *each in zip(index.classes, *sizes, strict=True)]
-    disk = disk_gb(config, classifier, num_train, len(used.paths))
+    disk = disk_gb(config, classifier, num_train, num_images)
+    if target is not None:
+        progress.line(f"target: {len(target.paths)} images")
     return Plan(config, table, [row for row, _ in phases], seconds, max(peak_memory_gb(), max(needed.values()) / 1e9), disk)
 
 

@@ -32,6 +32,12 @@ def test_what_forgets_the_source_is_never_trusted() -> None:
     assert kept(replace(BETTER, risk=0.121)) == ["source_only"]
 
 
+def test_of_risks_near_0_the_ratio_does_not_decide() -> None:
+    sure = replace(BASE, risk=0.0001)
+    assert kept(replace(BETTER, risk=0.009), base=sure) == ["source_only", "coral"]
+    assert kept(replace(BETTER, risk=0.011), base=sure) == ["source_only"]
+
+
 def test_few_classes_are_no_collapse_where_the_source_has_few() -> None:
     assert not replace(BASE, classes=2.0, classes_on_source=2.5).collapsed
 

@@ -56,6 +56,48 @@ def test_mean_matching_weighs_only_the_rows_that_it_looks_at(
     assert weights.max() <= MOST * len(weights) / 100
 
 
+def test_mean_matching_tells_the_rows_apart_that_it_looks_at_however_many_it_does_not(
+    domains: tuple[Rows, Rows, NDArray[np.float64]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target, _ = domains
+    monkeypatch.setattr(weighting, "KMM_ROWS", 200)
+    weights = by_mean_matching(np.tile(source, (20, 1)), target, np.random.default_rng(0))
+    looked_at = weights[weights > 0]
+    assert weights.mean() == pytest.approx(1, abs=1e-3)
+    assert looked_at.std() > looked_at.mean()  # cut at 20 times the mean of all rows, they are all but alike
+
+
+@pytest.mark.parametrize(("num_source", "num_target"), [(14, 9), (9, 14)])
+def test_the_closed_form_leaves_out_each_pair(num_source: int, num_target: int) -> None:
+    draws = np.random.default_rng(0)
+    at_source, at_target = draws.random((num_source, 4)), draws.random((num_target, 4))
+    losses = []
+    for row in range(min(num_source, num_target)):
+        alpha = weighting._ulsif(np.delete(at_source, row, axis=0), np.delete(at_target, row, axis=0), 0.1)
+        losses.append((at_source[row] @ alpha) ** 2 / 2 - at_target[row] @ alpha)
+    assert weighting._left_out(at_source, at_target, 0.1) == pytest.approx(np.mean(losses))
+
+
+CLOUD = np.random.default_rng(1).normal(size=(300, 6)).astype(np.float32)
+ODD_DOMAINS = {
+    "a few images, far away and much alike": (CLOUD, CLOUD[:20] * 1e-3 + 50),
+    "copies of two images": (CLOUD, np.repeat(CLOUD[:2] + 1, 12, axis=0)),
+    "copies of one image": (CLOUD, np.repeat(CLOUD[:1] + 1, 24, axis=0)),
+    "constant features": (CLOUD * [1, 0, 0, 1, 1, 0], CLOUD[:30] * [1, 0, 0, 1, 1, 0] + 1),
+    "nothing but constants": (np.ones((30, 6)), np.zeros((25, 6))),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+@pytest.mark.parametrize("domains_named", ODD_DOMAINS)
+def test_weights_are_numbers_of_mean_1_in_odd_domains(name: str, domains_named: str) -> None:
+    source, target = (each.astype(np.float32) for each in ODD_DOMAINS[domains_named])
+    with np.errstate(all="raise", under="ignore"):
+        weights = WEIGHTINGS[name](source, target, np.random.default_rng(0))
+    assert np.isfinite(weights).all()
+    assert weights.mean() == pytest.approx(1, abs=1e-3)
+
+
 def test_likeness_is_larger_for_the_target(domains: tuple[Rows, Rows, NDArray[np.float64]]) -> None:
     source, target, _ = domains
     like = likeness(source, target, np.random.default_rng(0))

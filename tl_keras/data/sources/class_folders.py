@@ -29,7 +29,7 @@ from tl_keras.data.walk import (
     reads_heic,
     subfolders,
 )
-from tl_keras.errors import DataError
+from tl_keras.errors import DataError, UnknownClassError
 
 ClassFolders = dict[str, str]  # name of each class, in Unicode's composed form (NFC), sorted -> its folder as it is on disk
 Arrangement = dict[str | None, tuple[str, ClassFolders]]  # split, None where they are to be cut -> 'train/' or '', and the classes there
@@ -63,7 +63,7 @@ def scan_known(root: Path, classes: tuple[str, ...], *, nested: bool = False) ->
         if unknown:
             near = get_close_matches(unknown[0], known, n=1, cutoff=NEAR)
             hint = f" Did you mean '{near[0]}'?" if near else f" It knows {', '.join(classes)}."
-            raise DataError(f"{root / where}: has a class '{unknown[0]}', which the model does not know.{hint}")
+            raise UnknownClassError(f"{root / where}: has a class '{unknown[0]}', which the model does not know.{hint}")
         found[where] = {known[name]: files.get(name, Files([], Counter())) for name in known}
     index = _index(root, classes, found, loose_files(root))
     if not index.paths:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tl_keras.data.label_texts import SEPARATOR, finite, has_of
 from tl_keras.data.sources.class_folders import class_name
 from tl_keras.data.sources.source import NEAR
-from tl_keras.errors import DataError
+from tl_keras.errors import DataError, UnknownClassError
 from tl_keras.models.outputs import OUTPUTS, Labels, Output
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
@@ -162,7 +162,7 @@ def classes_of(table: Path, names: Sequence[str], known: Sequence[str] | None) -
 def _refuse_unknown(table: Path, name: str, known: Sequence[str]) -> NoReturn:
     near = get_close_matches(name, known, n=1, cutoff=NEAR)
     hint = f" Did you mean '{near[0]}'?" if near else f" It knows {', '.join(known)}."
-    raise DataError(f"{table}: has a class {name!r}, which the model does not know.{hint}")
+    raise UnknownClassError(f"{table}: has a class {name!r}, which the model does not know.{hint}")
 
 
 def _refuse_twins(table: Path, labels: Sequence[str]) -> None:

@@ -31,6 +31,7 @@ from tl_keras.transfer.adapt.scores import (
 
 LEAST_CLASSES = 0.55  # of as many as are predicted on val of the source, below which predictions have collapsed
 MOST_RISK = 1.2  # times that of the head that was not adapted, above which a method has lost what the source taught
+SMALL_RISK = 0.01  # nats, up to which nothing is lost: of two risks near 0 the ratio says nothing
 MOST_NEIGHBOURS = 2_000  # images whose predictions are compared with each other
 
 
@@ -69,7 +70,11 @@ class Candidate:
 
     def passes(self, baseline: "Candidate") -> bool:
         """Whether its scores may be trusted."""
-        return not self.collapsed and self.risk <= MOST_RISK * baseline.risk
+        return not self.collapsed and not self.forgets(baseline)
+
+    def forgets(self, baseline: "Candidate") -> bool:
+        """Whether it has lost some of what the source taught."""
+        return self.risk > max(MOST_RISK * baseline.risk, SMALL_RISK)
 
     def report(self) -> dict[str, Any]:
         """As `metrics.json` holds it."""

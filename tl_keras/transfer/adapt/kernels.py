@@ -5,6 +5,8 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.floating]
 
+ROUNDING = 1e-5  # of the mean squared length of rows: float32 does not tell smaller squared distances from 0
+
 
 def squared_distances(x: Matrix, y: Matrix) -> Matrix:
     """(n, m) of rows (n, d) and (m, d); never negative."""
@@ -13,9 +15,14 @@ def squared_distances(x: Matrix, y: Matrix) -> Matrix:
 
 
 def median_bandwidth(x: Matrix) -> float:
-    """gamma of exp(-gamma |x - y|^2): one over the median of the squared distances between different rows (n, d), n at least 2."""
+    """gamma of exp(-gamma |x - y|^2): one over the median of the squared distances between rows (n, d) that are not the same.
+
+    1 where all rows are the same. Copies are left out: a median of 0 would leave a kernel that sees nothing but copies.
+    """
     distances = squared_distances(x, x)[np.triu_indices(len(x), 1)]
-    return 1 / max(float(np.median(distances)), 1e-12)
+    size = float((x * x).sum(axis=1).mean())
+    apart = distances[distances > ROUNDING * size]
+    return 1 / float(np.median(apart)) if len(apart) else 1.0
 
 
 def rbf(x: Matrix, y: Matrix, gamma: float) -> Matrix:

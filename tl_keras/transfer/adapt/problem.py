@@ -111,8 +111,7 @@ def _before(mapping: Affine, head: LinearProbe) -> LinearProbe:
 
 def mean_head(problem: DomainProblem, heads: Sequence[AdaptedHead]) -> AdaptedHead:
     """The mean of the logits of several heads, each on the same scale on the target; its figures on val are measured anew."""
-    centred = [head.probe.logits(problem.target) for head in heads]
-    spreads = [float((logits - logits.mean(axis=1, keepdims=True)).std()) or 1.0 for logits in centred]
+    spreads = [_spread(head.probe.logits(problem.target)) for head in heads]
     scale = float(np.exp(np.mean(np.log(spreads))))
 
     def mean(of: Sequence[LinearProbe]) -> LinearProbe:
@@ -125,6 +124,11 @@ def mean_head(problem: DomainProblem, heads: Sequence[AdaptedHead]) -> AdaptedHe
     logits, labels = on_source.logits(problem.val[0]), problem.val[1]
     figures: Any = {"val_loss": float(SINGLE_LABEL.plain_losses(logits, labels).mean()), "val_metric": SINGLE_LABEL.metric(logits, labels)}
     return AdaptedHead(replace(mean([head.probe for head in heads]), **figures), replace(on_source, **figures))
+
+
+def _spread(logits: NDArray[np.floating]) -> float:
+    """How far the logits (m, k) of an image are apart; 1 where they all are the same."""
+    return float((logits - logits.mean(axis=1, keepdims=True)).std()) or 1.0
 
 
 METHODS: dict[str, Callable[[DomainProblem, str], AdaptedHead]] = {

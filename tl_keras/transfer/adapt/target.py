@@ -1,5 +1,6 @@
 """The target domain of a training run: its images, and what the frozen trunk of the source makes of them."""
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,14 @@ class Target:
     def features(self) -> StoredFeatures:
         """float32 (m, d), of those that decode."""
         return self.frozen.stored(POOLED, self.rows)
+
+    @property
+    def known_by(self) -> str:
+        """The same only for the same images, by path and content, in the same order."""
+        found = hashlib.sha256()
+        for row in self.rows:
+            found.update(f"{self.pixels.ids[row].hex()} {self.index.paths[row]}\n".encode(errors="surrogateescape"))
+        return found.hexdigest()
 
     @property
     def pixels(self) -> Pixels:

@@ -21,6 +21,7 @@ Weights = NDArray[np.float32]
 COMPONENTS = 32  # of the features, in which densities are compared
 FITTED_ON = 2_000  # rows of each domain that components and ratios are found from
 CENTRES = 200  # of the kernels that a ratio is a sum of
+KLIEP_STEPS = 2_000  # of the search, at most
 KMM_BOUND = 10.0  # B of the paper: the largest weight
 KMM_ROWS = 2_000  # of the source: the programme is cubic in them
 ULSIF_WEIGHTS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
@@ -70,6 +71,8 @@ def by_kliep(source: Features, target: Features, rng: np.random.Generator) -> We
     """
     see, s, t, centres, gamma = _kernels(source, target, rng)
     at_target, at_source = rbf(t, centres, gamma), rbf(s, centres, gamma).mean(axis=0)
+    if not at_source.sum() > 1e-12:  # no source image is near any target image: no weights make the source resemble the target
+        return np.ones(len(source), np.float32)
     alpha = np.ones(len(centres)) / at_source.sum()
 
     def satisfied(values: Matrix) -> Matrix:
@@ -77,7 +80,9 @@ def by_kliep(source: Features, target: Features, rng: np.random.Generator) -> We
         return values / (at_source @ values)
 
     likelihood, step = -np.inf, 1.0
-    while step > 1e-4:
+    for _ in range(KLIEP_STEPS):
+        if step < 1e-4:
+            break
         tried = satisfied(alpha + step * at_target.T @ (1 / np.maximum(at_target @ alpha, 1e-12)) / len(t))
         found = float(np.log(np.maximum(at_target @ tried, 1e-12)).mean())
         if found > likelihood + 1e-7:
@@ -94,24 +99,32 @@ def by_ulsif(source: Features, target: Features, rng: np.random.Generator) -> We
     """
     see, s, t, centres, gamma = _kernels(source, target, rng)
     at_source, at_target = rbf(s, centres, gamma), rbf(t, centres, gamma)
-    num = min(len(s), len(t))
-    h = at_source.T @ at_source / len(s)
-    best = min(ULSIF_WEIGHTS, key=lambda weight: _left_out(h, at_source[:num], at_target[:num], at_target.mean(axis=0), len(s), weight))
-    alpha = np.maximum(np.linalg.solve(h + best * np.eye(len(h)), at_target.mean(axis=0)), 0)
+    # Rows are paired at random: they may be sorted by class.
+    at_source, at_target = rng.permutation(at_source), rng.permutation(at_target)
+    best = min(ULSIF_WEIGHTS, key=lambda weight: _left_out(at_source, at_target, weight))
+    alpha = _ulsif(at_source, at_target, best)
     return _all(source, lambda rows: rbf(see(rows), centres, gamma) @ alpha)
 
 
-def _left_out(h: Matrix, x: Matrix, y: Matrix, mean: Matrix, num_source: int, weight: float) -> float:
-    """The score of one regularisation with each pair of a source and a target row left out: the closed form of the paper."""
-    num = len(x)
-    b = h + weight * (num_source - 1) / num_source * np.eye(len(h))
-    solved = np.linalg.solve(b, x.T)  # (c, n)
-    denominator = num_source - np.einsum("nc,cn->n", x, solved)
-    b0 = np.linalg.solve(b, mean)[:, None] + solved * ((x @ np.linalg.solve(b, mean)) / denominator)
-    b1 = np.linalg.solve(b, y.T) + solved * (np.einsum("nc,cn->n", x, np.linalg.solve(b, y.T)) / denominator)
-    left = np.maximum((num_source - 1) / (num_source * (num - 1)) * (num * b0 - b1), 0)
-    at_source, at_target = np.einsum("nc,cn->n", x, left), np.einsum("nc,cn->n", y, left)
-    return float((at_source @ at_source) / (2 * num) - at_target.mean())
+def _ulsif(at_source: Matrix, at_target: Matrix, weight: float) -> Matrix:
+    """The weights (c,) of the kernels, whose values are (n, c) at the source and (m, c) at the target."""
+    h = at_source.T @ at_source / len(at_source)
+    return np.maximum(np.linalg.solve(h + weight * np.eye(len(h)), at_target.mean(axis=0)), 0)
+
+
+def _left_out(at_source: Matrix, at_target: Matrix, weight: float) -> float:
+    """The mean loss at each pair of a source row and a target row, of `_ulsif` without that pair: the closed form of the paper."""
+    n, m = len(at_source), len(at_target)
+    num = min(n, m)
+    x, y = at_source[:num], at_target[:num]
+    b = at_source.T @ at_source / n + weight * (n - 1) / n * np.eye(at_source.shape[1])
+    solved, of_mean, of_target = np.linalg.solve(b, x.T), np.linalg.solve(b, at_target.mean(axis=0)), np.linalg.solve(b, y.T)
+    denominator = n - np.einsum("nc,cn->n", x, solved)
+    b0 = of_mean[:, None] + solved * ((x @ of_mean) / denominator)
+    b1 = of_target + solved * (np.einsum("nc,cn->n", x, of_target) / denominator)
+    left = np.maximum((n - 1) / (n * (m - 1)) * (m * b0 - b1), 0)
+    losses = np.einsum("nc,cn->n", x, left) ** 2 / 2 - np.einsum("nc,cn->n", y, left)
+    return float(losses.mean())
 
 
 def by_mean_matching(source: Features, target: Features, rng: np.random.Generator) -> Weights:
@@ -134,9 +147,9 @@ def by_mean_matching(source: Features, target: Features, rng: np.random.Generato
 
     bounds = [(0, KMM_BOUND)] * len(s)
     solved = minimize(evaluate, np.ones(len(s)), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 500}).x
-    found = np.zeros(len(source))
-    found[rows] = solved
-    return _even(found)
+    found = np.zeros(len(source), np.float32)
+    found[rows] = _even(solved) * len(source) / len(rows)  # cut before: beside many zeros each of these weights is far above the mean
+    return found
 
 
 def _kernels(
