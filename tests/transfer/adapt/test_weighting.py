@@ -111,7 +111,7 @@ def test_kliep_agrees_with_skada(domains: tuple[Rows, Rows, NDArray[np.float64]]
     x, which = np.concatenate([see(source), see(target)]), np.repeat([1, -2], [len(source), len(target)])
     adapter = skada.KLIEPReweightAdapter(gamma=weighting.median_bandwidth(see(target))).fit(x, sample_domain=which)
     theirs = adapter.compute_weights(x, sample_domain=which)[which > 0]
-    assert np.corrcoef(WEIGHTINGS["kliep"](source, target, np.random.default_rng(0)), theirs)[0, 1] > 0.95
+    assert np.corrcoef(WEIGHTINGS["kliep"](source, target, np.random.default_rng(0)), theirs)[0, 1] > 0.9
 
 
 def test_mean_matching_solves_the_programme_that_skada_solves(domains: tuple[Rows, Rows, NDArray[np.float64]]) -> None:

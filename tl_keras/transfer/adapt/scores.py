@@ -6,7 +6,7 @@ collapsed is looked at first.
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
+from scipy.special import softmax  # of likenesses, not a class
 
 Probabilities = NDArray[np.floating]
 
@@ -59,7 +59,7 @@ def neighbourhood_density(probabilities: Probabilities) -> float:
     unit = probabilities / np.linalg.norm(probabilities, axis=1, keepdims=True)
     similarity = unit @ unit.T / TEMPERATURE
     np.fill_diagonal(similarity, -np.inf)
-    return float(_entropy(softmax(similarity, axis=1)).mean())
+    return float(_entropy(softmax(similarity, axis=1)).mean())  # of neighbours, not a class
 
 
 def weighted_risk(losses: NDArray[np.floating], weights: NDArray[np.floating]) -> float:
