@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import skada
 from numpy.typing import NDArray
 from scipy.linalg import eig
 
@@ -65,7 +66,6 @@ def skada_domains(domains: tuple[Rows, Rows]) -> tuple[NDArray[np.float64], NDAr
 
 
 def test_coral_agrees_with_skada(domains: tuple[Rows, Rows]) -> None:
-    skada = pytest.importorskip("skada")
     x, which = skada_domains(domains)
     # Its regularisation shrinks by half towards the mean variance, which is 1: half of C + I, and the halves cancel out.
     theirs = skada.CORALAdapter(reg=0.5, assume_centered=True).fit_transform(x, sample_domain=which, allow_source=True)
@@ -74,7 +74,6 @@ def test_coral_agrees_with_skada(domains: tuple[Rows, Rows]) -> None:
 
 
 def test_subspace_alignment_agrees_with_skada(domains: tuple[Rows, Rows], monkeypatch: pytest.MonkeyPatch) -> None:
-    skada = pytest.importorskip("skada")
     monkeypatch.setattr("tl_keras.transfer.adapt.alignment.DIMENSIONS", 5)
     x, which = skada_domains(domains)
     theirs = skada.SubspaceAlignmentAdapter(n_components=5).fit_transform(x, sample_domain=which, allow_source=True)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import skada
 from numpy.typing import NDArray
 
 from tl_keras.transfer.adapt import weighting
@@ -105,7 +106,6 @@ def test_likeness_is_larger_for_the_target(domains: tuple[Rows, Rows, NDArray[np
 
 
 def test_kliep_agrees_with_skada(domains: tuple[Rows, Rows, NDArray[np.float64]]) -> None:
-    skada = pytest.importorskip("skada")
     source, target, _ = domains
     see = weighting.components(source, target, np.random.default_rng(0))
     x, which = np.concatenate([see(source), see(target)]), np.repeat([1, -2], [len(source), len(target)])
@@ -115,7 +115,6 @@ def test_kliep_agrees_with_skada(domains: tuple[Rows, Rows, NDArray[np.float64]]
 
 
 def test_mean_matching_solves_the_programme_that_skada_solves(domains: tuple[Rows, Rows, NDArray[np.float64]]) -> None:
-    skada = pytest.importorskip("skada")
     source, target = domains[0][:120], domains[1][:100]
     see = weighting.components(source, target, np.random.default_rng(0))
     x, which = np.concatenate([see(source), see(target)]), np.repeat([1, -2], [len(source), len(target)])
