@@ -19,7 +19,7 @@ class Adaptation:
 
 
 ADAPTATIONS = {
-    SOURCE_ONLY: Adaptation("none", "a head that learned from the source, as extract trains it"),
+    SOURCE_ONLY: Adaptation("none", "a head that learned from the source alone"),
     "standardise": Adaptation("alignment", "each feature gets mean 0 and variance 1 in each domain by itself"),
     "coral": Adaptation("alignment", "the source also gets the correlations of the target"),
     "subspace": Adaptation("alignment", "the principal axes of the source are turned into those of the target"),
