@@ -23,7 +23,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.transfer.adapt.choice import Candidate
-from tl_keras.transfer.adapt.train import Judge, adapt_heads, answers, problem_of
+from tl_keras.transfer.adapt.train import adapt_heads, answers
 from tl_keras.transfer.prepare import prepare_task
 from tl_keras.workflows.setting_up import open_images
 from tl_keras.workflows.train import target_of
@@ -63,11 +63,10 @@ def judged(source: str, target: str, backbone: str, seed: int, folder: str) -> l
     index = open_images(config.data, progress)
     task = prepare_task(config, index, RunFolder(Path(folder)), progress, target_of(config, index, progress))
     there = task.the_target
-    problem = problem_of(task, there)
-    done = adapt_heads(problem, Judge(task, problem, there), task)
+    done = adapt_heads(task)
     found = []
     for candidate, head in zip(done.candidates, done.heads.values(), strict=True):
-        said = SINGLE_LABEL.decide(answers(head.probe, there.features))
+        said = SINGLE_LABEL.decide(answers(head.probe, head.domains.target))
         found.append(Judged(candidate, float((said == there.index.labels[there.rows]).mean()), candidate.method in done.members))
     return found + ([] if AUTO in done.heads else [replace(found[0], candidate=replace(found[0].candidate, method=AUTO))])
 

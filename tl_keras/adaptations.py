@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-AUTO, SOURCE_ONLY = "auto", "source_only"
+AUTO, SOURCE_ONLY, ADABN = "auto", "source_only", "adabn"
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Adaptation:
 
 ADAPTATIONS = {
     SOURCE_ONLY: Adaptation("none", "a head that learned from the source alone"),
+    ADABN: Adaptation("statistics", "each domain gets BatchNorm statistics of its own images, in every layer"),
     "standardise": Adaptation("alignment", "each feature gets mean 0 and variance 1 in each domain by itself"),
     "coral": Adaptation("alignment", "the source also gets the correlations of the target"),
     "subspace": Adaptation("alignment", "the principal axes of the source are turned into those of the target"),

@@ -531,6 +531,7 @@ class AdaptConfig(Section):
     method: Literal[
         "auto",
         "source_only",
+        "adabn",
         "standardise",
         "coral",
         "subspace",

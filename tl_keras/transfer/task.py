@@ -78,11 +78,12 @@ class Task:
     def head_problem(self) -> HeadProblem:
         """What a linear head is solved on."""
         return HeadProblem(
-            self._computed, self.data.index.learned, self.data.classes, self.num_views, self.data.output, self.data.index.weights
+            self.the_frozen, self.data.index.learned, self.data.classes, self.num_views, self.data.output, self.data.index.weights
         )
 
     @property
-    def _computed(self) -> FrozenFeatures:
+    def the_frozen(self) -> FrozenFeatures:
+        """The features of a task that has some."""
         if self.frozen is None:
             raise ValueError("this task has nothing frozen")
         return self.frozen
@@ -96,7 +97,7 @@ class Task:
 
     def stored(self, output: str, split: str) -> StoredFeatures:
         """An output of the frozen trunk for a split: the plain view of each row and, of train, then each further view."""
-        return self._computed.stored(output, self.data.rows(split), self.num_views if split == "train" else 0)
+        return self.the_frozen.stored(output, self.data.rows(split), self.num_views if split == "train" else 0)
 
     def tell_parameters(self, phase: str) -> None:
         """Say how many parameters a phase trains."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.adaptations import SOURCE_ONLY
+from tl_keras.adaptations import ADABN, SOURCE_ONLY
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.adapt.scores import (
     diversity,
@@ -115,12 +115,12 @@ def judge_candidate(
 
 
 def trusted(candidates: Sequence[Candidate]) -> list[str]:
-    """The methods whose heads are trusted; the head that was not adapted alone where none is.
+    """The methods whose heads are trusted; the plain head alone where none is.
 
     Args:
-        candidates: the first is the head that was not adapted.
+        candidates: heads on the same features; the first is the plain one.
     """
     baseline = candidates[0]
-    if baseline.method != SOURCE_ONLY:
-        raise ValueError(f"the first candidate must be {SOURCE_ONLY}. Received: {baseline.method}")
-    return [one.method for one in candidates if one.passes(baseline)] or [SOURCE_ONLY]
+    if baseline.method not in (SOURCE_ONLY, ADABN):
+        raise ValueError(f"the first candidate must be {SOURCE_ONLY} or {ADABN}. Received: {baseline.method}")
+    return [one.method for one in candidates if one.passes(baseline)] or [baseline.method]

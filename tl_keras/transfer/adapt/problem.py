@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.adaptations import SOURCE_ONLY
+from tl_keras.adaptations import ADABN, SOURCE_ONLY
 from tl_keras.config import Config
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.adapt.affine import Affine, MappedFeatures
@@ -57,12 +57,14 @@ class AdaptedHead:
     Attributes:
         probe: kernel (d, k), bias (k,), and its figures on val of the source, as that was mapped.
         on_source: the same for raw features of the source.
+        domains: the features that it is for.
         maps: what was done to the features of the source, and to those of the target, which is in `probe` already; None for a mean of
             heads, which may have different ones.
     """
 
     probe: LinearProbe
     on_source: LinearProbe
+    domains: DomainProblem
     maps: tuple[Affine, Affine] | None = None
 
 
@@ -100,7 +102,7 @@ def _solved(problem: DomainProblem, maps: tuple[Affine, Affine], weights: Weight
     own = weights if problem.weights is None else problem.weights if weights is None else problem.weights * weights
     probe = fit_linear_probe((seen, labels), (seen_val, val_labels), standardise, by_class, config.train.head_c, weights=own)
     mapped = probe.on_raw(standardise)
-    return AdaptedHead(_before(target, mapped), _before(source, mapped), maps)
+    return AdaptedHead(_before(target, mapped), _before(source, mapped), problem, maps)
 
 
 def _before(mapping: Affine, head: LinearProbe) -> LinearProbe:
@@ -123,7 +125,7 @@ def mean_head(problem: DomainProblem, heads: Sequence[AdaptedHead]) -> AdaptedHe
     on_source = mean([head.on_source for head in heads])
     logits, labels = on_source.logits(problem.val[0]), problem.val[1]
     figures: Any = {"val_loss": float(SINGLE_LABEL.plain_losses(logits, labels).mean()), "val_metric": SINGLE_LABEL.metric(logits, labels)}
-    return AdaptedHead(replace(mean([head.probe for head in heads]), **figures), replace(on_source, **figures))
+    return AdaptedHead(replace(mean([head.probe for head in heads]), **figures), replace(on_source, **figures), problem)
 
 
 def _spread(logits: NDArray[np.floating]) -> float:
@@ -133,6 +135,7 @@ def _spread(logits: NDArray[np.floating]) -> float:
 
 METHODS: dict[str, Callable[[DomainProblem, str], AdaptedHead]] = {
     SOURCE_ONLY: _plain,
+    ADABN: _plain,  # on features of other statistics
     **dict.fromkeys(ALIGNMENTS, _aligned),
     **dict.fromkeys(WEIGHTINGS, _weighted),
     "label_shift": _label_shifted,

@@ -5,7 +5,7 @@ No label of the target is read here. Where there are any, they serve the table a
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.adaptations import ADAPTATIONS, AUTO, SOURCE_ONLY
-from tl_keras.errors import DataError
+from tl_keras.adaptations import ADABN, ADAPTATIONS, AUTO, SOURCE_ONLY
+from tl_keras.errors import ConfigError, DataError
 from tl_keras.models.classifier import unfreeze
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.models.saved import read_weights, write_weights
@@ -23,21 +23,27 @@ from tl_keras.transfer.adapt.affine import Affine, MappedFeatures, sample
 from tl_keras.transfer.adapt.choice import Candidate, judge_candidate, trusted
 from tl_keras.transfer.adapt.measures import classwise_mmd, coral_distance, proxy_a_distance, squared_mmd
 from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, mean_head, solve
+from tl_keras.transfer.adapt.statistics import Statistics, norms, own_features, write_statistics
 from tl_keras.transfer.adapt.target import Target, mixed_features
 from tl_keras.transfer.adapt.weighting import likeness
 from tl_keras.transfer.checkpoints import AGAIN, history_header
+from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.probe import LinearProbe, Standardiser, chunks
 from tl_keras.transfer.head.train import HEAD_WEIGHTS
 from tl_keras.transfer.task import Task
 
 MEASURED_ROWS = 1_000  # of each domain, between which distances are measured
 ON_TARGET = "target.npz"  # beside the head's weights: what it and the head that was not adapted say of the target
+STATISTICS = "statistics.npz"  # likewise: the BatchNorm statistics of the target, where the head is for those
+FAR_APART = 1.0  # a proxy A-distance, of at most 2
+LEAST_ACCURACY = 0.9  # on val of the source, of that with the backbone's own statistics
 ON_IMAGES = "images"  # in that file: which images of the target the answers are for; no method has this name
 
 Probabilities = NDArray[np.floating]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Adapted:
     """The outcome: every head with its scores, and which one is kept.
 
@@ -46,12 +52,20 @@ class Adapted:
         candidates: their scores, in the same order.
         kept: the method of the head that is kept.
         members: the methods whose mean it is, or itself.
+        statistics: BatchNorm statistics that the kept head is for; None for those that the backbone has.
     """
 
     heads: dict[str, AdaptedHead]
     candidates: list[Candidate]
-    kept: str
-    members: list[str]
+    kept: str = SOURCE_ONLY
+    members: list[str] = field(default_factory=lambda: [SOURCE_ONLY])
+    statistics: Statistics | None = None
+
+    def add(self, method: str, head: AdaptedHead, judge: "Judge") -> Candidate:
+        """Score one more head."""
+        self.heads[method] = head
+        self.candidates.append(judge(method, head))
+        return self.candidates[-1]
 
 
 def adapt(task: Task) -> None:
@@ -64,21 +78,31 @@ def adapt(task: Task) -> None:
         read_answers(task, task.the_target)  # a target that has changed meanwhile is said now
     else:
         started = time.perf_counter()
-        problem = problem_of(task, task.the_target)
-        found = adapt_heads(problem, Judge(task, problem, task.the_target), task)
-        _record(task, problem, found, started)
+        found = adapt_heads(task)
+        _record(task, found, started)
         head = found.heads[found.kept].probe
         task.classifier.head.layers[-1].set_weights([head.kernel, head.bias])
         write_weights(done, task.classifier.head)
     with reading(done, "the weights of a head", AGAIN):
         read_weights(done, task.classifier.head)
+    if (statistics := kept_statistics(task)) is not None:
+        write_statistics(task.classifier.model, statistics)
 
 
-def problem_of(task: Task, target: Target) -> DomainProblem:
+def kept_statistics(task: Task) -> Statistics | None:
+    """BatchNorm statistics of the target that the kept head is for; None for those that the backbone has."""
+    path = task.run / CHECKPOINTS / STATISTICS
+    if not path.is_file():
+        return None
+    with reading(path, "BatchNorm statistics", AGAIN), np.load(path) as found:
+        return [found[name] for name in found.files]
+
+
+def problem_of(task: Task, source: FrozenFeatures, target: Target) -> DomainProblem:
     """What heads are solved on."""
-    source, index = task.head_problem, task.data.index
-    weights = None if index.weights is None else index.weights[task.data.rows("train")]
-    train, val = ((source.pair(task.data.rows(split))[0], task.data.labels(split)) for split in ("train", "val"))  # of soft ones the class
+    index, rows = task.data.index, {split: task.data.rows(split) for split in ("train", "val")}
+    weights = None if index.weights is None else index.weights[rows["train"]]
+    train, val = ((source.stored(POOLED, own), index.labels[own]) for own in rows.values())  # of soft labels the class
     return DomainProblem(task.config, train, val, target.features, task.data.classes, weights)
 
 
@@ -92,14 +116,15 @@ class Judge:
 
     Args:
         target: its labels are not read.
+        before: what scored the head that was not adapted, with which others are compared.
     """
 
-    def __init__(self, task: Task, problem: DomainProblem, target: Target) -> None:
+    def __init__(self, task: Task, problem: DomainProblem, target: Target, before: "Judge | None" = None) -> None:
         self._problem = problem
         self._pairs, self._mixed = mixed_features(target, task.config.runtime.seed, task.progress)
         alike, val = likeness(problem.train[0], problem.target, problem.rng), problem.val[0]
         self._likeness = np.concatenate([alike(val[rows]) for rows in chunks(val)])
-        self._before: NDArray[np.integer] | None = None
+        self._before: NDArray[np.integer] | None = None if before is None else before._before
 
     def __call__(self, method: str, head: AdaptedHead) -> Candidate:
         """The scores of a head; the first that is judged is the one that was not adapted."""
@@ -113,28 +138,77 @@ class Judge:
         return replace(found, agreement=float((said == self._before).mean()))
 
 
-def adapt_heads(problem: DomainProblem, judge: Judge, task: Task) -> Adapted:
+def adapt_heads(task: Task) -> Adapted:
     """Solve a head by each method that is asked for, and decide which is kept."""
-    wanted = task.config.adapt.method
-    methods = tuple(ADAPTATIONS) if wanted == AUTO else tuple(dict.fromkeys((SOURCE_ONLY, wanted)))
-    heads: dict[str, AdaptedHead] = {}
-    candidates: list[Candidate] = []
+    wanted, target = task.config.adapt.method, task.the_target
+    problem = problem_of(task, task.the_frozen, target)
+    judge, found = Judge(task, problem, target), Adapted({}, [])
+    baseline = found.add(SOURCE_ONLY, solve(problem, SOURCE_ONLY), judge)
+    first = 0
+    if wanted == ADABN or (wanted == AUTO and _is_worth_own(task, found.heads[SOURCE_ONLY])):
+        own, own_judge, statistics = own_problem(task, judge)
+        candidate = found.add(ADABN, solve(own, ADABN), own_judge)
+        if wanted == ADABN or _holds(found, baseline, candidate):
+            problem, judge, first, found.statistics = own, own_judge, 1, statistics
+    if wanted == AUTO:
+        return _mean_of_trusted(task, problem, judge, found, first)
+    if wanted not in found.heads:
+        found.add(wanted, solve(problem, wanted), judge)
+    found.kept, found.members = wanted, [wanted]
+    return found
+
+
+def own_problem(task: Task, judge: "Judge") -> tuple[DomainProblem, "Judge", Statistics]:
+    """The domains as the backbone sees them with BatchNorm statistics of each, and the statistics of the target.
+
+    Raises:
+        ConfigError: the backbone has no BatchNorm that can be told.
+    """
+    target, rows = task.the_target, np.concatenate([task.data.rows("train"), task.data.rows("val")])
+    if not norms(task.classifier.trunk):
+        raise ConfigError(
+            f"adapt.method: got '{ADABN}', but {task.config.model.backbone} has no BatchNorm layers of its own. Choose another method."
+        )
+    source, _ = own_features(task, task.the_frozen.pixels, task.data.rows("train"), np.sort(rows))
+    frozen, statistics = own_features(task, target.pixels, target.rows, target.rows)
+    seen = replace(target, frozen=frozen)
+    problem = problem_of(task, source, seen)
+    return problem, Judge(task, problem, seen, judge), statistics
+
+
+def _is_worth_own(task: Task, before: AdaptedHead) -> bool:
+    """Whether the domains are so far apart that statistics of each are worth two more passes over the images."""
+    apart = distances(before)["proxy_a"]
+    return bool(norms(task.classifier.trunk)) and apart is not None and apart >= FAR_APART
+
+
+def _holds(found: Adapted, baseline: Candidate, own: Candidate) -> bool:
+    """Whether other statistics cost the source little, and no predictions have collapsed."""
+    accuracy, before = (found.heads[one.method].probe.val_metric for one in (own, baseline))
+    return not own.collapsed and accuracy >= LEAST_ACCURACY * before
+
+
+def _mean_of_trusted(task: Task, problem: DomainProblem, judge: "Judge", found: Adapted, first: int) -> Adapted:
+    """The mean of the heads on the same features that can be trusted.
+
+    Args:
+        first: which head is the plain one on these features.
+    """
+    methods = [method for method in ADAPTATIONS if method not in (SOURCE_ONLY, ADABN)]
     with task.progress.bar("methods", len(methods)) as advance:
         for method in methods:
-            heads[method] = solve(problem, method)
-            candidates.append(judge(method, heads[method]))
+            found.add(method, solve(problem, method), judge)
             advance(1)
-    if wanted != AUTO:
-        return Adapted(heads, candidates, wanted, [wanted])
-    members = trusted(candidates)
-    if len(members) == 1:
-        return Adapted(heads, candidates, members[0], members)
-    heads[AUTO] = mean_head(problem, [heads[method] for method in members])
-    candidates.append(judge(AUTO, heads[AUTO]))
-    return Adapted(heads, candidates, AUTO, members)
+    plain = list(found.heads)[first]
+    found.members = trusted([one for one in found.candidates if one.method == plain or one.method in methods])
+    found.kept = found.members[0]
+    if len(found.members) > 1:
+        found.add(AUTO, mean_head(problem, [found.heads[method] for method in found.members]), judge)
+        found.kept = AUTO
+    return found
 
 
-def _record(task: Task, problem: DomainProblem, found: Adapted, started: float) -> None:
+def _record(task: Task, found: Adapted, started: float) -> None:
     """Write what there is to tell of an adaptation, and what the kept head says of the target."""
     kept = found.candidates[list(found.heads).index(found.kept)]
     task.progress.line(f"adapt  {described(found)}")
@@ -143,17 +217,20 @@ def _record(task: Task, problem: DomainProblem, found: Adapted, started: float) 
             f"{kept.method} predicts {kept.classes:.1f} classes for the target, counted by their shares, and "
             f"{kept.classes_on_source:.1f} for the source: do not trust it unless the target's classes are that uneven"
         )
-    if kept.forgets(found.candidates[0]):
+    if found.statistics is None and kept.forgets(found.candidates[0]):
         task.progress.line(
             f"{kept.method} has lost some of what the source taught: its log loss on val of the source is {kept.risk:.3g}, and that of "
             f"{SOURCE_ONLY} {found.candidates[0].risk:.3g}, images that look like the target counting most"
         )
-    apart = {name: distances(problem, found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, *found.members))}
+    apart = {name: distances(found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, *found.members))}
     scores = [one.report() for one in found.candidates]
     write_json(task.run / ADAPTATION, {"method": found.kept, "members": found.members, "candidates": scores, "distances": apart})
-    said: dict[str, Any] = {name: answers(found.heads[name].probe, problem.target) for name in dict.fromkeys((SOURCE_ONLY, found.kept))}
+    said: dict[str, Any] = {name: _answers_of(found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, found.kept))}
     said[ON_IMAGES] = task.the_target.known_by
     write_atomically(task.run / CHECKPOINTS / ON_TARGET, partial(_savez, said))
+    if found.statistics is not None:
+        named = {f"{place:04}": values for place, values in enumerate(found.statistics)}
+        write_atomically(task.run / CHECKPOINTS / STATISTICS, partial(_savez, named))
     probe = found.heads[found.kept].probe
     seconds = time.perf_counter() - started
     line = ("adapt", 1, "", "", f"{probe.val_loss:.6g}", f"{probe.val_metric:.6g}", "", f"{seconds:.2f}")
@@ -182,6 +259,11 @@ def read_answers(task: Task, target: Target) -> dict[str, Any]:
     return said
 
 
+def _answers_of(head: AdaptedHead) -> Probabilities:
+    """What a head says of the target."""
+    return answers(head.probe, head.domains.target)
+
+
 def described(found: Adapted) -> str:
     """What was done, in a line."""
     if found.kept == AUTO:
@@ -191,15 +273,16 @@ def described(found: Adapted) -> str:
     return found.kept
 
 
-def distances(problem: DomainProblem, head: AdaptedHead) -> dict[str, float | None]:
+def distances(head: AdaptedHead) -> dict[str, float | None]:
     """How far the domains are apart as a head sees them: on rows of each, standardised together once they are mapped.
 
     None is a distance that cannot be told, which JSON has no number for.
     """
+    problem = head.domains
     rng, (of_source, of_target) = problem.rng, head.maps or _as_they_are(problem)
     rows, source = sample(MappedFeatures(problem.train[0], of_source), MEASURED_ROWS, rng)
     places, target = sample(MappedFeatures(problem.target, of_target), MEASURED_ROWS, rng)
-    said = SINGLE_LABEL.decide(answers(head.probe, problem.target))[places]
+    said = SINGLE_LABEL.decide(_answers_of(head))[places]
     own = Standardiser.fit(np.concatenate([source, target]))
     source, target = own(source), own(target)
     found = {
