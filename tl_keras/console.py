@@ -179,12 +179,11 @@ def adaptation_table(target: Mapping[str, Any]) -> Table:
             f"{one['classes']:.1f}" + (" collapsed" if one["collapsed"] else ""),
             f"{one['risk']:.3f}",
             f"{one['mixed']:.3f}",
-            f"{one['entropy']:.3f}",
             f"{one['agreement']:.3f}",
         )
         for one in target["candidates"]
     ]
-    header = ("method", "classes", "source risk", "mixed", "entropy", "as before")
+    header = ("method", "classes", "source risk", "mixed", "as before")
     return plain_table(header, rows, f"target: {target['images']} images, scores without labels")
 
 

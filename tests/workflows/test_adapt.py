@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from PIL import Image
 import tl_keras
 from tl_keras import run
 from tl_keras.data.target import open_target
-from tl_keras.errors import DataError
+from tl_keras.errors import ConfigError, DataError
 from tl_keras.workflows import train as workflow
 
 CLASSES = ("ant", "bee", "fly")
@@ -65,7 +66,7 @@ def test_a_run_says_how_the_target_fares(auto: tuple[Path, dict[str, Any]]) -> N
     target = metrics["target"]
     assert target["images"] == 27
     assert set(target["figures"]) == {"source_only", target["method"]}
-    assert [one["method"] for one in target["candidates"]][:2] == ["source_only", "standardise"]
+    assert [one["method"] for one in target["candidates"]][:3] == ["source_only", "adabn", "standardise"]  # darkened: far apart
     assert set(target["distances"]) == {"source_only", *target["members"]}
     lines = (folder / "target_predictions.csv").read_text().splitlines()
     assert lines[0] == "path,true_class,predicted_class,probability,predicted_by_source_only"
@@ -175,3 +176,46 @@ def test_a_target_that_does_not_decode_leaves_no_run(domains: tuple[Path, Path],
     with pytest.raises(DataError):
         adapted((domains[0], broken), tmp_path / "R")
     assert not (tmp_path / "R").exists()
+
+
+def test_adabn_gives_the_model_the_statistics_of_the_target(domains: tuple[Path, Path], own_backbone: str, tmp_path: Path) -> None:
+    found = adapted(domains, tmp_path / "R", backbone=own_backbone, settings={"adapt.method": "adabn"})
+    assert found["target"]["members"] == ["adabn"]
+    models = [keras.models.load_model(path, compile=False) for path in (own_backbone, tmp_path / "R" / "model.keras")]
+    before, after = (next(layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)) for model in models)
+    assert np.allclose(before.gamma, after.gamma)
+    assert not np.allclose(before.moving_mean, after.moving_mean)
+    again = tl_keras.evaluate(tmp_path / "R", data=domains[1])["test"]
+    assert again["accuracy"] == pytest.approx(found["target"]["figures"]["adabn"]["accuracy"])
+    assert tl_keras.evaluate(tmp_path / "R")["test"]["accuracy"] == pytest.approx(found["test"]["accuracy"])  # of the source, as it says
+
+
+def test_a_stopped_run_with_other_statistics_goes_on(domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    adapted(domains, tmp_path / "whole", settings={"adapt.method": "adabn"})
+    with monkeypatch.context() as patched:
+        patched.setattr(workflow, "_finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            adapted(domains, tmp_path / "R", settings={"adapt.method": "adabn"})
+    tl_keras.adapt(run_dir=tmp_path / "R", resume=True)
+    one, other = (keras.models.load_model(tmp_path / name / "model.keras", compile=False).get_weights() for name in ("whole", "R"))
+    for left, right in zip(one, other, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+def test_domains_that_are_near_keep_the_backbone_s_statistics(
+    domains: tuple[Path, Path], photo_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    near = photo_folder(classes=CLASSES, per_class=9, size=(17, 16))
+    found = adapted((domains[0], near), tmp_path / "R")["target"]
+    assert found["distances"]["source_only"]["proxy_a"] < 1
+    assert "adabn" not in [one["method"] for one in found["candidates"]]
+
+
+def test_a_backbone_without_batchnorm_cannot_have_other_statistics(domains: tuple[Path, Path], tmp_path: Path) -> None:
+    pixels = keras.Input((16, 16, 3))
+    keras.Model(pixels, keras.layers.Conv2D(4, 3)(pixels)).save(tmp_path / "plain.keras")
+    with pytest.raises(ConfigError, match=r"^adapt.method: got 'adabn', but .*plain.keras has no BatchNorm layers of its own"):
+        adapted(domains, tmp_path / "R", backbone=tmp_path / "plain.keras", settings={"adapt.method": "adabn"})
