@@ -125,6 +125,7 @@ BESIDE_ANOTHER = {  # see `Config`
 WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not trained
     *("data.augment", "features.stages", "features.views", "model.backbone", "model.dropout", "model.hidden", "train.epochs"),
     *(
+        "train.decay_towards",
         "train.label_smoothing",
         "train.loss",
         "train.layer_decay",
@@ -153,6 +154,7 @@ def path_of(section: type[Section], kind: type[Section] = Config, prefix: str = 
         ("extract", ["features.views=1", "features.selection=anova", "data.augment.rotation_range=1.5"]),
         ("finetune", ["train.epochs=1", "data.augment.rotation_range=2.5"]),
         ("pretrain", ["train.epochs=1", "data.augment.rotation_range=3.5"]),
+        ("adapt", ["adapt.method=standardise"]),
         ("rank", []),
         ("check", ["data.augment.rotation_range=4.5"]),
     ],
@@ -162,6 +164,8 @@ def test_a_run_reads_what_it_is_said_to_use_and_nothing_else_has_an_effect(photo
     monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
     photos = photo_folder(per_class=12, size=(16, 16))
     sets = [f"model.backbone={own_backbone}", *sets] if mode != "rank" else [f"rank.candidates=[{own_backbone}]"]
+    if mode == "adapt":
+        sets.append(f"adapt.target={photo_folder(per_class=12, size=(17, 16))}")
     config = load_config(mode, sets=[f"data.source={photos}", "data.image_size=16", *sets])
     read, places, get = set[str](), dict[type[Section], str](), Section.__getattribute__
 

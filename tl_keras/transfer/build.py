@@ -54,7 +54,7 @@ def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
     config = config.replace("data.image_size", image_size_of(config)).replace("data.source", absolute_source(config.data.source))
     config = config.replace("model.backbone", absolute(table_name(config.model.backbone), BACKBONES))
     config = config.replace("model.weights", absolute(config.model.weights, WEIGHTS))
-    if config.adapt.target is not None:
+    if config.mode == "adapt" and config.adapt.target is not None:
         config = config.replace("adapt.target", absolute_source(config.adapt.target))
     if config.data.exclude is not None:
         config = config.replace("data.exclude", absolute(config.data.exclude, ()))
