@@ -218,4 +218,6 @@ def test_a_backbone_without_batchnorm_cannot_have_other_statistics(domains: tupl
     pixels = keras.Input((16, 16, 3))
     keras.Model(pixels, keras.layers.Conv2D(4, 3)(pixels)).save(tmp_path / "plain.keras")
     with pytest.raises(ConfigError, match=r"^adapt.method: got 'adabn', but .*plain.keras has no BatchNorm layers of its own"):
-        adapted(domains, tmp_path / "R", backbone=tmp_path / "plain.keras", settings={"adapt.method": "adabn"})
+        adapted(
+            domains, tmp_path / "R", backbone=tmp_path / "plain.keras", settings={"adapt.method": "adabn", "model.preprocessing": "none"}
+        )
