@@ -3,8 +3,8 @@
     python benchmarks/adaptation.py DOMAIN DOMAIN --backbones NAME [NAME ...] [--seeds 3]
 
 Target accuracy of every method, the scores that need no labels, and of which heads `auto` is the mean. The regret of a rule is the
-best method's accuracy less that of what it keeps; its gain is over the head that was not adapted. 15 seconds for each backbone,
-direction and seed once features are stored.
+best method's accuracy less that of what it keeps; its gain is over the head that was not adapted. A minute for each
+backbone, direction and seed.
 """
 
 import argparse

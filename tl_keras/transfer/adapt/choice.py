@@ -4,8 +4,8 @@ A head is trusted if its predictions for the target have not collapsed on a few 
 the head that was not adapted, images that look like the target counting most. `auto` takes the mean of all heads that are trusted.
 
 It does not pick one of them. Between photos and sketches (`benchmarks/adaptation.py`) the scores that are said to tell the better of two
-heads, entropy and mixed images, picked heads that were 4 to 6 points worse than the best method, and up to 9 worse than not to adapt; the
-mean was 1 point worse than the best, and never worse than not to adapt.
+heads, entropy and mixed images, picked heads that were 4 to 8 points worse than the best method, and at worst 20; the mean was 1 point
+worse, and at worst 4.
 
 No score here reads a label of the target.
 """
