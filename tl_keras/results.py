@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from tl_keras import advice
+from tl_keras.adaptations import ADABN
 from tl_keras.console import (
     accuracy_line,
     adaptation_table,
@@ -51,6 +52,8 @@ def of_adaptation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     yield adaptation_table(target)
     yield from target_lines(target)
     yield from (accuracy_line(f"source {split}", metrics[split]) for split in ("val", "test") if split in metrics)
+    if ADABN in target["members"]:
+        yield "the model is for the target alone: it sees the source through the target's BatchNorm statistics"
     yield f"{metrics['timing']['total_s']:.1f} s; predictions for the target are in {asked.run_dir / TARGET_PREDICTIONS}"
     yield from advice.use_run(asked.run_dir)
 

@@ -151,6 +151,9 @@ def test_the_command_line_shows_scores_and_figures(domains: tuple[Path, Path], t
     line = ["adapt", *map(str, domains), "--image-size", "16", "--weights", "none", "--run-dir", str(tmp_path / "R")]
     assert run.main([*line, "--set", "adapt.method=coral"]) == 0
     said = capfd.readouterr().out
+    assert "for the target alone" not in said
+    assert run.main([*line[:-1], str(tmp_path / "S"), "--set", "adapt.method=adabn"]) == 0
+    assert "the model is for the target alone" in capfd.readouterr().out
     assert "* coral" in said
     assert "target, source_only: accuracy" in said
     assert "target, coral: accuracy" in said
