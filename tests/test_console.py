@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from tl_keras.console import ConsoleProgress, confusion_lines, difference_lines, fitted, plain_table, summary_table
+from tl_keras.console import ConsoleProgress, confusion_lines, difference_lines, fitted, plain_table, summary_table, target_lines
 
 TRIAL = "trial 017  val_loss 0.2718  features.stages=all  features.selection=head2toe  features.keep=0.1234  train.head_c=0.005678"
 
@@ -96,3 +96,9 @@ def test_a_figure_in_the_unit_of_the_labels_is_four_digits_whatever_its_size(mae
     first, second = difference_lines(found)
     assert first == f"against the other: mae +{shown} (95 % interval +{shown} to +{shown}), a clear difference"
     assert "r2 +0.5000 (95 % interval -0.2500 to +0.7500), which may be chance" in second
+
+
+def test_a_distance_that_cannot_be_told_is_left_out():
+    apart = {"mmd": 0.1, "coral": None, "proxy_a": 2.0, "classwise_mmd": None}
+    lines = target_lines({"distances": {"source_only": apart}})
+    assert lines == ["distance between the domains: MMD 0.1, proxy A-distance 2"]

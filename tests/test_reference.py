@@ -60,6 +60,7 @@ def test_the_tables_name_everything():
         ("README.md", "modes"),
         ("docs/settings.md", "settings"),
         ("docs/training.md", "policies"),
+        ("docs/adapting.md", "adaptations"),
         ("docs/backbones.md", "backbones"),
     ],
 )

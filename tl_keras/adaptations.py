@@ -1,4 +1,4 @@
-"""The table of adaptation methods: plain text, for the settings, the docs and the messages. What each does is in `transfer.adapt`."""
+"""The table of adaptation methods: plain text, for the settings and the docs. What each does is in `transfer.adapt`."""
 
 from dataclasses import dataclass
 
@@ -10,25 +10,30 @@ class Adaptation:
     """A method.
 
     Attributes:
-        family: what it changes, in a word or two.
         help: what it does.
+        reference: where it is from, as Markdown.
     """
 
-    family: str
     help: str
+    reference: str = ""
 
 
 ADAPTATIONS = {
-    SOURCE_ONLY: Adaptation("none", "a head that learned from the source alone"),
-    ADABN: Adaptation("statistics", "each domain gets BatchNorm statistics of its own images, in every layer"),
-    "standardise": Adaptation("alignment", "each feature gets mean 0 and variance 1 in each domain by itself"),
-    "coral": Adaptation("alignment", "the source also gets the correlations of the target"),
-    "subspace": Adaptation("alignment", "the principal axes of the source are turned into those of the target"),
-    "tca": Adaptation("alignment", "directions along which both domains vary and their means agree"),
-    "least_mmd": Adaptation("alignment", "each feature of the source is shifted and scaled until the domains differ least"),
-    "domain_classifier": Adaptation("weighting", "source images weigh as much as a classifier takes them for target images"),
-    "kmm": Adaptation("weighting", "weights that bring the mean of the source to that of the target, in a kernel's space"),
-    "kliep": Adaptation("weighting", "weights under which the target is likeliest"),
-    "ulsif": Adaptation("weighting", "weights nearest to the ratio of the domains' densities"),
-    "label_shift": Adaptation("weighting", "classes weigh as often as they seem to occur in the target"),
+    SOURCE_ONLY: Adaptation("nothing: the head of `extract` with `features.stages=last`; it always runs beside"),
+    ADABN: Adaptation(
+        "each domain gets BatchNorm statistics of its own images, in every layer: two more passes over the images",
+        "[Li et al. 2016](https://arxiv.org/abs/1603.04779)",
+    ),
+    "standardise": Adaptation("each feature gets mean 0 and variance 1 in each domain by itself"),
+    "coral": Adaptation("the source also gets the correlations of the target", "[Sun et al. 2016](https://arxiv.org/abs/1511.05547)"),
+    "subspace": Adaptation("the principal axes of the source are turned into those of the target", "Fernando et al. 2013"),
+    "tca": Adaptation("keeps the directions along which both domains vary and their means agree", "Pan et al. 2011"),
+    "least_mmd": Adaptation("each feature of the source is shifted and scaled until the domains differ least", "Zhang et al. 2013"),
+    "domain_classifier": Adaptation("source images count as much as a classifier takes them for target images", "Bickel et al. 2009"),
+    "kmm": Adaptation("weights that bring the mean of the source to that of the target, in the space of a kernel", "Huang et al. 2006"),
+    "kliep": Adaptation("weights under which the target is most likely", "Sugiyama et al. 2008"),
+    "ulsif": Adaptation("weights nearest to the ratio of the domains' densities", "Kanamori et al. 2009"),
+    "label_shift": Adaptation(
+        "classes count as often as they seem to occur in the target", "[Lipton et al. 2018](https://arxiv.org/abs/1802.03916)"
+    ),
 }

@@ -191,7 +191,8 @@ def target_lines(target: Mapping[str, Any]) -> list[str]:
     """How far the domains are apart, and how good the heads are on the target, where that is known."""
     apart = target["distances"]["source_only"]
     names = {"mmd": "MMD", "coral": "CORAL distance", "proxy_a": "proxy A-distance"}
-    lines = ["distance between the domains: " + ", ".join(f"{title} {apart[key]:.3g}" for key, title in names.items())]
+    told = [f"{title} {apart[key]:.3g}" for key, title in names.items() if apart[key] is not None]
+    lines = [f"distance between the domains: {', '.join(told)}"]
     return lines + [accuracy_line(f"target, {name}:", found) for name, found in target.get("figures", {}).items()]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from tl_keras.adaptations import ADAPTATIONS
 from tl_keras.augment_policies import POLICIES
 from tl_keras.config import Config, Section, fields
 from tl_keras.config_file import allowed
@@ -113,6 +114,13 @@ def policies_table() -> str:
     return "\n".join(lines)
 
 
+def adaptations_table() -> str:
+    """What each method of adaptation does, as a table of Markdown."""
+    lines = ["| `adapt.method` | what it does | reference |", "|---|---|---|"]
+    lines += [f"| `{name}` | {one.help} | {one.reference} |" for name, one in ADAPTATIONS.items()]
+    return "\n".join(lines)
+
+
 def backbones_table() -> str:
     """The rows of the table of backbones as a table of Markdown."""
     from tl_keras.models.backbones import BACKBONES
@@ -128,6 +136,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "modes": modes_table,
     "settings": settings_tables,
     "policies": policies_table,
+    "adaptations": adaptations_table,
     "backbones": backbones_table,
 }
 

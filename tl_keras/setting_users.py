@@ -15,7 +15,7 @@ EVERY = ("extract", "finetune", "pretrain", "adapt", "rank", "ensemble", "check"
 NOT_CHECK = EVERY[:-1]
 BY_STEPS = ("finetune", "pretrain", "head by steps")
 ON_FEATURES = ("extract", "finetune", "adapt", "ensemble")
-CHOOSING = ("extract", "finetune", "pretrain")  # the trainings with a choice of head and loss
+CHOOSING = ("extract", "finetune", "pretrain")  # training modes that have a choice of head and loss
 OF_BACKBONE = ("finetune", "pretrain")
 
 USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it; the longest path counts
@@ -31,7 +31,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "model.dropout": BY_STEPS,
     "model.freeze_batchnorm": ("finetune",),
     "features": ("extract", "finetune", "ensemble"),
-    "features.stages": (*ON_FEATURES, "rank", "check"),
+    "features.stages": ("extract", "finetune", "ensemble", "rank", "check"),  # adapt compares features of the last
     "features.max_gb": (*ON_FEATURES, "rank", "check"),
     "train": BY_STEPS,
     "train.batch_size": TRAININGS,

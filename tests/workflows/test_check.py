@@ -367,7 +367,7 @@ def test_what_the_others_gain_without_suspects_is_told_in_the_figure_of_the_task
 def test_backbones_are_ranked_on_the_images_that_decode(
     own_backbone: str, photo_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More files are bad than data.max_bad_fraction lets a training run begin with, and a class is too small to be cut."""
+    """More files are bad than data.max_bad_fraction allows, and one class has too few images to be split."""
     root = photo_folder(classes=("ant", "bee"), per_class=12, size=(20, 20))
     for number in range(5):
         (root / "ant" / f"bad{number}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(number))

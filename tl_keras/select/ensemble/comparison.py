@@ -15,7 +15,7 @@ from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output, SingleLabel
 from tl_keras.models.rules import Probabilities
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
-FIGURES = {  # the task -> what is told of each member
+FIGURES = {  # task -> the figures that are shown for each member
     SINGLE_LABEL.task: ("accuracy", "accuracy_ci95", "macro_f1", "log_loss"),
     MULTI_LABEL: ("map", "map_ci95", "micro_f1", "macro_f1", "log_loss"),
     REGRESSION: ("mae", "mae_ci95", "rmse", "r2", "relative_squared_error"),

@@ -125,7 +125,7 @@ def candidates(names: Sequence[str]) -> list[str]:
 def rank_candidates(config: Config, index: Index, progress: Progress, rows: NDArray[np.int64] | None = None) -> list[RankedBackbone]:
     """Judge the candidates of `rank.candidates` on a sample of train and val, the best first.
 
-    Test is not looked at (where files do not decode, a training run may cut it a little differently). Equally good ones are in the
+    The test split is not looked at (where files do not decode, a training run may split a little differently). Ties are in the
     order of their milliseconds.
 
     Args:
