@@ -34,7 +34,7 @@ def test_the_risk_counts_images_by_their_likeness_to_the_target(monkeypatch: pyt
     draws = np.random.default_rng(0)
     labels = draws.integers(0, 2, 120).astype(np.int32)
     features = (draws.normal(size=(120, 3)) + labels[:, None]).astype(np.float32)
-    target = (features + [1.5, 0, 0]).astype(np.float32)
+    target = np.add(features, [1.5, 0, 0]).astype(np.float32)
     pair, val = (features[:80], labels[:80]), (features[80:], labels[80:])
     problem = DomainProblem(Config.model_validate({"mode": "adapt"}), pair, val, target, ("ant", "bee"))
     monkeypatch.setattr(train, "mixed_features", lambda *_: (np.array([[0, 1], [1, 0]]), target[:2]))
