@@ -73,7 +73,11 @@ def test_a_function_takes_the_short_forms_of_its_mode(name, mode):
         ("train", {"epochs": 0}, "epochs: train.epochs: got 0, expected an integer >= 1, or null."),
         ("train", {"mode": "rank"}, "mode: got 'rank', expected one of extract, finetune, pretrain."),
         ("train", {"config": Config(mode="rank")}, "mode: got 'rank', expected one of extract, finetune, pretrain."),
-        ("train", {"mode": "extract", "epochs": 5}, "epochs: train.epochs: extract does not use it; finetune and pretrain do."),
+        (
+            "train",
+            {"mode": "extract", "epochs": 5},
+            "epochs: train.epochs: extract does not use it; finetune, pretrain and adapt with a method that trains the backbone do.",
+        ),
         ("search", {"learning_rate": 1e-3}, "Set search.trial=finetune, or remove it."),
         ("train", {"settings": {"lr": 1}}, "settings: unknown key 'lr'. Did you mean 'train.learning_rate'?"),
         ("train", {"config": "photos/"}, "config: got 'photos/', expected a Config, as load_config makes it. Images are given as data="),

@@ -192,7 +192,7 @@ def test_a_short_form_is_taken_where_it_does_something_and_refused_elsewhere(mod
     if name not in MODES[mode].forms:
         assert refusal(line).startswith(f"{flag_of(name)}: {mode} does not use it. Remove it.")
     elif mode in ("extract", "search", "crossval") and of_steps:
-        assert "does not use it; finetune and pretrain do." in refusal(line)
+        assert "does not use it; finetune, pretrain and adapt with a method that trains the backbone do." in refusal(line)
     else:
         run.configure(options_of(line))
 

@@ -30,7 +30,7 @@ def test_a_section_or_one_setting_is_printed():
         "train.epochs: null",
         "    Number of epochs of finetuning or pretraining.",
         "    Expected: an integer >= 1, or null.",
-        "    Used by finetune and pretrain.",
+        "    Used by finetune, pretrain and adapt with a method that trains the backbone.",
     ]
     assert [line for line in settings_lines("data") if line.startswith("data.augment.hue_range: ")]
     assert not [line for line in settings_lines("data.augment") if line.startswith("data.source")]

@@ -43,7 +43,11 @@ def test_a_mode_uses_the_section_that_it_owns_and_others_do_not(mode):
 @pytest.mark.parametrize(
     ("mode", "sets", "line"),
     [
-        ("extract", ["train.epochs=50"], "train.epochs: extract does not use it; finetune and pretrain do. Remove it; "),
+        (
+            "extract",
+            ["train.epochs=50"],
+            "train.epochs: extract does not use it; finetune, pretrain and adapt ",
+        ),
         (
             "extract",
             ["train.head_epochs=5"],
@@ -55,13 +59,29 @@ def test_a_mode_uses_the_section_that_it_owns_and_others_do_not(mode):
             ["train.head_learning_rate=1"],
             "train.head_learning_rate: finetune does not use it; a head trained by gradient steps",
         ),
-        ("extract", ["train.mixup_alpha=0.2"], "train.mixup_alpha: extract does not use it; finetune and pretrain do. Remove it."),
-        ("extract", ["model.hidden=[8]", "train.cutmix_alpha=1"], "train.cutmix_alpha: extract does not use it; finetune and pretrain do."),
+        (
+            "extract",
+            ["train.mixup_alpha=0.2"],
+            "train.mixup_alpha: extract does not use it; finetune and pretrain do. Remove it.",
+        ),
+        (
+            "extract",
+            ["model.hidden=[8]", "train.cutmix_alpha=1"],
+            "train.cutmix_alpha: extract does not use it; finetune and pretrain do.",
+        ),
         ("finetune", ["rank.max_ms=5"], "rank.max_ms: finetune does not use it; rank and model.backbone=auto do. Remove it."),
         ("pretrain", ["features.views=2"], "features.views: pretrain does not use it; extract, finetune and ensemble do. Remove it."),
         ("rank", ["model.dropout=0.1"], "model.dropout: rank does not use it; "),
-        ("search", ["train.epochs=5"], "train.epochs: search with search.trial=extract does not use it; finetune and pretrain do. Set "),
-        ("crossval", ["train.patience=5"], "crossval with crossval.training=extract does not use it; finetune and pretrain do. Set "),
+        (
+            "search",
+            ["train.epochs=5"],
+            "train.epochs: search with search.trial=extract does not use it; finetune, pretrain and adapt ",
+        ),
+        (
+            "crossval",
+            ["train.patience=5"],
+            "crossval with crossval.training=extract does not use it; finetune, pretrain and adapt ",
+        ),
         ("crossval", ["export.parity_images=5"], "export.parity_images: crossval does not use it; a mode that produces a model does."),
         ("ensemble", ["crossval.folds=3"], "crossval.folds: ensemble does not use it; crossval and ensemble.method=stack do. Remove it."),
     ],
@@ -134,6 +154,11 @@ WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not 
         "train.schedule",
         "train.unfreeze_from",
     ),
+    *(
+        "train.monitor",
+        "train.cutmix_alpha",
+        "train.mixup_alpha",
+    ),  # where two domains train: their defaults mix nothing, and another figure chooses
     *("data.max_bad_fraction", "data.on_bad_image", "model.pooling"),  # which `check` chooses itself
 }
 
@@ -155,6 +180,8 @@ def path_of(section: type[Section], kind: type[Section] = Config, prefix: str = 
         ("finetune", ["train.epochs=1", "data.augment.rotation_range=2.5"]),
         ("pretrain", ["train.epochs=1", "data.augment.rotation_range=3.5"]),
         ("adapt", ["adapt.method=standardise"]),
+        ("adapt", ["adapt.method=mcc", "train.epochs=1"]),
+        ("adapt", ["adapt.method=mcc", "train.epochs=1", "train.unfreeze_from=all", "data.augment.rotation_range=5.5"]),
         ("rank", []),
         ("check", ["data.augment.rotation_range=4.5"]),
     ],

@@ -12,10 +12,12 @@ class Adaptation:
     Attributes:
         help: what it does.
         reference: where it is from, as Markdown.
+        trains: whether it trains the backbone, on both domains.
     """
 
     help: str
     reference: str = ""
+    trains: bool = False
 
 
 ADAPTATIONS = {
@@ -36,4 +38,24 @@ ADAPTATIONS = {
     "label_shift": Adaptation(
         "classes count as often as they seem to occur in the target", "[Lipton et al. 2018](https://arxiv.org/abs/1802.03916)"
     ),
+    "mcc": Adaptation(
+        "trains: the classes of a target image are confused as little as possible",
+        "[Jin et al. 2020](https://arxiv.org/abs/1912.03699)",
+        trains=True,
+    ),
+    "dan": Adaptation(
+        "trains: the means of the domains agree, in the spaces of several kernels",
+        "[Long et al. 2015](https://arxiv.org/abs/1502.02791)",
+        trains=True,
+    ),
+    "deep_coral": Adaptation(
+        "trains: the covariances of the domains agree", "[Sun & Saenko 2016](https://arxiv.org/abs/1607.01719)", trains=True
+    ),
+    "dann": Adaptation(
+        "trains: a discriminator cannot tell the domains apart", "[Ganin et al. 2016](https://arxiv.org/abs/1505.07818)", trains=True
+    ),
+    "cdan": Adaptation(
+        "trains: nor by features and predicted classes together", "[Long et al. 2018](https://arxiv.org/abs/1705.10667)", trains=True
+    ),
 }
+TRAINED = tuple(name for name, row in ADAPTATIONS.items() if row.trains)

@@ -542,6 +542,11 @@ class AdaptConfig(Section):
         "kliep",
         "ulsif",
         "label_shift",
+        "mcc",
+        "dan",
+        "deep_coral",
+        "dann",
+        "cdan",
     ] = Field(
         default="auto",
         description="how; auto: the mean of the heads of all methods that can be trusted, as far as that is seen without labels",

@@ -7,22 +7,25 @@ training runs use that they are made of.
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tl_keras.adaptations import AUTO as ANY_METHOD
+from tl_keras.adaptations import TRAINED
 from tl_keras.modes import MODES, TRAININGS
 from tl_keras.tasks import solves_head
 
 AUTO = "auto"  # the backbone that `rank` puts first
 EVERY = ("extract", "finetune", "pretrain", "adapt", "rank", "ensemble", "check")
 NOT_CHECK = EVERY[:-1]
-BY_STEPS = ("finetune", "pretrain", "head by steps")
+BY_STEPS = ("finetune", "pretrain", "head by steps", "trained adaptation")
 ON_FEATURES = ("extract", "finetune", "adapt", "ensemble")
 CHOOSING = ("extract", "finetune", "pretrain")  # training modes that have a choice of head and loss
-OF_BACKBONE = ("finetune", "pretrain")
+OF_BACKBONE = ("finetune", "pretrain", "trained adaptation")
+ON_LABELS = ("finetune", "pretrain")  # which choose the epoch by labels of val, and may mix images
 
 USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it; the longest path counts
     "data": EVERY,
     "data.on_bad_image": NOT_CHECK,  # which tells every bad image
     "data.max_bad_fraction": NOT_CHECK,
-    "data.augment": ("finetune", "pretrain", "views", "check"),
+    "data.augment": ("finetune", "pretrain", "views", "wholly trained adaptation", "check"),
     "data.cache_gb": (*TRAININGS, "ensemble"),  # of frozen features it is for `evaluate`
     "model": EVERY,
     "model.backbone": (*TRAININGS, "check"),
@@ -36,19 +39,20 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "train": BY_STEPS,
     "train.batch_size": TRAININGS,
     "train.class_weights": (*TRAININGS, "ensemble"),
-    "train.cutmix_alpha": OF_BACKBONE,
-    "train.cycles": OF_BACKBONE,
+    "train.cutmix_alpha": ON_LABELS,
+    "train.cycles": ON_LABELS,
     "train.epochs": OF_BACKBONE,
     "train.head_epochs": ("head by steps",),
     "train.head_learning_rate": ("head by steps",),
     "train.head_c": ON_FEATURES,
     "train.decay_towards": ("finetune",),
     "train.interpolate": ("finetune",),
+    "train.monitor": ("finetune", "pretrain", "head by steps"),
     "train.layer_decay": OF_BACKBONE,
     "train.learning_rate": OF_BACKBONE,
     "train.logit_adjustment": (*CHOOSING, "ensemble"),
     "train.loss": CHOOSING,
-    "train.mixup_alpha": OF_BACKBONE,
+    "train.mixup_alpha": ON_LABELS,
     "train.patience": OF_BACKBONE,
     "train.unfreeze_from": OF_BACKBONE,
     "rank": ("rank", "best backbone"),
@@ -64,6 +68,8 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
 
 CASES = {
     "head by steps": "a head trained by gradient steps (model.hidden, or a train.loss that no head is solved for)",
+    "trained adaptation": "adapt with a method that trains the backbone",
+    "wholly trained adaptation": "adapt with such a method and train.unfreeze_from=all",
     "views": "stored views (features.views)",
     "best backbone": "model.backbone=auto",
     "stack": "ensemble.method=stack",
@@ -92,8 +98,11 @@ def at_work(value_of: Callable[[str], Any]) -> set[str]:
     solved = solves_head(str(value_of("train.loss")), str(value_of("data.task")), trained)
     steps = value_of("model.hidden") or not solved or varied & {"model.hidden", "train.loss"}
     views = value_of("features.views") or "features.views" in varied
+    trains = mode.name == "adapt" and value_of("adapt.method") in (ANY_METHOD, *TRAINED)
     cases = {
         "head by steps": trained in ("extract", "finetune") and bool(steps),
+        "trained adaptation": trains,
+        "wholly trained adaptation": trains and value_of("train.unfreeze_from") == "all",
         "views": trained in ON_FEATURES and bool(views),
         "best backbone": trained in (*TRAININGS, "check") and value_of("model.backbone") == AUTO,
         "stack": mode.name == "ensemble" and value_of("ensemble.method") == "stack",

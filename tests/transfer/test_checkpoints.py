@@ -11,7 +11,7 @@ import pytest
 from tl_keras.errors import RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
-from tl_keras.transfer.checkpoints import Bar, History, KeepBest, KeyDropout, PhaseFiles, PhaseState, history_header, weights_view
+from tl_keras.transfer.checkpoints import Bar, History, KeepBest, KeyDropout, Monitor, PhaseFiles, PhaseState, history_header, weights_view
 
 HEADER = history_header(SINGLE_LABEL)
 
@@ -54,7 +54,7 @@ def test_best_epoch_is_the_last_of_those_that_are_as_good(
 ) -> None:
     state = PhaseState(best=start)
     begun = None if start is None else {"val_accuracy": 1.0, monitor: start}
-    keep = KeepBest(PhaseFiles(tmp_path, "head"), state, monitor, patience=2, start=begun)
+    keep = KeepBest(PhaseFiles(tmp_path, "head"), state, Monitor.on_val(SINGLE_LABEL, monitor), patience=2, start=begun)
     keep.set_model(model_of_one())
     keep.set_params({"epochs": 4})
     for epoch, value in enumerate(values):
@@ -78,7 +78,9 @@ def test_best_epoch_is_the_last_of_those_that_are_as_good(
 )
 def test_an_epoch_may_beat_the_beginning_by_accuracy(tmp_path: Path, losses: list[float], accuracies: list[float], best: int) -> None:
     state = PhaseState(best=0.35)
-    keep = KeepBest(PhaseFiles(tmp_path, "finetune"), state, "val_loss", None, start={"val_loss": 0.35, "val_accuracy": 0.9})
+    loss, accuracy = (Monitor.on_val(SINGLE_LABEL, name) for name in ("val_loss", "val_accuracy"))
+    begun = {"val_loss": 0.35, "val_accuracy": 0.9}
+    keep = KeepBest(PhaseFiles(tmp_path, "finetune"), state, loss, None, start=begun, also=[accuracy])
     keep.set_model(model_of_one())
     keep.set_params({"epochs": 4})
     for epoch, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):

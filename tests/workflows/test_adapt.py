@@ -15,8 +15,11 @@ from PIL import Image
 
 import tl_keras
 from tl_keras import run
+from tl_keras.adaptations import TRAINED
 from tl_keras.data.target import open_target
 from tl_keras.errors import ConfigError, DataError
+from tl_keras.transfer import phases
+from tl_keras.transfer.adapt.choice import Candidate
 from tl_keras.workflows import train as workflow
 
 CLASSES = ("ant", "bee", "fly")
@@ -51,8 +54,15 @@ def domains(photo_folder: Callable[..., Path], tmp_path_factory: pytest.TempPath
 
 
 def adapted(domains: tuple[Path, Path], run_dir: Path, **more: Any) -> dict[str, Any]:
-    settings = {"data": domains[0], "target": domains[1], "image_size": 16, "weights": "none"} | more
-    return tl_keras.adapt(run_dir=run_dir, **settings)
+    given = {"data": domains[0], "target": domains[1], "image_size": 16, "weights": "none", "settings": {"train.epochs": 2}} | more
+    return tl_keras.adapt(run_dir=run_dir, **given)
+
+
+def same_weights(one: Path, other: Path) -> None:
+    """Both runs have the same model, bit by bit."""
+    models = [keras.models.load_model(run / "model.keras", compile=False) for run in (one, other)]
+    for left, right in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(left, right)
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +213,7 @@ def test_a_stopped_run_with_other_statistics_goes_on(domains: tuple[Path, Path],
         with pytest.raises(KeyboardInterrupt):
             adapted(domains, tmp_path / "R", settings={"adapt.method": "adabn"})
     tl_keras.adapt(run_dir=tmp_path / "R", resume=True)
-    one, other = (keras.models.load_model(tmp_path / name / "model.keras", compile=False).get_weights() for name in ("whole", "R"))
-    for left, right in zip(one, other, strict=True):
-        np.testing.assert_array_equal(left, right)
+    same_weights(tmp_path / "whole", tmp_path / "R")
 
 
 def test_domains_that_are_near_keep_the_backbone_s_statistics(
@@ -224,3 +232,68 @@ def test_a_backbone_without_batchnorm_cannot_have_other_statistics(domains: tupl
         adapted(
             domains, tmp_path / "R", backbone=tmp_path / "plain.keras", settings={"adapt.method": "adabn", "model.preprocessing": "none"}
         )
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_method_trains_the_network_and_the_run_is_like_others(
+    method: str, domains: tuple[Path, Path], own_backbone: str, tmp_path: Path
+) -> None:
+    settings = {"adapt.method": method, "train.epochs": 3, "model.preprocessing": "none"}
+    found = adapted(domains, tmp_path / "R", backbone=own_backbone, settings=settings)
+    target = found["target"]
+    assert (target["method"], target["members"]) == (method, [method])
+    assert [one["method"] for one in target["candidates"]] == ["source_only", "adabn", method]
+    assert set(target["distances"]) == set(target["figures"]) == {"source_only", method}
+    lines = [line.split(",") for line in (tmp_path / "R" / "history.csv").read_text().splitlines()[1:]]
+    assert [line[:2] for line in lines] == [["adapt", "1"], *([method, str(epoch)] for epoch in range(4))]
+    again = tl_keras.evaluate(tmp_path / "R", data=domains[1])["test"]
+    assert again["accuracy"] == pytest.approx(target["figures"][method]["accuracy"])
+    assert again["log_loss"] == pytest.approx(target["figures"][method]["log_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("unfreeze_from", ["all", None], ids=["from pixels", "from the store"])
+def test_a_training_on_two_domains_that_was_stopped_goes_on(
+    unfreeze_from: str | None, domains: tuple[Path, Path], own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"adapt.method": "cdan", "train.epochs": 3, "model.preprocessing": "none", "model.dropout": 0.3}
+    if unfreeze_from is not None:
+        settings["train.unfreeze_from"] = unfreeze_from
+    adapted(domains, tmp_path / "whole", backbone=own_backbone, settings=settings)
+    written = phases.SaveState.on_epoch_end
+
+    def stop(self: Any, epoch: int, logs: Any = None) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+        written(self, epoch, logs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(phases.SaveState, "on_epoch_end", stop)
+        with pytest.raises(KeyboardInterrupt):
+            adapted(domains, tmp_path / "R", backbone=own_backbone, settings=settings)
+    tl_keras.adapt(run_dir=tmp_path / "R", resume=True)
+    same_weights(tmp_path / "whole", tmp_path / "R")
+    one, other = (json.loads((tmp_path / name / "adaptation.json").read_text()) for name in ("whole", "R"))
+    assert one == other
+
+
+def test_auto_goes_back_where_the_trained_network_cannot_be_trusted(
+    domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = Candidate.passes
+    monkeypatch.setattr(Candidate, "passes", lambda self, baseline: self.method != "mcc" and passes(self, baseline))
+    found = adapted(domains, tmp_path / "R")["target"]
+    assert found["method"] in ("auto", "adabn")
+    assert [one["method"] for one in found["candidates"]][-1] == "mcc"
+    assert set(found["distances"]) == {"source_only", *found["members"]}
+    again = tl_keras.evaluate(tmp_path / "R", data=domains[1])["test"]
+    assert again["accuracy"] == pytest.approx(found["figures"][found["method"]]["accuracy"])
+
+
+def test_a_backbone_without_batchnorm_is_trained_as_it_is(domains: tuple[Path, Path], tmp_path: Path) -> None:
+    pixels = keras.Input((16, 16, 3))
+    keras.Model(pixels, keras.layers.Conv2D(4, 3, activation="relu")(pixels)).save(tmp_path / "plain.keras")
+    settings = {"adapt.method": "dan", "model.preprocessing": "none", "train.epochs": 2}
+    found = adapted(domains, tmp_path / "R", backbone=tmp_path / "plain.keras", settings=settings)["target"]
+    assert [one["method"] for one in found["candidates"]] == ["source_only", "dan"]
+    again = tl_keras.evaluate(tmp_path / "R", data=domains[1])["test"]
+    assert again["accuracy"] == pytest.approx(found["figures"]["dan"]["accuracy"])

@@ -97,7 +97,7 @@ def files_of(index: Index) -> Sequence[Path]:
 
 def keep_pixels(pixels: Pixels, config: DataConfig, scratch: Path) -> None:
     """Let what is decoded from now on stay in the folder `scratch`, where all of it fits there."""
-    scratch.mkdir(exist_ok=True)
+    scratch.mkdir(parents=True, exist_ok=True)
     if fits(len(pixels.paths), (pixels.shape[0], pixels.shape[1]), scratch, config.cache_gb):
         pixels.keep(scratch / "pixels.npy")
 

@@ -8,7 +8,7 @@ import csv
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -101,6 +101,36 @@ def _checked(state: PhaseState) -> PhaseState:
     return state
 
 
+@dataclass(frozen=True)
+class Monitor:
+    """A figure that chooses an epoch.
+
+    Attributes:
+        name: among the logs of an epoch.
+        title: what messages call it.
+        direction: 'min' or 'max', which of it is better.
+    """
+
+    name: str
+    title: str
+    direction: str
+
+    @classmethod
+    def on_val(cls, output: Output, name: str) -> "Monitor":
+        """One of the figures of `Output.monitored`."""
+        return cls(name, f"val {output.titles[name]}", output.monitored[name])
+
+    def is_better(self, value: float, other: float | None) -> bool:
+        """Whether one value is better than another, or the first."""
+        return other is None or (value > other if self.direction == "max" else value < other)
+
+    def is_as_good(self, value: float, best: float | None) -> bool:
+        """Whether a value is the best, or no worse than by chance: of losses those within `TIE`."""
+        if best is None or self.direction == "max":
+            return best is None or value >= best
+        return value <= best * (1 + TIE * (self.name == "val_loss"))
+
+
 def weights_view(model: keras.Model) -> keras.Model:
     """The same layers without the optimiser, so that saving it saves weights only."""
     with building_as(model):
@@ -146,6 +176,23 @@ class PlainLossOfVal(keras.callbacks.Callback):
             logs["val_loss"] = logs[f"val_{PLAIN_LOSS}"]
 
 
+class Watch(keras.callbacks.Callback):
+    """Measure a figure that is not of val after each epoch; comes before all that read it.
+
+    Args:
+        monitor: whose name it gets among the logs.
+        measure: what measures it, of the weights as they are.
+    """
+
+    def __init__(self, monitor: Monitor, measure: Callable[[], float]) -> None:
+        super().__init__()
+        self.monitor, self.measure = monitor, measure
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        if logs is not None:
+            logs[self.monitor.name] = self.measure()
+
+
 class KeepBest(keras.callbacks.Callback):
     """Write the weights of the best epoch, stop when none gets better, and commit the epoch.
 
@@ -161,52 +208,46 @@ class KeepBest(keras.callbacks.Callback):
     worse than what the phase began with, and get better all the same.
 
     Args:
-        start: `val_loss` and the metric on val of the weights that the phase began with; None where these are not worth keeping.
-        output: what the outputs of the model mean.
+        monitor: what chooses.
+        start: figures of the weights that the phase began with; None where these are not worth keeping.
+        also: further figures, by which an epoch may be better than the start instead.
     """
 
     def __init__(
         self,
         files: PhaseFiles,
         state: PhaseState,
-        monitor: str,
+        monitor: Monitor,
         patience: int | None,
         start: Mapping[str, float] | None = None,
-        output: Output = SINGLE_LABEL,
+        also: Sequence[Monitor] = (),
     ) -> None:
         super().__init__()
-        self.files, self.state, self.monitor, self.patience, self.start, self.output = files, state, monitor, patience, start, output
-        self.sign = -1.0 if output.monitored[monitor] == "max" else 1.0
+        self.files, self.state, self.monitor, self.patience, self.start, self.also = files, state, monitor, patience, start, also
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        logs = logs or {}
-        value = float(logs[self.monitor])
-        self.state.epoch = epoch + 1
-        if self._is_better(value, self.state.trained):
-            self.state.trained, self.state.waited = value, 0
+        logs, monitor, state = logs or {}, self.monitor, self.state
+        value = float(logs[monitor.name])
+        state.epoch = epoch + 1
+        if monitor.is_better(value, state.trained):
+            state.trained, state.waited = value, 0
         else:
-            self.state.waited += 1
-        if self._beats_start(logs) and self._is_as_good(value, self.state.leading):
-            self.state.best, self.state.best_epoch = value, epoch + 1
-            if self._is_better(value, self.state.leading):
-                self.state.leading = value
+            state.waited += 1
+        if self._beats_start(logs) and monitor.is_as_good(value, state.leading):
+            state.best, state.best_epoch = value, epoch + 1
+            if monitor.is_better(value, state.leading):
+                state.leading = value
             write_weights(self.files.best(epoch + 1), weights_view(self.model))
-        enough = self.patience is not None and self.state.waited >= self.patience
+        enough = self.patience is not None and state.waited >= self.patience
         if enough:
             self.model.stop_training = True
-        self.state.done = enough or epoch + 1 == self.params["epochs"]
-        self.files.write(self.state)
+        state.done = enough or epoch + 1 == self.params["epochs"]
+        self.files.write(state)
 
     def _beats_start(self, logs: Mapping[str, Any]) -> bool:
         if self.start is None:
             return True
-        return any(self.output.is_better(name, float(logs[name]), self.start[name]) for name in (self.monitor, self.output.val_metric))
-
-    def _is_better(self, value: float, other: float | None) -> bool:
-        return other is None or self.output.is_better(self.monitor, value, other)
-
-    def _is_as_good(self, value: float, best: float | None) -> bool:
-        return best is None or self.sign * value <= self.sign * best * (1 + TIE * (self.monitor == "val_loss"))
+        return any(each.is_better(float(logs[each.name]), self.start[each.name]) for each in (self.monitor, *self.also))
 
 
 class KeyDropout(keras.callbacks.Callback):
@@ -216,7 +257,7 @@ class KeyDropout(keras.callbacks.Callback):
     """
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        for layer in self.model.layers:
+        for layer in self.model._flatten_layers():
             generator = getattr(layer, "seed_generator", None)
             if generator is not None:
                 seed = keras.ops.convert_to_numpy(generator.state)[0]

@@ -30,9 +30,13 @@ POOLED = "pooled"  # the trunk output that the head reads
 FEED = "feed.json"  # which stored outputs a run's finetuning goes on from
 
 
-def open_frozen(config: Config, classifier: Classifier, pixels: Pixels, store: Store) -> FrozenFeatures:
-    """What is frozen of a network: the features that a head reads, and the tensors that finetuning goes on from."""
-    cut = cut_below(classifier, required(config.train.unfreeze_from)) if config.mode == "finetune" else None
+def open_frozen(config: Config, classifier: Classifier, pixels: Pixels, store: Store, *, tail: bool = False) -> FrozenFeatures:
+    """What is frozen of a network: the features that a head reads, and the tensors that finetuning goes on from.
+
+    Args:
+        tail: whether training goes on from there in another mode too.
+    """
+    cut = cut_below(classifier, required(config.train.unfreeze_from)) if tail or config.mode == "finetune" else None
     trunk = Trunk(classifier.model, {POOLED: classifier.trunk.output, **({} if cut is None else cut[0])})
     about = {"backbone": short_name(config.model.backbone), "stages": required(config.features.stages)}
     return FrozenFeatures(store, trunk, pixels, config.data.augment, about)

@@ -25,10 +25,12 @@ from tl_keras.transfer.checkpoints import (
     History,
     KeepBest,
     KeyDropout,
+    Monitor,
     PhaseFiles,
     PhaseState,
     PlainLossOfVal,
     SaveState,
+    Watch,
     weights_view,
 )
 from tl_keras.transfer.defaults import required
@@ -44,7 +46,7 @@ class Phase:
     """What one phase is told.
 
     Attributes:
-        name: 'head', 'finetune' or 'pretrain': of checkpoints and history lines.
+        name: 'head', 'finetune', 'pretrain' or a method that adapts: of checkpoints and history lines.
         epochs: passes at most.
         num_images: training images, from which the steps of an epoch follow.
         learning_rate: peak rate of the head.
@@ -57,6 +59,7 @@ class Phase:
         mixes: whether the images that it trains on are mixed ones, on which there is no metric.
         output: what the labels, and the outputs of the model, mean.
         shifts: what is added to the logits in the loss, (k,); None for nothing.
+        watch: measures what chooses the epoch in place of `train.monitor`; `start` then has it too.
     """
 
     name: str
@@ -70,6 +73,17 @@ class Phase:
     mixes: bool = False
     output: Output = SINGLE_LABEL
     shifts: NDArray[np.float32] | None = None
+    watch: Watch | None = None
+
+    def monitors(self, name: str) -> tuple[Monitor, ...]:
+        """What chooses the epoch, and what else may show it to be better than the start.
+
+        Args:
+            name: `train.monitor`.
+        """
+        if self.watch is not None:
+            return (self.watch.monitor,)
+        return tuple(Monitor.on_val(self.output, each) for each in dict.fromkeys((name, self.output.val_metric)))
 
     def steps(self, batch_size: int) -> int:
         """Batches of one epoch, the last, smaller one included."""
@@ -102,9 +116,9 @@ def run_phase(
 ) -> PhaseState:
     """Train a model through one phase, or what is left of it, and leave the best epoch's weights in it.
 
-    The best epoch is that with the lowest plain loss on val, or the best metric there, as `train.monitor` says, and of those
-    that are as good the last (see `KeepBest`). Where the phase has a `start`, what it began with is epoch 0, and stays where no
-    epoch is better by that figure or by the metric.
+    The best epoch is that with the lowest plain loss on val, or the best metric there, as `train.monitor` says, or by what the phase
+    watches; of those that are as good it is the last (see `KeepBest`). Where the phase has a `start`, what it began with is epoch 0, and
+    stays where no epoch is better by that figure or by the metric.
 
     Args:
         train: a function of the first epoch (0-based) that returns endless (images, targets, weights) batches.
@@ -123,15 +137,17 @@ def run_phase(
     folder.mkdir(exist_ok=True)
     files = PhaseFiles(folder, phase.name)
     state, start = files.read(), model.get_weights()
-    begun = None if phase.start is None else phase.start[config.monitor]
+    monitor, *also = phase.monitors(config.monitor)
+    begun = None if phase.start is None else phase.start[monitor.name]
     state.best = begun if state.best is None else state.best
     bar = Bar(phase.name, phase.steps(config.batch_size), progress)
     history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress, phase.start, mixes=phase.mixes, output=phase.output)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
     # SaveState sees the weights that train; those after the swap the averaged ones, which val saw. KeepBest commits the epoch.
-    stop, best = StopAfterInterrupt(), KeepBest(files, state, config.monitor, phase.patience, phase.start, phase.output)
+    stop, best = StopAfterInterrupt(), KeepBest(files, state, monitor, phase.patience, phase.start, also)
     kept = [CheckFinite(phase.name), *_keep_snapshots(phase, config, run), best]
-    callbacks = [PlainLossOfVal(), stop, bar, KeyDropout(), SaveState(files), *swap, history, *kept]
+    watch = [] if phase.watch is None else [phase.watch]
+    callbacks = [PlainLossOfVal(), stop, bar, KeyDropout(), SaveState(files), *swap, *watch, history, *kept]
     try:
         if not state.done:
             compile_model(model, phase, config)
@@ -140,8 +156,8 @@ def run_phase(
             with noted_interrupts(stop.seen):
                 _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
             if state.best_epoch:
-                reached = f"{phase.output.titles[config.monitor]} {figure_text(config.monitor, required(state.best))}"
-                progress.line(f"{phase.name}: epoch {state.best_epoch} is kept, with val {reached}")
+                reached = f"{monitor.title} {figure_text(monitor.name, required(state.best))}"
+                progress.line(f"{phase.name}: epoch {state.best_epoch} is kept, with {reached}")
     finally:
         bar.close()
         _restore_best(model, files, start)

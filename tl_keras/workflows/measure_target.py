@@ -8,9 +8,8 @@ from tl_keras import run_folder
 from tl_keras.adaptations import SOURCE_ONLY
 from tl_keras.evaluation.metrics import figures_of
 from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.transfer.adapt.record import read_adaptation, read_answers
 from tl_keras.transfer.adapt.target import Target
-from tl_keras.transfer.adapt.train import read_answers
-from tl_keras.transfer.checkpoints import AGAIN
 from tl_keras.transfer.task import Task
 
 
@@ -21,7 +20,7 @@ def measure_target(task: Task, target: Target) -> dict[str, Any]:
         `images` and `skipped`; what `adaptation.json` holds; and, where there are labels, `figures`: those of the head that was not
         adapted, and of the one that was kept, by their methods.
     """
-    report = run_folder.read_json(task.run / run_folder.ADAPTATION, "the record of an adaptation", AGAIN)
+    report = read_adaptation(task)
     said = read_answers(task, target)
     classes, index, rows = task.data.classes, target.index, target.rows
     kept = said[report["method"]]

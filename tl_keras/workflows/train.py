@@ -32,7 +32,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config, write_output
-from tl_keras.transfer.adapt.train import adapt, kept_statistics
+from tl_keras.transfer.adapt.train import adapt, changes_backbone
 from tl_keras.transfer.build import build
 from tl_keras.transfer.checkpoints import weights_view
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
@@ -145,8 +145,8 @@ def scoring_feed(task: Task, classifier: Classifier) -> Feed:
     """
     if not task.engine.is_exact:
         return PixelFeed(task, classifier.model)
-    if task.config.mode == "adapt" and kept_statistics(task) is not None:
-        return PixelFeed(task, classifier.model)  # the stored features are of other statistics
+    if task.config.mode == "adapt" and changes_backbone(task):
+        return PixelFeed(task, classifier.model)  # the stored features are of the one that it was
     if task.config.mode in ("extract", "adapt"):
         return StoredFeed(task, classifier.head, [POOLED])
     return PixelFeed(task, classifier.model) if task.config.mode == "pretrain" else finetune_feed(task, classifier)

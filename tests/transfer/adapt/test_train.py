@@ -9,10 +9,11 @@ import pytest
 
 from tl_keras.config import Config
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.transfer.adapt import train
+from tl_keras.transfer.adapt import judge
 from tl_keras.transfer.adapt.choice import Candidate
+from tl_keras.transfer.adapt.judge import Judge
 from tl_keras.transfer.adapt.problem import DomainProblem, solve
-from tl_keras.transfer.adapt.train import Judge, _holds
+from tl_keras.transfer.adapt.train import _holds
 
 BASE = Candidate("source_only", 6.5, 7.0, 0.10, 0.30, 1.0, 0.9, 1.9, 4.0)
 
@@ -37,12 +38,12 @@ def test_the_risk_counts_images_by_their_likeness_to_the_target(monkeypatch: pyt
     target = np.add(features, [1.5, 0, 0]).astype(np.float32)
     pair, val = (features[:80], labels[:80]), (features[80:], labels[80:])
     problem = DomainProblem(Config.model_validate({"mode": "adapt"}), pair, val, target, ("ant", "bee"))
-    monkeypatch.setattr(train, "mixed_features", lambda *_: (np.array([[0, 1], [1, 0]]), target[:2]))
+    monkeypatch.setattr(judge, "mixed_features", lambda *_: (np.array([[0, 1], [1, 0]]), target[:2]))
     task: Any = SimpleNamespace(config=problem.config, progress=None)
     head = solve(problem, "source_only")
     found = Judge(task, problem, SimpleNamespace())("source_only", head)  # type: ignore[arg-type]
     losses = SINGLE_LABEL.plain_losses(head.on_source.logits(val[0]), val[1])
-    alike = train.likeness(problem.train[0], target, problem.rng)(val[0])
+    alike = judge.likeness(problem.train[0], target, problem.rng)(val[0])
     assert found.risk == pytest.approx(np.average(losses, weights=alike))
     assert found.risk != pytest.approx(losses.mean(), rel=0.01)
     assert found.agreement == 1

@@ -10,8 +10,8 @@ worse, and at worst 4.
 No score here reads a label of the target.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,11 @@ class Candidate:
     def forgets(self, baseline: "Candidate") -> bool:
         """Whether it has lost some of what the source taught."""
         return self.risk > max(MOST_RISK * baseline.risk, SMALL_RISK)
+
+    @classmethod
+    def read(cls, report: Mapping[str, Any]) -> "Candidate":
+        """What `report` says."""
+        return cls(**{each.name: report[each.name] for each in fields(cls)})
 
     def report(self) -> dict[str, Any]:
         """As `metrics.json` holds it."""

@@ -17,7 +17,7 @@ from tl_keras.data.pipeline import Pixels
 from tl_keras.models.classifier import Classifier
 from tl_keras.progress import Progress
 from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.frozen import open_frozen
+from tl_keras.transfer.frozen import POOLED, open_frozen
 from tl_keras.transfer.task import Task
 
 MEASURED_IMAGES = 2_000  # of a domain, whose statistics are measured
@@ -68,32 +68,47 @@ def measure_statistics(classifier: Classifier, pixels: Pixels, rows: Rows, seed:
     def called(operation: Any) -> Any:
         return operation_fn(operation, training=isinstance(operation, keras.layers.BatchNormalization))
 
+    @tf.function(autograph=False)
+    def see(batch: tf.Tensor) -> None:
+        trunk._run_through_graph(trunk._standardize_inputs(batch), operation_fn=called)
+
     before = [(layer.trainable, layer.momentum) for layer in layers]
     try:
+        for layer in layers:
+            layer.trainable, layer.momentum = True, 0.0  # what is kept is what the last batch had
+        sums = [np.zeros_like(each) for each in read_statistics(trunk)]
         with progress.bar("BatchNorm statistics", len(starts)) as advance:
-            for number, start in enumerate(starts, start=1):
-                for layer in layers:
-                    layer.trainable, layer.momentum = True, 1 - 1 / number  # so that the last is the mean of all
-                batch = tf.constant(pixels.read(order[start : start + size]).astype(np.float32))
-                trunk._run_through_graph(trunk._standardize_inputs(batch), operation_fn=called)
+            for start in starts:
+                see(tf.constant(pixels.read(order[start : start + size]).astype(np.float32)))
+                for total, found in zip(sums, read_statistics(trunk), strict=True):
+                    total += found
                 advance(1)
+        write_statistics(trunk, [total / np.float32(len(starts)) for total in sums])
     finally:
         for layer, (trainable, momentum) in zip(layers, before, strict=True):
             layer.trainable, layer.momentum = trainable, momentum
 
 
-def own_features(task: Task, pixels: Pixels, measured: Rows, wanted: Rows) -> tuple[FrozenFeatures, Statistics]:
-    """Features of images by a backbone that has the statistics of some of them, computed; the backbone itself is left as it was.
+def own_statistics(task: Task, pixels: Pixels, rows: Rows) -> Statistics:
+    """The statistics of some images; the backbone itself is left as it was."""
+    model = task.classifier.model
+    with with_statistics_kept(model):
+        measure_statistics(task.classifier, pixels, rows, task.config.runtime.seed, task.progress)
+        return read_statistics(model)
+
+
+def features_with(task: Task, pixels: Pixels, statistics: Statistics, rows: Rows, *, tail: bool = False) -> FrozenFeatures:
+    """Features of images, computed by the backbone with its weights as they are and these statistics; it is left as it was.
 
     Args:
-        measured: the images whose statistics it gets.
-        wanted: the images whose features are computed.
+        tail: compute what training goes on from too, where the store has room for it.
     """
-    model, classifier = task.classifier.model, task.classifier
+    model, source = task.classifier.model, task.the_frozen
     with with_statistics_kept(model):
-        measure_statistics(classifier, pixels, measured, task.config.runtime.seed, task.progress)
-        source = task.the_frozen
-        frozen = open_frozen(task.config, classifier, pixels, source.store).on(source.trunk.engine)
-        frozen.trunk.fold()  # while the weights are these
-        frozen.compute([wanted], task.progress, lambda: None)
-        return frozen, read_statistics(model)
+        write_statistics(model, statistics)
+        frozen = open_frozen(task.config, task.classifier, pixels, source.store, tail=tail).on(source.trunk.engine)
+        if frozen.bytes_missing([rows]) > frozen.store.room():
+            frozen = frozen.only([POOLED])
+        frozen.trunk.fold()  # while the statistics are these
+        frozen.compute([rows], task.progress, lambda: None)
+        return frozen

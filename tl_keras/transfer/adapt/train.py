@@ -6,41 +6,42 @@ No label of the target is read here. Where there are any, they serve the table a
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.adaptations import ADABN, ADAPTATIONS, AUTO, SOURCE_ONLY
-from tl_keras.errors import ConfigError, DataError
+from tl_keras.adaptations import ADABN, ADAPTATIONS, AUTO, SOURCE_ONLY, TRAINED
+from tl_keras.errors import ConfigError
 from tl_keras.models.classifier import unfreeze
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.models.saved import read_weights, write_weights
-from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, HISTORY, reading, write_atomically, write_csv, write_json
+from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, HISTORY, reading, write_csv, write_json
 from tl_keras.transfer.adapt.affine import Affine, MappedFeatures, sample
-from tl_keras.transfer.adapt.choice import Candidate, judge_candidate, trusted
+from tl_keras.transfer.adapt.choice import Candidate, trusted
+from tl_keras.transfer.adapt.judge import Judge, answers, problem_of
 from tl_keras.transfer.adapt.measures import classwise_mmd, coral_distance, proxy_a_distance, squared_mmd
+from tl_keras.transfer.adapt.network import see, train_network
 from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, mean_head, solve
-from tl_keras.transfer.adapt.statistics import Statistics, norms, own_features, write_statistics
-from tl_keras.transfer.adapt.target import Target, mixed_features
-from tl_keras.transfer.adapt.weighting import likeness
+from tl_keras.transfer.adapt.record import (
+    OF_SOURCE,
+    OF_TARGET,
+    read_adaptation,
+    read_answers,
+    read_statistics_of,
+    write_answers,
+    write_statistics_of,
+)
+from tl_keras.transfer.adapt.statistics import Statistics, features_with, norms, own_statistics, write_statistics
+from tl_keras.transfer.adapt.target import Target
 from tl_keras.transfer.checkpoints import AGAIN, history_header
-from tl_keras.transfer.features import FrozenFeatures
-from tl_keras.transfer.frozen import POOLED
-from tl_keras.transfer.head.probe import LinearProbe, Standardiser, chunks
+from tl_keras.transfer.head.probe import LinearProbe, Standardiser
 from tl_keras.transfer.head.train import HEAD_WEIGHTS
 from tl_keras.transfer.task import Task
 
 MEASURED_ROWS = 1_000  # of each domain, between which distances are measured
-ON_TARGET = "target.npz"  # beside the head's weights: what it and the head that was not adapted say of the target
-STATISTICS = "statistics.npz"  # likewise: the BatchNorm statistics of the target, where the head is for those
+START = "start.weights.h5"  # beside the weights of the head: that from which the network is trained, where it is
 FAR_APART = 1.0  # a proxy A-distance, of at most 2
 LEAST_ACCURACY = 0.9  # on val of the source, of that with the backbone's own statistics
-ON_IMAGES = "images"  # in that file: which images of the target the answers are for; no method has this name
-
-Probabilities = NDArray[np.floating]
 
 
 @dataclass
@@ -52,16 +53,18 @@ class Adapted:
         candidates: their scores, in the same order.
         kept: the method of the head that is kept.
         members: the methods whose mean it is, or itself.
-        statistics: BatchNorm statistics that the kept head is for; None for those that the backbone has.
+        statistics: BatchNorm statistics of source and target that the kept head is for; None for those that the backbone has.
+        trains: whether the network is to be trained after that, from the plain head on these statistics.
     """
 
     heads: dict[str, AdaptedHead]
     candidates: list[Candidate]
     kept: str = SOURCE_ONLY
     members: list[str] = field(default_factory=lambda: [SOURCE_ONLY])
-    statistics: Statistics | None = None
+    statistics: tuple[Statistics, Statistics] | None = None
+    trains: bool = False
 
-    def add(self, method: str, head: AdaptedHead, judge: "Judge") -> Candidate:
+    def add(self, method: str, head: AdaptedHead, judge: Judge) -> Candidate:
         """Score one more head."""
         self.heads[method] = head
         self.candidates.append(judge(method, head))
@@ -69,73 +72,86 @@ class Adapted:
 
 
 def adapt(task: Task) -> None:
-    """Solve heads for the target domain and keep one; a run that did so before is continued from the result."""
+    """Solve heads for the target domain, keep one, and train the network where the method does; what is done is not done again."""
     unfreeze(task.classifier, None, freeze_batchnorm=True)
     task.tell_parameters("head")
     (task.run / CHECKPOINTS).mkdir(exist_ok=True)
-    done = task.run / CHECKPOINTS / HEAD_WEIGHTS
+    done, head = task.run / CHECKPOINTS / HEAD_WEIGHTS, task.classifier.head
     if done.is_file():
         read_answers(task, task.the_target)  # a target that has changed meanwhile is said now
     else:
         started = time.perf_counter()
         found = adapt_heads(task)
         _record(task, found, started)
-        head = found.heads[found.kept].probe
-        task.classifier.head.layers[-1].set_weights([head.kernel, head.bias])
-        write_weights(done, task.classifier.head)
+        if found.trains:
+            _write_head(task, found.heads[ADABN if found.statistics else SOURCE_ONLY], START)
+        _write_head(task, found.heads[found.kept], HEAD_WEIGHTS)
     with reading(done, "the weights of a head", AGAIN):
-        read_weights(done, task.classifier.head)
-    if (statistics := kept_statistics(task)) is not None:
+        read_weights(done, head)
+    if (statistics := read_statistics_of(task, OF_TARGET)) is not None:
         write_statistics(task.classifier.model, statistics)
+    if (task.run / CHECKPOINTS / START).is_file():
+        adapt_network(task)
 
 
-def kept_statistics(task: Task) -> Statistics | None:
-    """BatchNorm statistics of the target that the kept head is for; None for those that the backbone has."""
-    path = task.run / CHECKPOINTS / STATISTICS
-    if not path.is_file():
-        return None
-    with reading(path, "BatchNorm statistics", AGAIN), np.load(path) as found:
-        return [found[name] for name in found.files]
+def changes_backbone(task: Task) -> bool:
+    """Whether the backbone is no longer the one whose features are stored."""
+    return any((task.run / CHECKPOINTS / name).is_file() for name in (OF_TARGET, START))
 
 
-def problem_of(task: Task, source: FrozenFeatures, target: Target) -> DomainProblem:
-    """What heads are solved on."""
-    index, rows = task.data.index, {split: task.data.rows(split) for split in ("train", "val")}
-    weights = None if index.weights is None else index.weights[rows["train"]]
-    train, val = ((source.stored(POOLED, own), index.labels[own]) for own in rows.values())  # of soft labels the class
-    return DomainProblem(task.config, train, val, target.features, task.data.classes, weights)
+def _write_head(task: Task, head: AdaptedHead, name: str) -> None:
+    task.classifier.head.layers[-1].set_weights([head.probe.kernel, head.probe.bias])
+    write_weights(task.run / CHECKPOINTS / name, task.classifier.head)
 
 
-def answers(head: LinearProbe, features: Any) -> Probabilities:
-    """Probabilities (n, k) of a head for raw features (n, d)."""
-    return SINGLE_LABEL.answers(head.logits(features))
+def adapt_network(task: Task) -> None:
+    """Train the network on both domains; `auto` goes back to what there was before where the result cannot be trusted."""
+    wanted, model, head = task.config.adapt.method, task.classifier.model, task.classifier.head
+    method = TRAINED[0] if wanted == AUTO else wanted
+    before, start = model.get_weights(), task.run / CHECKPOINTS / START
+    with reading(start, "the weights of a head", AGAIN):
+        read_weights(start, head)
+    domains = see(task, (read_statistics_of(task, OF_SOURCE) or [], read_statistics_of(task, OF_TARGET) or []))
+    train_network(domains, method)
+    record = read_adaptation(task)
+    candidates = {each["method"]: Candidate.read(each) for each in record["candidates"]}
+    said = read_answers(task, task.the_target)
+    problem, seen = seen_with(task, domains.statistics)
+    trained = trained_head(problem, *head.layers[-1].get_weights())
+    candidate = Judge(task, problem, seen, SINGLE_LABEL.decide(said[SOURCE_ONLY]))(method, trained)
+    candidates[method] = candidate
+    record |= {"candidates": [each.report() for each in candidates.values()]}
+    if wanted == AUTO and not candidate.passes(candidates[ADABN if ADABN in candidates else SOURCE_ONLY]):
+        model.set_weights(before)
+        task.progress.line(f"{method} cannot be trusted here: what there was before it is kept")
+    else:
+        apart = {SOURCE_ONLY: record["distances"][SOURCE_ONLY], method: distances(trained)}
+        record |= {"method": method, "members": [method], "distances": apart}
+        said[method] = answers(trained.probe, problem.target)
+        _warn(task, candidate, candidates[SOURCE_ONLY], own_statistics=bool(domains.statistics[1]))
+    write_answers(task, {name: said[name] for name in (SOURCE_ONLY, record["method"])})
+    write_json(task.run / ADAPTATION, record)
 
 
-class Judge:
-    """Scores heads on the target, all on the same images, mixtures and likenesses.
+def seen_with(task: Task, statistics: tuple[Statistics, Statistics], *, tail: bool = False) -> tuple[DomainProblem, Target]:
+    """The domains as the backbone sees them with its weights as they are, each with statistics of its own.
 
     Args:
-        target: its labels are not read.
-        before: what scored the head that was not adapted, with which others are compared.
+        tail: compute what the network is trained from too: it costs no further pass.
     """
+    target, rows = task.the_target, np.sort(np.concatenate([task.data.rows("train"), task.data.rows("val")]))
+    source = features_with(task, task.the_frozen.pixels, statistics[0], rows, tail=tail)
+    seen = replace(target, frozen=features_with(task, target.pixels, statistics[1], target.rows, tail=tail))
+    return problem_of(task, source, seen), seen
 
-    def __init__(self, task: Task, problem: DomainProblem, target: Target, before: "Judge | None" = None) -> None:
-        self._problem = problem
-        self._pairs, self._mixed = mixed_features(target, task.config.runtime.seed, task.progress)
-        alike, val = likeness(problem.train[0], problem.target, problem.rng), problem.val[0]
-        self._likeness = np.concatenate([alike(val[rows]) for rows in chunks(val)])
-        self._before: NDArray[np.integer] | None = None if before is None else before._before
 
-    def __call__(self, method: str, head: AdaptedHead) -> Candidate:
-        """The scores of a head; the first that is judged is the one that was not adapted."""
-        (val, labels), on_target = self._problem.val, answers(head.probe, self._problem.target)
-        logits = head.on_source.logits(val)
-        losses = SINGLE_LABEL.plain_losses(logits, labels)
-        on_val, on_mixed = SINGLE_LABEL.answers(logits), answers(head.probe, self._mixed)
-        said = SINGLE_LABEL.decide(on_target)
-        self._before = said if self._before is None else self._before
-        found = judge_candidate(method, on_target, on_mixed, self._pairs, on_val, losses, self._likeness)
-        return replace(found, agreement=float((said == self._before).mean()))
+def trained_head(problem: DomainProblem, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> AdaptedHead:
+    """A head that was trained with the backbone, with its figures on val of the source."""
+    plain = LinearProbe(kernel, bias, 0.0, 0.0, 0.0)
+    logits, labels = plain.logits(problem.val[0]), problem.val[1]
+    loss = float(SINGLE_LABEL.plain_losses(logits, labels).mean())
+    probe = replace(plain, val_loss=loss, val_metric=SINGLE_LABEL.metric(logits, labels))
+    return AdaptedHead(probe, probe, problem)
 
 
 def adapt_heads(task: Task) -> Adapted:
@@ -145,12 +161,19 @@ def adapt_heads(task: Task) -> Adapted:
     judge, found = Judge(task, problem, target), Adapted({}, [])
     baseline = found.add(SOURCE_ONLY, solve(problem, SOURCE_ONLY), judge)
     first = 0
-    if wanted == ADABN or (wanted == AUTO and _is_worth_own(task, found.heads[SOURCE_ONLY])):
+    forced = wanted == ADABN or (wanted in TRAINED and bool(norms(task.classifier.trunk)))
+    far = wanted == AUTO and _are_far_apart(found.heads[SOURCE_ONLY])
+    if forced or (far and norms(task.classifier.trunk)):
         own, own_judge, statistics = own_problem(task, judge)
         candidate = found.add(ADABN, solve(own, ADABN), own_judge)
-        if wanted == ADABN or _holds(found, baseline, candidate):
+        if forced or _holds(found, baseline, candidate):
             problem, judge, first, found.statistics = own, own_judge, 1, statistics
+    if wanted in TRAINED:
+        found.kept = found.members[0] = list(found.heads)[-1]
+        found.trains = True
+        return found
     if wanted == AUTO:
+        found.trains = far and bool(found.statistics)
         return _mean_of_trusted(task, problem, judge, found, first)
     if wanted not in found.heads:
         found.add(wanted, solve(problem, wanted), judge)
@@ -158,28 +181,27 @@ def adapt_heads(task: Task) -> Adapted:
     return found
 
 
-def own_problem(task: Task, judge: "Judge") -> tuple[DomainProblem, "Judge", Statistics]:
-    """The domains as the backbone sees them with BatchNorm statistics of each, and the statistics of the target.
+def own_problem(task: Task, judge: Judge) -> tuple[DomainProblem, Judge, tuple[Statistics, Statistics]]:
+    """The domains as the backbone sees them with BatchNorm statistics of each, and these statistics.
 
     Raises:
         ConfigError: the backbone has no BatchNorm that can be told.
     """
-    target, rows = task.the_target, np.concatenate([task.data.rows("train"), task.data.rows("val")])
+    target = task.the_target
     if not norms(task.classifier.trunk):
         raise ConfigError(
             f"adapt.method: got '{ADABN}', but {task.config.model.backbone} has no BatchNorm layers of its own. Choose another method."
         )
-    source, _ = own_features(task, task.the_frozen.pixels, task.data.rows("train"), np.sort(rows))
-    frozen, statistics = own_features(task, target.pixels, target.rows, target.rows)
-    seen = replace(target, frozen=frozen)
-    problem = problem_of(task, source, seen)
-    return problem, Judge(task, problem, seen, judge), statistics
+    of_source = own_statistics(task, task.the_frozen.pixels, task.data.rows("train"))
+    of_target = own_statistics(task, target.pixels, target.rows)
+    problem, seen = seen_with(task, (of_source, of_target), tail=task.config.adapt.method != ADABN)
+    return problem, Judge(task, problem, seen, judge.before), (of_source, of_target)
 
 
-def _is_worth_own(task: Task, before: AdaptedHead) -> bool:
-    """Whether the domains are so far apart that statistics of each are worth two more passes over the images."""
+def _are_far_apart(before: AdaptedHead) -> bool:
+    """Whether a linear classifier tells the domains apart: what a head can do about it is little."""
     apart = distances(before)["proxy_a"]
-    return bool(norms(task.classifier.trunk)) and apart is not None and apart >= FAR_APART
+    return apart is not None and apart >= FAR_APART
 
 
 def _holds(found: Adapted, baseline: Candidate, own: Candidate) -> bool:
@@ -188,13 +210,13 @@ def _holds(found: Adapted, baseline: Candidate, own: Candidate) -> bool:
     return not own.collapsed and accuracy >= LEAST_ACCURACY * before
 
 
-def _mean_of_trusted(task: Task, problem: DomainProblem, judge: "Judge", found: Adapted, first: int) -> Adapted:
+def _mean_of_trusted(task: Task, problem: DomainProblem, judge: Judge, found: Adapted, first: int) -> Adapted:
     """The mean of the heads on the same features that can be trusted.
 
     Args:
         first: which head is the plain one on these features.
     """
-    methods = [method for method in ADAPTATIONS if method not in (SOURCE_ONLY, ADABN)]
+    methods = [method for method in ADAPTATIONS if method not in (SOURCE_ONLY, ADABN, *TRAINED)]
     with task.progress.bar("methods", len(methods)) as advance:
         for method in methods:
             found.add(method, solve(problem, method), judge)
@@ -212,54 +234,35 @@ def _record(task: Task, found: Adapted, started: float) -> None:
     """Write what there is to tell of an adaptation, and what the kept head says of the target."""
     kept = found.candidates[list(found.heads).index(found.kept)]
     task.progress.line(f"adapt  {described(found)}")
-    if kept.collapsed:
-        task.progress.line(
-            f"{kept.method} predicts {kept.classes:.1f} classes for the target, counted by their shares, and "
-            f"{kept.classes_on_source:.1f} for the source: do not trust it unless the target's classes are that uneven"
-        )
-    if found.statistics is None and kept.forgets(found.candidates[0]):
-        task.progress.line(
-            f"{kept.method} has lost some of what the source taught: its log loss on val of the source is {kept.risk:.3g}, and that of "
-            f"{SOURCE_ONLY} {found.candidates[0].risk:.3g}, images that look like the target counting most"
-        )
+    _warn(task, kept, found.candidates[0], own_statistics=found.statistics is not None)
     apart = {name: distances(found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, *found.members))}
     scores = [one.report() for one in found.candidates]
     write_json(task.run / ADAPTATION, {"method": found.kept, "members": found.members, "candidates": scores, "distances": apart})
-    said: dict[str, Any] = {name: _answers_of(found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, found.kept))}
-    said[ON_IMAGES] = task.the_target.known_by
-    write_atomically(task.run / CHECKPOINTS / ON_TARGET, partial(_savez, said))
+    write_answers(task, {name: _answers_of(found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, found.kept))})
     if found.statistics is not None:
-        named = {f"{place:04}": values for place, values in enumerate(found.statistics)}
-        write_atomically(task.run / CHECKPOINTS / STATISTICS, partial(_savez, named))
+        for name, statistics in zip((OF_SOURCE, OF_TARGET), found.statistics, strict=True):
+            write_statistics_of(task, name, statistics)
     probe = found.heads[found.kept].probe
     seconds = time.perf_counter() - started
     line = ("adapt", 1, "", "", f"{probe.val_loss:.6g}", f"{probe.val_metric:.6g}", "", f"{seconds:.2f}")
     write_csv(task.run / HISTORY, history_header(task.data.output), [line])
 
 
-def _savez(arrays: dict[str, Any], path: Path) -> None:
-    with open(path, "wb") as file:  # of a path it would make another name
-        np.savez(file, **arrays)
-
-
-def read_answers(task: Task, target: Target) -> dict[str, Any]:
-    """Probabilities (m, k) for the target of the head that is kept and of the one that was not adapted, by their methods.
-
-    Raises:
-        DataError: the images are no longer those that the answers are for.
-        UserError: the file is gone or damaged.
-    """
-    path = task.run / CHECKPOINTS / ON_TARGET
-    with reading(path, "the answers for the target", AGAIN), np.load(path) as found:
-        said = {name: found[name] for name in found.files}
-    if str(said.pop(ON_IMAGES)) != target.known_by:
-        raise DataError(
-            f"{target.index.root}: the images of the target are not those that this run was adapted to. Put them back, or start a new run."
+def _warn(task: Task, kept: Candidate, baseline: Candidate, *, own_statistics: bool) -> None:
+    """Say what speaks against the head that is kept."""
+    if kept.collapsed:
+        task.progress.line(
+            f"{kept.method} predicts {kept.classes:.1f} classes for the target, counted by their shares, and "
+            f"{kept.classes_on_source:.1f} for the source: do not trust it unless the target's classes are that uneven"
         )
-    return said
+    if not own_statistics and kept.forgets(baseline):
+        task.progress.line(
+            f"{kept.method} has lost some of what the source taught: its log loss on val of the source is {kept.risk:.3g}, and that of "
+            f"{SOURCE_ONLY} {baseline.risk:.3g}, images that look like the target counting most"
+        )
 
 
-def _answers_of(head: AdaptedHead) -> Probabilities:
+def _answers_of(head: AdaptedHead) -> NDArray[np.floating]:
     """What a head says of the target."""
     return answers(head.probe, head.domains.target)
 
