@@ -549,7 +549,11 @@ class AdaptConfig(Section):
         "cdan",
     ] = Field(
         default="auto",
-        description="how; auto: the mean of the heads of all methods that can be trusted, as far as that is seen without labels",
+        description="how; auto: the mean of the heads of all methods that can be trusted, as far as that is seen without labels, and where "
+        "the domains are far apart mcc",
+    )
+    max_minutes: Positive = Field(
+        default=30.0, description="how long auto may train the backbone; looked at after each epoch, so the first is always trained"
     )
 
 

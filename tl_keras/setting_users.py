@@ -61,6 +61,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "crossval.folds": ("crossval", "stack"),
     "ensemble": ("ensemble",),
     "adapt": ("adapt",),
+    "adapt.max_minutes": ("choosing adaptation",),
     "export": ("model",),
     "runtime": EVERY,
     "runtime.engine": (*ON_FEATURES, "rank", "check"),
@@ -68,6 +69,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
 
 CASES = {
     "head by steps": "a head trained by gradient steps (model.hidden, or a train.loss that no head is solved for)",
+    "choosing adaptation": "adapt.method=auto",
     "trained adaptation": "adapt with a method that trains the backbone",
     "wholly trained adaptation": "adapt with such a method and train.unfreeze_from=all",
     "views": "stored views (features.views)",
@@ -101,6 +103,7 @@ def at_work(value_of: Callable[[str], Any]) -> set[str]:
     trains = mode.name == "adapt" and value_of("adapt.method") in (ANY_METHOD, *TRAINED)
     cases = {
         "head by steps": trained in ("extract", "finetune") and bool(steps),
+        "choosing adaptation": mode.name == "adapt" and value_of("adapt.method") == ANY_METHOD,
         "trained adaptation": trains,
         "wholly trained adaptation": trains and value_of("train.unfreeze_from") == "all",
         "views": trained in ON_FEATURES and bool(views),

@@ -11,7 +11,19 @@ import pytest
 from tl_keras.errors import RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
-from tl_keras.transfer.checkpoints import Bar, History, KeepBest, KeyDropout, Monitor, PhaseFiles, PhaseState, history_header, weights_view
+from tl_keras.transfer import checkpoints
+from tl_keras.transfer.checkpoints import (
+    Bar,
+    History,
+    KeepBest,
+    KeyDropout,
+    Monitor,
+    PhaseFiles,
+    PhaseState,
+    StopInTime,
+    history_header,
+    weights_view,
+)
 
 HEADER = history_header(SINGLE_LABEL)
 
@@ -87,6 +99,32 @@ def test_an_epoch_may_beat_the_beginning_by_accuracy(tmp_path: Path, losses: lis
         keep.on_epoch_end(epoch, {"val_loss": loss, "val_accuracy": accuracy})
     assert (state.best_epoch, state.best) == (best, losses[best - 1] if best else 0.35)
     assert [path.name for path in tmp_path.glob("*.h5")] == [f"finetune.best{best}.weights.h5"][: 1 if best else 0]
+
+
+@pytest.mark.parametrize(("seconds", "stops"), [([20, 20, 19], None), ([20, 21, 9], 2), ([61], 1)], ids=["fits", "would not fit", "over"])
+def test_a_phase_stops_while_the_next_epoch_would_still_end_in_time(
+    tmp_path: Path, seconds: list[int], stops: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, told, state = 0.0, list[str](), PhaseState()
+    progress = Progress()
+    progress.line = told.append
+    monkeypatch.setattr(checkpoints.time, "perf_counter", lambda: now)
+    limit, keep = StopInTime("mcc", 1, progress), KeepBest(PhaseFiles(tmp_path, "mcc"), state, Monitor("figure", "figure", "max"), None)
+    for callback in (limit, keep):
+        callback.set_model(model_of_one())
+        callback.set_params({"epochs": 3})
+    keep.set_model(limit.model)
+    limit.on_train_begin()
+    for epoch, taken in enumerate(seconds):
+        limit.on_epoch_begin(epoch)
+        now += taken
+        for callback in (limit, keep):
+            callback.on_epoch_end(epoch, {"figure": 1.0})
+        assert bool(getattr(limit.model, "stop_training", False)) is (epoch + 1 == stops)
+        if epoch + 1 == stops:
+            break
+    assert told == ([] if stops is None else [f"mcc: stops after epoch {stops} of 3: its 1 minutes are up"])
+    assert state.done is (stops is not None or len(seconds) == 3)
 
 
 def test_history_keeps_other_phases_and_epochs_done(tmp_path: Path) -> None:

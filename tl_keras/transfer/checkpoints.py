@@ -193,6 +193,35 @@ class Watch(keras.callbacks.Callback):
             logs[self.monitor.name] = self.measure()
 
 
+class StopInTime(keras.callbacks.Callback):
+    """Stop after the epoch whose successor would end too late, if that takes as long as the longest so far.
+
+    Args:
+        minutes: that all epochs may take.
+    """
+
+    def __init__(self, phase: str, minutes: float, progress: Progress) -> None:
+        super().__init__()
+        self.phase, self.seconds, self.progress = phase, 60 * minutes, progress
+        self.begun = self.epoch_begun = 0.0
+        self.longest = 0.0
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self.begun = time.perf_counter()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.epoch_begun = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        now = time.perf_counter()
+        self.longest = max(self.longest, now - self.epoch_begun)
+        if epoch + 1 < self.params["epochs"] and now - self.begun + self.longest > self.seconds:
+            self.model.stop_training = True
+            self.progress.line(
+                f"{self.phase}: stops after epoch {epoch + 1} of {self.params['epochs']}: its {self.seconds / 60:g} minutes are up"
+            )
+
+
 class KeepBest(keras.callbacks.Callback):
     """Write the weights of the best epoch, stop when none gets better, and commit the epoch.
 
@@ -241,7 +270,7 @@ class KeepBest(keras.callbacks.Callback):
         enough = self.patience is not None and state.waited >= self.patience
         if enough:
             self.model.stop_training = True
-        state.done = enough or epoch + 1 == self.params["epochs"]
+        state.done = enough or epoch + 1 == self.params["epochs"] or bool(getattr(self.model, "stop_training", False))
         self.files.write(state)
 
     def _beats_start(self, logs: Mapping[str, Any]) -> bool:

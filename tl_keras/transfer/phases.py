@@ -30,6 +30,7 @@ from tl_keras.transfer.checkpoints import (
     PhaseState,
     PlainLossOfVal,
     SaveState,
+    StopInTime,
     Watch,
     weights_view,
 )
@@ -60,6 +61,7 @@ class Phase:
         output: what the labels, and the outputs of the model, mean.
         shifts: what is added to the logits in the loss, (k,); None for nothing.
         watch: measures what chooses the epoch in place of `train.monitor`; `start` then has it too.
+        minutes: that it may take, see `StopInTime`; None for as long as it takes.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Phase:
     output: Output = SINGLE_LABEL
     shifts: NDArray[np.float32] | None = None
     watch: Watch | None = None
+    minutes: float | None = None
 
     def monitors(self, name: str) -> tuple[Monitor, ...]:
         """What chooses the epoch, and what else may show it to be better than the start.
@@ -147,7 +150,8 @@ def run_phase(
     stop, best = StopAfterInterrupt(), KeepBest(files, state, monitor, phase.patience, phase.start, also)
     kept = [CheckFinite(phase.name), *_keep_snapshots(phase, config, run), best]
     watch = [] if phase.watch is None else [phase.watch]
-    callbacks = [PlainLossOfVal(), stop, bar, KeyDropout(), SaveState(files), *swap, *watch, history, *kept]
+    in_time = [] if phase.minutes is None else [StopInTime(phase.name, phase.minutes, progress)]
+    callbacks = [PlainLossOfVal(), stop, bar, KeyDropout(), SaveState(files), *swap, *watch, history, *in_time, *kept]
     try:
         if not state.done:
             compile_model(model, phase, config)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tl_keras.adaptations import AUTO
 from tl_keras.data.dataset import ImageData, keep_pixels
 from tl_keras.data.index import UNLABELLED
 from tl_keras.data.pipeline import without_tuning
@@ -104,6 +105,7 @@ def train_network(domains: Domains, method: str) -> PhaseState:
         start=start,
         output=output,
         watch=Watch(INFORMATION, information),
+        minutes=config.adapt.max_minutes if config.adapt.method == AUTO else None,
     )
     steps = phase.steps(train.batch_size)
     model = joint_model(of_source, of_target, LOSSES[method](steps * phase.epochs, name=method))

@@ -20,7 +20,7 @@ from tl_keras.transfer.adapt.affine import Affine, MappedFeatures, sample
 from tl_keras.transfer.adapt.choice import Candidate, trusted
 from tl_keras.transfer.adapt.judge import Judge, answers, problem_of
 from tl_keras.transfer.adapt.measures import classwise_mmd, coral_distance, proxy_a_distance, squared_mmd
-from tl_keras.transfer.adapt.network import see, train_network
+from tl_keras.transfer.adapt.network import Domains, see, train_network
 from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, mean_head, solve
 from tl_keras.transfer.adapt.record import (
     OF_SOURCE,
@@ -112,14 +112,10 @@ def adapt_network(task: Task) -> None:
     with reading(start, "the weights of a head", AGAIN):
         read_weights(start, head)
     domains = see(task, (read_statistics_of(task, OF_SOURCE) or [], read_statistics_of(task, OF_TARGET) or []))
-    train_network(domains, method)
-    record = read_adaptation(task)
-    candidates = {each["method"]: Candidate.read(each) for each in record["candidates"]}
     said = read_answers(task, task.the_target)
-    problem, seen = seen_with(task, domains.statistics)
-    trained = trained_head(problem, *head.layers[-1].get_weights())
-    candidate = Judge(task, problem, seen, SINGLE_LABEL.decide(said[SOURCE_ONLY]))(method, trained)
-    candidates[method] = candidate
+    candidate, trained = train_and_judge(task, domains, method, SINGLE_LABEL.decide(said[SOURCE_ONLY]))
+    record = read_adaptation(task)
+    candidates = {each["method"]: Candidate.read(each) for each in record["candidates"]} | {method: candidate}
     record |= {"candidates": [each.report() for each in candidates.values()]}
     if wanted == AUTO and not candidate.passes(candidates[ADABN if ADABN in candidates else SOURCE_ONLY]):
         model.set_weights(before)
@@ -127,7 +123,7 @@ def adapt_network(task: Task) -> None:
     else:
         apart = {SOURCE_ONLY: record["distances"][SOURCE_ONLY], method: distances(trained)}
         record |= {"method": method, "members": [method], "distances": apart}
-        said[method] = answers(trained.probe, problem.target)
+        said[method] = _answers_of(trained)
         _warn(task, candidate, candidates[SOURCE_ONLY], own_statistics=bool(domains.statistics[1]))
     write_answers(task, {name: said[name] for name in (SOURCE_ONLY, record["method"])})
     write_json(task.run / ADAPTATION, record)
@@ -143,6 +139,18 @@ def seen_with(task: Task, statistics: tuple[Statistics, Statistics], *, tail: bo
     source = features_with(task, task.the_frozen.pixels, statistics[0], rows, tail=tail)
     seen = replace(target, frozen=features_with(task, target.pixels, statistics[1], target.rows, tail=tail))
     return problem_of(task, source, seen), seen
+
+
+def train_and_judge(task: Task, domains: Domains, method: str, before: NDArray[np.integer]) -> tuple[Candidate, AdaptedHead]:
+    """Train the network from what the classifier has now, and score what comes out.
+
+    Args:
+        before: what the head that was not adapted predicts for the target.
+    """
+    train_network(domains, method)
+    problem, seen = seen_with(task, domains.statistics)
+    trained = trained_head(problem, *task.classifier.head.layers[-1].get_weights())
+    return Judge(task, problem, seen, before)(method, trained), trained
 
 
 def trained_head(problem: DomainProblem, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> AdaptedHead:
