@@ -75,6 +75,18 @@ def test_a_run_says_how_the_target_fares(auto: tuple[Path, dict[str, Any]]) -> N
     assert right == pytest.approx(target["figures"][target["method"]]["accuracy"])
 
 
+def test_both_domains_are_drawn_before_and_after(auto: tuple[Path, dict[str, Any]]) -> None:
+    with Image.open(auto[0] / "domains.png") as image:
+        assert image.size[0] == 2 * 594
+
+
+@pytest.mark.parametrize("method", ["source_only", "ulsif"])
+def test_features_that_nothing_moves_are_drawn_once(method: str, domains: tuple[Path, Path], tmp_path: Path) -> None:
+    adapted(domains, tmp_path / "R", settings={"adapt.method": method})
+    with Image.open(tmp_path / "R" / "domains.png") as image:
+        assert image.size[0] == 594
+
+
 def test_later_modes_take_the_run(auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path]) -> None:
     folder, metrics = auto
     again = tl_keras.evaluate(folder, data=domains[1])

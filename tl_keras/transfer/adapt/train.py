@@ -22,6 +22,7 @@ from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, HISTORY, reading, write
 from tl_keras.transfer.adapt.affine import Affine, MappedFeatures, sample
 from tl_keras.transfer.adapt.choice import Candidate, judge_candidate, trusted
 from tl_keras.transfer.adapt.measures import classwise_mmd, coral_distance, proxy_a_distance, squared_mmd
+from tl_keras.transfer.adapt.plane import Plane, principal_plane
 from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, mean_head, solve
 from tl_keras.transfer.adapt.statistics import Statistics, norms, own_features, write_statistics
 from tl_keras.transfer.adapt.target import Target, mixed_features
@@ -35,12 +36,15 @@ from tl_keras.transfer.task import Task
 
 MEASURED_ROWS = 1_000  # of each domain, between which distances are measured
 ON_TARGET = "target.npz"  # beside the head's weights: what it and the head that was not adapted say of the target
+PLANES = "planes.npz"  # likewise: both domains in a plane, before and after
 STATISTICS = "statistics.npz"  # likewise: the BatchNorm statistics of the target, where the head is for those
 FAR_APART = 1.0  # a proxy A-distance, of at most 2
 LEAST_ACCURACY = 0.9  # on val of the source, of that with the backbone's own statistics
 ON_IMAGES = "images"  # in that file: which images of the target the answers are for; no method has this name
 
 Probabilities = NDArray[np.floating]
+Matrix = NDArray[np.floating]
+Rows = NDArray[np.int64]
 
 
 @dataclass
@@ -228,6 +232,8 @@ def _record(task: Task, found: Adapted, started: float) -> None:
     said: dict[str, Any] = {name: _answers_of(found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, found.kept))}
     said[ON_IMAGES] = task.the_target.known_by
     write_atomically(task.run / CHECKPOINTS / ON_TARGET, partial(_savez, said))
+    planes = {f"{name} {part}": values for name, plane in planes_of(found).items() for part, values in vars(plane).items()}
+    write_atomically(task.run / CHECKPOINTS / PLANES, partial(_savez, planes))
     if found.statistics is not None:
         named = {f"{place:04}": values for place, values in enumerate(found.statistics)}
         write_atomically(task.run / CHECKPOINTS / STATISTICS, partial(_savez, named))
@@ -273,25 +279,54 @@ def described(found: Adapted) -> str:
     return found.kept
 
 
+def planes_of(found: Adapted) -> dict[str, Plane]:
+    """Both domains in a plane as the head that was not adapted sees them, and as the kept one does where it sees other features.
+
+    Of a mean of heads these are the features that all of them start from.
+    """
+    after = found.kept if found.kept != AUTO else SOURCE_ONLY if found.statistics is None else ADABN
+    planes = {name: principal_plane(*_rows_seen(found.heads[name])[1::2]) for name in dict.fromkeys((SOURCE_ONLY, after))}
+    before = planes[SOURCE_ONLY].target
+    return {name: plane for name, plane in planes.items() if name == SOURCE_ONLY or not np.array_equal(plane.target, before)}
+
+
+def read_planes(task: Task) -> dict[str, Plane]:
+    """What `planes_of` said when heads were solved.
+
+    Raises:
+        UserError: the file is gone or damaged.
+    """
+    path = task.run / CHECKPOINTS / PLANES
+    with reading(path, "the domains in a plane", AGAIN), np.load(path) as found:
+        parts = {tuple(name.split()): found[name] for name in found.files}
+    methods = dict.fromkeys(method for method, _ in parts)
+    return {method: Plane(**{part: values for (own, part), values in parts.items() if own == method}) for method in methods}
+
+
 def distances(head: AdaptedHead) -> dict[str, float | None]:
     """How far the domains are apart as a head sees them: on rows of each, standardised together once they are mapped.
 
     None is a distance that cannot be told, which JSON has no number for.
     """
-    problem = head.domains
-    rng, (of_source, of_target) = problem.rng, head.maps or _as_they_are(problem)
-    rows, source = sample(MappedFeatures(problem.train[0], of_source), MEASURED_ROWS, rng)
-    places, target = sample(MappedFeatures(problem.target, of_target), MEASURED_ROWS, rng)
-    said = SINGLE_LABEL.decide(_answers_of(head))[places]
-    own = Standardiser.fit(np.concatenate([source, target]))
-    source, target = own(source), own(target)
+    rows, source, places, target = _rows_seen(head)
+    said, rng = SINGLE_LABEL.decide(_answers_of(head))[places], head.domains.rng
     found = {
         "mmd": squared_mmd(source, target),
         "coral": coral_distance(source, target),
         "proxy_a": proxy_a_distance(source, target, rng),
-        "classwise_mmd": classwise_mmd(source, target, np.asarray(problem.train[1])[rows], said),
+        "classwise_mmd": classwise_mmd(source, target, np.asarray(head.domains.train[1])[rows], said),
     }
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
+
+
+def _rows_seen(head: AdaptedHead) -> tuple[Rows, Matrix, Rows, Matrix]:
+    """At most MEASURED_ROWS rows of the source and of the target as a head sees them, each after their positions."""
+    problem = head.domains
+    rng, (of_source, of_target) = problem.rng, head.maps or _as_they_are(problem)
+    rows, source = sample(MappedFeatures(problem.train[0], of_source), MEASURED_ROWS, rng)
+    places, target = sample(MappedFeatures(problem.target, of_target), MEASURED_ROWS, rng)
+    own = Standardiser.fit(np.concatenate([source, target]))
+    return rows, own(source), places, own(target)
 
 
 def _as_they_are(problem: DomainProblem) -> Sequence[Affine]:
