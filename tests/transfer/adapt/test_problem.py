@@ -41,7 +41,7 @@ def test_without_a_shift_no_method_does_harm(method: str) -> None:
     assert accuracy(found, method, features, labels) > accuracy(found, SOURCE_ONLY, features, labels) - 0.04
 
 
-@pytest.mark.parametrize("method", ["standardise", "coral", "subspace", "least_mmd"])
+@pytest.mark.parametrize("method", ["standardise", "coral", "subspace", "least_mmd", "optimal_transport"])
 def test_alignment_undoes_a_change_of_scale_and_place(method: str) -> None:
     features, labels = draw(300, 2)
     moved = (features * [1.0, 2.0, 0.5, 1.0] + [3.0, -2.0, 1.0, 0.0]).astype(np.float32)
