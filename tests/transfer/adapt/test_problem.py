@@ -56,6 +56,13 @@ def test_label_shift_is_followed() -> None:
     assert accuracy(found, "label_shift", features, labels) > accuracy(found, SOURCE_ONLY, features, labels)
 
 
+def test_optimal_transport_is_worse_than_nothing_where_classes_have_other_shares() -> None:
+    """As `auto` has it only as one of many, and the docs say."""
+    features, labels = draw(600, 2, (0.9, 0.08, 0.02))
+    found = problem(features)
+    assert accuracy(found, "optimal_transport", features, labels) < accuracy(found, SOURCE_ONLY, features, labels) - 0.1
+
+
 @pytest.mark.parametrize("method", ADAPTATIONS)
 def test_the_head_on_the_source_says_of_raw_features_what_was_learned(method: str) -> None:
     features, _ = draw(200, 2)
