@@ -169,7 +169,7 @@ def test_the_command_line_shows_scores_and_figures(domains: tuple[Path, Path], t
     assert "* coral" in said
     assert "target, source_only: accuracy" in said
     assert "target, coral: accuracy" in said
-    assert "target: mean probabilities of the images of each class, the 3 largest (NCE -" in said
+    assert "target: mean probabilities of the images of each class, the 3 largest (NCE " in said
     assert "source test accuracy" in said
 
 

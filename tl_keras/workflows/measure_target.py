@@ -42,11 +42,12 @@ def measure_target(task: Task, target: Target) -> dict[str, Any]:
         ),
     )
     known = index.labels[rows][labelled]
-    by_labels = {
-        "figures": {name: figures_of(SINGLE_LABEL, values[labelled], known, classes) for name, values in said.items()},
-        "relations": {name: relation_of_classes(values[labelled], known, classes) for name, values in said.items()},
-    }
-    return {"images": len(rows), "skipped": len(target.pixels.bad), **report, **(by_labels if labelled.any() else {})}
+    found = {"images": len(rows), "skipped": len(target.pixels.bad), **report}
+    if not labelled.any():
+        return found
+    figures = {name: figures_of(SINGLE_LABEL, values[labelled], known, classes) for name, values in said.items()}
+    relations = {name: relation_of_classes(values[labelled], known, classes) for name, values in said.items()}
+    return {**found, "figures": figures, "relations": relations}
 
 
 def relation_of_classes(probabilities: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[str]) -> dict[str, Any]:
