@@ -110,7 +110,9 @@ def main() -> None:
             name = f"{Path(backbone).stem}, {Path(source).name} to {Path(target).name}"
             for seed in range(options.seeds):
                 with tempfile.TemporaryDirectory() as folder:
-                    cases.setdefault(name, []).append(judged(source, target, backbone, seed, folder, options.train, options.sets))
+                    run = judged(source, target, backbone, seed, folder, options.train, options.sets)
+                cases.setdefault(name, []).append(run)
+                print(f"{name}, seed {seed}:", *(f"{one.candidate.method} {one.accuracy:.3f}" for one in run), flush=True)
     show(cases)
 
 

@@ -31,6 +31,10 @@ ADAPTATIONS = {
     "subspace": Adaptation("the principal axes of the source are turned into those of the target", "Fernando et al. 2013"),
     "tca": Adaptation("keeps the directions along which both domains vary and their means agree", "Pan et al. 2011"),
     "least_mmd": Adaptation("each feature of the source is shifted and scaled until the domains differ least", "Zhang et al. 2013"),
+    "optimal_transport": Adaptation(
+        "the source is carried to where the target is with the least movement, images of one class together",
+        "[Courty et al. 2016](https://arxiv.org/abs/1507.00504)",
+    ),
     "domain_classifier": Adaptation("source images count as much as a classifier takes them for target images", "Bickel et al. 2009"),
     "kmm": Adaptation("weights that bring the mean of the source to that of the target, in the space of a kernel", "Huang et al. 2006"),
     "kliep": Adaptation("weights under which the target is most likely", "Sugiyama et al. 2008"),

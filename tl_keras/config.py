@@ -537,6 +537,7 @@ class AdaptConfig(Section):
         "subspace",
         "tca",
         "least_mmd",
+        "optimal_transport",
         "domain_classifier",
         "kmm",
         "kliep",

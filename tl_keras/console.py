@@ -25,6 +25,7 @@ TERMINAL = 80  # characters of a line that fit everywhere
 LEAST_LEFT = 12  # of them for the names of the rows
 CORNER = "true \\ predicted"
 MOST_COUNTED = 10  # classes in a line of counts
+MOST_RELATED = 3  # classes that are named beside each
 MOST_CONFUSED = 10  # classes up to which the confusion matrix is shown
 
 
@@ -193,7 +194,21 @@ def target_lines(target: Mapping[str, Any]) -> list[str]:
     names = {"mmd": "MMD", "coral": "CORAL distance", "proxy_a": "proxy A-distance"}
     told = [f"{title} {apart[key]:.3g}" for key, title in names.items() if apart[key] is not None]
     lines = [f"distance between the domains: {', '.join(told)}"]
-    return lines + [accuracy_line(f"target, {name}:", found) for name, found in target.get("figures", {}).items()]
+    lines += [accuracy_line(f"target, {name}:", found) for name, found in target.get("figures", {}).items()]
+    return lines + (relation_lines(target["relations"][target["method"]]) if "relations" in target else [])
+
+
+def relation_lines(relation: Mapping[str, Any]) -> list[str]:
+    """What a head sees in images of each class, in plain lines; none where the classes are too many for a terminal."""
+    means = relation["mean_probabilities"]
+    if len(means) > MOST_CONFUSED:
+        return []
+    told = "" if relation["nce"] is None else f" (NCE {relation['nce']:.3f})"
+    lines = [f"target: mean probabilities of the images of each class, the {MOST_RELATED} largest{told}"]
+    for name, found in means.items():
+        largest = sorted(found.items(), key=lambda one: -one[1])[:MOST_RELATED]
+        lines.append(f"  {name}: {', '.join(f'{other} {mean:.2f}' for other, mean in largest)}")
+    return lines
 
 
 def summary_table(summary: Mapping[str, Mapping[str, Any]], title: str) -> Table:

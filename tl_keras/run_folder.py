@@ -55,6 +55,7 @@ RANKING = "rank.csv"
 RANKING_JSON = "rank.json"
 RANKING_PICTURE = "rank.png"
 ADAPTATION = "adaptation.json"  # the scores of each method, and the distances between the domains
+DOMAINS = "domains.png"  # both domains in a plane, before and after
 TARGET_PREDICTIONS = "target_predictions.csv"
 CROSSVAL = "crossval.json"
 FOLDS = "folds.csv"

@@ -9,9 +9,10 @@ from PIL import Image
 
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.index import Index
-from tl_keras.evaluation.pictures import draw_average_precision, draw_confusion, draw_curves
+from tl_keras.evaluation.pictures import draw_average_precision, draw_confusion, draw_curves, draw_domains
 from tl_keras.evaluation.scoring import draw_errors
 from tl_keras.models.outputs import Regression
+from tl_keras.transfer.adapt.plane import principal_plane
 
 HEADER = "phase,epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds,head_c\n"
 
@@ -73,3 +74,19 @@ def test_the_worst_classes_are_drawn_first(tmp_path: Path, monkeypatch: pytest.M
     draw_average_precision(tmp_path / "p.png", {**per_class, "none": {"average_precision": None, "support": 0}}, "test")
     assert titles[0].startswith(title)
     assert (len(values), values) == (min(num, 60), sorted(values))
+
+
+@pytest.mark.parametrize("methods", [("source_only",), ("source_only", "coral")])
+def test_there_is_a_panel_for_each_way_to_see_two_domains(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, methods: tuple[str, ...]
+) -> None:
+    titles, drawn = list[str](), list[str]()
+    monkeypatch.setattr(Axes, "set_title", lambda _, title, **__: titles.append(title))
+    scatter = Axes.scatter
+    monkeypatch.setattr(Axes, "scatter", lambda axes, *points, **more: (drawn.append(more["label"]), scatter(axes, *points, **more))[1])
+    rows = np.random.default_rng(0).normal(size=(9, 4))
+    draw_domains(tmp_path / "domains.png", dict.fromkeys(methods, principal_plane(rows, rows[:6] + 1)))
+    assert titles == ["before", "after coral"][: len(methods)]
+    assert drawn == ["source: 9 images", "target: 6 images"] * len(methods)
+    with Image.open(tmp_path / "domains.png") as image:
+        assert image.size == (594 * len(methods), 539)

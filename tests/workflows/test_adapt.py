@@ -85,6 +85,18 @@ def test_a_run_says_how_the_target_fares(auto: tuple[Path, dict[str, Any]]) -> N
     assert right == pytest.approx(target["figures"][target["method"]]["accuracy"])
 
 
+def test_both_domains_are_drawn_before_and_after(auto: tuple[Path, dict[str, Any]]) -> None:
+    with Image.open(auto[0] / "domains.png") as image:
+        assert image.size[0] == 2 * 594
+
+
+@pytest.mark.parametrize("method", ["source_only", "ulsif"])
+def test_features_that_nothing_moves_are_drawn_once(method: str, domains: tuple[Path, Path], tmp_path: Path) -> None:
+    adapted(domains, tmp_path / "R", settings={"adapt.method": method})
+    with Image.open(tmp_path / "R" / "domains.png") as image:
+        assert image.size[0] == 594
+
+
 def test_later_modes_take_the_run(auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path]) -> None:
     folder, metrics = auto
     again = tl_keras.evaluate(folder, data=domains[1])
@@ -167,6 +179,7 @@ def test_the_command_line_shows_scores_and_figures(domains: tuple[Path, Path], t
     assert "* coral" in said
     assert "target, source_only: accuracy" in said
     assert "target, coral: accuracy" in said
+    assert "target: mean probabilities of the images of each class, the 3 largest (NCE " in said
     assert "source test accuracy" in said
 
 
@@ -178,7 +191,7 @@ def test_a_target_without_labels_has_no_accuracy(domains: tuple[Path, Path], tmp
     (loose / "broken.png").write_bytes(b"nothing")
     found = adapted((domains[0], loose), tmp_path / "R", settings={"adapt.method": "standardise"})["target"]
     assert (found["images"], found["skipped"]) == (27, 1)
-    assert "figures" not in found
+    assert not {"figures", "relations"} & set(found)
 
 
 def test_a_target_that_does_not_decode_leaves_no_run(domains: tuple[Path, Path], tmp_path: Path) -> None:

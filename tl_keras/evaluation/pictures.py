@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.adaptations import SOURCE_ONLY
 from tl_keras.models.outputs import OUTPUTS
 from tl_keras.run_folder import open_text, reading, write_atomically
+from tl_keras.transfer.adapt.plane import Plane
 
 MOST_COUNTS = 20  # classes up to which each cell says its number of images
 MOST_NAMES = 60  # classes up to which each row and column has its name
@@ -103,6 +105,27 @@ def draw_scatter(path: Path, labels: NDArray[np.floating], numbers: NDArray[np.f
     axes.set_ylabel(f"{_shown(name)}, predicted", parse_math=False)
     axes.set_title(f"{_shown(title)}: {len(labels)} images", loc="left", fontsize=11, parse_math=False)
     axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def draw_domains(path: Path, planes: Mapping[str, Plane]) -> None:
+    """Write a PNG of two domains in the plane of their first two principal components, a panel for each way to see them.
+
+    Args:
+        planes: by the method that sees them so, `source_only` first.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.4 * len(planes), 4.9), layout="constrained")
+    for axes, (method, plane) in zip(figure.subplots(1, len(planes), squeeze=False)[0], planes.items(), strict=True):
+        for name, points, marker, colour in (("source", plane.source, "o", "tab:blue"), ("target", plane.target, "x", "tab:orange")):
+            label = f"{name}: {len(points)} images"
+            axes.scatter(*points.T, s=14, linewidths=0.9, alpha=0.6, marker=marker, color=colour, label=label)
+        for axis, place, share in zip((axes.set_xlabel, axes.set_ylabel), ("first", "second"), plane.shares, strict=True):
+            axis(f"{place} principal component ({100 * share:.0f} % of the variance)")
+        axes.set_title("before" if method == SOURCE_ONLY else f"after {method}", loc="left", fontsize=11)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=9)
     _save(figure, path)
 
 

@@ -1,13 +1,16 @@
 """How an adapted run does on its target domain: the only place that reads the target's labels, after everything is chosen."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tl_keras import run_folder
 from tl_keras.adaptations import SOURCE_ONLY
 from tl_keras.evaluation.metrics import figures_of
 from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.select.ranking.transferability import nce
 from tl_keras.transfer.adapt.record import read_adaptation, read_answers
 from tl_keras.transfer.adapt.target import Target
 from tl_keras.transfer.task import Task
@@ -18,7 +21,7 @@ def measure_target(task: Task, target: Target) -> dict[str, Any]:
 
     Returns:
         `images` and `skipped`; what `adaptation.json` holds; and, where there are labels, `figures`: those of the head that was not
-        adapted, and of the one that was kept, by their methods.
+        adapted, and of the one that was kept, by their methods; and `relations` likewise, see `relation_of_classes`.
     """
     report = read_adaptation(task)
     said = read_answers(task, target)
@@ -37,9 +40,32 @@ def measure_target(task: Task, target: Target) -> dict[str, Any]:
             )
         ),
     )
-    figures = {
-        name: figures_of(SINGLE_LABEL, values[labelled], index.labels[rows][labelled], classes)
-        for name, values in said.items()
-        if labelled.any()
-    }
-    return {"images": len(rows), "skipped": len(target.pixels.bad), **report, **({"figures": figures} if figures else {})}
+    known = index.labels[rows][labelled]
+    found = {"images": len(rows), "skipped": len(target.pixels.bad), **report}
+    if not labelled.any():
+        return found
+    figures = {name: figures_of(SINGLE_LABEL, values[labelled], known, classes) for name, values in said.items()}
+    relations = {name: relation_of_classes(values[labelled], known, classes) for name, values in said.items()}
+    return {**found, "figures": figures, "relations": relations}
+
+
+def relation_of_classes(probabilities: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[str]) -> dict[str, Any]:
+    """What the classes of a source have in common with those of a target, as the source's head sees it.
+
+    Args:
+        probabilities: (n, k) of the head for images of the target.
+        labels: int (n,), their true classes.
+        classes: k names.
+
+    Returns:
+        `mean_probabilities`: of each class that the target has, the mean over its images of the probability of each class. `nce`: minus
+        the entropy in nats of the true class where the predicted one is known, at most 0, which is reached where each prediction stands for
+        one class; None where all images are of one class, of which it says nothing.
+
+    Reference:
+        Tran, Nguyen & Hassner 2019, arXiv:1908.08142.
+    """
+    there = np.unique(labels)
+    means = {classes[label]: dict(zip(classes, probabilities[labels == label].mean(axis=0).tolist(), strict=True)) for label in there}
+    told = nce(SINGLE_LABEL.decide(probabilities), labels) if len(there) > 1 else None
+    return {"nce": told, "mean_probabilities": means}

@@ -12,7 +12,7 @@ from tl_keras.data import splits
 from tl_keras.data.index import Index
 from tl_keras.data.sources import absolute_source
 from tl_keras.data.target import open_target, require_another
-from tl_keras.evaluation.pictures import draw_curves
+from tl_keras.evaluation.pictures import draw_curves, draw_domains
 from tl_keras.evaluation.scoring import (
     Clock,
     check_agreement,
@@ -32,6 +32,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config, write_output
+from tl_keras.transfer.adapt.record import read_planes
 from tl_keras.transfer.adapt.train import adapt, changes_backbone
 from tl_keras.transfer.build import build
 from tl_keras.transfer.checkpoints import weights_view
@@ -190,6 +191,8 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         draw_curves(run / run_folder.CURVES, run / run_folder.HISTORY)
         if "test" in metrics:
             draw_errors(run, data, metrics["test"], scores["test"], "test")
+        if config.mode == "adapt":
+            draw_domains(run / run_folder.DOMAINS, read_planes(task))
     run_folder.write_json(run / run_folder.METRICS, metrics)
     shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics

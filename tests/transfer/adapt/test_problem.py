@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tl_keras.adaptations import ADAPTATIONS, SOURCE_ONLY
+from tl_keras.adaptations import ADAPTATIONS, SOURCE_ONLY, TRAINED
 from tl_keras.config import AdaptConfig, Config
 from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.transfer.adapt.network import LOSSES
 from tl_keras.transfer.adapt.problem import METHODS, DomainProblem, mean_head, solve
 from tl_keras.transfer.adapt.weighting import WEIGHTINGS
 
@@ -29,19 +30,20 @@ def accuracy(found: DomainProblem, method: str, features: NDArray[np.float32], l
 
 
 def test_the_tables_have_the_same_methods() -> None:
-    assert set(METHODS) == set(ADAPTATIONS)
+    assert tuple(LOSSES) == TRAINED
+    assert {*METHODS, *LOSSES} == set(ADAPTATIONS)
     allowed = AdaptConfig.model_fields["method"].annotation.__args__  # type: ignore[union-attr]
     assert allowed == ("auto", *ADAPTATIONS)
 
 
-@pytest.mark.parametrize("method", ADAPTATIONS)
+@pytest.mark.parametrize("method", METHODS)
 def test_without_a_shift_no_method_does_harm(method: str) -> None:
     features, labels = draw(300, 2)
     found = problem(features)
     assert accuracy(found, method, features, labels) > accuracy(found, SOURCE_ONLY, features, labels) - 0.04
 
 
-@pytest.mark.parametrize("method", ["standardise", "coral", "subspace", "least_mmd"])
+@pytest.mark.parametrize("method", ["standardise", "coral", "subspace", "least_mmd", "optimal_transport"])
 def test_alignment_undoes_a_change_of_scale_and_place(method: str) -> None:
     features, labels = draw(300, 2)
     moved = (features * [1.0, 2.0, 0.5, 1.0] + [3.0, -2.0, 1.0, 0.0]).astype(np.float32)
@@ -56,7 +58,14 @@ def test_label_shift_is_followed() -> None:
     assert accuracy(found, "label_shift", features, labels) > accuracy(found, SOURCE_ONLY, features, labels)
 
 
-@pytest.mark.parametrize("method", ADAPTATIONS)
+def test_optimal_transport_is_worse_than_nothing_where_classes_have_other_shares() -> None:
+    """As `auto` has it only as one of many, and the docs say."""
+    features, labels = draw(600, 2, (0.9, 0.08, 0.02))
+    found = problem(features)
+    assert accuracy(found, "optimal_transport", features, labels) < accuracy(found, SOURCE_ONLY, features, labels) - 0.1
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_the_head_on_the_source_says_of_raw_features_what_was_learned(method: str) -> None:
     features, _ = draw(200, 2)
     found = problem(features + 1)

@@ -17,6 +17,7 @@ from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.adapt.affine import Affine, MappedFeatures
 from tl_keras.transfer.adapt.alignment import ALIGNMENTS, same
 from tl_keras.transfer.adapt.label_shift import class_ratios
+from tl_keras.transfer.adapt.transport import optimal_transport
 from tl_keras.transfer.adapt.weighting import WEIGHTINGS
 from tl_keras.transfer.head.probe import Features, LinearProbe, Pair, Standardiser, fit_linear_probe
 from tl_keras.transfer.losses import class_weight_vector
@@ -81,6 +82,10 @@ def _aligned(problem: DomainProblem, method: str) -> AdaptedHead:
     return _solved(problem, ALIGNMENTS[method](problem.train[0], problem.target, problem.rng), None)
 
 
+def _transported(problem: DomainProblem, _: str) -> AdaptedHead:
+    return _solved(problem, optimal_transport(*problem.train, problem.target, problem.rng), None)
+
+
 def _weighted(problem: DomainProblem, method: str) -> AdaptedHead:
     weights = WEIGHTINGS[method](problem.train[0], problem.target, problem.rng)
     return _solved(problem, same(problem.train[0], problem.target, problem.rng), weights)
@@ -137,6 +142,7 @@ METHODS: dict[str, Callable[[DomainProblem, str], AdaptedHead]] = {
     SOURCE_ONLY: _plain,
     ADABN: _plain,  # on features of other statistics
     **dict.fromkeys(ALIGNMENTS, _aligned),
+    "optimal_transport": _transported,
     **dict.fromkeys(WEIGHTINGS, _weighted),
     "label_shift": _label_shifted,
 }

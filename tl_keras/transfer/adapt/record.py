@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tl_keras.errors import DataError
 from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, read_json, reading, write_atomically
+from tl_keras.transfer.adapt.plane import Plane
 from tl_keras.transfer.adapt.statistics import Statistics
 from tl_keras.transfer.adapt.target import Target
 from tl_keras.transfer.checkpoints import AGAIN
@@ -18,6 +19,7 @@ from tl_keras.transfer.task import Task
 ON_TARGET = "target.npz"  # what the head that is kept and the one that was not adapted say of the target
 OF_TARGET = "statistics.npz"  # the BatchNorm statistics of the target, where the head is for those
 OF_SOURCE = "source_statistics.npz"  # and those of the source, where the network is trained
+PLANES = "planes.npz"  # both domains in a plane, before and after
 ON_IMAGES = "images"  # in ON_TARGET: which images the answers are for; no method has this name
 
 
@@ -45,6 +47,25 @@ def read_statistics_of(task: Task, name: str) -> Statistics | None:
         return None
     with reading(path, "BatchNorm statistics", AGAIN), np.load(path) as found:
         return [found[each] for each in found.files]
+
+
+def write_planes(task: Task, planes: Mapping[str, Plane]) -> None:
+    """Keep both domains in a plane, by the method whose head sees them there."""
+    parts = {f"{name} {part}": values for name, plane in planes.items() for part, values in vars(plane).items()}
+    write_atomically(task.run / CHECKPOINTS / PLANES, partial(_savez, parts))
+
+
+def read_planes(task: Task) -> dict[str, Plane]:
+    """What `write_planes` kept.
+
+    Raises:
+        UserError: the file is gone or damaged.
+    """
+    path = task.run / CHECKPOINTS / PLANES
+    with reading(path, "the domains in a plane", AGAIN), np.load(path) as found:
+        parts = {tuple(name.split()): found[name] for name in found.files}
+    methods = dict.fromkeys(method for method, _ in parts)
+    return {method: Plane(**{part: values for (own, part), values in parts.items() if own == method}) for method in methods}
 
 
 def _savez(arrays: dict[str, Any], path: Path) -> None:

@@ -21,14 +21,17 @@ from tl_keras.transfer.adapt.choice import Candidate, trusted
 from tl_keras.transfer.adapt.judge import Judge, answers, problem_of
 from tl_keras.transfer.adapt.measures import classwise_mmd, coral_distance, proxy_a_distance, squared_mmd
 from tl_keras.transfer.adapt.network import Domains, see, train_network
+from tl_keras.transfer.adapt.plane import Plane, principal_plane
 from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, mean_head, solve
 from tl_keras.transfer.adapt.record import (
     OF_SOURCE,
     OF_TARGET,
     read_adaptation,
     read_answers,
+    read_planes,
     read_statistics_of,
     write_answers,
+    write_planes,
     write_statistics_of,
 )
 from tl_keras.transfer.adapt.statistics import Statistics, features_with, norms, own_statistics, write_statistics
@@ -42,6 +45,9 @@ MEASURED_ROWS = 1_000  # of each domain, between which distances are measured
 START = "start.weights.h5"  # beside the weights of the head: that from which the network is trained, where it is
 FAR_APART = 1.0  # a proxy A-distance, of at most 2
 LEAST_ACCURACY = 0.9  # on val of the source, of that with the backbone's own statistics
+
+Matrix = NDArray[np.floating]
+Rows = NDArray[np.int64]
 
 
 @dataclass
@@ -124,6 +130,7 @@ def adapt_network(task: Task) -> None:
         apart = {SOURCE_ONLY: record["distances"][SOURCE_ONLY], method: distances(trained)}
         record |= {"method": method, "members": [method], "distances": apart}
         said[method] = _answers_of(trained)
+        write_planes(task, {SOURCE_ONLY: read_planes(task)[SOURCE_ONLY], method: _plane_of(trained)})
         _warn(task, candidate, candidates[SOURCE_ONLY], own_statistics=bool(domains.statistics[1]))
     write_answers(task, {name: said[name] for name in (SOURCE_ONLY, record["method"])})
     write_json(task.run / ADAPTATION, record)
@@ -247,6 +254,7 @@ def _record(task: Task, found: Adapted, started: float) -> None:
     scores = [one.report() for one in found.candidates]
     write_json(task.run / ADAPTATION, {"method": found.kept, "members": found.members, "candidates": scores, "distances": apart})
     write_answers(task, {name: _answers_of(found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, found.kept))})
+    write_planes(task, planes_of(found))
     if found.statistics is not None:
         for name, statistics in zip((OF_SOURCE, OF_TARGET), found.statistics, strict=True):
             write_statistics_of(task, name, statistics)
@@ -284,25 +292,45 @@ def described(found: Adapted) -> str:
     return found.kept
 
 
+def planes_of(found: Adapted) -> dict[str, Plane]:
+    """Both domains in a plane as the head that was not adapted sees them, and as the kept one does where it sees other features.
+
+    Of a mean of heads these are the features that all of them start from.
+    """
+    after = found.kept if found.kept != AUTO else SOURCE_ONLY if found.statistics is None else ADABN
+    planes = {name: _plane_of(found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, after))}
+    before = planes[SOURCE_ONLY].target
+    return {name: plane for name, plane in planes.items() if name == SOURCE_ONLY or not np.array_equal(plane.target, before)}
+
+
+def _plane_of(head: AdaptedHead) -> Plane:
+    return principal_plane(*_rows_seen(head)[1::2])
+
+
 def distances(head: AdaptedHead) -> dict[str, float | None]:
     """How far the domains are apart as a head sees them: on rows of each, standardised together once they are mapped.
 
     None is a distance that cannot be told, which JSON has no number for.
     """
-    problem = head.domains
-    rng, (of_source, of_target) = problem.rng, head.maps or _as_they_are(problem)
-    rows, source = sample(MappedFeatures(problem.train[0], of_source), MEASURED_ROWS, rng)
-    places, target = sample(MappedFeatures(problem.target, of_target), MEASURED_ROWS, rng)
-    said = SINGLE_LABEL.decide(_answers_of(head))[places]
-    own = Standardiser.fit(np.concatenate([source, target]))
-    source, target = own(source), own(target)
+    rows, source, places, target = _rows_seen(head)
+    said, rng = SINGLE_LABEL.decide(_answers_of(head))[places], head.domains.rng
     found = {
         "mmd": squared_mmd(source, target),
         "coral": coral_distance(source, target),
         "proxy_a": proxy_a_distance(source, target, rng),
-        "classwise_mmd": classwise_mmd(source, target, np.asarray(problem.train[1])[rows], said),
+        "classwise_mmd": classwise_mmd(source, target, np.asarray(head.domains.train[1])[rows], said),
     }
     return {name: value if np.isfinite(value) else None for name, value in found.items()}
+
+
+def _rows_seen(head: AdaptedHead) -> tuple[Rows, Matrix, Rows, Matrix]:
+    """At most MEASURED_ROWS rows of the source and of the target as a head sees them, each after their positions."""
+    problem = head.domains
+    rng, (of_source, of_target) = problem.rng, head.maps or _as_they_are(problem)
+    rows, source = sample(MappedFeatures(problem.train[0], of_source), MEASURED_ROWS, rng)
+    places, target = sample(MappedFeatures(problem.target, of_target), MEASURED_ROWS, rng)
+    own = Standardiser.fit(np.concatenate([source, target]))
+    return rows, own(source), places, own(target)
 
 
 def _as_they_are(problem: DomainProblem) -> Sequence[Affine]:
