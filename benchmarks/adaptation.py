@@ -86,7 +86,7 @@ def judged(source: str, target: str, backbone: str, seed: int, folder: str, trai
         task.classifier.model.set_weights(start)
         one = of(*train_and_judge(task, domains, method, before))
         found.append(one)
-        if method == TRAINED[0] and one.candidate.passes(done.candidates[1]):
+        if method == TRAINED[0] and one.candidate.holds(done.candidates[1]):
             auto = one
     return [*found, as_auto(auto)]
 

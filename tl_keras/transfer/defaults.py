@@ -33,7 +33,9 @@ def resolve(config: Config, num_train: int, stages: tuple[str, ...], num_paramet
         "learning_rate": LEARNING_RATES[config.mode == "pretrain", config.train.optimizer],
         "layer_decay": 1.0 if scratch else LAYER_DECAY,
         "unfreeze_from": ALL_STAGES if scratch else lowest_stage(num_train, stages, num_parameters),
-        "label_smoothing": TASKS[config.data.task].label_smoothing,
+        "label_smoothing": 0.0
+        if config.mode == "adapt"
+        else TASKS[config.data.task].label_smoothing,  # what makes classes distinct is wanted
     }
     missing: dict[str, Any] = {name: value for name, value in chosen.items() if getattr(config.train, name) is None}
     if config.train.loss == "auto":

@@ -32,6 +32,7 @@ from tl_keras.transfer.adapt.scores import (
 
 LEAST_CLASSES = 0.55  # of as many as are predicted on val of the source, below which predictions have collapsed
 MOST_RISK = 1.2  # times that of the head that was not adapted, above which a method has lost what the source taught
+LEAST_ACCURACY = 0.9  # on val of the source, of that before the backbone was changed
 SMALL_RISK = 0.01  # nats, up to which nothing is lost: of two risks near 0 the ratio says nothing
 MOST_NEIGHBOURS = 2_000  # images whose predictions are compared with each other
 
@@ -51,6 +52,7 @@ class Candidate:
         diversity: in nats.
         density: soft neighbourhood density, which never decides.
         agreement: the share of target images of which it says what the head that was not adapted says.
+        accuracy: on val of the source.
     """
 
     method: str
@@ -63,6 +65,7 @@ class Candidate:
     diversity: float
     density: float
     agreement: float = 1.0
+    accuracy: float = 1.0
 
     @property
     def collapsed(self) -> bool:
@@ -72,6 +75,14 @@ class Candidate:
     def passes(self, baseline: "Candidate") -> bool:
         """Whether its scores may be trusted."""
         return not self.collapsed and not self.forgets(baseline)
+
+    def holds(self, baseline: "Candidate") -> bool:
+        """Whether a backbone that was changed may be trusted: its head is for the target, and of the source little is to be lost.
+
+        Log loss, by which heads on the same features are told, is no measure here: a network that was trained is surer, also where it is
+        wrong.
+        """
+        return not self.collapsed and self.accuracy >= LEAST_ACCURACY * baseline.accuracy
 
     def forgets(self, baseline: "Candidate") -> bool:
         """Whether it has lost some of what the source taught."""

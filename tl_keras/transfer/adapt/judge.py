@@ -57,4 +57,4 @@ class Judge:
         said = SINGLE_LABEL.decide(on_target)
         self.before = said if self.before is None else self.before
         found = judge_candidate(method, on_target, on_mixed, self._pairs, on_val, losses, self._likeness)
-        return replace(found, agreement=float((said == self.before).mean()))
+        return replace(found, agreement=float((said == self.before).mean()), accuracy=SINGLE_LABEL.metric(logits, np.asarray(labels)))

@@ -44,7 +44,6 @@ from tl_keras.transfer.task import Task
 MEASURED_ROWS = 1_000  # of each domain, between which distances are measured
 START = "start.weights.h5"  # beside the weights of the head: that from which the network is trained, where it is
 FAR_APART = 1.0  # a proxy A-distance, of at most 2
-LEAST_ACCURACY = 0.9  # on val of the source, of that with the backbone's own statistics
 
 Matrix = NDArray[np.floating]
 Rows = NDArray[np.int64]
@@ -123,7 +122,7 @@ def adapt_network(task: Task) -> None:
     record = read_adaptation(task)
     candidates = {each["method"]: Candidate.read(each) for each in record["candidates"]} | {method: candidate}
     record |= {"candidates": [each.report() for each in candidates.values()]}
-    if wanted == AUTO and not candidate.passes(candidates[ADABN if ADABN in candidates else SOURCE_ONLY]):
+    if wanted == AUTO and not candidate.holds(candidates[ADABN if ADABN in candidates else SOURCE_ONLY]):
         model.set_weights(before)
         task.progress.line(f"{method} cannot be trusted here: what there was before it is kept")
     else:
@@ -181,7 +180,7 @@ def adapt_heads(task: Task) -> Adapted:
     if forced or (far and norms(task.classifier.trunk)):
         own, own_judge, statistics = own_problem(task, judge)
         candidate = found.add(ADABN, solve(own, ADABN), own_judge)
-        if forced or _holds(found, baseline, candidate):
+        if forced or candidate.holds(baseline):
             problem, judge, first, found.statistics = own, own_judge, 1, statistics
     if wanted in TRAINED:
         found.kept = found.members[0] = list(found.heads)[-1]
@@ -217,12 +216,6 @@ def _are_far_apart(before: AdaptedHead) -> bool:
     """Whether a linear classifier tells the domains apart: what a head can do about it is little."""
     apart = distances(before)["proxy_a"]
     return apart is not None and apart >= FAR_APART
-
-
-def _holds(found: Adapted, baseline: Candidate, own: Candidate) -> bool:
-    """Whether other statistics cost the source little, and no predictions have collapsed."""
-    accuracy, before = (found.heads[one.method].probe.val_metric for one in (own, baseline))
-    return not own.collapsed and accuracy >= LEAST_ACCURACY * before
 
 
 def _mean_of_trusted(task: Task, problem: DomainProblem, judge: Judge, found: Adapted, first: int) -> Adapted:
