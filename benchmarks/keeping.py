@@ -8,15 +8,18 @@ artefacts and too little light. Half a minute for each run.
 
 import argparse
 import io
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
-from processes import print_table
+from processes import print_rows, print_table
 
 import tl_keras
+from tl_keras.deploy.predictor import Predictor
+from tl_keras.trained_run import open_run
 
 VARIANTS = {
     "finetune": {},
@@ -48,40 +51,48 @@ CORRUPTIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def corrupted(source: Path, folder: Path) -> dict[str, Path]:
-    """The test split under each corruption, as PNG files in class folders."""
-    for name, change in CORRUPTIONS.items():
-        for path in sorted((source / "test").rglob("*.*")):
-            place = folder / name / path.parent.name / f"{path.stem}.png"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            change(Image.open(path).convert("RGB")).save(place)
-    return {name: folder / name for name in CORRUPTIONS}
+def corrupted(source: Path) -> tuple[list[str], dict[str, list[Image.Image]]]:
+    """The classes of the images of test, and these under each corruption."""
+    paths = sorted((source / "test").rglob("*.*"))
+    images = [Image.open(path).convert("RGB") for path in paths]
+    return [path.parent.name for path in paths], {name: [change(image) for image in images] for name, change in CORRUPTIONS.items()}
+
+
+def accuracies(run: Path, classes: list[str], images: dict[str, list[Image.Image]]) -> list[float]:
+    """Of a run's model under each corruption; the model is read and compiled once."""
+    predictor = Predictor(open_run(run))
+
+    def accuracy(of: list[Image.Image]) -> float:
+        found = predictor(np.asarray(image) for image in of)
+        return float(np.mean([each.label == name for each, name in zip(found, classes, strict=True)]))
+
+    return [accuracy(of) for of in images.values()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME", help="; ".join(VARIANTS))
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 20])
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
+    classes, images = corrupted(Path(options.data))
     with tempfile.TemporaryDirectory() as folder:
-        images = corrupted(Path(options.data), Path(folder))
         for shots in options.shots:
-            rows = []
-            for name, settings in VARIANTS.items():
+            print(f"\n{shots} images of each class\n")
+            print_table(["variant", *CORRUPTIONS, "mean of the corrupted"], [])
+            for name in options.variants:
                 found = []
                 for seed in range(options.seeds):
                     run = Path(folder, f"{shots}-{name}-{seed}")
-                    own = {"data.per_class": shots, "runtime.seed": seed, "data.split_seed": seed, **settings}
+                    own = {"data.per_class": shots, "runtime.seed": seed, "data.split_seed": seed, **VARIANTS[name]}
                     tl_keras.train(data=options.data, backbone=options.backbone, run_dir=run, settings=own, scored=("val",))
-                    found.append([tl_keras.evaluate(run, data=each)["test"]["accuracy"] for each in images.values()])
-                mean, spread = np.mean(found, axis=0), np.std(found, axis=0)
-                means = [np.mean(each[1:]) for each in found]
-                cells = [f"{a:.3f} ± {b:.3f}" for a, b in zip(mean, spread, strict=True)]
-                rows.append([name, *cells, f"{np.mean(means):.3f} ± {np.std(means):.3f}"])
-            print(f"\n{shots} images of each class\n")
-            print_table(["variant", *CORRUPTIONS, "mean of the corrupted"], rows)
+                    found.append(accuracies(run, classes, images))
+                    shutil.rmtree(run)
+                means = np.mean(found, axis=1, where=np.arange(len(images)) > 0)
+                columns = [*np.transpose(found), means]
+                print_rows([[name, *(f"{np.mean(each):.3f} ± {np.std(each):.3f}" for each in columns)]])
 
 
 if __name__ == "__main__":

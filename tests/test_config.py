@@ -82,6 +82,7 @@ OTHER: dict[str, Any] = {
     "train.head_epochs": 2,
     "train.head_learning_rate": 0.003,
     "train.unfreeze_from": "stage4",
+    "train.unfreeze_every": 2,
     "train.learning_rate": 1e-05,
     "train.layer_decay": 1.0,
     "train.optimizer": "sgd",

@@ -358,6 +358,11 @@ class TrainConfig(Section):
     )
     head_learning_rate: Positive = Field(default=1e-3, description="peak learning rate for a head that is trained by gradient steps")
     unfreeze_from: Stage | None = Field(default=None, description="lowest stage of the backbone that finetuning trains")
+    unfreeze_every: Side | None = Field(
+        default=None,
+        description="epochs after which the next stage below begins to train, from the last down to unfreeze_from (gradual unfreezing); "
+        "null: all from the first epoch",
+    )
     learning_rate: Positive | None = Field(default=None, description="peak learning rate of finetuning or pretraining")
     layer_decay: Area | None = Field(default=None, description="learning rate of a stage relative to that of the stage above")
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="optimizer")
@@ -632,6 +637,9 @@ class Config(Section):
             )
         if self.model.backbone == AUTO and self.mode == "pretrain":
             yield "model.backbone", "got 'auto', expected a name: there is nothing to rank before pretraining."
+        if self.train.unfreeze_every is not None and not self.model.freeze_batchnorm:
+            got = f"got {self.train.unfreeze_every!r}, which needs model.freeze_batchnorm: true"
+            yield "train.unfreeze_every", f"{got}: the statistics of a stage would move before its turn."
         if self.mode == "pretrain" and self.train.unfreeze_from not in (None, "all"):
             yield "train.unfreeze_from", f"got {self.train.unfreeze_from!r}, expected 'all': pretraining freezes nothing."
 

@@ -7,7 +7,7 @@ Training the head first keeps its random start from distorting the features that
 from collections.abc import Mapping
 from typing import Any
 
-from tl_keras.models.classifier import Classifier, cut_below, unfreeze, update_scales
+from tl_keras.models.classifier import Classifier, cut_below, first_epochs, unfreeze, update_scales
 from tl_keras.models.fused import fused
 from tl_keras.models.outputs import Output
 from tl_keras.run_folder import CHECKPOINTS, RunFolder, read_json, write_json
@@ -110,5 +110,6 @@ def train_backbone(
         mixes=train.mixes,
         output=task.data.output,
         shifts=task.logit_shifts,
+        first_epochs={} if train.unfreeze_every is None else first_epochs(task.classifier, train.unfreeze_every),
     )
     return run_phase(fused(feed.model), feed.train, feed.ordered("val"), phase, train, task.run, task.progress)

@@ -6,7 +6,7 @@ epoch restored.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -57,6 +57,7 @@ class Phase:
         mixes: whether the images that it trains on are mixed ones, on which there is no metric.
         output: what the labels, and the outputs of the model, mean.
         shifts: what is added to the logits in the loss, (k,); None for nothing.
+        first_epochs: the epoch, from 0, in which a variable begins to train, by its path; 0 where it is not named.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Phase:
     mixes: bool = False
     output: Output = SINGLE_LABEL
     shifts: NDArray[np.float32] | None = None
+    first_epochs: Mapping[str, int] = field(default_factory=dict)
 
     def steps(self, batch_size: int) -> int:
         """Batches of one epoch, the last, smaller one included."""
@@ -80,7 +82,7 @@ def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None
     """Give a model the optimiser, schedule and loss of a phase; its trainable weights are fixed from here on."""
     steps = phase.steps(config.batch_size)
     schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
-    optimizer = make_optimizer(config, schedule, phase.scales)
+    optimizer = make_optimizer(config, schedule, phase.scales, {path: epoch * steps for path, epoch in phase.first_epochs.items()})
     model.compile(optimizer=optimizer, loss=make_loss(config, phase.output, phase.shifts), metrics=phase.output.metrics())
     model.optimizer.build(model.trainable_variables)
 
