@@ -1,6 +1,7 @@
-"""Does it help to keep what the backbone knew? L2-SP and WiSE-FT with few labels, on clean and on corrupted images.
+"""Does it help to keep what the backbone knew, or what a larger run says? Finetuning with few labels, on clean and on corrupted images.
 
     python benchmarks/keeping.py --data flowers/ [--shots 5 20] [--seeds 5] [--backbone mobilenet_v2]
+    python benchmarks/keeping.py --data flowers/ --backbone mobilenet_025 --teacher efficientnet_lite0.keras --variants finetune
 
 Each run is finetuned on so many images of each class, and measured on test as it is and under four corruptions: blur, noise, JPEG
 artefacts and too little light. Half a minute for each run.
@@ -8,10 +9,10 @@ artefacts and too little light. Half a minute for each run.
 
 import argparse
 import io
-import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -23,10 +24,13 @@ from tl_keras.trained_run import open_run
 
 VARIANTS = {
     "finetune": {},
-    "L2-SP 0.1": {"train.decay_towards": "start", "train.weight_decay": 0.1},
     "L2-SP 1": {"train.decay_towards": "start", "train.weight_decay": 1.0},
+    "L2-SP 30": {"train.decay_towards": "start", "train.weight_decay": 30.0},
     "WiSE-FT": {"train.interpolate": True},
+    "from stage3": {"train.unfreeze_from": "stage3"},
+    "from stage3, gradually": {"train.unfreeze_from": "stage3", "train.unfreeze_every": 8},
 }
+TAUGHT = {f"teacher {weight}": {"train.teacher_weight": weight} for weight in (0.5, 0.9)}
 
 
 def noisy(image: Image.Image) -> Image.Image:
@@ -73,26 +77,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument("--teacher", help="backbone of a run on the same few images that teaches")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME", help="; ".join(VARIANTS))
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 20])
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     classes, images = corrupted(Path(options.data))
-    with tempfile.TemporaryDirectory() as folder:
-        for shots in options.shots:
-            print(f"\n{shots} images of each class\n")
-            print_table(["variant", *CORRUPTIONS, "mean of the corrupted"], [])
+
+    def row(name: str, shots: int, backbone: str, folder: Path, settings: dict[str, Any], teachers: Path | None = None) -> None:
+        """Train with each seed, measure, and print a line of the table."""
+        found = []
+        for seed in range(options.seeds):
+            own = {"data.per_class": shots, "runtime.seed": seed, "data.split_seed": seed, **settings}
+            own |= {} if teachers is None else {"train.teacher": str(teachers / str(seed))}
+            tl_keras.train(data=options.data, backbone=backbone, run_dir=folder / str(seed), settings=own, scored=("val",))
+            found.append(accuracies(folder / str(seed), classes, images))
+        columns = [*np.transpose(found), np.mean(found, axis=1, where=np.arange(len(images)) > 0)]
+        print_rows([[name, *(f"{np.mean(each):.3f} ± {np.std(each):.3f}" for each in columns)]])
+
+    for shots in options.shots:
+        print(f"\n{shots} images of each class\n")
+        print_table(["variant", *CORRUPTIONS, "mean of the corrupted"], [])
+        with tempfile.TemporaryDirectory() as folder:
+            teachers = Path(folder, "teachers")
+            if options.teacher:
+                row("the teacher", shots, options.teacher, teachers, {})
             for name in options.variants:
-                found = []
-                for seed in range(options.seeds):
-                    run = Path(folder, f"{shots}-{name}-{seed}")
-                    own = {"data.per_class": shots, "runtime.seed": seed, "data.split_seed": seed, **VARIANTS[name]}
-                    tl_keras.train(data=options.data, backbone=options.backbone, run_dir=run, settings=own, scored=("val",))
-                    found.append(accuracies(run, classes, images))
-                    shutil.rmtree(run)
-                means = np.mean(found, axis=1, where=np.arange(len(images)) > 0)
-                columns = [*np.transpose(found), means]
-                print_rows([[name, *(f"{np.mean(each):.3f} ± {np.std(each):.3f}" for each in columns)]])
+                row(name, shots, options.backbone, Path(folder, name), VARIANTS[name])
+            for name, own in TAUGHT.items() if options.teacher else ():
+                row(name, shots, options.backbone, Path(folder, name), own, teachers)
 
 
 if __name__ == "__main__":

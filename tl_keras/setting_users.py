@@ -50,6 +50,8 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "train.loss": CHOOSING,
     "train.mixup_alpha": OF_BACKBONE,
     "train.patience": OF_BACKBONE,
+    "train.teacher": CHOOSING,
+    "train.teacher_weight": CHOOSING,
     "train.unfreeze_every": ("finetune",),
     "train.unfreeze_from": OF_BACKBONE,
     "rank": ("rank", "best backbone"),

@@ -173,7 +173,8 @@ def test_killed_before_a_stage_begins_and_resumed_equals_uninterrupted(make_task
         ),
         (
             {"unfreeze_from": "all", "epochs": 2},
-            "train.unfreeze_every: got 2, but stage1 would begin to train after 4 epochs, and there are 2. Set train.epochs to more than 4.",
+            "train.unfreeze_every: got 2, but stage1 would begin to train after 4 epochs, and there are 2. Set train.epochs to more than "
+            "4.",
         ),
     ],
 )

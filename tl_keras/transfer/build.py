@@ -56,6 +56,8 @@ def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
     config = config.replace("model.weights", absolute(config.model.weights, WEIGHTS))
     if config.mode == "adapt" and config.adapt.target is not None:
         config = config.replace("adapt.target", absolute_source(config.adapt.target))
+    if config.train.teacher is not None:
+        config = config.replace("train.teacher", absolute(config.train.teacher, ()))
     if config.data.exclude is not None:
         config = config.replace("data.exclude", absolute(config.data.exclude, ()))
     return defaults.resolve(config, num_train, tuple(classifier.stages), count_parameters(classifier.trunk)["total"])

@@ -55,10 +55,10 @@ class _Scaled(keras.optimizers.Optimizer):
     """Goes before a Keras optimizer whose update is proportional to the learning rate that `update_step` gets.
 
     Adds to its arguments `scales` and `first_steps`, as in `make_optimizer`: before its first step a variable stands still, and only the
-    averages of its gradient are kept, so that Adam's first update of it is as large as any other; `decay`, the decoupled weight decay: a step takes
-    decay * learning rate * scale of each kernel off it; and `towards_start`: it takes so much of what the kernel has moved off it
-    instead (L2-SP: Li, Grandvalet & Davoine 2018, arXiv:1802.01483). Keras' own `weight_decay` stays unset: it would be neither
-    scaled nor kept from norms and biases, the variables of rank 0 and 1.
+    averages of its gradient are kept, so that Adam's first update of it is as large as any other; `decay`, the decoupled weight decay: a
+    step takes decay * learning rate * scale of each kernel off it; and `towards_start`: it takes so much of what the kernel has moved off
+    it instead (L2-SP: Li, Grandvalet & Davoine 2018, arXiv:1802.01483). Keras' own `weight_decay` stays unset: it would be neither scaled
+    nor kept from norms and biases, the variables of rank 0 and 1.
     """
 
     def __init__(
