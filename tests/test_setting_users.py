@@ -119,7 +119,7 @@ ELSEWHERE = {  # of a data set of TFDS, or a table
 }
 RESOLVED = {"data.augment.policy"}  # into other settings, before anything runs
 BESIDE_ANOTHER = {  # see `Config`
-    *("features.keep", "train.cycles", "train.focal_gamma", "train.momentum"),
+    *("features.keep", "train.cycles", "train.focal_gamma", "train.momentum", "train.teacher_weight"),
     *("data.augment.cval", "data.augment.rand_ops", "data.augment.rand_magnitude"),
 }
 WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not trained
@@ -132,6 +132,7 @@ WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not 
         "train.learning_rate",
         "train.optimizer",
         "train.schedule",
+        "train.teacher",
         "train.unfreeze_from",
     ),
     *("data.max_bad_fraction", "data.on_bad_image", "model.pooling"),  # which `check` chooses itself

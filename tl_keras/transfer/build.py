@@ -97,9 +97,9 @@ def _require_turns(config: Config, classifier: Classifier) -> None:
     Raises:
         ConfigError: one stage trains, or the epochs end before the lowest begins.
     """
-    every, lowest, names = config.train.unfreeze_every, config.train.unfreeze_from, list(classifier.stages)
-    if every is None:
+    if config.mode != "finetune" or (every := config.train.unfreeze_every) is None:
         return
+    lowest, names = config.train.unfreeze_from, list(classifier.stages)
     epochs = defaults.required(config.train.epochs)
     below = len(names) - 1 - (names.index(lowest) if lowest in names else 0)  # the last stage
     if not below:

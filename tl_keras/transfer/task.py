@@ -60,9 +60,10 @@ class Task:
     @property
     def learned(self) -> Labels:
         """What training learns of each of the n files: what its label says, of train mixed with the teacher's answer if there is one."""
-        index, rows, share = self.data.index, self.data.rows("train"), self.config.train.teacher_weight
+        index, rows = self.data.index, self.data.rows("train")
         if self.teacher is None:
             return index.learned
+        share = self.config.train.teacher_weight
         found = index.output.targets(index.learned, len(index.classes)).copy()
         found[rows] = (1 - share) * found[rows] + share * self.teacher
         return found

@@ -17,6 +17,7 @@ from tl_keras.data.index import Index
 from tl_keras.deploy.predictor import Predictor
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.run_folder import CHECKPOINTS, RunFolder
+from tl_keras.setting_users import CHOOSING
 from tl_keras.tasks import SINGLE_LABEL
 from tl_keras.trained_run import open_run, read_config
 from tl_keras.transfer.checkpoints import AGAIN
@@ -26,22 +27,23 @@ from tl_keras.workflows.evaluate import LEARNED_FROM, own_splits
 ANSWERS = "teacher.npy"  # among the checkpoints: a run that goes on learns from the same
 
 
-def require_teacher(config: Config, index: Index) -> None:
-    """Refuse what cannot teach these classes, before anything is computed.
+def require_teacher(config: Config, index: Index, run: RunFolder) -> None:
+    """Refuse what cannot teach these classes, before anything is computed; a run that goes on has the answers already.
 
     Raises:
         RunFolderError: it is no run, or has other classes.
     """
-    if config.train.teacher is None:
+    folder = _teacher_of(config)
+    if folder is None or (run / CHECKPOINTS / ANSWERS).is_file():
         return
-    run = RunFolder.at(config.train.teacher).require_model()
-    task = read_config(run).data.task
+    teacher = RunFolder.at(folder).require_model()
+    task = read_config(teacher).data.task
     if task != SINGLE_LABEL:
-        raise RunFolderError(f"train.teacher: {run.path} was trained with data.task={task}, expected {SINGLE_LABEL}.")
-    classes = splits.read_splits(run / run_folder.SPLITS, Path())[0].classes
+        raise RunFolderError(f"train.teacher: {teacher.path} was trained with data.task={task}, expected {SINGLE_LABEL}.")
+    classes = splits.read_splits(teacher / run_folder.SPLITS, Path())[0].classes
     if set(classes) != set(index.classes):
         raise RunFolderError(
-            f"train.teacher: {run.path} knows the classes {', '.join(sorted(classes))}, expected those of the images: "
+            f"train.teacher: {teacher.path} knows the classes {', '.join(sorted(classes))}, expected those of the images: "
             f"{', '.join(index.classes)}."
         )
 
@@ -53,18 +55,24 @@ def taught(task: Task) -> Task:
         RunFolderError: the teacher has learned from images by which this run is chosen or tested.
         DataError: an image does not decode any more.
     """
-    if task.config.train.teacher is None:
+    folder = _teacher_of(task.config)
+    if folder is None:
         return task
     file = task.run / CHECKPOINTS / ANSWERS
     if not file.is_file():
         file.parent.mkdir(exist_ok=True)
-        answers = _answers(task, task.config.train.teacher)
+        answers = _answers(task, folder)
         run_folder.write_atomically(file, lambda temporary: np.save(temporary, answers))
     with run_folder.reading(file, "the answers of a teacher", AGAIN):
-        found = np.load(file)
+        found: NDArray[np.float32] = np.load(file)
         if found.shape != (len(task.data.rows("train")), len(task.data.classes)):
             raise ValueError("they are those to other images")
     return replace(task, teacher=found)
+
+
+def _teacher_of(config: Config) -> str | None:
+    """The teacher's folder; None where there is none, or the mode does not use it, as where a file has it."""
+    return config.train.teacher if config.mode in CHOOSING else None
 
 
 def _answers(task: Task, teacher: str) -> NDArray[np.float32]:

@@ -101,7 +101,7 @@ def train(
             index = replace(index, ids=found)
         config = with_best_backbone(config, index, run, progress)
         target = target_of(config, index, progress)
-        require_teacher(config, index)
+        require_teacher(config, index, run)
         task = prepare_task(config, index, run, progress, target)
         write_config(run, task.config)
         run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
