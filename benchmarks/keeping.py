@@ -9,6 +9,7 @@ artefacts and too little light. Half a minute for each run.
 
 import argparse
 import io
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,6 @@ VARIANTS = {
     "from stage3": {"train.unfreeze_from": "stage3"},
     "from stage3, gradually": {"train.unfreeze_from": "stage3", "train.unfreeze_every": 8},
 }
-TAUGHT = {f"teacher {weight}": {"train.teacher_weight": weight} for weight in (0.5, 0.9)}
 
 
 def noisy(image: Image.Image) -> Image.Image:
@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
     classes, images = corrupted(Path(options.data))
+    first: list[Any] = []  # the figures of the first row, (seeds, columns)
 
     def row(name: str, shots: int, backbone: str, folder: Path, settings: dict[str, Any], teachers: Path | None = None) -> None:
         """Train with each seed, measure, and print a line of the table."""
@@ -92,20 +93,23 @@ def main() -> None:
             own |= {} if teachers is None else {"train.teacher": str(teachers / str(seed))}
             tl_keras.train(data=options.data, backbone=backbone, run_dir=folder / str(seed), settings=own, scored=("val",))
             found.append(accuracies(folder / str(seed), classes, images))
-        columns = [*np.transpose(found), np.mean(found, axis=1, where=np.arange(len(images)) > 0)]
-        print_rows([[name, *(f"{np.mean(each):.3f} ± {np.std(each):.3f}" for each in columns)]])
+            print(name, seed, *found[-1], file=sys.stderr, flush=True)
+        columns = np.column_stack([found, np.mean(found, axis=1, where=np.arange(len(images)) > 0)])
+        first.append(columns)
+        gain = (columns - first[0])[:, [0, -1]]
+        print_rows([[name, *(f"{np.mean(each):.3f} ± {np.std(each):.3f}" for each in (*columns.T, *gain.T))]])
 
     for shots in options.shots:
         print(f"\n{shots} images of each class\n")
-        print_table(["variant", *CORRUPTIONS, "mean of the corrupted"], [])
+        print_table(["variant", *CORRUPTIONS, "mean of the corrupted", "gain, clean", "gain, corrupted"], [])
+        first.clear()
         with tempfile.TemporaryDirectory() as folder:
             teachers = Path(folder, "teachers")
-            if options.teacher:
-                row("the teacher", shots, options.teacher, teachers, {})
             for name in options.variants:
                 row(name, shots, options.backbone, Path(folder, name), VARIANTS[name])
-            for name, own in TAUGHT.items() if options.teacher else ():
-                row(name, shots, options.backbone, Path(folder, name), own, teachers)
+            if options.teacher:
+                row("the teacher", shots, options.teacher, teachers, {})
+                row("taught by it", shots, options.backbone, Path(folder, "taught"), {}, teachers)
 
 
 if __name__ == "__main__":
