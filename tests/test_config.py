@@ -214,7 +214,7 @@ def test_none_round_trips() -> None:
 def test_what_is_shown_of_a_configuration_is_what_its_mode_uses() -> None:
     shown = yaml.safe_load(used_to_yaml(build({"mode": "extract", "data.source": "photos"})))
     assert list(shown) == ["mode", "data", "model", "features", "train", "export", "runtime"]
-    assert list(shown["train"]) == ["batch_size", "loss", "head_c", "class_weights", "logit_adjustment"]
+    assert list(shown["train"]) == ["batch_size", "teacher", "teacher_weight", "loss", "head_c", "class_weights", "logit_adjustment"]
     assert shown["data"]["source"] == "photos"
     assert "augment" not in shown["data"]
     assert "epochs" in yaml.safe_load(used_to_yaml(build({})))["train"]
