@@ -1,6 +1,7 @@
-"""Does it help to keep what the backbone knew? L2-SP and WiSE-FT with few labels, on clean and on corrupted images.
+"""Does it help to keep what the backbone knew, or what a larger run says? Finetuning with few labels, on clean and on corrupted images.
 
     python benchmarks/keeping.py --data flowers/ [--shots 5 20] [--seeds 5] [--backbone mobilenet_v2]
+    python benchmarks/keeping.py --data flowers/ --backbone mobilenet_025 --teacher efficientnet_lite0.keras --variants finetune
 
 Each run is finetuned on so many images of each class, and measured on test as it is and under four corruptions: blur, noise, JPEG
 artefacts and too little light. Half a minute for each run.
@@ -8,21 +9,27 @@ artefacts and too little light. Half a minute for each run.
 
 import argparse
 import io
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFilter
-from processes import print_table
+from processes import print_rows, print_table
 
 import tl_keras
+from tl_keras.deploy.predictor import Predictor
+from tl_keras.trained_run import open_run
 
 VARIANTS = {
     "finetune": {},
-    "L2-SP 0.1": {"train.decay_towards": "start", "train.weight_decay": 0.1},
     "L2-SP 1": {"train.decay_towards": "start", "train.weight_decay": 1.0},
+    "L2-SP 30": {"train.decay_towards": "start", "train.weight_decay": 30.0},
     "WiSE-FT": {"train.interpolate": True},
+    "from stage3": {"train.unfreeze_from": "stage3"},
+    "from stage3, gradually": {"train.unfreeze_from": "stage3", "train.unfreeze_every": 8},
 }
 
 
@@ -48,40 +55,61 @@ CORRUPTIONS: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def corrupted(source: Path, folder: Path) -> dict[str, Path]:
-    """The test split under each corruption, as PNG files in class folders."""
-    for name, change in CORRUPTIONS.items():
-        for path in sorted((source / "test").rglob("*.*")):
-            place = folder / name / path.parent.name / f"{path.stem}.png"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            change(Image.open(path).convert("RGB")).save(place)
-    return {name: folder / name for name in CORRUPTIONS}
+def corrupted(source: Path) -> tuple[list[str], dict[str, list[Image.Image]]]:
+    """The classes of the images of test, and these under each corruption."""
+    paths = sorted((source / "test").rglob("*.*"))
+    images = [Image.open(path).convert("RGB") for path in paths]
+    return [path.parent.name for path in paths], {name: [change(image) for image in images] for name, change in CORRUPTIONS.items()}
+
+
+def accuracies(run: Path, classes: list[str], images: dict[str, list[Image.Image]]) -> list[float]:
+    """Of a run's model under each corruption; the model is read and compiled once."""
+    predictor = Predictor(open_run(run))
+
+    def accuracy(of: list[Image.Image]) -> float:
+        found = predictor(np.asarray(image) for image in of)
+        return float(np.mean([each.label == name for each, name in zip(found, classes, strict=True)]))
+
+    return [accuracy(of) for of in images.values()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--backbone", default="mobilenet_v2")
+    parser.add_argument("--teacher", help="backbone of a run on the same few images that teaches")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME", help="; ".join(VARIANTS))
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 20])
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        images = corrupted(Path(options.data), Path(folder))
-        for shots in options.shots:
-            rows = []
-            for name, settings in VARIANTS.items():
-                found = []
-                for seed in range(options.seeds):
-                    run = Path(folder, f"{shots}-{name}-{seed}")
-                    own = {"data.per_class": shots, "runtime.seed": seed, "data.split_seed": seed, **settings}
-                    tl_keras.train(data=options.data, backbone=options.backbone, run_dir=run, settings=own, scored=("val",))
-                    found.append([tl_keras.evaluate(run, data=each)["test"]["accuracy"] for each in images.values()])
-                mean, spread = np.mean(found, axis=0), np.std(found, axis=0)
-                means = [np.mean(each[1:]) for each in found]
-                cells = [f"{a:.3f} ± {b:.3f}" for a, b in zip(mean, spread, strict=True)]
-                rows.append([name, *cells, f"{np.mean(means):.3f} ± {np.std(means):.3f}"])
-            print(f"\n{shots} images of each class\n")
-            print_table(["variant", *CORRUPTIONS, "mean of the corrupted"], rows)
+    classes, images = corrupted(Path(options.data))
+    first: list[Any] = []  # the figures of the first row, (seeds, columns)
+
+    def row(name: str, shots: int, backbone: str, folder: Path, settings: dict[str, Any], teachers: Path | None = None) -> None:
+        """Train with each seed, measure, and print a line of the table."""
+        found = []
+        for seed in range(options.seeds):
+            own = {"data.per_class": shots, "runtime.seed": seed, "data.split_seed": seed, **settings}
+            own |= {} if teachers is None else {"train.teacher": str(teachers / str(seed))}
+            tl_keras.train(data=options.data, backbone=backbone, run_dir=folder / str(seed), settings=own, scored=("val",))
+            found.append(accuracies(folder / str(seed), classes, images))
+            print(name, seed, *found[-1], file=sys.stderr, flush=True)
+        columns = np.column_stack([found, np.mean(found, axis=1, where=np.arange(len(images)) > 0)])
+        first.append(columns)
+        gain = (columns - first[0])[:, [0, -1]]
+        print_rows([[name, *(f"{np.mean(each):.3f} ± {np.std(each):.3f}" for each in (*columns.T, *gain.T))]])
+
+    for shots in options.shots:
+        print(f"\n{shots} images of each class\n")
+        print_table(["variant", *CORRUPTIONS, "mean of the corrupted", "gain, clean", "gain, corrupted"], [])
+        first.clear()
+        with tempfile.TemporaryDirectory() as folder:
+            teachers = Path(folder, "teachers")
+            for name in options.variants:
+                row(name, shots, options.backbone, Path(folder, name), VARIANTS[name])
+            if options.teacher:
+                row("the teacher", shots, options.teacher, teachers, {})
+                row("taught by it", shots, options.backbone, Path(folder, "taught"), {}, teachers)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ def median(values: list[float]) -> float:
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
     """A Markdown table, numbers to the right."""
-    print(f"| {' | '.join(header)} |\n|---{'|---:' * (len(header) - 1)}|")
+    print(f"| {' | '.join(header)} |\n|---{'|---:' * (len(header) - 1)}|", flush=True)
+    print_rows(rows)
+
+
+def print_rows(rows: list[list[str]]) -> None:
+    """More rows of a table."""
     for row in rows:
         print(f"| {' | '.join(row)} |", flush=True)

@@ -82,6 +82,7 @@ OTHER: dict[str, Any] = {
     "train.head_epochs": 2,
     "train.head_learning_rate": 0.003,
     "train.unfreeze_from": "stage4",
+    "train.unfreeze_every": 2,
     "train.learning_rate": 1e-05,
     "train.layer_decay": 1.0,
     "train.optimizer": "sgd",
@@ -89,6 +90,8 @@ OTHER: dict[str, Any] = {
     "train.weight_decay": 0.0,
     "train.decay_towards": "start",
     "train.interpolate": True,
+    "train.teacher": "saved_models/large",
+    "train.teacher_weight": 0.9,
     "train.schedule": "onecycle",
     "train.cycles": 2,
     "train.warmup_fraction": 0.0,
@@ -144,6 +147,7 @@ NEEDS: dict[str, dict[str, Any]] = {
     "data.augment.rand_magnitude": {"data.augment.auto": "rand"},
     "features.keep": {"features.selection": "pca"},
     "train.momentum": {"train.optimizer": "sgd"},
+    "train.teacher_weight": {"train.teacher": "saved_models/large"},
     "train.cycles": {"train.schedule": "cosine_restarts"},
     "data.columns": {"data.source": "labels.csv"},
     "data.image_folder": {"data.source": "labels.csv"},
@@ -211,7 +215,7 @@ def test_none_round_trips() -> None:
 def test_what_is_shown_of_a_configuration_is_what_its_mode_uses() -> None:
     shown = yaml.safe_load(used_to_yaml(build({"mode": "extract", "data.source": "photos"})))
     assert list(shown) == ["mode", "data", "model", "features", "train", "export", "runtime"]
-    assert list(shown["train"]) == ["batch_size", "loss", "head_c", "class_weights", "logit_adjustment"]
+    assert list(shown["train"]) == ["batch_size", "teacher", "teacher_weight", "loss", "head_c", "class_weights", "logit_adjustment"]
     assert shown["data"]["source"] == "photos"
     assert "augment" not in shown["data"]
     assert "epochs" in yaml.safe_load(used_to_yaml(build({})))["train"]

@@ -139,7 +139,7 @@ ELSEWHERE = {  # of a data set of TFDS, or a table
 }
 RESOLVED = {"data.augment.policy"}  # into other settings, before anything runs
 BESIDE_ANOTHER = {  # see `Config`
-    *("features.keep", "train.cycles", "train.focal_gamma", "train.momentum"),
+    *("features.keep", "train.cycles", "train.focal_gamma", "train.momentum", "train.teacher_weight"),
     *("data.augment.cval", "data.augment.rand_ops", "data.augment.rand_magnitude"),
 }
 WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not trained
@@ -152,6 +152,7 @@ WITHOUT_EFFECT = {  # read to fill what is open, or to build a head that is not 
         "train.learning_rate",
         "train.optimizer",
         "train.schedule",
+        "train.teacher",
         "train.unfreeze_from",
     ),
     *(

@@ -358,6 +358,11 @@ class TrainConfig(Section):
     )
     head_learning_rate: Positive = Field(default=1e-3, description="peak learning rate for a head that is trained by gradient steps")
     unfreeze_from: Stage | None = Field(default=None, description="lowest stage of the backbone that finetuning trains")
+    unfreeze_every: Side | None = Field(
+        default=None,
+        description="epochs after which the next stage below begins to train, from the last down to unfreeze_from (gradual unfreezing); "
+        "null: all from the first epoch",
+    )
     learning_rate: Positive | None = Field(default=None, description="peak learning rate of finetuning or pretraining")
     layer_decay: Area | None = Field(default=None, description="learning rate of a stage relative to that of the stage above")
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="optimizer")
@@ -368,6 +373,13 @@ class TrainConfig(Section):
     )
     interpolate: bool = Field(
         default=False, description="keep the best point on val between the weights before finetuning and those after (WiSE-FT)"
+    )
+    teacher: Name | None = Field(
+        default=None,
+        description="run folder whose answers to the training images are learned beside the labels (knowledge distillation)",
+    )
+    teacher_weight: Area = Field(
+        default=0.5, description="share of the teacher's answer in what an image is taught; the label has the rest"
     )
     schedule: Literal["cosine", "cosine_restarts", "onecycle", "step", "constant"] = Field(
         default="cosine",
@@ -436,6 +448,7 @@ class TrainConfig(Section):
         if self.logit_adjustment and (self.sampling == "balanced" or self.class_weights == "balanced"):
             beside = "sampling" if self.sampling == "balanced" else "class_weights"
             yield "logit_adjustment", f"got {self.logit_adjustment!r}, which has no effect beside {beside}: balanced. Remove one of them."
+        yield from self._idle("teacher_weight", self.teacher is not None, "teacher")
         yield from self._idle("focal_gamma", self.loss == "focal", "loss: focal")
         yield from self._idle("momentum", self.optimizer == "sgd", "optimizer: sgd")
         yield from self._idle("warmup_fraction", self.schedule != "onecycle", "a schedule other than onecycle")
@@ -642,6 +655,11 @@ class Config(Section):
             )
         if self.model.backbone == AUTO and self.mode == "pretrain":
             yield "model.backbone", "got 'auto', expected a name: there is nothing to rank before pretraining."
+        if self.train.teacher is not None and self.mode in ("search", "crossval"):
+            yield "train.teacher", f"got '{self.train.teacher}', expected null with mode: {self.mode}, whose training runs have none."
+        if self.train.unfreeze_every is not None and not self.model.freeze_batchnorm:
+            got = f"got {self.train.unfreeze_every!r}, which needs model.freeze_batchnorm: true"
+            yield "train.unfreeze_every", f"{got}: the statistics of a stage would move before its turn."
         if self.mode == "pretrain" and self.train.unfreeze_from not in (None, "all"):
             yield "train.unfreeze_from", f"got {self.train.unfreeze_from!r}, expected 'all': pretraining freezes nothing."
 
@@ -657,7 +675,7 @@ class Config(Section):
             return
         if MODES[self.mode].single_label:
             yield "data.task", f"got '{name}', expected 'single_label' with mode: {self.mode}."
-        for field in ("class_weights", "sampling", "logit_adjustment"):
+        for field in ("class_weights", "sampling", "logit_adjustment", "teacher"):
             value = getattr(self.train, field)
             if value != type(self.train).model_fields[field].default:
                 yield f"train.{field}", f"got {value!r}, which has no effect without data.task: single_label."

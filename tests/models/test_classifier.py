@@ -11,7 +11,7 @@ import pytest
 from tl_keras.config import ModelConfig
 from tl_keras.errors import ConfigError
 from tl_keras.models.backbone_loading import BuiltBackbone, build_backbone
-from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, cut_below, unfreeze, update_scales
+from tl_keras.models.classifier import Classifier, build_classifier, count_parameters, cut_below, first_epochs, unfreeze, update_scales
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 3)).astype("float32")
 TARGETS = np.eye(2, dtype="float32")[[0, 1, 0, 1]]
@@ -212,6 +212,15 @@ def test_update_scales_decay_once_per_stage() -> None:
     assert scales["stage3_out_1_conv/kernel"] == 0.5
     assert scales["stage2_out_1_conv/kernel"] == 0.25
     assert scales["stem_conv/kernel"] == scales["stage1_out_1_bn/gamma"] == 0.125
+
+
+def test_first_epochs_go_down_from_the_last_stage() -> None:
+    classifier = build()
+    epochs = first_epochs(classifier, 2)
+    assert set(epochs) == set(update_scales(classifier, 0.5))
+    assert epochs["stage3_out_1_conv/kernel"] == 0
+    assert epochs["stage2_out_1_conv/kernel"] == 2
+    assert epochs["stem_conv/kernel"] == epochs["stage1_out_1_bn/gamma"] == 4
 
 
 def test_count_parameters_knows_what_trains() -> None:

@@ -118,6 +118,72 @@ def test_batchnorm_moves_if_asked(make_task: MakeTask) -> None:
     assert not any(held)
 
 
+class Watched(Progress):
+    """Notes which stages have moved as the line of each epoch of finetuning comes."""
+
+    def __init__(self) -> None:
+        self.task: Task | None = None
+        self.moved: list[list[str]] = []
+
+    def line(self, text: str) -> None:
+        if text.startswith("finetune ") and self.task is not None:
+            found = weights(self.task)
+            self.moved.append([name for name in ("stage1", "stage2", "stage3") if not np.array_equal(*(
+                each[f"{name}_conv/kernel"] for each in (self.before, found)))])  # fmt: skip
+
+    def watch(self, task: Task) -> Task:
+        self.task, self.before = task, weights(task)
+        return task
+
+
+@pytest.mark.parametrize("lowest", ["all", "stage2"], ids=["pixels", "stored activations"])
+def test_stages_begin_to_train_one_after_another(make_task: MakeTask, lowest: str) -> None:
+    settings = {"unfreeze_from": lowest, "unfreeze_every": 2, "epochs": 6, "decay_towards": "start", "weight_decay": 0.5}
+    watched = Watched()
+    finetune(watched.watch(make_task(progress=watched, train=settings)))
+    last, two, three = ["stage3"], ["stage2", "stage3"], ["stage1", "stage2", "stage3"]
+    below = three if lowest == "all" else two
+    assert [each for each in watched.moved if each][-6:] == [last, last, two, two, below, below]
+
+
+def test_killed_before_a_stage_begins_and_resumed_equals_uninterrupted(make_task: MakeTask) -> None:
+    settings = {"train": {"unfreeze_from": "stage2", "unfreeze_every": 2, "epochs": 3}}
+    whole, stopped = make_task("whole", **settings), make_task("run", progress=StopAt(2), **settings)
+    finetune(whole)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(stopped)
+    resumed = make_task("run", **settings)
+    finetune(resumed)
+    assert same(weights(resumed), weights(whole))
+    assert history(resumed) == history(whole)
+
+
+@pytest.mark.parametrize(
+    ("train", "line"),
+    [
+        (
+            {"unfreeze_from": "stage3"},
+            "train.unfreeze_every: got 2, but only stage3 trains, so no stage is left for later. Set train.unfreeze_from to a lower stage, "
+            "or remove it.",
+        ),
+        (
+            {"unfreeze_from": "all", "epochs": 4},
+            "train.unfreeze_every: got 2, but stage1 would begin to train after 4 epochs, and there are 4. Set it to at most 1, or "
+            "train.epochs to more than 4.",
+        ),
+        (
+            {"unfreeze_from": "all", "epochs": 2},
+            "train.unfreeze_every: got 2, but stage1 would begin to train after 4 epochs, and there are 2. Set train.epochs to more than "
+            "4.",
+        ),
+    ],
+)
+def test_every_stage_must_have_its_turn(make_task: MakeTask, train: dict[str, Any], line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_task(train={"unfreeze_every": 2, **train})
+    assert str(caught.value) == line
+
+
 def test_unknown_stage_is_a_mistake_of_the_user(make_task: MakeTask) -> None:
     with pytest.raises(ConfigError, match=r"got 'stage7', expected 'all' or one of stage1, stage2, stage3"):
         finetune(make_task(train={"unfreeze_from": "stage7"}))

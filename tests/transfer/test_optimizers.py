@@ -30,10 +30,12 @@ def start() -> tuple[np.ndarray, np.ndarray]:
     return rng.normal(size=KERNEL).astype("float32"), rng.normal(size=BIAS).astype("float32")
 
 
-def walk(train: TrainConfig, scales: Mapping[str, float], rate: object = 0.01) -> list[np.ndarray]:
+def walk(
+    train: TrainConfig, scales: Mapping[str, float], rate: object = 0.01, first_steps: Mapping[str, int] | None = None
+) -> list[np.ndarray]:
     """Kernel and bias after `STEPS` steps with the same gradients, inside a tf.function."""
     variables = [keras.Variable(value, name=name) for value, name in zip(start(), ("kernel", "bias"), strict=True)]
-    optimizer = make_optimizer(train, rate, scales)
+    optimizer = make_optimizer(train, rate, scales, first_steps)
     optimizer.build(variables)
     step = tf.function(lambda grads: optimizer.apply(grads))
     for grads in gradients():
@@ -224,6 +226,23 @@ def test_decay_towards_the_start_equals_a_twin_and_leaves_biases() -> None:
     np.testing.assert_allclose(kernel, expected, rtol=1e-5)
     np.testing.assert_allclose(bias, adamw_twin(start()[1], [g[1] for g in grads], [0.05] * STEPS, 0.0), rtol=1e-5)
     assert np.abs(kernel - start()[0]).max() < np.abs(walk(ADAMW.replace("weight_decay", 0.0), {"kernel": 0.5}, 0.05)[0] - start()[0]).max()
+
+
+@pytest.mark.parametrize("train", RULES.values(), ids=RULES)
+def test_before_its_first_step_a_variable_stands_still_and_then_equals_a_twin_without_those_rates(train: TrainConfig) -> None:
+    grads, first = gradients(), STEPS // 2
+    still = walk(train, {}, first_steps={"kernel": STEPS})
+    np.testing.assert_array_equal(still[0], start()[0])
+    np.testing.assert_array_equal(still[1], walk(train, {})[1])
+    rates, kernels = [0.0] * first + [0.01] * (STEPS - first), [g[0] for g in grads]
+    by_adam = adamw_twin(start()[0], kernels, rates, 0.1)
+    expected = by_adam if train is ADAMW else sgd_twin(start()[0], kernels, rates, 0.1, train.momentum)
+    np.testing.assert_allclose(walk(train, {}, first_steps={"kernel": first})[0], expected, rtol=1e-5)
+
+
+def test_before_its_first_step_nothing_pulls_to_the_start() -> None:
+    train = ADAMW.replace("decay_towards", "start")
+    np.testing.assert_array_equal(walk(train, {}, first_steps={"kernel": STEPS})[0], start()[0])
 
 
 def test_the_start_is_saved_with_the_state(tmp_path: Path) -> None:

@@ -190,12 +190,25 @@ def update_scales(classifier: Classifier, layer_decay: float) -> dict[str, float
 
     Reference: ULMFiT's discriminative fine-tuning (Howard & Ruder 2018, arXiv:1801.06146, sec. 3.2), per stage.
     """
-    scales: dict[str, float] = {}
-    for depth, name in enumerate(reversed(classifier.stages), start=1):
-        for layer_name in classifier.stages[name]:
-            for variable in classifier.model.get_layer(layer_name).variables:
-                scales[variable.path] = layer_decay**depth
-    return scales
+    return {path: layer_decay**depth for path, depth in _depths(classifier).items()}
+
+
+def first_epochs(classifier: Classifier, every: int) -> dict[str, int]:
+    """The epoch, from 0, in which each variable of the backbone begins to train: 0 in the last stage, `every` later per stage below.
+
+    Reference: ULMFiT's gradual unfreezing (Howard & Ruder 2018, arXiv:1801.06146, sec. 3.3), after a head that was trained first.
+    """
+    return {path: every * (depth - 1) for path, depth in _depths(classifier).items()}
+
+
+def _depths(classifier: Classifier) -> dict[str, int]:
+    """How many stages below the head each variable of the backbone lies, by its path: 1 in the last stage."""
+    return {
+        variable.path: depth
+        for depth, name in enumerate(reversed(classifier.stages), start=1)
+        for layer_name in classifier.stages[name]
+        for variable in classifier.model.get_layer(layer_name).variables
+    }
 
 
 def count_parameters(model: keras.Model) -> dict[str, int]:

@@ -56,6 +56,8 @@ def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
     config = config.replace("model.weights", absolute(config.model.weights, WEIGHTS))
     if config.mode == "adapt" and config.adapt.target is not None:
         config = config.replace("adapt.target", absolute_source(config.adapt.target))
+    if config.train.teacher is not None:
+        config = config.replace("train.teacher", absolute(config.train.teacher, ()))
     if config.data.exclude is not None:
         config = config.replace("data.exclude", absolute(config.data.exclude, ()))
     return defaults.resolve(config, num_train, tuple(classifier.stages), count_parameters(classifier.trunk)["total"])
@@ -70,6 +72,7 @@ def check_names(config: Config, classifier: Classifier, index: Index, split: NDA
     unfreeze(classifier, config.train.unfreeze_from, freeze_batchnorm=config.mode != "finetune" or config.model.freeze_batchnorm)
     image_weights(config.train.class_weights, index.labels[split == "train"], index.classes, index.output)
     _require_pixels_to_mix(config, classifier)
+    _require_turns(config, classifier)
 
 
 def _require_pixels_to_mix(config: Config, classifier: Classifier) -> None:
@@ -86,3 +89,27 @@ def _require_pixels_to_mix(config: Config, classifier: Classifier) -> None:
         f"train.{name}: got {getattr(train, name):g}, but finetuning from {lowest} up learns from stored features of the stages below, "
         "where there are no pixels to mix. Set train.unfreeze_from=all, or remove it."
     )
+
+
+def _require_turns(config: Config, classifier: Classifier) -> None:
+    """Refuse gradual unfreezing in which a stage would have no turn, or all have the same; `config` is resolved.
+
+    Raises:
+        ConfigError: one stage trains, or the epochs end before the lowest begins.
+    """
+    if config.mode != "finetune" or (every := config.train.unfreeze_every) is None:
+        return
+    lowest, names = config.train.unfreeze_from, list(classifier.stages)
+    epochs = defaults.required(config.train.epochs)
+    below = len(names) - 1 - (names.index(lowest) if lowest in names else 0)  # the last stage
+    if not below:
+        raise ConfigError(
+            f"train.unfreeze_every: got {every}, but only {lowest} trains, so no stage is left for later. Set train.unfreeze_from "
+            "to a lower stage, or remove it."
+        )
+    if every * below >= epochs:
+        mends = [f"it to at most {most}"] if (most := (epochs - 1) // below) else []
+        raise ConfigError(
+            f"train.unfreeze_every: got {every}, but {names[-1 - below]} would begin to train after {every * below} epochs, and there are "
+            f"{epochs}. Set {', or '.join([*mends, f'train.epochs to more than {every * below}'])}."
+        )

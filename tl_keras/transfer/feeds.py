@@ -43,7 +43,7 @@ class PixelFeed:
         return train_batches(
             data.pixels,
             data.rows("train"),
-            data.index.learned,
+            task.learned,
             task.train_weights,
             task.targets_op,
             batch_size=task.config.train.batch_size,
@@ -83,7 +83,7 @@ class StoredFeed:
 
     def train(self, first_epoch: int) -> Any:
         task = self._task
-        labels, weights = tf.constant(task.data.learned("train")), tf.constant(task.train_weights)
+        labels, weights = tf.constant(task.learned[task.data.rows("train")]), tf.constant(task.train_weights)
         num, num_views, seed = len(task.data.labels("train")), 1 + task.num_views, task.config.runtime.seed
         show = task.order
         load = self._loader([task.stored(output, "train") for output in self._outputs])

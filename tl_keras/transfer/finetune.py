@@ -7,7 +7,7 @@ Training the head first keeps its random start from distorting the features that
 from collections.abc import Mapping
 from typing import Any
 
-from tl_keras.models.classifier import Classifier, cut_below, unfreeze, update_scales
+from tl_keras.models.classifier import Classifier, cut_below, first_epochs, unfreeze, update_scales
 from tl_keras.models.fused import fused
 from tl_keras.models.outputs import Output
 from tl_keras.run_folder import CHECKPOINTS, RunFolder, read_json, write_json
@@ -41,7 +41,8 @@ def finetune(task: Task) -> None:
     lowest, still = required(config.train.unfreeze_from), config.model.freeze_batchnorm
     feed = finetune_feed(task, task.classifier)
     before = feed.model.get_weights() if config.train.interpolate else []
-    state = train_backbone(task, feed, "finetune", lowest, freeze_batchnorm=still, start=start)
+    turns = {} if (every := config.train.unfreeze_every) is None else first_epochs(task.classifier, every)
+    state = train_backbone(task, feed, "finetune", lowest, freeze_batchnorm=still, start=start, turns=turns)
     if config.train.interpolate and state.best_epoch:
         _interpolate(task, feed, before)
     if state.best_epoch == 0 and state.trained is not None:
@@ -78,7 +79,14 @@ def finetune_feed(task: Task, classifier: Classifier) -> Feed:
 
 
 def train_backbone(
-    task: Task, feed: Feed, name: str, lowest: str, *, freeze_batchnorm: bool, start: Mapping[str, float] | None = None
+    task: Task,
+    feed: Feed,
+    name: str,
+    lowest: str,
+    *,
+    freeze_batchnorm: bool,
+    start: Mapping[str, float] | None = None,
+    turns: Mapping[str, int] | None = None,
 ) -> PhaseState:
     """Train head and backbone together: the phase that finetuning and pretraining share.
 
@@ -88,6 +96,7 @@ def train_backbone(
         lowest: the lowest stage that trains, or 'all'.
         freeze_batchnorm: hold BatchNorm still in stages that train.
         start: the figures on val of the weights as they are, see `Phase.start`.
+        turns: when each variable begins to train, see `Phase.first_epochs`; None where all begin at once.
 
     Returns:
         How the phase ended.
@@ -110,5 +119,6 @@ def train_backbone(
         mixes=train.mixes,
         output=task.data.output,
         shifts=task.logit_shifts,
+        first_epochs=turns or {},
     )
     return run_phase(fused(feed.model), feed.train, feed.ordered("val"), phase, train, task.run, task.progress)

@@ -16,7 +16,10 @@ from tl_keras.config import TrainConfig
 
 
 def make_optimizer(
-    train: TrainConfig, schedule: keras.optimizers.schedules.LearningRateSchedule | float, scales: Mapping[str, float]
+    train: TrainConfig,
+    schedule: keras.optimizers.schedules.LearningRateSchedule | float,
+    scales: Mapping[str, float],
+    first_steps: Mapping[str, int] | None = None,
 ) -> keras.optimizers.Optimizer:
     """The optimizer that `train` describes, with its weight decay, clipping and averaged weights.
 
@@ -24,6 +27,7 @@ def make_optimizer(
         train: `optimizer`, `momentum`, `weight_decay`, `clip_norm` and `ema` are read.
         schedule: the learning rate, by step or constant.
         scales: what the update of a variable is multiplied by, >= 0, by `variable.path`; 1 where a path is missing.
+        first_steps: the step, from 0, from which on a variable is updated, by its path; 0 where it is missing.
 
     Returns:
         A fresh optimizer. With `train.ema` it averages the trainable weights after every step, and Keras' `fit` puts
@@ -35,6 +39,7 @@ def make_optimizer(
     settings: dict[str, Any] = {
         "learning_rate": schedule,
         "scales": scales,
+        "first_steps": first_steps or {},
         "decay": train.weight_decay,
         "towards_start": train.decay_towards == "start",
         "global_clipnorm": train.clip_norm,
@@ -49,18 +54,28 @@ def make_optimizer(
 class _Scaled(keras.optimizers.Optimizer):
     """Goes before a Keras optimizer whose update is proportional to the learning rate that `update_step` gets.
 
-    Adds to its arguments `scales`, as in `make_optimizer`; `decay`, the decoupled weight decay: a step takes
-    decay * learning rate * scale of each kernel off it; and `towards_start`: it takes so much of what the kernel has moved off it
-    instead (L2-SP: Li, Grandvalet & Davoine 2018, arXiv:1802.01483). Keras' own `weight_decay` stays unset: it would be neither
-    scaled nor kept from norms and biases, the variables of rank 0 and 1.
+    Adds to its arguments `scales` and `first_steps`, as in `make_optimizer`: before its first step a variable stands still, and only the
+    averages of its gradient are kept, so that Adam's first update of it is as large as any other; `decay`, the decoupled weight decay: a
+    step takes decay * learning rate * scale of each kernel off it; and `towards_start`: it takes so much of what the kernel has moved off
+    it instead (L2-SP: Li, Grandvalet & Davoine 2018, arXiv:1802.01483). Keras' own `weight_decay` stays unset: it would be neither scaled
+    nor kept from norms and biases, the variables of rank 0 and 1.
     """
 
-    def __init__(self, *, scales: Mapping[str, float], decay: float, towards_start: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        scales: Mapping[str, float],
+        decay: float,
+        towards_start: bool = False,
+        first_steps: Mapping[str, int] | None = None,
+        **kwargs: Any,
+    ) -> None:
         for path, scale in scales.items():
             if not (math.isfinite(scale) and scale >= 0):
                 raise ValueError(f"scales must be finite and >= 0. Received: {scale} for {path!r}")
         super().__init__(**kwargs)
         self.scales = dict(scales)
+        self.first_steps = dict(first_steps or {})
         self.decay = decay
         self.towards_start = towards_start
         self._starts: list[Any] = []
@@ -79,14 +94,18 @@ class _Scaled(keras.optimizers.Optimizer):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         # TensorFlow's backend hands over the tf.Variable inside the Keras variable, which does not know its path.
         place = self._get_variable_index(variable)
-        rate = learning_rate * self.scales.get(self._trainable_variables[place].path, 1.0)
+        path = self._trainable_variables[place].path
+        rate = learning_rate * self.scales.get(path, 1.0)
+        if first := self.first_steps.get(path, 0):
+            rate = rate * keras.ops.cast(self.iterations >= first, rate.dtype)
         if self.decay and len(variable.shape) > 1:
             moved = variable - self._starts[place] if self._starts else variable
             self.assign_sub(variable, moved * (self.decay * rate))
         super().update_step(gradient, variable, rate)
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"scales": self.scales, "decay": self.decay, "towards_start": self.towards_start}
+        own = {"scales": self.scales, "decay": self.decay, "towards_start": self.towards_start, "first_steps": self.first_steps}
+        return super().get_config() | own
 
 
 @keras.saving.register_keras_serializable(package="tl_keras")

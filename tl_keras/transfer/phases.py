@@ -6,7 +6,7 @@ epoch restored.
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -62,6 +62,7 @@ class Phase:
         shifts: what is added to the logits in the loss, (k,); None for nothing.
         watch: measures what chooses the epoch in place of `train.monitor`; `start` then has it too.
         minutes: that it may take, see `StopInTime`; None for as long as it takes.
+        first_epochs: the epoch, from 0, in which a variable begins to train, by its path; 0 where it is not named.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Phase:
     mixes: bool = False
     output: Output = SINGLE_LABEL
     shifts: NDArray[np.float32] | None = None
+    first_epochs: Mapping[str, int] = field(default_factory=dict)
     watch: Watch | None = None
     minutes: float | None = None
 
@@ -97,7 +99,7 @@ def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None
     """Give a model the optimiser, schedule and loss of a phase; its trainable weights are fixed from here on."""
     steps = phase.steps(config.batch_size)
     schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
-    optimizer = make_optimizer(config, schedule, phase.scales)
+    optimizer = make_optimizer(config, schedule, phase.scales, {path: epoch * steps for path, epoch in phase.first_epochs.items()})
     model.compile(optimizer=optimizer, loss=make_loss(config, phase.output, phase.shifts), metrics=phase.output.metrics())
     model.optimizer.build(model.trainable_variables)
 

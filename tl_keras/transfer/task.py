@@ -12,6 +12,7 @@ from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.orders import Order, balanced, shuffled
 from tl_keras.models.classifier import Classifier, count_parameters
+from tl_keras.models.outputs import Labels
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.transfer.adapt.target import Target
@@ -29,6 +30,8 @@ class Task:
     Attributes:
         frozen: the outputs of the frozen part of the backbone, computed for every image; None where nothing is frozen.
         target: the images of the target domain; None where there is none.
+        teacher: float32 (n, k), a teacher's probabilities for the training images, in the order of `data.rows("train")`; None where there
+            is none.
         engine: what computes the frozen part, the precision of the network, and why.
     """
 
@@ -40,6 +43,7 @@ class Task:
     run: RunFolder
     progress: Progress
     target: Target | None = None
+    teacher: NDArray[np.float32] | None = None
 
     @property
     def tail(self) -> tuple[str, ...]:
@@ -52,6 +56,17 @@ class Task:
         index, rows = self.data.index, self.data.rows("train")
         found = image_weights(self.config.train.class_weights, index.labels[rows], index.classes, index.output)
         return found if index.weights is None else found * index.weights[rows]
+
+    @property
+    def learned(self) -> Labels:
+        """What training learns of each of the n files: what its label says, of train mixed with the teacher's answer if there is one."""
+        index, rows = self.data.index, self.data.rows("train")
+        if self.teacher is None:
+            return index.learned
+        share = self.config.train.teacher_weight
+        found = index.output.targets(index.learned, len(index.classes)).copy()
+        found[rows] = (1 - share) * found[rows] + share * self.teacher
+        return found
 
     @property
     def order(self) -> Order:
@@ -77,9 +92,7 @@ class Task:
     @property
     def head_problem(self) -> HeadProblem:
         """What a linear head is solved on."""
-        return HeadProblem(
-            self.the_frozen, self.data.index.learned, self.data.classes, self.num_views, self.data.output, self.data.index.weights
-        )
+        return HeadProblem(self.the_frozen, self.learned, self.data.classes, self.num_views, self.data.output, self.data.index.weights)
 
     @property
     def the_frozen(self) -> FrozenFeatures:

@@ -47,6 +47,7 @@ from tl_keras.transfer.task import Task
 from tl_keras.workflows.measure_target import measure_target
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk, working_in
+from tl_keras.workflows.teacher import require_teacher, taught
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain, "adapt": adapt}
 AGREEMENT = {"extract": 1e-4, "adapt": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
@@ -101,6 +102,7 @@ def train(
             index = replace(index, ids=found)
         config = with_best_backbone(config, index, run, progress)
         target = target_of(config, index, progress)
+        require_teacher(config, index, run)
         task = prepare_task(config, index, run, progress, target)
         write_config(run, task.config)
         run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
@@ -108,6 +110,7 @@ def train(
         clock.lap("prepare_s")
         try:
             with noted_interrupts(), task.data.pixels.named_failures("Put it back, then continue with --resume."):
+                task = taught(task)
                 TRAININGS[config.mode](task)
                 clock.lap("train_s")
                 return _finish(task, clock, scored, pictures)
