@@ -7,7 +7,8 @@ from tl_keras.config_file import load_config
 from tl_keras.transfer.defaults import finetune_epochs, resolve
 
 STAGES = ("stage1", "stage2", "stage3")
-OPEN = [name for name, field in TrainConfig.model_fields.items() if field.default is None and name not in ("patience", "head_c")]
+STAY = ("patience", "head_c", "unfreeze_every", "teacher")  # where null is a choice
+OPEN = [name for name, field in TrainConfig.model_fields.items() if field.default is None and name not in STAY]
 
 
 def resolved_config(mode, *sets, num_train=600, num_parameters=2_000_000):
@@ -18,11 +19,17 @@ def resolved(mode, *sets, **numbers):
     return resolved_config(mode, *sets, **numbers).train
 
 
-@pytest.mark.parametrize("mode", ["extract", "finetune", "pretrain"])
+@pytest.mark.parametrize("mode", ["extract", "finetune", "pretrain", "adapt"])
 def test_nothing_stays_open(mode):
     config = resolved_config(mode)
     assert all(getattr(config.train, name) is not None for name in OPEN)
     assert None not in (config.features.views, config.features.stages)
+
+
+def test_adapting_smooths_no_labels_and_goes_slower():
+    assert (resolved("adapt").label_smoothing, resolved("finetune").label_smoothing) == (0, 0.1)
+    assert resolved("adapt").learning_rate < resolved("finetune").learning_rate
+    assert resolved("adapt", "train.label_smoothing=0.2").label_smoothing == 0.2
 
 
 def test_choices_by_hand_stay():

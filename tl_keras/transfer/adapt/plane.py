@@ -34,7 +34,7 @@ def principal_plane(source: NDArray[np.floating], target: NDArray[np.floating]) 
     x = np.concatenate([source, target]).astype(np.float64)
     centred = x - x.mean(axis=0)
     _, spectrum, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = axes[:2] * np.sign(axes[np.arange(len(axes[:2])), np.abs(axes[:2]).argmax(axis=1)])[:, None]
+    axes = axes[:2] * np.sign(axes[np.arange(len(axes[:2])), np.abs(axes[:2]).argmax(axis=1)])[:, None]  # not a class
     points, shares = np.zeros((len(x), 2)), np.zeros(2)
     points[:, : len(axes)] = centred @ axes.T
     shares[: len(axes)] = spectrum[:2] ** 2 / max((spectrum**2).sum(), 1e-30)
