@@ -2,6 +2,7 @@
 
 A head is trusted if its predictions for the target have not collapsed on a few classes, and if on the source it is not much worse than
 the head that was not adapted, images that look like the target counting most. `auto` takes the mean of all heads that are trusted.
+A backbone that was changed, by other BatchNorm statistics or by training, is held to its accuracy on the source instead.
 
 It does not pick one of them. Between photos and sketches (`benchmarks/adaptation.py`) the scores that are said to tell the better of two
 heads, entropy and mixed images, picked heads that were 4 to 8 points worse than the best method, and at worst 20; the mean was 1 point

@@ -25,7 +25,7 @@ from tl_keras.transfer.adapt.adversarial import ConditionalDiscriminator, Discri
 from tl_keras.transfer.adapt.discrepancy import ClassConfusion, CovarianceDistance, MeanDiscrepancy
 from tl_keras.transfer.adapt.domain_loss import DomainLoss
 from tl_keras.transfer.adapt.scores import mutual_information
-from tl_keras.transfer.adapt.statistics import Statistics, features_with, norms
+from tl_keras.transfer.adapt.statistics import Statistics, features_of_domains, norms
 from tl_keras.transfer.checkpoints import Monitor, PhaseState, Watch
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
@@ -63,13 +63,12 @@ class Domains:
 
 def see(task: Task, statistics: tuple[Statistics, Statistics]) -> Domains:
     """Both domains as the backbone sees them with statistics of their own, what is frozen being computed."""
-    target, rows = task.the_target, np.sort(np.concatenate([task.data.rows("train"), task.data.rows("val")]))
-    source = features_with(task, task.the_frozen.pixels, statistics[0], rows, tail=True)
-    frozen = features_with(task, target.pixels, statistics[1], target.rows, tail=True)
+    target = task.the_target
+    source, frozen = features_of_domains(task, statistics, tail=True)
     split = np.full(len(target.index.paths), "", task.data.split.dtype)
     split[target.rows] = "train"
     unlabelled = replace(target.index, labels=np.full(len(split), UNLABELLED, np.int32))
-    alike = task.config.replace("train.class_weights", "none").replace("train.sampling", "shuffled")
+    alike = task.config.replace("train.class_weights", "none").replace("train.sampling", "natural")
     own = replace(task, config=alike, data=ImageData(unlabelled, target.pixels, split), frozen=frozen)
     return Domains(replace(task, frozen=source), own, statistics)
 

@@ -127,10 +127,14 @@ def mean_head(problem: DomainProblem, heads: Sequence[AdaptedHead]) -> AdaptedHe
         bias = sum(share * one.bias for share, one in zip(shares, of, strict=True))
         return replace(of[0], kernel=np.asarray(kernel, np.float32), bias=np.asarray(bias, np.float32))
 
-    on_source = mean([head.on_source for head in heads])
+    return measured_head(problem, mean([head.probe for head in heads]), mean([head.on_source for head in heads]))
+
+
+def measured_head(problem: DomainProblem, on_target: LinearProbe, on_source: LinearProbe) -> AdaptedHead:
+    """A head that was not solved as a whole, with its figures on val of the source."""
     logits, labels = on_source.logits(problem.val[0]), problem.val[1]
     figures: Any = {"val_loss": float(SINGLE_LABEL.plain_losses(logits, labels).mean()), "val_metric": SINGLE_LABEL.metric(logits, labels)}
-    return AdaptedHead(replace(mean([head.probe for head in heads]), **figures), replace(on_source, **figures), problem)
+    return AdaptedHead(replace(on_target, **figures), replace(on_source, **figures), problem)
 
 
 def _spread(logits: NDArray[np.floating]) -> float:

@@ -112,3 +112,12 @@ def features_with(task: Task, pixels: Pixels, statistics: Statistics, rows: Rows
         frozen.trunk.fold()  # while the statistics are these
         frozen.compute([rows], task.progress, lambda: None)
         return frozen
+
+
+def features_of_domains(
+    task: Task, statistics: tuple[Statistics, Statistics], *, tail: bool = False
+) -> tuple[FrozenFeatures, FrozenFeatures]:
+    """`features_with` of train and val of the source, and of the target, each domain with statistics of its own."""
+    target, rows = task.the_target, np.sort(np.concatenate([task.data.rows("train"), task.data.rows("val")]))
+    source = features_with(task, task.the_frozen.pixels, statistics[0], rows, tail=tail)
+    return source, features_with(task, target.pixels, statistics[1], target.rows, tail=tail)

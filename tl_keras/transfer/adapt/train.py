@@ -1,4 +1,5 @@
-"""The phase of an adapted run: heads are solved on the stored features of both domains, and one of them, or their mean, is kept.
+"""The phases of an adapted run: heads are solved on the stored features of both domains, and one of them, or their mean, is kept. Then the
+network is trained on both domains, where the method does that.
 
 No label of the target is read here. Where there are any, they serve the table at the end of the run.
 """
@@ -22,7 +23,7 @@ from tl_keras.transfer.adapt.judge import Judge, answers, problem_of
 from tl_keras.transfer.adapt.measures import classwise_mmd, coral_distance, proxy_a_distance, squared_mmd
 from tl_keras.transfer.adapt.network import Domains, see, train_network
 from tl_keras.transfer.adapt.plane import Plane, principal_plane
-from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, mean_head, solve
+from tl_keras.transfer.adapt.problem import AdaptedHead, DomainProblem, mean_head, measured_head, solve
 from tl_keras.transfer.adapt.record import (
     OF_SOURCE,
     OF_TARGET,
@@ -34,7 +35,7 @@ from tl_keras.transfer.adapt.record import (
     write_planes,
     write_statistics_of,
 )
-from tl_keras.transfer.adapt.statistics import Statistics, features_with, norms, own_statistics, write_statistics
+from tl_keras.transfer.adapt.statistics import Statistics, features_of_domains, norms, own_statistics, write_statistics
 from tl_keras.transfer.adapt.target import Target
 from tl_keras.transfer.checkpoints import AGAIN, history_header
 from tl_keras.transfer.head.probe import LinearProbe, Standardiser
@@ -122,7 +123,7 @@ def adapt_network(task: Task) -> None:
     record = read_adaptation(task)
     candidates = {each["method"]: Candidate.read(each) for each in record["candidates"]} | {method: candidate}
     record |= {"candidates": [each.report() for each in candidates.values()]}
-    if wanted == AUTO and not candidate.holds(candidates[ADABN if ADABN in candidates else SOURCE_ONLY]):
+    if wanted == AUTO and not candidate.holds(candidates[ADABN]):
         model.set_weights(before)
         task.progress.line(f"{method} cannot be trusted here: what there was before it is kept")
     else:
@@ -141,9 +142,8 @@ def seen_with(task: Task, statistics: tuple[Statistics, Statistics], *, tail: bo
     Args:
         tail: compute what the network is trained from too: it costs no further pass.
     """
-    target, rows = task.the_target, np.sort(np.concatenate([task.data.rows("train"), task.data.rows("val")]))
-    source = features_with(task, task.the_frozen.pixels, statistics[0], rows, tail=tail)
-    seen = replace(target, frozen=features_with(task, target.pixels, statistics[1], target.rows, tail=tail))
+    source, frozen = features_of_domains(task, statistics, tail=tail)
+    seen = replace(task.the_target, frozen=frozen)
     return problem_of(task, source, seen), seen
 
 
@@ -155,17 +155,10 @@ def train_and_judge(task: Task, domains: Domains, method: str, before: NDArray[n
     """
     train_network(domains, method)
     problem, seen = seen_with(task, domains.statistics)
-    trained = trained_head(problem, *task.classifier.head.layers[-1].get_weights())
+    kernel, bias = task.classifier.head.layers[-1].get_weights()
+    own = LinearProbe(kernel, bias, c=float("nan"), val_loss=float("nan"), val_metric=float("nan"))  # trained: no C was chosen
+    trained = measured_head(problem, own, own)
     return Judge(task, problem, seen, before)(method, trained), trained
-
-
-def trained_head(problem: DomainProblem, kernel: NDArray[np.float32], bias: NDArray[np.float32]) -> AdaptedHead:
-    """A head that was trained with the backbone, with its figures on val of the source."""
-    plain = LinearProbe(kernel, bias, 0.0, 0.0, 0.0)
-    logits, labels = plain.logits(problem.val[0]), problem.val[1]
-    loss = float(SINGLE_LABEL.plain_losses(logits, labels).mean())
-    probe = replace(plain, val_loss=loss, val_metric=SINGLE_LABEL.metric(logits, labels))
-    return AdaptedHead(probe, probe, problem)
 
 
 def adapt_heads(task: Task) -> Adapted:
@@ -187,7 +180,7 @@ def adapt_heads(task: Task) -> Adapted:
         found.trains = True
         return found
     if wanted == AUTO:
-        found.trains = far and bool(found.statistics)
+        found.trains = found.statistics is not None
         return _mean_of_trusted(task, problem, judge, found, first)
     if wanted not in found.heads:
         found.add(wanted, solve(problem, wanted), judge)
