@@ -88,14 +88,12 @@ def fit_to_store_limit(
     """
     if not tail_of(frozen):
         return frozen
-    file = run / CHECKPOINTS / FEED
-    with reading(file, "what finetuning goes on from", AGAIN):
-        before = tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+    before = read_tail(run)
     needed, room = frozen.bytes_missing(views_of(split, num_views(config))), max(0, frozen.store.room())
     if before != () and (not needed or needed <= room):
         return frozen
     if before:
-        raise StoreError(f"{run.path}: this run learned from stored features, for which there is no room now. Make room, then --resume.")
+        raise no_room_again(run)
     if before is None:
         progress.line(
             f"the features below {config.train.unfreeze_from} would take {needed / 1e9:.2f} GB, and {room / 1e9:.2f} GB are free under "
@@ -104,9 +102,21 @@ def fit_to_store_limit(
     return frozen.only([POOLED])
 
 
-def record_tail(config: Config, frozen: FrozenFeatures, run: RunFolder) -> None:
-    """Keep what finetuning goes on from, for `fit_to_store_limit` when the run is continued."""
+def read_tail(run: RunFolder) -> tuple[str, ...] | None:
+    """What a run began to train from, which its checkpoints are of: names of stored outputs, none for images; None before it began."""
     file = run / CHECKPOINTS / FEED
-    if config.mode == "finetune" and not file.is_file():
+    with reading(file, "what finetuning goes on from", AGAIN):
+        return tuple(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else None
+
+
+def record_tail(tail: Sequence[str], run: RunFolder) -> None:
+    """Keep what a run begins to train from, for when it is continued; what was kept before stays."""
+    file = run / CHECKPOINTS / FEED
+    if not file.is_file():
         file.parent.mkdir(exist_ok=True)
-        write_json(file, list(tail_of(frozen)))
+        write_json(file, list(tail))
+
+
+def no_room_again(run: RunFolder) -> StoreError:
+    """The error for a run that cannot go on from what it began with."""
+    return StoreError(f"{run.path}: this run learned from stored features, for which there is no room now. Make room, then --resume.")

@@ -53,7 +53,8 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
         choice, classifier, frozen = settle_engine(config, classifier, frozen, views_of(split, num_views(config)), progress)
         config = config.replace("runtime.engine", choice.engine)
         frozen = fit_to_store_limit(config, frozen, split, run, progress)  # what is stored differs between engines and precisions
-        record_tail(config, frozen, run)
+        if config.mode == "finetune":
+            record_tail(tail_of(frozen), run)
     config = config.replace("runtime.precision", choice.precision)
     if config.mode in ("finetune", "pretrain") and not tail_of(frozen):  # training reads images in every epoch
         dataset.keep_pixels(pixels, config.data, run / SCRATCH)

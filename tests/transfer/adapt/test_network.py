@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tl_keras.errors import StoreError
 from tl_keras.models.classifier import unfreeze
+from tl_keras.run_folder import CHECKPOINTS
+from tl_keras.transfer.adapt import network
 from tl_keras.transfer.adapt.discrepancy import ClassConfusion
 from tl_keras.transfer.adapt.network import DomainFeed, Domains, joint_model, see, tails
 from tl_keras.transfer.adapt.statistics import own_statistics, read_statistics, write_statistics
 from tl_keras.transfer.adapt.target import bring_in
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.feeds import PixelFeed
+from tl_keras.transfer.frozen import FEED
+from tl_keras.transfer.store import Store
 from tl_keras.transfer.task import Task
 
 
@@ -45,6 +50,21 @@ def test_each_domain_has_statistics_of_its_own_and_all_else_is_shared(domains: D
             write_statistics(classifier.model, domains.statistics[1])
         np.testing.assert_allclose(logits, expected, atol=2e-3)
     assert not np.allclose(*(statistics[0] for statistics in domains.statistics))
+
+
+def test_a_run_goes_on_from_what_it_began_with(make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task(mode="adapt", train={"unfreeze_from": "stage3"})
+    task = replace(task, target=bring_in(task.config, task.data.index, task.the_frozen, task.progress))
+    own = [own_statistics(task, task.the_frozen.pixels, task.data.rows("train"))] * 2
+    monkeypatch.setattr(Store, "room", lambda self: 2_000)  # bytes, enough for what a head reads alone
+    assert see(task, (own[0], own[1])).tail == ()
+    monkeypatch.undo()
+    assert see(task, (own[0], own[1])).tail == ()  # and does so when there is
+    (task.run / CHECKPOINTS / FEED).unlink()
+    assert see(task, (own[0], own[1])).tail
+    monkeypatch.setattr(network, "features_of_domains", lambda task, statistics, tail: (task.the_frozen, task.the_frozen))
+    with pytest.raises(StoreError, match="this run learned from stored features, for which there is no room now"):
+        see(task, (own[0], own[1]))
 
 
 def test_the_target_comes_without_labels(domains: Domains) -> None:

@@ -29,6 +29,7 @@ from tl_keras.transfer.adapt.statistics import Statistics, features_of_domains, 
 from tl_keras.transfer.checkpoints import Monitor, PhaseState, Watch
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
+from tl_keras.transfer.frozen import no_room_again, read_tail, record_tail
 from tl_keras.transfer.phases import Phase, measure, run_phase
 from tl_keras.transfer.task import Task
 
@@ -62,15 +63,23 @@ class Domains:
 
 
 def see(task: Task, statistics: tuple[Statistics, Statistics]) -> Domains:
-    """Both domains as the backbone sees them with statistics of their own, what is frozen being computed."""
-    target = task.the_target
-    source, frozen = features_of_domains(task, statistics, tail=True)
+    """Both domains as the backbone sees them with statistics of their own, what is frozen being computed.
+
+    Raises:
+        StoreError: the run began to train from stored features, for which there is no room now.
+    """
+    target, before = task.the_target, read_tail(task.run)
+    source, frozen = features_of_domains(task, statistics, tail=before != ())
     split = np.full(len(target.index.paths), "", task.data.split.dtype)
     split[target.rows] = "train"
     unlabelled = replace(target.index, labels=np.full(len(split), UNLABELLED, np.int32))
     alike = task.config.replace("train.class_weights", "none").replace("train.sampling", "natural")
     own = replace(task, config=alike, data=ImageData(unlabelled, target.pixels, split), frozen=frozen)
-    return Domains(replace(task, frozen=source), own, statistics)
+    found = Domains(replace(task, frozen=source), own, statistics)
+    if before and not found.tail:
+        raise no_room_again(task.run)
+    record_tail(found.tail, task.run)
+    return found
 
 
 def train_network(domains: Domains, method: str) -> PhaseState:
