@@ -14,7 +14,8 @@ from tl_keras.models.classifier import unfreeze
 from tl_keras.run_folder import CHECKPOINTS
 from tl_keras.transfer.adapt import network
 from tl_keras.transfer.adapt.discrepancy import ClassConfusion
-from tl_keras.transfer.adapt.network import DomainFeed, Domains, joint_model, see, tails
+from tl_keras.transfer.adapt.domain_loss import DomainLoss, Seen
+from tl_keras.transfer.adapt.network import DomainFeed, Domains, joint_model, see, tails, train_network
 from tl_keras.transfer.adapt.statistics import own_statistics, read_statistics, write_statistics
 from tl_keras.transfer.adapt.target import bring_in
 from tl_keras.transfer.defaults import required
@@ -91,6 +92,25 @@ def feeds_of(domains: Domains) -> tuple[PixelFeed, PixelFeed]:
 
 def with_batches_of(task: Task, size: int) -> Task:
     return replace(task, config=task.config.replace("train.batch_size", size))
+
+
+class Flatten(DomainLoss):
+    """Lowers all logits of the target to 0, of which nothing can be told."""
+
+    def compare(self, source: Seen, target: Seen) -> Any:
+        return 1_000.0 * keras.ops.mean(keras.ops.square(target.logits))
+
+
+@pytest.mark.parametrize(("loss", "is_kept"), [(Flatten, False), (ClassConfusion, True)], ids=["collapses", "sharpens"])
+def test_the_epoch_that_tells_most_of_the_target_is_kept(
+    loss: type[DomainLoss], is_kept: bool, domains: Domains, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(network.LOSSES, "mcc", loss)
+    model = domains.source.classifier.model
+    before = model.get_weights()
+    state = train_network(domains, "mcc")
+    assert bool(state.best_epoch) is is_kept
+    assert all(np.array_equal(one, other) for one, other in zip(before, model.get_weights(), strict=True)) is not is_kept
 
 
 def test_batches_of_both_domains_go_on_where_they_were(domains: Domains) -> None:
