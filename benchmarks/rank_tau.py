@@ -47,6 +47,7 @@ def main() -> None:
                     for seed in range(options.repeats)
                 ]
                 tuned.append(float(np.mean(runs)))
+                print(f"{Path(data).name}: {Path(backbone).stem} {tuned[-1]:.3f}", file=sys.stderr, flush=True)
             scores = {"leave-one-out accuracy": [one["accuracy"] for one in judged]}
             scores |= {name: [one["scores"][name] for one in judged] for name in judged[0]["scores"]}  # type: ignore[index,attr-defined]
             rows = [
