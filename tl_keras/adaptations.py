@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-AUTO, SOURCE_ONLY, ADABN = "auto", "source_only", "adabn"
+AUTO, SOURCE_ONLY, ADABN, SELF_TRAINING = "auto", "source_only", "adabn", "self_training"
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ ADAPTATIONS = {
     "ulsif": Adaptation("weights nearest to the ratio of the domains' densities", "Kanamori et al. 2009"),
     "label_shift": Adaptation(
         "classes count as often as they seem to occur in the target", "[Lipton et al. 2018](https://arxiv.org/abs/1802.03916)"
+    ),
+    SELF_TRAINING: Adaptation(
+        "the head also learns from target images that it labels itself, the surest of each class first",
+        "[Zou et al. 2018](https://arxiv.org/abs/1810.07911)",
     ),
     "mcc": Adaptation(
         "trains: the classes of a target image are confused as little as possible",

@@ -556,6 +556,7 @@ class AdaptConfig(Section):
         "kliep",
         "ulsif",
         "label_shift",
+        "self_training",
         "mcc",
         "dan",
         "deep_coral",
@@ -563,8 +564,8 @@ class AdaptConfig(Section):
         "cdan",
     ] = Field(
         default="auto",
-        description="how; auto: the mean of the heads of all methods that can be trusted, as far as that is seen without labels, and where "
-        "the domains are far apart mcc",
+        description="how; auto: the mean of the heads of all methods that can be trusted, as far as that is seen without labels; where the "
+        "domains are far apart adabn, self_training and mcc",
     )
     max_minutes: Positive = Field(
         default=30.0, description="how long auto may train the backbone; looked at after each epoch, so the first is always trained"

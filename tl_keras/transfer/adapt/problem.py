@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.adaptations import ADABN, SOURCE_ONLY
+from tl_keras.adaptations import ADABN, SELF_TRAINING, SOURCE_ONLY
 from tl_keras.config import Config
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.transfer.adapt.affine import Affine, MappedFeatures
+from tl_keras.transfer.adapt.affine import Affine, MappedFeatures, sample
 from tl_keras.transfer.adapt.alignment import ALIGNMENTS, same
 from tl_keras.transfer.adapt.label_shift import class_ratios
+from tl_keras.transfer.adapt.self_training import ROUNDS, ROWS, Stacked, surest
 from tl_keras.transfer.adapt.transport import optimal_transport
 from tl_keras.transfer.adapt.weighting import WEIGHTINGS
 from tl_keras.transfer.head.probe import Features, LinearProbe, Pair, Standardiser, fit_linear_probe
@@ -44,6 +45,13 @@ class DomainProblem:
     target: Features
     classes: tuple[str, ...]
     weights: Weights | None = None
+
+    def sampled(self, most: int) -> "DomainProblem":
+        """The same of at most so many rows of each domain, in memory."""
+        rows, features = sample(self.train[0], most, self.rng)
+        weights = None if self.weights is None else self.weights[rows]
+        target = sample(self.target, most, self.rng)[1]
+        return replace(self, train=(features, np.asarray(self.train[1])[rows]), target=target, weights=weights)
 
     @property
     def rng(self) -> np.random.Generator:
@@ -98,6 +106,27 @@ def _label_shifted(problem: DomainProblem, _: str) -> AdaptedHead:
     return _solved(problem, same(problem.train[0], problem.target, problem.rng), ratios[problem.train[1]])
 
 
+def _self_trained(problem: DomainProblem, _: str) -> AdaptedHead:
+    """The plain head, solved anew in each round with what it then says of the target, both domains counting alike; C stays."""
+    found, few = _plain(problem, SOURCE_ONLY), problem.sampled(ROWS)
+    fixed = problem.config.replace("train.head_c", found.probe.c)
+    for number in range(1, ROUNDS + 1):
+        own = few if number < ROUNDS else problem
+        answers = SINGLE_LABEL.answers(found.probe.logits(own.target))
+        rows = surest(answers, number / ROUNDS)
+        labelled = own.target if len(rows) == len(own.target) else own.target[slice(None)][rows]
+        found = _plain(replace(own, config=fixed, **_beside(own, labelled, SINGLE_LABEL.decide(answers)[rows])), SOURCE_ONLY)
+    return replace(found, domains=problem)
+
+
+def _beside(problem: DomainProblem, features: Features, said: NDArray[np.integer]) -> dict[str, Any]:
+    """What to learn from where some of the target is labelled: it counts as much as the source does."""
+    of_source = np.ones(len(problem.train[1]), np.float32) if problem.weights is None else problem.weights
+    of_target = np.full(len(said), of_source.sum() / len(said), np.float32)
+    labels = np.concatenate([np.asarray(problem.train[1]), said]).astype(np.int32)
+    return {"train": (Stacked(problem.train[0], features), labels), "weights": np.concatenate([of_source, of_target])}
+
+
 def _solved(problem: DomainProblem, maps: tuple[Affine, Affine], weights: Weights | None) -> AdaptedHead:
     (features, labels), (val, val_labels), config = problem.train, problem.val, problem.config
     source, target = maps
@@ -149,4 +178,5 @@ METHODS: dict[str, Callable[[DomainProblem, str], AdaptedHead]] = {
     "optimal_transport": _transported,
     **dict.fromkeys(WEIGHTINGS, _weighted),
     "label_shift": _label_shifted,
+    SELF_TRAINING: _self_trained,
 }

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.adaptations import ADABN, ADAPTATIONS, AUTO, SOURCE_ONLY, TRAINED
+from tl_keras.adaptations import ADABN, ADAPTATIONS, AUTO, SELF_TRAINING, SOURCE_ONLY, TRAINED
 from tl_keras.errors import ConfigError
 from tl_keras.models.classifier import unfreeze
 from tl_keras.models.outputs import SINGLE_LABEL
@@ -181,7 +181,7 @@ def adapt_heads(task: Task) -> Adapted:
         return found
     if wanted == AUTO:
         found.trains = found.statistics is not None
-        return _mean_of_trusted(task, problem, judge, found, first)
+        return _self_trained_where_far(_mean_of_trusted(task, problem, judge, found, first))
     if wanted not in found.heads:
         found.add(wanted, solve(problem, wanted), judge)
     found.kept, found.members = wanted, [wanted]
@@ -228,6 +228,17 @@ def _mean_of_trusted(task: Task, problem: DomainProblem, judge: Judge, found: Ad
     if len(found.members) > 1:
         found.add(AUTO, mean_head(problem, [found.heads[method] for method in found.members]), judge)
         found.kept = AUTO
+    return found
+
+
+def _self_trained_where_far(found: Adapted) -> Adapted:
+    """What is kept of heads on statistics of each domain: the one that labels the target itself, where it can be trusted, and not the mean.
+
+    The others barely move the head that AdaBN gives; this one follows what it has made plain, and is held to the same accuracy on the source.
+    """
+    scores = {one.method: one for one in found.candidates}
+    if found.statistics is not None and scores[SELF_TRAINING].holds(scores[ADABN]):
+        found.kept, found.members = SELF_TRAINING, [SELF_TRAINING]
     return found
 
 
