@@ -2,9 +2,9 @@
 
     python benchmarks/adaptation.py DOMAIN DOMAIN --backbones NAME [NAME ...] [--seeds 3] [--train METHOD ...] [--set KEY=VALUE ...]
 
-Target accuracy of every method, the scores that need no labels, and what `auto` keeps: the network that --train mcc trains, or the mean of
-heads. The regret of a rule is the best method's accuracy less that of what it keeps; its gain is over the head that was not adapted. Half a
-minute for each backbone, direction and seed, and two for each method that trains.
+Target accuracy of every method, the scores that need no labels, and what `auto` keeps. The regret of a rule is the best method's accuracy
+less that of what it keeps; its gain is over the head that was not adapted. Half a minute for each backbone, direction and seed, and two for
+each method that trains.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from processes import print_table
 
 from tl_keras.adaptations import ADABN, AUTO, SOURCE_ONLY, TRAINED
@@ -22,7 +23,7 @@ from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
-from tl_keras.transfer.adapt.choice import Candidate
+from tl_keras.transfer.adapt.choice import Candidate, trusted
 from tl_keras.transfer.adapt.judge import answers
 from tl_keras.transfer.adapt.network import see
 from tl_keras.transfer.adapt.problem import AdaptedHead
@@ -35,7 +36,7 @@ from tl_keras.workflows.train import target_of
 
 @dataclass(frozen=True)
 class Judged:
-    """A method: its scores, its accuracy on the target, and whether its head is in the mean."""
+    """A method: its scores, its accuracy on the target, and whether its head is in the mean of the trusted ones."""
 
     candidate: Candidate
     accuracy: float
@@ -43,19 +44,28 @@ class Judged:
 
 
 SCORES = {"classes": "classes", "risk": "source risk", "mixed": "mixed", "entropy": "entropy", "density": "density"}
-RULES: dict[str, Callable[[list[Judged]], Judged]] = {  # what might be kept, `auto` being what is
-    "auto": lambda run: run[-1],
-    "lowest entropy": lambda run: min(run[:-1], key=lambda one: one.candidate.entropy),
-    "lowest entropy of the trusted": lambda run: min(members(run), key=lambda one: one.candidate.entropy),
-    "highest agreement under mixing of the trusted": lambda run: max(members(run), key=lambda one: one.candidate.mixed),
-    "lowest risk of the trusted": lambda run: min(members(run), key=lambda one: one.candidate.risk),
-    "highest neighbourhood density": lambda run: max(run[:-1], key=lambda one: one.candidate.density),
-}
+MEAN = "mean of the trusted"
+
+
+def methods(run: list[Judged]) -> list[Judged]:
+    """What a user can name."""
+    return [one for one in run if one.candidate.method not in (MEAN, AUTO)]
 
 
 def members(run: list[Judged]) -> list[Judged]:
     """The methods whose heads are trusted."""
     return [one for one in run if one.is_member] or run[:1]
+
+
+RULES: dict[str, Callable[[list[Judged]], Judged]] = {  # what might be kept, `auto` being what is
+    "auto": lambda run: run[-1],
+    MEAN: lambda run: run[-2],
+    "lowest entropy": lambda run: min(methods(run), key=lambda one: one.candidate.entropy),
+    "lowest entropy of the trusted": lambda run: min(members(run), key=lambda one: one.candidate.entropy),
+    "highest agreement under mixing of the trusted": lambda run: max(members(run), key=lambda one: one.candidate.mixed),
+    "lowest risk of the trusted": lambda run: min(members(run), key=lambda one: one.candidate.risk),
+    "highest neighbourhood density": lambda run: max(methods(run), key=lambda one: one.candidate.density),
+}
 
 
 @restoring_process()
@@ -68,32 +78,37 @@ def judged(source: str, target: str, backbone: str, seed: int, folder: str, trai
     task = prepare_task(config, index, RunFolder(Path(folder)), progress, target_of(config, index, progress))
     done, there = adapt_heads(task), task.the_target
     labels = there.index.labels[there.rows]
+    first = ADABN if done.statistics else SOURCE_ONLY
+    alike = [one for one in done.candidates if one.method not in {SOURCE_ONLY, ADABN, AUTO} - {first}]
+    in_mean = trusted(alike)
 
-    def of(candidate: Candidate, head: AdaptedHead, *, is_member: bool = False) -> Judged:
-        said = SINGLE_LABEL.decide(answers(head.probe, head.domains.target))
-        return Judged(candidate, float((said == labels).mean()), is_member)
+    def of(candidate: Candidate, head: AdaptedHead) -> Judged:
+        said = SINGLE_LABEL.decide(_answers_of(head))
+        return Judged(candidate, float((said == labels).mean()), candidate.method in in_mean)
 
-    pairs = zip(done.candidates, done.heads.values(), strict=True)
-    found = [of(candidate, head, is_member=candidate.method in done.members) for candidate, head in pairs]
-    auto = found.pop() if AUTO in done.heads else found[0]
-    if done.statistics is None:
-        return [*found, as_auto(auto)]
-    plain, before = done.heads[ADABN], SINGLE_LABEL.decide(answers(done.heads[SOURCE_ONLY].probe, done.heads[SOURCE_ONLY].domains.target))
-    write_statistics(task.classifier.model, done.statistics[1])
-    task.classifier.head.layers[-1].set_weights([plain.probe.kernel, plain.probe.bias])
-    start, domains = task.classifier.model.get_weights(), see(task, done.statistics)
-    for method in trained:
-        task.classifier.model.set_weights(start)
-        one = of(*train_and_judge(task, domains, method, before))
-        found.append(one)
-        if method == TRAINED[0] and one.candidate.holds(done.candidates[1]):
-            auto = one
-    return [*found, as_auto(auto)]
+    found = {one.method: of(one, head) for one, head in zip(done.candidates, done.heads.values(), strict=True)}
+    kept = found[done.kept]
+    mean = found.pop(AUTO, found[first])
+    if done.statistics is not None:
+        plain, before = done.heads[ADABN], SINGLE_LABEL.decide(_answers_of(done.heads[SOURCE_ONLY]))
+        write_statistics(task.classifier.model, done.statistics[1])
+        task.classifier.head.layers[-1].set_weights([plain.probe.kernel, plain.probe.bias])
+        start, domains = task.classifier.model.get_weights(), see(task, done.statistics)
+        for method in trained:
+            task.classifier.model.set_weights(start)
+            found[method] = of(*train_and_judge(task, domains, method, before))
+        if TRAINED[0] in found and found[TRAINED[0]].candidate.holds(found[ADABN].candidate):
+            kept = found[TRAINED[0]]
+    return [*found.values(), named(mean, MEAN), named(kept, AUTO)]
 
 
-def as_auto(one: Judged) -> Judged:
-    """The same, as what `auto` keeps."""
-    return replace(one, candidate=replace(one.candidate, method=AUTO), is_member=False)
+def _answers_of(head: AdaptedHead) -> NDArray[np.floating]:
+    return answers(head.probe, head.domains.target)
+
+
+def named(one: Judged, name: str) -> Judged:
+    """The same under another name, which is of no method."""
+    return replace(one, candidate=replace(one.candidate, method=name), is_member=False)
 
 
 def main() -> None:
@@ -135,7 +150,7 @@ def show(cases: dict[str, list[list[Judged]]]) -> None:
     print()
     for name, rule in RULES.items():
         taken = [rule(run) for run in runs]
-        regrets = [max(one.accuracy for one in run[:-1]) - own.accuracy for run, own in zip(runs, taken, strict=True)]
+        regrets = [max(one.accuracy for one in methods(run)) - own.accuracy for run, own in zip(runs, taken, strict=True)]
         gains = [own.accuracy - run[0].accuracy for run, own in zip(runs, taken, strict=True)]
         spread = f"deviation {np.std(gains):.3f}, from {min(gains):.3f} to {max(gains):.3f}"
         print(f"{name}: regret {np.mean(regrets):.3f} on average and {max(regrets):.3f} at most; ", end="")

@@ -232,9 +232,9 @@ def _mean_of_trusted(task: Task, problem: DomainProblem, judge: Judge, found: Ad
 
 
 def _self_trained_where_far(found: Adapted) -> Adapted:
-    """What is kept of heads on statistics of each domain: the one that labels the target itself, where it can be trusted, and not the mean.
+    """Of heads on statistics of each domain, the one that labels the target itself is kept, and not the mean, where it can be trusted.
 
-    The others barely move the head that AdaBN gives; this one follows what it has made plain, and is held to the same accuracy on the source.
+    The mean hardly differs from the head that AdaBN gives. This one does: it is held to the accuracy on the source that AdaBN is held to.
     """
     scores = {one.method: one for one in found.candidates}
     if found.statistics is not None and scores[SELF_TRAINING].holds(scores[ADABN]):
