@@ -229,6 +229,15 @@ def test_a_stopped_run_with_other_statistics_goes_on(domains: tuple[Path, Path],
     same_weights(tmp_path / "whole", tmp_path / "R")
 
 
+def test_self_training_starts_from_statistics_of_each_domain_where_they_are_far_apart(domains: tuple[Path, Path], tmp_path: Path) -> None:
+    found = adapted(domains, tmp_path / "R", settings={"adapt.method": "self_training"})["target"]
+    assert (found["method"], found["members"]) == ("self_training", ["self_training"])
+    assert [one["method"] for one in found["candidates"]] == ["source_only", "adabn", "self_training"]
+    again = tl_keras.evaluate(tmp_path / "R", data=domains[1])["test"]
+    assert again["accuracy"] == pytest.approx(found["figures"]["self_training"]["accuracy"])
+    assert again["log_loss"] == pytest.approx(found["figures"]["self_training"]["log_loss"], rel=1e-3)
+
+
 def test_domains_that_are_near_keep_the_backbone_s_statistics(
     domains: tuple[Path, Path], photo_folder: Callable[..., Path], tmp_path: Path
 ) -> None:

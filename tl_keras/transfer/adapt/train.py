@@ -169,7 +169,7 @@ def adapt_heads(task: Task) -> Adapted:
     baseline = found.add(SOURCE_ONLY, solve(problem, SOURCE_ONLY), judge)
     first = 0
     forced = wanted == ADABN or (wanted in TRAINED and bool(norms(task.classifier.trunk)))
-    far = wanted == AUTO and _are_far_apart(found.heads[SOURCE_ONLY])
+    far = wanted in (AUTO, SELF_TRAINING) and _are_far_apart(found.heads[SOURCE_ONLY])
     if forced or (far and norms(task.classifier.trunk)):
         own, own_judge, statistics = own_problem(task, judge)
         candidate = found.add(ADABN, solve(own, ADABN), own_judge)
@@ -201,7 +201,7 @@ def own_problem(task: Task, judge: Judge) -> tuple[DomainProblem, Judge, tuple[S
         )
     of_source = own_statistics(task, task.the_frozen.pixels, task.data.rows("train"))
     of_target = own_statistics(task, target.pixels, target.rows)
-    problem, seen = seen_with(task, (of_source, of_target), tail=task.config.adapt.method != ADABN)
+    problem, seen = seen_with(task, (of_source, of_target), tail=task.config.adapt.method in (AUTO, *TRAINED))
     return problem, Judge(task, problem, seen, judge.before), (of_source, of_target)
 
 
