@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from processes import print_table
 
-from tl_keras.adaptations import ADABN, AUTO, SOURCE_ONLY, TRAINED
+from tl_keras.adaptations import ADABN, AUTO, SELF_TRAINING, SOURCE_ONLY, TRAINED
 from tl_keras.config_file import load_config
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
@@ -60,6 +60,8 @@ def members(run: list[Judged]) -> list[Judged]:
 RULES: dict[str, Callable[[list[Judged]], Judged]] = {  # what might be kept, `auto` being what is
     "auto": lambda run: run[-1],
     MEAN: lambda run: run[-2],
+    SELF_TRAINING: lambda run: next((one for one in run if one.candidate.method == SELF_TRAINING), run[0]),
+    TRAINED[0]: lambda run: next((one for one in run if one.candidate.method == TRAINED[0]), run[0]),
     "lowest entropy": lambda run: min(methods(run), key=lambda one: one.candidate.entropy),
     "lowest entropy of the trusted": lambda run: min(members(run), key=lambda one: one.candidate.entropy),
     "highest agreement under mixing of the trusted": lambda run: max(members(run), key=lambda one: one.candidate.mixed),
@@ -97,8 +99,9 @@ def judged(source: str, target: str, backbone: str, seed: int, folder: str, trai
         for method in trained:
             task.classifier.model.set_weights(start)
             found[method] = of(*train_and_judge(task, domains, method, before))
-        if TRAINED[0] in found and found[TRAINED[0]].candidate.holds(found[ADABN].candidate):
-            kept = found[TRAINED[0]]
+        deep = found.get(TRAINED[0], kept)
+        if deep.candidate.holds(found[ADABN].candidate) and deep.candidate.outdoes(kept.candidate):
+            kept = deep
     return [*found.values(), named(mean, MEAN), named(kept, AUTO)]
 
 

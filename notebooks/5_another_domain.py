@@ -70,8 +70,8 @@ for name in ("noisy", "moved", "inverted"):
 # %% [markdown]
 # ## In a minute or two: both domains train the network
 #
-# `auto`, the default, does that first, and then trains the upper stages of the backbone on both domains with `mcc`. The epoch that is kept is
-# chosen without labels. It takes longer; ten epochs do here.
+# `auto`, the default, does that first, and then trains the upper stages of the backbone on both domains with `mcc`. The epoch that is
+# kept is chosen without labels, and so is whether the trained network takes the place of the head. It takes longer; ten epochs do here.
 
 # %%
 run = work / "trained"

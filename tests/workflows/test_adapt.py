@@ -299,15 +299,16 @@ def test_a_training_on_two_domains_that_was_stopped_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("distrusted", "kept"),
-    [(["mcc"], ["self_training"]), (["mcc", "self_training"], ["auto", "adabn"])],
-    ids=["to a head", "to the mean"],
+    ("distrusted", "rule", "kept"),
+    [(["mcc"], "", ["self_training"]), (["mcc", "self_training"], "", ["auto", "adabn"]), ([], "outdone", ["self_training"])],
+    ids=["to a head", "to the mean", "to a better head"],
 )
 def test_auto_goes_back_where_the_trained_network_cannot_be_trusted(
-    distrusted: list[str], kept: list[str], domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    distrusted: list[str], rule: str, kept: list[str], domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the head that labels the target itself, or to the mean of the trusted where that cannot be trusted either."""
     monkeypatch.setattr(Candidate, "holds", lambda self, baseline: self.method not in distrusted)
+    monkeypatch.setattr(Candidate, "outdoes", lambda self, kept: rule != "outdone")
     found = adapted(domains, tmp_path / "R")["target"]
     assert found["method"] in kept
     assert [one["method"] for one in found["candidates"]][-1] == "mcc"

@@ -27,6 +27,18 @@ def test_a_changed_backbone_is_kept_where_it_costs_little_and_nothing_collapses(
     assert own.holds(BASE) is holds
 
 
+@pytest.mark.parametrize(
+    ("kept", "accuracy", "takes_its_place"),
+    [("self_training", 0.94, True), ("self_training", 0.93, True), ("self_training", 0.92, False), ("auto", 0.92, True)],
+    ids=["better", "as good", "worse", "instead of a mean"],
+)
+def test_a_trained_network_takes_the_place_of_self_training_where_it_loses_no_more_of_the_source(
+    kept: str, accuracy: float, takes_its_place: bool
+) -> None:
+    before = replace(BASE, method=kept, accuracy=0.93)
+    assert replace(BASE, method="mcc", accuracy=accuracy).outdoes(before) is takes_its_place
+
+
 def test_the_risk_counts_images_by_their_likeness_to_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     draws = np.random.default_rng(0)
     labels = draws.integers(0, 2, 120).astype(np.int32)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.adaptations import ADABN, SOURCE_ONLY
+from tl_keras.adaptations import ADABN, SELF_TRAINING, SOURCE_ONLY
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.transfer.adapt.scores import (
     diversity,
@@ -84,6 +84,13 @@ class Candidate:
         wrong.
         """
         return not self.collapsed and self.accuracy >= LEAST_ACCURACY * baseline.accuracy
+
+    def outdoes(self, kept: "Candidate") -> bool:
+        """Whether a network that was trained may take the place of the head that labels the target itself: it loses no more of the source.
+
+        Which of the two is better depends on the domains, and no score of the target tells it better (`benchmarks/adaptation.py`).
+        """
+        return kept.method != SELF_TRAINING or self.accuracy >= kept.accuracy
 
     def forgets(self, baseline: "Candidate") -> bool:
         """Whether it has lost some of what the source taught."""
