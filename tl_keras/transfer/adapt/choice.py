@@ -1,13 +1,12 @@
 """Which heads to trust on a target domain without labels.
 
 A head is trusted if its predictions for the target have not collapsed on a few classes, and if on the source it is not much worse than
-the head that was not adapted, images that look like the target counting most. `auto` takes the mean of all heads that are trusted.
-A backbone that was changed, by other BatchNorm statistics or by training, is held to its accuracy on the source instead.
+the head that was not adapted, images that look like the target counting most. Of domains that are near each other, `auto` takes the mean of
+all heads that are trusted: the scores that are said to tell the better of two heads, entropy and mixed images, picked worse ones.
 
-It does not pick one of them. Between photos and sketches (`benchmarks/adaptation.py`) the scores that are said to tell the better of two
-heads, entropy and mixed images, picked heads that were 4 to 8 points worse than the best method, and at worst 20; the mean was 1 point
-worse, and at worst 4. Optimal transport was not among them: where it suits it is 5 points better than the mean, and where the classes occur
-in other shares it is worse than no method, which no score tells.
+Where they are far apart, it takes heads and networks that go further than the mean: BatchNorm statistics of each domain, a head that labels
+the target itself, and a network that is trained on both. Log loss on the source is no measure of these. They are held to accuracy there, by
+which the last two are told as well. `benchmarks/adaptation.py` compares these rules with others.
 
 No score here reads a label of the target.
 """
