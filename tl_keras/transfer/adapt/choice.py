@@ -5,8 +5,8 @@ the head that was not adapted, images that look like the target counting most. O
 all heads that are trusted: the scores that are said to tell the better of two heads, entropy and mixed images, picked worse ones.
 
 Where they are far apart, it takes heads and networks that go further than the mean: BatchNorm statistics of each domain, a head that labels
-the target itself, and a network that is trained on both. Log loss on the source does not tell whether these are right, so they are judged by
-accuracy on it, which also decides between the last two. `benchmarks/adaptation.py` compares these rules with others.
+the target itself, and a network that is trained on both. Log loss on the source does not tell whether these are right, so accuracy
+on it judges them, and decides between the last two. `benchmarks/adaptation.py` compares these rules with others.
 
 No score here reads a label of the target.
 """
