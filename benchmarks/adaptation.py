@@ -100,7 +100,7 @@ def judged(source: str, target: str, backbone: str, seed: int, folder: str, trai
             task.classifier.model.set_weights(start)
             found[method] = of(*train_and_judge(task, domains, method, before))
         deep = found.get(TRAINED[0], kept)
-        if deep.candidate.holds(found[ADABN].candidate) and deep.candidate.outdoes(kept.candidate):
+        if deep.candidate.outdoes(kept.candidate, found[ADABN].candidate):
             kept = deep
     return [*found.values(), named(mean, MEAN), named(kept, AUTO)]
 

@@ -308,7 +308,7 @@ def test_auto_goes_back_where_the_trained_network_cannot_be_trusted(
 ) -> None:
     """To the head that labels the target itself, or to the mean of the trusted where that cannot be trusted either."""
     monkeypatch.setattr(Candidate, "holds", lambda self, baseline: self.method not in distrusted)
-    monkeypatch.setattr(Candidate, "outdoes", lambda self, kept: rule != "outdone")
+    monkeypatch.setattr(Candidate, "outdoes", lambda self, kept, baseline: rule != "outdone" and self.holds(baseline))
     found = adapted(domains, tmp_path / "R")["target"]
     assert found["method"] in kept
     assert [one["method"] for one in found["candidates"]][-1] == "mcc"

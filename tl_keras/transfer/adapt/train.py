@@ -123,9 +123,9 @@ def adapt_network(task: Task) -> None:
     record = read_adaptation(task)
     candidates = {each["method"]: Candidate.read(each) for each in record["candidates"]} | {method: candidate}
     record |= {"candidates": [each.report() for each in candidates.values()]}
-    if wanted == AUTO and not (candidate.holds(candidates[ADABN]) and candidate.outdoes(candidates[record["method"]])):
+    if wanted == AUTO and not candidate.outdoes(candidates[record["method"]], candidates[ADABN]):
         model.set_weights(before)
-        task.progress.line(f"{method} cannot be trusted here: {record['method']} is kept")
+        task.progress.line(f"{method} is not kept: its predictions collapse, or it has lost more of the source; the head before it is kept")
     else:
         apart = {SOURCE_ONLY: record["distances"][SOURCE_ONLY], method: distances(trained)}
         record |= {"method": method, "members": [method], "distances": apart}
