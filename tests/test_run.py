@@ -667,7 +667,6 @@ def test_ctrl_c_keeps_the_best_and_resume_ends_the_run(photo_folder, own_backbon
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job is started without it
     )
     state = tmp_path / "R" / "checkpoints" / "finetune.json"
     deadline = time.monotonic() + 200
@@ -696,7 +695,6 @@ def test_ctrl_c_ends_a_search_and_its_workers(photo_folder, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job is started without it
     )
     assert any(line.startswith("trial ") and line.endswith("  worker1\n") for line in process.stdout)
     process.send_signal(signal.SIGINT)
