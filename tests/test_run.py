@@ -335,11 +335,13 @@ def test_a_finished_run_has_pictures_and_no_checkpoints(finished):
 def test_metrics_have_the_promised_fields(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
     assert metrics["data"] == {"train": 12, "val": 2, "test": 2, "classes": 2}
-    assert set(metrics) == {"mode", "task", "backbone", "seed", "engine", "data", "parameters", "val", "test", "features", "timing"}
+    assert set(metrics) == {"mode", "task", "backbone", "seed", "engine", "data", "parameters", "val", "test", "temperature", "features",
+                            "timing"}  # fmt: skip
     assert set(metrics["parameters"]) == {"total", "trainable"}
     for split in ("val", "test"):
         assert set(metrics[split]) == {
-            "accuracy", "accuracy_ci95", "macro_precision", "macro_recall", "macro_f1", "log_loss", "per_class", "confusion_matrix"
+            *(name for figure in ("accuracy", "macro_precision", "macro_recall", "macro_f1", "log_loss", "ece")
+              for name in (figure, f"{figure}_ci95")), "reliability", "per_class", "confusion_matrix",
         }  # fmt: skip
         assert set(metrics[split]["per_class"]) == {"blue sky", "grün"}
 

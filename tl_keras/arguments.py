@@ -135,6 +135,12 @@ def parser() -> Parser:
         help="predict: write here, .csv or .jsonl (default: CSV to standard output)",
     )
     made.add_argument(
+        "--coverage",
+        metavar="SHARE",
+        type=float,
+        help="predict: also the set of classes that an image may have, which has the true one in it for such a share of images, as 0.9",
+    )
+    made.add_argument(
         "--fix",
         choices=("quarantine",),
         help="check: quarantine writes a list of suspect images that training can leave out; no image is moved",
