@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tl_keras.arguments import program
-from tl_keras.run_folder import BACKBONE, CHECK_PAGE, CONFIG, EXCLUDE, EXPORT
+from tl_keras.run_folder import BACKBONE, CHECK_PAGE, CONFIG, EXCLUDE, EXPORT, REPORT
 from tl_keras.short_forms import SHORT_FORMS, flag_of
 
 if TYPE_CHECKING:
@@ -41,6 +41,12 @@ def command(*words: object) -> str:
 def go_on(mode: str, run_dir: Path) -> str:
     """The command that goes on with an interrupted run."""
     return command(mode, "--resume", "--run-dir", run_dir)
+
+
+def look_at_report(run_dir: Path) -> Iterator[str]:
+    """Where a person sees what a run is worth."""
+    if (run_dir / REPORT).is_file():
+        yield f"look at {run_dir / REPORT}"
 
 
 def use_run(run_dir: Path) -> Iterator[str]:
