@@ -75,17 +75,19 @@ def after_training(config: "Config", run_dir: Path) -> Iterator[str]:
 
 def short_flags(config: "Config", backbone: str) -> Iterator[str]:
     """The options that a finetuning of the same images takes over, where they are not the defaults."""
+    from tl_keras.config import fields
+
+    values, known = config.model_dump(), fields()
     yield from ("--backbone", backbone)
     for name in ("weights", "image_size", "batch_size", "seed"):
         section, _, key = SHORT_FORMS[name].setting.partition(".")
-        inside = getattr(config, section)
-        value = getattr(inside, key)
-        if value != type(inside).model_fields[key].default:
+        value = values[section][key]
+        if value != known[SHORT_FORMS[name].setting].default:
             yield flag_of(name)
             yield str(list(value)) if isinstance(value, tuple) else str(value)
     for name in WHICH_IMAGES:
-        value = getattr(config.data, name)
-        if value != type(config.data).model_fields[name].default:
+        value = values["data"][name]
+        if value != known[f"data.{name}"].default:
             yield from ("--set", f"data.{name}={json.dumps(value, ensure_ascii=False)}")  # JSON is YAML, too
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tl_keras.evaluation.markup import text
+from tl_keras.evaluation.markup import cut, text
 
 WIDTH, HEIGHT = 360, 240
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38  # around the plot
@@ -163,16 +163,12 @@ def intervals(rows: Sequence[tuple[str, str, float, tuple[float, float] | None]]
         parts.append(f'<text x="{at(value):.1f}" y="{height - 4}" text-anchor="middle">{value:g}</text>')
     for place, (name, shown, figure, interval) in enumerate(rows):
         kind, y = "second" if place else "first", ROW * place + 26
-        parts.append(f'<text x="{MARGIN}" y="{y - 10}">{text(_cut(name))}</text>')
+        parts.append(f'<text x="{MARGIN}" y="{y - 10}">{text(cut(name, LONGEST))}</text>')
         parts.append(f'<text x="{WIDTH - MARGIN}" y="{y - 10}" text-anchor="end" class="strong">{text(shown)}</text>')
         if interval is not None:
             parts.append(_line(f"line {kind}", (at(interval[0]), y), (at(interval[1]), y)))
         parts.append(f'<circle class="dot {kind}" cx="{at(figure):.1f}" cy="{y}" r="4"/>')
     return _figure("".join(parts), height, told, [])
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _diagonal(axes: Axes) -> str:

@@ -14,6 +14,11 @@ def text(value: object) -> str:
     return escape(NO_CHARACTER.sub("\ufffd", str(value)))
 
 
+def cut(value: str, most: int) -> str:
+    """Text of at most so many characters, with … where the rest was."""
+    return value if len(value) <= most else f"{value[: most - 1]}…"
+
+
 def fill(package: str, file: str, /, **parts: str) -> str:
     """A file of a package, a template, with its parts and the style of all pages filled in.
 

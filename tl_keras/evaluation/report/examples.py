@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.evaluation.markup import cards, figures, section, text
+from tl_keras.evaluation.markup import cards, cut, figures, section, text
 from tl_keras.evaluation.report.record import Record
 from tl_keras.tasks import REGRESSION, SINGLE_LABEL
 
 SHOWN = 12  # images of a kind
 RIGHT = 6
+LONGEST = 300  # characters of the names of an image's classes
 
 
 def section_of(record: Record) -> str:
@@ -67,7 +68,8 @@ def _spread(rows: NDArray[np.int64], num: int) -> list[int]:
 
 def _card(record: Record, row: int, addresses: dict[str, str]) -> str:
     answers = record.answers
-    path, true, said = answers.paths[row], text(answers.true[row]) or "none", text(answers.said[row]) or "none"
+    path = answers.paths[row]
+    true, said = (text(cut(each[row], LONGEST)) or "none" for each in (answers.true, answers.said))
     photo = figures([(addresses[path], text(path))]) if path in addresses else f'<p class="quiet">{text(path)}</p>'
     if record.task == REGRESSION:
         return f"{photo}true {true}, predicted {said}"

@@ -170,6 +170,8 @@ def _gap(record: Record) -> float | None:
 
 def _is_start(record: Record) -> bool:
     """Whether finetuning has kept its beginning, which history.csv has as epoch 0: it is the best by the figure that chooses."""
+    if record.metrics["mode"] != "finetune":
+        return False
     monitor = record.config.train.monitor
     rows = [row for row in record.history if row["phase"] == "finetune" and row.get(monitor)]
     best = max(rows, key=lambda row: record.output.turned(monitor, float(row[monitor])), default=None)
@@ -202,9 +204,9 @@ def commands_for(config: Config, run: Path) -> dict[str, str]:
         "finetune": advice.command("finetune", source, *kept),
         "finetune_new": advice.command("finetune", advice.NEW_IMAGES, "--backbone", config.model.backbone),
         "finetune_photos": advice.command("finetune", source, *advice.short_flags(config.replace("data.image_size", None), PHOTOS)),
-        "longer": advice.command(*again, "--epochs", LONGER * (config.train.epochs or 1)),
+        "longer": advice.command("finetune", *again[1:], "--epochs", LONGER * (config.model_dump()["train"]["epochs"] or 1)),
         "predict": advice.command("predict", run, advice.NEW_IMAGES),
         "pretrained": advice.command("finetune", advice.NEW_IMAGES, "--backbone", run / run_folder.BACKBONE),
         "rank": advice.command("rank", source),
-        "vary": advice.command(*again, "--set", "data.augment.auto=trivial"),
+        "vary": advice.command("finetune", *again[1:], "--set", "data.augment.auto=trivial"),
     }

@@ -12,7 +12,7 @@ from tl_keras import advice, run_folder
 from tl_keras.config import Config, fields
 from tl_keras.config_file import to_yaml
 from tl_keras.data.index import SPLIT_NAMES
-from tl_keras.evaluation.markup import bar, section, shortened, table, text
+from tl_keras.evaluation.markup import bar, cut, section, shortened, table, text
 from tl_keras.evaluation.report.facts import leaked_rows
 from tl_keras.evaluation.report.record import Record
 from tl_keras.models.backbones import BACKBONES
@@ -90,16 +90,18 @@ def of_making(record: Record) -> str:
     made |= {STEPS.get(name, name): f"{seconds:.1f} s" for name, seconds in metrics.get("timing", {}).items()}
     made |= {name: _shown(value) for name, value in record.environment.items()}
     again = advice.command(config.mode, "--config", record.run / run_folder.CONFIG)
-    settings = [(f"<code>{text(path)}</code>", text(_cut(_shown(value)))) for path, value in _changed(config).items()]
+    settings = [(f"<code>{text(path)}</code>", text(cut(_shown(value), LONGEST_VALUE))) for path, value in _changed(config).items()]
     written = to_yaml(config)
-    cut = "\n[config.yaml in the run folder has the rest]" if len(written) > LONGEST else ""
+    rest = "\n[config.yaml in the run folder has the rest]" if len(written) > LONGEST else ""
     return section(
         "made",
         "How it was made",
         f"<p>This command makes it again:</p>\n<pre>{text(again)}</pre>\n"
-        + table(("what", "value"), [(text(name), text(_cut(value))) for name, value in made.items()], "circumstances", num_texts=2)
+        + table(
+            ("what", "value"), [(text(name), text(cut(value, LONGEST_VALUE))) for name, value in made.items()], "circumstances", num_texts=2
+        )
         + f"\n<h3>Settings other than the defaults</h3>\n{table(('setting', 'value'), settings, 'settings', num_texts=2)}"
-        + f"\n<details><summary>Every setting</summary><pre>{text(written[:LONGEST] + cut)}</pre></details>",
+        + f"\n<details><summary>Every setting</summary><pre>{text(written[:LONGEST] + rest)}</pre></details>",
     )
 
 
@@ -116,7 +118,3 @@ def _at(tree: Mapping[str, Any], path: str) -> Any:
 
 def _shown(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _cut(value: str) -> str:
-    return value if len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]} ..."
