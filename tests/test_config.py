@@ -469,7 +469,10 @@ def test_fractions_must_leave_something_to_train_on() -> None:
 
 
 def test_unknown_mode_names_the_nearest() -> None:
-    modes = "'check', 'extract', 'finetune', 'pretrain', 'adapt', 'rank', 'search', 'crossval', 'ensemble', 'evaluate', 'predict', 'export'"
+    modes = (
+        "'check', 'extract', 'finetune', 'pretrain', 'adapt', 'rank', 'search', 'crossval', 'ensemble', 'evaluate', 'report', 'predict', "
+        "'export'"
+    )
     line = f"--mode: mode: got 'finetun', expected one of {modes}. Did you mean 'finetune'?"
     assert mistakes(mode="finetun") == [line]
 

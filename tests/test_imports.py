@@ -36,13 +36,13 @@ ROOMS = [
     ("models.outputs", "models.precision_recall"),  # what labels and outputs mean, which data and models share
     ("data",),
     ("models",),
-    ("trained_run",),
+    ("advice", "arguments", "trained_run"),
     ("transfer",),
     ("evaluation",),
     ("select",),
     ("deploy",),
     ("workflows",),
-    ("advice", "api", "arguments", "console", "launch", "notebook", "reference", "results", "run", "stepwise", "__main__"),
+    ("api", "console", "launch", "notebook", "reference", "results", "run", "stepwise", "__main__"),
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]

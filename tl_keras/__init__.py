@@ -7,7 +7,7 @@
     for found in predict(metrics["run_dir"], "new/"):
         print(found.path, found.label, found.probability)
 
-`check`, `train`, `rank`, `search`, `crossval` and `ensemble` make a run folder; `evaluate`, `predict` and `export` use one: see
+`check`, `train`, `rank`, `search`, `crossval` and `ensemble` make a run folder; `evaluate`, `report`, `predict` and `export` use one: see
 `help(tl_keras.train)` for the arguments. `save_images` makes a data set of arrays.
 Importing this package does not import TensorFlow; the functions do when they are called.
 """

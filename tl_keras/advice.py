@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tl_keras.arguments import program
-from tl_keras.run_folder import BACKBONE, CHECK_PAGE, CONFIG, EXCLUDE, EXPORT
+from tl_keras.run_folder import BACKBONE, CHECK_PAGE, CONFIG, EXCLUDE, EXPORT, REPORT
 from tl_keras.short_forms import SHORT_FORMS, flag_of
 
 if TYPE_CHECKING:
@@ -43,6 +43,12 @@ def go_on(mode: str, run_dir: Path) -> str:
     return command(mode, "--resume", "--run-dir", run_dir)
 
 
+def look_at_report(run_dir: Path) -> Iterator[str]:
+    """Where a person sees what a run is worth."""
+    if (run_dir / REPORT).is_file():
+        yield f"look at {run_dir / REPORT}"
+
+
 def use_run(run_dir: Path) -> Iterator[str]:
     """How to use a model that is there."""
     yield "next: use it on other images"
@@ -69,17 +75,19 @@ def after_training(config: "Config", run_dir: Path) -> Iterator[str]:
 
 def short_flags(config: "Config", backbone: str) -> Iterator[str]:
     """The options that a finetuning of the same images takes over, where they are not the defaults."""
+    from tl_keras.config import fields
+
+    values, known = config.model_dump(), fields()
     yield from ("--backbone", backbone)
     for name in ("weights", "image_size", "batch_size", "seed"):
         section, _, key = SHORT_FORMS[name].setting.partition(".")
-        inside = getattr(config, section)
-        value = getattr(inside, key)
-        if value != type(inside).model_fields[key].default:
+        value = values[section][key]
+        if value != known[SHORT_FORMS[name].setting].default:
             yield flag_of(name)
             yield str(list(value)) if isinstance(value, tuple) else str(value)
     for name in WHICH_IMAGES:
-        value = getattr(config.data, name)
-        if value != type(config.data).model_fields[name].default:
+        value = values["data"][name]
+        if value != known[f"data.{name}"].default:
             yield from ("--set", f"data.{name}={json.dumps(value, ensure_ascii=False)}")  # JSON is YAML, too
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tl_keras.data.index import Index
     from tl_keras.deploy.predictor import Prediction
 
-__all__ = ["adapt", "check", "crossval", "ensemble", "evaluate", "export", "predict", "rank", "search", "train"]
+__all__ = ["adapt", "check", "crossval", "ensemble", "evaluate", "export", "predict", "rank", "report", "search", "train"]
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -387,6 +387,27 @@ def evaluate(run_dir: Path | str, *, data: Path | str | None = None, progress: P
     check_run(run, source)
     evaluate_run, progress = begin("evaluate", None, progress)
     found: dict[str, Any] = evaluate_run(run, source=source, progress=progress)
+    return found
+
+
+@told
+def report(run_dir: Path | str, *, data: Path | str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Write a run's report.html again, from what lies in its folder.
+
+    Args:
+        run_dir: the folder of a run.
+        data: where the run's images lie now, if they have moved.
+
+    Returns:
+        `report`, the path of the file, and `bytes`, its size.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    run, source = run_of(run_dir), None if data is None else str(data)
+    check_run(run, source)
+    report_run, progress = begin("report", None, progress)
+    found: dict[str, Any] = report_run(run, source=source, progress=progress)
     return found
 
 

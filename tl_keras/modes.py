@@ -194,6 +194,18 @@ _ROWS = (
         example=("evaluate saved_models/RUN", "the test figures again"),
     ),
     Mode(
+        name="report",
+        help="write a run's report.html again",
+        run="tl_keras.workflows.report:report",
+        show="tl_keras.results:of_report",
+        function="report",
+        makes_run=False,
+        own_options=("data",),
+        passes={"data": "source"},
+        words=("run_dir", "data"),
+        elsewhere=("html", "summary", "dashboard"),
+    ),
+    Mode(
         name="predict",
         help="classify files with a run's model",
         run="tl_keras.workflows.predict:predict",

@@ -43,6 +43,7 @@ def of_training(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     """The test figures of a training run."""
     yield from figures(metrics)
     yield f"{metrics['timing']['total_s']:.1f} s; everything is in {asked.run_dir}"
+    yield from advice.look_at_report(asked.run_dir)
     yield from advice.after_training(asked.config, asked.run_dir)
 
 
@@ -55,6 +56,7 @@ def of_adaptation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     if ADABN in target["members"]:
         yield "the model is for the target alone: it sees the source through the target's BatchNorm statistics"
     yield f"{metrics['timing']['total_s']:.1f} s; predictions for the target are in {asked.run_dir / TARGET_PREDICTIONS}"
+    yield from advice.look_at_report(asked.run_dir)
     yield from advice.use_run(asked.run_dir)
 
 
@@ -143,6 +145,11 @@ def of_evaluation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     yield from figures(metrics)
     yield f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv"
     yield from advice.use_run(asked.run_dir)
+
+
+def of_report(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """Where the page is."""
+    yield f"{result['report']}: {result['bytes'] / 1e6:.1f} MB; open it in a browser"
 
 
 def of_predictions(predictions: "Iterable[Prediction]", asked: Asked) -> Parts:

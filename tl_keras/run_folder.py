@@ -37,6 +37,7 @@ CONFUSION = "confusion.png"
 AVERAGE_PRECISION = "average_precision.png"
 SCATTER = "scatter.png"
 CURVES = "curves.png"
+REPORT = "report.html"  # what the run is worth, for someone who has not trained it
 CLASSES = "classes.txt"  # a name a line, in the order of the model's outputs
 OUTPUT = "output.json"  # what the model's outputs mean, where an image has not one class
 MODEL = "model.keras"

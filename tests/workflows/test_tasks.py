@@ -76,6 +76,7 @@ def test_a_run_keeps_what_its_outputs_mean(table: tuple[str, Path], extracted: P
         assert metrics["test"]["mae"] < 60  # what always says the mean is wrong by 67
     assert (extracted / {"multi_label": run_folder.AVERAGE_PRECISION, "regression": run_folder.SCATTER}[task]).is_file()
     assert not (extracted / run_folder.CONFUSION).exists()
+    assert "Verdict" in (extracted / run_folder.REPORT).read_text()
 
 
 def test_predictions_are_those_of_the_run_and_decided_by_it(table: tuple[str, Path], extracted: Path, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 Knows figures and names only. Matplotlib is imported when something is drawn, and always without its windows.
 """
 
-import csv
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.adaptations import SOURCE_ONLY
+from tl_keras.evaluation.history import numbers_of, places_of, read_history
 from tl_keras.models.outputs import OUTPUTS
-from tl_keras.run_folder import open_text, reading, write_atomically
+from tl_keras.run_folder import write_atomically
 from tl_keras.transfer.adapt.plane import Plane
 
 MOST_COUNTS = 20  # classes up to which each cell says its number of images
@@ -138,13 +138,13 @@ def draw_curves(path: Path, history: Path) -> bool:
     Returns:
         Whether there was anything to draw: one line, as of a head that was solved, is not a curve.
     """
-    rows = _read(history)
+    rows = read_history(history)
     if len(rows) < 2:
         return False
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    places, phases = _places(rows)
+    places, phases = places_of(rows)
     figure = Figure(figsize=(10, 4))
     figure.subplots_adjust(left=0.07, right=0.985, bottom=0.13, top=0.91, wspace=0.18)  # laid out by hand: twice as fast
     _, _, loss, metric, *_ = rows[0]
@@ -152,7 +152,7 @@ def draw_curves(path: Path, history: Path) -> bool:
     for axes, figure_name in zip(figure.subplots(1, 2), (loss, metric), strict=True):
         on_train, on_val = ("train (as it is lowered)", f"val ({plain})") if figure_name == loss else ("train", "val")
         for prefix, told, colour in (("", on_train, "tab:blue"), ("val_", on_val, "tab:orange")):
-            values = _numbers(rows, prefix + figure_name)
+            values = numbers_of(rows, prefix + figure_name)
             if np.isnan(values).all():  # there is no metric on mixed images
                 continue
             axes.plot(places, values, color=colour, label=told, marker="o" if len(rows) <= 30 else None, markersize=3)
@@ -166,28 +166,6 @@ def draw_curves(path: Path, history: Path) -> bool:
         axes.legend()
     _save(figure, path)
     return True
-
-
-def _read(history: Path) -> list[dict[str, str]]:
-    if not history.is_file():
-        return []
-    with reading(history, "the history of a run", "Restore it, or train again in another --run-dir."), open_text(history) as file:
-        return list(csv.DictReader(file))
-
-
-def _places(rows: Sequence[Mapping[str, str]]) -> tuple[list[int], list[tuple[str, int]]]:
-    """Where each row lies on the axis of epochs, and the phases with the place after which each begins."""
-    places: list[int] = []
-    phases: list[tuple[str, int]] = []
-    for row in rows:
-        if not phases or phases[-1][0] != row["phase"]:
-            phases.append((row["phase"], places[-1] if places else 0))
-        places.append(phases[-1][1] + int(row["epoch"]))
-    return places, phases
-
-
-def _numbers(rows: Sequence[Mapping[str, str]], name: str) -> NDArray[np.float64]:
-    return np.array([float(row[name]) if row[name] else np.nan for row in rows])
 
 
 def _shown(name: str) -> str:

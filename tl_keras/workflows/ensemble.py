@@ -12,6 +12,7 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.errors import ConfigError
 from tl_keras.evaluation.metrics import figures_of
+from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.scoring import (
     AGREEMENT_IMAGES,
     Clock,
@@ -124,6 +125,7 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
     }
     write_class_names(run / run_folder.CLASSES, found.data.classes)
     draw_errors(run, found.data, metrics["test"], found.test.together, "test")
+    write_report(run, metrics, found.data.index.root)
     run_folder.write_json(run / run_folder.ENSEMBLE, result)
     run_folder.write_json(run / run_folder.METRICS, metrics)
     return result

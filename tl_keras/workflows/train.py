@@ -20,6 +20,7 @@ from tl_keras.evaluation.calibration import fit_temperature
 from tl_keras.evaluation.conformal import class_thresholds, least_images, prediction_sets
 from tl_keras.evaluation.metrics import share
 from tl_keras.evaluation.pictures import draw_curves, draw_domains
+from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.scoring import (
     Clock,
     check_agreement,
@@ -83,7 +84,7 @@ def train(
         resume: go on with an interrupted run.
         index: the images, in place of those that `data.source` names; not looked at where `resume` has the run's own.
         scored: the splits that are measured at the end; without test where this is one of several to choose from.
-        pictures: draw curves and the confusion matrix of test; not where this is one of many.
+        pictures: draw curves and the confusion matrix of test, and write the report; not where this is one of many.
         source: where the images of a run that goes on lie now, if they have moved.
 
     Returns:
@@ -212,6 +213,8 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
             draw_errors(run, data, metrics["test"], scores["test"], "test")
         if config.mode == "adapt":
             draw_domains(run / run_folder.DOMAINS, read_planes(task))
+        if "test" in metrics:
+            write_report(run, metrics, task.data.index.root)
     run_folder.write_json(run / run_folder.METRICS, metrics)
     shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics

@@ -1,0 +1,323 @@
+"""The page: whole for every task, of bounded size, with text where names are, and true to the run."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tl_keras import run, run_folder
+from tl_keras.data import images
+from tl_keras.errors import RunFolderError
+from tl_keras.evaluation.charts import ticks
+from tl_keras.evaluation.report import page as page_module
+from tl_keras.evaluation.report.calibration import abstaining
+from tl_keras.evaluation.report.facts import baseline_of, commands_for, confusions, facts_of, leaked_rows
+from tl_keras.evaluation.report.page import write_report
+from tl_keras.evaluation.report.record import read_answers, read_record
+from tl_keras.run_folder import RunFolder
+from tl_keras.workflows.report import report
+
+MadeRun = Callable[..., RunFolder]
+VOID = {"meta", "img", "br", "line", "polyline", "circle", "rect", "path"}
+ANCHORS = {
+    "single_label": {"verdict", "figures", "classes", "confused", "sure", "examples", "data", "made"},
+    "multi_label": {"verdict", "figures", "classes", "examples", "data", "made"},
+    "regression": {"verdict", "figures", "numbers", "examples", "data", "made"},
+}
+
+
+class Page(HTMLParser):
+    """What a page holds; raises where a tag does not close."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.unnamed = 0
+        self.images = 0
+        self.words = ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        assert len(found) == len(attributes)
+        assert not any(name.startswith("on") for name in found)
+        self.open += [] if tag in VOID else [tag]
+        self.ids += [found["id"] or ""] if "id" in found else []
+        self.addresses += [str(found[name]) for name in ("href", "src") if name in found]
+        self.images += tag == "img"
+        self.unnamed += (tag == "img" and not found.get("alt")) + (tag == "svg" and not found.get("aria-label"))
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        assert tag in VOID
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, text: str) -> None:
+        self.words += text
+
+
+def metrics_of(run: RunFolder) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / run_folder.METRICS).read_text())
+    return found
+
+
+def page_of(run: RunFolder, root: Path | None = None, metrics: dict[str, Any] | None = None) -> Page:
+    path = write_report(run, metrics or metrics_of(run), root)
+    text = path.read_text(encoding="utf-8")  # strict: bytes that are no text are not written
+    assert not re.search(r"https?://|<script", text)
+    page = Page(text)
+    assert len(set(page.ids)) == len(page.ids)
+    assert not page.unnamed
+    for address in page.addresses:
+        assert address.removeprefix("#") in page.ids if address.startswith("#") else address.startswith("data:image/jpeg;base64,")
+    return page
+
+
+def photos_in(folder: Path, num: int) -> Path:
+    folder.mkdir()
+    for number in range(num):
+        Image.new("RGB", (40, 30), (number * 5 % 256, number, 90)).save(folder / f"{number:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize("task", list(ANCHORS))
+def test_a_page_has_the_parts_of_its_task_and_no_others(made_run: MadeRun, tmp_path: Path, task: str) -> None:
+    photos = photos_in(tmp_path / "photos", 40)
+    page = page_of(made_run(task, images=photos), photos)
+    assert set(page.ids) == ANCHORS[task]
+    assert page.images > 5
+    for title in ("How good", "How sure", "Where it fails", "What next"):
+        assert title in page.words
+
+
+NEWER = ("ece", "reliability", "top_5_accuracy")  # figures that older runs have not
+
+
+def test_calibration_of_an_old_run_follows_from_its_predictions(made_run: MadeRun) -> None:
+    run = made_run()
+    metrics = metrics_of(run)
+    page = page_of(run, metrics=metrics).words
+    old = {name: value for name, value in metrics["test"].items() if name not in (*NEWER, "ece_ci95")}
+    told = re.search(r"The expected calibration error is [\d.]+ %", page)
+    assert told is not None
+    assert told[0] in page_of(run, metrics=metrics | {"test": old}).words
+
+
+@pytest.mark.parametrize("task", list(ANCHORS))
+def test_what_is_not_known_is_left_out(made_run: MadeRun, task: str) -> None:
+    """Of an old run: without what metrics.json has now, and without files beside it."""
+    run = made_run(task)
+    metrics = metrics_of(run)
+    old = {name: value for name, value in metrics["test"].items() if not name.endswith("_ci95") and name not in NEWER}
+    (run / run_folder.ENVIRONMENT).unlink()
+    page = page_of(run, metrics={"mode": "extract", "backbone": "vgg16", "test": old})
+    assert set(page.ids) == ANCHORS[task]
+    assert "no pictures" in page.words
+    assert not page.images
+
+
+def test_newer_figures_are_shown_where_they_are(made_run: MadeRun) -> None:
+    run = made_run()
+    metrics = metrics_of(run)
+    bins = [{"from": 0.5, "to": 1.0, "images": 60, "confidence": 0.8514, "accuracy": 0.88}]
+    metrics["test"] |= {
+        "ece": 0.0123,
+        "ece_ci95": [0.01, 0.03],
+        "top_5_accuracy": 0.987,
+        "reliability": bins,
+        "log_loss_ci95": [0.111, 0.222],
+    }
+    words = page_of(run, metrics=metrics).words
+    assert "1.2 % (95 % interval 1.0 % to 3.0 %)" in words
+    assert "0.987" in words
+    assert "0.111 to 0.222" in words
+    assert "0.851" in words
+
+
+def test_names_are_text_whatever_they_hold(made_run: MadeRun) -> None:
+    names = ('<script>alert("1")</script>', "it's & co", "caf\udce9 \x07", '" onload="x')
+    page = page_of(made_run(classes=names))
+    assert '<script>alert("1")</script>' in page.words
+    assert "caf\ufffd \ufffd" in page.words
+    assert "it's & co" in page.words
+
+
+def test_pictures_are_of_the_runs_own_images_as_they_were(made_run: MadeRun, tmp_path: Path) -> None:
+    photos = photos_in(tmp_path / "photos", 24)
+    run = made_run(images=photos)
+    whole = page_of(run, photos).images
+    for path in photos.iterdir():
+        Image.new("RGB", (40, 30)).save(path)  # other images under their names
+    assert not page_of(run, photos).images
+    shutil.rmtree(photos)
+    page = page_of(run, photos)
+    assert whole > page.images == 0
+    assert "no longer where the run found them" in page.words
+
+
+def test_a_path_that_is_not_the_runs_is_not_read(made_run: MadeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = photos_in(tmp_path / "photos", 24)
+    run = made_run(images=photos)
+    shutil.copy(photos / "007.png", tmp_path / "secret.png")
+    text = (run / run_folder.PREDICTIONS).read_text().replace("007.png", "../secret.png")
+    (run / run_folder.PREDICTIONS).write_text(text)
+    read: list[Path] = []
+    look = images.look
+    monkeypatch.setattr(images, "look", lambda path, *rest: read.append(path) or look(path, *rest))
+    page_of(run, photos)
+    assert read
+    assert all(path.parent == photos for path in read)
+
+
+@pytest.mark.parametrize("task", ["single_label", "multi_label"])
+def test_very_many_classes_make_no_large_page(made_run: MadeRun, task: str) -> None:
+    classes = [f"class {number:04} {'x' * 200}" for number in range(400)]
+    run = made_run(task, classes=classes, num=1200)
+    page_of(run)
+    assert (run / run_folder.REPORT).stat().st_size < 500_000
+
+
+def test_a_matrix_of_many_classes_has_those_that_are_confused(made_run: MadeRun) -> None:
+    classes = [f"class {number:02}" for number in range(30)]
+    page = page_of(made_run(classes=classes, num=240))
+    assert "of the 20 classes that are confused most, of 30" in page.words
+
+
+def test_the_page_appears_whole_or_not_at_all(made_run: MadeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made_run()
+    page_of(run)
+    before = (run / run_folder.REPORT).read_bytes()
+
+    def refuse(record: Any) -> str:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(page_module, "SECTIONS", (*page_module.SECTIONS, refuse))
+    with pytest.raises(RuntimeError):
+        write_report(run, metrics_of(run), None)
+    assert (run / run_folder.REPORT).read_bytes() == before
+    assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_run_that_has_no_test_figures_has_no_report(made_run: MadeRun) -> None:
+    run = made_run()
+    with pytest.raises(RunFolderError, match="was not measured on test"):
+        write_report(run, {"mode": "extract"}, None)
+
+
+def test_a_damaged_file_is_named(made_run: MadeRun) -> None:
+    run = made_run()
+    (run / run_folder.PREDICTIONS).write_text("path,true_class\n1,2\n")
+    with pytest.raises(RunFolderError, match=r"predictions\.csv: is damaged"):
+        report(run.path)
+    (run / run_folder.METRICS).unlink()
+    with pytest.raises(RunFolderError, match=r"metrics\.json: cannot be read .* finish it with --resume"):
+        report(run.path)
+
+
+# --- what the parts are made of ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", list(ANCHORS))
+def test_losses_are_those_of_the_table(made_run: MadeRun, task: str) -> None:
+    """Beside a plain loop over the cells."""
+    run = made_run(task)
+    answers = read_answers(run / run_folder.PREDICTIONS, task)
+    lines = (run / run_folder.PREDICTIONS).read_text().splitlines()
+    header = lines[0].split(",")
+    for row, line in enumerate(lines[1:]):
+        cells = dict(zip(header, line.split(","), strict=True))
+        if task == "regression":
+            wanted = abs(float(cells["predicted_value"]) - float(cells["true_value"]))
+        elif task == "single_label":
+            wanted = -np.log(float(cells[f"p_{cells['true_class']}"]))
+        else:
+            chances = {name.removeprefix("p_"): float(value) for name, value in cells.items() if name.startswith("p_")}
+            true = cells["true_classes"].split(";")
+            wanted = np.mean([-np.log(chance if name in true else 1 - chance) for name, chance in chances.items()])
+        assert answers.loss[row] == pytest.approx(wanted, abs=1e-9)
+
+
+def test_abstaining_beside_a_plain_loop() -> None:
+    random = np.random.default_rng(1)
+    confidence = np.round(random.random(200), 2)
+    right = random.random(200) < confidence
+    for limit, share, accuracy in zip(*abstaining(confidence, right), strict=True):
+        answered = confidence >= limit
+        assert share == pytest.approx(answered.mean())
+        assert accuracy == pytest.approx(right[answered].mean())
+
+
+def test_confusions_are_sorted_and_whole() -> None:
+    found = confusions([[5, 2, 0], [0, 3, 4], [1, 0, 9]], ["a", "b", "c"])
+    assert found == [("b", "c", 4, 7), ("a", "b", 2, 7), ("c", "a", 1, 10)]
+    assert confusions([[5, 0], [0, 5]], ["a", "b"]) == []
+
+
+def test_a_baseline_needs_the_labels_of_train_alone(made_run: MadeRun) -> None:
+    run = made_run(num=61)
+    record = read_record(run, metrics_of(run), None)
+    text = (run / run_folder.SPLITS).read_text().replace(",ant,train,", ",wasp,train,")
+    (run / run_folder.SPLITS).write_text(text)
+    changed = read_record(run, metrics_of(run), None)
+    assert baseline_of(record) == (pytest.approx(21 / 61), "always answering 'ant'")
+    assert baseline_of(changed) == (pytest.approx(20 / 61), "always answering 'wasp'")
+
+
+def test_copies_of_train_in_test_are_told_first(made_run: MadeRun) -> None:
+    run = made_run()
+    text = (run / run_folder.SPLITS).read_text().replace(f"{10**6:032x}", f"{1:032x}")
+    (run / run_folder.SPLITS).write_text(text)
+    record = read_record(run, metrics_of(run), None)
+    assert len(leaked_rows(record)) == facts_of(record).leaked == 1
+    page = page_of(run)
+    assert "Do not trust these figures yet: 1 of the test images" in page.words
+    assert commands_for(record.config, run.path)["check"] in page.words
+
+
+def test_finetuning_that_kept_its_beginning_is_told(made_run: MadeRun) -> None:
+    run = made_run(mode="finetune", num=200)
+    rows = [("finetune", 0, "", "", 0.3, 0.9, "", ""), ("finetune", 1, 0.5, 0.9, 0.4, 0.88, 0.1, 1)]
+    header = ("phase", "epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+    run_folder.write_csv(run / run_folder.HISTORY, header, rows)
+    page = page_of(run)
+    assert "Finetuning has gained nothing" in page.words
+    assert "curves" in page.ids
+    run_folder.write_csv(run / run_folder.HISTORY, header, [rows[0], (*rows[1][:4], 0.2, *rows[1][5:])])
+    assert "Finetuning has gained nothing" not in page_of(run).words
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.5, 12), (1e-7, 3e-7), (0, 50_000), (99.99, 100.01)])
+def test_ticks_are_round_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 3 <= len(found) <= 7
+    assert all(low - 1e-9 * (high - low) <= value <= high + 1e-9 * (high - low) for value in found)
+    steps = np.diff(found)
+    assert steps == pytest.approx(steps[0])
+
+
+# --- of a run ------------------------------------------------------------------------------------------------------
+
+
+def test_training_ends_with_the_page_that_the_mode_writes_again(trained: tuple[Path, Path], tmp_path: Path, capfd: Any) -> None:
+    folder, photos = trained
+    copy = shutil.copytree(folder, tmp_path / "R")
+    assert run.main(["report", str(copy)]) == 0
+    assert f"{copy / 'report.html'}: 0." in capfd.readouterr().out
+    first, again = ((each / run_folder.REPORT).read_text().replace(str(each), "") for each in (folder, copy))
+    assert again == first
+    assert Page(again).images
+    moved = shutil.copytree(photos, tmp_path / "moved")
+    assert run.main(["--mode", "report", "--run-dir", str(copy), "--data", str(moved)]) == 0
+    assert (copy / run_folder.REPORT).read_text().replace(str(copy), "") == first
+    assert run.main(["report", str(copy), str(tmp_path / "nothing")]) == 2

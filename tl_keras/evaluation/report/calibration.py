@@ -1,0 +1,113 @@
+"""How sure the model is, and whether it may be: reliability, and what is right among the answers that it is the surest of."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras.evaluation.calibration import calibration_error, reliability
+from tl_keras.evaluation.charts import Axes, Series, lines
+from tl_keras.evaluation.intervals import wilson
+from tl_keras.evaluation.markup import section, table
+from tl_keras.evaluation.report.record import Record
+from tl_keras.evaluation.report.verdict import percent
+from tl_keras.tasks import SINGLE_LABEL
+
+TARGETS = (0.95, 0.99)  # accuracies that somebody may want of the answers that are taken
+LEAST_WRONG = 2  # answers that may be wrong at such an accuracy: of fewer images there is little to tell
+MOST_POINTS = 200  # of a curve
+
+
+def reliability_of(record: Record) -> Sequence[Mapping[str, Any]]:
+    """Bins of confidence: those of metrics.json, else (of an older run) those of predictions.csv."""
+    found: Sequence[Mapping[str, Any]] = record.test.get("reliability") or reliability(record.answers.confidence, record.answers.right)
+    return found
+
+
+def error_of(record: Record) -> float:
+    """The expected calibration error, likewise."""
+    once = np.ones((1, len(record.answers.paths)), np.int64)
+    known = record.test.get("ece")
+    return float(calibration_error(record.answers.confidence, record.answers.right)(once)[0] if known is None else known)
+
+
+def abstaining(
+    confidence: NDArray[np.float64], right: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """What is right among the answers that are at least so sure.
+
+    Args:
+        confidence: (n,), at least one.
+        right: (n,).
+
+    Returns:
+        The distinct confidences, falling, (m,); the share of images that are answered from each on; the accuracy of these answers.
+    """
+    order = np.argsort(-confidence, kind="stable")
+    falling, hits = confidence[order], np.cumsum(right[order])
+    last = np.flatnonzero(np.append(falling[1:] != falling[:-1], True))  # of each confidence: equal ones are answered together
+    return falling[last], (last + 1) / len(order), hits[last] / (last + 1)
+
+
+def section_of(record: Record) -> str:
+    """The part of the page; nothing for tasks without a class of which it is sure."""
+    if record.task != SINGLE_LABEL:
+        return ""
+    bins = reliability_of(record)
+    error, ends = error_of(record), record.test.get("ece_ci95")
+    told = f"The expected calibration error is {percent(error, 1)}" + (
+        f" (95 % interval {percent(ends[0], 1)} to {percent(ends[1], 1)})" if ends else ""
+    )
+    return section(
+        "sure",
+        f"Can its probabilities be trusted?{record.where}",
+        f"<p>{told}: so far are claimed and true accuracy apart, on average over test images. On the diagonal they agree; "
+        f"below it the model is too sure of itself.</p>\n"
+        f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n{_named(record)}\n{_counts(bins)}',
+    )
+
+
+def _diagram(bins: Sequence[Mapping[str, Any]]) -> str:
+    x, y, images = ([each[key] for each in bins] for key in ("confidence", "accuracy", "images"))
+    told = f"Reliability in {len(bins)} bins: accuracy by confidence. The table below has the numbers."
+    axes = Axes((0, 1), (0, 1), ("probability of the answer", "share that is right"))
+    sizes = [2 + 6 * (number / max(images)) ** 0.5 for number in images]
+    return lines(
+        axes, [Series("test images, by how sure the answer is; larger dots are more images", x, y, dots=sizes)], told, diagonal=True
+    )
+
+
+def _curve(record: Record) -> str:
+    _, shares, accuracies = abstaining(record.answers.confidence, record.answers.right)
+    kept = np.unique(np.linspace(0, len(shares) - 1, MOST_POINTS).astype(np.int64))
+    low = min(float(accuracies.min()), 0.9)
+    told = "The accuracy of the answers that the model is the surest of, by the share of images that are answered."
+    axes = Axes((0, 1), (max(0.0, low - 0.05), 1), ("share of images answered, the surest first", "share that is right"))
+    return lines(axes, [Series("accuracy where the others are left to a person", shares[kept], accuracies[kept])], told)
+
+
+def _named(record: Record) -> str:
+    """From which confidence on answers are as accurate as somebody may want, where test has enough images to say it."""
+    confidences, shares, accuracies = abstaining(record.answers.confidence, record.answers.right)
+    num, told = len(record.answers.paths), []
+    for target in TARGETS:
+        answered = np.round(shares * num)
+        fit = np.flatnonzero((accuracies >= target) & (answered * (1 - target) >= LEAST_WRONG - 1e-9))
+        if len(fit) and shares[fit[-1]] < 1:
+            place = fit[-1]
+            low, high = wilson(round(accuracies[place] * answered[place]), int(answered[place]))
+            told.append(
+                f"<li>{percent(shares[place])} of the images get an answer with a probability of at least {confidences[place]:.3f}; "
+                f"{percent(accuracies[place], 1)} of these are right (95 % interval {percent(low)} to {percent(high)}).</li>"
+            )
+    return f"<ul>{''.join(told)}</ul>" if told else ""
+
+
+def _counts(bins: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        (f"{each['from']:.2f} to {each['to']:.2f}", f"{each['images']:,}", f"{each['confidence']:.3f}", f"{each['accuracy']:.3f}")
+        for each in bins
+    ]
+    found = table(("probability", "images", "mean probability", "share right"), rows, "bins of the reliability diagram")
+    return f"<details><summary>The numbers of the diagram</summary>{found}</details>"

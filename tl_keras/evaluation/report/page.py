@@ -1,0 +1,68 @@
+"""The page: the verdict, and every part that applies to the run."""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tl_keras import run_folder
+from tl_keras.evaluation.markup import fill, text
+from tl_keras.evaluation.report import calibration, curves, examples, figures, origin
+from tl_keras.evaluation.report.facts import commands_for, facts_of
+from tl_keras.evaluation.report.record import Record, read_record
+from tl_keras.evaluation.report.verdict import Sentence, verdict
+from tl_keras.run_folder import RunFolder
+
+SECTIONS: tuple[Callable[[Record], str], ...] = (  # each is empty where it does not apply
+    figures.of_target,
+    figures.overview,
+    figures.of_classes,
+    figures.of_confusions,
+    figures.of_numbers,
+    curves.section_of,
+    calibration.section_of,
+    examples.section_of,
+    origin.of_data,
+    origin.of_making,
+)
+HEADING = re.compile(r'<h2 id="(\w+)" tabindex="-1">(.*?)</h2>')
+
+
+def write_report(run: RunFolder, metrics: Mapping[str, Any], root: Path | None) -> Path:
+    """Write report.html into a run's folder.
+
+    Args:
+        metrics: what metrics.json holds, or is going to hold.
+        root: the folder that the paths of the run's images are relative to; None where nobody knows where they lie now.
+
+    Returns:
+        The file.
+
+    Raises:
+        RunFolderError: see `read_record`.
+    """
+    path = run / run_folder.REPORT
+    run_folder.write_text(path, render(read_record(run, metrics, root)))
+    return path
+
+
+def render(record: Record) -> str:
+    """The page as HTML."""
+    parts = [found for part in SECTIONS if (found := part(record))]
+    links = "".join(f'<li><a href="#{anchor}">{title}</a></li>' for part in parts for anchor, title in HEADING.findall(part))
+    metrics = record.metrics
+    version = record.environment.get("tl_keras")
+    return fill(
+        "tl_keras.evaluation.report",
+        "page.html",
+        name=text(f"{Path(record.config.data.source).name or record.config.data.source}: {metrics['backbone']}"),
+        about=text(f"{metrics['mode']}, run folder {record.run.path.name}" + (f", tl_keras {version}" if version else "")),
+        verdict="\n".join(_sentence(each, commands_for(record.config, record.run.path)) for each in verdict(facts_of(record))),
+        contents=f"<ul>{links}</ul>",
+        sections="\n".join(parts),
+    )
+
+
+def _sentence(sentence: Sentence, commands: Mapping[str, str]) -> str:
+    lines = "".join(f"<pre>{text(commands[name])}</pre>" for name in sentence.commands)
+    return f"<dt>{text(sentence.title)}</dt><dd>{text(sentence.text)}{lines}</dd>"

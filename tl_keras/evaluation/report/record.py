@@ -1,0 +1,217 @@
+"""What a report is made of: a finished run's folder, read back, and small copies of its images where these still lie."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from sys import intern
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tl_keras import run_folder
+from tl_keras.config import Config
+from tl_keras.data import splits
+from tl_keras.data.images import Decoding
+from tl_keras.data.index import Index
+from tl_keras.data.label_texts import PROBABILITY, SEPARATOR
+from tl_keras.errors import RunFolderError
+from tl_keras.evaluation.history import read_history
+from tl_keras.evaluation.thumbnails import thumbnails
+from tl_keras.models.outputs import OUTPUTS, Output
+from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from tl_keras.trained_run import read_config
+
+MEND = "Restore it, or train again in another --run-dir."
+LEAST = 5e-7  # a probability that predictions.csv rounds to 0
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model says of the n images of test, as predictions.csv has it.
+
+    Attributes:
+        paths: of the images, below the data folder.
+        true: their labels, as texts.
+        said: the decisions, as texts.
+        loss: float64 (n,), how wrong each answer is: minus the logarithm of the true class' probability, in nats; with several labels the
+            mean of it over the classes; of a number the absolute error.
+        confidence: float64 (n,), the probability of the class that is decided for; empty with another task.
+    """
+
+    paths: tuple[str, ...]
+    true: tuple[str, ...]
+    said: tuple[str, ...]
+    loss: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each decision is the label, bool (n,)."""
+        return np.array([true == said for true, said in zip(self.true, self.said, strict=True)], bool)
+
+    @cached_property
+    def numbers(self) -> NDArray[np.float64]:
+        """Of numbers: what is right, and what the model says, (2, n)."""
+        return np.array([self.true, self.said], np.float64)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Small copies of a run's images of test.
+
+    Attributes:
+        index: the images, at their paths below `root`, which is None where nobody knows where they lie now.
+        decoding: as the run has it.
+    """
+
+    index: Index
+    root: Path | None
+    decoding: Decoding
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {path: row for row, path in enumerate(self.index.paths)}
+
+    def addresses(self, paths: Sequence[str]) -> dict[str, str]:
+        """Of each path the address of a small copy; none of one that is not the run's, is gone, was replaced or does not decode."""
+        known = [path for path in dict.fromkeys(paths) if path in self._rows]
+        if self.root is None or not known:
+            return {}
+        index = replace(self.index.take(np.array([self._rows[path] for path in known])), root=self.root)
+        found = index.identify(Progress())
+        same = found != b"" if index.ids is None else found == index.ids
+        there = [path for path, is_same in zip(known, same, strict=True) if is_same]
+        made = thumbnails([self.root / path for path in there], self.decoding)
+        return {path: address for path, address in zip(there, made, strict=True) if address}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A run that was measured on test.
+
+    Attributes:
+        metrics: what metrics.json holds, or is going to hold.
+        index: the images of all splits, without their folder.
+        split: of each image.
+        bad: the path of each file that was skipped, and why.
+        history: the lines of history.csv.
+        environment: what environment.json holds.
+    """
+
+    run: RunFolder
+    config: Config
+    metrics: Mapping[str, Any]
+    index: Index
+    split: NDArray[np.str_]
+    answers: Answers
+    gallery: Gallery
+    bad: Sequence[Sequence[str]]
+    history: Sequence[Mapping[str, str]]
+    environment: Mapping[str, Any]
+
+    @property
+    def task(self) -> str:
+        """The task of the run."""
+        return self.index.output.task
+
+    @property
+    def output(self) -> Output:
+        """What the names of its figures are."""
+        return OUTPUTS[self.task]
+
+    @property
+    def where(self) -> str:
+        """What titles add where figures of test are not of the domain that the model is for."""
+        return " (source domain)" if "target" in self.metrics else ""
+
+    @property
+    def test(self) -> Mapping[str, Any]:
+        """The figures of test."""
+        found: Mapping[str, Any] = self.metrics["test"]
+        return found
+
+    def counts(self, split: str) -> NDArray[np.int64]:
+        """How many images of a split each class has, (k,)."""
+        return self.index.sizes(self.split == split)
+
+
+def read_record(run: RunFolder, metrics: Mapping[str, Any], root: Path | None) -> Record:
+    """Read a run's folder.
+
+    Args:
+        metrics: of the run.
+        root: the folder that the paths of its images are relative to; None where that is not known.
+
+    Raises:
+        RunFolderError: it was not measured on test, or a file is missing or damaged.
+    """
+    if "test" not in metrics:
+        raise RunFolderError(f"{run.path}: was not measured on test, which a report is about. Measure it with evaluate.")
+    config = read_config(run)
+    index, split = splits.read_splits(run / run_folder.SPLITS, Path())
+    return Record(
+        run=run,
+        config=config,
+        metrics=metrics,
+        index=index,
+        split=split,
+        answers=read_answers(run / run_folder.PREDICTIONS, index.output.task),
+        gallery=Gallery(index.take(np.flatnonzero(split == "test")), root, Decoding.of(config.data)),
+        bad=_read_bad(run / run_folder.BAD_IMAGES),
+        history=read_history(run / run_folder.HISTORY),
+        environment=_read_environment(run / run_folder.ENVIRONMENT),
+    )
+
+
+def read_answers(path: Path, task: str) -> Answers:
+    """Read a run's predictions.csv, line by line.
+
+    Raises:
+        RunFolderError: it is missing or damaged, or of another task.
+    """
+    with run_folder.reading(path, "a table of predictions", MEND), run_folder.open_text(path) as file:
+        lines = run_folder.read_csv(file)
+        header = next(lines)
+        loss_of = _LOSSES[task]
+        columns = {name.removeprefix(PROBABILITY): place for place, name in enumerate(header) if name.startswith(PROBABILITY)}
+        found = list(_answers(lines, columns, loss_of, surest=task == SINGLE_LABEL))
+    paths, true, said, loss, confidence = zip(*found, strict=True) if found else ((),) * 5
+    return Answers(paths, true, said, np.array(loss, np.float64), np.array(confidence, np.float64))
+
+
+def _answers(lines: Iterator[list[str]], columns: Mapping[str, int], loss_of: Any, *, surest: bool) -> Iterator[tuple[Any, ...]]:
+    for line in lines:
+        path, true, said = line[0], intern(line[1]), intern(line[2])
+        yield path, true, said, loss_of(line, columns), float(line[3]) if surest else np.nan
+
+
+def _loss_of_class(line: Sequence[str], columns: Mapping[str, int]) -> float:
+    return -float(np.log(max(float(line[columns[line[1]]]), LEAST)))
+
+
+def _loss_of_classes(line: Sequence[str], columns: Mapping[str, int]) -> float:
+    chances = np.array([line[place] for place in columns.values()], np.float64)
+    has = np.isin(list(columns), line[1].split(SEPARATOR))
+    return -float(np.log(np.maximum(np.where(has, chances, 1 - chances), LEAST)).mean())
+
+
+def _loss_of_number(line: Sequence[str], columns: Mapping[str, int]) -> float:
+    return abs(float(line[2]) - float(line[1]))
+
+
+_LOSSES = {SINGLE_LABEL: _loss_of_class, MULTI_LABEL: _loss_of_classes, REGRESSION: _loss_of_number}
+
+
+def _read_bad(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        return []
+    with run_folder.reading(path, "a table of images that were skipped", MEND), run_folder.open_text(path) as file:
+        return list(run_folder.read_csv(file))[1:]
+
+
+def _read_environment(path: Path) -> dict[str, Any]:
+    return run_folder.read_json(path, "the versions of a run", MEND) if path.is_file() else {}
