@@ -374,6 +374,18 @@ def test_evaluate_finds_the_same_figures(finished, capfd):
     assert again["test"]["log_loss"] == pytest.approx(first["test"]["log_loss"], abs=1e-6)
 
 
+def test_a_bound_that_is_not_kept_is_told_by_the_exit_status(finished, capfd):
+    evaluate = ["--mode", "evaluate", "--run-dir", str(finished[0])]
+    assert run.main([*evaluate, "--min-accuracy", "0", "--max-ece", "1"]) == 0
+    assert evaluation_of(finished[0])["missed"] == []
+    assert run.main([*evaluate, "--max-ece", "0"]) == 3
+    assert evaluation_of(finished[0])["missed"][0] in capfd.readouterr().out
+    num = len(list((finished[0] / "evaluations").iterdir()))
+    assert run.main([*evaluate, "--min-accuracy", "95"]) == 2
+    assert "--min-accuracy: got 95, expected a number from 0 to 1." in capfd.readouterr().err
+    assert len(list((finished[0] / "evaluations").iterdir())) == num
+
+
 def test_a_run_made_with_a_relative_path_is_used_from_another_folder(photo_folder, tmp_path, monkeypatch):
     data = photo_folder(classes=("cat", "dog"), per_class=4)
     monkeypatch.chdir(data.parent)

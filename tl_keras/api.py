@@ -370,15 +370,25 @@ def ensemble(
 
 
 @told
-def evaluate(run_dir: Path | str, *, data: Path | str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def evaluate(
+    run_dir: Path | str,
+    *,
+    data: Path | str | None = None,
+    min_accuracy: float | None = None,
+    max_ece: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Measure a run's model again: on its own test split, or on other labelled images.
 
     Args:
         run_dir: the folder of a run.
         data: a folder or archive of class folders, or a table; by default the run's own images.
+        min_accuracy: what the accuracy has to reach, in [0, 1].
+        max_ece: what the calibration error may be at most, likewise.
 
     Returns:
-        What `evaluations/N/evaluation.json` in the run folder holds, and `folder`, where that is.
+        What `evaluations/N/evaluation.json` in the run folder holds, where `missed` has a line for each bound that is not kept; and
+        `folder`, where that is.
 
     Raises:
         UserError: anything that the caller can mend.
@@ -386,7 +396,7 @@ def evaluate(run_dir: Path | str, *, data: Path | str | None = None, progress: P
     run, source = run_of(run_dir), None if data is None else str(data)
     check_run(run, source)
     evaluate_run, progress = begin("evaluate", None, progress)
-    found: dict[str, Any] = evaluate_run(run, source=source, progress=progress)
+    found: dict[str, Any] = evaluate_run(run, source=source, min_accuracy=min_accuracy, max_ece=max_ece, progress=progress)
     return found
 
 

@@ -134,6 +134,8 @@ def parser() -> Parser:
         type=Path,
         help="predict: write here, .csv or .jsonl (default: CSV to standard output)",
     )
+    made.add_argument("--min-accuracy", metavar="SHARE", type=float, help="evaluate: the exit status is 3 where the accuracy is lower")
+    made.add_argument("--max-ece", metavar="SHARE", type=float, help="evaluate: the same where the calibration error is higher")
     made.add_argument(
         "--coverage",
         metavar="SHARE",
