@@ -20,6 +20,7 @@ from tl_keras.data.target import open_target
 from tl_keras.errors import ConfigError, DataError
 from tl_keras.transfer import phases
 from tl_keras.transfer.adapt.choice import Candidate
+from tl_keras.transfer.adapt.record import read_adaptation
 from tl_keras.workflows import train as workflow
 
 CLASSES = ("ant", "bee", "fly")
@@ -123,7 +124,7 @@ def test_labels_of_the_target_are_read_after_everything_is_chosen(
         adapted(domains, tmp_path / "R")
     report = json.loads((tmp_path / "R" / "adaptation.json").read_text())
     assert report["candidates"] == json.loads((auto[0] / "adaptation.json").read_text())["candidates"]
-    monkeypatch.setattr(workflow, "measure_target", lambda task, target: {})
+    monkeypatch.setattr(workflow, "measure_target", lambda task, target: {"images": 27, **read_adaptation(task)})
     adapted(domains, tmp_path / "S")
 
 

@@ -22,6 +22,7 @@ from tl_keras.evaluation.report.facts import baseline_of, commands_for, confusio
 from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.report.record import read_answers, read_record
 from tl_keras.run_folder import RunFolder
+from tl_keras.trained_run import read_config
 from tl_keras.workflows.report import report
 
 MadeRun = Callable[..., RunFolder]
@@ -73,7 +74,7 @@ def metrics_of(run: RunFolder) -> dict[str, Any]:
 
 
 def page_of(run: RunFolder, root: Path | None = None, metrics: dict[str, Any] | None = None) -> Page:
-    path = write_report(run, metrics or metrics_of(run), root)
+    path = write_report(run, read_config(run), metrics or metrics_of(run), root)
     text = path.read_text(encoding="utf-8")  # strict: bytes that are no text are not written
     assert not re.search(r"https?://|<script", text)
     page = Page(text)
@@ -191,7 +192,7 @@ def test_the_page_appears_whole_or_not_at_all(made_run: MadeRun, monkeypatch: py
 
     monkeypatch.setattr(page_module, "SECTIONS", (*page_module.SECTIONS, refuse))
     with pytest.raises(RuntimeError):
-        write_report(run, metrics_of(run), None)
+        write_report(run, read_config(run), metrics_of(run), None)
     assert (run / run_folder.REPORT).read_bytes() == before
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
 
@@ -199,7 +200,7 @@ def test_the_page_appears_whole_or_not_at_all(made_run: MadeRun, monkeypatch: py
 def test_a_run_that_has_no_test_figures_has_no_report(made_run: MadeRun) -> None:
     run = made_run()
     with pytest.raises(RunFolderError, match="was not measured on test"):
-        write_report(run, {"mode": "extract"}, None)
+        write_report(run, read_config(run), {"mode": "extract"}, None)
 
 
 def test_a_damaged_file_is_named(made_run: MadeRun) -> None:
@@ -260,10 +261,10 @@ def test_confusions_are_sorted_and_whole() -> None:
 
 def test_a_baseline_needs_the_labels_of_train_alone(made_run: MadeRun) -> None:
     run = made_run(num=61)
-    record = read_record(run, metrics_of(run), None)
+    record = read_record(run, read_config(run), metrics_of(run), None)
     text = (run / run_folder.SPLITS).read_text().replace(",ant,train,", ",wasp,train,")
     (run / run_folder.SPLITS).write_text(text)
-    changed = read_record(run, metrics_of(run), None)
+    changed = read_record(run, read_config(run), metrics_of(run), None)
     assert baseline_of(record) == (pytest.approx(21 / 61), "always answering 'ant'")
     assert baseline_of(changed) == (pytest.approx(20 / 61), "always answering 'wasp'")
 
@@ -272,7 +273,7 @@ def test_copies_of_train_in_test_are_told_first(made_run: MadeRun) -> None:
     run = made_run()
     text = (run / run_folder.SPLITS).read_text().replace(f"{10**6:032x}", f"{1:032x}")
     (run / run_folder.SPLITS).write_text(text)
-    record = read_record(run, metrics_of(run), None)
+    record = read_record(run, read_config(run), metrics_of(run), None)
     assert len(leaked_rows(record)) == facts_of(record).leaked == 1
     page = page_of(run)
     assert "Do not trust these figures yet: 1 of the test images" in page.words
