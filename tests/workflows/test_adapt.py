@@ -82,6 +82,9 @@ def test_a_run_says_how_the_target_fares(auto: tuple[Path, dict[str, Any]]) -> N
     lines = (folder / "target_predictions.csv").read_text().splitlines()
     assert lines[0] == "path,true_class,predicted_class,probability,predicted_by_source_only"
     assert len(lines) == 28
+    page = (folder / "report.html").read_text()
+    assert "of the 27 images of the target (95" in page
+    assert "How good it is, in figures (source domain)" in page
     right = np.mean([line.split(",")[1] == line.split(",")[2] for line in lines[1:]])
     assert right == pytest.approx(target["figures"][target["method"]]["accuracy"])
 

@@ -6,7 +6,8 @@ from typing import Any
 from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.errors import DataError
-from tl_keras.evaluation.report.page import write_report
+from tl_keras.evaluation.report.page import render
+from tl_keras.evaluation.report.record import read_record
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process
@@ -32,7 +33,10 @@ def report(run_dir: Path | str, *, source: str | None = None, progress: Progress
     progress, run = progress or Progress(), RunFolder.at(run_dir)
     metrics = run_folder.read_json(run / run_folder.METRICS, "the figures of a run", FINISHED)
     config = read_config(run)
-    path = write_report(run, config, metrics, _root(run, config, source, progress))
+    root, path = _root(run, config, source, progress), run / run_folder.REPORT
+    with run_folder.reading(run / run_folder.METRICS, "the figures of a run", FINISHED):  # which a stranger may have written
+        page = render(read_record(run, config, metrics, root))
+    run_folder.write_text(path, page)
     return {"report": str(path), "bytes": path.stat().st_size}
 
 

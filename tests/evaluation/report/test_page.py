@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from tl_keras import run, run_folder
+from tl_keras.config_file import to_yaml
 from tl_keras.data import images
 from tl_keras.errors import RunFolderError
-from tl_keras.evaluation.charts import ticks
 from tl_keras.evaluation.report import page as page_module
 from tl_keras.evaluation.report.calibration import abstaining, calibration_error, reliability
 from tl_keras.evaluation.report.facts import baseline_of, commands_for, confusions, facts_of, leaked_rows
@@ -205,12 +205,30 @@ def test_a_run_that_has_no_test_figures_has_no_report(made_run: MadeRun) -> None
 
 def test_a_damaged_file_is_named(made_run: MadeRun) -> None:
     run = made_run()
+    whole = metrics_of(run)
+    for found in ({"test": {}}, whole | {"timing": {"total_s": "<b>"}}, whole | {"test": whole["test"] | {"accuracy": "<b>"}}):
+        run_folder.write_json(run / run_folder.METRICS, {"mode": "extract", "backbone": "x"} | found)
+        with pytest.raises(RunFolderError, match=r"metrics\.json: is damaged"):
+            report(run.path)
+    assert not (run / run_folder.REPORT).exists()
+    run_folder.write_json(run / run_folder.METRICS, whole)
     (run / run_folder.PREDICTIONS).write_text("path,true_class\n1,2\n")
     with pytest.raises(RunFolderError, match=r"predictions\.csv: is damaged"):
         report(run.path)
     (run / run_folder.METRICS).unlink()
     with pytest.raises(RunFolderError, match=r"metrics\.json: cannot be read .* finish it with --resume"):
         report(run.path)
+
+
+def test_a_strangers_address_is_not_asked(made_run: MadeRun, heard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made_run()
+    config = read_config(run).replace("data.source", "http://127.0.0.1:9/theirs.zip")
+    run_folder.write_text(run / run_folder.CONFIG, to_yaml(config))
+    monkeypatch.setattr("tl_keras.trained_run.find_root", lambda *_: pytest.fail("it was asked"))
+    report(run.path, progress=heard)
+    assert len(heard.lines) == 1
+    assert heard.lines[0].startswith("no pictures: ")
+    assert "nobody on this machine has asked for" in heard.lines[0]
 
 
 # --- what the parts are made of ------------------------------------------------------------------------------------
@@ -290,15 +308,6 @@ def test_finetuning_that_kept_its_beginning_is_told(made_run: MadeRun) -> None:
     assert "curves" in page.ids
     run_folder.write_csv(run / run_folder.HISTORY, header, [rows[0], (*rows[1][:4], 0.2, *rows[1][5:])])
     assert "Finetuning has gained nothing" not in page_of(run).words
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.5, 12), (1e-7, 3e-7), (0, 50_000), (99.99, 100.01)])
-def test_ticks_are_round_and_inside(low: float, high: float) -> None:
-    found = ticks(low, high)
-    assert 3 <= len(found) <= 7
-    assert all(low - 1e-9 * (high - low) <= value <= high + 1e-9 * (high - low) for value in found)
-    steps = np.diff(found)
-    assert steps == pytest.approx(steps[0])
 
 
 # --- of a run ------------------------------------------------------------------------------------------------------
