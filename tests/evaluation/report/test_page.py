@@ -168,6 +168,16 @@ def test_a_path_that_is_not_the_runs_is_not_read(made_run: MadeRun, tmp_path: Pa
     assert all(path.parent == photos for path in read)
 
 
+def test_photos_of_noise_make_no_large_page(made_run: MadeRun, tmp_path: Path) -> None:
+    """Which JPEG cannot make small."""
+    photos, random = photos_in(tmp_path / "photos", 0), np.random.default_rng(0)
+    for number in range(200):
+        Image.fromarray(random.integers(0, 256, (160, 160, 3), np.uint8)).save(photos / f"{number:03}.png")
+    run = made_run(classes=[f"class {number}" for number in range(10)], images=photos)
+    assert 30 < page_of(run, photos).images <= 50
+    assert (run / run_folder.REPORT).stat().st_size < 2_000_000
+
+
 @pytest.mark.parametrize("task", ["single_label", "multi_label"])
 def test_very_many_classes_make_no_large_page(made_run: MadeRun, task: str) -> None:
     classes = [f"class {number:04} {'x' * 200}" for number in range(400)]
