@@ -469,10 +469,7 @@ def test_fractions_must_leave_something_to_train_on() -> None:
 
 
 def test_unknown_mode_names_the_nearest() -> None:
-    modes = (
-        "'check', 'extract', 'finetune', 'pretrain', 'adapt', 'rank', 'search', 'crossval', 'ensemble', 'evaluate', 'report', 'predict', "
-        "'export'"
-    )
+    modes = ", ".join(map(repr, MODES))
     line = f"--mode: mode: got 'finetun', expected one of {modes}. Did you mean 'finetune'?"
     assert mistakes(mode="finetun") == [line]
 

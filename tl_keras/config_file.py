@@ -137,7 +137,11 @@ def from_run(text: str, name: str) -> Config:
     Raises:
         ConfigError: as `load_config`.
     """
-    config = from_yaml(text, name)
+    return without_allowance(from_yaml(text, name))
+
+
+def without_allowance(config: Config) -> Config:
+    """The same settings, but for those that allow something."""
     return config.replace("data.download", False).replace("model.trust", False)
 
 

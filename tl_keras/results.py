@@ -121,6 +121,7 @@ def of_search(result: Mapping[str, Any], asked: Asked) -> Parts:
     before = result["baseline"][objective]
     yield f"{objective} {figure_text(objective, result['score'])} with it, {figure_text(objective, before)} with the initial settings"
     yield f"the winner's run is {asked.run_dir / 'best'}; everything is in {asked.run_dir}"
+    yield from advice.look_at_report(asked.run_dir / "best")
     yield from advice.use_run(asked.run_dir / "best")
 
 
@@ -137,6 +138,7 @@ def of_ensemble(result: Mapping[str, Any], asked: Asked) -> Parts:
     yield ensemble_table(result)
     yield from ensemble_lines(result)
     yield f"{result['metrics']['timing']['total_s']:.1f} s; everything is in {asked.run_dir}"
+    yield from advice.look_at_report(asked.run_dir)
     yield from advice.use_run(asked.run_dir) if result["is_keras"] else ()
 
 

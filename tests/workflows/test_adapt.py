@@ -20,6 +20,7 @@ from tl_keras.data.target import open_target
 from tl_keras.errors import ConfigError, DataError
 from tl_keras.transfer import phases
 from tl_keras.transfer.adapt.choice import Candidate
+from tl_keras.transfer.adapt.record import read_adaptation
 from tl_keras.workflows import train as workflow
 
 CLASSES = ("ant", "bee", "fly")
@@ -81,6 +82,9 @@ def test_a_run_says_how_the_target_fares(auto: tuple[Path, dict[str, Any]]) -> N
     lines = (folder / "target_predictions.csv").read_text().splitlines()
     assert lines[0] == "path,true_class,predicted_class,probability,predicted_by_source_only"
     assert len(lines) == 28
+    page = (folder / "report.html").read_text()
+    assert "of the 27 images of the target (95" in page
+    assert "How good it is, in figures (source domain)" in page
     right = np.mean([line.split(",")[1] == line.split(",")[2] for line in lines[1:]])
     assert right == pytest.approx(target["figures"][target["method"]]["accuracy"])
 
@@ -123,7 +127,7 @@ def test_labels_of_the_target_are_read_after_everything_is_chosen(
         adapted(domains, tmp_path / "R")
     report = json.loads((tmp_path / "R" / "adaptation.json").read_text())
     assert report["candidates"] == json.loads((auto[0] / "adaptation.json").read_text())["candidates"]
-    monkeypatch.setattr(workflow, "measure_target", lambda *_: {})
+    monkeypatch.setattr(workflow, "measure_target", lambda task, *_: {"images": 27, **read_adaptation(task)})
     adapted(domains, tmp_path / "S")
 
 

@@ -125,7 +125,7 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
     }
     write_class_names(run / run_folder.CLASSES, found.data.classes)
     draw_errors(run, found.data, metrics["test"], found.test.together, "test")
-    write_report(run, metrics, found.data.index.root)
+    write_report(run, found.config, metrics, found.data.index.root)
     run_folder.write_json(run / run_folder.ENSEMBLE, result)
     run_folder.write_json(run / run_folder.METRICS, metrics)
     return result

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from tl_keras import run_folder
+from tl_keras.config import Config
 from tl_keras.errors import DataError
-from tl_keras.evaluation.report.page import write_report
+from tl_keras.evaluation.report.page import render
+from tl_keras.evaluation.report.record import read_record
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process
@@ -30,14 +32,18 @@ def report(run_dir: Path | str, *, source: str | None = None, progress: Progress
     """
     progress, run = progress or Progress(), RunFolder.at(run_dir)
     metrics = run_folder.read_json(run / run_folder.METRICS, "the figures of a run", FINISHED)
-    path = write_report(run, metrics, _root(run, source, progress))
+    config = read_config(run)
+    root, path = _root(run, config, source, progress), run / run_folder.REPORT
+    with run_folder.reading(run / run_folder.METRICS, "the figures of a run", FINISHED):  # which a stranger may have written
+        page = render(read_record(run, config, metrics, root))
+    run_folder.write_text(path, page)
     return {"report": str(path), "bytes": path.stat().st_size}
 
 
-def _root(run: RunFolder, source: str | None, progress: Progress) -> Path | None:
+def _root(run: RunFolder, config: Config, source: str | None, progress: Progress) -> Path | None:
     """Where the images of a run lie; None, and a line that says why, where they are gone."""
     try:
-        return data_root(read_config(run), run, progress, source)
+        return data_root(config, run, progress, source)
     except DataError as error:
         if source is not None:
             raise

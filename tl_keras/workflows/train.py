@@ -214,7 +214,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         if config.mode == "adapt":
             draw_domains(run / run_folder.DOMAINS, read_planes(task))
         if "test" in metrics:
-            write_report(run, metrics, task.data.index.root)
+            write_report(run, config, metrics, task.data.index.root)
     run_folder.write_json(run / run_folder.METRICS, metrics)
     shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics

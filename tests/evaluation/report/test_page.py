@@ -13,15 +13,16 @@ import pytest
 from PIL import Image
 
 from tl_keras import run, run_folder
+from tl_keras.config_file import to_yaml
 from tl_keras.data import images
 from tl_keras.errors import RunFolderError
-from tl_keras.evaluation.charts import ticks
 from tl_keras.evaluation.report import page as page_module
 from tl_keras.evaluation.report.calibration import abstaining
 from tl_keras.evaluation.report.facts import baseline_of, commands_for, confusions, facts_of, leaked_rows
 from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.report.record import read_answers, read_record
 from tl_keras.run_folder import RunFolder
+from tl_keras.trained_run import read_config
 from tl_keras.workflows.report import report
 
 MadeRun = Callable[..., RunFolder]
@@ -73,7 +74,7 @@ def metrics_of(run: RunFolder) -> dict[str, Any]:
 
 
 def page_of(run: RunFolder, root: Path | None = None, metrics: dict[str, Any] | None = None) -> Page:
-    path = write_report(run, metrics or metrics_of(run), root)
+    path = write_report(run, read_config(run), metrics or metrics_of(run), root)
     text = path.read_text(encoding="utf-8")  # strict: bytes that are no text are not written
     assert not re.search(r"https?://|<script", text)
     page = Page(text)
@@ -180,6 +181,16 @@ def test_a_path_that_is_not_the_runs_is_not_read(made_run: MadeRun, tmp_path: Pa
     assert all(path.parent == photos for path in read)
 
 
+def test_photos_of_noise_make_no_large_page(made_run: MadeRun, tmp_path: Path) -> None:
+    """Which JPEG cannot make small."""
+    photos, random = photos_in(tmp_path / "photos", 0), np.random.default_rng(0)
+    for number in range(200):
+        Image.fromarray(random.integers(0, 256, (160, 160, 3), np.uint8)).save(photos / f"{number:03}.png")
+    run = made_run(classes=[f"class {number}" for number in range(10)], images=photos)
+    assert 30 < page_of(run, photos).images <= 50
+    assert (run / run_folder.REPORT).stat().st_size < 2_000_000
+
+
 @pytest.mark.parametrize("task", ["single_label", "multi_label"])
 def test_very_many_classes_make_no_large_page(made_run: MadeRun, task: str) -> None:
     classes = [f"class {number:04} {'x' * 200}" for number in range(400)]
@@ -204,7 +215,7 @@ def test_the_page_appears_whole_or_not_at_all(made_run: MadeRun, monkeypatch: py
 
     monkeypatch.setattr(page_module, "SECTIONS", (*page_module.SECTIONS, refuse))
     with pytest.raises(RuntimeError):
-        write_report(run, metrics_of(run), None)
+        write_report(run, read_config(run), metrics_of(run), None)
     assert (run / run_folder.REPORT).read_bytes() == before
     assert not [path for path in run.path.iterdir() if path.name.startswith(".")]
 
@@ -212,17 +223,35 @@ def test_the_page_appears_whole_or_not_at_all(made_run: MadeRun, monkeypatch: py
 def test_a_run_that_has_no_test_figures_has_no_report(made_run: MadeRun) -> None:
     run = made_run()
     with pytest.raises(RunFolderError, match="was not measured on test"):
-        write_report(run, {"mode": "extract"}, None)
+        write_report(run, read_config(run), {"mode": "extract"}, None)
 
 
 def test_a_damaged_file_is_named(made_run: MadeRun) -> None:
     run = made_run()
+    whole = metrics_of(run)
+    for found in ({"test": {}}, whole | {"timing": {"total_s": "<b>"}}, whole | {"test": whole["test"] | {"accuracy": "<b>"}}):
+        run_folder.write_json(run / run_folder.METRICS, {"mode": "extract", "backbone": "x"} | found)
+        with pytest.raises(RunFolderError, match=r"metrics\.json: is damaged"):
+            report(run.path)
+    assert not (run / run_folder.REPORT).exists()
+    run_folder.write_json(run / run_folder.METRICS, whole)
     (run / run_folder.PREDICTIONS).write_text("path,true_class\n1,2\n")
     with pytest.raises(RunFolderError, match=r"predictions\.csv: is damaged"):
         report(run.path)
     (run / run_folder.METRICS).unlink()
     with pytest.raises(RunFolderError, match=r"metrics\.json: cannot be read .* finish it with --resume"):
         report(run.path)
+
+
+def test_a_strangers_address_is_not_asked(made_run: MadeRun, heard: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = made_run()
+    config = read_config(run).replace("data.source", "http://127.0.0.1:9/theirs.zip")
+    run_folder.write_text(run / run_folder.CONFIG, to_yaml(config))
+    monkeypatch.setattr("tl_keras.trained_run.find_root", lambda *_: pytest.fail("it was asked"))
+    report(run.path, progress=heard)
+    assert len(heard.lines) == 1
+    assert heard.lines[0].startswith("no pictures: ")
+    assert "nobody on this machine has asked for" in heard.lines[0]
 
 
 # --- what the parts are made of ------------------------------------------------------------------------------------
@@ -266,10 +295,10 @@ def test_confusions_are_sorted_and_whole() -> None:
 
 def test_a_baseline_needs_the_labels_of_train_alone(made_run: MadeRun) -> None:
     run = made_run(num=61)
-    record = read_record(run, metrics_of(run), None)
+    record = read_record(run, read_config(run), metrics_of(run), None)
     text = (run / run_folder.SPLITS).read_text().replace(",ant,train,", ",wasp,train,")
     (run / run_folder.SPLITS).write_text(text)
-    changed = read_record(run, metrics_of(run), None)
+    changed = read_record(run, read_config(run), metrics_of(run), None)
     assert baseline_of(record) == (pytest.approx(21 / 61), "always answering 'ant'")
     assert baseline_of(changed) == (pytest.approx(20 / 61), "always answering 'wasp'")
 
@@ -278,7 +307,7 @@ def test_copies_of_train_in_test_are_told_first(made_run: MadeRun) -> None:
     run = made_run()
     text = (run / run_folder.SPLITS).read_text().replace(f"{10**6:032x}", f"{1:032x}")
     (run / run_folder.SPLITS).write_text(text)
-    record = read_record(run, metrics_of(run), None)
+    record = read_record(run, read_config(run), metrics_of(run), None)
     assert len(leaked_rows(record)) == facts_of(record).leaked == 1
     page = page_of(run)
     assert "Do not trust these figures yet: 1 of the test images" in page.words
@@ -295,15 +324,6 @@ def test_finetuning_that_kept_its_beginning_is_told(made_run: MadeRun) -> None:
     assert "curves" in page.ids
     run_folder.write_csv(run / run_folder.HISTORY, header, [rows[0], (*rows[1][:4], 0.2, *rows[1][5:])])
     assert "Finetuning has gained nothing" not in page_of(run).words
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.5, 12), (1e-7, 3e-7), (0, 50_000), (99.99, 100.01)])
-def test_ticks_are_round_and_inside(low: float, high: float) -> None:
-    found = ticks(low, high)
-    assert 3 <= len(found) <= 7
-    assert all(low - 1e-9 * (high - low) <= value <= high + 1e-9 * (high - low) for value in found)
-    steps = np.diff(found)
-    assert steps == pytest.approx(steps[0])
 
 
 # --- of a run ------------------------------------------------------------------------------------------------------

@@ -220,6 +220,7 @@ def of_two(photos: Path, own_backbone: str, other: str, tmp_path_factory: pytest
 @pytest.mark.parametrize("ways", ways_of(FROM_BACKBONES), ids=str)
 def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(photos: Path, of_two: Made, ways: dict[str, str]) -> None:
     run, result = of_two(ways)
+    assert "Verdict" in (run / run_folder.REPORT).read_text()
     lines = rows_of(run / run_folder.PREDICTIONS)
     classes = ("cat", "dog", "owl")
     truth = [classes.index(line["true_class"]) for line in lines]

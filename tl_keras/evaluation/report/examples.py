@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.data.label_texts import SEPARATOR
 from tl_keras.evaluation.markup import cards, cut, figures, section, text
 from tl_keras.evaluation.report.record import Record
-from tl_keras.tasks import REGRESSION, SINGLE_LABEL
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 SHOWN = 12  # images of a kind
 RIGHT = 6
@@ -52,7 +53,11 @@ def _of_numbers(record: Record) -> list[tuple[str, Sequence[int]]]:
     return [("Furthest off", _largest(loss, every, SHOWN)), ("Nearest", _largest(-loss, every, RIGHT))]
 
 
-_KINDS = {SINGLE_LABEL: _of_classes, "multi_label": _of_several, REGRESSION: _of_numbers}
+_KINDS = {SINGLE_LABEL: _of_classes, MULTI_LABEL: _of_several, REGRESSION: _of_numbers}
+
+
+def _names(record: Record, label: str) -> str:
+    return label.replace(SEPARATOR, ", ") if record.task == MULTI_LABEL else label
 
 
 def _largest(values: NDArray[np.float64], rows: NDArray[np.int64], num: int) -> list[int]:
@@ -69,7 +74,7 @@ def _spread(rows: NDArray[np.int64], num: int) -> list[int]:
 def _card(record: Record, row: int, addresses: dict[str, str]) -> str:
     answers = record.answers
     path = answers.paths[row]
-    true, said = (text(cut(each[row], LONGEST)) or "none" for each in (answers.true, answers.said))
+    true, said = (text(cut(_names(record, each[row]), LONGEST)) or "none" for each in (answers.true, answers.said))
     photo = figures([(addresses[path], text(path))]) if path in addresses else f'<p class="quiet">{text(path)}</p>'
     if record.task == REGRESSION:
         return f"{photo}true {true}, predicted {said}"

@@ -20,6 +20,7 @@ PHOTOS = 3  # of a pair
 POINTS = 2000  # of the scatter plot
 BINS = 24  # of the histogram of errors
 TITLES = {
+    "map": "mean average precision",
     "accuracy": "accuracy",
     "top_5_accuracy": "true class among the five most probable",
     "macro_f1": "macro F1",
@@ -28,7 +29,6 @@ TITLES = {
     "log_loss": "log loss",
     "label_entropy": "entropy of the labels, the least log loss",
     "ece": "expected calibration error",
-    "map": "mean average precision",
     "micro_f1": "micro F1",
     "exact_match": "every class right",
     "mae": "mean absolute error",
@@ -65,7 +65,7 @@ def _compared(record: Record) -> Iterable[tuple[str, str, float, tuple[float, fl
     before = [row for row in record.history if row["phase"] == "finetune" and row["epoch"] == "0"]
     if before:
         value = float(numbers_of(before, f"val_{metric}")[0])
-        yield "on val before finetuning, features frozen", figure_text(metric, value, 3), value, None
+        yield "on val with frozen features", figure_text(metric, value, 3), value, None
     value, trivial = baseline_of(record)
     yield f"{trivial}, on test", figure_text(metric, value, 3), value, None
 

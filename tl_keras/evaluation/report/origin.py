@@ -1,7 +1,6 @@
 """What a model was made of and how: its images, settings, versions, time, and the command that makes it again."""
 
 import json
-from collections.abc import Mapping
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -106,14 +105,10 @@ def of_making(record: Record) -> str:
 
 
 def _changed(config: Config) -> dict[str, Any]:
-    """The settings of a run that are not the defaults of its mode."""
-    found, usual = (each.model_dump(mode="json") for each in (config, Config(mode=config.mode)))
-    paths = [path for path in fields() if path != "mode"]
-    return {path: value for path in paths if (value := _at(found, path)) != _at(usual, path)}
-
-
-def _at(tree: Mapping[str, Any], path: str) -> Any:
-    return reduce(getitem, path.split("."), tree)
+    """The settings of a run that are not the defaults."""
+    found = config.model_dump()
+    values = {path: reduce(getitem, path.split("."), found) for path in fields()}
+    return {path: value for path, value in values.items() if path != "mode" and value != fields()[path].default}
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_keras import run_folder
+from tl_keras.config import Config
 from tl_keras.evaluation.markup import fill, text
 from tl_keras.evaluation.report import calibration, curves, examples, figures, origin
 from tl_keras.evaluation.report.facts import commands_for, facts_of
@@ -28,10 +29,11 @@ SECTIONS: tuple[Callable[[Record], str], ...] = (  # each is empty where it does
 HEADING = re.compile(r'<h2 id="(\w+)" tabindex="-1">(.*?)</h2>')
 
 
-def write_report(run: RunFolder, metrics: Mapping[str, Any], root: Path | None) -> Path:
+def write_report(run: RunFolder, config: Config, metrics: Mapping[str, Any], root: Path | None) -> Path:
     """Write report.html into a run's folder.
 
     Args:
+        config: of the run.
         metrics: what metrics.json holds, or is going to hold.
         root: the folder that the paths of the run's images are relative to; None where nobody knows where they lie now.
 
@@ -42,7 +44,7 @@ def write_report(run: RunFolder, metrics: Mapping[str, Any], root: Path | None) 
         RunFolderError: see `read_record`.
     """
     path = run / run_folder.REPORT
-    run_folder.write_text(path, render(read_record(run, metrics, root)))
+    run_folder.write_text(path, render(read_record(run, config, metrics, root)))
     return path
 
 
@@ -65,4 +67,5 @@ def render(record: Record) -> str:
 
 def _sentence(sentence: Sentence, commands: Mapping[str, str]) -> str:
     lines = "".join(f"<pre>{text(commands[name])}</pre>" for name in sentence.commands)
-    return f"<dt>{text(sentence.title)}</dt><dd>{text(sentence.text)}{lines}</dd>"
+    said = text(sentence.text).replace(" %", "\u00a0%")  # which no line begins with
+    return f"<dt>{text(sentence.title)}</dt><dd>{said}{lines}</dd>"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tl_keras import run_folder
 from tl_keras.config import Config
+from tl_keras.config_file import without_allowance
 from tl_keras.data import splits
 from tl_keras.data.images import Decoding
 from tl_keras.data.index import Index
@@ -23,7 +24,6 @@ from tl_keras.models.outputs import OUTPUTS, Output
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
-from tl_keras.trained_run import read_config
 
 MEND = "Restore it, or train again in another --run-dir."
 LEAST = 5e-7  # a probability that predictions.csv rounds to 0
@@ -139,10 +139,11 @@ class Record:
         return self.index.sizes(self.split == split)
 
 
-def read_record(run: RunFolder, metrics: Mapping[str, Any], root: Path | None) -> Record:
+def read_record(run: RunFolder, config: Config, metrics: Mapping[str, Any], root: Path | None) -> Record:
     """Read a run's folder.
 
     Args:
+        config: of the run; what it allows is not shown, as `from_run` does not take it from a folder.
         metrics: of the run.
         root: the folder that the paths of its images are relative to; None where that is not known.
 
@@ -151,11 +152,10 @@ def read_record(run: RunFolder, metrics: Mapping[str, Any], root: Path | None) -
     """
     if "test" not in metrics:
         raise RunFolderError(f"{run.path}: was not measured on test, which a report is about. Measure it with evaluate.")
-    config = read_config(run)
     index, split = splits.read_splits(run / run_folder.SPLITS, Path())
     return Record(
         run=run,
-        config=config,
+        config=without_allowance(config),
         metrics=metrics,
         index=index,
         split=split,
@@ -194,8 +194,9 @@ def _loss_of_class(line: Sequence[str], columns: Mapping[str, int]) -> float:
 
 
 def _loss_of_classes(line: Sequence[str], columns: Mapping[str, int]) -> float:
-    chances = np.array([line[place] for place in columns.values()], np.float64)
-    has = np.isin(list(columns), line[1].split(SEPARATOR))
+    begin = len(line) - len(columns)  # classes are the last columns
+    chances, has = np.array(line[begin:], np.float64), np.zeros(len(columns), bool)
+    has[[columns[name] - begin for name in line[1].split(SEPARATOR) if line[1]]] = True
     return -float(np.log(np.maximum(np.where(has, chances, 1 - chances), LEAST)).mean())
 
 
