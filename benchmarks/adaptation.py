@@ -28,7 +28,7 @@ from tl_keras.transfer.adapt.judge import answers
 from tl_keras.transfer.adapt.network import see
 from tl_keras.transfer.adapt.problem import AdaptedHead
 from tl_keras.transfer.adapt.statistics import write_statistics
-from tl_keras.transfer.adapt.train import adapt_heads, train_and_judge
+from tl_keras.transfer.adapt.train import adapt_heads, add_mean_of_trusted, train_and_judge
 from tl_keras.transfer.prepare import prepare_task
 from tl_keras.workflows.setting_up import open_images
 from tl_keras.workflows.train import target_of
@@ -79,6 +79,9 @@ def judged(source: str, target: str, backbone: str, seed: int, folder: str, trai
     index = open_images(config.data, progress)
     task = prepare_task(config, index, RunFolder(Path(folder)), progress, target_of(config, index, progress))
     done, there = adapt_heads(task), task.the_target
+    kept_method = done.kept
+    if AUTO not in done.heads:  # which solves no more heads than it needs
+        add_mean_of_trusted(task, done)
     labels = there.index.labels[there.rows]
     first = ADABN if done.statistics else SOURCE_ONLY
     alike = [one for one in done.candidates if one.method not in {SOURCE_ONLY, ADABN, AUTO} - {first}]
@@ -89,7 +92,7 @@ def judged(source: str, target: str, backbone: str, seed: int, folder: str, trai
         return Judged(candidate, float((said == labels).mean()), candidate.method in in_mean)
 
     found = {one.method: of(one, head) for one, head in zip(done.candidates, done.heads.values(), strict=True)}
-    kept = found[done.kept]
+    kept = found[kept_method]
     mean = found.pop(AUTO, found[first])
     if done.statistics is not None:
         plain, before = done.heads[ADABN], SINGLE_LABEL.decide(_answers_of(done.heads[SOURCE_ONLY]))
@@ -151,7 +154,10 @@ def show(cases: dict[str, list[list[Judged]]]) -> None:
     print_table(["method", "mean accuracy"], [[method, f"{np.mean(found):.3f}"] for method, found in means.items()])
     runs = [run for case in cases.values() for run in case]
     print()
+    solved = {one.candidate.method for run in runs for one in run}
     for name, rule in RULES.items():
+        if name in TRAINED and name not in solved:
+            continue
         taken = [rule(run) for run in runs]
         regrets = [max(one.accuracy for one in methods(run)) - own.accuracy for run, own in zip(runs, taken, strict=True)]
         gains = [own.accuracy - run[0].accuracy for run, own in zip(runs, taken, strict=True)]

@@ -22,7 +22,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.transfer.adapt.problem import DomainProblem, solve
-from tl_keras.transfer.adapt.train import Judge, own_problem, problem_of
+from tl_keras.transfer.adapt.train import Judge, own_judge, problem_of
 from tl_keras.transfer.head.probe import LinearProbe, Standardiser, fit_linear_probe
 from tl_keras.transfer.prepare import prepare_task
 from tl_keras.workflows.setting_up import open_images
@@ -47,7 +47,7 @@ def both_problems(source: str, target: str, backbone: str, seed: int) -> tuple[d
         task = prepare_task(config, index, RunFolder(Path(folder)), progress, target_of(config, index, progress))
         there = task.the_target
         plain = problem_of(task, task.the_frozen, there)
-        own, _, _ = own_problem(task, Judge(task, plain, there))
+        own = own_judge(task, Judge(task, plain, there))[0].problem
         return {"plain": plain, "adabn": own}, there.index.labels[there.rows]
 
 

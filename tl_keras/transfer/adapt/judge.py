@@ -37,12 +37,13 @@ class Judge:
     """Scores heads on the target, all on the same images, mixtures and likenesses.
 
     Args:
+        problem: what the heads are solved on.
         target: its labels are not read.
         before: what the head that was not adapted predicts, with which others are compared; None where that is judged first.
     """
 
     def __init__(self, task: Task, problem: DomainProblem, target: Target, before: Predicted | None = None) -> None:
-        self._problem = problem
+        self.problem = problem
         self._pairs, self._mixed = mixed_features(target, task.config.runtime.seed, task.progress)
         alike, val = likeness(problem.train[0], problem.target, problem.rng), problem.val[0]
         self._likeness = np.concatenate([alike(val[rows]) for rows in chunks(val)])
@@ -50,7 +51,7 @@ class Judge:
 
     def __call__(self, method: str, head: AdaptedHead) -> Candidate:
         """The scores of a head; the first that is judged is the one that was not adapted."""
-        (val, labels), on_target = self._problem.val, answers(head.probe, self._problem.target)
+        (val, labels), on_target = self.problem.val, answers(head.probe, self.problem.target)
         logits = head.on_source.logits(val)
         losses = SINGLE_LABEL.plain_losses(logits, labels)
         on_val, on_mixed = SINGLE_LABEL.answers(logits), answers(head.probe, self._mixed)

@@ -55,6 +55,7 @@ class Adapted:
     """The outcome: every head with its scores, and which one is kept.
 
     Attributes:
+        judge: scores heads, on the features that the kept one is for.
         heads: by method, in the order in which they were solved.
         candidates: their scores, in the same order.
         kept: the method of the head that is kept.
@@ -64,19 +65,24 @@ class Adapted:
         trains: whether the network is to be trained after that, from the plain head on these statistics.
     """
 
-    heads: dict[str, AdaptedHead]
-    candidates: list[Candidate]
+    judge: Judge
+    heads: dict[str, AdaptedHead] = field(default_factory=dict)
+    candidates: list[Candidate] = field(default_factory=list)
     kept: str = SOURCE_ONLY
     members: list[str] = field(default_factory=lambda: [SOURCE_ONLY])
     distances: dict[str, dict[str, float | None]] = field(default_factory=dict)
     statistics: tuple[Statistics, Statistics] | None = None
     trains: bool = False
 
-    def add(self, method: str, head: AdaptedHead, judge: Judge) -> Candidate:
-        """Score one more head."""
+    def add(self, method: str, head: AdaptedHead, judge: Judge | None = None) -> Candidate:
+        """Score one more head, by its own judge where that is not yet the one of all."""
         self.heads[method] = head
-        self.candidates.append(judge(method, head))
+        self.candidates.append((judge or self.judge)(method, head))
         return self.candidates[-1]
+
+    def solve(self, method: str) -> Candidate:
+        """Solve one more head on the same features, and score it."""
+        return self.add(method, solve(self.judge.problem, method))
 
 
 def adapt(task: Task) -> None:
@@ -166,35 +172,33 @@ def train_and_judge(task: Task, domains: Domains, method: str, before: NDArray[n
 def adapt_heads(task: Task) -> Adapted:
     """Solve a head by each method that is asked for, and decide which is kept."""
     wanted, target = task.config.adapt.method, task.the_target
-    problem = problem_of(task, task.the_frozen, target)
-    judge, found = Judge(task, problem, target), Adapted({}, [])
-    baseline = found.add(SOURCE_ONLY, solve(problem, SOURCE_ONLY), judge)
-    first = 0
+    found = Adapted(Judge(task, problem_of(task, task.the_frozen, target), target))
+    baseline = found.solve(SOURCE_ONLY)
     forced = wanted == ADABN or (wanted in TRAINED and bool(norms(task.classifier.trunk)))
     found.distances[SOURCE_ONLY] = distances(found.heads[SOURCE_ONLY])
     far = wanted in (AUTO, SELF_TRAINING) and _are_far_apart(found.distances[SOURCE_ONLY])
     if forced or (far and norms(task.classifier.trunk)):
-        own, own_judge, statistics = own_problem(task, judge)
-        candidate = found.add(ADABN, solve(own, ADABN), own_judge)
+        judge, statistics = own_judge(task, found.judge)
+        candidate = found.add(ADABN, solve(judge.problem, ADABN), judge)
         if forced or candidate.holds(baseline):
-            problem, judge, first, found.statistics = own, own_judge, 1, statistics
+            found.judge, found.statistics = judge, statistics
     if wanted in TRAINED:
         found.kept = found.members[0] = list(found.heads)[-1]
         found.trains = True
         return found
     if wanted == AUTO:
         found.trains = found.statistics is not None
-        if found.statistics is None or not _labels_itself(problem, judge, found):
-            _add_mean_of_trusted(task, problem, judge, found, first)
+        if found.statistics is None or not _labels_itself(found):
+            add_mean_of_trusted(task, found)
         return found
     if wanted not in found.heads:
-        found.add(wanted, solve(problem, wanted), judge)
+        found.solve(wanted)
     found.kept, found.members = wanted, [wanted]
     return found
 
 
-def own_problem(task: Task, judge: Judge) -> tuple[DomainProblem, Judge, tuple[Statistics, Statistics]]:
-    """The domains as the backbone sees them with BatchNorm statistics of each, and these statistics.
+def own_judge(task: Task, judge: Judge) -> tuple[Judge, tuple[Statistics, Statistics]]:
+    """What scores heads on the features that the backbone has with BatchNorm statistics of each domain, and these statistics.
 
     Raises:
         ConfigError: the backbone has no BatchNorm that can be told.
@@ -207,7 +211,7 @@ def own_problem(task: Task, judge: Judge) -> tuple[DomainProblem, Judge, tuple[S
     of_source = own_statistics(task, task.the_frozen.pixels, task.data.rows("train"))
     of_target = own_statistics(task, target.pixels, target.rows)
     problem, seen = seen_with(task, (of_source, of_target), tail=task.config.adapt.method in (AUTO, *TRAINED))
-    return problem, Judge(task, problem, seen, judge.before), (of_source, of_target)
+    return Judge(task, problem, seen, judge.before), (of_source, of_target)
 
 
 def _are_far_apart(before: dict[str, float | None]) -> bool:
@@ -216,36 +220,32 @@ def _are_far_apart(before: dict[str, float | None]) -> bool:
     return apart is not None and apart >= FAR_APART
 
 
-def _labels_itself(problem: DomainProblem, judge: Judge, found: Adapted) -> bool:
+def _labels_itself(found: Adapted) -> bool:
     """Keep the head on statistics of each domain that labels the target itself, if it can be trusted.
 
     The mean of heads hardly differs from the one that AdaBN gives. This one does: it is held to the accuracy on the source that AdaBN is
     held to.
     """
     before = found.candidates[-1]
-    if not found.add(SELF_TRAINING, solve(problem, SELF_TRAINING), judge).holds(before):
+    if not found.solve(SELF_TRAINING).holds(before):
         return False
     found.kept, found.members = SELF_TRAINING, [SELF_TRAINING]
     return True
 
 
-def _add_mean_of_trusted(task: Task, problem: DomainProblem, judge: Judge, found: Adapted, first: int) -> None:
-    """Keep the mean of the heads on the same features that can be trusted.
-
-    Args:
-        first: which head is the plain one on these features.
-    """
+def add_mean_of_trusted(task: Task, found: Adapted) -> None:
+    """Keep the mean of the heads on the same features that can be trusted; those that are not solved yet are."""
     methods = [method for method in ADAPTATIONS if method not in (SOURCE_ONLY, ADABN, *TRAINED)]
     left = [method for method in methods if method not in found.heads]
     with task.progress.bar("methods", len(left)) as advance:
         for method in left:
-            found.add(method, solve(problem, method), judge)
+            found.solve(method)
             advance(1)
-    plain = list(found.heads)[first]
+    plain = SOURCE_ONLY if found.statistics is None else ADABN
     found.members = trusted([one for one in found.candidates if one.method == plain or one.method in methods])
     found.kept = found.members[0]
     if len(found.members) > 1:
-        found.add(AUTO, mean_head(problem, [found.heads[method] for method in found.members]), judge)
+        found.add(AUTO, mean_head(found.judge.problem, [found.heads[method] for method in found.members]))
         found.kept = AUTO
 
 
