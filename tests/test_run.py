@@ -335,11 +335,13 @@ def test_a_finished_run_has_pictures_and_no_checkpoints(finished):
 def test_metrics_have_the_promised_fields(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
     assert metrics["data"] == {"train": 12, "val": 2, "test": 2, "classes": 2}
-    assert set(metrics) == {"mode", "task", "backbone", "seed", "engine", "data", "parameters", "val", "test", "features", "timing"}
+    assert set(metrics) == {"mode", "task", "backbone", "seed", "engine", "data", "parameters", "val", "test", "temperature", "features",
+                            "timing"}  # fmt: skip
     assert set(metrics["parameters"]) == {"total", "trainable"}
     for split in ("val", "test"):
         assert set(metrics[split]) == {
-            "accuracy", "accuracy_ci95", "macro_precision", "macro_recall", "macro_f1", "log_loss", "per_class", "confusion_matrix"
+            *(name for figure in ("accuracy", "macro_precision", "macro_recall", "macro_f1", "log_loss", "ece")
+              for name in (figure, f"{figure}_ci95")), "reliability", "per_class", "confusion_matrix",
         }  # fmt: skip
         assert set(metrics[split]["per_class"]) == {"blue sky", "grün"}
 
@@ -370,6 +372,18 @@ def test_evaluate_finds_the_same_figures(finished, capfd):
     first, again = json.loads((run_dir / "metrics.json").read_text()), evaluation_of(run_dir)
     assert again["test"]["confusion_matrix"] == first["test"]["confusion_matrix"]
     assert again["test"]["log_loss"] == pytest.approx(first["test"]["log_loss"], abs=1e-6)
+
+
+def test_a_bound_that_is_not_kept_is_told_by_the_exit_status(finished, capfd):
+    evaluate = ["--mode", "evaluate", "--run-dir", str(finished[0])]
+    assert run.main([*evaluate, "--min-accuracy", "0", "--max-ece", "1"]) == 0
+    assert evaluation_of(finished[0])["missed"] == []
+    assert run.main([*evaluate, "--max-ece", "0"]) == 3
+    assert evaluation_of(finished[0])["missed"][0] in capfd.readouterr().out
+    num = len(list((finished[0] / "evaluations").iterdir()))
+    assert run.main([*evaluate, "--min-accuracy", "95"]) == 2
+    assert "--min-accuracy: got 95, expected a number from 0 to 1." in capfd.readouterr().err
+    assert len(list((finished[0] / "evaluations").iterdir())) == num
 
 
 def test_a_run_made_with_a_relative_path_is_used_from_another_folder(photo_folder, tmp_path, monkeypatch):

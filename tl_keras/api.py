@@ -370,15 +370,25 @@ def ensemble(
 
 
 @told
-def evaluate(run_dir: Path | str, *, data: Path | str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def evaluate(
+    run_dir: Path | str,
+    *,
+    data: Path | str | None = None,
+    min_accuracy: float | None = None,
+    max_ece: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Measure a run's model again: on its own test split, or on other labelled images.
 
     Args:
         run_dir: the folder of a run.
         data: a folder or archive of class folders, or a table; by default the run's own images.
+        min_accuracy: what the accuracy has to reach, in [0, 1].
+        max_ece: what the calibration error may be at most, likewise.
 
     Returns:
-        What `evaluations/N/evaluation.json` in the run folder holds, and `folder`, where that is.
+        What `evaluations/N/evaluation.json` in the run folder holds, where `missed` has a line for each bound that is not kept; and
+        `folder`, where that is.
 
     Raises:
         UserError: anything that the caller can mend.
@@ -386,7 +396,7 @@ def evaluate(run_dir: Path | str, *, data: Path | str | None = None, progress: P
     run, source = run_of(run_dir), None if data is None else str(data)
     check_run(run, source)
     evaluate_run, progress = begin("evaluate", None, progress)
-    found: dict[str, Any] = evaluate_run(run, source=source, progress=progress)
+    found: dict[str, Any] = evaluate_run(run, source=source, min_accuracy=min_accuracy, max_ece=max_ece, progress=progress)
     return found
 
 
@@ -412,12 +422,15 @@ def report(run_dir: Path | str, *, data: Path | str | None = None, progress: Pro
 
 
 @told
-def predict(run_dir: Path | str, paths: Path | str | Iterable[Path | str], *, progress: Progress | None = None) -> "Iterator[Prediction]":
+def predict(
+    run_dir: Path | str, paths: Path | str | Iterable[Path | str], *, coverage: float | None = None, progress: Progress | None = None
+) -> "Iterator[Prediction]":
     """Classify files with a run's model, a batch at a time as they are asked for.
 
     Args:
         run_dir: the folder of a run.
         paths: a file, a folder (searched for images) or a glob; or several of them.
+        coverage: the share of images, between 0 and 1, in whose `prediction_set` the true class shall be; None makes no sets.
 
     Returns:
         One `Prediction` for each file, in order; that of a file that cannot be read has an `error`.
@@ -431,7 +444,7 @@ def predict(run_dir: Path | str, paths: Path | str | Iterable[Path | str], *, pr
     check_files(words)
     steps = None if progress is not None else steps_in_terminal()
     predict_files, progress = begin("predict", None, steps or progress)
-    found: Iterator[Prediction] = predict_files(run, words, progress=progress)
+    found: Iterator[Prediction] = predict_files(run, words, coverage=coverage, progress=progress)
     found = found if steps is None else steps.wiped_before_each(found)
     return chain([first for first in [next(found, None)] if first is not None], found)  # the first batch shows what is wrong
 

@@ -134,6 +134,14 @@ def parser() -> Parser:
         type=Path,
         help="predict: write here, .csv or .jsonl (default: CSV to standard output)",
     )
+    made.add_argument("--min-accuracy", metavar="SHARE", type=float, help="evaluate: the exit status is 3 where the accuracy is lower")
+    made.add_argument("--max-ece", metavar="SHARE", type=float, help="evaluate: the same where the calibration error is higher")
+    made.add_argument(
+        "--coverage",
+        metavar="SHARE",
+        type=float,
+        help="predict: also the set of classes that an image may have, which has the true one in it for such a share of images, as 0.9",
+    )
     made.add_argument(
         "--fix",
         choices=("quarantine",),

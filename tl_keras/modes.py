@@ -37,7 +37,7 @@ class Mode:
         single_label: whether it takes no other `data.task`.
         trains: the setting that names the training mode whose runs it is made of.
         named_after: the settings that the name of a new run folder shows.
-        fails_by: what its result counts; the exit status is 3 where that is not 0.
+        fails_by: what its result counts or lists; the exit status is 3 where there is any.
         elsewhere: what other programs call it, without case, `_` and `-`.
         example: a command, and what the help says of it.
     """
@@ -187,9 +187,10 @@ _ROWS = (
         show="tl_keras.results:of_evaluation",
         function="evaluate",
         makes_run=False,
-        own_options=("data",),
-        passes={"data": "source"},
+        own_options=("data", "min_accuracy", "max_ece"),
+        passes={"data": "source", "min_accuracy": "min_accuracy", "max_ece": "max_ece"},
         words=("run_dir", "data"),
+        fails_by="missed",
         elsewhere=("test", "eval", "val", "validate"),
         example=("evaluate saved_models/RUN", "the test figures again"),
     ),
@@ -212,8 +213,8 @@ _ROWS = (
         show="tl_keras.results:of_predictions",
         function="predict",
         makes_run=False,
-        own_options=("output", "paths"),
-        passes={"paths": "patterns"},
+        own_options=("output", "coverage", "paths"),
+        passes={"paths": "patterns", "coverage": "coverage"},
         words=("run_dir",),
         elsewhere=("classify", "infer", "inference"),
         example=("predict saved_models/RUN new/", "classes as CSV"),

@@ -146,6 +146,7 @@ def of_evaluation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     """The test figures of an evaluation."""
     yield from figures(metrics)
     yield f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv"
+    yield from metrics["missed"]
     yield from advice.use_run(asked.run_dir)
 
 

@@ -32,6 +32,7 @@ METRICS = "metrics.json"
 EVALUATIONS = "evaluations"  # a folder 1, 2, ... for each evaluation of a run
 EVALUATION = "evaluation.json"
 PREDICTIONS = "predictions.csv"
+VAL_PREDICTIONS = "val_predictions.csv"
 CONFUSION = "confusion.png"
 AVERAGE_PRECISION = "average_precision.png"
 SCATTER = "scatter.png"

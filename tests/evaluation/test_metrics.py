@@ -100,13 +100,36 @@ def test_result_survives_json() -> None:
     assert list(result) == [
         "accuracy",
         "accuracy_ci95",
-        "macro_precision",
-        "macro_recall",
-        "macro_f1",
-        "log_loss",
+        *(name for figure in ("macro_precision", "macro_recall", "macro_f1", "log_loss", "ece") for name in (figure, f"{figure}_ci95")),
+        "reliability",
         "per_class",
         "confusion_matrix",
     ]
+
+
+def test_intervals_are_those_of_the_figures_of_resamples() -> None:
+    probabilities, labels = guesses()
+    result = classification_metrics(probabilities, labels, CLASSES)
+    draws = np.random.default_rng(1)
+    found = []
+    for _ in range(300):
+        rows = draws.integers(0, len(labels), len(labels))
+        found.append(classification_metrics(probabilities[rows], labels[rows], CLASSES))
+    for name in ("macro_precision", "macro_recall", "macro_f1", "log_loss"):
+        deviation = np.std([each[name] for each in found])
+        low, high = result[f"{name}_ci95"]
+        assert low < result[name] < high
+        assert high - low == pytest.approx(2 * 1.96 * deviation, rel=0.25)
+
+
+def test_top_5_is_scikit_learns_and_only_of_more_classes() -> None:
+    draws = np.random.default_rng(0)
+    probabilities, labels = draws.dirichlet(np.ones(12), 300), draws.integers(0, 12, 300)
+    result = classification_metrics(probabilities, labels, [f"c{k}" for k in range(12)])
+    assert result["top_5_accuracy"] == pytest.approx(sklearn_metrics.top_k_accuracy_score(labels, probabilities, k=5))
+    assert "top_5_accuracy" not in classification_metrics(np.full((1, 5), 0.2), [4], list("abcde"))
+    equal = classification_metrics(np.full((6, 6), 1 / 6), np.arange(6), list("abcdef"))
+    assert equal["top_5_accuracy"] == pytest.approx(5 / 6)  # of equal ones the first, as for the prediction
 
 
 @pytest.mark.parametrize(
@@ -246,8 +269,8 @@ def test_soft_labels_are_judged_by_their_most_probable_class_and_by_all_of_their
     assert result["label_entropy"] == pytest.approx(np.mean([stats.entropy(p) for p in shares]), rel=1e-5)
     same = classification_metrics(shares.astype(np.float64), shares, CLASSES)
     assert same["log_loss"] == pytest.approx(same["label_entropy"], rel=1e-9)
-    assert {name: value for name, value in result.items() if name not in ("log_loss", "label_entropy")} == {
-        name: value for name, value in hard.items() if name != "log_loss"
+    assert {name: value for name, value in result.items() if name not in ("log_loss", "log_loss_ci95", "label_entropy")} == {
+        name: value for name, value in hard.items() if name not in ("log_loss", "log_loss_ci95")
     }
     with pytest.raises(ValueError, match="do not fit together"):
         classification_metrics(probabilities, shares[:, :3], CLASSES)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tl_keras.console import counts_line
+from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.workflows.predict import Prediction, Written, predict, write_predictions
 
 NAME = os.fsdecode(b"gr\xfcn \r.png")
@@ -76,3 +77,78 @@ def test_images_are_decoded_at_the_size_of_the_model_whatever_the_settings_say(
     assert count == 1
     settings.write_text(changed)
     assert list(predict(tmp_path / "R", files)) == list(predict(run, files))
+
+
+def with_val(run: Path, folder: Path, *, images: int, task: str = "single_label", mode: str = "extract") -> Path:
+    """A copy of a run whose model was nearly certain of as many images of val, and right; of every tenth it was not."""
+    shutil.copytree(run, folder)
+    lines = [("ant", 0.2 if place % 10 == 0 else 0.6 + place / 1000) for place in range(images)]
+    rows = "".join(f"{place}.png,{name},ant,{own:.6f},{own:.6f},{1 - own:.6f},0\n" for place, (name, own) in enumerate(lines))
+    (folder / "val_predictions.csv").write_text(f"path,true_class,predicted_class,probability,p_ant,p_bee,p_wasp\n{rows}")
+    settings = (folder / "config.yaml").read_text().replace("task: single_label", f"task: {task}")
+    (folder / "config.yaml").write_text(settings.replace("mode: extract", f"mode: {mode}"))
+    return folder
+
+
+def test_a_set_has_the_classes_from_the_threshold_of_val_on(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    run, photos = trained
+    (photos.parent / "bad.png").write_bytes(b"")
+    files = [str(photos.parent / "bad.png"), *map(str, sorted(photos.rglob("*.png")))]
+    own = with_val(run, tmp_path / "R", images=40)
+    bad, *found = predict(own, files, coverage=0.8)
+    limit = sorted([0.2] * 4 + [0.6 + place / 1000 for place in range(40) if place % 10])[40 - 33]  # 33 of 41 images
+    for each in found:
+        assert each.prediction_set == tuple(name for name, value in each.probabilities.items() if value >= limit)
+    assert bad.prediction_set == ()
+    assert bad.error
+    assert {None} == {each.prediction_set for each in predict(own, files)}
+    for target in (tmp_path / "found.csv", tmp_path / "found.jsonl"):
+        write_predictions(target, [bad, *found])
+    with (tmp_path / "found.csv").open(newline="") as file:
+        assert [line["prediction_set"] for line in csv.DictReader(file)] == ["", *(";".join(each.prediction_set or ()) for each in found)]
+    read = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [tuple(each["prediction_set"]) for each in read[1:]] == [each.prediction_set for each in found]
+
+
+def test_a_run_has_what_sets_need(trained: tuple[Path, Path]) -> None:
+    run, photos = trained
+    with (run / "val_predictions.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    with (run / "splits.csv").open(newline="") as file:
+        assert [line["path"] for line in lines] == [line["path"] for line in csv.DictReader(file) if line["split"] == "val"]
+    by_path = {Path(each.path).relative_to(photos).as_posix(): each for each in predict(run, [str(photos)])}
+    for line in lines:
+        assert float(line["p_ant"]) == pytest.approx(by_path[line["path"]].probabilities["ant"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("coverage", "make", "error", "message"),
+    [
+        (1.0, {"images": 40}, ConfigError, r"--coverage: got 1, expected a share between 0 and 1, such as 0.9\."),
+        (float("nan"), {"images": 40}, ConfigError, r"--coverage: got nan, expected"),
+        (0.95, {"images": 18}, ConfigError, r"--coverage: got 0.95, which needs 19 images of val; the run had 18\. Give a lower one\."),
+        (0.9, {"images": 40, "task": "multi_label"}, RunFolderError, r"a run with data.task=multi_label has no prediction sets"),
+        (0.9, {"images": 40, "mode": "ensemble"}, RunFolderError, r"a run of --mode ensemble has no prediction sets"),
+        (0.9, {"images": 40, "mode": "adapt"}, RunFolderError, r"a run of --mode adapt has no prediction sets"),
+    ],
+)
+def test_a_coverage_that_cannot_be_had_is_refused(
+    coverage: float, make: dict[str, Any], error: type, message: str, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, photos = trained
+    own = with_val(run, tmp_path / "R", **make)
+    with pytest.raises(error, match=message):
+        next(predict(own, [str(photos)], coverage=coverage))
+
+
+def test_a_run_without_predictions_for_val_is_told(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    run, photos = trained
+    own = with_val(run, tmp_path / "R", images=40)
+    whole = (own / "val_predictions.csv").read_text()
+    for damaged in ("path,true_class\n1.png,ant\n", whole.replace("p_wasp", "p_fly"), whole + "1.png,ant,ant,0.5,0.5\n"):
+        (own / "val_predictions.csv").write_text(damaged)
+        with pytest.raises(RunFolderError, match="is damaged, or is not predictions for val"):
+            next(predict(own, [str(photos)], coverage=0.5))
+    (own / "val_predictions.csv").unlink()
+    with pytest.raises(RunFolderError, match=r"val_predictions.csv: is missing, and prediction sets follow from it"):
+        next(predict(own, [str(photos)], coverage=0.5))

@@ -36,6 +36,7 @@ class Prediction:
         task: what the model was trained for, see `data.task`.
         labels: the classes that were found.
         value: its number, in a regression.
+        prediction_set: where it was asked for, the classes that the image may have, see `evaluation.conformal`; else None.
     """
 
     path: str
@@ -47,6 +48,7 @@ class Prediction:
     task: str = SINGLE_LABEL
     labels: tuple[str, ...] = ()
     value: float | None = None
+    prediction_set: tuple[str, ...] | None = None
 
 
 class Predictor:

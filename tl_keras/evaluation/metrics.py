@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from tl_keras.evaluation.calibration import calibration_error, reliability
 from tl_keras.evaluation.intervals import bootstrap, wilson
 from tl_keras.models.outputs import EXACT, SINGLE_LABEL, Labels, MultiLabel, Output, SingleLabel, is_soft
 from tl_keras.models.precision_recall import Ranking
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
+TOP = 5  # classes among which the true one may be for `top_5_accuracy`
 ROUNDING = 1e-12  # relative: a variance in float64 that is less is none
 LABEL_ENTROPY = "label_entropy"  # of soft labels, in nats: the log loss of answers that are the labels themselves
 SUMMARY = {  # the task -> the figures that tell most
@@ -80,11 +82,13 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         classes: k names.
 
     Returns:
-        `accuracy`; `accuracy_ci95`, `[low, high]`, see `intervals.wilson`; `macro_precision`, `macro_recall` (the balanced
-        accuracy), `macro_f1`; `log_loss` in nats, the true class' probability counted as at least 2.2e-16 (so at most
-        36.04 an image), of soft labels the cross-entropy with all of their shares; with soft labels `label_entropy`, the least that
-        `log_loss` can be; `per_class`, by name `precision`, `recall`, `f1` and `support`, the number of images; `confusion_matrix`, a
-        list per true class of the images predicted as each class.
+        `accuracy`, and where there are more than five classes `top_5_accuracy`, each with `..._ci95`, `[low, high]`, see
+        `intervals.wilson`. `macro_precision`, `macro_recall` (the balanced accuracy), `macro_f1`; `log_loss` in nats, the true class'
+        probability counted as at least 2.2e-16 (so at most 36.04 an image), of soft labels the cross-entropy with all of their shares;
+        `ece`, the expected calibration error, see `calibration`: each with `..._ci95` from resamples of the images. `reliability`, what
+        `ece` is made of. With soft labels `label_entropy`, the least that `log_loss` can be. `per_class`, by name `precision`,
+        `recall`, `f1` and `support`, the number of images; `confusion_matrix`, a list per true class of the images predicted as each
+        class.
 
     Raises:
         ValueError: no images, shapes that do not fit, labels that are not classes, rows that are not probabilities.
@@ -92,22 +96,54 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
     learned, probabilities = np.asarray(labels), np.asarray(probabilities, np.float64)
     single = SINGLE_LABEL.classes_of(learned) if learned.shape == probabilities.shape else learned
     probabilities, labels = _checked(probabilities, single, len(classes))
-    predicted = SINGLE_LABEL.decide(probabilities)
+    predicted, confidence = SINGLE_LABEL.decide(probabilities), probabilities.max(axis=1)
+    right, losses = predicted == labels, _log_losses(probabilities, learned)
     every = np.arange(len(classes))
     scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0.0)
     precision, recall, f1, support = (values.tolist() for values in scores)
-    macro_precision, macro_recall, macro_f1 = (float(values[scores[3] > 0].mean()) for values in scores[:3])
+    error, macros = calibration_error(confidence, right), _macro_figures(labels, predicted, len(classes))
+
+    def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
+        return np.column_stack([macros(times), times @ losses / len(losses), error(times)])
+
+    names = ("macro_precision", "macro_recall", "macro_f1", SINGLE_LABEL.loss_figure, "ece")
     return {
-        **_accuracy(int((predicted == labels).sum()), len(labels)),
-        "macro_precision": macro_precision,
-        "macro_recall": macro_recall,
-        "macro_f1": macro_f1,
-        **_log_losses(probabilities, learned),
+        **share("accuracy", right),
+        **(share(f"top_{TOP}_accuracy", _is_among_first(probabilities, labels, TOP)) if len(classes) > TOP else {}),
+        **_with_intervals(names, *bootstrap(len(labels), figures), least=0, most=(1, 1, 1, np.inf, 1)),
+        **({LABEL_ENTROPY: float(_log_losses(learned.astype(np.float64), learned).mean())} if is_soft(learned) else {}),
+        "reliability": reliability(confidence, right),
         "per_class": {
             name: {"precision": precision[i], "recall": recall[i], "f1": f1[i], "support": support[i]} for i, name in enumerate(classes)
         },
         "confusion_matrix": confusion_matrix(labels, predicted, labels=every).tolist(),
     }
+
+
+def _is_among_first(probabilities: NDArray[np.float64], labels: NDArray[np.integer], num: int) -> NDArray[np.bool_]:
+    """Whether fewer than `num` classes are more probable than the true one, or as probable and before it in the list, (n,)."""
+    own = np.take_along_axis(probabilities, labels[:, None], axis=1)
+    before = np.arange(probabilities.shape[1]) < labels[:, None]
+    found: NDArray[np.bool_] = ((probabilities > own) | ((probabilities == own) & before)).sum(axis=1) < num
+    return found
+
+
+def _macro_figures(
+    labels: NDArray[np.integer], predicted: NDArray[np.integer], num_classes: int
+) -> Callable[[NDArray[np.integer]], NDArray[np.float64]]:
+    """Macro precision, recall and F1 of each resample, (b, 3): means over the classes that have images in it."""
+    cells, own = np.unique(labels * num_classes + predicted, return_inverse=True)  # of the confusion matrix
+    order, sizes = np.argsort(own, kind="stable"), np.bincount(own)
+    starts = np.cumsum(sizes) - sizes
+    is_of, is_said = (SINGLE_LABEL.targets(each, num_classes) for each in np.divmod(cells, num_classes))
+
+    def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
+        counts = np.add.reduceat(times[:, order], starts, axis=1).astype(np.float32)  # which it holds exactly
+        support, found, hits = (np.float64(counts @ each) for each in (is_of, is_said, is_of * is_said))
+        each = (hits / np.maximum(found, 1), hits / np.maximum(support, 1), 2 * hits / np.maximum(support + found, 1))
+        return np.column_stack([_mean_of_known(np.where(support > 0, values, np.nan)) for values in each])
+
+    return figures
 
 
 def multi_label_metrics(
@@ -148,8 +184,7 @@ def multi_label_metrics(
 
     return {
         **_with_intervals(("map", "micro_f1", "macro_f1"), *bootstrap(len(labels), figures), least=0, most=1),
-        "exact_match": float(right.mean()),
-        "exact_match_ci95": list(wilson(int(right.sum()), len(right))),
+        **share("exact_match", right),
         SINGLE_LABEL.loss_figure: float(-np.log(of_truth).mean()),
         "per_class": {
             name: {
@@ -222,15 +257,16 @@ def regression_metrics(numbers: NDArray[np.float64], labels: NDArray[np.floating
     return _with_intervals(("mae", "rmse", "r2", "bias"), *bootstrap(len(truth), figures), least=least, most=most)
 
 
-def _accuracy(num_correct: int, num_images: int) -> dict[str, Any]:
-    return {"accuracy": num_correct / num_images, "accuracy_ci95": list(wilson(num_correct, num_images))}
+def share(name: str, right: NDArray[np.bool_]) -> dict[str, Any]:
+    """The share of the images for which something holds, by its name, and after it its interval."""
+    return {name: float(right.mean()), f"{name}_ci95": list(wilson(int(right.sum()), len(right)))}
 
 
-def _log_losses(probabilities: NDArray[np.float64], labels: Labels) -> dict[str, float]:
-    """`log_loss`, and `label_entropy` of soft labels; see `classification_metrics`."""
+def _log_losses(probabilities: NDArray[np.float64], labels: Labels) -> NDArray[np.float64]:
+    """The log loss of each image, (n,); see `classification_metrics`."""
     targets = SINGLE_LABEL.targets(labels, probabilities.shape[1]).astype(np.float64)
-    losses = {SINGLE_LABEL.loss_figure: probabilities} | ({LABEL_ENTROPY: targets} if is_soft(labels) else {})
-    return {name: 0.0 - float((targets * np.log(np.maximum(each, EXACT))).sum(axis=1).mean()) for name, each in losses.items()}
+    found: NDArray[np.float64] = 0.0 - (targets * np.log(np.maximum(probabilities, EXACT))).sum(axis=1)
+    return found
 
 
 def _checked(probabilities: NDArray[np.float64], labels: NDArray[Any], num_classes: int) -> tuple[NDArray[np.float64], NDArray[np.integer]]:

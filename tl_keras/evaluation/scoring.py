@@ -45,11 +45,11 @@ class Clock:
         return {"total_s": round(time.perf_counter() - self.started, 3), **self.laps}
 
 
-def score(feed: Feed, data: ImageData, split: str, progress: Progress, call: Any = None) -> NDArray[np.float64]:
-    """Answers float64 (n, k) to the images of a split, in the order of `data.rows(split)`; see `run_model`."""
+def score(feed: Feed, data: ImageData, split: str, progress: Progress, call: Any = None) -> NDArray[np.float32]:
+    """Logits float32 (n, k) to the images of a split, in the order of `data.rows(split)`; see `run_model`."""
     num = len(data.rows(split))
     with progress.bar(f"evaluate {split}", num) as advance:
-        return data.output.answers(run_model(feed.model, feed.ordered(split), num, advance, call))
+        return run_model(feed.model, feed.ordered(split), num, advance, call)
 
 
 def score_pixels(

@@ -149,6 +149,11 @@ def unfreeze(classifier: Classifier, lowest: str | None, *, freeze_batchnorm: bo
                 _hold_batchnorm(layer, freeze_batchnorm or position < first)
 
 
+def divide_logits(classifier: Classifier, temperature: float) -> None:
+    """Divide the logits, through the weights of the layer that makes them, so that whatever the model becomes has it."""
+    classifier.head.layers[-1].set_weights([weight / temperature for weight in classifier.head.layers[-1].get_weights()])
+
+
 def _hold_batchnorm(module: HubModule, still: bool) -> None:
     if not (still or module.has_training_mode):
         raise ConfigError(

@@ -19,6 +19,7 @@ from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.sources import open_labelled, place_of
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
+from tl_keras.evaluation.bounds import missed, require_bounds
 from tl_keras.evaluation.scoring import Clock, draw_errors, measure, on_engine, score_pixels, write_predictions
 from tl_keras.links import require_no_way_out
 from tl_keras.models.classifier import count_parameters
@@ -33,30 +34,44 @@ MOST_NAMED = 10  # classes in a line
 
 
 @restoring_process()
-def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def evaluate(
+    run_dir: Path | str,
+    *,
+    source: str | None = None,
+    min_accuracy: float | None = None,
+    max_ece: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Measure a run's model again: on its own test split, or on other labelled images.
 
     Args:
         source: a folder of class folders, of which some may be missing; or what else `data.source` may be. Of folders train, val and
             test the last alone is read. Images that the run has learned from are known by their content and left out, so that its own
             data in another place gives its test split. None reads that where the run found it.
+        min_accuracy: what the accuracy has to reach, in [0, 1].
+        max_ece: what the calibration error may be at most, likewise.
 
     Returns:
-        What `evaluations/N/evaluation.json` in the run folder holds: the fields of `metrics.json` that apply; and `folder`, where it is.
+        What `evaluations/N/evaluation.json` in the run folder holds: the fields of `metrics.json` that apply; `missed`, a line for each
+        bound that is not kept; and `folder`, where it is.
 
     Raises:
+        ConfigError: a bound that no model of this task can be held to.
         DataError: images are missing, were replaced, do not decode, or belong to classes that the model does not know.
         RunFolderError: it holds no trained model, or its evaluations are a link to another folder.
     """
     clock, progress = Clock(), progress or Progress()
     require_no_way_out(Path(run_dir), run_folder.EVALUATIONS)
     trained = open_run(run_dir)
+    bounds = {"min_accuracy": min_accuracy, "max_ece": max_ece}
+    require_bounds(bounds, trained.index.output.task)
     with _scratch(trained.run / run_folder.EVALUATIONS) as scratch:
         data, counts = _evaluation_data(trained, source, scratch, progress)
         rows = data.rows("test")
         with progress.bar("evaluate test", len(rows)) as advance, data.pixels.named_failures("Put it back, then evaluate again."):
             call = on_engine(trained.model, trained.config.runtime.engine)
             answers = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance, call)
+    figures = measure(data, "test", answers)
     result = {
         "mode": "evaluate",
         "task": data.output.task,
@@ -65,7 +80,8 @@ def evaluate(run_dir: Path | str, *, source: str | None = None, progress: Progre
         "source": place_of(trained.config.data.source if source is None else source, data.index.root),
         "data": {"test": len(rows), "classes": len(data.classes), "skipped": len(data.pixels.bad), **counts},
         "parameters": count_parameters(trained.model),
-        "test": measure(data, "test", answers),
+        "test": figures,
+        "missed": missed(figures, bounds),
         "timing": clock.timing(),
     }
     return {**result, "folder": str(_write(trained, data, answers, result))}

@@ -5,30 +5,51 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from tl_keras.data.ahead import Ahead
 from tl_keras.data.depth import tell_depth
-from tl_keras.data.label_texts import COLUMNS, PROBABILITY
+from tl_keras.data.label_texts import COLUMNS, PROBABILITY, SEPARATOR
 from tl_keras.data.patterns import find_images
 from tl_keras.data.pipeline import decoding_threads
 from tl_keras.data.sources.addresses import is_address
 from tl_keras.data.sources.remote import Copy, fetch_files
 from tl_keras.data.walk import left_out_lines
 from tl_keras.deploy.predictor import Prediction, Predictor
+from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.evaluation.conformal import class_thresholds, least_images, prediction_sets
+from tl_keras.evaluation.prediction_file import read_predictions
+from tl_keras.models.saved import read_classes
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CsvWriter, RunFolder, json_text, open_text, write_atomically
+from tl_keras.run_folder import MODEL, VAL_PREDICTIONS, CsvWriter, RunFolder, json_text, open_text, reading, write_atomically
 from tl_keras.runtime import restoring_process
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from tl_keras.trained_run import ADVICE, open_run, read_config
 from tl_keras.transfer.build import image_size_of
 
+WITHOUT_SETS = ("adapt", "ensemble")  # val is of another domain, or may have been learned from
+SET = "prediction_set"  # of a file or of a line
 
-def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress | None = None) -> Iterator[Prediction]:
-    """Classify files with a run's model, one `Prediction` each, in order; a bad file does not end it."""
+
+def predict(
+    run_dir: Path | str, patterns: Sequence[str], *, coverage: float | None = None, progress: Progress | None = None
+) -> Iterator[Prediction]:
+    """Classify files with a run's model, one `Prediction` each, in order; a bad file does not end it.
+
+    Args:
+        coverage: the share of images, in (0, 1), in whose `prediction_set` the true class shall be; None makes no sets.
+
+    Raises:
+        ConfigError: the coverage is none, or needs more images of val than there were.
+        RunFolderError: there is no such run, or nothing in it that sets are made by.
+    """
     progress = progress or Progress()
+    thresholds = None if coverage is None else read_thresholds(RunFolder.at(run_dir), coverage)
     copies = {word: fetch_files(word, progress) for word in patterns if is_address(word)}
     with ExitStack() as told:
         for copy in copies.values():
@@ -46,7 +67,7 @@ def predict(run_dir: Path | str, patterns: Sequence[str], *, progress: Progress 
                 batch = next(batches, None)
             if batch is None:
                 break
-            yield from (_as_asked(found, copies.values()) for found in batch)
+            yield from (_with_set(_as_asked(found, copies.values()), thresholds) for found in batch)
             advance(len(batch))
 
 
@@ -55,6 +76,43 @@ def _as_asked(found: Prediction, copies: Iterable[Copy]) -> Prediction:
     for copy in copies:
         found = replace(found, path=copy.named(found.path), error=None if found.error is None else copy.named(found.error))
     return found
+
+
+def read_thresholds(run: RunFolder, coverage: float) -> dict[str, float]:
+    """The probability from which on each class is in the set of an image.
+
+    Raises:
+        ConfigError: the coverage is not between 0 and 1, or needs more images of val than there were.
+        RunFolderError: the run has other labels than one class an image, or kept nothing of val.
+    """
+    if not 0 < coverage < 1:
+        raise ConfigError(f"--coverage: got {coverage:g}, expected a share between 0 and 1, such as 0.9.")
+    config, path = read_config(run.require_model()), run / VAL_PREDICTIONS
+    if config.data.task != SINGLE_LABEL or config.mode in WITHOUT_SETS:
+        kind = f"of --mode {config.mode}" if config.mode in WITHOUT_SETS else f"with data.task={config.data.task}"
+        raise RunFolderError(f"{run.path}: a run {kind} has no prediction sets. Leave out --coverage.")
+    if not path.is_file():
+        raise RunFolderError(f"{path}: is missing, and prediction sets follow from it. Train again, or leave out --coverage.")
+    with reading(path, "predictions for val", "Restore it, or train again."):
+        found = read_predictions(path)
+        if (classes := read_classes(run / MODEL)) is not None and set(classes) != set(found.classes):
+            raise ValueError("it has other classes than the model")
+    if len(found.labels) < least_images(coverage):
+        raise ConfigError(
+            f"--coverage: got {coverage:g}, which needs {least_images(coverage)} images of val; the run had {len(found.labels)}. "
+            "Give a lower one."
+        )
+    thresholds = class_thresholds(found.probabilities, found.labels, coverage)
+    return dict(zip(found.classes, thresholds.tolist(), strict=True))
+
+
+def _with_set(found: Prediction, thresholds: dict[str, float] | None) -> Prediction:
+    if thresholds is None:
+        return found
+    if found.error is not None:
+        return replace(found, prediction_set=())
+    inside = prediction_sets(np.array([found.probabilities[name] for name in thresholds]), np.array(list(thresholds.values())))
+    return replace(found, prediction_set=tuple(compress(thresholds, inside)))
 
 
 def _begin(run_dir: Path | str, files: Sequence[Path], progress: Progress) -> Iterator[list[Prediction]]:
@@ -143,10 +201,12 @@ def _as_json(found: Prediction) -> dict[str, Any]:
         return {"path": found.path, _decision(found): float(found.label)}
     if found.task == MULTI_LABEL:
         return {"path": found.path, _decision(found): found.labels, "probabilities": found.probabilities}
+    sets = {} if found.prediction_set is None else {SET: found.prediction_set}
     return {
         "path": found.path,
         _decision(found): found.label,
         "probability": found.probability,
+        **sets,
         "probabilities": found.probabilities,
     }
 
@@ -170,6 +230,8 @@ def _columns(found: Prediction) -> dict[str, Callable[[Prediction], str]]:
     columns: dict[str, Callable[[Prediction], str]] = {"path": lambda each: each.path, _decision(found): lambda each: each.label}
     if found.task == SINGLE_LABEL:
         columns["probability"] = lambda each: "" if each.probability is None else f"{each.probability:.6f}"
+    if found.prediction_set is not None:
+        columns[SET] = lambda each: SEPARATOR.join(each.prediction_set or ())
     columns["error"] = lambda each: each.error or ""
     for name in () if found.task == REGRESSION else found.classes:
         columns[f"{PROBABILITY}{name}"] = lambda each, name=name: f"{each.probabilities[name]:.6f}" if each.probabilities else ""  # type: ignore[misc]

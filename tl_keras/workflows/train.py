@@ -1,17 +1,24 @@
 """The training modes: from images to a run folder."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.data import splits
+from tl_keras.data.dataset import ImageData
 from tl_keras.data.index import Index
 from tl_keras.data.sources import absolute_source
 from tl_keras.data.target import open_target, require_another
+from tl_keras.evaluation.calibration import fit_temperature
+from tl_keras.evaluation.conformal import class_thresholds, least_images, prediction_sets
+from tl_keras.evaluation.metrics import share
 from tl_keras.evaluation.pictures import draw_curves, draw_domains
 from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.scoring import (
@@ -26,7 +33,8 @@ from tl_keras.evaluation.scoring import (
 )
 from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.backbone_weights import copy_weights
-from tl_keras.models.classifier import Classifier, count_parameters
+from tl_keras.models.classifier import Classifier, count_parameters, divide_logits
+from tl_keras.models.outputs import Regression, SingleLabel
 from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
 from tl_keras.progress import Progress
@@ -51,6 +59,7 @@ from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk,
 from tl_keras.workflows.teacher import require_teacher, taught
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain, "adapt": adapt}
+COVERAGE = 0.9  # of the prediction sets that are measured on test
 AGREEMENT = {"extract": 1e-4, "adapt": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
 
 
@@ -161,17 +170,22 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     run, config = task.run, task.config
     classifier = in_float32(task)
     model = weights_view(classifier.model)
+    feed = scoring_feed(task, classifier)
+    call = inference(feed.model)
+    on_val = score(feed, task.data, "val", task.progress, call)  # which chooses, whether or not it is measured
+    temperature = fit_temperature(task.data.output, on_val, task.data.learned("val"))
+    divide_logits(classifier, temperature)
     _save(task, classifier)
     if config.mode == "pretrain":
         save_backbone(task, model)
-    feed = scoring_feed(task, classifier)
-    call = inference(feed.model)
-    # val, which chooses, is scored whether or not it is measured
-    scores = {split: score(feed, task.data, split, task.progress, call) for split in dict.fromkeys(("val", *scored))}
+    logits = {"val": on_val / temperature}
+    logits |= {split: score(feed, task.data, split, task.progress, call) for split in scored if split != "val"}
+    scores = {split: task.data.output.answers(each) for split, each in logits.items()}
     data = task.data.with_output(task.data.output.chosen(scores["val"], task.data.labels("val")))
     write_output(run, data.output)
     if "test" in scores:
         write_predictions(run / run_folder.PREDICTIONS, data, "test", scores["test"])
+        write_predictions(run / run_folder.VAL_PREDICTIONS, data, "val", scores["val"])
     selected, interpolated = read_selection(run), read_interpolation(run)
     agreement = {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(data, model, scores["val"], AGREEMENT[config.mode])}
     clock.lap("evaluate_s")
@@ -184,10 +198,12 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         "data": data.counts(),
         "parameters": count_parameters(task.classifier.model),
         **{split: measure(data, split, scores[split]) for split in scored},
+        **({} if isinstance(data.output, Regression) else {"temperature": temperature}),
+        **(_sets(data, scores) if config.mode != "adapt" and isinstance(data.output, SingleLabel) else {}),
         **agreement,
         **({"selection": selected} if selected else {}),
         **({"interpolation": interpolated} if interpolated else {}),
-        **({} if task.target is None else {"target": measure_target(task, task.target)}),
+        **({} if task.target is None else {"target": measure_target(task, task.target, temperature)}),
         "features": {"computed": 0 if task.frozen is None else task.frozen.store.num_computed},
         "timing": clock.timing(),
     }
@@ -202,6 +218,15 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     run_folder.write_json(run / run_folder.METRICS, metrics)
     shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics
+
+
+def _sets(data: ImageData, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+    """How the prediction sets of `predict --coverage` do on test; nothing where it is not measured, or val has too few images."""
+    if "test" not in scores or len(scores["val"]) < least_images(COVERAGE):
+        return {}
+    sets = prediction_sets(scores["test"], class_thresholds(scores["val"], data.labels("val"), COVERAGE))
+    covered = np.take_along_axis(sets, data.labels("test")[:, None], axis=1)[:, 0]
+    return {"prediction_sets": {"coverage": COVERAGE, **share("covered", covered), "mean_size": float(sets.sum(axis=1).mean())}}
 
 
 def _save(task: Task, classifier: Classifier) -> None:

@@ -17,7 +17,7 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data import images
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.report import page as page_module
-from tl_keras.evaluation.report.calibration import abstaining, calibration_error, reliability
+from tl_keras.evaluation.report.calibration import abstaining
 from tl_keras.evaluation.report.facts import baseline_of, commands_for, confusions, facts_of, leaked_rows
 from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.report.record import read_answers, read_record
@@ -102,12 +102,25 @@ def test_a_page_has_the_parts_of_its_task_and_no_others(made_run: MadeRun, tmp_p
         assert title in page.words
 
 
+NEWER = ("ece", "reliability", "top_5_accuracy")  # figures that older runs have not
+
+
+def test_calibration_of_an_old_run_follows_from_its_predictions(made_run: MadeRun) -> None:
+    run = made_run()
+    metrics = metrics_of(run)
+    page = page_of(run, metrics=metrics).words
+    old = {name: value for name, value in metrics["test"].items() if name not in (*NEWER, "ece_ci95")}
+    told = re.search(r"The expected calibration error is [\d.]+ %", page)
+    assert told is not None
+    assert told[0] in page_of(run, metrics=metrics | {"test": old}).words
+
+
 @pytest.mark.parametrize("task", list(ANCHORS))
 def test_what_is_not_known_is_left_out(made_run: MadeRun, task: str) -> None:
     """Of an old run: without what metrics.json has now, and without files beside it."""
     run = made_run(task)
     metrics = metrics_of(run)
-    old = {name: value for name, value in metrics["test"].items() if not name.endswith("_ci95")}
+    old = {name: value for name, value in metrics["test"].items() if not name.endswith("_ci95") and name not in NEWER}
     (run / run_folder.ENVIRONMENT).unlink()
     page = page_of(run, metrics={"mode": "extract", "backbone": "vgg16", "test": old})
     assert set(page.ids) == ANCHORS[task]
@@ -264,17 +277,10 @@ def test_losses_are_those_of_the_table(made_run: MadeRun, task: str) -> None:
         assert answers.loss[row] == pytest.approx(wanted, abs=1e-9)
 
 
-def test_reliability_and_abstaining_beside_plain_loops() -> None:
+def test_abstaining_beside_a_plain_loop() -> None:
     random = np.random.default_rng(1)
     confidence = np.round(random.random(200), 2)
     right = random.random(200) < confidence
-    bins = reliability(confidence, right)
-    assert sum(each["images"] for each in bins) == 200
-    for each in bins:
-        inside = [k for k in range(200) if each["from"] <= confidence[k] < each["to"] or (each["to"] == 1 and confidence[k] == 1)]
-        assert len(inside) == each["images"]
-        assert each["accuracy"] == pytest.approx(np.mean([right[k] for k in inside]))
-    assert calibration_error(bins) == pytest.approx(sum(each["images"] * abs(each["confidence"] - each["accuracy"]) for each in bins) / 200)
     for limit, share, accuracy in zip(*abstaining(confidence, right), strict=True):
         answered = confidence >= limit
         assert share == pytest.approx(answered.mean())

@@ -138,6 +138,12 @@ def test_a_rule_speaks_where_it_holds(name, rules, facts, change, words):
     assert rule.says(facts).endswith(".")
 
 
+def test_how_sure_an_adapted_model_may_be_is_judged_on_its_target():
+    facts = replace(PLAIN, value=0.2, interval=(0.15, 0.25), confidence=0.62, domain=TARGET)
+    assert "a probability of 62 % on average, and 60 % are right." in first(HOW_SURE, facts).says(facts)
+    assert first(HOW_SURE, replace(facts, confidence=0.9)).name == "too_sure"
+
+
 def test_every_rule_has_a_case():
     assert {rule.name for rules in RULES.values() for rule in rules} == {*CASES, *OTHERS}
 

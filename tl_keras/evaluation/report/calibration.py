@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.evaluation.calibration import calibration_error, reliability
 from tl_keras.evaluation.charts import Axes, Series, lines
 from tl_keras.evaluation.intervals import wilson
 from tl_keras.evaluation.markup import section, table
@@ -13,7 +14,6 @@ from tl_keras.evaluation.report.record import Record
 from tl_keras.evaluation.report.verdict import percent
 from tl_keras.tasks import SINGLE_LABEL
 
-NUM_BINS = 15
 TARGETS = (0.95, 0.99)  # accuracies that somebody may want of the answers that are taken
 LEAST_WRONG = 2  # answers that may be wrong at such an accuracy: of fewer images there is little to tell
 MOST_POINTS = 200  # of a curve
@@ -25,39 +25,11 @@ def reliability_of(record: Record) -> Sequence[Mapping[str, Any]]:
     return found
 
 
-def reliability(confidence: NDArray[np.float64], right: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """Bins of equal width of confidence, those without images left out.
-
-    Args:
-        confidence: of each answer, in [0, 1], (n,).
-        right: whether it is, (n,).
-
-    Returns:
-        Of each bin `from`, `to`, `images`, and over these the mean `confidence` and the `accuracy`.
-    """
-    places = np.minimum((confidence * NUM_BINS).astype(np.int64), NUM_BINS - 1)
-    found = []
-    for place in np.unique(places).tolist():
-        inside = places == place
-        found.append(
-            {
-                "from": place / NUM_BINS,
-                "to": (place + 1) / NUM_BINS,
-                "images": int(inside.sum()),
-                "confidence": float(confidence[inside].mean()),
-                "accuracy": float(right[inside].mean()),
-            }
-        )
-    return found
-
-
-def calibration_error(bins: Sequence[Mapping[str, Any]]) -> float:
-    """The expected calibration error: how far confidence and accuracy are apart, the mean over images.
-
-    Reference: Naeini, Cooper & Hauskrecht 2015, Obtaining well calibrated probabilities using Bayesian binning.
-    """
-    total = sum(each["images"] for each in bins)
-    return float(sum(each["images"] * abs(each["confidence"] - each["accuracy"]) for each in bins) / max(total, 1))
+def error_of(record: Record) -> float:
+    """The expected calibration error, likewise."""
+    once = np.ones((1, len(record.answers.paths)), np.int64)
+    known = record.test.get("ece")
+    return float(calibration_error(record.answers.confidence, record.answers.right)(once)[0] if known is None else known)
 
 
 def abstaining(
@@ -83,7 +55,7 @@ def section_of(record: Record) -> str:
     if record.task != SINGLE_LABEL:
         return ""
     bins = reliability_of(record)
-    error, ends = record.test.get("ece", calibration_error(bins)), record.test.get("ece_ci95")
+    error, ends = error_of(record), record.test.get("ece_ci95")
     told = f"The expected calibration error is {percent(error, 1)}" + (
         f" (95 % interval {percent(ends[0], 1)} to {percent(ends[1], 1)})" if ends else ""
     )

@@ -13,7 +13,7 @@ from tl_keras.config import Config
 from tl_keras.data.label_texts import number_text
 from tl_keras.evaluation.history import numbers_of
 from tl_keras.evaluation.intervals import wilson
-from tl_keras.evaluation.report.calibration import calibration_error, reliability_of
+from tl_keras.evaluation.report.calibration import error_of, reliability_of
 from tl_keras.evaluation.report.record import Record
 from tl_keras.evaluation.report.verdict import LEAST_CONFUSED, LEAST_IMAGES, MANY, Domain, Facts, Weak
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -83,10 +83,10 @@ def _of_classes(record: Record) -> dict[str, Any]:
         return {}
     weak, learned = weak_classes(test["per_class"], record), record.counts("train")
     confused = confusions(test["confusion_matrix"], list(test["per_class"]))
-    bins = reliability_of(record)
+    bins = test.get("reliability") or reliability_of(record)
     return {
         "confidence": sum(each["images"] * each["confidence"] for each in bins) / max(sum(each["images"] for each in bins), 1),
-        "ece": float(test.get("ece", calibration_error(bins))),
+        "ece": float(test["ece"]) if "ece" in test else error_of(record),
         "weak": weak,
         "least_learned": _least_learned(weak, learned),
         "confused": confused[0] if confused and confused[0][2] >= LEAST_CONFUSED else None,

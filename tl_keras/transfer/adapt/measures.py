@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
+from threadpoolctl import threadpool_limits
 
 from tl_keras.transfer.adapt.kernels import median_bandwidth, rbf
 
@@ -48,8 +49,11 @@ def proxy_a_distance(x: Matrix, y: Matrix, rng: np.random.Generator) -> float:
     return 2 * (1 - 2 * min(0.5, float(np.mean(errors))))
 
 
+@threadpool_limits.wrap(
+    limits=1, user_api="blas"
+)  # small products: threads that wait for each other took 20 times as long on a busy machine
 def _unseen_error(x: Matrix, y: Matrix, seen_x: Rows, seen_y: Rows, rest_x: Rows, rest_y: Rows) -> float:
-    a = np.concatenate([x[seen_x], y[seen_y]])
+    a = np.concatenate([x[seen_x], y[seen_y]]).astype(np.float64)  # once: each product with a float64 vector would do it again
     is_second = np.repeat([0.0, 1.0], [len(seen_x), len(seen_y)])
     own = np.where(is_second == 1, 0.5 / len(seen_y), 0.5 / len(seen_x))
     centre = a.mean(axis=0)
@@ -58,9 +62,9 @@ def _unseen_error(x: Matrix, y: Matrix, seen_x: Rows, seen_y: Rows, rest_x: Rows
     gram = a @ a.T
 
     def evaluate(w: Matrix) -> tuple[float, Matrix]:
-        logits = gram @ w[:-1] + w[-1]
-        residual = own * (expit(logits) - is_second)
         pulled = gram @ w[:-1]
+        logits = pulled + w[-1]
+        residual = own * (expit(logits) - is_second)
         loss = own @ (np.logaddexp(0, logits) - is_second * logits) + 0.5 / len(a) * w[:-1] @ pulled
         return float(loss), np.append(gram @ residual + pulled / len(a), residual.sum())
 

@@ -59,6 +59,7 @@ class Adapted:
         candidates: their scores, in the same order.
         kept: the method of the head that is kept.
         members: the methods whose mean it is, or itself.
+        distances: between the domains as the head that was not adapted sees them, by its method.
         statistics: BatchNorm statistics of source and target that the kept head is for; None for those that the backbone has.
         trains: whether the network is to be trained after that, from the plain head on these statistics.
     """
@@ -67,6 +68,7 @@ class Adapted:
     candidates: list[Candidate]
     kept: str = SOURCE_ONLY
     members: list[str] = field(default_factory=lambda: [SOURCE_ONLY])
+    distances: dict[str, dict[str, float | None]] = field(default_factory=dict)
     statistics: tuple[Statistics, Statistics] | None = None
     trains: bool = False
 
@@ -169,7 +171,8 @@ def adapt_heads(task: Task) -> Adapted:
     baseline = found.add(SOURCE_ONLY, solve(problem, SOURCE_ONLY), judge)
     first = 0
     forced = wanted == ADABN or (wanted in TRAINED and bool(norms(task.classifier.trunk)))
-    far = wanted in (AUTO, SELF_TRAINING) and _are_far_apart(found.heads[SOURCE_ONLY])
+    found.distances[SOURCE_ONLY] = distances(found.heads[SOURCE_ONLY])
+    far = wanted in (AUTO, SELF_TRAINING) and _are_far_apart(found.distances[SOURCE_ONLY])
     if forced or (far and norms(task.classifier.trunk)):
         own, own_judge, statistics = own_problem(task, judge)
         candidate = found.add(ADABN, solve(own, ADABN), own_judge)
@@ -181,7 +184,9 @@ def adapt_heads(task: Task) -> Adapted:
         return found
     if wanted == AUTO:
         found.trains = found.statistics is not None
-        return _self_trained_where_far(_mean_of_trusted(task, problem, judge, found, first))
+        if found.statistics is None or not _labels_itself(problem, judge, found):
+            _add_mean_of_trusted(task, problem, judge, found, first)
+        return found
     if wanted not in found.heads:
         found.add(wanted, solve(problem, wanted), judge)
     found.kept, found.members = wanted, [wanted]
@@ -205,21 +210,35 @@ def own_problem(task: Task, judge: Judge) -> tuple[DomainProblem, Judge, tuple[S
     return problem, Judge(task, problem, seen, judge.before), (of_source, of_target)
 
 
-def _are_far_apart(before: AdaptedHead) -> bool:
+def _are_far_apart(before: dict[str, float | None]) -> bool:
     """Whether a linear classifier tells the domains apart: what a head can do about it is little."""
-    apart = distances(before)["proxy_a"]
+    apart = before["proxy_a"]
     return apart is not None and apart >= FAR_APART
 
 
-def _mean_of_trusted(task: Task, problem: DomainProblem, judge: Judge, found: Adapted, first: int) -> Adapted:
-    """The mean of the heads on the same features that can be trusted.
+def _labels_itself(problem: DomainProblem, judge: Judge, found: Adapted) -> bool:
+    """Keep the head on statistics of each domain that labels the target itself, if it can be trusted.
+
+    The mean of heads hardly differs from the one that AdaBN gives. This one does: it is held to the accuracy on the source that AdaBN is
+    held to.
+    """
+    before = found.candidates[-1]
+    if not found.add(SELF_TRAINING, solve(problem, SELF_TRAINING), judge).holds(before):
+        return False
+    found.kept, found.members = SELF_TRAINING, [SELF_TRAINING]
+    return True
+
+
+def _add_mean_of_trusted(task: Task, problem: DomainProblem, judge: Judge, found: Adapted, first: int) -> None:
+    """Keep the mean of the heads on the same features that can be trusted.
 
     Args:
         first: which head is the plain one on these features.
     """
     methods = [method for method in ADAPTATIONS if method not in (SOURCE_ONLY, ADABN, *TRAINED)]
-    with task.progress.bar("methods", len(methods)) as advance:
-        for method in methods:
+    left = [method for method in methods if method not in found.heads]
+    with task.progress.bar("methods", len(left)) as advance:
+        for method in left:
             found.add(method, solve(problem, method), judge)
             advance(1)
     plain = list(found.heads)[first]
@@ -228,18 +247,6 @@ def _mean_of_trusted(task: Task, problem: DomainProblem, judge: Judge, found: Ad
     if len(found.members) > 1:
         found.add(AUTO, mean_head(problem, [found.heads[method] for method in found.members]), judge)
         found.kept = AUTO
-    return found
-
-
-def _self_trained_where_far(found: Adapted) -> Adapted:
-    """Of heads on statistics of each domain, the one that labels the target itself is kept, and not the mean, where it can be trusted.
-
-    The mean hardly differs from the head that AdaBN gives. This one does: it is held to the accuracy on the source that AdaBN is held to.
-    """
-    scores = {one.method: one for one in found.candidates}
-    if found.statistics is not None and scores[SELF_TRAINING].holds(scores[ADABN]):
-        found.kept, found.members = SELF_TRAINING, [SELF_TRAINING]
-    return found
 
 
 def _record(task: Task, found: Adapted, started: float) -> None:
@@ -247,7 +254,7 @@ def _record(task: Task, found: Adapted, started: float) -> None:
     kept = found.candidates[list(found.heads).index(found.kept)]
     task.progress.line(f"adapt  {described(found)}")
     _warn(task, kept, found.candidates[0], own_statistics=found.statistics is not None)
-    apart = {name: distances(found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, *found.members))}
+    apart = found.distances | {name: distances(found.heads[name]) for name in found.members if name not in found.distances}
     scores = [one.report() for one in found.candidates]
     write_json(task.run / ADAPTATION, {"method": found.kept, "members": found.members, "candidates": scores, "distances": apart})
     write_answers(task, {name: _answers_of(found.heads[name]) for name in dict.fromkeys((SOURCE_ONLY, found.kept))})

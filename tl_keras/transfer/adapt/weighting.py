@@ -50,7 +50,7 @@ def likeness(source: Features, target: Features, rng: np.random.Generator) -> Ca
     """
     see = components(source, target, rng)
     s, t = (see(sample(each, FITTED_ON, rng)[1]) for each in (source, target))
-    x, is_target = np.concatenate([s, t]), np.repeat([0.0, 1.0], [len(s), len(t)])
+    x, is_target = np.concatenate([s, t]).astype(np.float64), np.repeat([0.0, 1.0], [len(s), len(t)])
     own = np.where(is_target == 1, 0.5 / len(t), 0.5 / len(s))  # both domains count alike
 
     def evaluate(w: Matrix) -> tuple[float, Matrix]:

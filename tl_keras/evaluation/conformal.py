@@ -1,0 +1,56 @@
+"""Prediction sets by split conformal prediction: the classes that an image may have, with the true one among them as often as is asked.
+
+Whatever the model is, this holds on average over images that are drawn as those of val were. Knows arrays only.
+
+Reference: Vovk, Gammerman & Shafer 2005, Algorithmic Learning in a Random World, sec. 4.6; Sadinle, Lei & Wasserman 2019, J. Am. Stat.
+Assoc. 114, 223 (thresholds on the probability, the smallest sets there are, and one for each class).
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIGITS = 1e-9  # a product that is a whole number but for rounding counts as it
+
+
+def least_images(coverage: float) -> int:
+    """How many images of val a threshold for this coverage needs."""
+    return math.ceil(coverage / (1 - coverage) - DIGITS)
+
+
+def class_thresholds(probabilities: NDArray[np.float64], labels: NDArray[np.integer], coverage: float) -> NDArray[np.float64]:
+    """The probability from which on a class is in the set of an image.
+
+    A class with enough images of val has a threshold of its own, so that the coverage holds for its images too and not only on average over
+    classes; the others share that of all images.
+
+    Args:
+        probabilities: (n, k), of images that the model has not learned from.
+        labels: int (n,), their true classes.
+        coverage: the share of images in whose set the true class shall be, in (0, 1).
+
+    Returns:
+        (k,), in [0, 1].
+
+    Raises:
+        ValueError: there are fewer images than `least_images`.
+    """
+    own, least = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0], least_images(coverage)
+    if len(own) < least:
+        raise ValueError(f"a coverage of {coverage:g} needs {least} images of val. Received: {len(own)}")
+    of_all = _threshold(own, coverage)
+    of_class = (own[labels == each] for each in range(probabilities.shape[1]))
+    return np.array([_threshold(each, coverage) if len(each) >= least else of_all for each in of_class])
+
+
+def _threshold(own: NDArray[np.float64], coverage: float) -> float:
+    """The largest probability that enough of those of true classes (n,) reach, one more image counted as if it did not."""
+    needed = math.ceil((len(own) + 1) * coverage - DIGITS)
+    return float(np.sort(own)[len(own) - needed])
+
+
+def prediction_sets(probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which classes are in the set of each image, bool (n, k); none, where the image looks like no class."""
+    found: NDArray[np.bool_] = probabilities >= thresholds
+    return found
