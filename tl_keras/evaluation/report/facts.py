@@ -83,10 +83,12 @@ def _of_classes(record: Record) -> dict[str, Any]:
         return {}
     weak, learned = weak_classes(test["per_class"], record), record.counts("train")
     confused = confusions(test["confusion_matrix"], list(test["per_class"]))
-    bins = test.get("reliability") or reliability_of(record)
+    is_test = test is record.test  # which predictions.csv is about, and not about a target
+    bins = test.get("reliability") or (reliability_of(record) if is_test else [])
+    images = sum(each["images"] for each in bins)
     return {
-        "confidence": sum(each["images"] * each["confidence"] for each in bins) / max(sum(each["images"] for each in bins), 1),
-        "ece": float(test["ece"]) if "ece" in test else error_of(record),
+        "confidence": sum(each["images"] * each["confidence"] for each in bins) / images if images else None,
+        "ece": error_of(record) if is_test else test.get("ece"),
         "weak": weak,
         "least_learned": _least_learned(weak, learned),
         "confused": confused[0] if confused and confused[0][2] >= LEAST_CONFUSED else None,
