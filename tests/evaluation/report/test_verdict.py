@@ -71,7 +71,7 @@ CASES = {
         {},
         "for 172 of 200 test images (86.0 %); expect 80 to 90 % of new images like these. Always answering 'daisy' would be right for",
     ),
-    "guesses": (HOW_SURE, {"domain": replace(TARGET, guesses=True)}, "trust its classes"),
+    "unknown": (HOW_SURE, {"domain": TARGET, "confidence": None}, "go by its classes"),
     "too_sure": (
         HOW_SURE,
         {"confidence": 0.97},
@@ -150,7 +150,7 @@ def test_every_rule_has_a_case():
 
 def test_a_verdict_has_at_most_four_sentences_in_their_order():
     assert [sentence.title for sentence in verdict(PLAIN)] == list(RULES)
-    unknown = verdict(replace(PLAIN, domain=Domain(images=9)))
+    unknown = verdict(replace(PLAIN, confidence=None, domain=Domain(images=9)))
     assert [sentence.title for sentence in unknown] == ["How good", "How sure", "What next"]  # of a target without labels there is no more
 
 

@@ -45,7 +45,6 @@ class Domain:
         accuracy: there; None where it has no labels.
         interval: of that.
         before: the accuracy of the model that was not adapted.
-        guesses: whether a method was kept that leaves probabilities much too high.
         is_own: whether the model is for the target alone.
     """
 
@@ -53,7 +52,6 @@ class Domain:
     accuracy: float | None = None
     interval: tuple[float, float] = (0.0, 1.0)
     before: float = 0.0
-    guesses: bool = False
     is_own: bool = False
 
 
@@ -313,9 +311,9 @@ HOW_GOOD = (
 
 HOW_SURE = (
     Rule(
-        "guesses",
-        lambda facts: facts.domain is not None and facts.domain.guesses,
-        lambda facts: "On the target its probabilities are much too high: trust its classes, and not how sure it is of them.",
+        "unknown",
+        lambda facts: facts.domain is not None and facts.confidence is None,
+        lambda facts: "Whether its probabilities can be trusted on the target is not known: go by its classes.",
     ),
     Rule(
         "numbers",
