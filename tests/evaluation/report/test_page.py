@@ -139,7 +139,10 @@ def test_newer_figures_are_shown_where_they_are(made_run: MadeRun) -> None:
         "reliability": bins,
         "log_loss_ci95": [0.111, 0.222],
     }
+    metrics["prediction_sets"] = {"coverage": 0.9, "covered": 0.91, "covered_ci95": [0.87, 0.95], "mean_size": 1.234}
     words = page_of(run, metrics=metrics).words
+    assert "predict --coverage 0.9 gives the classes that an image may have: 1.23 on average" in words
+    assert "91 % of the test images (95 % interval 87 % to 95 %)" in words
     assert "1.2 % (95 % interval 1.0 % to 3.0 %)" in words
     assert "0.987" in words
     assert "0.111 to 0.222" in words

@@ -64,7 +64,7 @@ def section_of(record: Record) -> str:
         f"Can its probabilities be trusted?{record.where}",
         f"<p>{told}: so far are claimed and true accuracy apart, on average over test images. On the diagonal they agree; "
         f"below it the model is too sure of itself.</p>\n"
-        f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n{_named(record)}\n{_counts(bins)}',
+        f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n{_named(record)}\n{_sets(record)}\n{_counts(bins)}',
     )
 
 
@@ -102,6 +102,19 @@ def _named(record: Record) -> str:
                 f"{percent(accuracies[place], 1)} of these are right (95 % interval {percent(low)} to {percent(high)}).</li>"
             )
     return f"<ul>{''.join(told)}</ul>" if told else ""
+
+
+def _sets(record: Record) -> str:
+    """What prediction sets come to; nothing of a run that has none."""
+    found = record.metrics.get("prediction_sets")
+    if found is None:
+        return ""
+    low, high = found["covered_ci95"]
+    return (
+        f"<p>Where one answer is not enough, <code>predict --coverage {found['coverage']:g}</code> gives the classes that an image may "
+        f"have: {found['mean_size']:.2f} on average, with the true one among them for {percent(found['covered'])} of the test images "
+        f"(95 % interval {percent(low)} to {percent(high)}).</p>"
+    )
 
 
 def _counts(bins: Sequence[Mapping[str, Any]]) -> str:
