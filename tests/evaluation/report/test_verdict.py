@@ -71,7 +71,7 @@ CASES = {
         {},
         "for 172 of 200 test images (86.0 %); expect 80 to 90 % of new images like these. Always answering 'daisy' would be right for",
     ),
-    "guesses": (HOW_SURE, {"domain": replace(TARGET, guesses=True)}, "trust its classes"),
+    "unknown": (HOW_SURE, {"domain": TARGET, "confidence": None}, "go by its classes"),
     "too_sure": (
         HOW_SURE,
         {"confidence": 0.97},
@@ -138,13 +138,19 @@ def test_a_rule_speaks_where_it_holds(name, rules, facts, change, words):
     assert rule.says(facts).endswith(".")
 
 
+def test_how_sure_an_adapted_model_may_be_is_judged_on_its_target():
+    facts = replace(PLAIN, value=0.2, interval=(0.15, 0.25), confidence=0.62, domain=TARGET)
+    assert "a probability of 62 % on average, and 60 % are right." in first(HOW_SURE, facts).says(facts)
+    assert first(HOW_SURE, replace(facts, confidence=0.9)).name == "too_sure"
+
+
 def test_every_rule_has_a_case():
     assert {rule.name for rules in RULES.values() for rule in rules} == {*CASES, *OTHERS}
 
 
 def test_a_verdict_has_at_most_four_sentences_in_their_order():
     assert [sentence.title for sentence in verdict(PLAIN)] == list(RULES)
-    unknown = verdict(replace(PLAIN, domain=Domain(images=9)))
+    unknown = verdict(replace(PLAIN, confidence=None, domain=Domain(images=9)))
     assert [sentence.title for sentence in unknown] == ["How good", "How sure", "What next"]  # of a target without labels there is no more
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras import advice, run_folder
-from tl_keras.adaptations import ADABN, SELF_TRAINING, SOURCE_ONLY, TRAINED
+from tl_keras.adaptations import ADABN, SOURCE_ONLY, TRAINED
 from tl_keras.config import Config
 from tl_keras.data.label_texts import number_text
 from tl_keras.evaluation.history import numbers_of
@@ -83,10 +83,12 @@ def _of_classes(record: Record) -> dict[str, Any]:
         return {}
     weak, learned = weak_classes(test["per_class"], record), record.counts("train")
     confused = confusions(test["confusion_matrix"], list(test["per_class"]))
-    bins = test.get("reliability") or reliability_of(record)
+    is_test = test is record.test  # which predictions.csv is about, and not about a target
+    bins = test.get("reliability") or (reliability_of(record) if is_test else [])
+    images = sum(each["images"] for each in bins)
     return {
-        "confidence": sum(each["images"] * each["confidence"] for each in bins) / max(sum(each["images"] for each in bins), 1),
-        "ece": float(test["ece"]) if "ece" in test else error_of(record),
+        "confidence": sum(each["images"] * each["confidence"] for each in bins) / images if images else None,
+        "ece": error_of(record) if is_test else test.get("ece"),
         "weak": weak,
         "least_learned": _least_learned(weak, learned),
         "confused": confused[0] if confused and confused[0][2] >= LEAST_CONFUSED else None,
@@ -182,10 +184,10 @@ def _domain(record: Record) -> Domain | None:
     target = record.metrics.get("target")
     if target is None:
         return None
-    wanted, members = record.config.adapt.method, set(target["members"])
+    wanted = record.config.adapt.method
     tried = {one["method"]: Candidate.read(one) for one in target["candidates"]}
     is_own = ADABN in tried and (wanted in (ADABN, *TRAINED) or tried[ADABN].holds(tried[SOURCE_ONLY]))
-    known: dict[str, Any] = {"guesses": bool(members & {SELF_TRAINING, *TRAINED}), "is_own": is_own}
+    known: dict[str, Any] = {"is_own": is_own}
     if "figures" in target:
         kept, before = (target["figures"][name] for name in (target["method"], SOURCE_ONLY))
         known |= {"accuracy": kept["accuracy"], "interval": tuple(kept["accuracy_ci95"]), "before": before["accuracy"]}

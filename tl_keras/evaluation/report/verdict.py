@@ -45,7 +45,6 @@ class Domain:
         accuracy: there; None where it has no labels.
         interval: of that.
         before: the accuracy of the model that was not adapted.
-        guesses: whether a method was kept that leaves probabilities much too high.
         is_own: whether the model is for the target alone.
     """
 
@@ -53,7 +52,6 @@ class Domain:
     accuracy: float | None = None
     interval: tuple[float, float] = (0.0, 1.0)
     before: float = 0.0
-    guesses: bool = False
     is_own: bool = False
 
 
@@ -69,7 +67,7 @@ class Facts:
         baseline: the same figure of an answer that needs no model.
         trivial: what that answer is, such as "always answering 'daisy'".
         leaked: images of test that are also in train or val.
-        confidence: the mean probability of the decisions; None where there is none.
+        confidence: the mean probability of the decisions, of an adapted model on its target; None where that is not known.
         ece: the expected calibration error, likewise.
         exact: the share of images of which every class is right, of several labels.
         micro_f1: likewise.
@@ -116,6 +114,16 @@ class Facts:
     def is_error(self) -> bool:
         """Whether less of the figure is better."""
         return self.task == REGRESSION
+
+    @property
+    def accuracy(self) -> float:
+        """What `confidence` is about: on the target of an adapted model, where that has labels; else on test."""
+        return self.value if self.domain is None or self.domain.accuracy is None else self.domain.accuracy
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """Its interval."""
+        return self.interval if self.domain is None or self.domain.accuracy is None else self.domain.interval
 
     @property
     def right(self) -> int:
@@ -228,7 +236,7 @@ def _errors(facts: Facts) -> str:
 
 
 def _claimed(facts: Facts) -> str:
-    return f"it gives its answers a probability of {percent(facts.confidence or 0.0)} on average, and {percent(facts.value)} are right"
+    return f"it gives its answers a probability of {percent(facts.confidence or 0.0)} on average, and {percent(facts.accuracy)} are right"
 
 
 def _weak(facts: Facts) -> str:
@@ -303,9 +311,9 @@ HOW_GOOD = (
 
 HOW_SURE = (
     Rule(
-        "guesses",
-        lambda facts: facts.domain is not None and facts.domain.guesses,
-        lambda facts: "On the target its probabilities are much too high: trust its classes, and not how sure it is of them.",
+        "unknown",
+        lambda facts: facts.domain is not None and facts.confidence is None,
+        lambda facts: "Whether its probabilities can be trusted on the target is not known: go by its classes.",
     ),
     Rule(
         "numbers",
@@ -327,12 +335,12 @@ HOW_SURE = (
     ),
     Rule(
         "too_sure",
-        lambda facts: facts.confidence is not None and facts.confidence > max(facts.value + GAP, facts.interval[1]),
+        lambda facts: facts.confidence is not None and facts.confidence > max(facts.accuracy + GAP, facts.accuracy_interval[1]),
         lambda facts: f"It is too sure of itself: {_claimed(facts)}.",
     ),
     Rule(
         "too_cautious",
-        lambda facts: facts.confidence is not None and facts.confidence < min(facts.value - GAP, facts.interval[0]),
+        lambda facts: facts.confidence is not None and facts.confidence < min(facts.accuracy - GAP, facts.accuracy_interval[0]),
         lambda facts: f"It is more cautious than it needs to be: {_claimed(facts)}.",
     ),
     Rule(
