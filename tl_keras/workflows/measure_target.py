@@ -15,14 +15,9 @@ from tl_keras.transfer.adapt.record import read_adaptation, read_answers
 from tl_keras.transfer.adapt.target import Target
 from tl_keras.transfer.task import Task
 
-LEAST = float(np.finfo(np.float32).tiny)  # a probability that is smaller counts as it
 
-
-def measure_target(task: Task, target: Target, temperature: float) -> dict[str, Any]:
+def measure_target(task: Task, target: Target) -> dict[str, Any]:
     """Write what the model says of each image of the target, and measure it where there are labels.
-
-    Args:
-        temperature: by which the logits of the model that is kept are divided meanwhile.
 
     Returns:
         `images` and `skipped`; what `adaptation.json` holds; and, where there are labels, `figures`: those of the head that was not
@@ -31,8 +26,7 @@ def measure_target(task: Task, target: Target, temperature: float) -> dict[str, 
     report = read_adaptation(task)
     said = read_answers(task, target)
     classes, index, rows = task.data.classes, target.index, target.rows
-    kept = SINGLE_LABEL.answers(SINGLE_LABEL.logits(said[report["method"]], least=LEAST) / temperature)
-    said[report["method"]] = kept
+    kept = said[report["method"]]
     labelled = index.labelled[rows]
     names = np.array(classes)
     truth = [classes[label] if has else "" for label, has in zip(index.labels[rows], labelled, strict=True)]

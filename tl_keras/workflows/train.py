@@ -34,7 +34,7 @@ from tl_keras.evaluation.scoring import (
 from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters, divide_logits
-from tl_keras.models.outputs import Regression, SingleLabel
+from tl_keras.models.outputs import SingleLabel
 from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
 from tl_keras.progress import Progress
@@ -173,7 +173,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     feed = scoring_feed(task, classifier)
     call = inference(feed.model)
     on_val = score(feed, task.data, "val", task.progress, call)  # which chooses, whether or not it is measured
-    temperature = fit_temperature(task.data.output, on_val, task.data.learned("val"))
+    temperature = temperature_of(task, on_val)
     divide_logits(classifier, temperature)
     _save(task, classifier)
     if config.mode == "pretrain":
@@ -198,12 +198,12 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         "data": data.counts(),
         "parameters": count_parameters(task.classifier.model),
         **{split: measure(data, split, scores[split]) for split in scored},
-        **({} if isinstance(data.output, Regression) else {"temperature": temperature}),
+        "temperature": temperature,
         **(_sets(data, scores) if config.mode != "adapt" and isinstance(data.output, SingleLabel) else {}),
         **agreement,
         **({"selection": selected} if selected else {}),
         **({"interpolation": interpolated} if interpolated else {}),
-        **({} if task.target is None else {"target": measure_target(task, task.target, temperature)}),
+        **({} if task.target is None else {"target": measure_target(task, task.target)}),
         "features": {"computed": 0 if task.frozen is None else task.frozen.store.num_computed},
         "timing": clock.timing(),
     }
@@ -218,6 +218,11 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     run_folder.write_json(run / run_folder.METRICS, metrics)
     shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics
+
+
+def temperature_of(task: Task, on_val: NDArray[np.float32]) -> float:
+    """What the logits are to be divided by; 1 for numbers, and in adapting, of whose target the source's val says nothing."""
+    return 1.0 if task.config.mode == "adapt" else fit_temperature(task.data.output, on_val, task.data.learned("val"))
 
 
 def _sets(data: ImageData, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
