@@ -20,7 +20,7 @@ from tl_keras.transfer.adapt.label_shift import class_ratios
 from tl_keras.transfer.adapt.self_training import ROUNDS, ROWS, Stacked, surest
 from tl_keras.transfer.adapt.transport import optimal_transport
 from tl_keras.transfer.adapt.weighting import WEIGHTINGS
-from tl_keras.transfer.head.probe import Features, LinearProbe, Pair, Standardiser, fit_linear_probe
+from tl_keras.transfer.head.probe import Axes, Features, LinearProbe, Pair, StandardisedRows, Standardiser, fit_linear_probe
 from tl_keras.transfer.losses import class_weight_vector
 
 Weights = NDArray[np.float32]
@@ -37,6 +37,7 @@ class DomainProblem:
         target: features (m, d).
         classes: names, k of them.
         weights: float32 (n,), how much each source image counts beside its class; None where all count alike.
+        axes: principal axes of rows much like those of `train`; None where they are to be measured.
     """
 
     config: Config
@@ -45,6 +46,7 @@ class DomainProblem:
     target: Features
     classes: tuple[str, ...]
     weights: Weights | None = None
+    axes: Axes | None = None
 
     def sampled(self, most: int) -> "DomainProblem":
         """The same of at most so many rows of each domain, in memory."""
@@ -109,13 +111,15 @@ def _label_shifted(problem: DomainProblem, _: str) -> AdaptedHead:
 def _self_trained(problem: DomainProblem, _: str) -> AdaptedHead:
     """The plain head, solved anew in each round with what it then says of the target, both domains counting alike; C stays."""
     found, few = _plain(problem, SOURCE_ONLY), problem.sampled(ROWS)
+    everything = Stacked(few.train[0], few.target)
+    axes = Axes.of(StandardisedRows(everything, Standardiser.fit(everything)))
     fixed = problem.config.replace("train.head_c", found.probe.c)
     for number in range(1, ROUNDS + 1):
         own = few if number < ROUNDS else problem
         answers = SINGLE_LABEL.answers(found.probe.logits(own.target))
         rows = surest(answers, number / ROUNDS)
         labelled = own.target if len(rows) == len(own.target) else own.target[slice(None)][rows]
-        found = _plain(replace(own, config=fixed, **_beside(own, labelled, SINGLE_LABEL.decide(answers)[rows])), SOURCE_ONLY)
+        found = _plain(replace(own, config=fixed, axes=axes, **_beside(own, labelled, SINGLE_LABEL.decide(answers)[rows])), SOURCE_ONLY)
     return replace(found, domains=problem)
 
 
@@ -134,7 +138,9 @@ def _solved(problem: DomainProblem, maps: tuple[Affine, Affine], weights: Weight
     standardise = Standardiser.fit(seen)
     by_class = class_weight_vector(config.train.class_weights, labels, problem.classes)
     own = weights if problem.weights is None else problem.weights if weights is None else problem.weights * weights
-    probe = fit_linear_probe((seen, labels), (seen_val, val_labels), standardise, by_class, config.train.head_c, weights=own)
+    probe = fit_linear_probe(
+        (seen, labels), (seen_val, val_labels), standardise, by_class, config.train.head_c, weights=own, axes=problem.axes
+    )
     mapped = probe.on_raw(standardise)
     return AdaptedHead(_before(target, mapped), _before(source, mapped), problem, maps)
 

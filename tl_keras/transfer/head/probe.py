@@ -297,6 +297,7 @@ def fit_linear_probe(
     on_solution: Callable[[LinearProbe], None] | None = None,
     output: Output = SINGLE_LABEL,
     weights: NDArray[np.float32] | None = None,
+    axes: "Axes | None" = None,
 ) -> LinearProbe:
     """Solve logistic regression with an L2 penalty for a path of values of C, each from the last one's solution.
 
@@ -311,12 +312,15 @@ def fit_linear_probe(
         on_solution: called with each solution as it is found.
         output: what labels mean.
         weights: float32 (n,), how much each image counts beside its class; None where all count alike.
+        axes: of rows much like these, so that they are not measured again: the optimum does not depend on them, and of few rows they are
+            measured all the same.
     """
     rows, rows_val = StandardisedRows(train[0], standardise), StandardisedRows(val[0], standardise)
-    axes, span = Axes.of(rows), None
     num, width = rows.shape
+    few, span = num < width and num <= SAMPLED_ROWS, None
+    axes = Axes.of(rows) if few or axes is None else axes
     varied = len(axes.spectrum) > 0  # else all rows are the same, and the bias answers
-    if varied and axes.vectors is not None and num < width and num <= SAMPLED_ROWS:  # the optimum lies in the span of the rows
+    if few and varied and axes.vectors is not None:  # the optimum lies in the span of the rows
         rows, rows_val, span = rows.turned(axes.vectors), rows_val.turned(axes.vectors), axes.vectors
         axes = Axes(None, axes.spectrum, 0.0)
     best: LinearProbe | None = None
