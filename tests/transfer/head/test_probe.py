@@ -48,7 +48,7 @@ def test_probe_is_logistic_regression_at_the_chosen_c(num_classes: int, weight: 
     twin = LogisticRegression(C=found.c, max_iter=1000, tol=1e-6, class_weight=dict(enumerate(weights)))
     twin.fit(train[0].astype(np.float64), train[1])
     expected = twin.predict_proba(val[0])
-    np.testing.assert_allclose(probabilities_of(found, val[0]), expected, atol=1e-2)  # as near as the solver goes
+    np.testing.assert_allclose(probabilities_of(found, val[0]), expected, atol=2e-3)
     assert found.val_loss == pytest.approx(log_loss(val[1], expected), abs=1e-3)
     assert found.val_metric == pytest.approx((expected.argmax(1) == val[1]).mean())
 
@@ -65,7 +65,7 @@ def test_with_several_labels_it_is_one_regression_for_each_class() -> None:
         for k in range(3):
             twin = LogisticRegression(C=c, max_iter=1000, tol=1e-6).fit(x.astype(np.float64), train[1][:, k])
             probabilities = special.expit(x_val @ found.kernel[:, k] + found.bias[k])
-            np.testing.assert_allclose(probabilities, twin.predict_proba(x_val)[:, 1], atol=1e-2)  # as near as the solver goes
+            np.testing.assert_allclose(probabilities, twin.predict_proba(x_val)[:, 1], atol=2e-3)
         answers = MultiLabel().answers(x_val @ found.kernel + found.bias)
         assert found.val_loss == pytest.approx(np.mean([log_loss(val[1][:, k], answers[:, k]) for k in range(3)]), abs=1e-5)
         assert found.val_metric == pytest.approx(average_precision_score(val[1], answers))
@@ -82,7 +82,7 @@ def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(several: boo
     rows = np.concatenate([np.arange(60), np.flatnonzero(twice)])
     found = fit_linear_probe((x, labels), val, PLAIN, np.ones(3, np.float32), 0.1, output=output, weights=weights)
     expected = fit_linear_probe((x[rows], labels[rows]), val, PLAIN, np.ones(3, np.float32), 0.1, output=output)
-    np.testing.assert_allclose(output.answers(found.logits(val[0])), output.answers(expected.logits(val[0])), atol=1e-2)  # as near as the solver goes
+    np.testing.assert_allclose(output.answers(found.logits(val[0])), output.answers(expected.logits(val[0])), atol=2e-3)
 
 
 def soft_labels(num: int, num_classes: int, seed: int) -> NDArray[np.float32]:
@@ -101,7 +101,7 @@ def test_an_image_with_shares_is_a_weighted_copy_of_it_in_each_class(num_classes
         found = fit_linear_probe((x, shares), (x_val, shares_val), PLAIN, np.ones(num_classes, np.float32), c, weights=weights)
         twin = LogisticRegression(C=c, max_iter=1000, tol=1e-7).fit(*copies, sample_weight=(shares * weights[:, None]).ravel())
         expected = twin.predict_proba(x_val)
-        np.testing.assert_allclose(probabilities_of(found, x_val), expected, atol=1e-2)  # as near as the solver goes
+        np.testing.assert_allclose(probabilities_of(found, x_val), expected, atol=2e-3)
         assert found.val_loss == pytest.approx(-(shares_val * np.log(expected)).sum(axis=1).mean(), abs=1e-3)
         assert found.val_metric == pytest.approx((expected.argmax(1) == shares_val.argmax(1)).mean())
 
@@ -154,7 +154,7 @@ def test_each_c_is_solved_to_the_optimum_of_scikit_learn(num_classes: int) -> No
     x = standardise(train[0]).astype(np.float64)
     for found in told:
         twin = LogisticRegression(C=found.c, max_iter=1000, tol=1e-7).fit(x, train[1])
-        np.testing.assert_allclose(probabilities_of(found, standardise(val[0])), twin.predict_proba(standardise(val[0])), atol=1e-2)  # as near as the solver goes
+        np.testing.assert_allclose(probabilities_of(found, standardise(val[0])), twin.predict_proba(standardise(val[0])), atol=2e-3)
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])

@@ -64,7 +64,7 @@ def baseline_of(record: Record) -> tuple[float, str]:
     if record.task == MULTI_LABEL:
         shares = labels[test].mean(axis=0)
         return float(shares[shares > 0].mean()), "ranking the images at random"
-    most = int(record.counts("train").argmax())  # the most frequent class, not an answer
+    most = int(record.counts("train").argmax())  # not a class that is predicted
     return float((labels[test] == most).mean()), f"always answering '{record.index.classes[most]}'"
 
 
