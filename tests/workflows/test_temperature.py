@@ -1,4 +1,4 @@
-"""What a training run makes of its temperature: the model that is saved has it, and so has every figure."""
+"""The temperature of a training run: the saved model has it, and so do all figures."""
 
 import csv
 import json
