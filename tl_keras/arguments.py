@@ -140,7 +140,7 @@ def parser() -> Parser:
         "--coverage",
         metavar="SHARE",
         type=float,
-        help="predict: also the set of classes that an image may have, which has the true one in it for such a share of images, as 0.9",
+        help="predict: also a set of classes for each image, with the true one in it for this share of images, such as 0.9",
     )
     made.add_argument(
         "--fix",

@@ -21,10 +21,10 @@ Matrix = NDArray[np.floating]
 
 
 def fit_temperature(output: Output, logits: Matrix, labels: Labels) -> float:
-    """The number to divide logits by so that probabilities mean what they say: the likeliest one on val, where classes stay what they are.
+    """The number to divide logits by so that probabilities are calibrated: the most likely one on val. Predicted classes do not change.
 
-    Val may have few images, of which all may be right: then the likelihood alone would make the model as sure as a number can be. A normal
-    distribution of the logarithm around 0 is what is believed beforehand.
+    Where val has few images and the model is right on all of them, the likelihood alone would drive the temperature to 0. The logarithm has
+    a normal prior around 0 against that.
 
     Args:
         logits: (n, k), to images that the model has not learned from.

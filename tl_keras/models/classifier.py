@@ -150,7 +150,7 @@ def unfreeze(classifier: Classifier, lowest: str | None, *, freeze_batchnorm: bo
 
 
 def divide_logits(classifier: Classifier, temperature: float) -> None:
-    """Divide the logits, through the weights of the layer that makes them, so that whatever the model becomes has it."""
+    """Divide the logits by scaling the weights of the last layer, so that every copy and export of the model has it."""
     classifier.head.layers[-1].set_weights([weight / temperature for weight in classifier.head.layers[-1].get_weights()])
 
 

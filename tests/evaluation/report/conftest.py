@@ -1,4 +1,4 @@
-"""Run folders without models: files as a training run leaves them, of any size."""
+"""Makes run folders without a model: the files that a training run leaves, for any number of images."""
 
 import json
 from collections.abc import Callable, Sequence
