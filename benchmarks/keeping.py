@@ -27,6 +27,8 @@ VARIANTS = {
     "finetune": {},
     "L2-SP 1": {"train.decay_towards": "start", "train.weight_decay": 1.0},
     "L2-SP 30": {"train.decay_towards": "start", "train.weight_decay": 30.0},
+    "DELTA 0.1": {"train.keep_features": 0.1},
+    "DELTA 1": {"train.keep_features": 1.0},
     "WiSE-FT": {"train.interpolate": True},
     "from stage3": {"train.unfreeze_from": "stage3"},
     "from stage3, gradually": {"train.unfreeze_from": "stage3", "train.unfreeze_every": 8},

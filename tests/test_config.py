@@ -90,6 +90,7 @@ OTHER: dict[str, Any] = {
     "train.weight_decay": 0.0,
     "train.decay_towards": "start",
     "train.interpolate": True,
+    "train.keep_features": 0.5,
     "train.teacher": "saved_models/large",
     "train.teacher_weight": 0.9,
     "train.schedule": "onecycle",

@@ -374,6 +374,9 @@ class TrainConfig(Section):
     interpolate: bool = Field(
         default=False, description="keep the best point on val between the weights before finetuning and those after (WiSE-FT)"
     )
+    keep_features: Number = Field(
+        default=0.0, ge=0, description="strength of a loss that keeps the backbone's features near those before finetuning (DELTA); 0: none"
+    )
     teacher: Name | None = Field(
         default=None,
         description="run folder whose answers to the training images are learned beside the labels (knowledge distillation)",

@@ -47,6 +47,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "train.head_c": ON_FEATURES,
     "train.decay_towards": ("finetune",),
     "train.interpolate": ("finetune",),
+    "train.keep_features": ("finetune",),
     "train.monitor": ("finetune", "pretrain", "head by steps"),
     "train.layer_decay": OF_BACKBONE,
     "train.learning_rate": OF_BACKBONE,

@@ -146,8 +146,9 @@ def test_stages_begin_to_train_one_after_another(make_task: MakeTask, lowest: st
     assert [each for each in watched.moved if each][-6:] == [last, last, two, two, below, below]
 
 
-def test_killed_before_a_stage_begins_and_resumed_equals_uninterrupted(make_task: MakeTask) -> None:
-    settings = {"train": {"unfreeze_from": "stage2", "unfreeze_every": 2, "epochs": 3}}
+@pytest.mark.parametrize("own", [{"unfreeze_every": 2}, {"keep_features": 1.0}], ids=["before a stage begins", "held to features"])
+def test_killed_and_resumed_equals_uninterrupted_with(make_task: MakeTask, own: dict[str, Any]) -> None:
+    settings = {"train": {"unfreeze_from": "stage2", "epochs": 3, **own}}
     whole, stopped = make_task("whole", **settings), make_task("run", progress=StopAt(2), **settings)
     finetune(whole)
     with pytest.raises(KeyboardInterrupt):

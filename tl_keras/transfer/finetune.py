@@ -7,6 +7,8 @@ Training the head first keeps its random start from distorting the features that
 from collections.abc import Mapping
 from typing import Any
 
+import keras
+
 from tl_keras.models.classifier import Classifier, cut_below, first_epochs, unfreeze, update_scales
 from tl_keras.models.fused import fused
 from tl_keras.models.outputs import Output
@@ -18,6 +20,7 @@ from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.train import train_head
 from tl_keras.transfer.interpolate import Weights, interpolate
+from tl_keras.transfer.keep_features import keep_features
 from tl_keras.transfer.phases import Phase, measure, run_phase
 from tl_keras.transfer.task import Task
 
@@ -121,4 +124,10 @@ def train_backbone(
         shifts=task.logit_shifts,
         first_epochs=turns or {},
     )
-    return run_phase(fused(feed.model), feed.train, feed.ordered("val"), phase, train, task.run, task.progress)
+    return run_phase(_trained(task, feed, lowest), feed.train, feed.ordered("val"), phase, train, task.run, task.progress)
+
+
+def _trained(task: Task, feed: Feed, lowest: str) -> keras.Model:
+    """The model of a feed as it is trained: in fewer operations, and held to its features where these are to be kept."""
+    strength = task.config.train.keep_features if task.config.mode == "finetune" else 0.0
+    return keep_features(task.classifier, lowest, strength, stored=isinstance(feed, StoredFeed)) if strength else fused(feed.model)
