@@ -376,7 +376,8 @@ def test_evaluate_finds_the_same_figures(finished, capfd):
 
 def test_a_bound_that_is_not_kept_is_told_by_the_exit_status(finished, capfd):
     evaluate = ["--mode", "evaluate", "--run-dir", str(finished[0])]
-    assert run.main([*evaluate, "--min-accuracy", "0", "--max-ece", "1"]) == 0
+    assert run.main([*evaluate, "--min-accuracy", "0", "--max-ece", "1", "--corrupt"]) == 0
+    assert "accuracy on images made worse; as they are" in capfd.readouterr().out
     assert evaluation_of(finished[0])["missed"] == []
     assert run.main([*evaluate, "--max-ece", "0"]) == 3
     assert evaluation_of(finished[0])["missed"][0] in capfd.readouterr().out

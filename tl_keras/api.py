@@ -376,6 +376,7 @@ def evaluate(
     data: Path | str | None = None,
     min_accuracy: float | None = None,
     max_ece: float | None = None,
+    corrupt: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure a run's model again: on its own test split, or on other labelled images.
@@ -385,10 +386,11 @@ def evaluate(
         data: a folder or archive of class folders, or a table; by default the run's own images.
         min_accuracy: what the accuracy has to reach, in [0, 1].
         max_ece: what the calibration error may be at most, likewise.
+        corrupt: also measure it on the images blurred, noisy, compressed and dark, at three strengths each.
 
     Returns:
-        What `evaluations/N/evaluation.json` in the run folder holds, where `missed` has a line for each bound that is not kept; and
-        `folder`, where that is.
+        What `evaluations/N/evaluation.json` in the run folder holds, where `missed` has a line for each bound that is not kept, and with
+        `corrupt`, `robustness` a row for each corruption and strength; and `folder`, where that is.
 
     Raises:
         UserError: anything that the caller can mend.
@@ -396,7 +398,7 @@ def evaluate(
     run, source = run_of(run_dir), None if data is None else str(data)
     check_run(run, source)
     evaluate_run, progress = begin("evaluate", None, progress)
-    found: dict[str, Any] = evaluate_run(run, source=source, min_accuracy=min_accuracy, max_ece=max_ece, progress=progress)
+    found: dict[str, Any] = evaluate_run(run, source=source, min_accuracy=min_accuracy, max_ece=max_ece, corrupt=corrupt, progress=progress)
     return found
 
 

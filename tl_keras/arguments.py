@@ -136,6 +136,7 @@ def parser() -> Parser:
     )
     made.add_argument("--min-accuracy", metavar="SHARE", type=float, help="evaluate: the exit status is 3 where the accuracy is lower")
     made.add_argument("--max-ece", metavar="SHARE", type=float, help="evaluate: the same where the calibration error is higher")
+    made.add_argument("--corrupt", action="store_true", help="evaluate: also on the images blurred, noisy, compressed and dark")
     made.add_argument(
         "--coverage",
         metavar="SHARE",

@@ -172,6 +172,17 @@ def plain_table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str
     return table
 
 
+def robustness_table(metrics: Mapping[str, Any]) -> Table:
+    """The figure of an evaluation on images made worse: a line for each corruption, a column for each strength."""
+    by_kind: dict[str, list[str]] = {}
+    name = next(key for key in metrics["robustness"][0] if f"{key}_ci95" in metrics["robustness"][0])
+    for row in metrics["robustness"]:
+        by_kind.setdefault(row["corruption"], []).append(figure_text(name, row[name]))
+    strengths = [f"strength {row['strength']}" for row in metrics["robustness"][: len(next(iter(by_kind.values())))]]
+    title = f"{name} on images made worse; as they are {figure_text(name, metrics['test'][name])}"
+    return plain_table(("corruption", *strengths), [(kind, *found) for kind, found in by_kind.items()], title)
+
+
 def adaptation_table(target: Mapping[str, Any]) -> Table:
     """The scores of each method of an adaptation."""
     rows = [

@@ -23,6 +23,7 @@ from tl_keras.console import (
     range_line,
     ranking_table,
     regression_line,
+    robustness_table,
     summary_table,
     target_lines,
 )
@@ -145,6 +146,8 @@ def of_ensemble(result: Mapping[str, Any], asked: Asked) -> Parts:
 def of_evaluation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     """The test figures of an evaluation."""
     yield from figures(metrics)
+    if "robustness" in metrics:
+        yield robustness_table(metrics)
     yield f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv"
     yield from metrics["missed"]
     yield from advice.use_run(asked.run_dir)

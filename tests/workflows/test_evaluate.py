@@ -10,10 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tl_keras import run_folder
 from tl_keras.data.index import Index
+from tl_keras.deploy.predictor import Predictor
 from tl_keras.errors import DataError
+from tl_keras.evaluation.corruptions import CORRUPTIONS, STRENGTHS
+from tl_keras.evaluation.metrics import share
+from tl_keras.trained_run import open_run
 from tl_keras.workflows.evaluate import UNKNOWN, evaluate, own_splits
 
 Run = tuple[Path, Path]
@@ -197,3 +202,19 @@ def test_a_run_folder_that_cannot_be_written_is_told_before_anything_is_measured
     with pytest.raises(OSError, match="exists") as caught:
         evaluate(tmp_path / "R")
     assert caught.value.filename == str(tmp_path / "R" / run_folder.EVALUATIONS)
+
+
+def test_images_made_worse_are_measured_beside_those_as_they_are(trained: Run, tmp_path: Path) -> None:
+    run = shutil.copytree(trained[0], tmp_path / "R")
+    result = evaluate(run, corrupt=True)
+    plain = evaluate(run)
+    assert "robustness" not in plain
+    assert result["test"] == plain["test"]
+    rows = result["robustness"]
+    assert [(row["corruption"], row["strength"]) for row in rows] == [(kind, each) for kind in CORRUPTIONS for each in STRENGTHS]
+    assert json.loads((Path(result["folder"]) / run_folder.EVALUATION).read_text())["robustness"] == rows
+    paths = own_test_paths(run)
+    row_of = {path: row for row, path in enumerate(paths)}
+    by_hand = Predictor(open_run(run))(CORRUPTIONS["noise"](np.asarray(Image.open(trained[1] / path)), 2, row_of[path]) for path in paths)
+    right = [found.label == path.split("/")[0] for found, path in zip(by_hand, paths, strict=True)]
+    assert rows[4] == {"corruption": "noise", "strength": 2, **share("accuracy", np.array(right))}

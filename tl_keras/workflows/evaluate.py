@@ -20,6 +20,7 @@ from tl_keras.data.sources import open_labelled, place_of
 from tl_keras.data.walk import left_out_lines
 from tl_keras.errors import DataError
 from tl_keras.evaluation.bounds import missed, require_bounds
+from tl_keras.evaluation.robustness import robustness
 from tl_keras.evaluation.scoring import Clock, draw_errors, measure, on_engine, score_pixels, write_predictions
 from tl_keras.links import require_no_way_out
 from tl_keras.models.classifier import count_parameters
@@ -40,6 +41,7 @@ def evaluate(
     source: str | None = None,
     min_accuracy: float | None = None,
     max_ece: float | None = None,
+    corrupt: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measure a run's model again: on its own test split, or on other labelled images.
@@ -50,10 +52,11 @@ def evaluate(
             data in another place gives its test split. None reads that where the run found it.
         min_accuracy: what the accuracy has to reach, in [0, 1].
         max_ece: what the calibration error may be at most, likewise.
+        corrupt: also measure it on the images made worse, see `evaluation.robustness`.
 
     Returns:
         What `evaluations/N/evaluation.json` in the run folder holds: the fields of `metrics.json` that apply; `missed`, a line for each
-        bound that is not kept; and `folder`, where it is.
+        bound that is not kept; with `corrupt`, `robustness`; and `folder`, where it is.
 
     Raises:
         ConfigError: a bound that no model of this task can be held to.
@@ -71,6 +74,7 @@ def evaluate(
         with progress.bar("evaluate test", len(rows)) as advance, data.pixels.named_failures("Put it back, then evaluate again."):
             call = on_engine(trained.model, trained.config.runtime.engine)
             answers = score_pixels(trained.model, data, rows, trained.config.train.batch_size, advance, call)
+        worse = robustness(trained.model, data, trained.config.train.batch_size, progress, call) if corrupt else []
     figures = measure(data, "test", answers)
     result = {
         "mode": "evaluate",
@@ -82,6 +86,7 @@ def evaluate(
         "parameters": count_parameters(trained.model),
         "test": figures,
         "missed": missed(figures, bounds),
+        **({"robustness": worse} if corrupt else {}),
         "timing": clock.timing(),
     }
     return {**result, "folder": str(_write(trained, data, answers, result))}
