@@ -44,6 +44,7 @@ class Page(HTMLParser):
         self.addresses: list[str] = []
         self.unnamed = 0
         self.images = 0
+        self.level = 0  # of the last heading
         self.words = ""
         self.feed(text)
         assert not self.open
@@ -55,8 +56,21 @@ class Page(HTMLParser):
         self.open += [] if tag in VOID else [tag]
         self.ids += [found["id"] or ""] if "id" in found else []
         self.addresses += [str(found[name]) for name in ("href", "src") if name in found]
+        self.addresses += [f"#{found['aria-labelledby']}"] if "aria-labelledby" in found else []
+        self._by_keyboard(tag, found)
         self.images += tag == "img"
         self.unnamed += (tag == "img" and not found.get("alt")) + (tag == "svg" and not found.get("aria-label"))
+
+    def _by_keyboard(self, tag: str, found: dict[str, str | None]) -> None:
+        """Tab goes through the page as it is read, and reaches all that scrolls; headings are a tree."""
+        assert found.get("tabindex") in (None, "0", "-1")
+        if found.get("class") in ("wide", "card"):
+            assert found["tabindex"] == "0"
+        if found.get("class") == "wide":
+            assert (found["role"], bool(found["aria-label"])) == ("region", True)
+        if re.fullmatch(r"h\d", tag):
+            assert int(tag[1]) <= self.level + 1
+            self.level = int(tag[1])
 
     def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         assert tag in VOID
