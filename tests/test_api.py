@@ -22,7 +22,7 @@ from tl_keras.short_forms import SHORT_FORMS
 from tl_keras.stepwise import StepwiseProgress
 
 MAKERS = {"train": "finetune", "adapt": "adapt", "rank": "rank", "search": "search", "crossval": "crossval", "ensemble": "ensemble"}
-FUNCTIONS = (*MAKERS, "evaluate", "report", "predict", "export")
+FUNCTIONS = (*MAKERS, "evaluate", "compare", "report", "predict", "export")
 
 
 @pytest.fixture
@@ -107,6 +107,7 @@ def test_a_wrong_argument_is_told_at_the_call(without_tensorflow, name, argument
         ("predict", {"run_dir": "no/such/run", "paths": "new/"}, RunFolderError),
         ("evaluate", {"run_dir": "no/such/run"}, RunFolderError),
         ("report", {"run_dir": "no/such/run"}, RunFolderError),
+        ("compare", {"run_dir": "no/such/run", "against": "no/such/other"}, RunFolderError),
         ("export", {"run_dir": "no/such/run"}, RunFolderError),
     ],
 )

@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -69,6 +70,11 @@ def changed(photos: Path, folder: Path) -> Path:
     return target
 
 
+def copied(run: Path, new: Path) -> Path:
+    """The same run in another folder."""
+    return shutil.copytree(run, new)
+
+
 CALLS: dict[str, Call] = {
     "load_config": lambda run, photos, new, heard: tl_keras.load_config("finetune", sets=["train.epochs=2"]),
     "train": lambda run, photos, new, heard: tl_keras.train(
@@ -91,6 +97,7 @@ CALLS: dict[str, Call] = {
     ),
     "evaluate": lambda run, photos, new, heard: tl_keras.evaluate(run, data=photos, progress=heard),
     "report": lambda run, photos, new, heard: tl_keras.report(run if type(heard) is Progress else run.parent, progress=heard),
+    "compare": lambda run, photos, new, heard: tl_keras.compare(run, copied(run, new), progress=heard),
     "predict": lambda run, photos, new, heard: list(tl_keras.predict(run, photos / "ant", progress=heard)),
     "export": lambda run, photos, new, heard: tl_keras.export(run, progress=heard),
     "open_run": lambda run, photos, new, heard: open_run(run if type(heard) is Progress else run.parent),

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tl_keras.data.index import Index
     from tl_keras.deploy.predictor import Prediction
 
-__all__ = ["adapt", "check", "crossval", "ensemble", "evaluate", "export", "predict", "rank", "report", "search", "train"]
+__all__ = ["adapt", "check", "compare", "crossval", "ensemble", "evaluate", "export", "predict", "rank", "report", "search", "train"]
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -399,6 +399,30 @@ def evaluate(
     check_run(run, source)
     evaluate_run, progress = begin("evaluate", None, progress)
     found: dict[str, Any] = evaluate_run(run, source=source, min_accuracy=min_accuracy, max_ece=max_ece, corrupt=corrupt, progress=progress)
+    return found
+
+
+@told
+def compare(run_dir: Path | str, against: Path | str, *, progress: Progress | None = None) -> dict[str, Any]:
+    """Compare two finished runs, A and B, on the test images that both have and that neither has learned from.
+
+    Args:
+        run_dir: the folder of A.
+        against: the folder of B.
+
+    Returns:
+        `verdict`, a sentence; `is_told`, whether a difference can be told; `figures`, by their names those of A and B and B's less A's
+        (`a`, `b`, `difference`, each with `..._ci95`); with one class an image `mcnemar` and `per_class`; `images`, how many were compared;
+        `changed`, a row for each image of which the two say something else.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    run, other = run_of(run_dir), run_of(against)
+    for folder in (run, other):
+        check_run(folder)
+    compare_runs, progress = begin("compare", None, progress)
+    found: dict[str, Any] = compare_runs(run, against=other, progress=progress)
     return found
 
 

@@ -34,8 +34,8 @@ examples:
 `python -m tl_keras` is the same as `tl-keras`.
 """
 PATH_HELP = (
-    "first the images, as with --data; evaluate, predict, export: a run's folder, as with --run-dir. Then "
-    "rank: backbones; ensemble: backbones or runs; evaluate: other images; predict: files, folders or globs"
+    "first the images, as with --data; evaluate, compare, predict, export: a run's folder, as with --run-dir. Then "
+    "rank: backbones; ensemble: backbones or runs; evaluate: other images; compare: another run; predict: files, folders or globs"
 )
 RUN_ELSEWHERE = ("checkpoint", "ckpt", "load", "model", "modeldir", "modelpath", "run", "weights")  # for --run-dir of a run's users
 
@@ -132,8 +132,9 @@ def parser() -> Parser:
         "--output",
         metavar="FILE",
         type=Path,
-        help="predict: write here, .csv or .jsonl (default: CSV to standard output)",
+        help="predict: write here, .csv or .jsonl (default: CSV to standard output); compare: the images that changed",
     )
+    made.add_argument("--against", metavar="DIR", type=Path, help="compare: the folder of the other run")
     made.add_argument("--min-accuracy", metavar="SHARE", type=float, help="evaluate: the exit status is 3 where the accuracy is lower")
     made.add_argument("--max-ece", metavar="SHARE", type=float, help="evaluate: the same where the calibration error is higher")
     made.add_argument("--corrupt", action="store_true", help="evaluate: also on the images blurred, noisy, compressed and dark")
@@ -229,8 +230,9 @@ def place_words(options: argparse.Namespace) -> None:
             setattr(options, name, options.paths.pop(0))
     if options.output_dir is not None and options.run_dir is None and not uses_a_run(options.mode):
         options.run_dir, options.output_dir = options.output_dir, None
-    if options.run_dir is not None:
-        options.run_dir = run_of(options.run_dir)
+    for name in ("run_dir", "against"):
+        if getattr(options, name) is not None:
+            setattr(options, name, run_of(getattr(options, name)))
 
 
 def refuse_backbone_as_data(mode: str, words: Sequence[str]) -> None:
@@ -276,8 +278,11 @@ def check_options(options: argparse.Namespace) -> None:
         raise ConfigError("--output-dir: means the same as --run-dir, which is given too. Remove one of them.")
     if idle:
         raise ConfigError(refusal(idle[0], mode, options, resumes=resumes))
-    if options.run_dir is None and (options.resume or not mode.makes_run):
+    lacks = options.run_dir is None or ("against" in used and options.against is None)
+    if lacks and (options.resume or not mode.makes_run):
         word = f"{mode.name} --resume" if options.resume else mode.name
+        if "against" in used:
+            raise ConfigError(f"{mode.name}: expected the folders of two runs, such as: tl-keras {mode.name} {RUNS}/A {RUNS}/B.")
         raise ConfigError(f"{mode.name}: expected the folder of a run, such as: tl-keras {word} {RUNS}/NAME (or --run-dir {RUNS}/NAME).")
 
 

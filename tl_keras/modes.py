@@ -38,6 +38,7 @@ class Mode:
         trains: the setting that names the training mode whose runs it is made of.
         named_after: the settings that the name of a new run folder shows.
         fails_by: what its result counts or lists; the exit status is 3 where there is any.
+        streams: whether its result is the lines of a file, and goes to the standard output where no --output is given.
         elsewhere: what other programs call it, without case, `_` and `-`.
         example: a command, and what the help says of it.
     """
@@ -58,6 +59,7 @@ class Mode:
     trains: str | None = None
     named_after: tuple[str, ...] = ("model.backbone", "data.source")
     fails_by: str | None = None
+    streams: bool = False
     elsewhere: tuple[str, ...] = ()
     example: tuple[str, str] | None = None
 
@@ -138,7 +140,6 @@ _ROWS = (
         paths="rank.candidates",
         section="rank",
         named_after=("data.source",),
-        elsewhere=("compare",),
         example=("rank photos/", "which backbone suits them"),
     ),
     Mode(
@@ -195,6 +196,19 @@ _ROWS = (
         example=("evaluate saved_models/RUN", "the test figures again"),
     ),
     Mode(
+        name="compare",
+        help="say which of two runs is better, and where they differ",
+        run="tl_keras.workflows.compare:compare",
+        show="tl_keras.results:of_comparison",
+        function="compare",
+        makes_run=False,
+        own_options=("against", "output"),
+        passes={"against": "against"},
+        words=("run_dir", "against"),
+        elsewhere=("diff", "difference", "versus", "vs", "mcnemar"),
+        example=("compare saved_models/A saved_models/B", "which one is better, if any"),
+    ),
+    Mode(
         name="report",
         help="write a run's report.html again",
         run="tl_keras.workflows.report:report",
@@ -216,6 +230,7 @@ _ROWS = (
         own_options=("output", "coverage", "paths"),
         passes={"paths": "patterns", "coverage": "coverage"},
         words=("run_dir",),
+        streams=True,
         elsewhere=("classify", "infer", "inference"),
         example=("predict saved_models/RUN new/", "classes as CSV"),
     ),

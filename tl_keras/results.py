@@ -11,11 +11,16 @@ from tl_keras.adaptations import ADABN
 from tl_keras.console import (
     accuracy_line,
     adaptation_table,
+    changed_lines,
+    class_changes_table,
+    compared_line,
+    comparison_table,
     confusion_lines,
     counts_line,
     difference_lines,
     ensemble_lines,
     ensemble_table,
+    mcnemar_line,
     metrics_table,
     multi_label_line,
     multi_label_table,
@@ -151,6 +156,24 @@ def of_evaluation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     yield f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv"
     yield from metrics["missed"]
     yield from advice.use_run(asked.run_dir)
+
+
+def of_comparison(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """The figures of both runs, where they differ, and what that comes to."""
+    for name in ("a", "b"):
+        yield compared_line(name, result)
+    yield comparison_table(result)
+    if "mcnemar" in result:
+        yield class_changes_table(result["per_class"])
+        yield mcnemar_line(result["mcnemar"])
+    changed = result["changed"]
+    yield from changed_lines(changed)
+    if asked.output is not None:
+        from tl_keras.workflows.compare import write_changed
+
+        write_changed(asked.output, changed, result["task"])
+        yield f"{asked.output}: {len(changed)} image{'s' * (len(changed) != 1)} of which the two say something else"
+    yield result["verdict"]
 
 
 def of_report(result: Mapping[str, Any], asked: Asked) -> Parts:

@@ -135,7 +135,7 @@ def run_mode(options: argparse.Namespace) -> int:
         return 0
     if options.workers:
         prepare_for_workers()
-    to_terminal = "output" in mode.options and asked.output is None  # the result itself
+    to_terminal = mode.streams and asked.output is None  # the result itself
     # lines of CSV in a terminal, straight or by way of a pipe, show how far it is by themselves, and a bar would share lines with them
     function, progress = start(mode.run, asked.made, to_stderr=to_terminal, bars=not to_terminal or is_file(sys.stdout))
     given = {keyword: getattr(options, option) for option, keyword in mode.passes.items()}
@@ -154,6 +154,8 @@ def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False)
     if not mode.makes_run:
         check_output(options.output)
         check_run(options.run_dir, options.data)
+        if options.against is not None:
+            check_run(options.against)
         if "paths" in mode.options:
             check_files(options.paths)
         return Asked(options.run_dir, options.output)

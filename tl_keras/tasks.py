@@ -53,6 +53,11 @@ def figure_text(name: str, value: float, decimals: int = 4) -> str:
     return f"{value:.4g}" if name.removeprefix("val_") in IN_UNIT else f"{value:.{decimals}f}"
 
 
+def difference_text(name: str, value: float) -> str:
+    """A difference in a figure, with its sign."""
+    return "+" * (value >= 0) + figure_text(name, value)
+
+
 def is_plain(loss: str, task: str) -> bool:
     """Whether a `train.loss` is the plain loss of a task, for which a linear head is solved."""
     return task in TASKS and loss in ("auto", TASKS[task].losses[0])

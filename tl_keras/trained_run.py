@@ -161,7 +161,7 @@ def open_run(run_dir: Path | str) -> TrainedRun:
             f"{run / run_folder.SPLITS}: has labels for {index.output.task}, and data.task in config.yaml is {config.data.task}. "
             "Restore the file that was changed."
         )
-    index = index if classes is None else _relabelled(run, index, classes)
+    index = index if classes is None else relabelled(run, index, classes)
     return TrainedRun(run, config, model, replace(index, output=read_output(run, index)), split)
 
 
@@ -187,7 +187,7 @@ def write_output(run: RunFolder, output: Output) -> None:
         run_folder.write_json(run / run_folder.OUTPUT, to_json(output))
 
 
-def _relabelled(run: RunFolder, index: Index, classes: tuple[str, ...]) -> Index:
+def relabelled(run: RunFolder, index: Index, classes: tuple[str, ...]) -> Index:
     """The images of a run under the labels that its model gives to their classes."""
     if index.output.task == REGRESSION:
         return replace(index, classes=classes)

@@ -57,12 +57,12 @@ def metric_of(output: Output, answers: NDArray[np.float64], labels: Labels) -> C
     """
     if isinstance(output, MultiLabel):
         rankings = [Ranking.of(answers[:, k], labels[:, k]) for k in np.flatnonzero(labels.any(axis=0))]
-        return lambda times: _mean_precision(rankings, times)
+        return lambda times: mean_precision(rankings, times)
     of_image = output.is_right(answers, labels) if isinstance(output, SingleLabel) else np.abs(output.decide(answers) - labels)
     return lambda times: (times @ of_image.astype(np.float64)) / times.sum(axis=1)
 
 
-def _mean_precision(rankings: Collection[Ranking], times: NDArray[np.integer]) -> NDArray[np.float64]:
+def mean_precision(rankings: Collection[Ranking], times: NDArray[np.integer]) -> NDArray[np.float64]:
     """The mean average precision of each resample, (b,), from the ranking of each class."""
     each = [ranking.average_precision(times) for ranking in rankings]
     return _mean_of_known(np.reshape(each, (len(rankings), len(times))).T)
@@ -101,7 +101,7 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
     every = np.arange(len(classes))
     scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0.0)
     precision, recall, f1, support = (values.tolist() for values in scores)
-    error, macros = calibration_error(confidence, right), _macro_figures(labels, predicted, len(classes))
+    error, macros = calibration_error(confidence, right), macro_figures(labels, predicted, len(classes))
 
     def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
         return np.column_stack([macros(times), times @ losses / len(losses), error(times)])
@@ -128,7 +128,7 @@ def _is_among_first(probabilities: NDArray[np.float64], labels: NDArray[np.integ
     return found
 
 
-def _macro_figures(
+def macro_figures(
     labels: NDArray[np.integer], predicted: NDArray[np.integer], num_classes: int
 ) -> Callable[[NDArray[np.integer]], NDArray[np.float64]]:
     """Macro precision, recall and F1 of each resample, (b, 3): means over the classes that have images in it."""
@@ -180,7 +180,7 @@ def multi_label_metrics(
     precisions = {k: each.average_precision(np.ones((1, len(labels)), np.int32)).item() for k, each in rankings.items()}
 
     def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
-        return np.column_stack([_mean_precision(rankings.values(), times), *_f1_of(labels, found, times)])
+        return np.column_stack([mean_precision(rankings.values(), times), *f1_of(labels, found, times)])
 
     return {
         **_with_intervals(("map", "micro_f1", "macro_f1"), *bootstrap(len(labels), figures), least=0, most=1),
@@ -200,7 +200,7 @@ def multi_label_metrics(
     }
 
 
-def _f1_of(labels: NDArray[np.bool_], found: NDArray[np.bool_], times: NDArray[np.integer]) -> tuple[NDArray[Any], NDArray[Any]]:
+def f1_of(labels: NDArray[np.bool_], found: NDArray[np.bool_], times: NDArray[np.integer]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Micro and macro F1 of each resample, (b,)."""
     weights = times.astype(np.float32)  # counts that float32 holds exactly, and that BLAS multiplies
     hits, wrong, truth = (weights @ each.astype(np.float32) for each in (labels & found, labels ^ found, labels))
@@ -243,6 +243,12 @@ def regression_metrics(numbers: NDArray[np.float64], labels: NDArray[np.floating
     """
     if not len(labels) or numbers.shape != labels.shape:
         raise ValueError(f"numbers {numbers.shape} and labels {labels.shape} do not fit together.")
+    least, most = (0, 0, -np.inf, -np.inf), (np.inf, np.inf, 1, np.inf)
+    return _with_intervals(("mae", "rmse", "r2", "bias"), *bootstrap(len(labels), number_figures(numbers, labels)), least=least, most=most)
+
+
+def number_figures(numbers: NDArray[np.float64], labels: NDArray[np.floating]) -> Callable[[NDArray[np.integer]], NDArray[np.float64]]:
+    """`mae`, `rmse`, `r2` and `bias` of each resample, (b, 4); see `regression_metrics`."""
     truth = labels.astype(np.float64)
     error, centred = numbers - truth, truth - truth.mean()
 
@@ -253,8 +259,7 @@ def regression_metrics(numbers: NDArray[np.float64], labels: NDArray[np.floating
         r2 = np.where(varies, 1 - squared / np.where(varies, variance, 1), 0.0)
         return np.column_stack([shares @ np.abs(error), np.sqrt(squared), r2, shares @ error])
 
-    least, most = (0, 0, -np.inf, -np.inf), (np.inf, np.inf, 1, np.inf)
-    return _with_intervals(("mae", "rmse", "r2", "bias"), *bootstrap(len(truth), figures), least=least, most=most)
+    return figures
 
 
 def share(name: str, right: NDArray[np.bool_]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""predictions.csv and val_predictions.csv of a run with one class an image, read back."""
+"""predictions.csv and val_predictions.csv of a run, read back."""
 
 from pathlib import Path
+from sys import intern
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,18 @@ from numpy.typing import NDArray
 
 from tl_keras.data.label_texts import PROBABILITY
 from tl_keras.run_folder import open_text, read_csv
+
+
+class Table(NamedTuple):
+    """Of n images the paths, the labels and the decisions as texts; probabilities float64 (n, k), to six digits as they were written,
+    of `classes`: none of either where the model says a number.
+    """
+
+    paths: list[str]
+    true: list[str]
+    said: list[str]
+    probabilities: NDArray[np.float64]
+    classes: tuple[str, ...]
 
 
 class Predictions(NamedTuple):
@@ -18,8 +31,8 @@ class Predictions(NamedTuple):
     classes: tuple[str, ...]
 
 
-def read_predictions(path: Path) -> Predictions:
-    """Read one.
+def read_table(path: Path) -> Table:
+    """Read one of any task.
 
     Raises:
         OSError, ValueError, IndexError: it is not there, or not such a file; see `run_folder.reading`.
@@ -27,11 +40,25 @@ def read_predictions(path: Path) -> Predictions:
     with open_text(path) as file:
         lines = read_csv(file)
         header = next(lines, [])
+        if header[:1] != ["path"] or not (header[1].startswith("true_") and header[2].startswith("predicted_")):
+            raise ValueError("it is not a table of predictions")
         first = next((place for place, name in enumerate(header) if name.startswith(PROBABILITY)), len(header))
-        true, classes = header.index("true_class"), tuple(name.removeprefix(PROBABILITY) for name in header[first:])
-        number = {name: place for place, name in enumerate(classes)}
-        labels, rows = [], []
+        classes = tuple(name.removeprefix(PROBABILITY) for name in header[first:])
+        paths, true, said, rows = [], [], [], []
         for line in lines:
-            labels.append(number[line[true]])
+            paths.append(line[0])
+            true.append(intern(line[1]))
+            said.append(intern(line[2]))
             rows.append(np.array(line[first:], np.float64))
-    return Predictions(np.reshape(rows, (len(rows), len(classes))), np.array(labels, np.int64), classes)
+    return Table(paths, true, said, np.reshape(rows, (len(rows), len(classes))), classes)
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read one of a run with one class an image.
+
+    Raises:
+        OSError, ValueError, LookupError: it is not there, or not such a file; see `run_folder.reading`.
+    """
+    found = read_table(path)
+    number = {name: place for place, name in enumerate(found.classes)}
+    return Predictions(found.probabilities, np.array([number[name] for name in found.true], np.int64), found.classes)
