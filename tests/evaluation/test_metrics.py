@@ -41,7 +41,8 @@ def test_metrics_are_those_of_double_loops(num_labels: int) -> None:
         precision, recall = right / guessed if guessed else 0.0, right / support if support else 0.0
         f1 = 2 * precision * recall / (precision + recall) if right else 0.0
         expected = {"precision": precision, "recall": recall, "f1": f1, "support": support}
-        assert result["per_class"][name] == pytest.approx(expected)
+        found = result["per_class"][name]
+        assert {key: found[key] for key in expected} == pytest.approx(expected)
         present += [(precision, recall, f1)] if support else []
     macro = [sum(column) / num_labels for column in zip(*present, strict=True)]
     assert [result[key] for key in ("macro_precision", "macro_recall", "macro_f1")] == pytest.approx(macro)
@@ -64,6 +65,10 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     assert result["macro_f1"] == pytest.approx(report["macro avg"]["f1-score"])
     assert result["macro_recall"] == pytest.approx(sklearn_metrics.balanced_accuracy_score(labels, predicted))
     assert result["log_loss"] == pytest.approx(sklearn_metrics.log_loss(labels, probabilities), rel=1e-12)
+    own = labels[:, None] == np.arange(len(CLASSES))
+    for name, figure in (("roc_auc", sklearn_metrics.roc_auc_score), ("average_precision", sklearn_metrics.average_precision_score)):
+        assert [result["per_class"][each][name] for each in CLASSES] == pytest.approx(figure(own, probabilities, average=None))
+    assert result["roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(labels, probabilities, multi_class="ovr"))
 
 
 @pytest.mark.parametrize(("correct", "num"), [(0, 5), (1, 2), (87, 100), (7, 7)])
@@ -78,7 +83,14 @@ def test_interval_is_wilsons_formula(correct: int, num: int) -> None:
 
 def test_a_class_never_seen_and_never_predicted_scores_zero_and_leaves_the_mean_alone() -> None:
     result = classification_metrics(certain([0, 1, 1], 3), np.array([0, 1, 1]), ["a", "b", "c"])
-    assert result["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+    assert result["per_class"]["c"] == {
+        "precision": 0.0,
+        "recall": 0.0,
+        "f1": 0.0,
+        "support": 0,
+        "roc_auc": None,
+        "average_precision": None,
+    }
     assert (result["macro_precision"], result["macro_recall"], result["macro_f1"]) == (1.0, 1.0, 1.0)
     assert result["confusion_matrix"] == [[1, 0, 0], [0, 2, 0], [0, 0, 0]]
 
@@ -100,7 +112,11 @@ def test_result_survives_json() -> None:
     assert list(result) == [
         "accuracy",
         "accuracy_ci95",
-        *(name for figure in ("macro_precision", "macro_recall", "macro_f1", "log_loss", "ece") for name in (figure, f"{figure}_ci95")),
+        *(
+            name
+            for figure in ("macro_precision", "macro_recall", "macro_f1", "log_loss", "ece", "roc_auc")
+            for name in (figure, f"{figure}_ci95")
+        ),
         "reliability",
         "per_class",
         "confusion_matrix",

@@ -13,8 +13,9 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from tl_keras.evaluation.calibration import calibration_error, reliability
 from tl_keras.evaluation.intervals import bootstrap, wilson
+from tl_keras.evaluation.roc import RocAreas, roc_areas
 from tl_keras.models.outputs import EXACT, SINGLE_LABEL, Labels, MultiLabel, Output, SingleLabel, is_soft
-from tl_keras.models.precision_recall import Ranking
+from tl_keras.models.precision_recall import Ranking, average_precision
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
 TOP = 5  # classes among which the true one may be for `top_5_accuracy`
@@ -85,9 +86,10 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         `accuracy`, and where there are more than five classes `top_5_accuracy`, each with `..._ci95`, `[low, high]`, see
         `intervals.wilson`. `macro_precision`, `macro_recall` (the balanced accuracy), `macro_f1`; `log_loss` in nats, the true class'
         probability counted as at least 2.2e-16 (so at most 36.04 an image), of soft labels the cross-entropy with all of their shares;
-        `ece`, the expected calibration error, see `calibration`: each with `..._ci95` from resamples of the images. `reliability`, what
-        `ece` is made of. With soft labels `label_entropy`, the least that `log_loss` can be. `per_class`, by name `precision`,
-        `recall`, `f1` and `support`, the number of images; `confusion_matrix`, a list per true class of the images predicted as each
+        `ece`, the expected calibration error, see `calibration`: each with `..._ci95` from resamples of the images. `roc_auc`, the mean
+        area under the ROC curve of each class against all others, with its interval, see `roc`; not there where all images are of one
+        class. `reliability`, what `ece` is made of. With soft labels `label_entropy`, the least that `log_loss` can be. `per_class`, by name `precision`,
+        `recall`, `f1`, `support`, the number of images, `roc_auc` and `average_precision`, each None where it is not defined; `confusion_matrix`, a list per true class of the images predicted as each
         class.
 
     Raises:
@@ -102,6 +104,8 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
     scores = precision_recall_fscore_support(labels, predicted, labels=every, zero_division=0.0)
     precision, recall, f1, support = (values.tolist() for values in scores)
     error, macros = calibration_error(confidence, right), macro_figures(labels, predicted, len(classes))
+    truth = labels[:, None] == every
+    areas = roc_areas(probabilities, truth)
 
     def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
         return np.column_stack([macros(times), times @ losses / len(losses), error(times)])
@@ -111,13 +115,32 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         **share("accuracy", right),
         **(share(f"top_{TOP}_accuracy", _is_among_first(probabilities, labels, TOP)) if len(classes) > TOP else {}),
         **_with_intervals(names, *bootstrap(len(labels), figures), least=0, most=(1, 1, 1, np.inf, 1)),
+        **_roc_figures(areas),
         **({LABEL_ENTROPY: float(_log_losses(learned.astype(np.float64), learned).mean())} if is_soft(learned) else {}),
         "reliability": reliability(confidence, right),
         "per_class": {
-            name: {"precision": precision[i], "recall": recall[i], "f1": f1[i], "support": support[i]} for i, name in enumerate(classes)
+            name: {
+                "precision": precision[i],
+                "recall": recall[i],
+                "f1": f1[i],
+                "support": support[i],
+                "roc_auc": _or_none(areas.each[i]),
+                "average_precision": _or_none(average_precision(probabilities[:, i], truth[:, i])[0]),
+            }
+            for i, name in enumerate(classes)
         },
         "confusion_matrix": confusion_matrix(labels, predicted, labels=every).tolist(),
     }
+
+
+def _roc_figures(areas: RocAreas) -> dict[str, Any]:
+    """The mean area and its interval for JSON; nothing where there is none."""
+    return {} if np.isnan(areas.mean) else {"roc_auc": areas.mean, "roc_auc_ci95": list(areas.ci95)}
+
+
+def _or_none(figure: np.floating[Any]) -> float | None:
+    """A figure for JSON, which knows no NaN."""
+    return None if np.isnan(figure) else float(figure)
 
 
 def _is_among_first(probabilities: NDArray[np.float64], labels: NDArray[np.integer], num: int) -> NDArray[np.bool_]:
@@ -160,8 +183,8 @@ def multi_label_metrics(
     Returns:
         `map`, the mean average precision; `micro_f1`, of all decisions together; `macro_f1`, the mean over classes; `exact_match`, the
         share of images of which every class is right; `log_loss`, binary, the mean over images and classes in nats; and `per_class`, by
-        name `average_precision`, `precision`, `recall`, `f1`, `support`, the number of images, and `threshold`. Means over classes are
-        over those with images, and `average_precision` of another is None. `map`, `micro_f1` and `macro_f1` have a `..._ci95` from
+        name `average_precision`, `roc_auc`, `precision`, `recall`, `f1`, `support`, the number of images, and `threshold`. Means over
+        classes are over those with images, and `average_precision` of another is None. `roc_auc` is as with one class an image. `map`, `micro_f1` and `macro_f1` have a `..._ci95` from
         resamples of the images, `exact_match` one by Wilson.
 
     Raises:
@@ -176,6 +199,7 @@ def multi_label_metrics(
     right = (found == labels).all(axis=1)
     thresholds = output.thresholds or [0.5] * len(classes)
     of_truth = np.clip(np.where(labels, probabilities, 1 - probabilities), EXACT, 1)
+    areas = roc_areas(probabilities, labels)
     rankings = {k: Ranking.of(probabilities[:, k], labels[:, k]) for k in there.tolist()}
     precisions = {k: each.average_precision(np.ones((1, len(labels)), np.int32)).item() for k, each in rankings.items()}
 
@@ -185,10 +209,12 @@ def multi_label_metrics(
     return {
         **_with_intervals(("map", "micro_f1", "macro_f1"), *bootstrap(len(labels), figures), least=0, most=1),
         **share("exact_match", right),
+        **_roc_figures(areas),
         SINGLE_LABEL.loss_figure: float(-np.log(of_truth).mean()),
         "per_class": {
             name: {
                 "average_precision": precisions.get(i),
+                "roc_auc": _or_none(areas.each[i]),
                 "precision": precision[i],
                 "recall": recall[i],
                 "f1": f1[i],

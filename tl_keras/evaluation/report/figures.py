@@ -26,6 +26,7 @@ TITLES = {
     "macro_f1": "macro F1",
     "macro_precision": "macro precision",
     "macro_recall": "macro recall (balanced accuracy)",
+    "roc_auc": "area under the ROC curve, mean over classes",
     "log_loss": "log loss",
     "label_entropy": "entropy of the labels, the least log loss",
     "ece": "expected calibration error",
