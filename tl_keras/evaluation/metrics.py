@@ -88,9 +88,9 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
         probability counted as at least 2.2e-16 (so at most 36.04 an image), of soft labels the cross-entropy with all of their shares;
         `ece`, the expected calibration error, see `calibration`: each with `..._ci95` from resamples of the images. `roc_auc`, the mean
         area under the ROC curve of each class against all others, with its interval, see `roc`; not there where all images are of one
-        class. `reliability`, what `ece` is made of. With soft labels `label_entropy`, the least that `log_loss` can be. `per_class`, by name `precision`,
-        `recall`, `f1`, `support`, the number of images, `roc_auc` and `average_precision`, each None where it is not defined; `confusion_matrix`, a list per true class of the images predicted as each
-        class.
+        class. `reliability`, what `ece` is made of. With soft labels `label_entropy`, the least that `log_loss` can be. `per_class`, by
+        name `precision`, `recall`, `f1`, `support`, the number of images, `roc_auc` and `average_precision`, each None where it is not
+        defined; `confusion_matrix`, a list per true class of the images predicted as each class.
 
     Raises:
         ValueError: no images, shapes that do not fit, labels that are not classes, rows that are not probabilities.
@@ -184,8 +184,8 @@ def multi_label_metrics(
         `map`, the mean average precision; `micro_f1`, of all decisions together; `macro_f1`, the mean over classes; `exact_match`, the
         share of images of which every class is right; `log_loss`, binary, the mean over images and classes in nats; and `per_class`, by
         name `average_precision`, `roc_auc`, `precision`, `recall`, `f1`, `support`, the number of images, and `threshold`. Means over
-        classes are over those with images, and `average_precision` of another is None. `roc_auc` is as with one class an image. `map`, `micro_f1` and `macro_f1` have a `..._ci95` from
-        resamples of the images, `exact_match` one by Wilson.
+        classes are over those with images, and `average_precision` of another is None. `roc_auc` is as with one class an image. `map`,
+        `micro_f1` and `macro_f1` have a `..._ci95` from resamples of the images, `exact_match` one by Wilson.
 
     Raises:
         ValueError: no images, or shapes that do not fit.
