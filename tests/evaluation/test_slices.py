@@ -57,9 +57,9 @@ def test_quarters_are_in_order_and_hold_each_image_once() -> None:
 def test_equal_numbers_stay_together_and_images_that_are_all_alike_are_not_cut() -> None:
     parts = list(quarters("size", np.repeat([100.0, 200.0, 300.0], [50, 12, 18])))
     assert [(name, len(rows)) for _, name, rows, _ in parts] == [
-        ("smallest, shorter side 100 to 100 pixels", 50),
-        ("shorter side 200 to 200 pixels", 12),
-        ("largest, shorter side 300 to 300 pixels", 18),
+        ("smallest, shorter side 100 pixels", 50),
+        ("shorter side 200 pixels", 12),
+        ("largest, shorter side 300 pixels", 18),
     ]
     few = list(quarters("size", np.repeat([100.0, 300.0], [12, 84])))
     assert [len(rows) for *_, rows, _ in few] == [12, 84]  # also where a quarter would hold both

@@ -231,7 +231,7 @@ def test_parts_of_the_images_are_measured_and_the_worst_is_told(
         Image.new("RGB", (9, 8)).save(others / ("ant", "bee", "wasp")[number % 3] / f"black_{number}.png")
     assert main(["evaluate", str(run), str(others)]) == 0
     found = json.loads(next((run / run_folder.EVALUATIONS).glob("2/*.json")).read_text())["slices"]
-    assert found["worst"]["name"] in ("smallest, shorter side 8 to 8 pixels", "darkest, mean grey 0 to 0 of 255")
+    assert found["worst"]["name"] in ("smallest, shorter side 8 pixels", "darkest, mean grey 0 of 255")
     assert found["worst"]["images"] == 42
     told = f"the worst of {len(found['slices'])} is {found['worst']['by']}, {found['worst']['name']}  42 images: accuracy "
     assert told in capfd.readouterr().out

@@ -38,7 +38,7 @@ class Quantity:
     """Something that is measured of each image, by which images are cut into quarters.
 
     Attributes:
-        unit: what its numbers are, behind the name of a slice.
+        unit: what a range of its numbers is called.
         lowest: what the images with the lowest numbers are called.
         highest: likewise.
     """
@@ -49,9 +49,9 @@ class Quantity:
 
 
 QUANTITIES = {
-    "size": Quantity("shorter side {} to {} pixels", "smallest", "largest"),
-    "brightness": Quantity("mean grey {} to {} of 255", "darkest", "brightest"),
-    "sharpness": Quantity("{} to {}", "most blurred", "sharpest"),
+    "size": Quantity("shorter side {} pixels", "smallest", "largest"),
+    "brightness": Quantity("mean grey {} of 255", "darkest", "brightest"),
+    "sharpness": Quantity("{}", "most blurred", "sharpest"),
 }
 
 
@@ -157,7 +157,8 @@ def quarters(by: str, values: NDArray[np.float64]) -> Iterator[Part]:
         rows = known[part == number]
         if len(rows) >= LEAST_IMAGES:
             named = {present[0]: f"{quantity.lowest}, ", present[-1]: f"{quantity.highest}, "}.get(number, "")
-            yield by, named + quantity.unit.format(*(f"{end:.3g}" for end in (values[rows].min(), values[rows].max()))), rows, known
+            ends = dict.fromkeys(f"{end:.3g}" for end in (values[rows].min(), values[rows].max()))  # one, where they are equal
+            yield by, named + quantity.unit.format(" to ".join(ends)), rows, known
 
 
 def _judged(name: str, outcomes: NDArray[Any], rows: NDArray[np.int64], among: NDArray[np.int64]) -> dict[str, Any]:

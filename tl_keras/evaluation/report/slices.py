@@ -32,7 +32,7 @@ def section_of(record: Record) -> str:
         )
         for each in found["slices"]
     ]
-    heads = ("images that are", "share" if scale == 1 else "error", name.replace("_", " "), "95 % interval", "images", "p")
+    heads = ("part", "share" if scale == 1 else "error", name.replace("_", " "), "95 % interval", "images", "p")
     listed = table(heads, shortened(rows, LISTED, "slices between these"), "figures of slices", num_texts=2, kind="bars")
     return section("slices", f"Parts of the images, the worst first{record.where}", f"<p>{text(_said(found))}</p>\n{_about(found)}{listed}")
 
