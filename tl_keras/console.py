@@ -184,6 +184,21 @@ def robustness_table(metrics: Mapping[str, Any]) -> Table:
     return plain_table(("corruption", *strengths), [(kind, *found) for kind, found in by_kind.items()], title)
 
 
+def slices_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """Which part of the images is clearly worse than the rest, if any; no line where there are no parts."""
+    if not found["slices"]:
+        return
+    name, worst = found["figure"], found["worst"]
+    kinds = ", ".join(dict.fromkeys(each["by"] for each in found["slices"]))
+    if worst is None:
+        yield f"slices by {kinds}: none of {len(found['slices'])} is clearly worse than the rest"
+        return
+    yield (
+        f"slices by {kinds}: the worst of {len(found['slices'])} is {worst['by']}, {worst['name']}  {worst['images']:,} images: {name} "
+        f"{figure_text(name, worst[name])}{interval(worst[f'{name}_ci95'])}, p = {worst['p']:.2g}"
+    )
+
+
 def adaptation_table(target: Mapping[str, Any]) -> Table:
     """The scores of each method of an adaptation."""
     rows = [

@@ -29,6 +29,7 @@ from tl_keras.console import (
     ranking_table,
     regression_line,
     robustness_table,
+    slices_lines,
     summary_table,
     target_lines,
 )
@@ -151,6 +152,7 @@ def of_ensemble(result: Mapping[str, Any], asked: Asked) -> Parts:
 def of_evaluation(metrics: Mapping[str, Any], asked: Asked) -> Parts:
     """The test figures of an evaluation."""
     yield from figures(metrics)
+    yield from slices_lines(metrics["slices"])
     if "robustness" in metrics:
         yield robustness_table(metrics)
     yield f"{metrics['timing']['total_s']:.1f} s; which images are wrong: {metrics['folder']}/predictions.csv"

@@ -153,7 +153,7 @@ def test_a_second_check_decodes_and_computes_nothing(
     def refuse(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("a file that decodes was decoded again")
 
-    monkeypatch.setattr("tl_keras.data.check.facts._light", refuse)
+    monkeypatch.setattr("tl_keras.data.check.facts.light", refuse)
     again = check(config_of(ill, own_backbone), tmp_path / "R", fix="quarantine")
     assert again == checked[1]
 

@@ -18,6 +18,7 @@ from tl_keras.deploy.predictor import Predictor
 from tl_keras.errors import DataError
 from tl_keras.evaluation.corruptions import CORRUPTIONS, STRENGTHS
 from tl_keras.evaluation.metrics import share
+from tl_keras.run import main
 from tl_keras.trained_run import open_run
 from tl_keras.workflows.evaluate import UNKNOWN, evaluate, own_splits
 
@@ -218,3 +219,19 @@ def test_images_made_worse_are_measured_beside_those_as_they_are(trained: Run, t
     by_hand = Predictor(open_run(run))(CORRUPTIONS["noise"](np.asarray(Image.open(trained[1] / path)), 2, row_of[path]) for path in paths)
     right = [found.label == path.split("/")[0] for found, path in zip(by_hand, paths, strict=True)]
     assert rows[4] == {"corruption": "noise", "strength": 2, **share("accuracy", np.array(right))}
+
+
+def test_parts_of_the_images_are_measured_and_the_worst_is_told(
+    trained: Run, tmp_path: Path, photo_folder: Callable[..., Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained[0], tmp_path / "R")
+    assert evaluate(run)["slices"]["slices"] == []  # of six images
+    others = photo_folder(classes=("ant", "bee", "wasp"), per_class=20, size=(16, 17))
+    for number in range(42):  # what is black has no colour to be known by, whichever class it is taken for
+        Image.new("RGB", (9, 8)).save(others / ("ant", "bee", "wasp")[number % 3] / f"black_{number}.png")
+    assert main(["evaluate", str(run), str(others)]) == 0
+    found = json.loads(next((run / run_folder.EVALUATIONS).glob("2/*.json")).read_text())["slices"]
+    assert found["worst"]["name"] in ("smallest, shorter side 8 pixels", "darkest, mean grey 0 of 255")
+    assert found["worst"]["images"] == 42
+    told = f"the worst of {len(found['slices'])} is {found['worst']['by']}, {found['worst']['name']}  42 images: accuracy "
+    assert told in capfd.readouterr().out

@@ -15,6 +15,7 @@ from tl_keras.data import dataset, splits
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.file_ids import Ids
+from tl_keras.data.images import Decoding
 from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.sources import open_labelled, place_of
 from tl_keras.data.walk import left_out_lines
@@ -22,6 +23,7 @@ from tl_keras.errors import DataError
 from tl_keras.evaluation.bounds import missed, require_bounds
 from tl_keras.evaluation.robustness import robustness
 from tl_keras.evaluation.scoring import Clock, draw_errors, measure, on_engine, score_pixels, write_predictions
+from tl_keras.evaluation.slices import outcomes, slices
 from tl_keras.links import require_no_way_out
 from tl_keras.models.classifier import count_parameters
 from tl_keras.partial import clear_partial, partial_folder
@@ -56,7 +58,7 @@ def evaluate(
 
     Returns:
         What `evaluations/N/evaluation.json` in the run folder holds: the fields of `metrics.json` that apply; `missed`, a line for each
-        bound that is not kept; with `corrupt`, `robustness`; and `folder`, where it is.
+        bound that is not kept; `slices`, see `evaluation.slices`; with `corrupt`, `robustness`; and `folder`, where it is.
 
     Raises:
         ConfigError: a bound that no model of this task can be held to.
@@ -85,11 +87,18 @@ def evaluate(
         "data": {"test": len(rows), "classes": len(data.classes), "skipped": len(data.pixels.bad), **counts},
         "parameters": count_parameters(trained.model),
         "test": figures,
+        "slices": _slices(trained, data, answers, progress),
         "missed": missed(figures, bounds),
         **({"robustness": worse} if corrupt else {}),
         "timing": clock.timing(),
     }
     return {**result, "folder": str(_write(trained, data, answers, result))}
+
+
+def _slices(trained: TrainedRun, data: ImageData, answers: NDArray[np.float64], progress: Progress) -> dict[str, Any]:
+    """How good the model is on parts of the images."""
+    found = outcomes(data.output, answers, data.learned("test"))
+    return slices(data.index.take(data.rows("test")), data.index.root, Decoding.of(trained.config.data), data.output.task, found, progress)
 
 
 def _write(trained: TrainedRun, data: ImageData, answers: NDArray[np.float64], result: dict[str, Any]) -> Path:

@@ -110,10 +110,25 @@ def photos_in(folder: Path, num: int) -> Path:
 def test_a_page_has_the_parts_of_its_task_and_no_others(made_run: MadeRun, tmp_path: Path, task: str) -> None:
     photos = photos_in(tmp_path / "photos", 40)
     page = page_of(made_run(task, images=photos), photos)
-    assert set(page.ids) == ANCHORS[task]
+    assert set(page.ids) == ANCHORS[task] | {"slices"}
     assert page.images > 5
     for title in ("How good", "How sure", "Where it fails", "What next"):
         assert title in page.words
+
+
+def test_a_part_of_the_images_that_does_worse_is_named(made_run: MadeRun, tmp_path: Path) -> None:
+    photos = photos_in(tmp_path / "photos", 96)
+    page = page_of(made_run(images=photos), photos).words
+    assert "No part is worse than the rest by more than chance explains." in page
+    assert "Size, light and sharpness are those of 96 test images." in page
+    for number in range(7, 96, 8):  # those that the run has wrong
+        Image.new("RGB", (20, 10), (number, 0, 0)).save(photos / f"{number:03}.png")
+    shutil.rmtree(tmp_path / "R")
+    page = page_of(made_run(images=photos), photos).words
+    told = "It is clearly worse on images by size: smallest, shorter side 10 pixels. On these 12 images the accuracy is 0.000."
+    assert told in page
+    shutil.rmtree(photos)
+    assert "slices" not in page_of(RunFolder.at(tmp_path / "R"), photos).ids
 
 
 NEWER = ("ece", "reliability", "top_5_accuracy")  # figures that older runs have not

@@ -99,10 +99,10 @@ def _each(look: Callable[[int], None], rows: Sequence[int], pool: ThreadPoolExec
 
 def _facts(kind: str, pixels: images.Pixels) -> tuple[object, ...]:
     """The fields of `FACT` behind the id."""
-    return (kind.encode(), *pixels.shape[:2], *_light(pixels), *_hashes(pixels))
+    return (kind.encode(), *pixels.shape[:2], *light(pixels), *_hashes(pixels))
 
 
-def _light(pixels: images.Pixels) -> tuple[float, float, float, float]:
+def light(pixels: images.Pixels) -> tuple[float, float, float, float]:
     """Brightness, contrast, saturation, sharpness."""
     image = Image.fromarray(pixels)
     image.thumbnail((LOOKED_AT, LOOKED_AT), Image.Resampling.BILINEAR)  # never larger

@@ -8,7 +8,7 @@ from typing import Any
 from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.evaluation.markup import fill, text
-from tl_keras.evaluation.report import calibration, curves, examples, figures, origin
+from tl_keras.evaluation.report import calibration, curves, examples, figures, origin, slices
 from tl_keras.evaluation.report.facts import commands_for, facts_of
 from tl_keras.evaluation.report.record import Record, read_record
 from tl_keras.evaluation.report.verdict import Sentence, verdict
@@ -20,6 +20,7 @@ SECTIONS: tuple[Callable[[Record], str], ...] = (  # each is empty where it does
     figures.of_classes,
     figures.of_confusions,
     figures.of_numbers,
+    slices.section_of,
     curves.section_of,
     calibration.section_of,
     examples.section_of,
