@@ -22,7 +22,7 @@ from tl_keras.short_forms import SHORT_FORMS
 from tl_keras.stepwise import StepwiseProgress
 
 MAKERS = {"train": "finetune", "adapt": "adapt", "rank": "rank", "search": "search", "crossval": "crossval", "ensemble": "ensemble"}
-FUNCTIONS = (*MAKERS, "evaluate", "compare", "report", "predict", "export")
+FUNCTIONS = (*MAKERS, "evaluate", "compare", "report", "predict", "explain", "export")
 
 
 @pytest.fixture

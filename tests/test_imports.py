@@ -15,6 +15,7 @@ ROOMS = [
         "adaptations",
         "augment_policies",
         "errors",
+        "explanations",
         "file_locks",
         "partial",
         "cache",

@@ -41,7 +41,21 @@ if TYPE_CHECKING:
     from tl_keras.data.index import Index
     from tl_keras.deploy.predictor import Prediction
 
-__all__ = ["adapt", "check", "compare", "crossval", "ensemble", "evaluate", "export", "predict", "rank", "report", "search", "train"]
+__all__ = [
+    "adapt",
+    "check",
+    "compare",
+    "crossval",
+    "ensemble",
+    "evaluate",
+    "explain",
+    "export",
+    "predict",
+    "rank",
+    "report",
+    "search",
+    "train",
+]
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -473,6 +487,41 @@ def predict(
     found: Iterator[Prediction] = predict_files(run, words, coverage=coverage, progress=progress)
     found = found if steps is None else steps.wiped_before_each(found)
     return chain([first for first in [next(found, None)] if first is not None], found)  # the first batch shows what is wrong
+
+
+@told
+def explain(
+    run_dir: Path | str,
+    paths: Path | str | Iterable[Path | str],
+    *,
+    method: str | None = None,
+    label: str | None = None,
+    neighbours: int | None = None,
+    data: Path | str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Show what a run's model goes by: a picture of each file, with its maps and the training images nearest to it.
+
+    Args:
+        run_dir: the folder of a run.
+        paths: a file, a folder (searched for images) or a glob; or several of them.
+        method: 'grad_cam', which is the default, 'integrated_gradients' or 'occlusion'.
+        label: the class that is explained; None explains what the model answers.
+        neighbours: how many training images are shown beside each file, 0 to 8; 3 by default.
+        data: where the run's images lie now, if they have moved.
+
+    Returns:
+        What `explanations/N/explanations.json` in the run folder holds; and `folder`, where that is.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    words, run, source = file_names(paths), run_of(run_dir), None if data is None else str(data)
+    check_run(run, source)
+    check_files(words)
+    explain_run, progress = begin("explain", None, progress)
+    found: dict[str, Any] = explain_run(run, words, method=method, label=label, neighbours=neighbours, source=source, progress=progress)
+    return found
 
 
 @told

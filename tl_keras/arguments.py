@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from tl_keras import __version__, run_folder
 from tl_keras.errors import ConfigError
+from tl_keras.explanations import METHOD_NAMES, NEIGHBOURS
 from tl_keras.modes import MODES, Mode, called_elsewhere
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, flag_of, nearest, normal, setting_named, settings_called
 
@@ -34,8 +35,8 @@ examples:
 `python -m tl_keras` is the same as `tl-keras`.
 """
 PATH_HELP = (
-    "first the images, as with --data; evaluate, compare, predict, export: a run's folder, as with --run-dir. Then "
-    "rank: backbones; ensemble: backbones or runs; evaluate: other images; compare: another run; predict: files, folders or globs"
+    "first the images, as with --data; evaluate, compare, predict, explain, export: a run's folder, as with --run-dir. Then "
+    "rank: backbones; ensemble: backbones or runs; evaluate: other images; compare: another run; predict, explain: files, folders or globs"
 )
 RUN_ELSEWHERE = ("checkpoint", "ckpt", "load", "model", "modeldir", "modelpath", "run", "weights")  # for --run-dir of a run's users
 
@@ -144,6 +145,9 @@ def parser() -> Parser:
         type=float,
         help="predict: also a set of classes for each image, with the true one in it for this share of images, such as 0.9",
     )
+    made.add_argument("--method", metavar="NAME", help=f"explain: {either(METHOD_NAMES)}, how maps are made (default: the first)")
+    made.add_argument("--label", metavar="CLASS", help="explain: the class that maps are for (default: what the model answers)")
+    made.add_argument("--neighbours", metavar="N", type=int, help=f"explain: training images beside each (default: {NEIGHBOURS})")
     made.add_argument(
         "--fix",
         choices=("quarantine",),
@@ -306,6 +310,8 @@ def unknown_mode(mode: str | None) -> str:
 
 def refusal(name: str, mode: Mode, options: argparse.Namespace, *, resumes: bool) -> str:
     """Why an option does nothing here, and what does."""
+    from tl_keras.config import fields
+
     flag = {"sets": "--set", "paths": f"'{options.paths[0]}'" if options.paths else ""}.get(name, flag_of(name))
     if resumes and mode.makes_run:
         return f"{flag}: --resume continues with the run's own settings. Remove it."
@@ -320,6 +326,8 @@ def refusal(name: str, mode: Mode, options: argparse.Namespace, *, resumes: bool
         hint = f" Backbones are given as words: tl-keras {mode.name} DATA {shlex.quote(options.backbone)}."
     elif name == "output_dir":
         hint = " The folder of a run is given with --run-dir" + (", the file to write with --output." if "output" in mode.options else ".")
+    elif mode.section is not None and f"{mode.section}.{name}" in fields():
+        hint = f" Write --set {mode.section}.{name}={getattr(options, name)}."
     elif not mode.makes_run and (name in SHORT_FORMS or name in ("sets", "config")):
         hint = " The run's own settings are used."
     return f"{flag}: {mode.name} does not use it. Remove it.{hint}"

@@ -202,6 +202,17 @@ def of_predictions(predictions: "Iterable[Prediction]", asked: Asked) -> Parts:
         yield f"{asked.output}: {told}"
 
 
+def of_explanations(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """Where the pictures are, which files gave none, and whether the maps are the model's."""
+    from tl_keras.workflows.explain import line_of
+
+    bad = [each["error"] for each in result["images"] if "error" in each]
+    yield from bad
+    yield line_of(result["alikeness"])
+    number = len(result["images"]) - len(bad)
+    yield f"{number} picture{'s' * (number != 1)} in {result['folder']}"
+
+
 def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:
     """How far the artifact is from the model."""
     worst = max(result["largest_difference"].values())

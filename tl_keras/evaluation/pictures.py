@@ -47,15 +47,15 @@ def draw_confusion(path: Path, matrix: Sequence[Sequence[int]], classes: Sequenc
             colour = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9)
     if num <= MOST_NAMES:
-        names, small = [_shown(name) for name in classes], 9 if num <= MOST_COUNTS else 7
+        names, small = [shown_name(name) for name in classes], 9 if num <= MOST_COUNTS else 7
         axes.set_xticks(range(num), names, rotation=90 if max(map(len, names)) > 3 else 0, fontsize=small, parse_math=False)
         axes.set_yticks(range(num), names, fontsize=small, parse_math=False)
     axes.set(xlabel="predicted class", ylabel="true class")
     total, right = int(counts.sum()), int(np.trace(counts))
-    told = f"{_shown(title)}: {total} image{'s' * (total != 1)}, {100 * right / max(total, 1):.1f} % right"
+    told = f"{shown_name(title)}: {total} image{'s' * (total != 1)}, {100 * right / max(total, 1):.1f} % right"
     axes.set_title(told, loc="left", fontsize=11, parse_math=False)
     figure.colorbar(image, ax=axes, fraction=0.05, label="share of the true class")
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_average_precision(path: Path, per_class: Mapping[str, Mapping[str, Any]], title: str) -> None:
@@ -77,12 +77,12 @@ def draw_average_precision(path: Path, per_class: Mapping[str, Mapping[str, Any]
     figure = Figure(figsize=(7, 1.2 + 0.26 * max(len(rows), 1)), layout="constrained")
     axes = figure.add_subplot()
     axes.barh(range(len(rows)), [precision for precision, _, _ in rows], color="tab:blue")
-    axes.set_yticks(range(len(rows)), [f"{_shown(name)} ({support})" for _, name, support in rows], fontsize=8, parse_math=False)
+    axes.set_yticks(range(len(rows)), [f"{shown_name(name)} ({support})" for _, name, support in rows], fontsize=8, parse_math=False)
     axes.set(xlabel="average precision", xlim=(0, 1))
-    axes.set_title(f"{_shown(title)}: {told}", loc="left", fontsize=11, parse_math=False)
+    axes.set_title(f"{shown_name(title)}: {told}", loc="left", fontsize=11, parse_math=False)
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_scatter(path: Path, labels: NDArray[np.floating], numbers: NDArray[np.floating], name: str, title: str) -> None:
@@ -101,11 +101,11 @@ def draw_scatter(path: Path, labels: NDArray[np.floating], numbers: NDArray[np.f
     ends = [min(labels.min(), numbers.min()), max(labels.max(), numbers.max())]
     axes.plot(ends, ends, color="0.5", linewidth=0.8, linestyle="--")
     axes.scatter(labels, numbers, s=12, alpha=0.5, color="tab:blue", edgecolors="none")
-    axes.set_xlabel(f"{_shown(name)}, true", parse_math=False)
-    axes.set_ylabel(f"{_shown(name)}, predicted", parse_math=False)
-    axes.set_title(f"{_shown(title)}: {len(labels)} images", loc="left", fontsize=11, parse_math=False)
+    axes.set_xlabel(f"{shown_name(name)}, true", parse_math=False)
+    axes.set_ylabel(f"{shown_name(name)}, predicted", parse_math=False)
+    axes.set_title(f"{shown_name(title)}: {len(labels)} images", loc="left", fontsize=11, parse_math=False)
     axes.grid(alpha=0.3)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_domains(path: Path, planes: Mapping[str, Plane]) -> None:
@@ -126,7 +126,7 @@ def draw_domains(path: Path, planes: Mapping[str, Plane]) -> None:
         axes.set_title("before" if method == SOURCE_ONLY else f"after {method}", loc="left", fontsize=11)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=9)
-    _save(figure, path)
+    save(figure, path)
 
 
 def draw_curves(path: Path, history: Path) -> bool:
@@ -164,17 +164,18 @@ def draw_curves(path: Path, history: Path) -> bool:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         axes.grid(alpha=0.3)
         axes.legend()
-    _save(figure, path)
+    save(figure, path)
     return True
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str, longest: int = LONGEST_NAME) -> str:
     """A name that fits beside an axis and has no byte that a font cannot know."""
     name = name.encode("utf-8", "replace").decode().replace("\n", " ").replace("\r", " ")
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
-def _save(figure: Any, path: Path) -> None:
+def save(figure: Any, path: Path) -> None:
+    """Write a figure of matplotlib as PNG."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph", category=UserWarning)  # letters that the font lacks are drawn as boxes
         write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=DPI))

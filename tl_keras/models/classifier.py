@@ -120,6 +120,20 @@ def _chain(chain: list[Any], x: Any) -> Any:
     return x
 
 
+def head_of(model: keras.Model) -> list[Any]:
+    """The layers of a saved classifier that a head is made of, from the features to the logits; none where the last is not one of them.
+
+    A model of several networks has no single head.
+    """
+    found: list[Any] = []
+    parents = parents_of(model)
+    waiting = [operation for operation in model.operations if operation.output is model.output]
+    while len(waiting) == 1 and isinstance(waiting[0], (layers.Dense, layers.Dropout)):
+        found.insert(0, waiting[0])
+        waiting = parents[id(waiting[0])]
+    return found
+
+
 def unfreeze(classifier: Classifier, lowest: str | None, *, freeze_batchnorm: bool) -> None:
     """Choose what trains: the head always, and the backbone from one stage up.
 

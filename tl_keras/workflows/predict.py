@@ -50,6 +50,25 @@ def predict(
     """
     progress = progress or Progress()
     thresholds = None if coverage is None else read_thresholds(RunFolder.at(run_dir), coverage)
+    files, copies = find_files(patterns, progress)
+    with restoring_process():
+        batches = _begin(run_dir, files, progress)
+    with progress.bar("predict", len(files)) as advance:
+        while True:
+            with restoring_process():  # not while the caller has the predictions
+                batch = next(batches, None)
+            if batch is None:
+                break
+            yield from (_with_set(as_asked(found, copies), thresholds) for found in batch)
+            advance(len(batch))
+
+
+def find_files(patterns: Sequence[str], progress: Progress) -> tuple[list[Path], list[Copy]]:
+    """The image files that words mean, those at addresses fetched; and the copies of these, which know what the files are called there.
+
+    Raises:
+        DataError: a word means nothing.
+    """
     copies = {word: fetch_files(word, progress) for word in patterns if is_address(word)}
     with ExitStack() as told:
         for copy in copies.values():
@@ -59,19 +78,10 @@ def predict(
         left_out.setdefault(kind, Counter())[""] += number
     for line in left_out_lines(left_out):
         progress.line(line)
-    with restoring_process():
-        batches = _begin(run_dir, files, progress)
-    with progress.bar("predict", len(files)) as advance:
-        while True:
-            with restoring_process():  # not while the caller has the predictions
-                batch = next(batches, None)
-            if batch is None:
-                break
-            yield from (_with_set(_as_asked(found, copies.values()), thresholds) for found in batch)
-            advance(len(batch))
+    return files, list(copies.values())
 
 
-def _as_asked(found: Prediction, copies: Iterable[Copy]) -> Prediction:
+def as_asked(found: Prediction, copies: Iterable[Copy]) -> Prediction:
     """A prediction for a file at an address under the name that it has there."""
     for copy in copies:
         found = replace(found, path=copy.named(found.path), error=None if found.error is None else copy.named(found.error))

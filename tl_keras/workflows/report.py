@@ -5,13 +5,14 @@ from typing import Any
 
 from tl_keras import run_folder
 from tl_keras.config import Config
-from tl_keras.errors import DataError
+from tl_keras.errors import DataError, RunFolderError
+from tl_keras.evaluation.explain.small import SmallMaps, small_maps
 from tl_keras.evaluation.report.page import render
 from tl_keras.evaluation.report.record import read_record
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process
-from tl_keras.trained_run import data_root, read_config
+from tl_keras.trained_run import data_root, open_run, read_config
 
 FINISHED = "Give the folder of a finished run, or finish it with --resume."
 
@@ -35,9 +36,19 @@ def report(run_dir: Path | str, *, source: str | None = None, progress: Progress
     config = read_config(run)
     root, path = _root(run, config, source, progress), run / run_folder.REPORT
     with run_folder.reading(run / run_folder.METRICS, "the figures of a run", FINISHED):  # which a stranger may have written
-        page = render(read_record(run, config, metrics, root))
+        page = render(read_record(run, config, metrics, root, None if root is None else _maps(run, progress)))
     run_folder.write_text(path, page)
     return {"report": str(path), "bytes": path.stat().st_size}
+
+
+def _maps(run: RunFolder, progress: Progress) -> SmallMaps | None:
+    """What makes maps with the run's model; None, and a line that says why, where the model cannot be read."""
+    try:
+        trained = open_run(run.path)
+        return small_maps(trained.model, trained.index.output, trained.stages, trained.index.classes, trained.config.data)
+    except RunFolderError as error:
+        progress.line(f"no maps: {error}")
+        return None
 
 
 def _root(run: RunFolder, config: Config, source: str | None, progress: Progress) -> Path | None:

@@ -18,6 +18,7 @@ from tl_keras.data.sources import absolute_source
 from tl_keras.data.target import open_target, require_another
 from tl_keras.evaluation.calibration import fit_temperature
 from tl_keras.evaluation.conformal import class_thresholds, least_images, prediction_sets
+from tl_keras.evaluation.explain.small import small_maps
 from tl_keras.evaluation.metrics import share
 from tl_keras.evaluation.pictures import draw_curves, draw_domains
 from tl_keras.evaluation.report.page import write_report
@@ -214,7 +215,8 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         if config.mode == "adapt":
             draw_domains(run / run_folder.DOMAINS, read_planes(task))
         if "test" in metrics:
-            write_report(run, config, metrics, task.data.index.root)
+            maps = small_maps(classifier.model, data.output, classifier.boundaries, data.classes, config.data)
+            write_report(run, config, metrics, data.index.root, maps)
     run_folder.write_json(run / run_folder.METRICS, metrics)
     shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics

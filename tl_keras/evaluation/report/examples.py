@@ -20,14 +20,23 @@ def section_of(record: Record) -> str:
     kinds = [(title, rows) for title, rows in _KINDS[record.task](record) if len(rows)]
     paths = [record.answers.paths[row] for _, rows in kinds for row in rows]
     addresses = record.gallery.addresses(paths)
-    gone = "" if addresses else f'<p class="quiet">{_GONE}</p>\n'
-    body = "\n".join(f"<h3>{title}</h3>\n{cards(_card(record, row, addresses) for row in rows)}" for title, rows in kinds)
-    return section("examples", f"Examples{record.where}", gone + body)
+    maps = record.gallery.map_addresses({record.answers.paths[row]: record.answers.said[row] for _, rows in kinds for row in rows})
+    note = _GONE if not addresses else _MAPS if maps else ""
+    first = f'<p class="quiet">{note}</p>\n' if note else ""
+    pairs = " pairs" if maps else ""
+    body = "\n".join(
+        f"<h3>{title}</h3>\n{cards((_card(record, row, addresses, maps) for row in rows), kind=pairs)}" for title, rows in kinds
+    )
+    return section("examples", f"Examples{record.where}", first + body)
 
 
 _GONE = (
     "The images are no longer where the run found them, so that this page has no pictures; <code>--data</code> of <code>report</code> says "
     "where they are now."
+)
+_MAPS = (
+    "Beside each photo, cropped as the model sees it, is what speaks for the answer, the brighter the more (Grad-CAM). A map says what the "
+    "answer rests on, not whether it should. <code>explain</code> does this for any image, in three ways."
 )
 
 
@@ -71,11 +80,12 @@ def _spread(rows: NDArray[np.int64], num: int) -> list[int]:
     return found
 
 
-def _card(record: Record, row: int, addresses: dict[str, str]) -> str:
+def _card(record: Record, row: int, addresses: dict[str, str], maps: dict[str, str]) -> str:
     answers = record.answers
     path = answers.paths[row]
     true, said = (text(cut(_names(record, each[row]), LONGEST)) or "none" for each in (answers.true, answers.said))
-    photo = figures([(addresses[path], text(path))]) if path in addresses else f'<p class="quiet">{text(path)}</p>'
+    beside = [(maps[path], f"map for {said}")] if path in maps else []
+    photo = figures([(addresses[path], text(path)), *beside]) if path in addresses else f'<p class="quiet">{text(path)}</p>'
     if record.task == REGRESSION:
         return f"{photo}true {true}, predicted {said}"
     sure = f" ({answers.confidence[row]:.3f})" if record.task == SINGLE_LABEL else ""

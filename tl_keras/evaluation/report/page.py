@@ -7,6 +7,7 @@ from typing import Any
 
 from tl_keras import run_folder
 from tl_keras.config import Config
+from tl_keras.evaluation.explain.small import SmallMaps
 from tl_keras.evaluation.markup import fill, text
 from tl_keras.evaluation.report import calibration, curves, examples, figures, origin, slices
 from tl_keras.evaluation.report.facts import commands_for, facts_of
@@ -30,13 +31,14 @@ SECTIONS: tuple[Callable[[Record], str], ...] = (  # each is empty where it does
 HEADING = re.compile(r'<h2 id="(\w+)" tabindex="-1">(.*?)</h2>')
 
 
-def write_report(run: RunFolder, config: Config, metrics: Mapping[str, Any], root: Path | None) -> Path:
+def write_report(run: RunFolder, config: Config, metrics: Mapping[str, Any], root: Path | None, maps: SmallMaps | None = None) -> Path:
     """Write report.html into a run's folder.
 
     Args:
         config: of the run.
         metrics: what metrics.json holds, or is going to hold.
         root: the folder that the paths of the run's images are relative to; None where nobody knows where they lie now.
+        maps: what makes maps of them, if anything does.
 
     Returns:
         The file.
@@ -45,7 +47,7 @@ def write_report(run: RunFolder, config: Config, metrics: Mapping[str, Any], roo
         RunFolderError: see `read_record`.
     """
     path = run / run_folder.REPORT
-    run_folder.write_text(path, render(read_record(run, config, metrics, root)))
+    run_folder.write_text(path, render(read_record(run, config, metrics, root, maps)))
     return path
 
 

@@ -1,6 +1,6 @@
 """What a report is made of: a finished run's folder, read back, and small copies of its images where these still lie."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from tl_keras.data.images import Decoding
 from tl_keras.data.index import Index
 from tl_keras.data.label_texts import PROBABILITY, SEPARATOR
 from tl_keras.errors import RunFolderError
+from tl_keras.evaluation.explain.small import SmallMaps
 from tl_keras.evaluation.history import read_history
 from tl_keras.evaluation.thumbnails import thumbnails
 from tl_keras.models.outputs import OUTPUTS, Output
@@ -66,11 +67,13 @@ class Gallery:
     Attributes:
         index: the images, at their paths below `root`, which is None where nobody knows where they lie now.
         decoding: as the run has it.
+        maps: what makes maps of them; None where the model is not there, or is not one for such maps.
     """
 
     index: Index
     root: Path | None
     decoding: Decoding
+    maps: SmallMaps | None = None
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -78,15 +81,31 @@ class Gallery:
 
     def addresses(self, paths: Sequence[str]) -> dict[str, str]:
         """Of each path the address of a small copy; none of one that is not the run's, is gone, was replaced or does not decode."""
+        there = self._there(paths)
+        made = thumbnails(list(there.values()), self.decoding)
+        return {path: address for path, address in zip(there, made, strict=True) if address}
+
+    def map_addresses(self, said: Mapping[str, str]) -> dict[str, str]:
+        """The same of maps, which say what each answer rests on.
+
+        Args:
+            said: of each path the model's answer as text.
+        """
+        if self.maps is None:
+            return {}
+        there = self._there(said)
+        made = self.maps.addresses({file: said[path] for path, file in there.items()})
+        return {path: made[file] for path, file in there.items() if file in made}
+
+    def _there(self, paths: Iterable[str]) -> dict[str, Path]:
+        """Of each path its file, where that is still the image that the run saw."""
         known = [path for path in dict.fromkeys(paths) if path in self._rows]
         if self.root is None or not known:
             return {}
         index = replace(self.index.take(np.array([self._rows[path] for path in known])), root=self.root)
         found = index.identify(Progress())
         same = found != b"" if index.ids is None else found == index.ids
-        there = [path for path, is_same in zip(known, same, strict=True) if is_same]
-        made = thumbnails([self.root / path for path in there], self.decoding)
-        return {path: address for path, address in zip(there, made, strict=True) if address}
+        return {path: self.root / path for path, is_same in zip(known, same, strict=True) if is_same}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,13 +158,14 @@ class Record:
         return self.index.sizes(self.split == split)
 
 
-def read_record(run: RunFolder, config: Config, metrics: Mapping[str, Any], root: Path | None) -> Record:
+def read_record(run: RunFolder, config: Config, metrics: Mapping[str, Any], root: Path | None, maps: SmallMaps | None = None) -> Record:
     """Read a run's folder.
 
     Args:
         config: of the run; what it allows is not shown, as `from_run` does not take it from a folder.
         metrics: of the run.
         root: the folder that the paths of its images are relative to; None where that is not known.
+        maps: what makes maps of them, if anything does.
 
     Raises:
         RunFolderError: it was not measured on test, or a file is missing or damaged.
@@ -160,7 +180,7 @@ def read_record(run: RunFolder, config: Config, metrics: Mapping[str, Any], root
         index=index,
         split=split,
         answers=read_answers(run / run_folder.PREDICTIONS, index.output.task),
-        gallery=Gallery(index.take(np.flatnonzero(split == "test")), root, Decoding.of(config.data)),
+        gallery=Gallery(index.take(np.flatnonzero(split == "test")), root, Decoding.of(config.data), maps),
         bad=_read_bad(run / run_folder.BAD_IMAGES),
         history=read_history(run / run_folder.HISTORY),
         environment=_read_environment(run / run_folder.ENVIRONMENT),
