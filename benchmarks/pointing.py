@@ -1,10 +1,10 @@
 """The pointing game: does the strongest place of a map lie on the object that the answer is about?
 
 Each image is a photo of a flower in a third of the sides, at a random place on a background without one: another photo whose phases are
-random, which has its colours and textures and no things. A classifier is trained on such images; then its maps of test images are made,
-each for the right class, and the share of peaks within the object's box is counted. Chance is the box's share of the image, 1/9. With
-random weights in the head, or in the whole network, maps have to fail. In the second game there are two flowers of different kinds, and
-the map is for the kind of the first: a map that shows whatever stands out gets half.
+random, which has its colours and textures and no things. A classifier is trained on such images; then maps of test images are made, each
+for what the model answers, and the share of peaks within the object's box is counted. Chance is the box's share of the image, 1/9. With
+random weights in the head, or in the whole network, maps of the same classes have to fail. In the second game there are two flowers of
+different kinds, and the map is for the kind of the first, whatever the model answers: one that shows what stands out gets half at most.
 
     python benchmarks/pointing.py FLOWERS --out FOLDER
 
@@ -24,9 +24,10 @@ from PIL import Image
 from tl_keras import train
 from tl_keras.evaluation.explain.explainer import Explainer
 from tl_keras.evaluation.explain.methods import METHODS
-from tl_keras.evaluation.explain.overlay import heat, peak
+from tl_keras.evaluation.explain.overlay import peak
 from tl_keras.evaluation.explain.sanity import ALL, HEAD, randomised
 from tl_keras.evaluation.intervals import wilson
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.trained_run import open_run
 
 SIDE, OBJECT = 224, 75
@@ -102,6 +103,10 @@ class Game:
     image: NDArray[np.uint8]
     box: Box
 
+    def is_hit(self, place: tuple[float, float] | None) -> bool:
+        """Whether a place, as shares of height and width, lies on the object."""
+        return place is not None and all(0 <= SIDE * at - first < OBJECT for at, first in zip(place, self.box, strict=True))
+
 
 def games(flowers: Path, num_objects: int, per_class: int) -> Iterator[Game]:
     """Test images with one object, or with two of different kinds."""
@@ -116,16 +121,18 @@ def games(flowers: Path, num_objects: int, per_class: int) -> Iterator[Game]:
             yield Game(name, image, boxes[0])
 
 
-def share_on_object(explainer: Explainer, method: str, played: list[Game], classes: tuple[str, ...]) -> str:
+def share_on_object(explainer: Explainer, method: str, played: list[Game], columns: list[int]) -> str:
     """The share of peaks that lie on the first object, with its 95 % interval."""
-    maps = METHODS[method](explainer, np.stack([game.image for game in played]), [classes.index(game.kind) for game in played])
-    hits = 0
-    for game, found in zip(played, maps, strict=True):
-        shown = heat(found, (SIDE, SIDE), explainer.output.task)
-        (row, column), (top, left) = peak(shown), game.box
-        hits += bool(shown.any()) and 0 <= row - top < OBJECT and 0 <= column - left < OBJECT
+    maps = METHODS[method](explainer, np.stack([game.image for game in played]), columns)
+    hits = sum(game.is_hit(peak(found, explainer.output.task)) for game, found in zip(played, maps, strict=True))
     low, high = wilson(hits, len(played))
     return f"{hits / len(played):.3f} ({low:.3f} to {high:.3f})"
+
+
+def answers(explainer: Explainer, played: list[Game]) -> list[int]:
+    """What the model says of each image."""
+    logits = [explainer.logits(game.image[None])[0] for game in played]
+    return [int(found) for found in SINGLE_LABEL.decide(SINGLE_LABEL.answers(logits))]
 
 
 def main() -> None:
@@ -145,13 +152,16 @@ def main() -> None:
     trained = open_run(run)
     explainer = Explainer(trained.model, trained.index.output, trained.stages)
     played = [list(games(options.flowers, number, options.per_class)) for number in (1, 2)]
-    print(f"{len(played[0])} images of each game")
+    kinds = [[trained.index.classes.index(game.kind) for game in each] for each in played]
+    asked = [answers(explainer, played[0]), kinds[1]]
+    right = np.mean(np.array(asked[0]) == np.array(kinds[0]))
+    print(f"{len(played[0])} images of each game, {right:.3f} of the first answered right")
     print("| method | weights | one object | the right one of two |")
     print("|---|---|---:|---:|", flush=True)
     for method in options.methods:
         for which in (None, HEAD, ALL):
             with nullcontext() if which is None else randomised(trained.model, which):
-                shares = [share_on_object(explainer, method, each, trained.index.classes) for each in played]
+                shares = [share_on_object(explainer, method, *each) for each in zip(played, asked, strict=True)]
             print(f"| `{method}` | {WEIGHTS[which]} | {' | '.join(shares)} |", flush=True)
 
 

@@ -98,6 +98,7 @@ CALLS: dict[str, Call] = {
     "evaluate": lambda run, photos, new, heard: tl_keras.evaluate(run, data=photos, progress=heard),
     "report": lambda run, photos, new, heard: tl_keras.report(run if type(heard) is Progress else run.parent, progress=heard),
     "compare": lambda run, photos, new, heard: tl_keras.compare(run, copied(run, new), progress=heard),
+    "explain": lambda run, photos, new, heard: tl_keras.explain(run, photos / "ant" / "000.png", data=photos, progress=heard),
     "predict": lambda run, photos, new, heard: list(tl_keras.predict(run, photos / "ant", progress=heard)),
     "export": lambda run, photos, new, heard: tl_keras.export(run, progress=heard),
     "open_run": lambda run, photos, new, heard: open_run(run if type(heard) is Progress else run.parent),

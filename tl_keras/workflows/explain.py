@@ -252,18 +252,18 @@ def _written(
     draw_explanation(
         folder / picture, f"{Path(answer.path).name}: {_said(answer)}", [Panel("as the model sees it", found.pixels), *shown], beside
     )
-    peaks = {name: peak(each) for name, each in heats.items()}
     return {
         "path": answer.path,
         "picture": picture,
         "label": answer.label,
         "probability": answer.probability,
-        "explained": [
-            {"name": name, "peak": [(row + 0.5) / size[0], (column + 0.5) / size[1]] if heats[name].any() else None}
-            for name, (row, column) in peaks.items()
-        ],
+        "explained": [{"name": name, "peak": _as_list(peak(each, task))} for name, each in found.maps.items()],
         "nearest": [asdict(each) for each in near],
     }
+
+
+def _as_list(place: tuple[float, float] | None) -> list[float] | None:
+    return None if place is None else list(place)  # as JSON gives it back
 
 
 def _plain(name: str) -> str:

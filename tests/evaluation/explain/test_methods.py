@@ -15,7 +15,7 @@ from tl_keras.evaluation.explain import gradcam, integrated_gradients, occlusion
 from tl_keras.evaluation.explain.evidence import evidence
 from tl_keras.evaluation.explain.explainer import Explainer, blank
 from tl_keras.evaluation.explain.methods import METHODS
-from tl_keras.evaluation.explain.overlay import heat, peak
+from tl_keras.evaluation.explain.overlay import peak
 from tl_keras.evaluation.explain.sanity import randomised
 from tl_keras.explanations import GRAD_CAM, METHOD_NAMES
 from tl_keras.models.backbone_loading import build_backbone
@@ -25,11 +25,11 @@ from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Regression
 from tl_keras.models.rules import Average
 
 Scene = Callable[..., Any]
-OBJECT = 12  # pixels of a square's side
+SIDE, OBJECT = 48, 12  # pixels of an image, and of a square in it
 
 
-def on_object(place: tuple[int, int], begin: tuple[int, int]) -> bool:
-    return all(0 <= at - first < OBJECT for at, first in zip(place, begin, strict=True))
+def on_object(place: tuple[float, float] | None, begin: tuple[int, int]) -> bool:
+    return place is not None and all(0 <= SIDE * at - first < OBJECT for at, first in zip(place, begin, strict=True))
 
 
 def shares(finder: Explainer, scene: Scene, method: str, images: int) -> tuple[float, float]:
@@ -38,7 +38,7 @@ def shares(finder: Explainer, scene: Scene, method: str, images: int) -> tuple[f
     for num_squares in (1, 2):
         scenes = [scene(seed, *[seed % 3, (seed + 1) % 3][:num_squares]) for seed in range(images)]
         maps = METHODS[method](finder, np.stack([pixels for pixels, _ in scenes]), [seed % 3 for seed in range(images)])
-        peaks = [peak(heat(each, pixels.shape[:2], "single_label")) for each, (pixels, _) in zip(maps, scenes, strict=True)]
+        peaks = [peak(each, "single_label") for each in maps]
         found.append(float(np.mean([on_object(place, squares[0]) for place, (_, squares) in zip(peaks, scenes, strict=True)])))
     return found[0], found[1]
 

@@ -15,9 +15,13 @@ def test_heat_is_what_speaks_for_the_answer_and_of_a_number_what_moves_it() -> N
     for each in (for_class, of_number):
         assert each.min() >= 0
         assert each.max() == 1
-    assert [place // 10 if axis == 0 else place // 20 for axis, place in enumerate(peak(for_class))] == [0, 1]
-    assert [place // 10 if axis == 0 else place // 20 for axis, place in enumerate(peak(of_number))] == [3, 2]
+    assert (for_class[5, 30], of_number[35, 50]) == pytest.approx((1, 1), abs=0.2)
+    assert peak(found, "single_label") == (0.125, 0.375)
+    assert peak(found, "regression") == (0.875, 0.625)
     assert not heat(-np.abs(found), (40, 80), "multi_label").any()
+    assert peak(-np.abs(found), "multi_label") is None
+    found[:] = np.nan
+    assert not heat(found, (40, 80), "single_label").any()
 
 
 def test_the_photo_is_dimmed_grey_and_the_map_above_it() -> None:

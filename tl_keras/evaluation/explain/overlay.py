@@ -28,17 +28,24 @@ def heat(found: Map, image_size: tuple[int, int], task: str) -> NDArray[np.float
     Returns:
         float32 (h, w); all 0 where nothing speaks for the answer.
     """
-    shown = np.abs(found) if task == REGRESSION else np.maximum(found, 0)
-    wide = np.asarray(Image.fromarray(shown.astype(np.float32)).resize(image_size[::-1], Image.Resampling.BICUBIC))
+    wide = np.asarray(Image.fromarray(_shown(found, task)).resize(image_size[::-1], Image.Resampling.BICUBIC))
     wide = np.maximum(wide, 0)
     most = float(wide.max())
     return wide / most if most > 0 else wide
 
 
-def peak(found: NDArray[np.float32]) -> tuple[int, int]:
-    """Row and column of the strongest place of `heat`."""
-    row, column = np.unravel_index(int(found.argmax()), found.shape)  # a place, not a class
-    return int(row), int(column)
+def peak(found: Map, task: str) -> tuple[float, float] | None:
+    """The centre of a map's strongest place, as shares of height and width from the top left; None where nothing speaks for the answer."""
+    shown = _shown(found, task)
+    if not shown.any():
+        return None
+    row, column = np.unravel_index(int(shown.argmax()), shown.shape)  # a place, not a class
+    return (int(row) + 0.5) / shown.shape[0], (int(column) + 0.5) / shown.shape[1]
+
+
+def _shown(found: Map, task: str) -> Map:
+    """What speaks for the answer; of a number what raises or lowers it."""
+    return np.nan_to_num(np.abs(found) if task == REGRESSION else np.maximum(found, 0)).astype(np.float32)
 
 
 def overlay(pixels: NDArray[np.uint8], shown: NDArray[np.float32]) -> NDArray[np.uint8]:
