@@ -233,7 +233,13 @@ def test_one_run_twice_is_no_pair(pair: Callable[..., tuple[Path, Path]]) -> Non
         (lambda path: path.write_text(path.read_text().replace("ant/003", "ant/004")), "is damaged, or is not a table of predictions"),
         (lambda path: path.write_text(path.read_text().replace("ant,ant,0.9", "ant,fly,0.9")), "is damaged, or is not a table of predic"),
         (lambda path: path.write_text(path.read_text().replace("jpg,ant", "jpg,bee", 1)), "is damaged, or is not a table of predictions"),
-        (lambda path: (path.parent / "metrics.json").write_text("{"), "metrics.json: is damaged, or is not the figures of a run"),
+        (lambda path: path.write_text(path.read_text().rpartition("ant/")[0]), "is damaged, or is not a table of predictions"),
+        (lambda path: path.write_text(path.read_text().replace("0.9", "nan")), "is damaged, or is not a table of predictions"),
+        (
+            lambda path: (path.parent / "metrics.json").write_text('{"test": {}}'),
+            "metrics.json: is damaged, or is not the figures of",
+        ),
+        (lambda path: (path.parent / "metrics.json").write_text("{"), "metrics.json: is damaged, or is not the figures of"),
     ],
 )
 def test_a_damaged_run_is_told(pair: Callable[..., tuple[Path, Path]], spoil: Callable[[Path], Any], words: str) -> None:

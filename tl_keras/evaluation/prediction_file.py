@@ -50,7 +50,10 @@ def read_table(path: Path) -> Table:
             true.append(intern(line[1]))
             said.append(intern(line[2]))
             rows.append(np.array(line[first:], np.float64))
-    return Table(paths, true, said, np.reshape(rows, (len(rows), len(classes))), classes)
+    probabilities = np.reshape(rows, (len(rows), len(classes)))
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError("it has probabilities that are none")
+    return Table(paths, true, said, probabilities, classes)
 
 
 def read_predictions(path: Path) -> Predictions:

@@ -37,7 +37,7 @@ class Tested:
     """A run, and what its model said of its n test images.
 
     Attributes:
-        metrics: what metrics.json holds.
+        about: its folder, its mode and its backbone.
         index: the images of all splits.
         split: of each of them.
         rows: int64 (n,), the test images as rows of `index`.
@@ -46,7 +46,7 @@ class Tested:
 
     run: RunFolder
     config: Config
-    metrics: dict[str, Any]
+    about: dict[str, str]
     index: Index
     split: NDArray[np.str_]
     rows: NDArray[np.int64]
@@ -104,8 +104,8 @@ def compare(run_dir: Path | str, *, against: Path | str, progress: Progress | No
     return {
         "mode": "compare",
         "task": a.task,
-        "a": _about(a),
-        "b": _about(b),
+        "a": a.about,
+        "b": b.about,
         "images": len(of_a),
         **found,
         **({"per_class": comparison.per_class(pair, a.index.classes)} if a.task == SINGLE_LABEL else {}),
@@ -124,15 +124,18 @@ def read_tested(run: RunFolder) -> Tested:
     path = run / run_folder.PREDICTIONS
     if "test" not in metrics or not path.is_file():
         raise RunFolderError(f"{run.path}: was not measured on test ({run_folder.PREDICTIONS} is missing). Train it again.")
+    with run_folder.reading(run / run_folder.METRICS, "the figures of a run", "Give the folder of a finished run."):
+        about = {"run_dir": str(run.path), **{name: str(metrics[name]) for name in ("mode", "backbone")}}
     index, split = splits.read_splits(run / run_folder.SPLITS, Path())
     with run_folder.reading(path, "a table of predictions", MEND):
         table = _sorted(read_table(path))
         index = relabelled(run, index, table.classes) if table.classes else index
         row_of = {name: row for row, name in enumerate(index.paths)}
         rows = np.array([row_of[name] for name in table.paths], np.int64)
-        if (split[rows] != "test").any() or [text_of(index, row) for row in rows.tolist()] != table.true:
+        labels = [text_of(index, row) for row in rows.tolist()]
+        if labels != table.true or not np.array_equal(np.sort(rows), np.flatnonzero(split == "test")):
             raise ValueError("it is not of the test images of this run")
-        tested = Tested(run, read_config(run), metrics, index, split, rows, table)
+        tested = Tested(run, read_config(run), about, index, split, rows, table)
         tested.answers(np.arange(len(rows)))  # each decision is one
     return tested
 
@@ -239,10 +242,6 @@ def _tell(num: int, keys: Sequence[Sequence[bytes | str]], learned: set[bytes | 
         counts = Counter({"that a run has learned from": seen, "that the other does not have in test": len(each) - seen - num})
         if told := " and ".join(f"{number:,} {why}" for why, number in counts.items() if number):
             progress.line(f"left out of the {len(each):,} test images of {name}: {told}")
-
-
-def _about(tested: Tested) -> dict[str, Any]:
-    return {"run_dir": str(tested.run.path), "mode": tested.metrics["mode"], "backbone": tested.metrics["backbone"]}
 
 
 def _changed(a: Tested, b: Tested, place: int, other: int, kind: str) -> dict[str, Any]:
