@@ -230,7 +230,8 @@ def test_parts_of_the_images_are_measured_and_the_worst_is_told(
     for number in range(42):  # what is black has no colour to be known by, whichever class it is taken for
         Image.new("RGB", (9, 8)).save(others / ("ant", "bee", "wasp")[number % 3] / f"black_{number}.png")
     assert main(["evaluate", str(run), str(others)]) == 0
-    found = json.loads(next((run / run_folder.EVALUATIONS).glob("2/*.json")).read_text())["slices"]
+    newest = max((run / run_folder.EVALUATIONS).iterdir(), key=lambda folder: int(folder.name))
+    found = json.loads((newest / run_folder.EVALUATION).read_text())["slices"]
     assert found["worst"]["name"] in ("smallest, shorter side 8 pixels", "darkest, mean grey 0 of 255")
     assert found["worst"]["images"] == 42
     told = f"the worst of {len(found['slices'])} is {found['worst']['by']}, {found['worst']['name']}  42 images: accuracy "
