@@ -2,10 +2,11 @@
 
     python benchmarks/novelty.py --mode finetune --data flowers/ --backbone mobilenet_v2 --unknown cifar10/ digits/ sketch/ --out runs/
 
-The area under the ROC curve of each score, over the images of test (known) and the unknown ones: at 0.5 a score knows nothing, 1 tells all.
-For each class a run is trained without it; then all its images are unknown. `novelty` is what `predict` and exports tell. A run that is
-there already is taken as it is. The last two scores are rivals on the same features that were not taken: Mahalanobis' distance to the nearest
-class, with one shrunk covariance of features of length 1 (arXiv:2505.18032), and that to the nearest image of train (arXiv:2204.06507, k = 1).
+The area under the ROC curve of each score, over the images of test (known) and unknown ones: at 0.5 a score knows nothing, 1 tells all. For
+each class a run is trained without it; then all its images are unknown. `novelty` is what `predict` and exports tell. A run that is there
+already is taken as it is. The last two scores are rivals on the same features that were not taken: Mahalanobis' distance to the nearest
+class, with one shrunk covariance of features of length 1 (arXiv:2505.18032), and that to the nearest image of train (arXiv:2204.06507 with
+k = 1).
 """
 
 import argparse

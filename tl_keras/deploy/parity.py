@@ -58,6 +58,9 @@ def compare(exported: Exported, form: Format, artifact: Path, files: Sequence[Pa
         raise ExportError(f"{name}: its signature 'bytes' takes no test image ({next(iter(refused.values()))}).")
     everywhere = np.ones(len(files), bool)
     asked = {each: is_taken if each == "bytes" else everywhere for each in form.tolerance}
+    width = sum(each.shape[1] for each in expected)
+    if any(found[each].shape[1:] != (width,) for each, taken in asked.items() if taken.any()):
+        raise ExportError(f"{name}: tells other outputs than the model.")
     differences = {each: _difference(exported, found[each], expected, taken) for each, taken in asked.items() if taken.any()}
     return Agreement(differences, refused)
 
@@ -66,8 +69,6 @@ def _difference(exported: Exported, found: NDArray[Any], expected: tuple[NDArray
     """How far answers and novelty (m, k or k + 1) are from those expected of all n images, of which m were taken."""
     answers, novelty = (each[taken] for each in expected)
     num = answers.shape[1]
-    if found.shape[1] != num + novelty.shape[1]:
-        raise ExportError("it tells other outputs than the model")
     apart = exported.output.num_apart(found[:, :num], answers)
     return max(apart, relative(found[:, num:], novelty)) if novelty.size else apart
 

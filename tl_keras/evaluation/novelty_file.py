@@ -28,7 +28,7 @@ def read_novelty(run: RunFolder, model: keras.Model) -> Novelty | None:
     if not path.exists():
         return None
     with reading(path, "what tells images of none of this model's classes", "Train again, or remove the file, to do without."):
-        with np.load(path) as found:
+        with np.load(BytesIO(path.read_bytes())) as found:  # of a damaged file by its path, NumPy leaves it open
             novelty = from_arrays(found)
         novelty.basis.tensors(model)
         return novelty
