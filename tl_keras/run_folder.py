@@ -43,6 +43,7 @@ REPORT = "report.html"  # what the run is worth, for someone who has not trained
 CLASSES = "classes.txt"  # a name a line, in the order of the model's outputs
 OUTPUT = "output.json"  # what the model's outputs mean, where an image has not one class
 MODEL = "model.keras"
+NOVELTY = "novelty.npz"  # what tells images of none of the classes
 STAGES = "stages.json"  # where the stages of model.keras end
 BACKBONE = "backbone.keras"
 ENVIRONMENT = "environment.json"

@@ -30,8 +30,8 @@ class Agreement:
     """What an exported model and its model were compared on, and how far they are apart.
 
     Attributes:
-        differences: the largest difference of an answer, for each signature; for 'bytes' where it took a file. Of a probability; in a
-            regression of a number, in standard deviations of those that it was trained on.
+        differences: the largest difference of an answer, for each signature; for 'bytes' where it took a file. Of a probability, or of
+            the novelty, see `relative`; in a regression of a number, in standard deviations of those that it was trained on.
         refused: files that the signature 'bytes' did not take -> why; the others were compared on them.
     """
 
@@ -51,15 +51,32 @@ def compare(exported: Exported, form: Format, artifact: Path, files: Sequence[Pa
         ExportError: it does not load or does not answer.
     """
     pixels = exported.pixels(files)
-    expected, num_apart = exported.answers(pixels), exported.output.num_apart
+    expected = exported.answers(pixels)
     found, refused = ask(form, artifact, files, pixels, name)
     is_taken = np.array([str(file.resolve()) not in refused for file in files])
     if "bytes" in form.tolerance and not is_taken.any() and refused_by(files, 1)[1]:
         raise ExportError(f"{name}: its signature 'bytes' takes no test image ({next(iter(refused.values()))}).")
-    differences = {each: num_apart(found[each], expected) for each in form.tolerance if each != "bytes"}
-    if "bytes" in form.tolerance and is_taken.any():
-        differences["bytes"] = num_apart(found["bytes"], expected[is_taken])
+    everywhere = np.ones(len(files), bool)
+    asked = {each: is_taken if each == "bytes" else everywhere for each in form.tolerance}
+    width = sum(each.shape[1] for each in expected)
+    if any(found[each].shape[1:] != (width,) for each, taken in asked.items() if taken.any()):
+        raise ExportError(f"{name}: tells other outputs than the model.")
+    differences = {each: _difference(exported, found[each], expected, taken) for each, taken in asked.items() if taken.any()}
     return Agreement(differences, refused)
+
+
+def _difference(exported: Exported, found: NDArray[Any], expected: tuple[NDArray[Any], NDArray[Any]], taken: NDArray[np.bool_]) -> float:
+    """How far answers and novelty (m, k or k + 1) are from those expected of all n images, of which m were taken."""
+    answers, novelty = (each[taken] for each in expected)
+    num = answers.shape[1]
+    apart = exported.output.num_apart(found[:, :num], answers)
+    return max(apart, relative(found[:, num:], novelty)) if novelty.size else apart
+
+
+def relative(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
+    """The largest difference of two novelties of an image: of one beyond 1, in units of itself; infinite for what is not a number."""
+    apart = np.abs(found - expected) / np.maximum(1, np.abs(expected))
+    return float(apart.max()) if np.isfinite(apart).all() else float("inf")
 
 
 def ask(

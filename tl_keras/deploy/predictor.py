@@ -4,6 +4,7 @@ Images are decoded in threads, a few batches ahead of the compiled graph. `predi
 model about images that no split knows.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -16,6 +17,7 @@ from tl_keras.data.index import Index
 from tl_keras.data.label_texts import label_text, names_of
 from tl_keras.data.pipeline import decoding_threads
 from tl_keras.errors import RunFolderError
+from tl_keras.evaluation.novelty_file import read_novelty
 from tl_keras.models.engines import compile_saved
 from tl_keras.models.folded import has_finite_weights
 from tl_keras.runtime import restoring_process
@@ -36,6 +38,9 @@ class Prediction:
         task: what the model was trained for, see `data.task`.
         labels: the classes that were found.
         value: its number, in a regression.
+        novelty: how strange the image is to the model, larger is stranger, see `evaluation.novelty`; None of a run that has none, NaN of a
+            file that does not decode.
+        known: whether it is like the images of the classes; if not, it is likely none of them.
         prediction_set: where it was asked for, the classes that the image may have, see `evaluation.conformal`; else None.
     """
 
@@ -48,6 +53,8 @@ class Prediction:
     task: str = SINGLE_LABEL
     labels: tuple[str, ...] = ()
     value: float | None = None
+    novelty: float | None = None
+    known: bool | None = None
     prediction_set: tuple[str, ...] | None = None
 
 
@@ -62,6 +69,7 @@ class Predictor:
 
     def __init__(self, trained: TrainedRun) -> None:
         self.trained = trained
+        self.novelty = read_novelty(trained.run, trained.model)
         self._pool = decoding_threads()
         self._run: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None
 
@@ -105,46 +113,58 @@ class Predictor:
             if not has_finite_weights(model):
                 raise self._not_finite()
             with restoring_process():
-                self._run = compile_saved(model, self.trained.config.runtime.engine)
+                watched = model if self.novelty is None else self.novelty.watched(model)
+                self._run = compile_saved(watched, self.trained.config.runtime.engine)
 
     def logits(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The logits, float32 (b, k), to pixels, uint8 (b, h, w, 3) of the model's size."""
+        return self.outputs(pixels)[0]
+
+    def outputs(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Run the graph.
 
         Args:
             pixels: uint8 (b, h, w, 3) of the model's size.
 
         Returns:
-            float32 (b, k).
+            Logits, float32 (b, k), and the novelty, float32 (b,), of a run that has one.
         """
         self.compile()
         assert self._run is not None
         found = self._run(pixels)
         if not np.isfinite(found).all():
             raise self._not_finite()
-        return found
+        return (found, None) if self.novelty is None else (found[:, :-1], found[:, -1])
 
     def _predict(self, names: Sequence[str], loaded: Sequence[Loaded]) -> list[Prediction]:
         good = [pixels for pixels in loaded if not isinstance(pixels, str)]
-        index = self.trained.index
-        answers = iter(index.output.answers(self.logits(np.stack(good)))) if good else iter(())
+        index, told = self.trained.index, iter(self._told(np.stack(good)) if good else ())
+        bad = Prediction("", index.classes, task=index.output.task, novelty=None if self.novelty is None else math.nan)
         return [
-            Prediction(name, index.classes, error=item, task=index.output.task)
-            if isinstance(item, str)
-            else _prediction(name, index, next(answers))
+            replace(bad, path=name, error=item) if isinstance(item, str) else replace(next(told), path=name)
             for name, item in zip(names, loaded, strict=True)
         ]
+
+    def _told(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
+        """What is told of each image, without its name."""
+        logits, novelty = self.outputs(pixels)
+        found = [_prediction(self.trained.index, values) for values in self.trained.index.output.answers(logits)]
+        if self.novelty is None or novelty is None:
+            return found
+        known = self.novelty.is_known(novelty).tolist()
+        return [replace(each, novelty=own, known=is_known) for each, own, is_known in zip(found, novelty.tolist(), known, strict=True)]
 
     def _not_finite(self) -> RunFolderError:
         return RunFolderError(f"{self.trained.run.path}: its model outputs numbers that are not finite. Train again.")
 
 
-def _prediction(name: str, index: Index, values: NDArray[np.float64]) -> Prediction:
+def _prediction(index: Index, values: NDArray[np.float64]) -> Prediction:
     output, classes = index.output, index.classes
     decision = output.decide(values)
     label = label_text(output, decision, classes)
     if output.task == REGRESSION:
-        return Prediction(name, classes, label, task=output.task, value=float(decision))
-    found = Prediction(name, classes, label, probabilities=dict(zip(classes, map(float, values), strict=True)), task=output.task)
+        return Prediction("", classes, label, task=output.task, value=float(decision))
+    found = Prediction("", classes, label, probabilities=dict(zip(classes, map(float, values), strict=True)), task=output.task)
     if output.task == SINGLE_LABEL:
         return replace(found, labels=(label,), probability=float(values.max()))
     return replace(found, labels=tuple(names_of(decision, classes)))

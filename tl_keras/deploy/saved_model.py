@@ -9,7 +9,8 @@ Three signatures share one graph from pixels to probabilities; the resize policy
 Each answers `class` string (b,), `probability` float32 (b,), `probabilities` float32 (b, k), `classes` string (b, k): the
 labels, in the order of the probabilities, once for each image, since TensorFlow Serving splits answers into rows and batches
 and takes no output without the batch as its first dimension. Where an image may have several classes, `found` bool (b, k) says which
-probabilities reach their threshold, in place of `class` and `probability`. A regression answers `value` float32 (b,) alone.
+probabilities reach their threshold, in place of `class` and `probability`. A regression answers `value` float32 (b,) alone. Where the
+run tells images of none of the classes, there are `novelty` float32 (b,), larger is stranger, and `known` bool (b,) too.
 """
 
 import os
@@ -42,16 +43,22 @@ def write_saved_model(exported: Exported, folder: Path) -> None:
 
 def archive_of(exported: Exported) -> Any:
     """The three signatures, ready to be written."""
-    model, size, resize, output = exported.model, exported.image_size, exported.resize, exported.output
+    model, size, resize, output = exported.watched, exported.image_size, exported.resize, exported.output
     decode = decoder(exported.decoding.bit_depth)
     labels = tf.constant([os.fsencode(name) for name in exported.classes])  # as on disk: UTF-8, or what the user has
 
+    def strangeness(found: tf.Tensor) -> dict[str, tf.Tensor]:
+        if exported.novelty is None:
+            return {}
+        return {"novelty": found[:, -1], "known": exported.novelty.is_known(found[:, -1])}
+
     def answer(pixels: tf.Tensor) -> dict[str, tf.Tensor]:
-        answers = output.answers_op(model(pixels, training=False))
+        found = model(pixels, training=False)
+        answers = output.answers_op(found[:, : len(exported.classes)])
         decision = output.decide_op(answers)
         if output.task == REGRESSION:
             return {"value": decision}
-        told = {"probabilities": answers, "classes": tf.tile(labels[tf.newaxis], [tf.shape(answers)[0], 1])}
+        told = {**strangeness(found), "probabilities": answers, "classes": tf.tile(labels[tf.newaxis], [tf.shape(answers)[0], 1])}
         if output.task == MULTI_LABEL:
             return {"found": decision, **told}
         return {"class": tf.gather(labels, decision), "probability": tf.reduce_max(answers, axis=-1), **told}

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-Signatures = dict[str, Callable[[Any], Any]]  # name -> what makes probabilities (b, k), or numbers (b, 1), of its input
+Signatures = dict[
+    str, Callable[[Any], Any]
+]  # name -> what makes probabilities (b, k), or numbers (b, 1), of its input, and the novelty where it tells one
 
 
 def open_saved_model(artifact: str) -> Signatures:
@@ -24,7 +26,8 @@ def open_saved_model(artifact: str) -> Signatures:
     plain, small, encoded = (loaded.signatures[name] for name in ("serving_default", "uint8", "bytes"))
 
     def answers(said: dict[str, Any]) -> Any:
-        return said["probabilities"].numpy() if "probabilities" in said else said["value"].numpy()[:, None]
+        found = said["probabilities"] if "probabilities" in said else said["value"][:, None]
+        return tf.concat([found, said["novelty"][:, None]], axis=1).numpy() if "novelty" in said else found.numpy()
 
     return {
         "float": lambda pixels: answers(plain(pixels=tf.constant(pixels, tf.float32))),

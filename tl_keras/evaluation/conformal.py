@@ -39,12 +39,12 @@ def class_thresholds(probabilities: NDArray[np.float64], labels: NDArray[np.inte
     own, least = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0], least_images(coverage)
     if len(own) < least:
         raise ValueError(f"a coverage of {coverage:g} needs {least} images of val. Received: {len(own)}")
-    of_all = _threshold(own, coverage)
+    of_all = threshold(own, coverage)
     of_class = (own[labels == each] for each in range(probabilities.shape[1]))
-    return np.array([_threshold(each, coverage) if len(each) >= least else of_all for each in of_class])
+    return np.array([threshold(each, coverage) if len(each) >= least else of_all for each in of_class])
 
 
-def _threshold(own: NDArray[np.float64], coverage: float) -> float:
+def threshold(own: NDArray[np.float64], coverage: float) -> float:
     """The largest probability that enough of those of true classes (n,) reach, one more image counted as if it did not."""
     needed = math.ceil((len(own) + 1) * coverage - DIGITS)
     return float(np.sort(own)[len(own) - needed])

@@ -10,6 +10,7 @@ from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import SAVED_MODEL
 from tl_keras.deploy.parity_images import describe, refused_by, spread
 from tl_keras.errors import ExportError
+from tl_keras.evaluation.novelty_file import read_novelty
 from tl_keras.links import require_no_way_out
 from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process
@@ -48,7 +49,9 @@ def export(run_dir: Path | str, *, source: str | None = None, progress: Progress
     folder = trained.run / run_folder.EXPORT / SAVED_MODEL
     progress.line(f"writing {folder} and comparing it with the model on {len(files)} test images")
     data = trained.config.data
-    exported = Exported(trained.model, trained.index.classes, data.resize, Decoding.of(data), trained.index.output)
+    exported = Exported(
+        trained.model, trained.index.classes, data.resize, Decoding.of(data), trained.index.output, read_novelty(trained.run, trained.model)
+    )
     found = export_model(exported, folder, files, kind=SAVED_MODEL)
     if "bytes" in found.differences:
         for file, why in found.refused.items():

@@ -212,10 +212,12 @@ def _as_json(found: Prediction) -> dict[str, Any]:
     if found.task == MULTI_LABEL:
         return {"path": found.path, _decision(found): found.labels, "probabilities": found.probabilities}
     sets = {} if found.prediction_set is None else {SET: found.prediction_set}
+    novelty = {} if found.novelty is None else {"novelty": found.novelty, "known": found.known}
     return {
         "path": found.path,
         _decision(found): found.label,
         "probability": found.probability,
+        **novelty,
         **sets,
         "probabilities": found.probabilities,
     }
@@ -240,6 +242,9 @@ def _columns(found: Prediction) -> dict[str, Callable[[Prediction], str]]:
     columns: dict[str, Callable[[Prediction], str]] = {"path": lambda each: each.path, _decision(found): lambda each: each.label}
     if found.task == SINGLE_LABEL:
         columns["probability"] = lambda each: "" if each.probability is None else f"{each.probability:.6f}"
+    if found.novelty is not None:
+        columns["novelty"] = lambda each: "" if each.error else f"{each.novelty:.6f}"
+        columns["known"] = lambda each: "" if each.known is None else str(each.known).lower()
     if found.prediction_set is not None:
         columns[SET] = lambda each: SEPARATOR.join(each.prediction_set or ())
     columns["error"] = lambda each: each.error or ""

@@ -20,6 +20,8 @@ from tl_keras.evaluation.calibration import fit_temperature
 from tl_keras.evaluation.conformal import class_thresholds, least_images, prediction_sets
 from tl_keras.evaluation.explain.small import small_maps
 from tl_keras.evaluation.metrics import share
+from tl_keras.evaluation.novelty import FALSE_ALARMS, Novelty, fit_novelty, with_energy_of
+from tl_keras.evaluation.novelty_file import write_novelty
 from tl_keras.evaluation.pictures import draw_curves, draw_domains
 from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.scoring import (
@@ -57,6 +59,7 @@ from tl_keras.transfer.task import Task
 from tl_keras.workflows.measure_target import measure_target
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk, working_in
+from tl_keras.workflows.strangers import with_signs
 from tl_keras.workflows.teacher import require_teacher, taught
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain, "adapt": adapt}
@@ -171,17 +174,21 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     run, config = task.run, task.config
     classifier = in_float32(task)
     model = weights_view(classifier.model)
-    feed = scoring_feed(task, classifier)
+    feed, basis = with_signs(task, classifier, scoring_feed(task, classifier))
     call = inference(feed.model)
-    on_val = score(feed, task.data, "val", task.progress, call)  # which chooses, whether or not it is measured
+    num = classifier.model.output.shape[-1]
+    on_val, signs = np.split(score(feed, task.data, "val", task.progress, call), [num], axis=-1)  # which chooses, measured or not
     temperature = temperature_of(task, on_val)
     divide_logits(classifier, temperature)
     _save(task, classifier)
     if config.mode == "pretrain":
         save_backbone(task, model)
-    logits = {"val": on_val / temperature}
-    logits |= {split: score(feed, task.data, split, task.progress, call) for split in scored if split != "val"}
-    scores = {split: task.data.output.answers(each) for split, each in logits.items()}
+    told = {split: np.split(score(feed, task.data, split, task.progress, call), [num], axis=-1) for split in scored if split != "val"}
+    told["val"] = [on_val / temperature, with_energy_of(signs, on_val / temperature) if basis else signs]
+    scores = {split: task.data.output.answers(logits) for split, (logits, _) in told.items()}
+    novelty = None if basis is None else fit_novelty(basis, told["val"][1])
+    if novelty is not None:
+        write_novelty(run, novelty)
     data = task.data.with_output(task.data.output.chosen(scores["val"], task.data.labels("val")))
     write_output(run, data.output)
     if "test" in scores:
@@ -201,6 +208,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         **{split: measure(data, split, scores[split]) for split in scored},
         "temperature": temperature,
         **(_sets(data, scores) if config.mode != "adapt" and isinstance(data.output, SingleLabel) else {}),
+        **({} if novelty is None else _flagged(novelty, told)),
         **agreement,
         **({"selection": selected} if selected else {}),
         **({"interpolation": interpolated} if interpolated else {}),
@@ -234,6 +242,12 @@ def _sets(data: ImageData, scores: Mapping[str, NDArray[np.float64]]) -> dict[st
     sets = prediction_sets(scores["test"], class_thresholds(scores["val"], data.labels("val"), COVERAGE))
     covered = np.take_along_axis(sets, data.labels("test")[:, None], axis=1)[:, 0]
     return {"prediction_sets": {"coverage": COVERAGE, **share("covered", covered), "mean_size": float(sets.sum(axis=1).mean())}}
+
+
+def _flagged(novelty: Novelty, told: Mapping[str, Sequence[NDArray[np.float32]]]) -> dict[str, Any]:
+    """From where on an image is none of the classes, and how many of test, which are of them, are called so."""
+    flagged = {} if "test" not in told else share("flagged", ~novelty.is_known(novelty.score(told["test"][1])))
+    return {"novelty": {"false_alarms": FALSE_ALARMS, "threshold": novelty.threshold, **flagged}}
 
 
 def _save(task: Task, classifier: Classifier) -> None:

@@ -169,7 +169,9 @@ def test_newer_figures_are_shown_where_they_are(made_run: MadeRun) -> None:
         "log_loss_ci95": [0.111, 0.222],
     }
     metrics["prediction_sets"] = {"coverage": 0.9, "covered": 0.91, "covered_ci95": [0.87, 0.95], "mean_size": 1.234}
+    metrics["novelty"] = {"false_alarms": 0.05, "threshold": 2.5, "flagged": 0.06, "flagged_ci95": [0.035, 0.102]}
     words = page_of(run, metrics=metrics).words
+    assert "6.0 % would be called none of these (95 % interval 3.5 % to 10.2 %); 5 % are expected" in words
     assert "predict --coverage 0.9 gives the classes that an image may have: 1.23 on average" in words
     assert "91 % of the test images (95 % interval 87 % to 95 %)" in words
     assert "1.2 % (95 % interval 1.0 % to 3.0 %)" in words

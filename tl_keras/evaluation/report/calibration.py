@@ -64,7 +64,7 @@ def section_of(record: Record) -> str:
         f"Can its probabilities be trusted?{record.where}",
         f"<p>{told}: so far are claimed and true accuracy apart, on average over test images. On the diagonal they agree; "
         f"below it the model is too sure of itself.</p>\n"
-        f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n{_named(record)}\n{_sets(record)}\n{_counts(bins)}',
+        f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n{_named(record)}\n{_sets(record)}\n{_strangers(record)}\n{_counts(bins)}',
     )
 
 
@@ -114,6 +114,19 @@ def _sets(record: Record) -> str:
         f"<p>Where one answer is not enough, <code>predict --coverage {found['coverage']:g}</code> gives the classes that an image may "
         f"have: {found['mean_size']:.2f} on average, with the true one among them for {percent(found['covered'])} of the test images "
         f"(95 % interval {percent(low)} to {percent(high)}).</p>"
+    )
+
+
+def _strangers(record: Record) -> str:
+    """How many images of the classes would be called none of them; nothing of a run that calls none so."""
+    found = record.metrics.get("novelty", {})
+    if "flagged" not in found:
+        return ""
+    low, high = found["flagged_ci95"]
+    return (
+        f"<p><code>predict</code> says of each image whether it is like those of the classes. Of the test images, which are, "
+        f"{percent(found['flagged'], 1)} would be called none of these (95 % interval {percent(low, 1)} to {percent(high, 1)}); "
+        f"{percent(found['false_alarms'])} are expected.</p>"
     )
 
 
