@@ -10,7 +10,7 @@ from tl_keras.evaluation.explain.explainer import Explainer, Map, blank
 
 CELLS = 10  # of a map's side
 PATCH = 2  # cells of a side that are covered at once, at every place
-BATCH_SIZE = 32
+BATCH_SIZE = 8  # images in memory at once
 
 
 def occlusion(explainer: Explainer, pixels: NDArray[np.uint8], columns: Sequence[int]) -> list[Map]:
