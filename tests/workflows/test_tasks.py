@@ -463,3 +463,18 @@ def test_a_run_of_which_test_alone_is_measured_is_decided_by_val(table: tuple[st
     assert "val" not in metrics
     assert metrics["test"] == figures(extracted)["test"]
     assert open_run(tmp_path / "R").index.output == open_run(extracted).index.output
+
+
+def test_an_explanation_is_of_each_class_that_was_found_or_of_the_number(table: tuple[str, Path], extracted: Path, tmp_path: Path) -> None:
+    image_file = next(table[1].parent.glob("01.*"))
+    (said,) = tl_keras.predict(extracted, image_file)
+    found = tl_keras.explain(extracted, image_file, neighbours=1)
+    (image,) = found["images"]
+    names = said.labels or said.classes[:1]
+    assert {each["name"] for each in image["explained"]} == set(names)
+    assert (image["label"], image["probability"]) == (said.label, None)
+    with table[1].open(newline="") as opened:
+        truth = {line["path"]: line[COLUMNS[table[0]]] for line in csv.DictReader(opened)}
+    near = image["nearest"][0]
+    expected = truth[near["path"]]
+    assert near["label"] == (";".join(sorted(expected.split("|"))) if table[0] == "multi_label" else number_text(float(expected)))

@@ -247,7 +247,7 @@ def _written(
     size, task = found.pixels.shape[:2], answer.task
     heats = {name: heat(each, (size[0], size[1]), task) for name, each in found.maps.items()}
     shown = [Panel(f"for {_called(answer, name)}", overlay(found.pixels, each)) for name, each in heats.items()]
-    beside = [Panel(f"{shown_name(each.label)}\nlikeness {each.cosine:.2f}", _photo(each, references, trained)) for each in near]
+    beside = [Panel(f"train: {shown_name(each.label)}\nlikeness {each.cosine:.2f}", _photo(each, references, trained)) for each in near]
     picture = f"{number:04}-{_plain(Path(answer.path).stem)}.png"
     draw_explanation(
         folder / picture, f"{Path(answer.path).name}: {_said(answer)}", [Panel("as the model sees it", found.pixels), *shown], beside

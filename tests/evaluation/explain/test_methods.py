@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tl_keras.config import ModelConfig
 from tl_keras.errors import ConfigError
+from tl_keras.evaluation.explain import explainer as explainer_module
 from tl_keras.evaluation.explain import gradcam, integrated_gradients, occlusion
 from tl_keras.evaluation.explain.evidence import evidence
 from tl_keras.evaluation.explain.explainer import Explainer, blank
@@ -60,8 +61,9 @@ def test_the_table_has_the_methods_that_the_command_line_knows() -> None:
 # --- each by its definition ----------------------------------------------------------------------------------------
 
 
-def test_grad_cam_weighs_channels_by_the_mean_of_their_gradient(finder: Explainer, scene: Scene) -> None:
-    num = gradcam.BATCH_SIZE + 2
+def test_grad_cam_weighs_channels_by_the_mean_of_their_gradient(finder: Explainer, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    num = 6
+    monkeypatch.setattr(explainer_module, "AT_ONCE", 4 * SIDE * SIDE)
     pixels = np.stack([scene(seed, seed % 3)[0] for seed in range(num)])
     columns = [seed % 3 for seed in range(num)]
     both = keras.Model(finder.model.input, [finder.stages["stage2"], finder.model.output])

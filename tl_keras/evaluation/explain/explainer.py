@@ -20,6 +20,7 @@ from tl_keras.models.outputs import Output
 from tl_keras.models.stages import is_feature_map
 
 Map = NDArray[np.float32]  # (h', w')
+AT_ONCE = 8 * 224 * 224  # pixels whose activations are in memory at once: 1 GB of VGG16's
 LEAST_SIDE = 4  # places of a feature map's shorter side: from fewer no place can be told
 ELSE = "Take --method occlusion or integrated_gradients, which need nothing of the kind."
 
@@ -75,6 +76,12 @@ class Explainer:
             return tape.gradient(found, images)
 
         return gradients
+
+
+def batch_size(pixels: NDArray[np.uint8]) -> int:
+    """How many images of this size, (..., h, w, 3), go through a network at once."""
+    height, width = pixels.shape[-3:-1]
+    return max(1, AT_ONCE // (height * width))
 
 
 def blank(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -8,10 +8,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.evaluation.explain.evidence import evidence
-from tl_keras.evaluation.explain.explainer import Explainer, Map
+from tl_keras.evaluation.explain.explainer import Explainer, Map, batch_size
 from tl_keras.runtime import building_as
-
-BATCH_SIZE = 8  # images whose activations are in memory at once
 
 
 def grad_cam(explainer: Explainer, pixels: NDArray[np.uint8], columns: Sequence[int]) -> list[Map]:
@@ -32,8 +30,9 @@ def grad_cam(explainer: Explainer, pixels: NDArray[np.uint8], columns: Sequence[
     with building_as(explainer.model):
         both = keras.Model(explainer.model.input, [explainer.feature_map, explainer.model.output])
     found: list[Map] = []
-    for start in range(0, len(pixels), BATCH_SIZE):
-        part = slice(start, start + BATCH_SIZE)
+    size = batch_size(pixels)
+    for start in range(0, len(pixels), size):
+        part = slice(start, start + size)
         with tf.GradientTape() as tape:
             images = tf.convert_to_tensor(pixels[part], tf.float32)
             tape.watch(images)

@@ -6,10 +6,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from tl_keras.evaluation.explain.explainer import Explainer, Map, blank
+from tl_keras.evaluation.explain.explainer import Explainer, Map, batch_size, blank
 
+MOST_AT_ONCE = 16  # steps in one pass of the network
 STEPS = 64  # places on the way at which the gradient is taken
-BATCH_SIZE = 8  # of them in memory at once
 CELLS = 16  # of a map's side: the values of single pixels are noise to the eye
 
 
@@ -37,8 +37,9 @@ def attributions(explainer: Explainer, pixels: NDArray[np.uint8], column: int, s
     way = pixels.astype(np.float32) - begin
     total = np.zeros(pixels.shape, np.float64)
     places = (np.arange(steps, dtype=np.float32) + 0.5) / steps
-    for start in range(0, steps, BATCH_SIZE):
-        part = places[start : start + BATCH_SIZE, None, None, None]
+    size = min(MOST_AT_ONCE, batch_size(pixels))
+    for start in range(0, steps, size):
+        part = places[start : start + size, None, None, None]
         found = explainer.gradients(tf.constant(begin + part**2 * way), tf.fill([len(part)], column)).numpy()
         total += (2 * part * found).sum(axis=0, dtype=np.float64)
     return (way * total / steps).astype(np.float32)

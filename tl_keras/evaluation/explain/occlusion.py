@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.evaluation.explain.evidence import evidence
-from tl_keras.evaluation.explain.explainer import Explainer, Map, blank
+from tl_keras.evaluation.explain.explainer import Explainer, Map, batch_size, blank
 
 CELLS = 10  # of a map's side
 PATCH = 2  # cells of a side that are covered at once, at every place
-BATCH_SIZE = 32
 
 
 def occlusion(explainer: Explainer, pixels: NDArray[np.uint8], columns: Sequence[int]) -> list[Map]:
@@ -28,9 +27,10 @@ def occlusion(explainer: Explainer, pixels: NDArray[np.uint8], columns: Sequence
 def _one(explainer: Explainer, pixels: NDArray[np.uint8], column: int) -> Map:
     edges = [np.rint(np.linspace(0, side, CELLS + 1)).astype(int) for side in pixels.shape[:2]]
     corners = list(np.ndindex(*[CELLS - PATCH + 1] * 2))
+    size = batch_size(pixels)
     found = [
-        _evidence(explainer, np.stack([_covered(pixels, edges, corner) for corner in corners[start : start + BATCH_SIZE]]), column)
-        for start in range(0, len(corners), BATCH_SIZE)
+        _evidence(explainer, np.stack([_covered(pixels, edges, corner) for corner in corners[start : start + size]]), column)
+        for start in range(0, len(corners), size)
     ]
     losses = _evidence(explainer, pixels[None], column) - np.concatenate(found)
     total, number = np.zeros((2, CELLS, CELLS))
