@@ -64,7 +64,8 @@ def section_of(record: Record) -> str:
         f"Can its probabilities be trusted?{record.where}",
         f"<p>{told}: so far are claimed and true accuracy apart, on average over test images. On the diagonal they agree; "
         f"below it the model is too sure of itself.</p>\n"
-        f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n{_named(record)}\n{_sets(record)}\n{_strangers(record)}\n{_counts(bins)}',
+        f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n{_named(record)}\n{_sets(record)}\n'
+        f"{_strangers(record)}\n{_counts(bins)}",
     )
 
 
