@@ -28,7 +28,7 @@ def section_of(record: Record) -> str:
             figure_text(name, each[name], 3),
             " to ".join(figure_text(name, end, 3) for end in each[f"{name}_ci95"]),
             f"{each['images']:,}",
-            f"{each['p']:.2g}" if each["p"] < 1 else "",
+            f"{each['p']:.2g}",
         )
         for each in found["slices"]
     ]
