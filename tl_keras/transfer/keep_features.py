@@ -21,8 +21,8 @@ class FeatureDistance(keras.layers.Layer):
     Args:
         strength: factor on the loss.
 
-    Reference: DELTA (Li et al. 2019, arXiv:1901.09229), eq. 3, its variant without attention. The weights of its attention, a softmax
-        over what the loss loses by each channel, do not differ: see `docs/training.md`.
+    Reference: DELTA (Li et al. 2019, arXiv:1901.09229), eq. 3, its variant without attention. The weights of its attention hardly
+        differ between channels: see `docs/training.md`.
     """
 
     def __init__(self, strength: float, **kwargs: Any) -> None:
