@@ -25,7 +25,8 @@ def evidence(output: Output, logits: Any, columns: Any) -> Any:
     Returns:
         A tensor (b,).
     """
-    return _EVIDENCE[output.task](output, logits, ops.one_hot(columns, logits.shape[-1], dtype=logits.dtype))
+    chosen = ops.one_hot(columns, logits.shape[-1], dtype=logits.dtype)  # a mask of outputs, not a class
+    return _EVIDENCE[output.task](output, logits, chosen)
 
 
 def _against_all_others(output: Output, logits: Any, chosen: Any) -> Any:
