@@ -25,7 +25,7 @@ Run = tuple[Path, Path]
 
 def test_a_finished_run_has_what_people_look_for_and_no_checkpoints(trained: Run) -> None:
     run, _ = trained
-    found = {path.name for path in run.iterdir()} - {"evaluations", "export"}
+    found = {path.name for path in run.iterdir()} - {"evaluations", "explanations", "export"}
     assert found == {
         "config.yaml", "environment.json", "splits.csv", "history.csv", "model.keras", "classes.txt", "metrics.json", "predictions.csv",
         "confusion.png", "report.html", "stages.json", "val_predictions.csv",
