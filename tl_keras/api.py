@@ -500,7 +500,7 @@ def explain(
     data: Path | str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Show what a run's model goes by: a picture of each file, with its maps and the training images nearest to it.
+    """Show what the answers of a run's model rest on: a picture of each file, with its maps and the training images nearest to it.
 
     Args:
         run_dir: the folder of a run.

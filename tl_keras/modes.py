@@ -236,7 +236,7 @@ _ROWS = (
     ),
     Mode(
         name="explain",
-        help="show what a run's model goes by in files",
+        help="show what a model's answers rest on, as heat maps",
         run="tl_keras.workflows.explain:explain",
         show="tl_keras.results:of_explanations",
         function="explain",
@@ -245,7 +245,7 @@ _ROWS = (
         passes={"paths": "patterns", "method": "method", "label": "label", "neighbours": "neighbours", "data": "source"},
         words=("run_dir",),
         elsewhere=("gradcam", "heatmap", "interpret", "saliency", "why"),
-        example=("explain saved_models/RUN a.jpg", "what its model goes by"),
+        example=("explain saved_models/RUN a.jpg", "what its answer rests on"),
     ),
     Mode(
         name="export",

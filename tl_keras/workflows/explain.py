@@ -1,4 +1,4 @@
-"""Showing what a run's model goes by: maps of images, the training images nearest to them, and a check that the maps are the model's."""
+"""Showing what the answers of a model rest on: maps of images, the training images nearest to them, and a check that the maps are its own."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -50,7 +50,7 @@ def explain(
     source: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Show what a run's model goes by: a picture of each image, with its maps and the training images nearest to it.
+    """Show what the answers of a run's model rest on: a picture of each image, with its maps and the training images nearest to it.
 
     Args:
         patterns: files, folders and globs of images.
