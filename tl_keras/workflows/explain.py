@@ -1,4 +1,4 @@
-"""Showing what the answers of a model rest on: maps of images, the training images nearest to them, and a check that the maps are its own."""
+"""What the answers of a model rest on: maps of images, the training images nearest to them, and a check that the maps are its own."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
