@@ -308,12 +308,18 @@ def test_a_training_on_two_domains_that_was_stopped_goes_on(
     ids=["to a head", "to the mean", "to a better head"],
 )
 def test_auto_goes_back_where_the_trained_network_cannot_be_trusted(
-    distrusted: list[str], rule: str, kept: list[str], domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    distrusted: list[str],
+    rule: str,
+    kept: list[str],
+    domains: tuple[Path, Path],
+    own_backbone: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """To the head that labels the target itself, or to the mean of the trusted where that cannot be trusted either."""
     monkeypatch.setattr(Candidate, "holds", lambda self, baseline: self.method not in distrusted)
     monkeypatch.setattr(Candidate, "outdoes", lambda self, kept, baseline: rule != "outdone" and self.holds(baseline))
-    found = adapted(domains, tmp_path / "R")["target"]
+    found = adapted(domains, tmp_path / "R", backbone=own_backbone, settings={"train.epochs": 1, "model.preprocessing": "none"})["target"]
     assert found["method"] in kept
     assert [one["method"] for one in found["candidates"]][-1] == "mcc"
     assert set(found["distances"]) == {"source_only", *found["members"]}
