@@ -66,10 +66,13 @@ def same_weights(one: Path, other: Path) -> None:
         np.testing.assert_array_equal(left, right)
 
 
+SHORT = {"train.epochs": 1, "model.preprocessing": "none"}
+
+
 @pytest.fixture(scope="module")
-def auto(domains: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+def auto(domains: tuple[Path, Path], own_backbone: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("auto") / "R"
-    return folder, adapted(domains, folder)
+    return folder, adapted(domains, folder, backbone=own_backbone, settings=SHORT)
 
 
 def test_a_run_says_how_the_target_fares(auto: tuple[Path, dict[str, Any]]) -> None:
@@ -109,14 +112,16 @@ def test_later_modes_take_the_run(auto: tuple[Path, dict[str, Any]], domains: tu
     assert len(said) == 9
 
 
-def test_the_same_seed_gives_the_same_head(auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], tmp_path: Path) -> None:
-    adapted(domains, tmp_path / "R")
+def test_the_same_seed_gives_the_same_head(
+    auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], own_backbone: str, tmp_path: Path
+) -> None:
+    adapted(domains, tmp_path / "R", backbone=own_backbone, settings=SHORT)
     one, other = ((folder / "target_predictions.csv").read_bytes() for folder in (auto[0], tmp_path / "R"))
     assert one == other
 
 
 def test_labels_of_the_target_are_read_after_everything_is_chosen(
-    auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def untouchable(*arguments: Any) -> Any:
         found = open_target(*arguments)
@@ -124,15 +129,15 @@ def test_labels_of_the_target_are_read_after_everything_is_chosen(
 
     monkeypatch.setattr(workflow, "open_target", untouchable)
     with pytest.raises(UntouchableError):
-        adapted(domains, tmp_path / "R")
+        adapted(domains, tmp_path / "R", backbone=own_backbone, settings=SHORT)
     report = json.loads((tmp_path / "R" / "adaptation.json").read_text())
     assert report["candidates"] == json.loads((auto[0] / "adaptation.json").read_text())["candidates"]
     monkeypatch.setattr(workflow, "measure_target", lambda task, *_: {"images": 27, **read_adaptation(task)})
-    adapted(domains, tmp_path / "S")
+    adapted(domains, tmp_path / "S", backbone=own_backbone, settings=SHORT)
 
 
 def test_a_run_that_was_stopped_goes_on(
-    auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -140,7 +145,7 @@ def test_a_run_that_was_stopped_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr(workflow, "_finish", stop)
         with pytest.raises(KeyboardInterrupt):
-            adapted(domains, tmp_path / "R")
+            adapted(domains, tmp_path / "R", backbone=own_backbone, settings=SHORT)
     tl_keras.adapt(run_dir=tmp_path / "R", resume=True)
     one, other = ((folder / "target_predictions.csv").read_bytes() for folder in (auto[0], tmp_path / "R"))
     assert one == other
@@ -319,7 +324,7 @@ def test_auto_goes_back_where_the_trained_network_cannot_be_trusted(
     """To the head that labels the target itself, or to the mean of the trusted where that cannot be trusted either."""
     monkeypatch.setattr(Candidate, "holds", lambda self, baseline: self.method not in distrusted)
     monkeypatch.setattr(Candidate, "outdoes", lambda self, kept, baseline: rule != "outdone" and self.holds(baseline))
-    found = adapted(domains, tmp_path / "R", backbone=own_backbone, settings={"train.epochs": 1, "model.preprocessing": "none"})["target"]
+    found = adapted(domains, tmp_path / "R", backbone=own_backbone, settings=SHORT)["target"]
     assert found["method"] in kept
     assert [one["method"] for one in found["candidates"]][-1] == "mcc"
     assert set(found["distances"]) == {"source_only", *found["members"]}
