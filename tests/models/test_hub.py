@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tl_keras
 from tl_keras.config import ModelConfig
 from tl_keras.errors import BackboneError, ConfigError
 from tl_keras.models import hub
@@ -413,6 +414,14 @@ def test_archive_without_a_module_is_refused(cache: Path, serve: Callable[[bytes
     for call in (native_image_size, partial(build_backbone, image_size=(8, 8))):
         with pytest.raises(BackboneError, match=r"cannot be a backbone: it holds no saved_model\.pb; it is what came from http"):
             call(address)
+
+
+def test_features_of_a_module_cannot_be_kept(hub_module: MakeModule, photo_folder: Callable[..., Path], tmp_path: Path) -> None:
+    module, photos = hub_module("hub_object"), photo_folder(per_class=6, size=(SIZE, SIZE))
+    settings = {"train.keep_features": 0.5, "train.epochs": 1}
+    with pytest.raises(ConfigError, match=r"^train\.keep_features: got 0\.5, expected 0: .* is a TF-Hub module, which cannot be copied"):
+        tl_keras.train(data=photos, mode="finetune", backbone=module, run_dir=tmp_path / "R", settings=settings)
+    assert not (tmp_path / "R").exists()
 
 
 # --- a real one ----------------------------------------------------------------------------------------------------

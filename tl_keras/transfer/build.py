@@ -65,9 +65,15 @@ def resolve(config: Config, classifier: Classifier, num_train: int) -> Config:
 
 def check_names(config: Config, classifier: Classifier, index: Index, split: NDArray[np.str_]) -> None:
     """Refuse a stage or a class that there is not, what a TF-Hub module cannot do, and mixing without pixels: before computing anything."""
-    if config.mode == "pretrain" and any(isinstance(layer, HubModule) for layer in classifier.model.layers):
+    is_hub = any(isinstance(layer, HubModule) for layer in classifier.model.layers)
+    if config.mode == "pretrain" and is_hub:
         raise ConfigError(
             f"--mode pretrain: {config.model.backbone} is a TF-Hub module, of which no backbone.keras is made. Use --mode finetune."
+        )
+    if config.mode == "finetune" and is_hub and (strength := config.train.keep_features):
+        raise ConfigError(
+            f"train.keep_features: got {strength:g}, expected 0: {config.model.backbone} is a TF-Hub module, which cannot be copied. "
+            "Remove it."
         )
     unfreeze(classifier, config.train.unfreeze_from, freeze_batchnorm=config.mode != "finetune" or config.model.freeze_batchnorm)
     image_weights(config.train.class_weights, index.labels[split == "train"], index.classes, index.output)

@@ -57,9 +57,9 @@ from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
 from tl_keras.transfer.task import Task
 from tl_keras.workflows.measure_target import measure_target
+from tl_keras.workflows.novelty import with_signs
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk, working_in
-from tl_keras.workflows.strangers import with_signs
 from tl_keras.workflows.teacher import require_teacher, taught
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain, "adapt": adapt}

@@ -65,7 +65,7 @@ def section_of(record: Record) -> str:
         f"<p>{told}: so far are claimed and true accuracy apart, on average over test images. On the diagonal they agree; "
         f"below it the model is too sure of itself.</p>\n"
         f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n'
-        f"{_named(record)}\n{_sets(record)}\n{_strangers(record)}\n{_counts(bins)}",
+        f"{_named(record)}\n{_sets(record)}\n{_novelty(record)}\n{_counts(bins)}",
     )
 
 
@@ -118,7 +118,7 @@ def _sets(record: Record) -> str:
     )
 
 
-def _strangers(record: Record) -> str:
+def _novelty(record: Record) -> str:
     """How many images of the classes would be called none of them; nothing of a run that calls none so."""
     found = record.metrics.get("novelty", {})
     if "flagged" not in found:

@@ -1,4 +1,4 @@
-"""Fitting, at the end of a training run, what tells images of none of the classes; see `evaluation.novelty`.
+"""Fits the novelty score at the end of a training run; see `evaluation.novelty`.
 
 Nothing frozen is computed again: features and feature maps are those that the run has stored, and val and test go through the network once,
 which tells logits and signs together.
@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
+from tl_keras.data.splits import stratified_sample
 from tl_keras.evaluation.novelty import Basis, fit_basis, styles
 from tl_keras.models.classifier import Classifier, cut_below
 from tl_keras.models.outputs import SINGLE_LABEL, SingleLabel
@@ -23,6 +23,7 @@ from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.task import Task
 
 MOST_IMAGES = 2000  # of train, that are fitted on: 64 directions of more would hardly differ
+SEED = 0
 CHUNK = 32  # images at once
 
 
@@ -66,8 +67,8 @@ def _joined(tensors: Sequence[Any]) -> Any:
 
 
 def _train_batches(task: Task, feed: Feed) -> Iterator[Any]:
-    """What the model of a feed takes, of training images without augmentation: of each class alike, at most `MOST_IMAGES` in all."""
-    places = spread_over_classes(SINGLE_LABEL.classes_of(task.data.labels("train")), MOST_IMAGES)
+    """What the model of a feed takes, of training images without augmentation: of each class by its share, at most `MOST_IMAGES`."""
+    places = stratified_sample(SINGLE_LABEL.classes_of(task.data.labels("train")), MOST_IMAGES, SEED)
     rows = task.data.rows("train")
     outputs = task.tail if task.config.mode == "finetune" else (POOLED,)
     stored = [] if isinstance(feed, PixelFeed) else [task.stored(name, "train") for name in outputs]
@@ -78,13 +79,3 @@ def _train_batches(task: Task, feed: Feed) -> Iterator[Any]:
         else:
             found = [each[part] for each in stored]
             yield found if len(found) > 1 else found[0]
-
-
-def spread_over_classes(labels: NDArray[np.integer], most: int) -> NDArray[np.int64]:
-    """Up to `most` places of labels (n,), in ascending order: as many of each class, as far as there are, drawn by a fixed seed."""
-    order = np.random.default_rng(0).permutation(len(labels))
-    turn = np.empty(len(labels), np.int64)
-    for each in np.unique(labels):
-        own = order[labels[order] == each]
-        turn[own] = np.arange(len(own))
-    return np.sort(order[np.argsort(turn[order], kind="stable")[:most]])

@@ -26,7 +26,6 @@ from tl_keras.run_folder import RunFolder
 from tl_keras.trained_run import open_run
 from tl_keras.workflows.export import export
 from tl_keras.workflows.predict import predict, write_predictions
-from tl_keras.workflows.strangers import spread_over_classes
 from tl_keras.workflows.train import train
 
 PER_CLASS = 40  # 20 of val are enough for a threshold
@@ -148,11 +147,3 @@ def test_a_run_with_too_few_images_of_val_has_none(trained: tuple[Path, Path]) -
     assert not (run / "novelty.npz").exists()
     assert "novelty" not in json.loads((run / run_folder.METRICS).read_text())
     assert {(each.novelty, each.known) for each in predict(run, [str(photos)])} == {(None, None)}
-
-
-def test_images_that_are_fitted_on_are_of_each_class_alike() -> None:
-    labels = np.repeat([0, 1, 2], [1000, 30, 3])
-    found = spread_over_classes(labels, 43)
-    assert np.bincount(labels[found]).tolist() == [20, 20, 3]
-    assert (np.diff(found) > 0).all()
-    assert len(spread_over_classes(labels, 5000)) == len(labels)
