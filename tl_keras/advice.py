@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tl_keras.arguments import program
+from tl_keras.export_formats import SAVED_MODEL
 from tl_keras.run_folder import BACKBONE, CHECK_PAGE, CONFIG, EXCLUDE, EXPORT, REPORT
 from tl_keras.short_forms import SHORT_FORMS, flag_of
 
@@ -54,7 +55,7 @@ def use_run(run_dir: Path) -> Iterator[str]:
     yield "next: use it on other images"
     yield f"  {command('predict', run_dir, NEW_IMAGES)}"
     if not (run_dir / EXPORT).is_dir():
-        yield "or export it as a SavedModel"
+        yield "or export it, such as to ONNX, LiteRT or a SavedModel"
         yield f"  {command('export', run_dir)}"
 
 
@@ -112,7 +113,8 @@ def after_crossval(config: "Config", run_dir: Path) -> Iterator[str]:
     yield f"  {command(config.crossval.training, '--config', run_dir / CONFIG)}"
 
 
-def after_export(folder: str) -> Iterator[str]:
-    """How to load a SavedModel."""
-    yield "next: load it in Python, without this package; it takes the bytes of image files"
-    yield f"  tensorflow.saved_model.load({folder!r}).signatures['bytes']"
+def after_export(name: str, path: str) -> Iterator[str]:
+    """How to load what was exported."""
+    if name == SAVED_MODEL:
+        yield "next: load it in Python, without this package; it takes the bytes of image files"
+        yield f"  tensorflow.saved_model.load({path!r}).signatures['bytes']"

@@ -525,15 +525,26 @@ def explain(
 
 
 @told
-def export(run_dir: Path | str, *, data: Path | str | None = None, progress: Progress | None = None) -> dict[str, Any]:
-    """Write a run's model as a SavedModel, and prove that it agrees with the model on images of the test split.
+def export(
+    run_dir: Path | str,
+    *,
+    formats: str | Sequence[str] = (),
+    settings: Settings | None = None,
+    data: Path | str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write a run's model for other programs, and prove that what is written agrees with it on images of the run.
 
     Args:
         run_dir: the folder of a run.
+        formats: 'saved_model', which is the default, 'litert', 'litert_float16', 'litert_dynamic', 'litert_int8', 'onnx', 'openvino';
+            one or several.
+        settings: of the section `export` that differ from the run's, such as `{"export.min_agreement": 0.99}`.
         data: where the run's images lie now, if they have moved.
 
     Returns:
-        What `export/parity.json` holds: the folder, the files compared and the largest difference of each signature.
+        What `export/export.json` holds, see `docs/deploying.md`; `folder`; `exported`, the formats that are there now; and `missed`, a line
+        for each that differs too much from the model, and is not there.
 
     Raises:
         UserError: anything that the caller can mend.
@@ -541,7 +552,8 @@ def export(run_dir: Path | str, *, data: Path | str | None = None, progress: Pro
     run, source = run_of(run_dir), None if data is None else str(data)
     check_run(run, source)
     export_run, progress = begin("export", None, progress)
-    found: dict[str, Any] = export_run(run, source=source, progress=progress)
+    chosen = [formats] if isinstance(formats, str) else list(formats)
+    found: dict[str, Any] = export_run(run, formats=chosen, settings=settings or {}, source=source, progress=progress)
     return found
 
 

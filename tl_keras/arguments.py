@@ -15,6 +15,7 @@ from typing import NoReturn
 from tl_keras import __version__, run_folder
 from tl_keras.errors import ConfigError
 from tl_keras.explanations import METHOD_NAMES, NEIGHBOURS
+from tl_keras.export_formats import FORMAT_NAMES
 from tl_keras.modes import MODES, Mode, called_elsewhere
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, flag_of, nearest, normal, setting_named, settings_called
 
@@ -144,6 +145,14 @@ def parser() -> Parser:
         metavar="SHARE",
         type=float,
         help="predict: also a set of classes for each image, with the true one in it for this share of images, such as 0.9",
+    )
+    made.add_argument(
+        "--format",
+        metavar="NAME",
+        action="append",
+        default=[],
+        dest="formats",
+        help=f"export: {either(FORMAT_NAMES)}; repeatable (default: the first)",
     )
     made.add_argument("--method", metavar="NAME", help=f"explain: {either(METHOD_NAMES)}, how maps are made (default: the first)")
     made.add_argument("--label", metavar="CLASS", help="explain: the class that maps are for (default: what the model answers)")

@@ -576,9 +576,22 @@ class AdaptConfig(Section):
 
 
 class ExportConfig(Section):
-    """How an exported model is checked."""
+    """How an exported model is checked; `export` itself can set these anew."""
 
-    parity_images: Side = Field(default=16, description="number of test images on which the model and the exported one are compared")
+    parity_images: Side = Field(
+        default=200,
+        description="number of images on which the model and the exported one are compared: of test, and where these are fewer of val "
+        "and train",
+    )
+    max_probability_difference: Positive = Field(
+        default=1e-4,
+        description="largest difference of a probability or of the novelty between the model and an exported one in float32; ten times "
+        "as much where it decodes files itself. Of a number, in standard deviations",
+    )
+    min_agreement: Probability = Field(
+        default=0.97, description="smallest share of the images that the model and an exported one must give the same classes"
+    )
+    calibration_images: Side = Field(default=200, description="number of training images whose activations give litert_int8 its ranges")
 
 
 class RuntimeConfig(Section):

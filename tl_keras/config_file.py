@@ -158,6 +158,28 @@ def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> C
     return draft.config(origin)
 
 
+def with_own_section(config: Config, section: str, settings: Mapping[str, Any] | Sequence[str]) -> Config:
+    """The configuration of a run with settings of one section replaced: those of a mode that uses the run, which has only these.
+
+    Args:
+        settings: by their paths, or as `path=value`.
+
+    Raises:
+        ConfigError: one of another section, or as `load_config`.
+    """
+    draft = _Draft()
+    draft.add_tree("config", "", config.model_dump())
+    for each in settings:
+        path = each.partition("=")[0].strip()
+        if path != section and not path.startswith(f"{section}."):
+            raise ConfigError(f"--set: {path}: only settings of '{section}' can be set here. The run's own are used. Remove it.")
+        if isinstance(settings, Mapping):
+            draft.add_path("settings", each, settings[each])
+        else:
+            draft.add_assignment(each)
+    return draft.config("--set")
+
+
 def check_value(path: str, value: object, origin: str) -> None:
     """Refuse a value that a setting cannot have, whatever the others are.
 

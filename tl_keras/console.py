@@ -381,6 +381,28 @@ def ranking_table(ranked: Sequence[Mapping[str, Any]], task: str = SINGLE_LABEL)
     return plain_table(header, rows, f"{output.metric_title} of frozen features on held-out images; *: no other is both faster and better")
 
 
+def exports_table(rows: Mapping[str, Mapping[str, Any]], result: Mapping[str, Any]) -> Table:
+    """Exported formats: how far each is from the model, how good on test, how large and how fast."""
+    metric = next((name for name in result.get("model", {}) if not name.endswith("_ci95")), "")  # none without test images
+    told = [
+        (
+            name,
+            f"{row['bytes'] / 1e6:.1f}",
+            "" if row["agreement"] is None else f"{row['agreement']:.3f}",
+            f"{max(row['largest_difference'].values()):.1e}",
+            *([figure_text(metric, row[metric])] if metric else []),
+            f"{row['cold_start_s']:.1f}",
+            f"{row['single_ms']:.1f}",
+            f"{row['images_per_second']:.0f}",
+        )
+        for name, row in rows.items()
+    ]
+    title = f"compared with the model on {len(result['images'])} images"
+    if metric:
+        title += f"; the model's {metric}, on {result['test_images']} of test: {figure_text(metric, result['model'][metric])}"
+    return plain_table(("format", "MB", "same", "apart", *[metric] * bool(metric), "start", "ms", "per s"), told, title)
+
+
 def print_stored(console: Console, title: str, stored: Sequence[Stored]) -> None:
     """Collections of the feature store as a table, and their size in one line."""
     rows = [

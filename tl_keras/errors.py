@@ -59,7 +59,11 @@ class RunFolderError(UserError):
 
 
 class ExportError(UserError):
-    """An exported artifact that could not be written or does not agree with its model."""
+    """An exported artifact that could not be written or read back."""
+
+
+class ParityError(ExportError):
+    """An exported artifact that answers too differently from its model; its text goes after the name of the artifact."""
 
 
 class TrainingError(UserError):

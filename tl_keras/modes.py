@@ -249,17 +249,18 @@ _ROWS = (
     ),
     Mode(
         name="export",
-        help="write a run's model as a SavedModel, and prove that they agree",
+        help="write a run's model for other programs, and prove that it agrees",
         run="tl_keras.workflows.export:export",
         show="tl_keras.results:of_export",
         function="export",
         makes_run=False,
-        own_options=("data",),
-        passes={"data": "source"},
+        own_options=("formats", "sets", "data"),
+        passes={"formats": "formats", "sets": "settings", "data": "source"},
         words=("run_dir", "data"),
         section="export",
-        elsewhere=("convert", "save"),
-        example=("export saved_models/RUN", "a SavedModel, checked"),
+        fails_by="missed",
+        elsewhere=("convert", "save", "onnx", "tflite", "litert", "quantize"),
+        example=("export saved_models/RUN --format onnx", "an ONNX file, checked"),
     ),
 )
 

@@ -20,6 +20,7 @@ from tl_keras.console import (
     difference_lines,
     ensemble_lines,
     ensemble_table,
+    exports_table,
     mcnemar_line,
     metrics_table,
     multi_label_line,
@@ -214,7 +215,13 @@ def of_explanations(result: Mapping[str, Any], asked: Asked) -> Parts:
 
 
 def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:
-    """How far the artifact is from the model."""
-    worst = max(result["largest_difference"].values())
-    yield f"{result['saved_model']} agrees with the model on {len(result['images'])} images (largest difference {worst:.1e})"
-    yield from advice.after_export(result["saved_model"])
+    """How far each format is from the model, how large and how fast; and which are not kept."""
+    if rows := {name: result["formats"][name] for name in result["exported"]}:
+        yield exports_table(rows, result)
+        yield (
+            "same: share of the images with the same answer; apart: largest difference of a probability; start: seconds until a new "
+            "process answers; ms: of one image; per s: images in batches of 32. Times are of this machine, by the format's own runtime"
+        )
+    yield from result["missed"]
+    for name in result["exported"]:
+        yield from advice.after_export(name, f"{result['folder']}/{result['formats'][name]['file']}")

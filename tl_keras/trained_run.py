@@ -116,12 +116,11 @@ class TrainedRun:
         """The run's images of one split, at their paths below `root`; whether they lie there nobody has looked."""
         return replace(self.index.take(np.flatnonzero(self.split == split)), root=root)
 
-    def files_there(self, split: str, root: Path) -> list[Path]:
-        """The files of the run's images of one split that lie below `root` and are still the same images."""
-        index = self.images(split, root)
-        found = index.identify(Progress())
-        same = found != b"" if index.ids is None else found == index.ids
-        return [root / index.paths[row] for row in np.flatnonzero(same)]
+
+def still_there(index: Index) -> Index:
+    """Those of some images that lie below the folder of the index and are still the same."""
+    found = index.identify(Progress())
+    return index.take(np.flatnonzero(found != b"" if index.ids is None else found == index.ids))
 
 
 @restoring_process()

@@ -1,6 +1,6 @@
 """Whether an exported model agrees with the model: one harness for every format.
 
-What was written is read by another process, `standalone_reader`, which can import neither Keras nor this package.
+What was written is read by another process, `standalone_reader`, which can import the runtime of its format and no other.
 """
 
 import json
@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,10 @@ from tl_keras.data.archives import locate
 from tl_keras.data.regular import open_regular
 from tl_keras.deploy import standalone_reader
 from tl_keras.deploy.exported import Exported
-from tl_keras.deploy.formats import Format
+from tl_keras.deploy.formats import FLOAT, Format
 from tl_keras.deploy.parity_images import refused_by
-from tl_keras.errors import ExportError
+from tl_keras.errors import ExportError, ParityError
+from tl_keras.tasks import REGRESSION
 
 
 @dataclass(frozen=True)
@@ -30,47 +31,106 @@ class Agreement:
     """What an exported model and its model were compared on, and how far they are apart.
 
     Attributes:
-        differences: the largest difference of an answer, for each signature; for 'bytes' where it took a file. Of a probability, or of
-            the novelty, see `relative`; in a regression of a number, in standard deviations of those that it was trained on.
+        differences: the largest difference of an answer, for each signature; for 'bytes' where it took a file. Of a probability; in a
+            regression of a number, in standard deviations of those that it was trained on.
+        novelty_differences: the same of the novelty, see `relative`; empty where there is none.
         refused: files that the signature 'bytes' did not take -> why; the others were compared on them.
+        agreement: the share of images of which both say the same: their classes, and whether they are known; None of numbers.
+        answers: what the first signature answers, (n, k).
+        speed: see `standalone_reader.timed`, and `cold_start_s`, until the first answer of a new process.
     """
 
     differences: dict[str, float]
+    novelty_differences: dict[str, float]
     refused: dict[str, str]
+    agreement: float | None
+    answers: NDArray[Any]
+    speed: dict[str, float]
 
 
-def compare(exported: Exported, form: Format, artifact: Path, files: Sequence[Path], *, name: str) -> Agreement:
-    """Measure the largest difference between the answers of a model and of what was written of it.
+class Bounds(Protocol):
+    """How far an exported model may be from the model: the settings of `export`."""
+
+    @property
+    def max_probability_difference(self) -> float:
+        """Of float formats."""
+
+    @property
+    def min_agreement(self) -> float:
+        """The share of images of which both must say the same."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What formats are compared with: images, and what the model says of them.
+
+    Attributes:
+        files: n images, at least one.
+        pixels: uint8 (n, h, w, 3), at the size of the model.
+        answers: (n, k).
+        novelty: (n, 1), or (n, 0) where there is none.
+    """
+
+    files: Sequence[Path]
+    pixels: NDArray[np.uint8]
+    answers: NDArray[Any]
+    novelty: NDArray[Any]
+
+    @classmethod
+    def of(cls, exported: Exported, files: Sequence[Path]) -> "Reference":
+        """Ask the model."""
+        pixels = exported.pixels(files)
+        return cls(files, pixels, *exported.answers(pixels))
+
+
+class Said(NamedTuple):
+    """What was written answers to some images: by signature, and which files 'bytes' does not take -> why; and how fast."""
+
+    answers: dict[str, NDArray[Any]]
+    refused: dict[str, str]
+    speed: dict[str, float]
+
+
+def compare(exported: Exported, form: Format, artifact: Path, reference: Reference, *, name: str) -> Agreement:
+    """Measure how far the answers of what was written of a model are from the model's.
 
     Args:
         artifact: what was written.
-        files: images to compare on, at least one.
         name: what an error calls what was written.
 
     Raises:
         ExportError: it does not load or does not answer.
     """
-    pixels = exported.pixels(files)
-    expected = exported.answers(pixels)
-    found, refused = ask(form, artifact, files, pixels, name)
-    is_taken = np.array([str(file.resolve()) not in refused for file in files])
-    if "bytes" in form.tolerance and not is_taken.any() and refused_by(files, 1)[1]:
-        raise ExportError(f"{name}: its signature 'bytes' takes no test image ({next(iter(refused.values()))}).")
+    files = reference.files
+    said = ask(form, artifact, reference, name)
+    is_taken = np.array([str(file.resolve()) not in said.refused for file in files])
+    if "bytes" in form.allowance and not is_taken.any() and refused_by(files, 1)[1]:
+        raise ExportError(f"{name}: its signature 'bytes' takes no test image ({next(iter(said.refused.values()))}).")
     everywhere = np.ones(len(files), bool)
-    asked = {each: is_taken if each == "bytes" else everywhere for each in form.tolerance}
-    width = sum(each.shape[1] for each in expected)
-    if any(found[each].shape[1:] != (width,) for each, taken in asked.items() if taken.any()):
+    asked = {each: is_taken if each == "bytes" else everywhere for each in form.allowance}
+    num = reference.answers.shape[1]
+    width = num + reference.novelty.shape[1]
+    if any(said.answers[each].shape[1:] != (width,) for each, taken in asked.items() if taken.any()):
         raise ExportError(f"{name}: tells other outputs than the model.")
-    differences = {each: _difference(exported, found[each], expected, taken) for each, taken in asked.items() if taken.any()}
-    return Agreement(differences, refused)
+    apart, strange = dict[str, float](), dict[str, float]()
+    for each, taken in asked.items():
+        if taken.any():
+            apart[each] = exported.output.num_apart(said.answers[each][:, :num], reference.answers[taken])
+            if exported.novelty is not None:
+                strange[each] = relative(said.answers[each][:, num:], reference.novelty[taken])
+    found = said.answers[FLOAT]
+    return Agreement(apart, strange, said.refused, _agreement(exported, found, reference), found[:, :num], said.speed)
 
 
-def _difference(exported: Exported, found: NDArray[Any], expected: tuple[NDArray[Any], NDArray[Any]], taken: NDArray[np.bool_]) -> float:
-    """How far answers and novelty (m, k or k + 1) are from those expected of all n images, of which m were taken."""
-    answers, novelty = (each[taken] for each in expected)
-    num = answers.shape[1]
-    apart = exported.output.num_apart(found[:, :num], answers)
-    return max(apart, relative(found[:, num:], novelty)) if novelty.size else apart
+def _agreement(exported: Exported, found: NDArray[Any], reference: Reference) -> float | None:
+    """The share of images of which two say the same, of answers and novelty (n, k or k + 1); None of numbers."""
+    if exported.output.task == REGRESSION:
+        return None
+    num, decide = reference.answers.shape[1], exported.output.decide
+    is_same = (decide(found[:, :num]) == decide(reference.answers)).reshape(len(found), -1).all(axis=1)
+    if exported.novelty is not None:
+        is_same &= exported.novelty.is_known(found[:, num]) == exported.novelty.is_known(reference.novelty[:, 0])
+    return float(is_same.mean())
 
 
 def relative(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
@@ -79,18 +139,19 @@ def relative(found: NDArray[np.floating], expected: NDArray[np.floating]) -> flo
     return float(apart.max()) if np.isfinite(apart).all() else float("inf")
 
 
-def ask(
-    form: Format, artifact: Path, files: Sequence[Path], pixels: NDArray[np.uint8], name: str
-) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """What is answered by each signature, and which files 'bytes' does not take -> why."""
+def ask(form: Format, artifact: Path, reference: Reference, name: str) -> Said:
+    """Ask what was written, in a process of its own."""
+    files = reference.files
     alone = f"with {' and '.join(form.needs)} alone"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         given = [str(readable(file, folder / str(number))) for number, file in enumerate(files)]
         (folder / "files.json").write_text(json.dumps(given))
-        (folder / "signatures.json").write_text(json.dumps(list(form.tolerance)))
-        np.save(folder / "pixels.npy", pixels)
-        done = run_reader([form.answer.__name__, artifact.name, scratch], artifact.parent)  # the path of the artifact may not be UTF-8
+        (folder / "signatures.json").write_text(json.dumps(list(form.allowance)))
+        np.save(folder / "pixels.npy", reference.pixels)
+        done = run_reader(
+            [form.answer.__name__, artifact.name, scratch, *form.needs], artifact.parent
+        )  # the path of the artifact may not be UTF-8
         if done.returncode or not (folder / "said.json").is_file():
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             why = f"its process was ended by signal {-done.returncode}" if done.returncode < 0 else last
@@ -101,7 +162,8 @@ def ask(
             why = re.sub(place, lambda _: name, said["failed"])
             raise ExportError(f"{name}: does not answer {alone} ({why}).")
         with np.load(folder / "answers.npz") as loaded:
-            return dict(loaded), {str(files[given.index(file)].resolve()): why for file, why in said["refused"].items()}
+            refused = {str(files[given.index(file)].resolve()): why for file, why in said["refused"].items()}
+            return Said(dict(loaded), refused, said["speed"])
 
 
 def readable(file: Path, copy: Path) -> Path:
@@ -119,10 +181,22 @@ def run_reader(arguments: Sequence[str], folder: Path) -> subprocess.CompletedPr
     return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, cwd=folder)
 
 
-def check(form: Format, differences: dict[str, float]) -> None:
-    """Raise ExportError when a difference is larger than its tolerance."""
-    for name, difference in differences.items():
-        if not difference <= form.tolerance[name]:
-            raise ExportError(
-                f"the exported signature '{name}' differs from the model by {difference:.2g}, more than {form.tolerance[name]:g}."
-            )
+def check(form: Format, found: Agreement, bounds: Bounds) -> None:
+    """Refuse what is further from the model than its bounds allow.
+
+    Raises:
+        ParityError: the bound that it misses.
+    """
+    for name, difference in found.differences.items():
+        _check_difference(f"signature '{name}'", max(difference, found.novelty_differences.get(name, 0.0)), form.allowance[name], bounds)
+    if found.agreement is not None and found.agreement < bounds.min_agreement:
+        raise ParityError(f"it says the same as the model of {found.agreement:.3f} of the images, fewer than {bounds.min_agreement:g}")
+
+
+def _check_difference(what: str, difference: float, times: float | None, bounds: Bounds) -> None:
+    if times is None:
+        if not np.isfinite(difference):
+            raise ParityError(f"its {what} answers what is not a number")
+    elif not difference <= times * bounds.max_probability_difference:
+        most = times * bounds.max_probability_difference
+        raise ParityError(f"its {what} differs from the model by {difference:.2g}, more than {most:g}")

@@ -1,17 +1,23 @@
-"""What an exported model answers, found out by a process that knows neither Keras nor this package: a script, run by its path.
+"""What an exported model answers, found out by a process that has nothing but the format's own runtime: a script, run by its path.
 
-    python -P standalone_reader.py READER ARTIFACT SCRATCH
+    python -P standalone_reader.py READER ARTIFACT SCRATCH MODULE...
 
 It reads from the folder SCRATCH `files.json` (image files), `pixels.npy` (what they look like at the model's size, uint8) and
-`signatures.json` (which signatures to ask), and writes `said.json`; unless that says why all failed, `answers.npz` too. `parity` starts it.
+`signatures.json` (which signatures to ask), and writes `said.json`; unless that says why all failed, `answers.npz` too. Of the modules
+that may answer only those that are named can be imported. `parity` starts it.
 """
 
 import json
 import re
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+BATCH = 32
+MOST_CALLS, LONGEST_S = 20, 2.0  # of each measurement
+RUNTIMES = ("tensorflow", "keras", "tl_keras", "ai_edge_litert", "onnxruntime", "openvino")
 
 Signatures = dict[
     str, Callable[[Any], Any]
@@ -26,8 +32,7 @@ def open_saved_model(artifact: str) -> Signatures:
     plain, small, encoded = (loaded.signatures[name] for name in ("serving_default", "uint8", "bytes"))
 
     def answers(said: dict[str, Any]) -> Any:
-        found = said["probabilities"] if "probabilities" in said else said["value"][:, None]
-        return tf.concat([found, said["novelty"][:, None]], axis=1).numpy() if "novelty" in said else found.numpy()
+        return joined({name: values.numpy() for name, values in said.items() if name in ("probabilities", "value", "novelty")})
 
     return {
         "float": lambda pixels: answers(plain(pixels=tf.constant(pixels, tf.float32))),
@@ -36,7 +41,60 @@ def open_saved_model(artifact: str) -> Signatures:
     }
 
 
-READERS: dict[str, Callable[[str], Signatures]] = {reader.__name__: reader for reader in (open_saved_model,)}
+def open_litert(artifact: str) -> Signatures:
+    """The only signature of a LiteRT file."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(model_path=artifact, num_threads=threads()).get_signature_runner()
+    return {"float": lambda pixels: joined(runner(pixels=pixels.astype("float32")))}
+
+
+def open_onnx(artifact: str) -> Signatures:
+    """The only signature of an ONNX file, on the processor."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    session = onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return {"float": lambda pixels: joined(dict(zip(names, session.run(names, {"pixels": pixels.astype("float32")}), strict=True)))}
+
+
+def open_openvino(artifact: str) -> Signatures:
+    """The only signature of OpenVINO IR, on the processor, in the precision that it was written in."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # it would report the import to its makers
+    import openvino
+
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads()}
+    compiled = openvino.Core().compile_model(str(Path(artifact, "model.xml")), "CPU", settings)
+    request = compiled.create_infer_request()
+
+    def answers(pixels: Any) -> Any:
+        request.infer({"pixels": pixels.astype("float32")})
+        return joined({output.get_any_name(): request.get_tensor(output).data.copy() for output in compiled.outputs})
+
+    return {"float": answers}
+
+
+READERS: dict[str, Callable[[str], Signatures]] = {
+    reader.__name__: reader for reader in (open_saved_model, open_litert, open_onnx, open_openvino)
+}
+
+
+def joined(said: dict[str, Any]) -> Any:
+    """Answers (b, k) and novelty (b,) as one array (b, k) or (b, k + 1)."""
+    import numpy as np
+
+    found = said["probabilities"] if "probabilities" in said else said["value"]
+    found = found.reshape(len(found), -1)
+    return np.concatenate([found, said["novelty"].reshape(-1, 1)], axis=1) if "novelty" in said else found
+
+
+def threads() -> int:
+    """The processors that this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def first_line(error: Exception) -> str:
@@ -51,11 +109,17 @@ def is_refusal(error: Exception) -> bool:
     return type(error).__name__ in ("InvalidArgumentError", "DataLossError")
 
 
+def batches(pixels: Any) -> Iterator[Any]:
+    """Pixels, a few at a time."""
+    for start in range(0, len(pixels), BATCH):
+        yield pixels[start : start + BATCH]
+
+
 def ask(signatures: Signatures, wanted: list[str], files: list[str], pixels: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """The answers by signature, those of 'bytes' for the files that it took; and which it did not -> why."""
     import numpy as np
 
-    found = {name: signatures[name](pixels) for name in wanted if name != "bytes"}
+    found = {name: np.concatenate([signatures[name](part) for part in batches(pixels)]) for name in wanted if name != "bytes"}
     refused: dict[str, str] = {}
     rows = []
     for file in files if "bytes" in wanted else ():
@@ -68,20 +132,44 @@ def ask(signatures: Signatures, wanted: list[str], files: list[str], pixels: Any
     return found | ({"bytes": np.asarray(rows)} if "bytes" in wanted else {}), refused
 
 
-def main(reader: str, artifact: str, scratch: str) -> None:
+def seconds_of(call: Callable[[], object]) -> float:
+    """The median of how long a call takes, over at most `MOST_CALLS` and about `LONGEST_S` seconds."""
+    found: list[float] = []
+    while not found or (len(found) < MOST_CALLS and sum(found) < LONGEST_S):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return sorted(found)[len(found) // 2]
+
+
+def timed(answer: Callable[[Any], Any], pixels: Any) -> dict[str, float]:
+    """How long one image takes, and how many a second there are in batches; both sizes have been asked for before."""
+    import numpy as np
+
+    many = np.resize(pixels, (BATCH, *pixels.shape[1:]))
+    answer(many)
+    return {"single_ms": 1e3 * seconds_of(lambda: answer(pixels[:1])), "images_per_second": BATCH / seconds_of(lambda: answer(many))}
+
+
+def main(reader: str, artifact: str, scratch: str, *modules: str) -> None:
     """Answer, or say why not."""
-    for hidden in ("keras", "tl_keras"):
+    begun = time.perf_counter()
+    for hidden in set(RUNTIMES) - set(modules):
         sys.modules[hidden] = None  # type: ignore[assignment]  # importing it fails
     import numpy as np
 
     folder = Path(scratch)
     try:
         wanted, files = (json.loads((folder / name).read_text()) for name in ("signatures.json", "files.json"))
-        found, refused = ask(READERS[reader](artifact), wanted, files, np.load(folder / "pixels.npy"))
+        pixels = np.load(folder / "pixels.npy", mmap_mode="r")
+        signatures = READERS[reader](artifact)
+        signatures[wanted[0]](pixels[:1])
+        ready = time.perf_counter() - begun
+        found, refused = ask(signatures, wanted, files, pixels)
         np.savez(folder / "answers.npz", **found)
-        said = {"refused": refused}
+        said: dict[str, Any] = {"refused": refused, "speed": {"cold_start_s": ready} | timed(signatures[wanted[0]], pixels)}
     except Exception as error:
-        said = {"failed": first_line(error)}  # type: ignore[dict-item]
+        said = {"failed": first_line(error)}
     (folder / "said.json").write_text(json.dumps(said))
 
 

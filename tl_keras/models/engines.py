@@ -150,16 +150,29 @@ def _converted(core: Any, model: keras.Model, precision: str) -> tuple[Any, Mapp
     if frozen is None:
         raise ConversionError("it is too large for one graph")
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder, "graph.pb")  # OpenVINO reads this form from files alone
-            file.write_bytes(frozen.graph.as_graph_def().SerializeToString())
-            compiled = core.compile_model(core.read_model(file), "CPU", settings)
+        compiled = core.compile_model(read_graph(frozen), "CPU", settings)
         names = dict(zip(sorted(model.output), (tensor.name for tensor in frozen.outputs), strict=True))
         for tensor in names.values():
             compiled.output(tensor)
     except (RuntimeError, OSError) as error:
         raise ConversionError(_reason(str(error))) from error
     return compiled, names
+
+
+def read_graph(frozen: Any) -> Any:
+    """What OpenVINO makes of a graph of constants, see `folded.freeze`: its own model, which can be compiled, or written to files.
+
+    Raises:
+        ConversionError: it does not take the graph.
+    """
+    core = _core()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "graph.pb")  # OpenVINO reads this form from files alone
+            file.write_bytes(frozen.graph.as_graph_def().SerializeToString())
+            return core.read_model(file)
+    except (RuntimeError, OSError) as error:
+        raise ConversionError(_reason(str(error))) from error
 
 
 def _reason(text: str) -> str:

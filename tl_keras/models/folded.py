@@ -43,30 +43,36 @@ def fold(model: keras.Model, batch_size: int | None) -> Callable[[tf.Tensor], Ou
     return lambda pixels: dict(zip(names, tf.nest.flatten(folded(pixels)), strict=True))
 
 
-def freeze(model: keras.Model, batch_size: int | None) -> Any | None:
+def freeze(model: keras.Model, batch_size: int | None, dtype: tf.DType = tf.uint8) -> Any | None:
     """The graph of a model with constants for its variables; None for networks of more than `FOLDED_BYTES`.
 
+    Args:
+        dtype: of the pixels.
+
     Returns:
-        A concrete function of uint8 pixels (b, h, w, 3) to float32 outputs; its tensors are in the order of their sorted names.
+        A concrete function of pixels (b, h, w, 3) to float32 outputs; its tensors are in the order of their sorted names. Both are nodes
+        of the graph under their names, the input as 'pixels'.
     """
     if sum(math.prod(weight.shape) for weight in model.weights) * 4 > FOLDED_BYTES:
         return None
     constants = [(weight, weight.numpy()) for weight in model.weights]
-    traced = _inference(model, batch_size, constants).get_concrete_function()
+    traced = _inference(model, batch_size, constants, dtype).get_concrete_function()
     if not traced.captured_inputs:
         return traced
     with quiet():  # a session of the graph optimiser announces itself
         return convert_variables_to_constants_v2(traced)  # those that Keras does not know of, in a SavedModel
 
 
-def _inference(model: keras.Model, batch_size: int | None, constants: Sequence[tuple[Any, NDArray[Any]]] = ()) -> Any:
+def _inference(
+    model: keras.Model, batch_size: int | None, constants: Sequence[tuple[Any, NDArray[Any]]] = (), dtype: tf.DType = tf.uint8
+) -> Any:
     """Args: constants: weights of the model, and the values that take their place in the graph."""
-    spec = tf.TensorSpec((batch_size, *model.input.shape[1:]), tf.uint8)
+    spec = tf.TensorSpec((batch_size, *model.input.shape[1:]), dtype)
 
     @tf.function(input_signature=[spec], autograph=False)
     def call(pixels: tf.Tensor) -> Any:
         with keras.StatelessScope(state_mapping=[(weight, tf.constant(values)) for weight, values in constants]):
             outputs = model(tf.cast(pixels, tf.float32), training=False)
-        return {name: tf.cast(values, tf.float32) for name, values in outputs.items()}
+        return {name: tf.identity(tf.cast(values, tf.float32), name=name) for name, values in outputs.items()}
 
     return call

@@ -1,66 +1,191 @@
-"""Exporting a run's model, with proof that the artifact agrees with it."""
+"""Exporting a run's model, with proof that what is written agrees with it."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tl_keras import run_folder
+from tl_keras.config_file import with_own_section
 from tl_keras.data.images import Decoding
-from tl_keras.deploy.export import export_model
+from tl_keras.data.splits import stratified_sample
+from tl_keras.data.strata import stratified
+from tl_keras.deploy.export import export_model, require_packages
 from tl_keras.deploy.exported import Exported
-from tl_keras.deploy.formats import SAVED_MODEL
+from tl_keras.deploy.formats import FORMATS
+from tl_keras.deploy.litert import layers_that_lose_most
+from tl_keras.deploy.parity import Agreement, Reference
 from tl_keras.deploy.parity_images import describe, refused_by, spread
-from tl_keras.errors import ExportError
+from tl_keras.errors import ConfigError, ExportError, ParityError
+from tl_keras.evaluation.metrics import figures_of, share
 from tl_keras.evaluation.novelty_file import read_novelty
+from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES, LITERT_INT8
 from tl_keras.links import require_no_way_out
+from tl_keras.models.outputs import SingleLabel
 from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process
-from tl_keras.trained_run import data_root, open_run
+from tl_keras.short_forms import nearest
+from tl_keras.trained_run import TrainedRun, data_root, open_run, still_there
+
+RECORD = "export.json"
+SEED = 0  # of the images that int8 is calibrated on
 
 
 @restoring_process()
-def export(run_dir: Path | str, *, source: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
-    """Write `export/saved_model` in a run folder and prove that it agrees with the model on images of the test split.
+def export(
+    run_dir: Path | str,
+    *,
+    formats: Sequence[str] = (),
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    source: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the model of a run into its `export/` and prove that what is written agrees with it on images of the run.
 
     Args:
+        formats: keys of `EXPORT_FORMATS`; none for the first.
+        settings: of the section `export` that differ from the run's, by their paths, or as `path=value`.
         source: where the run's images lie now, if they have moved.
 
     Returns:
-        What `export/parity.json` holds: the files compared, the largest difference per signature, and which test images the
-        signature 'bytes' refuses: how many of each kind, and which of the files compared, with the reason.
+        What `export/export.json` holds; `missed` lists the formats of this call that differ too much, and are not there.
 
     Raises:
-        ExportError: no image to compare on, or the artifact differs.
+        ConfigError: a format that there is not, or whose packages are not installed.
+        ExportError: no image to compare on, or a format that does not take the model.
         RunFolderError: it holds no trained model, or its export is a link to another folder.
     """
     progress = progress or Progress()
+    chosen = list(dict.fromkeys(formats)) or [FORMAT_NAMES[0]]
+    for name in chosen:
+        if name not in FORMAT_NAMES:
+            near = nearest(name, FORMAT_NAMES)
+            hint = f" Did you mean '{near}'?" if near else ""
+            raise ConfigError(f"--format: got '{name}', expected one of {', '.join(FORMAT_NAMES)}.{hint}")
+    require_packages(chosen)
     require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)
+    own = with_own_section(trained.config, "export", settings).export
     root = data_root(trained.config, trained.run, progress, source)
-    there = trained.files_there("test", root)
-    if not there:
-        raise ExportError(f"{root}: none of the run's test images is there to compare the export with. Say with --data where they are.")
-    number = trained.config.export.parity_images
-    refused, files = refused_by(there, number)
-    if refused:
-        progress.line(describe(refused, len(there)))
-    if not files:
-        progress.line("no test image is left to compare that signature on; the two that take pixels are compared")
-        files = spread(there, number)
-    folder = trained.run / run_folder.EXPORT / SAVED_MODEL
-    progress.line(f"writing {folder} and comparing it with the model on {len(files)} test images")
-    data = trained.config.data
-    exported = Exported(
-        trained.model, trained.index.classes, data.resize, Decoding.of(data), trained.index.output, read_novelty(trained.run, trained.model)
-    )
-    found = export_model(exported, folder, files, kind=SAVED_MODEL)
-    if "bytes" in found.differences:
+    seen = images_to_compare(trained, root, own.parity_images, progress)
+    exported = exported_of(trained, root, own.calibration_images if any(FORMATS[name].is_calibrated for name in chosen) else 0)
+    reference = Reference.of(exported, seen.files)
+    folder = trained.run / run_folder.EXPORT
+    result = _earlier(folder) | {"images": [str(file) for file in seen.files], "test_images": seen.num_test}
+    if seen.num_test:
+        result["model"] = _figure(trained, seen, reference.answers[: seen.num_test])
+    missed: list[str] = []
+    for name in chosen:
+        target = folder / EXPORT_FORMATS[name].file
+        progress.line(f"writing {target} and comparing it with the model on {len(seen.files)} images of the run")
+        try:
+            found = export_model(exported, target, reference, own, kind=name)
+        except ParityError as error:
+            missed.append(f"{target}: is not kept: {error}.{_losing(exported, name)}")
+            result["formats"].pop(name, None)
+            continue
         for file, why in found.refused.items():
             progress.line(f"the signature 'bytes' refuses {file} ({why}), on which the other two were compared")
-    result = {
-        "saved_model": str(folder),
-        "images": [str(file) for file in files],
+        result["formats"][name] = _row(target, found, trained, seen)
+        run_folder.write_json(folder / RECORD, result)
+    return result | {"folder": str(folder), "exported": [name for name in chosen if name in result["formats"]], "missed": missed}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The images that exports are compared on: those of test first, whose figure is measured too; the others only fill them up."""
+
+    files: Sequence[Path]
+    labels: Any
+    num_test: int
+
+
+def images_to_compare(trained: TrainedRun, root: Path, number: int, progress: Progress) -> Seen:
+    """Choose images of test, evenly spread; where there are too few, of val and train too. Those that TensorFlow does not decode come last.
+
+    Raises:
+        ExportError: none is there.
+    """
+    files, labels, num_test = list[Path](), [], 0
+    for split in ("test", "val", "train"):
+        if len(files) >= number:
+            break
+        there = still_there(trained.images(split, root))
+        paths = [root / path for path in there.paths]
+        refused, chosen = refused_by(paths, number - len(files))
+        if split == "test" and refused:
+            progress.line(describe(refused, len(paths)))
+            if not chosen:
+                progress.line("no test image is left to compare that signature on; the two that take pixels are compared")
+        if not chosen and not files:
+            chosen = spread(paths, number)
+        places = {path: place for place, path in enumerate(paths)}
+        labels.append(there.labels[[places[path] for path in chosen]])
+        files += chosen
+        num_test += len(chosen) if split == "test" else 0
+    if not files:
+        raise ExportError(f"{root}: none of the run's images is there to compare the export with. Say with --data where they are.")
+    return Seen(files, np.concatenate(labels), num_test)
+
+
+def exported_of(trained: TrainedRun, root: Path, num_calibration: int = 0) -> Exported:
+    """What is exported of a run; with some training images, of each class by its share, where a format is calibrated on them."""
+    data, index = trained.config.data, trained.index
+    calibration: list[Path] = []
+    if num_calibration:
+        train = trained.images("train", root)
+        chosen = still_there(train.take(stratified_sample(stratified(train).labels, num_calibration, SEED)))
+        calibration = [root / path for path in chosen.paths]
+    novelty = read_novelty(trained.run, trained.model)
+    return Exported(trained.model, index.classes, data.resize, Decoding.of(data), index.output, novelty, calibration)
+
+
+def _earlier(folder: Path) -> dict[str, Any]:
+    """The record of earlier exports of this run, without those that are not there any more."""
+    if not (folder / RECORD).is_file():
+        return {"formats": {}}
+    found = run_folder.read_json(folder / RECORD, "the record of exports", "Delete it, and export again.")
+    return {"formats": {name: row for name, row in found["formats"].items() if (folder / row["file"]).exists()}}
+
+
+def _figure(trained: TrainedRun, seen: Seen, answers: Any) -> dict[str, Any]:
+    """The figure of the task on the test images among those that were looked at, with its interval."""
+    output, labels, answers = trained.index.output, seen.labels[: seen.num_test], np.asarray(answers, np.float64)
+    if isinstance(output, SingleLabel):  # whose other figures take probabilities that sum to 1, as rounded ones need not
+        return share(output.metric_name, output.is_right(answers, labels))
+    figures = figures_of(output, answers, labels, trained.index.classes)
+    return {name: figures[name] for name in (output.metric_name, f"{output.metric_name}_ci95")}
+
+
+def _row(target: Path, found: Agreement, trained: TrainedRun, seen: Seen) -> dict[str, Any]:
+    files = sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
+    row: dict[str, Any] = {
+        "file": target.name,
+        "bytes": sum(file.stat().st_size for file in files),
+        "sha256": {file.relative_to(target.parent).as_posix(): _sha256(file) for file in files},
         "largest_difference": found.differences,
-        "refused_by_bytes": {"kinds": dict(refused), "files": found.refused},
+        "agreement": found.agreement,
+        **found.speed,
     }
-    run_folder.write_json(trained.run / run_folder.EXPORT / "parity.json", result)
-    return result
+    if found.novelty_differences:
+        row["largest_novelty_difference"] = found.novelty_differences
+    if found.refused:
+        row["refused_by_bytes"] = found.refused
+    if seen.num_test:
+        row |= _figure(trained, seen, found.answers[: seen.num_test])
+    return row
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _losing(exported: Exported, name: str) -> str:
+    """Which layers lose most, where that can be told."""
+    if name != LITERT_INT8:
+        return ""
+    return f" The layers that lose most: {', '.join(layers_that_lose_most(exported))}."
