@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import pytest
 
 from tl_keras import run_folder
@@ -16,7 +15,7 @@ from tl_keras.config import Config
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.saved import read_classes, save_classifier
 from tl_keras.models.saved_stages import read_stages, write_stages
-from tl_keras.trained_run import open_run
+from tl_keras.trained_run import open_run, still_there
 from tl_keras.workflows.evaluate import evaluate
 from tl_keras.workflows.train import train
 
@@ -93,12 +92,11 @@ def test_a_run_without_content_goes_on_and_says_how_its_images_are_known(trained
 
 def test_parity_images_of_an_export_are_the_runs_own(trained: Run, tmp_path: Path) -> None:
     moved = shutil.copytree(trained[1], tmp_path / "moved")
-    run = open_run(trained[0])
-    files = run.files_there("test", moved)
-    assert len(files) == 6
-    shutil.copy(files[1], files[0])
-    files[2].unlink()
-    np.testing.assert_array_equal(run.files_there("test", moved), [files[1], *files[3:]])
+    images = open_run(trained[0]).images("test", moved)
+    assert still_there(images).paths == images.paths
+    shutil.copy(moved / images.paths[1], moved / images.paths[0])
+    (moved / images.paths[2]).unlink()
+    assert still_there(images).paths == (images.paths[1], *images.paths[3:])
 
 
 def test_stages_are_found_again_in_the_model_that_was_read_back(trained: Run, tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 import json
 import shutil
-from importlib import import_module
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,14 +11,11 @@ import tensorflow as tf
 from PIL import Image
 
 from tl_keras import run
-from tl_keras.config import Config, DataConfig
+from tl_keras.config import DataConfig
 from tl_keras.data import dataset
 from tl_keras.data.ahead import Ahead
 from tl_keras.data.pipeline import decoding_threads
-from tl_keras.deploy.parity import Agreement
-from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.progress import Progress
-from tl_keras.run_folder import RunFolder
 from tl_keras.workflows import setting_up
 
 SHARED = Path(__file__).parents[1] / ".." / "shared"
@@ -53,7 +48,7 @@ def test_vgg16_by_a_weights_file_is_frozen_measured_and_exported(dozen, tmp_path
     assert metrics["parameters"]["total"] - metrics["parameters"]["trainable"] == network.count_params()
     assert run.main(["--mode", "evaluate", "--run-dir", str(folder)]) == 0
     assert run.main(["--mode", "export", "--run-dir", str(folder)]) == 0
-    differences = json.loads((folder / "export" / "parity.json").read_text())["largest_difference"]
+    differences = json.loads((folder / "export" / "export.json").read_text())["formats"]["saved_model"]["largest_difference"]
     assert max(differences.values()) <= 1e-5
 
 
@@ -104,31 +99,6 @@ def test_dark_greys_are_told_before_any_work_and_scaled_in_every_mode(deep_greys
     np.testing.assert_array_equal([pixels for batch in ahead.batches() for _, pixels in batch], bright)
 
 
-@pytest.mark.parametrize("kinds", [("BMP", "TIFF"), ("BMP", "TIFF", "PNG")])
-def test_an_export_says_what_it_will_refuse(kinds, tmp_path, monkeypatch):
-    module = import_module("tl_keras.workflows.export")
-    for kind in kinds:
-        image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8))
-        image.convert("1" if kind == "BMP" else "RGB").save(tmp_path / f"{kind}.jpg", kind)
-    index = SimpleNamespace(paths=[f"{kind}.jpg" for kind in kinds], classes=("a", "b"), output=SINGLE_LABEL)
-    there = [tmp_path / path for path in index.paths]
-    trained = SimpleNamespace(
-        run=RunFolder(tmp_path), config=Config(mode="extract"), model=None, index=index, files_there=lambda split, root: there
-    )
-    monkeypatch.setattr(module, "open_run", lambda _: trained)
-    compared = {"PNG": {"float": 0.0, "uint8": 0.0, "bytes": 0.0}}.get(kinds[-1], {"float": 0.0, "uint8": 0.0})
-    monkeypatch.setattr(module, "export_model", lambda *_, kind: Agreement(compared, {}))
-    (tmp_path / "export").mkdir()
-    heard = Heard()
-    result = module.export(tmp_path, source=str(tmp_path), progress=heard)
-    lines = [f"the signature 'bytes' will refuse 2 of {len(kinds)} test images, which TensorFlow does not decode: 1 1-bit BMP, 1 TIFF"]
-    if "PNG" not in kinds:
-        lines.append("no test image is left to compare that signature on; the two that take pixels are compared")
-    assert heard.lines[:-1] == lines
-    assert [Path(file).name for file in result["images"]] == (["PNG.jpg"] if "PNG" in kinds else ["BMP.jpg", "TIFF.jpg"])
-    assert json.loads((tmp_path / "export" / "parity.json").read_text())["refused_by_bytes"]["kinds"] == {"1-bit BMP": 1, "TIFF": 1}
-
-
 class Quarters(tf.Module):
     """A TF-Hub module: what a few weights make of the colours of each quarter of an image."""
 
@@ -157,7 +127,7 @@ def test_a_tf_hub_module_goes_through_every_mode_and_may_go_afterwards(photo_fol
     assert run.main(["--mode", "evaluate", "--run-dir", str(home)]) == 0
     assert run.main(["--mode", "predict", "--run-dir", str(home), str(photos), "--output", str(tmp_path / "found.csv")]) == 0
     assert run.main(["--mode", "export", "--run-dir", str(home)]) == 0
-    differences = json.loads((home / "export" / "parity.json").read_text())["largest_difference"]
+    differences = json.loads((home / "export" / "export.json").read_text())["formats"]["saved_model"]["largest_difference"]
     assert max(differences[name] for name in ("float", "uint8")) <= 1e-5
     assert len((tmp_path / "found.csv").read_text().splitlines()) == 1 + 20
     capsys.readouterr()
@@ -176,5 +146,5 @@ def test_flowers_with_imagenet_weights_reach_what_the_readme_says(tmp_path, monk
     assert metrics["data"] == {"train": 600, "val": 200, "test": 200, "classes": 5}
     assert metrics["test"]["accuracy"] >= 0.85  # 0.865 where it was written; one photo is 0.005
     assert run.main(["--mode", "export", "--run-dir", str(tmp_path / "R")]) == 0
-    differences = json.loads((tmp_path / "R" / "export" / "parity.json").read_text())["largest_difference"]
+    differences = json.loads((tmp_path / "R" / "export" / "export.json").read_text())["formats"]["saved_model"]["largest_difference"]
     assert max(differences.values()) <= 1e-5

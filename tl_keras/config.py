@@ -591,7 +591,7 @@ class ExportConfig(Section):
     min_agreement: Probability = Field(
         default=0.97, description="smallest share of the images that the model and an exported one must give the same classes"
     )
-    calibration_images: Side = Field(default=200, description="number of training images whose activations give litert_int8 its ranges")
+    calibration_images: Side = Field(default=100, description="number of training images whose activations give litert_int8 its ranges")
 
 
 class RuntimeConfig(Section):

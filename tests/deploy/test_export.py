@@ -12,13 +12,16 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from tl_keras.config import ExportConfig
 from tl_keras.data import images
 from tl_keras.deploy import parity, saved_model, standalone_reader
-from tl_keras.deploy.export import export_model
+from tl_keras.deploy.export import export_model, require_packages
 from tl_keras.deploy.exported import Exported
-from tl_keras.deploy.formats import FORMATS, SAVED_MODEL
+from tl_keras.deploy.formats import FORMATS
+from tl_keras.deploy.parity import Reference
 from tl_keras.deploy.parity_images import describe, refused_by, spread
-from tl_keras.errors import ExportError
+from tl_keras.errors import ConfigError, ExportError, ParityError
+from tl_keras.export_formats import EXPORT_FORMATS, ONNX, SAVED_MODEL
 
 SIZE = (24, 20)
 CLASSES = ("cat", "grün")
@@ -64,7 +67,8 @@ def refused(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(model, files, refused, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "saved_model"
-    return folder, export_model(Exported(model, CLASSES, "letterbox", DECODING), folder, [*files, *refused], kind=SAVED_MODEL)
+    made = Exported(model, CLASSES, "letterbox", DECODING)
+    return folder, export_model(made, folder, Reference.of(made, [*files, *refused]), ExportConfig(), kind=SAVED_MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -109,50 +113,53 @@ def test_exported_answers_have_names_and_labels(loaded, model, files):
     np.testing.assert_allclose(answer["probability"], expected.max(1), atol=1e-5)
 
 
-def answers_of(model, files, refused):
-    """What a SavedModel answers that agrees and refuses some files."""
-    pixels = np.stack([images.load(file, SIZE, "crop") for file in files]).astype(np.float32)
-    expected = keras.ops.convert_to_numpy(keras.ops.softmax(model(pixels)))
+def compared(model, files, refused, monkeypatch):
+    """How a SavedModel that agrees and refuses some files is judged."""
+    made = Exported(model, CLASSES, "crop")
+    reference = Reference.of(made, files)
     taken = [str(file) not in refused for file in files]
-    return {"float": expected, "uint8": expected, "bytes": expected[taken]}, refused
+    answers = {"float": reference.answers, "uint8": reference.answers, "bytes": reference.answers[taken]}
+    monkeypatch.setattr(parity, "ask", lambda *_: parity.Said(answers, refused, {}))
+    return parity.compare(made, FORM, None, reference, name="RUN/out")
 
 
 def test_only_pixels_are_compared_where_no_file_is_of_a_kind_that_tensorflow_decodes(model, refused, monkeypatch):
     said = {str(file): "Expected another" for file in refused}
-    monkeypatch.setattr(parity, "ask", lambda *_: answers_of(model, refused, said))
-    found = parity.compare(Exported(model, CLASSES, "crop"), FORM, None, refused, name="out")
+    found = compared(model, refused, said, monkeypatch)
     assert set(found.differences) == {"float", "uint8"}
     assert found.refused == said
+    assert found.agreement == 1
 
 
 def test_a_file_that_tensorflow_finds_damaged_is_left_out_and_an_export_that_takes_none_is_refused(model, files, monkeypatch):
     said = {str(files[1]): "Invalid PNG"}
-    monkeypatch.setattr(parity, "ask", lambda *_: answers_of(model, files, said))
-    found = parity.compare(Exported(model, CLASSES, "crop"), FORM, None, files, name="out")
+    found = compared(model, files, said, monkeypatch)
     assert max(found.differences.values()) <= 1e-5
     assert found.refused == said
     said |= {str(file): "Invalid" for file in files}
     with pytest.raises(ExportError, match=r"^RUN/out: its signature 'bytes' takes no test image \(Invalid\)\.$"):
-        parity.compare(Exported(model, CLASSES, "crop"), FORM, None, files, name="RUN/out")
+        compared(model, files, said, monkeypatch)
 
 
 def test_a_saved_model_that_does_not_load_is_told_in_one_line_by_its_own_name(model, files, tmp_path, monkeypatch):
     def run(command, **_):
-        (Path(command[-1]) / "said.json").write_text(
+        (Path(command[5]) / "said.json").write_text(
             json.dumps({"failed": f"SavedModel file does not exist at: {tmp_path}/.1.temporary/saved_model.pb"})
         )
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", run)
+    made = Exported(model, CLASSES, "crop")
     reason = r"does not answer with tensorflow alone \(SavedModel file does not exist at: RUN/out/saved_model\.pb\)\."
     with pytest.raises(ExportError, match=f"^RUN/out: {reason}$"):
-        parity.compare(Exported(model, CLASSES, "crop"), FORM, tmp_path / ".1.temporary", files[:1], name="RUN/out")
+        parity.compare(made, FORM, tmp_path / ".1.temporary", Reference.of(made, files[:1]), name="RUN/out")
 
 
 def test_a_process_that_dies_is_told(model, files, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, -11, "", "noise"))
+    made = Exported(model, CLASSES, "crop")
     with pytest.raises(ExportError, match=r"^out: does not load with tensorflow alone \(its process was ended by signal 11\)\.$"):
-        parity.compare(Exported(model, CLASSES, "crop"), FORM, tmp_path, files[:1], name="out")
+        parity.compare(made, FORM, tmp_path, Reference.of(made, files[:1]), name="out")
 
 
 @pytest.mark.slow
@@ -165,19 +172,27 @@ def test_a_model_that_differs_is_refused_and_leaves_the_old_export(model, files,
     twin.set_weights([weight + 0.1 for weight in model.get_weights()])
     honest = saved_model.archive_of
     monkeypatch.setattr(saved_model, "archive_of", lambda _: honest(Exported(twin, CLASSES, "crop")))
-    with pytest.raises(ExportError, match="differs from the model by"):
-        export_model(Exported(model, CLASSES, "crop"), folder, files[:1], kind=SAVED_MODEL)
+    made = Exported(model, CLASSES, "crop")
+    with pytest.raises(ParityError, match="differs from the model by"):
+        export_model(made, folder, Reference.of(made, files[:1]), ExportConfig(), kind=SAVED_MODEL)
     assert [entry.name for entry in folder.iterdir()] == ["old"]
     assert [entry.name for entry in tmp_path.iterdir()] == ["saved_model"]
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_check_refuses_a_difference_and_a_nan_in_each_signature_of_each_format(kind):
-    for name, tolerance in FORMATS[kind].tolerance.items():
-        parity.check(FORMATS[kind], {name: tolerance})
-        for wrong in (2 * tolerance, float("nan")):
-            with pytest.raises(ExportError, match=f"'{name}'"):
-                parity.check(FORMATS[kind], {name: wrong})
+def test_check_refuses_a_difference_what_is_no_number_and_other_answers_in_each_signature_of_each_format(kind):
+    bounds = ExportConfig(max_probability_difference=0.25, min_agreement=0.5)
+    for name, times in FORMATS[kind].allowance.items():
+        at = parity.Agreement({name: 100.0 if times is None else 0.25 * times}, {}, {}, 0.5, np.zeros(0), {})
+        parity.check(FORMATS[kind], at, bounds)
+        parity.check(FORMATS[kind], replace(at, agreement=None), bounds)
+        wrong = [{name: float("inf")}, {name: float("nan")}, *([] if times is None else [{name: 0.26 * times}])]
+        for differences in wrong:
+            for field in ("differences", "novelty_differences"):
+                with pytest.raises(ParityError, match=f"'{name}'"):
+                    parity.check(FORMATS[kind], replace(at, **{"differences": at.differences, field: differences}), bounds)
+        with pytest.raises(ParityError, match=r"it says the same as the model of 0\.490 of the images, fewer than 0\.5$"):
+            parity.check(FORMATS[kind], replace(at, agreement=0.49), bounds)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -185,11 +200,11 @@ def test_each_format_has_a_reader_in_the_process_without_keras(kind):
     assert standalone_reader.READERS[FORMATS[kind].answer.__name__] is FORMATS[kind].answer
 
 
-def test_a_format_whose_package_is_missing_is_refused_before_anything_is_written(model, files, tmp_path, monkeypatch):
-    monkeypatch.setitem(FORMATS, "other", replace(FORM, needs=("no_such_package",)))
-    with pytest.raises(ExportError, match=r"needs no_such_package, which is not installed\. Install it: pip install no_such_package\.$"):
-        export_model(Exported(model, CLASSES, "crop"), tmp_path / "new" / "out", files[:1], kind="other")
-    assert list(tmp_path.iterdir()) == []
+def test_a_format_whose_package_is_missing_is_refused_with_the_line_that_installs_it(monkeypatch):
+    require_packages(FORMATS)
+    monkeypatch.setitem(EXPORT_FORMATS, ONNX, replace(EXPORT_FORMATS[ONNX], needs=("no-such", "none-such")))
+    with pytest.raises(ConfigError, match=r"^--format: needs no-such and none-such, not installed.*: pip install no-such none-such\.$"):
+        require_packages(FORMATS)
 
 
 def test_the_reader_tells_which_files_a_signature_refuses_and_fails_for_any_other_reason(tmp_path):

@@ -68,9 +68,9 @@ def test_archives_folders_in_them_and_members_are_predicted(packed: Path, of_arc
 @pytest.mark.usefixtures("quick_exports")
 def test_an_export_is_compared_on_images_of_an_archive(packed: Path, of_archive: Path) -> None:
     assert run.main(["export", str(of_archive)]) == 0
-    parity = read_json(of_archive / run_folder.EXPORT / "parity.json")
-    assert parity["images"][0].startswith(f"{packed}/photos/ant/")
-    assert max(parity["largest_difference"].values()) < 1e-4
+    record = read_json(of_archive / run_folder.EXPORT / "export.json")
+    assert record["images"][0].startswith(f"{packed}/photos/ant/")
+    assert max(record["formats"]["saved_model"]["largest_difference"].values()) < 1e-4
 
 
 def test_an_archive_that_went_away_is_told(of_archive: Path, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tl_keras import run_folder
-from tl_keras.config import Config
+from tl_keras.config import Config, ExportConfig
 from tl_keras.deploy import parity
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS, SAVED_MODEL
@@ -104,11 +104,12 @@ def test_predictions_have_columns_for_it(runs: Runs, photos: Path, tmp_path: Pat
 @pytest.mark.usefixtures("quick_exports")
 def test_the_saved_model_tells_the_same(runs: Runs, photos: Path) -> None:
     result = export(runs["finetune"])
-    assert max(result["largest_difference"][each] for each in ("float", "uint8")) <= 1e-5
+    row = result["formats"]["saved_model"]
+    assert max(row[f"largest_{what}difference"][each] for what in ("", "novelty_") for each in ("float", "uint8")) <= 1e-5
     predictor = Predictor(open_run(runs["finetune"]))
     pixels = np.stack([np.asarray(Image.open(path)) for path in sorted(photos.rglob("*.png"))[:9]])
     logits, novelty = predictor.outputs(pixels)
-    said = tf.saved_model.load(result["saved_model"]).signatures["uint8"](pixels=tf.constant(pixels))
+    said = tf.saved_model.load(f"{result['folder']}/saved_model").signatures["uint8"](pixels=tf.constant(pixels))
     assert said["novelty"].shape == said["known"].shape == (9,)
     np.testing.assert_allclose(said["novelty"], novelty, atol=1e-5, rtol=1e-5)
     assert said["known"].numpy().tolist() == predictor.novelty.is_known(novelty).tolist()  # type: ignore[union-attr]
@@ -120,17 +121,18 @@ def test_an_export_that_tells_another_novelty_is_found_out(runs: Runs, photos: P
     trained, files = open_run(runs["extract"]), sorted(photos.rglob("*.png"))[:3]
     novelty = read_novelty(trained.run, trained.model)
     exported, form = Exported(trained.model, trained.index.classes, "crop", novelty=novelty), FORMATS[SAVED_MODEL]
-    said = np.concatenate(exported.answers(exported.pixels(files)), axis=1)
-    told = {"same": said, "other": said + np.array([0, 0, 1e-3]), "missing": said[:, :-1]}[kind]
-    monkeypatch.setattr(parity, "ask", lambda *_: (dict.fromkeys(form.tolerance, told), {}))
+    reference = parity.Reference.of(exported, files)
+    said = np.concatenate([reference.answers, reference.novelty], axis=1)
+    told = {"same": said, "other": said + np.array([0, 0, 1e-2]), "missing": said[:, :-1]}[kind]
+    monkeypatch.setattr(parity, "ask", lambda *_: parity.Said(dict.fromkeys(form.allowance, told), {}, {}))
     with (
         nullcontext()
         if kind == "same"
         else pytest.raises(
-            ExportError, match="RUN/out: tells other outputs" if kind == "missing" else r"'float' differs from the model by 0\.00"
+            ExportError, match="RUN/out: tells other outputs" if kind == "missing" else r"'float' differs from the model by 0\.0"
         )
     ):
-        parity.check(form, parity.compare(exported, form, photos, files, name="RUN/out").differences)
+        parity.check(form, parity.compare(exported, form, photos, reference, name="RUN/out"), ExportConfig())
 
 
 def test_a_damaged_file_is_told_in_a_line(runs: Runs, photos: Path, tmp_path: Path) -> None:

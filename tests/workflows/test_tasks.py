@@ -135,8 +135,8 @@ def test_an_export_agrees_and_answers_in_the_same_terms(extracted: Path, table: 
     if table[0] == "multi_label":
         (folder / run_folder.OUTPUT).write_text('{"task": "multi_label", "thresholds": [0, 1, 0, 1]}')
     assert run.main(["export", str(folder)]) == 0
-    parity = json.loads((folder / run_folder.EXPORT / "parity.json").read_text())
-    assert max(parity["largest_difference"].values()) < 1e-3
+    record = json.loads((folder / run_folder.EXPORT / "export.json").read_text())
+    assert max(record["formats"]["saved_model"]["largest_difference"].values()) < 1e-3
     loaded = tf.saved_model.load(str(folder / run_folder.EXPORT / "saved_model"))
     file = next(table[1].parent.glob("00.*"))
     said = loaded.signatures["bytes"](bytes=tf.constant([file.read_bytes()]))
@@ -394,8 +394,8 @@ def test_runs_are_averaged_and_used_like_any_run(table: tuple[str, Path], two_ru
         assert trained.index.output == open_run(two_runs[0]).index.output
     require_that_the_model_is_the_ensemble(folder, table)
     assert run.main(["export", str(folder)]) == 0
-    parity = json.loads((folder / run_folder.EXPORT / "parity.json").read_text())
-    assert max(parity["largest_difference"].values()) < 1e-3
+    record = json.loads((folder / run_folder.EXPORT / "export.json").read_text())
+    assert max(record["formats"]["saved_model"]["largest_difference"].values()) < 1e-3
 
 
 def test_a_vote_of_runs_is_decided_by_most(table: tuple[str, Path], two_runs: list[str], tmp_path: Path) -> None:

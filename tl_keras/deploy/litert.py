@@ -4,12 +4,15 @@ What a program has to know besides lies in the file too, as LiteRT's metadata ha
 `labels.txt` and `model.json`.
 """
 
+import csv
+import io
 import json
 import re
 import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from tl_keras.quiet import quiet
 
 LABELS, DESCRIPTION = "labels.txt", "model.json"
 MOST_NAMED = 5  # layers that lose most, or operators that are missing
+DEBUGGED = 8  # images on which layers are compared: it takes seconds for each
 
 Settings = Callable[[Exported], dict[str, Any]]
 
@@ -53,10 +57,10 @@ def int8(exported: Exported) -> dict[str, Any]:
     return {"optimizations": [tf.lite.Optimize.DEFAULT], "representative_dataset": partial(calibration_images, exported)}
 
 
-def calibration_images(exported: Exported) -> Iterator[dict[str, Any]]:
-    """The pixels of one image after another, as the converter wants them."""
+def calibration_images(exported: Exported) -> Iterator[list[Any]]:
+    """The only input, the pixels of one image after another."""
     for file in exported.calibration:
-        yield {PIXELS: exported.pixels([file]).astype(np.float32)}
+        yield [exported.pixels([file]).astype(np.float32)]
 
 
 def write_litert(settings: Settings, exported: Exported, file: Path) -> None:
@@ -113,13 +117,11 @@ def _reason(text: str) -> str:
 
 def layers_that_lose_most(exported: Exported) -> list[str]:
     """The layers whose outputs int8 changes most, by the root of their mean squared error in steps of their rounding."""
-    import csv
-    import io
-
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
-        converter = _converter(exported, int8(exported), scratch)
-        debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_dataset=partial(calibration_images, exported))
+        few = replace(exported, calibration=exported.calibration[:DEBUGGED])
+        converter = _converter(few, int8(few), scratch)
+        debugger = tf.lite.experimental.QuantizationDebugger(converter=converter, debug_dataset=partial(calibration_images, few))
         debugger.run()
         table = io.StringIO()
         debugger.layer_statistics_dump(table)

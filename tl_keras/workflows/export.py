@@ -74,7 +74,7 @@ def export(
     exported = exported_of(trained, root, own.calibration_images if any(FORMATS[name].is_calibrated for name in chosen) else 0)
     reference = Reference.of(exported, seen.files)
     folder = trained.run / run_folder.EXPORT
-    result = _earlier(folder) | {"images": [str(file) for file in seen.files], "test_images": seen.num_test}
+    result = _earlier(folder) | {"images": [str(file) for file in seen.files], "test_images": seen.num_test, "refused_kinds": seen.refused}
     if seen.num_test:
         result["model"] = _figure(trained, seen, reference.answers[: seen.num_test])
     missed: list[str] = []
@@ -96,11 +96,18 @@ def export(
 
 @dataclass(frozen=True)
 class Seen:
-    """The images that exports are compared on: those of test first, whose figure is measured too; the others only fill them up."""
+    """The images that exports are compared on: those of test first, whose figure is measured too; the others only fill them up.
+
+    Attributes:
+        labels: of the files.
+        num_test: how many of the files are of test.
+        refused: how many test images TensorFlow does not decode, of each kind.
+    """
 
     files: Sequence[Path]
     labels: Any
     num_test: int
+    refused: Mapping[str, int]
 
 
 def images_to_compare(trained: TrainedRun, root: Path, number: int, progress: Progress) -> Seen:
@@ -109,13 +116,14 @@ def images_to_compare(trained: TrainedRun, root: Path, number: int, progress: Pr
     Raises:
         ExportError: none is there.
     """
-    files, labels, num_test = list[Path](), [], 0
+    files, labels, num_test, refused_of_test = list[Path](), [], 0, dict[str, int]()
     for split in ("test", "val", "train"):
         if len(files) >= number:
             break
         there = still_there(trained.images(split, root))
         paths = [root / path for path in there.paths]
         refused, chosen = refused_by(paths, number - len(files))
+        refused_of_test |= refused if split == "test" else {}
         if split == "test" and refused:
             progress.line(describe(refused, len(paths)))
             if not chosen:
@@ -128,7 +136,7 @@ def images_to_compare(trained: TrainedRun, root: Path, number: int, progress: Pr
         num_test += len(chosen) if split == "test" else 0
     if not files:
         raise ExportError(f"{root}: none of the run's images is there to compare the export with. Say with --data where they are.")
-    return Seen(files, np.concatenate(labels), num_test)
+    return Seen(files, np.concatenate(labels), num_test, refused_of_test)
 
 
 def exported_of(trained: TrainedRun, root: Path, num_calibration: int = 0) -> Exported:
