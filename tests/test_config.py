@@ -135,6 +135,9 @@ OTHER: dict[str, Any] = {
     "adapt.method": "coral",
     "adapt.max_minutes": 5.0,
     "export.parity_images": 1,
+    "export.max_probability_difference": 0.5,
+    "export.min_agreement": 0.5,
+    "export.calibration_images": 3,
     "runtime.seed": 2**31 - 1,
     "runtime.engine": "tensorflow",
     "runtime.precision": "bfloat16",
@@ -391,12 +394,20 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
             "unknown key 'xyz'. Keys: 'mode', 'data', 'model', 'features', 'train', 'rank', 'search', 'crossval', 'ensemble', "
             "'adapt', 'export', 'runtime'.",
         ),
-        ("export.qqq=1", "unknown key 'export.qqq'. Keys of 'export': 'parity_images'."),
+        (
+            "export.qqq=1",
+            "unknown key 'export.qqq'. Keys of 'export': 'parity_images', 'max_probability_difference', 'min_agreement', "
+            "'calibration_images'.",
+        ),
         (
             "train.class_weights.rose=2",
             "unknown key 'train.class_weights.rose'. Did you mean 'train.class_weights'?",
         ),
-        ("export=3", "export: got 3, expected a mapping with keys 'parity_images'."),
+        (
+            "export=3",
+            "export: got 3, expected a mapping with keys 'parity_images', 'max_probability_difference', 'min_agreement', "
+            "'calibration_images'.",
+        ),
         ("novalue", "got 'novalue', expected path=value, e.g. train.learning_rate=1e-3."),
         (
             "model.hidden=[1",

@@ -16,6 +16,7 @@ ROOMS = [
         "augment_policies",
         "errors",
         "explanations",
+        "export_formats",
         "file_locks",
         "partial",
         "cache",

@@ -188,7 +188,8 @@ def check(form: Format, found: Agreement, bounds: Bounds) -> None:
         ParityError: the bound that it misses.
     """
     for name, difference in found.differences.items():
-        _check_difference(f"signature '{name}'", max(difference, found.novelty_differences.get(name, 0.0)), form.allowance[name], bounds)
+        for each in (difference, found.novelty_differences.get(name, 0.0)):
+            _check_difference(f"signature '{name}'", each, form.allowance[name], bounds)
     if found.agreement is not None and found.agreement < bounds.min_agreement:
         raise ParityError(f"it says the same as the model of {found.agreement:.3f} of the images, fewer than {bounds.min_agreement:g}")
 

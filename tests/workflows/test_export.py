@@ -1,0 +1,122 @@
+"""`export`: which formats, on which images, with which bounds, and what is left in the run folder."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tl_keras
+from tl_keras import run
+from tl_keras.config import Config
+from tl_keras.data.index import Index
+from tl_keras.errors import ConfigError, ExportError
+from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.trained_run import open_run
+from tl_keras.workflows import export as workflow
+
+Run = tuple[Path, Path]
+
+
+@pytest.fixture
+def copied(trained: Run, tmp_path: Path) -> Path:
+    return shutil.copytree(trained[0], tmp_path / "R")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Callable[..., Any]:
+    """A run of files of these kinds for each split, of which nothing but the images is there."""
+
+    def make(**kinds: tuple[str, ...]) -> Any:
+        indexes = {}
+        for split in ("test", "val", "train"):
+            names = [f"{split}{number}.{kind.lower()}" for number, kind in enumerate(kinds.get(split, ()))]
+            for name, kind in zip(names, kinds.get(split, ()), strict=True):
+                picture = Image.fromarray(np.random.default_rng(len(name)).integers(0, 256, (8, 8, 3), np.uint8))
+                picture.convert("1" if kind == "BMP" else "RGB").save(tmp_path / name, kind)
+            labels = np.arange(len(names), dtype=np.int32) % 2
+            indexes[split] = Index(root=tmp_path, paths=tuple(names), labels=labels, classes=("a", "b"), output=SINGLE_LABEL)
+        return SimpleNamespace(images=lambda split, root: indexes[split])
+
+    return make
+
+
+def names_of(seen: workflow.Seen) -> list[str]:
+    return [path.name for path in seen.files]
+
+
+def test_images_are_of_test_and_filled_up_by_others_where_they_are_few(images: Any, tmp_path: Path, heard: Any) -> None:
+    made = images(test=("PNG", "TIFF", "PNG"), val=("PNG",) * 2, train=("PNG",) * 9)
+    seen = workflow.images_to_compare(made, tmp_path, 2, heard)
+    assert (names_of(seen), seen.num_test, seen.labels.tolist()) == (["test0.png", "test2.png"], 2, [0, 0])
+    assert dict(seen.refused) == {"TIFF": 1}
+    seen = workflow.images_to_compare(made, tmp_path, 6, heard)
+    assert names_of(seen) == ["test0.png", "test2.png", "val0.png", "val1.png", "train0.png", "train4.png"]
+    assert seen.num_test == 2
+    with pytest.raises(ExportError, match="none of the run's images is there to compare the export with"):
+        workflow.images_to_compare(images(), tmp_path, 6, heard)
+
+
+def test_images_that_tensorflow_does_not_decode_are_compared_where_there_are_no_others(images: Any, tmp_path: Path, heard: Any) -> None:
+    seen = workflow.images_to_compare(images(test=("BMP", "TIFF")), tmp_path, 6, heard)
+    assert names_of(seen) == ["test0.bmp", "test1.tiff"]
+    assert heard.lines == [
+        "the signature 'bytes' will refuse 2 of 2 test images, which TensorFlow does not decode: 1 1-bit BMP, 1 TIFF",
+        "no test image is left to compare that signature on; the two that take pixels are compared",
+    ]
+
+
+def test_a_format_that_misses_a_bound_is_not_kept_and_the_status_is_3(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["export", str(copied), "--format", "onnx", "--set", "export.max_probability_difference=1e-12"]) == 3
+    said = capsys.readouterr().out
+    assert "model.onnx: is not kept: its signature 'float' differs from the model by" in said.replace("\n", " ")
+    assert not (copied / "export" / "model.onnx").exists()
+    assert run.main(["export", str(copied), "--format", "onnx", "--set", "export.parity_images=5"]) == 0
+    record = json.loads((copied / "export" / "export.json").read_text())
+    row = record["formats"]["onnx"]
+    assert (row["file"], row["agreement"], row["bytes"]) == ("model.onnx", 1.0, (copied / "export" / "model.onnx").stat().st_size)
+    assert row["accuracy"] == record["model"]["accuracy"]
+    assert set(row["sha256"]) == {"model.onnx"}
+    assert (len(record["images"]), record["test_images"]) == (5, 5)
+    assert run.main(["export", str(copied), "--format", "openvino"]) == 0
+    record = json.loads((copied / "export" / "export.json").read_text())
+    assert list(record["formats"]) == ["onnx", "openvino"]  # what was exported before is still told
+    assert (len(record["images"]), record["test_images"]) == (30, 6)
+    assert set(record["formats"]["openvino"]["sha256"]) == {"openvino/model.bin", "openvino/model.xml"}
+
+
+def test_from_python_with_the_layers_that_lose_most(copied: Path) -> None:
+    found = tl_keras.export(copied, formats="litert_int8", settings={"export.min_agreement": 1.0, "export.parity_images": 30})
+    if found["missed"]:  # by few images, or none: the weights are random
+        assert "The layers that lose most: " in found["missed"][0]
+    else:
+        assert found["formats"]["litert_int8"]["agreement"] == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"formats": ["onx"]}, r"--format: got 'onx', expected one of saved_model, litert, .*\. Did you mean 'onnx'\?"),
+        ({"settings": {"train.epochs": 3}}, "train.epochs: only settings of 'export' can be set here"),
+        ({"settings": ["export.min_agreement=2"]}, "export.min_agreement: got 2, expected"),
+        ({"settings": ["export.qqq=2"]}, "unknown key 'export.qqq'"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_is_written(given: dict[str, Any], message: str, trained: Run) -> None:
+    with pytest.raises(ConfigError, match=message):
+        workflow.export(trained[0], **given)
+    assert not (trained[0] / "export").exists()
+
+
+def test_settings_of_an_export_are_the_runs_own_but_for_those_that_are_given(trained: Run) -> None:
+    from tl_keras.config_file import with_own_section
+
+    config = open_run(trained[0]).config
+    changed = with_own_section(config, "export", ["export.min_agreement=0.5"])
+    assert changed.export.min_agreement == 0.5
+    assert Config.model_validate(changed.model_dump()).replace("export", config.export) == config
