@@ -80,8 +80,9 @@ plt.show()
 # without this package loads it and compares its answers with the model's.
 
 # %%
-parity = export(run)
-print("compared on", len(parity["images"]), "test images; largest difference of a probability:", parity["largest_difference"])
+found = export(run)
+differences = found["formats"]["saved_model"]["largest_difference"]
+print("compared on", len(found["images"]), "images; largest difference of a probability:", differences)
 
 # %% [markdown]
 # ## Use it without this package
@@ -89,7 +90,7 @@ print("compared on", len(parity["images"]), "test images; largest difference of 
 # From here on, TensorFlow is enough. The signature `bytes` takes encoded files as they come from a camera or a browser.
 
 # %%
-served = tf.saved_model.load(parity["saved_model"]).signatures["bytes"]
+served = tf.saved_model.load(f"{found['folder']}/saved_model").signatures["bytes"]
 files = [one.path for one in least_sure]
 answer = served(bytes=tf.constant([Path(file).read_bytes() for file in files]))
 for file, name, probability in zip(files, answer["class"].numpy(), answer["probability"].numpy(), strict=True):

@@ -27,7 +27,7 @@ PROSE = [
 ]
 DOCUMENTS = [*PROSE, *CONFIGS, *sorted((ROOT / "notebooks").glob("*.py"))]
 SECTIONS = "data|model|features|train|rank|search|crossval|ensemble|export|runtime"
-FILE = re.compile(r"\.(csv|json|png|md|yaml|keras)$")
+FILE = re.compile(r"\.(csv|json|png|md|yaml|keras|onnx|tflite|xml)$")
 
 
 def commands(text):
@@ -168,7 +168,7 @@ def test_python_examples_run(photo_folder, own_backbone, tmp_path, monkeypatch):
     shutil.copytree(photos / "test", "new")
     shutil.copy(next(photos.rglob("*.jpg")), "photo.jpg")
     shown = {}
-    for name in ("docs/python-api.md", "docs/deploying.md", "README.md"):
+    for name in ("docs/python-api.md", "docs/deploying.md", "docs/exporting.md", "README.md"):
         for number, code in enumerate(blocks(ROOT / name, "python")):
             code = re.sub(r'(?<!BACKBONES\[")mobilenet_v2', own_backbone, code).replace("RUN/", "runs/frozen/")
             exec(compile(code, f"{name}, example {number + 1}", "exec"), shown)

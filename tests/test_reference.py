@@ -62,6 +62,7 @@ def test_the_tables_name_everything():
         ("docs/training.md", "policies"),
         ("docs/adapting.md", "adaptations"),
         ("docs/backbones.md", "backbones"),
+        ("docs/exporting.md", "exports"),
     ],
 )
 def test_a_document_is_current(document, table):

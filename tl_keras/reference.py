@@ -19,6 +19,7 @@ from tl_keras.augment_policies import POLICIES
 from tl_keras.config import Config, Section, fields
 from tl_keras.config_file import allowed
 from tl_keras.errors import ConfigError
+from tl_keras.export_formats import EXPORT_FORMATS
 from tl_keras.modes import MODES
 from tl_keras.setting_users import CASES, EVERY, together, users_of
 from tl_keras.short_forms import nearest
@@ -121,6 +122,13 @@ def adaptations_table() -> str:
     return "\n".join(lines)
 
 
+def exports_table() -> str:
+    """The export formats as a table of Markdown."""
+    lines = ["| `--format` | in `export/` | what it is | packages |", "|---|---|---|---|"]
+    lines += [f"| `{name}` | `{row.file}` | {row.help} | {', '.join(row.needs)} |" for name, row in EXPORT_FORMATS.items()]
+    return "\n".join(lines)
+
+
 def backbones_table() -> str:
     """The rows of the table of backbones as a table of Markdown."""
     from tl_keras.models.backbones import BACKBONES
@@ -137,6 +145,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_tables,
     "policies": policies_table,
     "adaptations": adaptations_table,
+    "exports": exports_table,
     "backbones": backbones_table,
 }
 
