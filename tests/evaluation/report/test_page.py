@@ -125,8 +125,10 @@ def test_a_part_of_the_images_that_does_worse_is_named(made_run: MadeRun, tmp_pa
         Image.new("RGB", (20, 10), (number, 0, 0)).save(photos / f"{number:03}.png")
     shutil.rmtree(tmp_path / "R")
     page = page_of(made_run(images=photos), photos).words
-    told = "It is clearly worse on images by size: smallest, shorter side 10 pixels. On these 12 images the accuracy is 0.000."
+    assert "Clearly worse than the rest: the smallest images (size: shorter side 10 pixels)." in page
+    told = "It is clearly worse on the smallest images (size: shorter side 10 pixels): there it is right for 0\u00a0% of 12"
     assert told in page
+    assert "on the others for 100\u00a0%." in page
     shutil.rmtree(photos)
     assert "slices" not in page_of(RunFolder.at(tmp_path / "R"), photos).ids
 

@@ -15,7 +15,8 @@ from tl_keras.evaluation.history import numbers_of
 from tl_keras.evaluation.intervals import wilson
 from tl_keras.evaluation.report.calibration import error_of, reliability_of
 from tl_keras.evaluation.report.record import Record
-from tl_keras.evaluation.report.verdict import LEAST_CONFUSED, LEAST_IMAGES, MANY, Domain, Facts, Weak
+from tl_keras.evaluation.report.verdict import LEAST_CONFUSED, LEAST_IMAGES, MANY, Domain, Facts, Flagged, Part, Weak
+from tl_keras.evaluation.slices import told
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from tl_keras.transfer.adapt.choice import Candidate
 
@@ -45,6 +46,8 @@ def facts_of(record: Record) -> Facts:
         leaked=len(leaked_rows(record)),
         gap=_gap(record),
         domain=_domain(record),
+        part=_part(record),
+        flagged=_flagged(record),
         is_start=_is_start(record),
         is_small=record.config.model.backbone == SMALL and record.config.data.source != DIGITS and record.metrics["mode"] != "ensemble",
         can_vary=record.config.data.augment.auto == "none" and record.metrics["mode"] == "finetune",
@@ -178,6 +181,23 @@ def _is_start(record: Record) -> bool:
     rows = [row for row in record.history if row["phase"] == "finetune" and row.get(monitor)]
     best = max(rows, key=lambda row: record.output.turned(monitor, float(row[monitor])), default=None)
     return best is not None and best["epoch"] == "0"
+
+
+def _part(record: Record) -> Part | None:
+    """The part of the test images that is clearly worse than the rest; of an adapted model, which is not for images like these, none."""
+    worst, name = record.slices["worst"], record.slices["figure"]
+    if worst is None or "target" in record.metrics:
+        return None
+    low, high = worst[f"{name}_ci95"]
+    return Part(told=told(worst["by"], worst["name"]), images=worst["images"], value=worst[name], interval=(low, high), rest=worst["rest"])
+
+
+def _flagged(record: Record) -> Flagged | None:
+    found = record.metrics.get("novelty", {})
+    if "flagged" not in found:
+        return None
+    low, high = found["flagged_ci95"]
+    return Flagged(share=found["flagged"], interval=(low, high), asked=found["false_alarms"])
 
 
 def _domain(record: Record) -> Domain | None:

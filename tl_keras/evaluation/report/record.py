@@ -20,6 +20,7 @@ from tl_keras.data.label_texts import PROBABILITY, SEPARATOR
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.explain.small import SmallMaps
 from tl_keras.evaluation.history import read_history
+from tl_keras.evaluation.slices import slices
 from tl_keras.evaluation.thumbnails import thumbnails
 from tl_keras.models.outputs import OUTPUTS, Output
 from tl_keras.progress import Progress
@@ -152,6 +153,16 @@ class Record:
         """The figures of test."""
         found: Mapping[str, Any] = self.metrics["test"]
         return found
+
+    @cached_property
+    def slices(self) -> dict[str, Any]:
+        """How good it is on parts of the test images, see `slices.slices`."""
+        answers, gallery = self.answers, self.gallery
+        place_of = {path: place for place, path in enumerate(answers.paths)}
+        rows = np.array([row for row, path in enumerate(gallery.index.paths) if path in place_of], np.int64)
+        places = [place_of[gallery.index.paths[row]] for row in rows.tolist()]
+        outcomes = answers.loss[places] if self.task == REGRESSION else answers.right[places]
+        return slices(gallery.index.take(rows), gallery.root, gallery.decoding, self.task, outcomes, Progress())
 
     def counts(self, split: str) -> NDArray[np.int64]:
         """How many images of a split each class has, (k,)."""
