@@ -21,8 +21,10 @@ from tl_keras.evaluation.report.calibration import abstaining
 from tl_keras.evaluation.report.facts import baseline_of, commands_for, confusions, facts_of, leaked_rows
 from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.report.record import read_answers, read_record
+from tl_keras.models.outputs import OUTPUTS
 from tl_keras.run_folder import RunFolder
 from tl_keras.trained_run import read_config
+from tl_keras.workflows.compare import compare
 from tl_keras.workflows.report import report
 
 MadeRun = Callable[..., RunFolder]
@@ -88,7 +90,10 @@ def metrics_of(run: RunFolder) -> dict[str, Any]:
 
 
 def page_of(run: RunFolder, root: Path | None = None, metrics: dict[str, Any] | None = None) -> Page:
-    path = write_report(run, read_config(run), metrics or metrics_of(run), root)
+    return whole(write_report(run, read_config(run), metrics or metrics_of(run), root))
+
+
+def whole(path: Path) -> Page:
     text = path.read_text(encoding="utf-8")  # strict: bytes that are no text are not written
     assert not re.search(r"https?://|<script", text)
     page = Page(text)
@@ -360,6 +365,130 @@ def test_finetuning_that_kept_its_beginning_is_told(made_run: MadeRun) -> None:
     assert "curves" in page.ids
     run_folder.write_csv(run / run_folder.HISTORY, header, [rows[0], (*rows[1][:4], 0.2, *rows[1][5:])])
     assert "Finetuning has gained nothing" not in page_of(run).words
+
+
+# --- several runs side by side -------------------------------------------------------------------------------------
+
+
+def beside(tmp_path: Path, *runs: RunFolder, **more: Any) -> Page:
+    path = tmp_path / "side.html"
+    found = report(runs[0].path, others=[each.path for each in runs[1:]], output=path, **more)
+    assert found == {"report": str(path), "bytes": path.stat().st_size}
+    return whole(path)
+
+
+def test_the_best_of_several_runs_comes_first_and_is_told_from_the_others_by_the_rules_of_compare(
+    made_run: MadeRun, tmp_path: Path, heard: Any
+) -> None:
+    photos = photos_in(tmp_path / "photos", 96)
+    runs = [made_run(images=photos, name=name, each=each) for name, each in (("poor", 2), ("good", 16), ("fair", 12))]
+    page = beside(tmp_path, *runs, progress=heard)
+    assert heard.lines == ["compare B: fair with A: good", "compare C: poor with A: good"]
+    assert page.ids == ["verdict", "figures", "against", "images", "settings"]
+    assert "A: good (mobilenet_v2, extract). It names the right class for 93.8\u00a0% of its test images; expect 87 to 97" in page.words
+    assert "On the same test images it is clearly better than C. That it is ahead of B may be chance: so few images often" in page.words
+    assert "A. More labelled test images would say whether B may be as good." in page.words
+    pair = compare(runs[1].path, against=runs[0].path)
+    (low, high), p = pair["figures"]["accuracy"]["difference_ci95"], pair["mcnemar"]["p"]
+    assert f"C: poor960.93750.5000-0.4375{low:+.4f} to {high:+.4f}420{p:.2g}" in page.words
+    assert page.images == 12
+    assert "true beeA: bee (0.850), rightB: " in page.words or "true antA: ant (0.850), rightB: " in page.words
+    assert "No other setting differs." in page.words
+
+
+@pytest.mark.parametrize("task", list(ANCHORS))
+def test_runs_of_each_task_stand_side_by_side(made_run: MadeRun, tmp_path: Path, task: str) -> None:
+    a, b = (made_run(task, name=name, each=each, mode=mode) for name, each, mode in (("a", 8, "finetune"), ("b", 2, "extract")))
+    figure = OUTPUTS[task].metric_name
+    rows = [("finetune", epoch, 0.5, 0.7, 0.4, 0.8 + epoch / 50, 0.1, 1) for epoch in range(3)]
+    run_folder.write_csv(
+        a / run_folder.HISTORY, ("phase", "epoch", "loss", figure, "val_loss", f"val_{figure}", "learning_rate", "seconds"), rows
+    )
+    page = beside(tmp_path, b, a)
+    assert set(page.ids) == {"verdict", "figures", "against", "images", "curves", "settings"}
+    assert "A: a (mobilenet_v2, finetune)" in page.words
+    assert "clearly better than B" in page.words
+    assert "A, if it is small and fast enough." in page.words
+    assert "B: a head that was solved has no curve." in page.words
+    assert not page.images
+
+
+def test_runs_that_share_no_test_image_are_not_compared(made_run: MadeRun, tmp_path: Path) -> None:
+    other, best = made_run(name="other", each=2), made_run(name="best", each=9)
+    text = (other / run_folder.SPLITS).read_text()
+    (other / run_folder.SPLITS).write_text(re.sub("0{20}", "1" * 20, text))
+    page = beside(tmp_path, best, other)
+    assert "It cannot be compared with B." in page.words
+    assert f"B: other: {other.path}: has no test image in common with {best.path}" in page.words
+    assert "images" not in page.ids
+
+
+def test_a_run_that_is_better_on_the_shared_images_is_taken_whatever_its_own_figure(made_run: MadeRun, tmp_path: Path) -> None:
+    """Which may be of more and harder images."""
+    better, worse = made_run(name="better", each=61), made_run(name="worse", each=2)
+    metrics = metrics_of(better)
+    metrics["test"] |= {"accuracy": 0.1}
+    run_folder.write_json(better / run_folder.METRICS, metrics)
+    page = beside(tmp_path, better, worse)
+    assert "A: worse" in page.words
+    assert "But on the test images that both have, B did clearly better." in page.words
+    assert "B: A was measured on other images, which may be easier." in page.words
+
+
+def test_the_smaller_of_runs_that_cannot_be_told_apart_is_named(made_run: MadeRun, tmp_path: Path) -> None:
+    large = made_run(name="large", each=16, parameters={"total": 5000, "trainable": 1})
+    small = made_run(name="small", each=12, parameters={"total": 3000, "trainable": 1})
+    assert "A; or B, which is smaller (3,000 weights, not 5,000) and may be as good." in beside(tmp_path, small, large).words
+
+
+def test_names_of_runs_and_classes_are_text(made_run: MadeRun, tmp_path: Path) -> None:
+    names = ('<script>alert("1")</script>', "it's & co")
+    runs = [made_run(classes=names, name=name, each=each) for name, each in (("<b>", 3), ("b&amp;", 2))]
+    page = beside(tmp_path, *runs)
+    assert "A: <b>" in page.words
+    assert "B: b&amp;" in page.words
+
+
+def test_settings_that_differ_are_told_and_no_others(made_run: MadeRun, tmp_path: Path) -> None:
+    runs = [made_run(name=name, each=each) for name, each in (("a", 9), ("b", 4))]
+    config = read_config(runs[1]).replace("train.weight_decay", 0.25)
+    run_folder.write_text(runs[1] / run_folder.CONFIG, to_yaml(config))
+    page = beside(tmp_path, *runs)
+    assert re.search(r"Settings that differ\s+settingA: aB: btrain\.weight_decay[\d.]+0\.25\s*$", page.words)
+
+
+def test_many_runs_and_classes_make_no_large_page(made_run: MadeRun, tmp_path: Path) -> None:
+    classes = [f"class {number:04} {'x' * 200}" for number in range(40)]
+    beside(tmp_path, *(made_run(classes=classes, num=120, name=f"{number}", each=3 + number) for number in range(5)))
+    assert (tmp_path / "side.html").stat().st_size < 100_000
+
+
+def test_what_cannot_stand_side_by_side_is_said_in_a_line(made_run: MadeRun, tmp_path: Path, capfd: Any) -> None:
+    a, b = (str(made_run(name=name).path) for name in "ab")
+    others = {"numbers": made_run("regression", name="n").path, "classes": made_run(classes=("ant", "fly"), name="c").path}
+    page = str(tmp_path / "side.html")
+    for arguments, words in (
+        ([a, b], "report: got 2 runs, expected --output FILE.html too, the page that puts them side by side."),
+        ([a, "--output", page], f"report: got --output and one run, whose report is {a}/report.html."),
+        ([a, b, a, "--output", page], f"report: got {a} twice"),
+        ([a, b, "--output", "side.csv"], "--output: got 'side.csv', expected a file ending in .html."),
+        ([a, "photos", "--output", page], "photos: no such run folder"),
+        ([a, str(others["numbers"]), "--output", page], "n: was trained with data.task=regression, and "),
+        ([a, str(others["classes"]), "--output", page], "knows other classes than"),
+    ):
+        assert run.main(["report", *arguments]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert words in line
+    assert not Path(page).exists()
+
+
+def test_a_damaged_figure_of_one_of_several_runs_is_named(made_run: MadeRun, tmp_path: Path) -> None:
+    a, b = (made_run(name=name) for name in "ab")
+    metrics = metrics_of(b)
+    for test in ({}, {"accuracy": "<b>"}):
+        run_folder.write_json(b / run_folder.METRICS, metrics | {"test": test})
+        with pytest.raises(RunFolderError, match=r"b/metrics\.json: is damaged"):
+            beside(tmp_path, a, b)
 
 
 # --- of a run ------------------------------------------------------------------------------------------------------
