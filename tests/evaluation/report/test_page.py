@@ -13,17 +13,20 @@ import pytest
 from PIL import Image
 
 from tl_keras import run, run_folder
+from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import images
 from tl_keras.errors import RunFolderError
+from tl_keras.evaluation.metrics import figures_of
 from tl_keras.evaluation.report import page as page_module
 from tl_keras.evaluation.report.calibration import abstaining
 from tl_keras.evaluation.report.facts import baseline_of, commands_for, confusions, facts_of, leaked_rows
 from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.report.record import read_answers, read_record
-from tl_keras.models.outputs import OUTPUTS
+from tl_keras.models.outputs import OUTPUTS, SINGLE_LABEL
 from tl_keras.run_folder import RunFolder
 from tl_keras.trained_run import read_config
+from tl_keras.transfer.adapt.choice import Candidate
 from tl_keras.workflows.compare import compare
 from tl_keras.workflows.report import report
 
@@ -365,6 +368,57 @@ def test_finetuning_that_kept_its_beginning_is_told(made_run: MadeRun) -> None:
     assert "curves" in page.ids
     run_folder.write_csv(run / run_folder.HISTORY, header, [rows[0], (*rows[1][:4], 0.2, *rows[1][5:])])
     assert "Finetuning has gained nothing" not in page_of(run).words
+
+
+# --- of an adapted run ---------------------------------------------------------------------------------------------
+
+
+def adapted_to(run: RunFolder, method: str, *, labelled: bool) -> RunFolder:
+    """Make it a run that was adapted to 40 images, of which every fourth is taken for an ant; 10 more have no label."""
+    names, num = ("ant", "bee", "wasp"), 40
+    truth = [names[number % 3] for number in range(num)]
+    said = ["ant" if number % 4 == 3 else true for number, true in enumerate(truth)]
+    answers = np.array([[0.8 if name == each else 0.1 for name in names] for each in said])
+    rows = [
+        (f"{number}.png", true if labelled else "", each, "0.800000", each)
+        for number, (true, each) in enumerate(zip(truth, said, strict=True))
+    ]
+    rows += [(f"unknown {number}.png", "", "ant", "0.800000", "ant") for number in range(10)]
+    run_folder.write_csv(run / run_folder.TARGET_PREDICTIONS, ("path", "true_class", "predicted_class", "probability", "before"), rows)
+    scores = dict.fromkeys(("classes", "classes_on_source", "risk", "mixed", "entropy", "mutual_information", "diversity", "density"), 1.0)
+    tried = [Candidate(method=name, **scores).report() for name in ("source_only", method)]
+    distances = {name: {"proxy_a": 1.0, "mmd": 0.1, "coral": 0.1} for name in ("source_only", method)}
+    target: dict[str, Any] = {"images": len(rows), "method": method, "candidates": tried, "distances": distances}
+    if labelled:
+        figures = figures_of(SINGLE_LABEL, answers, np.array([names.index(each) for each in truth]), names)
+        target["figures"] = {"source_only": figures, method: figures}
+    run_folder.write_json(run / run_folder.METRICS, metrics_of(run) | {"mode": "adapt", "target": target})
+    config = read_config(run).model_dump() | {"mode": "adapt"}
+    config["adapt"] |= {"method": method, "target": "sketches"}
+    run_folder.write_text(run / run_folder.CONFIG, to_yaml(Config.model_validate(config)))
+    return run
+
+
+def test_a_target_that_has_labels_is_what_the_page_of_an_adapted_run_is_about(made_run: MadeRun, tmp_path: Path) -> None:
+    photos = photos_in(tmp_path / "photos", 40)
+    run = adapted_to(made_run(images=photos), "coral", labelled=True)
+    page = page_of(run, photos)
+    assert set(page.ids) == {"verdict", "target", "classes", "confused", "sure", "data", "made"}
+    assert "(target domain)" in page.words
+    assert "(source domain)" not in page.words
+    assert "bee taken for ant: 3 of 13 images of bee" in page.words
+    record = read_record(run, read_config(run), metrics_of(run), photos)
+    assert record.judged is not None
+    assert len(record.judged.answers.paths) == 40  # those that have labels
+    assert record.judged.answers.loss[[0, 7]] == pytest.approx([-np.log(0.8), -np.log(0.2)])
+
+
+@pytest.mark.parametrize(("method", "shown"), [("coral", True), ("adabn", False)])
+def test_of_a_target_without_labels_the_source_is_shown_where_the_model_is_for_it_too(made_run: MadeRun, method: str, shown: bool) -> None:
+    page = page_of(adapted_to(made_run(), method, labelled=False))
+    of_source = {"figures", "classes", "confused", "sure", "examples"}
+    assert set(page.ids) == {"verdict", "target", "data", "made"} | (of_source if shown else set())
+    assert ("(source domain)" in page.words) == shown
 
 
 # --- several runs side by side -------------------------------------------------------------------------------------

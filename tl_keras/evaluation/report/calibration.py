@@ -62,7 +62,7 @@ def section_of(record: Record) -> str:
     return section(
         "sure",
         f"Can its probabilities be trusted?{record.where}",
-        f"<p>{told}: so far are claimed and true accuracy apart, on average over test images. On the diagonal they agree; "
+        f"<p>{told}: so far are claimed and true accuracy apart on average. On the diagonal they agree; "
         f"below it the model is too sure of itself.</p>\n"
         f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n'
         f"{_named(record)}\n{_sets(record)}\n{_novelty(record)}\n{_counts(bins)}",
@@ -74,9 +74,7 @@ def _diagram(bins: Sequence[Mapping[str, Any]]) -> str:
     told = f"Reliability in {len(bins)} bins: accuracy by confidence. The table below has the numbers."
     axes = Axes((0, 1), (0, 1), ("probability of the answer", "share that is right"))
     sizes = [2 + 6 * (number / max(images)) ** 0.5 for number in images]
-    return lines(
-        axes, [Series("test images, by how sure the answer is; larger dots are more images", x, y, dots=sizes)], told, diagonal=True
-    )
+    return lines(axes, [Series("images, by how sure the answer is; larger dots are more images", x, y, dots=sizes)], told, diagonal=True)
 
 
 def _curve(record: Record) -> str:

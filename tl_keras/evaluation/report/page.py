@@ -15,16 +15,29 @@ from tl_keras.evaluation.report.record import Record, read_record
 from tl_keras.evaluation.report.verdict import Sentence, verdict
 from tl_keras.run_folder import RunFolder
 
-SECTIONS: tuple[Callable[[Record], str], ...] = (  # each is empty where it does not apply
+Part = Callable[[Record], str]
+
+
+def of_judged(part: Part) -> Part:
+    """A part that shows how the model does on the images that it is for; empty where nothing is known of these."""
+    return lambda record: "" if record.judged is None else part(record.judged)
+
+
+def of_test(part: Part) -> Part:
+    """A part that needs what only test has: baselines and photos; empty where the model is for other images than test."""
+    return lambda record: part(record) if record.judged is record else ""
+
+
+SECTIONS: tuple[Part, ...] = (  # each is empty where it does not apply
     figures.of_target,
-    figures.overview,
-    figures.of_classes,
-    figures.of_confusions,
+    of_test(figures.overview),
+    of_judged(figures.of_classes),
+    of_judged(figures.of_confusions),
     figures.of_numbers,
-    slices.section_of,
+    of_test(slices.section_of),
     curves.section_of,
-    calibration.section_of,
-    examples.section_of,
+    of_judged(calibration.section_of),
+    of_test(examples.section_of),
     origin.of_data,
     origin.of_making,
 )
