@@ -19,7 +19,7 @@ from tl_keras.data import images
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.metrics import figures_of
 from tl_keras.evaluation.report import page as page_module
-from tl_keras.evaluation.report.calibration import abstaining
+from tl_keras.evaluation.report.calibration import abstaining, section_of
 from tl_keras.evaluation.report.facts import baseline_of, commands_for, confusions, facts_of, leaked_rows
 from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.report.record import read_answers, read_record
@@ -50,6 +50,7 @@ class Page(HTMLParser):
         self.unnamed = 0
         self.images = 0
         self.level = 0  # of the last heading
+        self.landmarks = [title.lower() for title in re.findall(r"<h2[^>]*>(.*?)</h2>", text)]
         self.words = ""
         self.feed(text)
         assert not self.open
@@ -73,6 +74,7 @@ class Page(HTMLParser):
             assert found["tabindex"] == "0"
         if found.get("class") == "wide":
             assert (found["role"], bool(found["aria-label"])) == ("region", True)
+            self.landmarks.append(str(found["aria-label"]).lower())
         if re.fullmatch(r"h\d", tag):
             assert int(tag[1]) <= self.level + 1
             self.level = int(tag[1])
@@ -101,6 +103,7 @@ def whole(path: Path) -> Page:
     assert not re.search(r"https?://|<script", text)
     page = Page(text)
     assert len(set(page.ids)) == len(page.ids)
+    assert len(set(page.landmarks)) == len(page.landmarks)  # a screen reader lists them
     assert not page.unnamed
     for address in page.addresses:
         assert address.removeprefix("#") in page.ids if address.startswith("#") else address.startswith("data:image/jpeg;base64,")
@@ -142,6 +145,18 @@ def test_a_part_of_the_images_that_does_worse_is_named(made_run: MadeRun, tmp_pa
 
 
 NEWER = ("ece", "reliability", "top_5_accuracy")  # figures that older runs have not
+
+
+def test_a_share_of_very_few_images_is_not_drawn(made_run: MadeRun) -> None:
+    run = made_run()
+    metrics = metrics_of(run)
+    bins = [{"from": 0.0, "to": 1.0, "images": images, "confidence": 0.5, "accuracy": 0.5} for images in (4, 5, 60)]
+    dots = []
+    for shown in (bins, bins[:1]):
+        metrics["test"] |= {"reliability": shown}
+        page_of(run, metrics=metrics)
+        dots.append(section_of(read_record(run, read_config(run), metrics, None)).count('<circle class="dot first" '))
+    assert dots == [2 + 1, 1 + 1]  # where there are no others it is; one more is of the other chart
 
 
 def test_calibration_of_an_old_run_follows_from_its_predictions(made_run: MadeRun) -> None:
