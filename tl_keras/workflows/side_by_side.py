@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tl_keras import run_folder
 from tl_keras.data.images import Decoding
+from tl_keras.data.index import SPLIT_NAMES
 from tl_keras.data.label_texts import SEPARATOR
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation import comparison
@@ -27,6 +28,7 @@ from tl_keras.trained_run import data_root_if_there, read_config
 from tl_keras.workflows.compare import Tested, pair_of, read_tested, require_comparable, require_one_task, shared
 
 SHOWN = 12  # images
+MORE_FIGURES = ("log_loss", "rmse", "ece")  # beside that of the task
 FINISHED = "Give the folder of a finished run."
 
 
@@ -65,16 +67,31 @@ def side_by_side(run_dirs: Sequence[Path | str], source: str | None, progress: P
         versus, found = _compare(best, read_tested(RunFolder.at(side.folder)))
         compared.append(replace(side, versus=versus))
         said.append(found)
-    with run_folder.reading(best.run / run_folder.METRICS, "the figures of a run", FINISHED):
-        return render(compared, _disputed(best, said, [side.letter for side in sides], source, progress), task)
+    return render(compared, _disputed(best, said, [side.letter for side in sides], source, progress), task)
 
 
 def _side(run: RunFolder) -> Side:
     metrics = run_folder.read_json(run / run_folder.METRICS, "the figures of a run", FINISHED)
     if "test" not in metrics:
         raise RunFolderError(f"{run.path}: was not measured on test, by which runs are put side by side. Measure it with evaluate.")
-    history, size = read_history(run / run_folder.HISTORY), (run / run_folder.MODEL).stat().st_size
-    return Side(letter="", folder=run.path, config=read_config(run), metrics=metrics, history=history, model_bytes=size)
+    config = read_config(run)
+    with run_folder.reading(run / run_folder.METRICS, "the figures of a run", FINISHED):  # which a stranger may have written
+        names = [name for name in (OUTPUTS[config.data.task].metric_name, *MORE_FIGURES) if name in metrics["test"]]
+        ends = {name: metrics["test"][f"{name}_ci95"] for name in names if f"{name}_ci95" in metrics["test"]}
+        seconds, weights = metrics.get("timing", {}).get("total_s"), metrics.get("parameters", {}).get("total")
+        return Side(
+            folder=run.path,
+            config=config,
+            mode=str(metrics["mode"]),
+            backbone=str(metrics["backbone"]),
+            figures={name: float(metrics["test"][name]) for name in (OUTPUTS[config.data.task].metric_name, *names)},
+            ends={name: (float(low), float(high)) for name, (low, high) in ends.items()},
+            weights=None if weights is None else int(weights),
+            model_bytes=(run / run_folder.MODEL).stat().st_size,
+            seconds=None if seconds is None else float(seconds),
+            images={name: int(metrics["data"][name]) for name in SPLIT_NAMES} if "data" in metrics else {},
+            history=read_history(run / run_folder.HISTORY),
+        )
 
 
 def _best_first(sides: Sequence[Side]) -> list[Side]:
@@ -82,12 +99,8 @@ def _best_first(sides: Sequence[Side]) -> list[Side]:
     for side in sides[1:]:
         require_one_task(*((each.folder, each.config.data.task) for each in (sides[0], side)))
     output = OUTPUTS[sides[0].config.data.task]
-    values = []
-    for side in sides:
-        with run_folder.reading(side.folder / run_folder.METRICS, "the figures of a run", FINISHED):
-            values.append(output.turned(output.val_metric, float(side.test[output.metric_name])))
-    order = sorted(range(len(sides)), key=lambda place: -values[place])
-    return [replace(sides[place], letter=letter) for place, letter in zip(order, ascii_uppercase, strict=False)]
+    order = sorted(sides, key=lambda side: -output.turned(output.val_metric, side.figures[output.metric_name]))
+    return [replace(side, letter=letter) for side, letter in zip(order, ascii_uppercase, strict=False)]
 
 
 def _own(best: Tested) -> Said:

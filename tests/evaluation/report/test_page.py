@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tl_keras
 from tl_keras import run, run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import images
-from tl_keras.errors import RunFolderError
+from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.evaluation.metrics import figures_of
 from tl_keras.evaluation.report import page as page_module
 from tl_keras.evaluation.report.calibration import abstaining, section_of
@@ -551,11 +552,29 @@ def test_what_cannot_stand_side_by_side_is_said_in_a_line(made_run: MadeRun, tmp
     assert not Path(page).exists()
 
 
+def test_the_command_and_the_function_write_the_same_page(made_run: MadeRun, tmp_path: Path, capfd: Any) -> None:
+    runs = [str(made_run(name=name, each=each).path) for name, each in (("a", 9), ("b", 3))]
+    pages = [tmp_path / "1.html", tmp_path / "2.html"]
+    assert run.main(["--mode", "report", "--run-dir", *runs, "--output", str(pages[0])]) == 0
+    assert f"{pages[0]}: 0.0" in capfd.readouterr().out
+    assert tl_keras.report(runs[0], runs[1:], output=pages[1])["report"] == str(pages[1])
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+    with pytest.raises(ConfigError, match=r"expected a file ending in \.html"):
+        tl_keras.report(runs[0], runs[1:], output="side.csv")
+
+
 def test_a_damaged_figure_of_one_of_several_runs_is_named(made_run: MadeRun, tmp_path: Path) -> None:
     a, b = (made_run(name=name) for name in "ab")
     metrics = metrics_of(b)
-    for test in ({}, {"accuracy": "<b>"}):
-        run_folder.write_json(b / run_folder.METRICS, metrics | {"test": test})
+    whole = metrics["test"]
+    for damage in (
+        {"test": {}},
+        {"test": whole | {"accuracy": "<b>"}},
+        {"test": whole | {"ece_ci95": [0]}},
+        {"timing": {"total_s": "<b>"}},
+        {"data": {}},
+    ):
+        run_folder.write_json(b / run_folder.METRICS, metrics | damage)
         with pytest.raises(RunFolderError, match=r"b/metrics\.json: is damaged"):
             beside(tmp_path, a, b)
 

@@ -49,18 +49,28 @@ class Side:
 
     Attributes:
         letter: what the page calls it.
-        metrics: what metrics.json holds.
-        history: the lines of history.csv.
+        figures: of test, by their names.
+        ends: the 95 % intervals of some of them.
+        weights: how many its model has; None where that is not known.
         model_bytes: the size of model.keras.
+        seconds: that it took to make; likewise.
+        images: how many each split has; none where that is not known.
+        history: the lines of history.csv.
         versus: None for the best.
     """
 
-    letter: str
+    letter: str = ""
     folder: Path
     config: Config
-    metrics: Mapping[str, Any]
-    history: Sequence[Mapping[str, str]]
+    mode: str
+    backbone: str
+    figures: Mapping[str, float]
+    ends: Mapping[str, tuple[float, float]]
+    weights: int | None
     model_bytes: int
+    seconds: float | None
+    images: Mapping[str, int]
+    history: Sequence[Mapping[str, str]]
     versus: Versus | None = None
 
     @property
@@ -71,27 +81,15 @@ class Side:
     @property
     def kind(self) -> str:
         """Backbone and mode."""
-        return f"{short_name(str(self.metrics['backbone']))}, {self.metrics['mode']}"
-
-    @property
-    def test(self) -> Mapping[str, Any]:
-        """The figures of test."""
-        found: Mapping[str, Any] = self.metrics["test"]
-        return found
-
-    @property
-    def weights(self) -> int | None:
-        """The number of its model's weights, where that is known."""
-        found: int | None = self.metrics.get("parameters", {}).get("total")
-        return found
+        return f"{short_name(self.backbone)}, {self.mode}"
 
     def figure(self, name: str) -> str:
-        """A figure of test; nothing where it has none."""
-        return figure_text(name, self.test[name], 3) if name in self.test else ""
+        """A figure as text; nothing where it has none."""
+        return figure_text(name, self.figures[name], 3) if name in self.figures else ""
 
-    def ends(self, name: str) -> str:
+    def between(self, name: str) -> str:
         """Its interval."""
-        return " to ".join(figure_text(name, end, 3) for end in self.test.get(f"{name}_ci95", ()))
+        return " to ".join(figure_text(name, end, 3) for end in self.ends.get(name, ()))
 
 
 @dataclass(frozen=True)
@@ -140,13 +138,14 @@ def verdict(sides: Sequence[Side], output: Output) -> list[Sentence]:
 
 def _best(best: Side, output: Output) -> str:
     name = output.metric_name
-    value, (low, high) = best.test[name], best.test.get(f"{name}_ci95", (best.test[name],) * 2)
+    value = best.figures[name]
+    low, high = best.ends.get(name, (value, value))
     if output.task == SINGLE_LABEL:
         share, ends = percent(value, 1), f"{100 * low:.0f} to {percent(high)}"
         return (
             f"{best.name} ({best.kind}). It names the right class for {share} of its test images; expect {ends} of new images like these."
         )
-    return f"{best.name} ({best.kind}). Its {output.metric_title} on test is {best.figure(name)} (95 % interval {best.ends(name)})."
+    return f"{best.name} ({best.kind}). Its {output.metric_title} on test is {best.figure(name)} (95 % interval {best.between(name)})."
 
 
 def _how_sure(sides: Sequence[Side], output: Output) -> str:
@@ -188,26 +187,26 @@ Column = tuple[str, Callable[[Side], str]]
 
 def _figures(sides: Sequence[Side], output: Output) -> str:
     name = output.metric_name
-    chart = [(side.name, side.figure(name), float(side.test[name]), side.test.get(f"{name}_ci95")) for side in sides]
+    chart = [(side.name, side.figure(name), side.figures[name], side.ends.get(name)) for side in sides]
     low, high = around([value for _, _, figure, ends in chart for value in (figure, *(ends or ()))])
     told = "; ".join(f"{run}: {shown}" for run, shown, *_ in chart)
     drawn = intervals(chart, (max(low, 0.0), high if name in IN_UNIT else min(high, 1.0)), told)
     columns: list[Column] = [
         (output.metric_title, lambda side: side.figure(name)),
-        ("95 % interval", lambda side: side.ends(name)),
+        ("95 % interval", lambda side: side.between(name)),
         ("log loss", lambda side: side.figure("log_loss")),
         ("RMSE", lambda side: side.figure("rmse")),
         ("calibration error", lambda side: side.figure("ece")),
         ("weights", lambda side: f"{side.weights:,}" if side.weights else ""),
         ("model, MB", lambda side: f"{side.model_bytes / 1e6:.1f}"),
-        ("training, s", lambda side: f"{side.metrics['timing']['total_s']:.0f}" if "timing" in side.metrics else ""),
-        ("images to learn from", lambda side: _images_of(side, "train")),
-        ("test images", lambda side: _images_of(side, "test")),
+        ("training, s", lambda side: "" if side.seconds is None else f"{side.seconds:.0f}"),
+        ("images to learn from", lambda side: f"{side.images['train']:,}" if side.images else ""),
+        ("test images", lambda side: f"{side.images['test']:,}" if side.images else ""),
     ]
     cells = [(head, [cell(side) for side in sides]) for head, cell in columns]
     kept = [(head, found) for head, found in cells if any(found)]
     rows = [(_named(side), *(found[place] for _, found in kept)) for place, side in enumerate(sides)]
-    source = " Of an adapted run these are test images of the source domain." if any("target" in side.metrics for side in sides) else ""
+    source = " Of an adapted run these are test images of the source domain." if any(side.mode == "adapt" for side in sides) else ""
     return section(
         "figures",
         "Figures of test",
@@ -219,11 +218,6 @@ def _figures(sides: Sequence[Side], output: Output) -> str:
 
 def _named(side: Side) -> str:
     return f'{text(side.name)}<br><span class="quiet">{text(side.kind)}</span>'
-
-
-def _images_of(side: Side, split: str) -> str:
-    found = side.metrics.get("data", {}).get(split)
-    return "" if found is None else f"{found:,}"
 
 
 def _against(sides: Sequence[Side], output: Output) -> str:
