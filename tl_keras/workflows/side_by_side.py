@@ -3,10 +3,11 @@
 Two runs at a time are in memory: the best, and the one that is compared with it. Of the others the answers are kept, without probabilities.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import ascii_uppercase
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,17 +90,26 @@ def _side(run: RunFolder) -> Side:
             weights=None if weights is None else int(weights),
             model_bytes=(run / run_folder.MODEL).stat().st_size,
             seconds=None if seconds is None else float(seconds),
+            on_target=_on_target(metrics.get("target", {})),
             images={name: int(metrics["data"][name]) for name in SPLIT_NAMES} if "data" in metrics else {},
             history=read_history(run / run_folder.HISTORY),
         )
 
 
+def _on_target(target: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    if "figures" not in target:
+        return None
+    found = target["figures"][target["method"]]
+    low, high = found["accuracy_ci95"]
+    return float(found["accuracy"]), float(low), float(high)
+
+
 def _best_first(sides: Sequence[Side]) -> list[Side]:
-    """The runs by the figure of their task, with letters."""
+    """The runs by the figure of their task, of equal ones the smaller first, with letters."""
     for side in sides[1:]:
         require_one_task(*((each.folder, each.config.data.task) for each in (sides[0], side)))
     output = OUTPUTS[sides[0].config.data.task]
-    order = sorted(sides, key=lambda side: -output.turned(output.val_metric, side.figures[output.metric_name]))
+    order = sorted(sides, key=lambda side: (-output.turned(output.val_metric, side.figures[output.metric_name]), side.model_bytes))
     return [replace(side, letter=letter) for side, letter in zip(order, ascii_uppercase, strict=False)]
 
 

@@ -18,6 +18,7 @@ from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import images
 from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.evaluation.intervals import wilson
 from tl_keras.evaluation.metrics import figures_of
 from tl_keras.evaluation.report import page as page_module
 from tl_keras.evaluation.report.calibration import abstaining, section_of
@@ -456,7 +457,7 @@ def test_the_best_of_several_runs_comes_first_and_is_told_from_the_others_by_the
     assert heard.lines == ["compare B: fair with A: good", "compare C: poor with A: good"]
     assert page.ids == ["verdict", "figures", "against", "images", "settings"]
     assert "A: good (mobilenet_v2, extract). It names the right class for 93.8\u00a0% of its test images; expect 87 to 97" in page.words
-    assert "On the same test images it is clearly better than C. That it is ahead of B may be chance: so few images often" in page.words
+    assert "On the same test images it is clearly better than C. No difference to B can be told: so few images often" in page.words
     assert "A. More labelled test images would say whether B may be as good." in page.words
     pair = compare(runs[1].path, against=runs[0].path)
     (low, high), p = pair["figures"]["accuracy"]["difference_ci95"], pair["mcnemar"]["p"]
@@ -479,7 +480,7 @@ def test_runs_of_each_task_stand_side_by_side(made_run: MadeRun, tmp_path: Path,
     assert "A: a (mobilenet_v2, finetune)" in page.words
     assert "clearly better than B" in page.words
     assert "A, if it is small and fast enough." in page.words
-    assert "B: a head that was solved has no curve." in page.words
+    assert "No epochs were trained of B." in page.words
     assert not page.images
 
 
@@ -509,6 +510,13 @@ def test_the_smaller_of_runs_that_cannot_be_told_apart_is_named(made_run: MadeRu
     large = made_run(name="large", each=16, parameters={"total": 5000, "trainable": 1})
     small = made_run(name="small", each=12, parameters={"total": 3000, "trainable": 1})
     assert "A; or B, which is smaller (3,000 weights, not 5,000) and may be as good." in beside(tmp_path, small, large).words
+
+
+def test_of_adapted_runs_the_target_is_told_too(made_run: MadeRun, tmp_path: Path) -> None:
+    runs = [adapted_to(made_run(name=name, each=each), "coral", labelled=name == "a") for name, each in (("a", 9), ("b", 4))]
+    words = beside(tmp_path, *runs).words
+    assert "All this is of images of the source domain; adapted to another one: A and B." in words
+    assert "{:.3f}, {:.3f} to {:.3f}".format(34 / 40, *wilson(34, 40)) in words
 
 
 def test_names_of_runs_and_classes_are_text(made_run: MadeRun, tmp_path: Path) -> None:

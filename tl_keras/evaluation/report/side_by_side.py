@@ -54,6 +54,7 @@ class Side:
         weights: how many its model has; None where that is not known.
         model_bytes: the size of model.keras.
         seconds: that it took to make; likewise.
+        on_target: the accuracy on the target that it was adapted to, and the ends of its interval; None where that is not known.
         images: how many each split has; none where that is not known.
         history: the lines of history.csv.
         versus: None for the best.
@@ -69,6 +70,7 @@ class Side:
     weights: int | None
     model_bytes: int
     seconds: float | None
+    on_target: tuple[float, float, float] | None
     images: Mapping[str, int]
     history: Sequence[Mapping[str, str]]
     versus: Versus | None = None
@@ -154,11 +156,11 @@ def _how_sure(sides: Sequence[Side], output: Output) -> str:
     if untold:
         unseen = max(side.versus.found["unseen"] for side in sides if side.versus and side.versus.outcome == UNTOLD)
         least = f"{100 * unseen:.1f} points" if output.task == SINGLE_LABEL else figure_text(output.metric_name, unseen, 3)
-        said.append(
-            f"That it is ahead of {_listed(untold)} may be chance: so few images often do not show a difference of less than {least}."
-        )
+        said.append(f"No difference to {_listed(untold)} can be told: so few images often do not show one of less than {least}.")
     said += [f"But on the test images that both have, {_listed(better)} did clearly better."] if better else []
     said += [f"It cannot be compared with {_listed(apart)}."] if apart else []
+    adapted = [side.letter for side in sides if side.mode == "adapt"]
+    said += [f"All this is of images of the source domain; adapted to another one: {_listed(adapted)}."] if adapted else []
     return " ".join(said)
 
 
@@ -197,6 +199,7 @@ def _figures(sides: Sequence[Side], output: Output) -> str:
         ("log loss", lambda side: side.figure("log_loss")),
         ("RMSE", lambda side: side.figure("rmse")),
         ("calibration error", lambda side: side.figure("ece")),
+        ("accuracy on its target", lambda side: "{:.3f}, {:.3f} to {:.3f}".format(*side.on_target) if side.on_target else ""),
         ("weights", lambda side: f"{side.weights:,}" if side.weights else ""),
         ("model, MB", lambda side: f"{side.model_bytes / 1e6:.1f}"),
         ("training, s", lambda side: "" if side.seconds is None else f"{side.seconds:.0f}"),
@@ -275,7 +278,7 @@ def _curves(sides: Sequence[Side], output: Output) -> str:
         for side in known
     ]
     few = [side.letter for side in sides if side not in known]
-    note = f" {_listed(few)}: a head that was solved has no curve." if few else ""
+    note = f" No epochs were trained of {_listed(few)}." if few else ""
     return section(
         "curves", "How training went", f'<p class="quiet">On the same scale.{note}</p>\n<div class="charts small">{"".join(charts)}</div>'
     )
