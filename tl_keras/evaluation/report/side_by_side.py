@@ -134,7 +134,7 @@ def verdict(sides: Sequence[Side], output: Output) -> list[Sentence]:
     return [
         Sentence("Best", _best(sides[0], output)),
         Sentence("How sure", _how_sure(sides, output)),
-        Sentence("Which to take", _which(sides)),
+        Sentence("Which to take", "On the source domain " * any(side.mode == "adapt" for side in sides) + _which(sides)),
     ]
 
 
@@ -203,7 +203,7 @@ def _figures(sides: Sequence[Side], output: Output) -> str:
         ("weights", lambda side: f"{side.weights:,}" if side.weights else ""),
         ("model, MB", lambda side: f"{side.model_bytes / 1e6:.1f}"),
         ("training, s", lambda side: "" if side.seconds is None else f"{side.seconds:.0f}"),
-        ("images to learn from", lambda side: f"{side.images['train']:,}" if side.images else ""),
+        ("train images", lambda side: f"{side.images['train']:,}" if side.images else ""),
         ("test images", lambda side: f"{side.images['test']:,}" if side.images else ""),
     ]
     cells = [(head, [cell(side) for side in sides]) for head, cell in columns]
