@@ -51,7 +51,7 @@ def refusal(line: str) -> str:
         ("evaluate RUN other/", {"run_dir": Path("RUN"), "data": "other/"}),
         ("compare A B", {"run_dir": Path("A"), "against": Path("B")}),
         ("--mode compare A B/model.keras", {"run_dir": Path("A"), "against": Path("B")}),
-        ("report RUN photos/", {"run_dir": Path("RUN"), "data": "photos/"}),
+        ("report RUN OTHER", {"run_dir": Path("RUN"), "paths": ["OTHER"], "data": None}),
         ("export RUN", {"run_dir": Path("RUN")}),
         ("explain RUN a.jpg --data photos/", {"run_dir": Path("RUN"), "paths": ["a.jpg"], "data": "photos/", "method": None}),
         ("predict RUN new/ a.jpg", {"run_dir": Path("RUN"), "paths": ["new/", "a.jpg"]}),

@@ -22,7 +22,9 @@ from tl_keras.interrupts import noted_interrupts
 from tl_keras.launch import (
     check_files,
     check_images,
+    check_more_runs,
     check_names,
+    check_output,
     check_run,
     import_workflow,
     make_run_dir,
@@ -441,12 +443,21 @@ def compare(run_dir: Path | str, against: Path | str, *, progress: Progress | No
 
 
 @told
-def report(run_dir: Path | str, *, data: Path | str | None = None, progress: Progress | None = None) -> dict[str, Any]:
-    """Write a run's report.html again, from what lies in its folder.
+def report(
+    run_dir: Path | str,
+    others: Iterable[Path | str] = (),
+    *,
+    output: Path | str | None = None,
+    data: Path | str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write a run's report.html again, from what lies in its folder; or one page that puts several runs side by side.
 
     Args:
         run_dir: the folder of a run.
-        data: where the run's images lie now, if they have moved.
+        others: the folders of more runs.
+        output: the page for several runs, a file ending in .html; needed with `others`.
+        data: where the images lie now, if they have moved.
 
     Returns:
         `report`, the path of the file, and `bytes`, its size.
@@ -454,10 +465,12 @@ def report(run_dir: Path | str, *, data: Path | str | None = None, progress: Pro
     Raises:
         UserError: anything that the caller can mend.
     """
-    run, source = run_of(run_dir), None if data is None else str(data)
+    run, source, page = run_of(run_dir), None if data is None else str(data), None if output is None else Path(output)
+    check_output(page, MODES["report"].writes)
     check_run(run, source)
+    folders = check_more_runs(run, list(others), page)
     report_run, progress = begin("report", None, progress)
-    found: dict[str, Any] = report_run(run, source=source, progress=progress)
+    found: dict[str, Any] = report_run(run, others=folders, output=page, source=source, progress=progress)
     return found
 
 

@@ -36,8 +36,9 @@ examples:
 `python -m tl_keras` is the same as `tl-keras`.
 """
 PATH_HELP = (
-    "first the images, as with --data; evaluate, compare, predict, explain, export: a run's folder, as with --run-dir. Then "
-    "rank: backbones; ensemble: backbones or runs; evaluate: other images; compare: another run; predict, explain: files, folders or globs"
+    "first the images, as with --data; evaluate, compare, report, predict, explain, export: a run's folder, as with --run-dir. Then "
+    "rank: backbones; ensemble: backbones or runs; evaluate: other images; compare: another run; report: other runs; predict, explain: "
+    "files, folders or globs"
 )
 RUN_ELSEWHERE = ("checkpoint", "ckpt", "load", "model", "modeldir", "modelpath", "run", "weights")  # for --run-dir of a run's users
 
@@ -134,7 +135,8 @@ def parser() -> Parser:
         "--output",
         metavar="FILE",
         type=Path,
-        help="predict: write here, .csv or .jsonl (default: CSV to standard output); compare: the images that changed",
+        help="predict: write here, .csv or .jsonl (default: CSV to standard output); compare: the images that changed; report: the page "
+        "(.html) that puts several runs side by side",
     )
     made.add_argument("--against", metavar="DIR", type=Path, help="compare: the folder of the other run")
     made.add_argument("--min-accuracy", metavar="SHARE", type=float, help="evaluate: the exit status is 3 where the accuracy is lower")

@@ -14,16 +14,17 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tl_keras.arguments import RUNS
+from tl_keras.arguments import RUNS, run_of
 from tl_keras.errors import BackboneError, ConfigError, DataError, RunFolderError
 from tl_keras.models.backbone_names import check_backbone, short_name
 from tl_keras.modes import MODES, TRAININGS, load
 from tl_keras.quiet import quiet
-from tl_keras.run_folder import CONFIG, RunFolder, open_text, reading, remove_empty
+from tl_keras.run_folder import CONFIG, REPORT, RunFolder, open_text, reading, remove_empty
 
 if TYPE_CHECKING:
     from tl_keras.config import Config
 
+MOST_RUNS = 26  # side by side: a letter for each
 CACHED = "cached"  # among the candidates of a ranking: each backbone whose weights lie on this machine
 KINDS_OF_WEIGHTS = ("pretrained", "imagenet", "none")  # other than files
 ENVIRONMENT = ("TF_CPP_MIN_LOG_LEVEL", "TF_FORCE_GPU_ALLOW_GROWTH")  # what is set here, for TensorFlow's start
@@ -150,6 +151,42 @@ def check_run(run_dir: Path, data: str | None = None) -> None:
     """
     RunFolder.at(run_dir).require_model()
     check_images(data)
+
+
+def check_output(output: Path | None, suffixes: Sequence[str]) -> None:
+    """Refuse an --output of another kind than the mode writes, before anything is computed."""
+    if output is not None and output.suffix not in suffixes:
+        raise ConfigError(f"--output: got '{output}', expected a file ending in {' or '.join(suffixes)}.")
+    if output is not None and output.is_dir():
+        raise ConfigError(f"--output: '{output}' is a folder; give a file.")
+    if output is not None and not os.access(output.parent, os.W_OK):
+        raise ConfigError(f"--output: cannot write to the folder '{output.parent}'.")
+
+
+def check_more_runs(run_dir: Path, others: Sequence[Path | str], output: Path | None) -> list[Path]:
+    """Look whether several runs, and a file for them, are given together, and whether each run is one.
+
+    Returns:
+        The folders of the others.
+
+    Raises:
+        UserError: one is missing, is no run, or is there twice.
+    """
+    folders = [run_of(each) for each in others]
+    for folder in folders:
+        check_run(folder)
+    if output is None and folders:
+        raise ConfigError(f"report: got {len(folders) + 1} runs, expected --output FILE.html too, the page that puts them side by side.")
+    if output is not None and not folders:
+        raise ConfigError(f"report: got --output and one run, whose report is {run_dir}/{REPORT}. Name another run, or remove --output.")
+    if len(folders) >= MOST_RUNS:
+        raise ConfigError(f"report: got {len(folders) + 1} runs, expected at most {MOST_RUNS}.")
+    seen: set[Path] = {run_dir.resolve()}
+    for folder in folders:
+        if folder.resolve() in seen:
+            raise ConfigError(f"report: got {folder} twice, expected the folders of several runs.")
+        seen.add(folder.resolve())
+    return folders
 
 
 def check_files(words: Sequence[str]) -> None:

@@ -38,6 +38,8 @@ class Mode:
         trains: the setting that names the training mode whose runs it is made of.
         named_after: the settings that the name of a new run folder shows.
         fails_by: what its result counts or lists; the exit status is 3 where there is any.
+        more_runs: whether the paths are folders of runs too.
+        writes: the suffixes of its --output.
         streams: whether its result is the lines of a file, and goes to the standard output where no --output is given.
         elsewhere: what other programs call it, without case, `_` and `-`.
         example: a command, and what the help says of it.
@@ -59,6 +61,8 @@ class Mode:
     trains: str | None = None
     named_after: tuple[str, ...] = ("model.backbone", "data.source")
     fails_by: str | None = None
+    more_runs: bool = False
+    writes: tuple[str, ...] = (".csv", ".jsonl")
     streams: bool = False
     elsewhere: tuple[str, ...] = ()
     example: tuple[str, str] | None = None
@@ -210,15 +214,18 @@ _ROWS = (
     ),
     Mode(
         name="report",
-        help="write a run's report.html again",
+        help="write a run's report.html again, or put several runs side by side",
         run="tl_keras.workflows.report:report",
         show="tl_keras.results:of_report",
         function="report",
         makes_run=False,
-        own_options=("data",),
-        passes={"data": "source"},
-        words=("run_dir", "data"),
+        own_options=("data", "output", "paths"),
+        passes={"data": "source", "output": "output", "paths": "others"},
+        words=("run_dir",),
+        more_runs=True,
+        writes=(".html",),
         elsewhere=("html", "summary", "dashboard"),
+        example=("report RUN_A RUN_B --output side.html", "several runs in one page"),
     ),
     Mode(
         name="predict",

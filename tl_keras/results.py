@@ -181,7 +181,7 @@ def of_comparison(result: Mapping[str, Any], asked: Asked) -> Parts:
 
 def of_report(result: Mapping[str, Any], asked: Asked) -> Parts:
     """Where the page is."""
-    yield f"{result['report']}: {result['bytes'] / 1e6:.1f} MB; open it in a browser"
+    yield f"{result['report']}: {result['bytes'] / 1e6:.2f} MB; open it in a browser"
 
 
 def of_predictions(predictions: "Iterable[Prediction]", asked: Asked) -> Parts:

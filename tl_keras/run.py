@@ -25,7 +25,9 @@ from tl_keras.launch import (
     Asked,
     check_files,
     check_images,
+    check_more_runs,
     check_names,
+    check_output,
     check_run,
     import_workflow,
     make_run_dir,
@@ -152,11 +154,13 @@ def run_mode(options: argparse.Namespace) -> int:
 def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False) -> Asked:
     """What is asked for, once all that it names is there; the folder of a new run is made."""
     if not mode.makes_run:
-        check_output(options.output)
+        check_output(options.output, mode.writes)
         check_run(options.run_dir, options.data)
         if options.against is not None:
             check_run(options.against)
-        if "paths" in mode.options:
+        if mode.more_runs:
+            options.paths = check_more_runs(options.run_dir, options.paths, options.output)
+        elif "paths" in mode.options:
             check_files(options.paths)
         return Asked(options.run_dir, options.output)
     if options.resume:
@@ -249,16 +253,6 @@ def is_file(stream: TextIO) -> bool:
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     except OSError:  # a stream of Python's own
         return False
-
-
-def check_output(output: Path | None) -> None:
-    """Refuse an --output that is neither CSV nor JSON lines, before anything is computed."""
-    if output is not None and output.suffix not in (".csv", ".jsonl"):
-        raise ConfigError(f"--output: got '{output}', expected a file ending in .csv or .jsonl.")
-    if output is not None and output.is_dir():
-        raise ConfigError(f"--output: '{output}' is a folder; give a file.")
-    if output is not None and not os.access(output.parent, os.W_OK):
-        raise ConfigError(f"--output: cannot write to the folder '{output.parent}'.")
 
 
 def manage_cache(arguments: Sequence[str]) -> None:

@@ -80,6 +80,21 @@ def data_root(config: Config, run: RunFolder, progress: Progress, moved: str | N
     return find_root(config.data if moved is None else config.data.replace("source", moved), progress)
 
 
+def data_root_if_there(config: Config, run: RunFolder, progress: Progress, moved: str | None = None) -> Path | None:
+    """As `data_root`; None, and a line that says why, where they are gone.
+
+    Raises:
+        DataError: they are not at `moved`.
+    """
+    try:
+        return data_root(config, run, progress, moved)
+    except DataError as error:
+        if moved is not None:
+            raise
+        progress.line(f"no pictures: {error}")
+        return None
+
+
 @dataclass(frozen=True)
 class TrainedRun:
     """A finished run, read back: its model and what is needed to use it."""

@@ -14,7 +14,7 @@ from tl_keras.data.images import DEFAULT
 from tl_keras.data.index import Index
 from tl_keras.evaluation import slices as module
 from tl_keras.evaluation.intervals import wilson
-from tl_keras.evaluation.slices import QUANTITIES, look_at, outcomes, quarters, slices
+from tl_keras.evaluation.slices import QUANTITIES, look_at, outcomes, quarters, slices, told
 from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Regression
 from tl_keras.progress import Progress
 
@@ -52,6 +52,16 @@ def test_quarters_are_in_order_and_hold_each_image_once() -> None:
     low, high = f"{np.nanmin(values):.3g}", f"{values[parts[0][2]].max():.3g}"
     assert parts[0][:2] == ("brightness", f"darkest, mean grey {low} to {high} of 255")
     assert [name.partition(",")[0].partition(" ")[0] for _, name, *_ in parts] == ["darkest", "mean", "mean", "brightest"]
+
+
+def test_which_images_are_in_a_slice_is_told_in_words() -> None:
+    first, middle, *_, last = (told("brightness", name) for _, name, *_ in quarters("brightness", np.arange(80.0)))
+    assert (first, last) == (
+        "the darkest images (brightness: mean grey 0 to 19 of 255)",
+        "the brightest images (brightness: mean grey 60 to 79 of 255)",
+    )
+    assert middle == "images of a brightness in between (mean grey 20 to 39 of 255)"
+    assert told("group", "left, at night") == "images of the group 'left, at night'"
 
 
 def test_equal_numbers_stay_together_and_images_that_are_all_alike_are_not_cut() -> None:
@@ -105,6 +115,7 @@ def test_a_planted_weakness_is_found_with_the_figure_and_p_of_its_images(tmp_pat
     assert worst == found["slices"][0]
     assert (worst["by"], worst["images"]) in {("size", 15), ("brightness", 15)}
     assert (worst["accuracy"], worst["accuracy_ci95"]) == (3 / 15, list(wilson(3, 15)))
+    assert worst["rest"] == 1
     assert worst["p"] == pytest.approx(len(found["slices"]) * stats.fisher_exact([[3, 12], [45, 0]]).pvalue)
     assert [each["accuracy"] for each in found["slices"]] == sorted(each["accuracy"] for each in found["slices"])
 
@@ -128,6 +139,7 @@ def test_of_numbers_the_largest_error_is_worst() -> None:
     assert (found["figure"], found["worst"]["name"], found["worst"]["mae"]) == ("mae", "b", pytest.approx(errors[40:].mean()))
     low, high = found["worst"]["mae_ci95"]
     assert low < errors[40:].mean() < high
+    assert found["worst"]["rest"] == pytest.approx(errors[:40].mean())
     assert judged(index_of(80, groups=("a",) * 40 + ("b",) * 40), np.zeros(80), "regression")["worst"] is None
 
 

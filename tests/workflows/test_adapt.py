@@ -87,7 +87,8 @@ def test_a_run_says_how_the_target_fares(auto: tuple[Path, dict[str, Any]]) -> N
     assert len(lines) == 28
     page = (folder / "report.html").read_text()
     assert "of the 27 images of the target (95" in page
-    assert "How good it is, in figures (source domain)" in page
+    assert "What is taken for what (target domain)" in page
+    assert "(source domain)" not in page
     right = np.mean([line.split(",")[1] == line.split(",")[2] for line in lines[1:]])
     assert right == pytest.approx(target["figures"][target["method"]]["accuracy"])
 

@@ -180,6 +180,14 @@ def _kinds(pair: Pair, change: NDArray[np.float64]) -> list[str]:
     return found
 
 
+def better_of(task: str, found: dict[str, Any]) -> str | None:
+    """Which of the two is better, 'A' or 'B'; None where no difference can be told."""
+    name = SUMMARY[task][0]
+    if not found["is_told"]:
+        return None
+    return "B" if (found["figures"][name]["difference"] > 0) != (name in LOWER_IS_BETTER) else "A"
+
+
 def verdict(task: str, found: dict[str, Any], num_images: int) -> str:
     """What a comparison comes to, in one or two sentences.
 
@@ -192,8 +200,7 @@ def verdict(task: str, found: dict[str, Any], num_images: int) -> str:
     figures, title = found["figures"][name], output.metric_title
     p = f", p = {found['mcnemar']['p']:.2g}" if "mcnemar" in found else ""
     between = f"95 % interval {' to '.join(difference_text(name, end) for end in figures['difference_ci95'])}{p}"
-    if found["is_told"]:
-        better = "B" if (figures["difference"] > 0) != (name in LOWER_IS_BETTER) else "A"
+    if (better := better_of(task, found)) is not None:
         a, b = (figure_text(name, figures[key]) for key in ("a", "b"))
         by = figure_text(name, abs(figures["difference"]))
         return f"{better} is better: {title} {a} of A and {b} of B, a difference of {by} ({between})"

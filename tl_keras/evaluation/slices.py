@@ -73,9 +73,9 @@ def slices(
 
     Returns:
         `figure`, its name; `looked_at`, how many images were decoded; `slices`, each with `by`, `name`, `images`, the figure and its
-        `..._ci95`, and `p`: how probable so large a difference to the images that are not in it is (Fisher's exact test; of errors that of
-        Mann and Whitney), times the number of slices; and `worst`, the first that is clearly worse than the rest, p < 0.05; None where
-        there is none.
+        `..._ci95`, `rest`, the figure of the images that are not in it, and `p`: how probable so large a difference to these is (Fisher's
+        exact test; of errors that of Mann and Whitney), times the number of slices; and `worst`, the first that is clearly worse than the
+        rest, p < 0.05; None where there is none.
     """
     name = FIGURES[task]
     values = {} if root is None else look_at(replace(index, root=root), decoding, progress)
@@ -161,12 +161,20 @@ def quarters(by: str, values: NDArray[np.float64]) -> Iterator[Part]:
             yield by, named + quantity.unit.format(" to ".join(ends)), rows, known
 
 
+def told(by: str, name: str) -> str:
+    """Which images are in a slice, in words."""
+    if by not in QUANTITIES:
+        return f"images of the {by} '{name}'"
+    extreme, comma, between = name.partition(", ")
+    return f"the {extreme} images ({by}: {between})" if comma else f"images of a {by} in between ({name})"
+
+
 def _judged(name: str, outcomes: NDArray[Any], rows: NDArray[np.int64], among: NDArray[np.int64]) -> dict[str, Any]:
     """The figure of a slice with its interval, and how far it is from the other images."""
     inside, rest = outcomes[rows], outcomes[np.setdiff1d(among, rows)]
     if outcomes.dtype == bool:
         table = [[int(each.sum()), int((~each).sum())] for each in (inside, rest)]
-        return {"images": len(rows), **share(name, inside), "p": float(stats.fisher_exact(table).pvalue)}
+        return {"images": len(rows), **share(name, inside), "rest": float(rest.mean()), "p": float(stats.fisher_exact(table).pvalue)}
     value, ends = bootstrap(len(rows), lambda times: (times @ inside / len(rows))[:, None])
     p = float(stats.mannwhitneyu(inside, rest).pvalue)
-    return {"images": len(rows), name: float(value[0]), f"{name}_ci95": ends[:, 0].tolist(), "p": p}
+    return {"images": len(rows), name: float(value[0]), f"{name}_ci95": ends[:, 0].tolist(), "rest": float(rest.mean()), "p": p}

@@ -99,7 +99,7 @@ def compare(run_dir: Path | str, *, against: Path | str, progress: Progress | No
     a, b = read_tested(RunFolder.at(run_dir)), read_tested(RunFolder.at(against))
     require_comparable(a, b)
     of_a, of_b = shared(a, b, progress)
-    pair = Pair(a.task, a.index.learned[a.rows[of_a]], a.answers(of_a), b.answers(of_b), len(a.index.classes))
+    pair = pair_of(a, b, of_a, of_b)
     found = comparison.compare(pair)
     return {
         "mode": "compare",
@@ -112,6 +112,11 @@ def compare(run_dir: Path | str, *, against: Path | str, progress: Progress | No
         "verdict": comparison.verdict(a.task, found, len(of_a)),
         "changed": [_changed(a, b, int(of_a[row]), int(of_b[row]), kind) for row, kind in comparison.changes(pair)],
     }
+
+
+def pair_of(a: Tested, b: Tested, of_a: NDArray[np.int64], of_b: NDArray[np.int64]) -> Pair:
+    """What two runs say of the images that `shared` has found."""
+    return Pair(a.task, a.index.learned[a.rows[of_a]], a.answers(of_a), b.answers(of_b), len(a.index.classes))
 
 
 def read_tested(run: RunFolder) -> Tested:
@@ -148,11 +153,7 @@ def _sorted(table: Table) -> Table:
 
 def require_comparable(a: Tested, b: Tested) -> None:
     """Raise RunFolderError where two runs have other tasks or classes."""
-    if a.task != b.task:
-        raise RunFolderError(
-            f"{b.run.path}: was trained with data.task={b.task}, and {a.run.path} with {a.task}; they have no figure in common. "
-            "Give runs of one task."
-        )
+    require_one_task((a.run.path, a.task), (b.run.path, b.task))
     mine, theirs = set(a.index.classes), set(b.index.classes)
     if mine != theirs:
         name = min(mine ^ theirs)
@@ -160,6 +161,14 @@ def require_comparable(a: Tested, b: Tested) -> None:
         raise RunFolderError(
             f"{b.run.path}: knows other classes than {a.run.path}: '{name}' is one of {len(one.index.classes)} classes of "
             f"{one.run.path}, and not of {other.run.path}. Give runs with the same classes."
+        )
+
+
+def require_one_task(a: tuple[Path, str], b: tuple[Path, str]) -> None:
+    """Raise RunFolderError where two runs, of each its folder and its task, have other tasks."""
+    if a[1] != b[1]:
+        raise RunFolderError(
+            f"{b[0]}: was trained with data.task={b[1]}, and {a[0]} with {a[1]}; they have no figure in common. Give runs of one task."
         )
 
 

@@ -30,7 +30,8 @@ def texts_of(task: str, labels: Any, classes: Sequence[str]) -> list[str]:
 
 @pytest.fixture
 def made_run(tmp_path: Path) -> MadeRun:
-    """`made_run(task, classes, num, images, mode)` is a run that was measured on `num` images, one in eight of which it gets wrong."""
+    """`made_run(task, classes, num, images, mode)` is a run that was measured on `num` images, one in eight of which it gets wrong; or one
+    in `each`."""
 
     def make(
         task: str = "single_label",
@@ -38,15 +39,18 @@ def made_run(tmp_path: Path) -> MadeRun:
         num: int = 60,
         images: Path | None = None,
         mode: str = "extract",
+        name: str = "R",
+        each: int = 8,
         **more: Any,
     ) -> RunFolder:
-        random, run, k = np.random.default_rng(0), RunFolder.at(tmp_path / "R"), len(classes)
+        random, run, k = np.random.default_rng(0), RunFolder.at(tmp_path / name), len(classes)
         run.path.mkdir()
+        (run / run_folder.MODEL).write_bytes(b"")  # which a report is not made of
         paths = [f"{number:05}.png" for number in range(num)] if images is None else sorted(path.name for path in images.iterdir())
-        output, wrong = OUTPUTS[task], np.arange(len(paths)) % 8 == 7
+        output, wrong = OUTPUTS[task], np.arange(len(paths)) % each == each - 1
         if task == "regression":
             labels = random.normal(50, 10, len(paths)).astype(np.float32)
-            answers = (labels + random.normal(0, 2, len(paths)))[:, None].astype(np.float64)
+            answers = (labels + random.normal(0, 16 / each, len(paths)))[:, None].astype(np.float64)
         elif task == "multi_label":
             labels = random.random((len(paths), k)) < 0.4
             labels[0] = True

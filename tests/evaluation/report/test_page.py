@@ -12,17 +12,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tl_keras
 from tl_keras import run, run_folder
+from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import images
-from tl_keras.errors import RunFolderError
+from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.evaluation.intervals import wilson
+from tl_keras.evaluation.metrics import figures_of
 from tl_keras.evaluation.report import page as page_module
-from tl_keras.evaluation.report.calibration import abstaining
+from tl_keras.evaluation.report.calibration import abstaining, section_of
 from tl_keras.evaluation.report.facts import baseline_of, commands_for, confusions, facts_of, leaked_rows
 from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.report.record import read_answers, read_record
+from tl_keras.models.outputs import OUTPUTS, SINGLE_LABEL
 from tl_keras.run_folder import RunFolder
 from tl_keras.trained_run import read_config
+from tl_keras.transfer.adapt.choice import Candidate
+from tl_keras.workflows.compare import compare
 from tl_keras.workflows.report import report
 
 MadeRun = Callable[..., RunFolder]
@@ -45,6 +52,7 @@ class Page(HTMLParser):
         self.unnamed = 0
         self.images = 0
         self.level = 0  # of the last heading
+        self.landmarks = [title.lower() for title in re.findall(r"<h2[^>]*>(.*?)</h2>", text)]
         self.words = ""
         self.feed(text)
         assert not self.open
@@ -68,6 +76,7 @@ class Page(HTMLParser):
             assert found["tabindex"] == "0"
         if found.get("class") == "wide":
             assert (found["role"], bool(found["aria-label"])) == ("region", True)
+            self.landmarks.append(str(found["aria-label"]).lower())
         if re.fullmatch(r"h\d", tag):
             assert int(tag[1]) <= self.level + 1
             self.level = int(tag[1])
@@ -88,11 +97,15 @@ def metrics_of(run: RunFolder) -> dict[str, Any]:
 
 
 def page_of(run: RunFolder, root: Path | None = None, metrics: dict[str, Any] | None = None) -> Page:
-    path = write_report(run, read_config(run), metrics or metrics_of(run), root)
+    return whole(write_report(run, read_config(run), metrics or metrics_of(run), root))
+
+
+def whole(path: Path) -> Page:
     text = path.read_text(encoding="utf-8")  # strict: bytes that are no text are not written
     assert not re.search(r"https?://|<script", text)
     page = Page(text)
     assert len(set(page.ids)) == len(page.ids)
+    assert len(set(page.landmarks)) == len(page.landmarks)  # a screen reader lists them
     assert not page.unnamed
     for address in page.addresses:
         assert address.removeprefix("#") in page.ids if address.startswith("#") else address.startswith("data:image/jpeg;base64,")
@@ -125,13 +138,27 @@ def test_a_part_of_the_images_that_does_worse_is_named(made_run: MadeRun, tmp_pa
         Image.new("RGB", (20, 10), (number, 0, 0)).save(photos / f"{number:03}.png")
     shutil.rmtree(tmp_path / "R")
     page = page_of(made_run(images=photos), photos).words
-    told = "It is clearly worse on images by size: smallest, shorter side 10 pixels. On these 12 images the accuracy is 0.000."
+    assert "Clearly worse than the rest: the smallest images (size: shorter side 10 pixels)." in page
+    told = "It is clearly worse on the smallest images (size: shorter side 10 pixels): there it is right for 0\u00a0% of 12"
     assert told in page
+    assert "on the others for 100\u00a0%." in page
     shutil.rmtree(photos)
     assert "slices" not in page_of(RunFolder.at(tmp_path / "R"), photos).ids
 
 
 NEWER = ("ece", "reliability", "top_5_accuracy")  # figures that older runs have not
+
+
+def test_a_share_of_very_few_images_is_not_drawn(made_run: MadeRun) -> None:
+    run = made_run()
+    metrics = metrics_of(run)
+    bins = [{"from": 0.0, "to": 1.0, "images": images, "confidence": 0.5, "accuracy": 0.5} for images in (4, 5, 60)]
+    dots = []
+    for shown in (bins, bins[:1]):
+        metrics["test"] |= {"reliability": shown}
+        page_of(run, metrics=metrics)
+        dots.append(section_of(read_record(run, read_config(run), metrics, None)).count('<circle class="dot first" '))
+    assert dots == [2 + 1, 1 + 1]  # where there are no others it is; one more is of the other chart
 
 
 def test_calibration_of_an_old_run_follows_from_its_predictions(made_run: MadeRun) -> None:
@@ -225,10 +252,10 @@ def test_photos_of_noise_make_no_large_page(made_run: MadeRun, tmp_path: Path) -
     assert (run / run_folder.REPORT).stat().st_size < 2_000_000
 
 
-@pytest.mark.parametrize("task", ["single_label", "multi_label"])
-def test_very_many_classes_make_no_large_page(made_run: MadeRun, task: str) -> None:
+@pytest.mark.parametrize(("task", "num"), [("single_label", 1200), ("multi_label", 150)])  # of these each has 160 classes
+def test_very_many_classes_make_no_large_page(made_run: MadeRun, task: str, num: int) -> None:
     classes = [f"class {number:04} {'x' * 200}" for number in range(400)]
-    run = made_run(task, classes=classes, num=1200)
+    run = made_run(task, classes=classes, num=num)
     page_of(run)
     assert (run / run_folder.REPORT).stat().st_size < 500_000
 
@@ -358,6 +385,206 @@ def test_finetuning_that_kept_its_beginning_is_told(made_run: MadeRun) -> None:
     assert "curves" in page.ids
     run_folder.write_csv(run / run_folder.HISTORY, header, [rows[0], (*rows[1][:4], 0.2, *rows[1][5:])])
     assert "Finetuning has gained nothing" not in page_of(run).words
+
+
+# --- of an adapted run ---------------------------------------------------------------------------------------------
+
+
+def adapted_to(run: RunFolder, method: str, *, labelled: bool) -> RunFolder:
+    """Make it a run that was adapted to 40 images, of which every fourth is taken for an ant; 10 more have no label."""
+    names, num = ("ant", "bee", "wasp"), 40
+    truth = [names[number % 3] for number in range(num)]
+    said = ["ant" if number % 4 == 3 else true for number, true in enumerate(truth)]
+    answers = np.array([[0.8 if name == each else 0.1 for name in names] for each in said])
+    rows = [
+        (f"{number}.png", true if labelled else "", each, "0.800000", each)
+        for number, (true, each) in enumerate(zip(truth, said, strict=True))
+    ]
+    rows += [(f"unknown {number}.png", "", "ant", "0.800000", "ant") for number in range(10)]
+    run_folder.write_csv(run / run_folder.TARGET_PREDICTIONS, ("path", "true_class", "predicted_class", "probability", "before"), rows)
+    scores = dict.fromkeys(("classes", "classes_on_source", "risk", "mixed", "entropy", "mutual_information", "diversity", "density"), 1.0)
+    tried = [Candidate(method=name, **scores).report() for name in ("source_only", method)]
+    distances = {name: {"proxy_a": 1.0, "mmd": 0.1, "coral": 0.1} for name in ("source_only", method)}
+    target: dict[str, Any] = {"images": len(rows), "method": method, "candidates": tried, "distances": distances}
+    if labelled:
+        figures = figures_of(SINGLE_LABEL, answers, np.array([names.index(each) for each in truth]), names)
+        target["figures"] = {"source_only": figures, method: figures}
+    run_folder.write_json(run / run_folder.METRICS, metrics_of(run) | {"mode": "adapt", "target": target})
+    config = read_config(run).model_dump() | {"mode": "adapt"}
+    config["adapt"] |= {"method": method, "target": "sketches"}
+    run_folder.write_text(run / run_folder.CONFIG, to_yaml(Config.model_validate(config)))
+    return run
+
+
+def test_a_target_that_has_labels_is_what_the_page_of_an_adapted_run_is_about(made_run: MadeRun, tmp_path: Path) -> None:
+    photos = photos_in(tmp_path / "photos", 40)
+    run = adapted_to(made_run(images=photos), "coral", labelled=True)
+    page = page_of(run, photos)
+    assert set(page.ids) == {"verdict", "target", "classes", "confused", "sure", "data", "made"}
+    assert "(target domain)" in page.words
+    assert "(source domain)" not in page.words
+    assert "bee taken for ant: 3 of 13 images of bee" in page.words
+    record = read_record(run, read_config(run), metrics_of(run), photos)
+    assert record.judged is not None
+    assert len(record.judged.answers.paths) == 40  # those that have labels
+    assert record.judged.answers.loss[[0, 7]] == pytest.approx([-np.log(0.8), -np.log(0.2)])
+
+
+@pytest.mark.parametrize(("method", "shown"), [("coral", True), ("adabn", False)])
+def test_of_a_target_without_labels_the_source_is_shown_where_the_model_is_for_it_too(made_run: MadeRun, method: str, shown: bool) -> None:
+    page = page_of(adapted_to(made_run(), method, labelled=False))
+    of_source = {"figures", "classes", "confused", "sure", "examples"}
+    assert set(page.ids) == {"verdict", "target", "data", "made"} | (of_source if shown else set())
+    assert ("(source domain)" in page.words) == shown
+
+
+# --- several runs side by side -------------------------------------------------------------------------------------
+
+
+def beside(tmp_path: Path, *runs: RunFolder, **more: Any) -> Page:
+    path = tmp_path / "side.html"
+    found = report(runs[0].path, others=[each.path for each in runs[1:]], output=path, **more)
+    assert found == {"report": str(path), "bytes": path.stat().st_size}
+    return whole(path)
+
+
+def test_the_best_of_several_runs_comes_first_and_is_told_from_the_others_by_the_rules_of_compare(
+    made_run: MadeRun, tmp_path: Path, heard: Any
+) -> None:
+    photos = photos_in(tmp_path / "photos", 96)
+    runs = [made_run(images=photos, name=name, each=each) for name, each in (("poor", 2), ("good", 16), ("fair", 12))]
+    page = beside(tmp_path, *runs, progress=heard)
+    assert heard.lines == ["compare B: fair with A: good", "compare C: poor with A: good"]
+    assert page.ids == ["verdict", "figures", "against", "images", "settings"]
+    assert "A: good (mobilenet_v2, extract). It names the right class for 93.8\u00a0% of its test images; expect 87 to 97" in page.words
+    assert "On the same test images it is clearly better than C. No difference to B can be told: so few images often" in page.words
+    assert "A. More labelled test images would say whether B may be as good." in page.words
+    pair = compare(runs[1].path, against=runs[0].path)
+    (low, high), p = pair["figures"]["accuracy"]["difference_ci95"], pair["mcnemar"]["p"]
+    assert f"C: poor960.93750.5000-0.4375{low:+.4f} to {high:+.4f}420{p:.2g}" in page.words
+    assert page.images == 12
+    assert "true beeA: bee (0.850), rightB: " in page.words or "true antA: ant (0.850), rightB: " in page.words
+    assert "No other setting differs." in page.words
+
+
+@pytest.mark.parametrize("task", list(ANCHORS))
+def test_runs_of_each_task_stand_side_by_side(made_run: MadeRun, tmp_path: Path, task: str) -> None:
+    a, b = (made_run(task, name=name, each=each, mode=mode) for name, each, mode in (("a", 8, "finetune"), ("b", 2, "extract")))
+    figure = OUTPUTS[task].metric_name
+    rows = [("finetune", epoch, 0.5, 0.7, 0.4, 0.8 + epoch / 50, 0.1, 1) for epoch in range(3)]
+    run_folder.write_csv(
+        a / run_folder.HISTORY, ("phase", "epoch", "loss", figure, "val_loss", f"val_{figure}", "learning_rate", "seconds"), rows
+    )
+    page = beside(tmp_path, b, a)
+    assert set(page.ids) == {"verdict", "figures", "against", "images", "curves", "settings"}
+    assert "A: a (mobilenet_v2, finetune)" in page.words
+    assert "clearly better than B" in page.words
+    assert "A, if it is small and fast enough." in page.words
+    assert "No epochs were trained of B." in page.words
+    assert not page.images
+
+
+def test_runs_that_share_no_test_image_are_not_compared(made_run: MadeRun, tmp_path: Path) -> None:
+    other, best = made_run(name="other", each=2), made_run(name="best", each=9)
+    text = (other / run_folder.SPLITS).read_text()
+    (other / run_folder.SPLITS).write_text(re.sub("0{20}", "1" * 20, text))
+    page = beside(tmp_path, best, other)
+    assert "It cannot be compared with B." in page.words
+    assert f"B: other: {other.path}: has no test image in common with {best.path}" in page.words
+    assert "images" not in page.ids
+
+
+def test_a_run_that_is_better_on_the_shared_images_is_taken_whatever_its_own_figure(made_run: MadeRun, tmp_path: Path) -> None:
+    """Which may be of more and harder images."""
+    better, worse = made_run(name="better", each=61), made_run(name="worse", each=2)
+    metrics = metrics_of(better)
+    metrics["test"] |= {"accuracy": 0.1}
+    run_folder.write_json(better / run_folder.METRICS, metrics)
+    page = beside(tmp_path, better, worse)
+    assert "A: worse" in page.words
+    assert "But on the test images that both have, B did clearly better." in page.words
+    assert "B: A was measured on other images, which may be easier." in page.words
+
+
+def test_the_smaller_of_runs_that_cannot_be_told_apart_is_named(made_run: MadeRun, tmp_path: Path) -> None:
+    large = made_run(name="large", each=16, parameters={"total": 5000, "trainable": 1})
+    small = made_run(name="small", each=12, parameters={"total": 3000, "trainable": 1})
+    assert "A; or B, which is smaller (3,000 weights, not 5,000) and may be as good." in beside(tmp_path, small, large).words
+
+
+def test_of_adapted_runs_the_target_is_told_too(made_run: MadeRun, tmp_path: Path) -> None:
+    runs = [adapted_to(made_run(name=name, each=each), "coral", labelled=name == "a") for name, each in (("a", 9), ("b", 4))]
+    words = beside(tmp_path, *runs).words
+    assert "All this is of images of the source domain; adapted to another one: A and B." in words
+    assert "{:.3f}, {:.3f} to {:.3f}".format(34 / 40, *wilson(34, 40)) in words
+
+
+def test_names_of_runs_and_classes_are_text(made_run: MadeRun, tmp_path: Path) -> None:
+    names = ('<script>alert("1")</script>', "it's & co")
+    runs = [made_run(classes=names, name=name, each=each) for name, each in (("<b>", 3), ("b&amp;", 2))]
+    page = beside(tmp_path, *runs)
+    assert "A: <b>" in page.words
+    assert "B: b&amp;" in page.words
+
+
+def test_settings_that_differ_are_told_and_no_others(made_run: MadeRun, tmp_path: Path) -> None:
+    runs = [made_run(name=name, each=each) for name, each in (("a", 9), ("b", 4))]
+    config = read_config(runs[1]).replace("train.weight_decay", 0.25)
+    run_folder.write_text(runs[1] / run_folder.CONFIG, to_yaml(config))
+    page = beside(tmp_path, *runs)
+    assert re.search(r"Settings that differ\s+settingA: aB: btrain\.weight_decay[\d.]+0\.25\s*$", page.words)
+
+
+def test_many_runs_and_classes_make_no_large_page(made_run: MadeRun, tmp_path: Path) -> None:
+    classes = [f"class {number:04} {'x' * 200}" for number in range(40)]
+    beside(tmp_path, *(made_run(classes=classes, num=120, name=f"{number}", each=3 + number) for number in range(5)))
+    assert (tmp_path / "side.html").stat().st_size < 100_000
+
+
+def test_what_cannot_stand_side_by_side_is_said_in_a_line(made_run: MadeRun, tmp_path: Path, capfd: Any) -> None:
+    a, b = (str(made_run(name=name).path) for name in "ab")
+    others = {"numbers": made_run("regression", name="n").path, "classes": made_run(classes=("ant", "fly"), name="c").path}
+    page = str(tmp_path / "side.html")
+    for arguments, words in (
+        ([a, b], "report: got 2 runs, expected --output FILE.html too, the page that puts them side by side."),
+        ([a, "--output", page], f"report: got --output and one run, whose report is {a}/report.html."),
+        ([a, b, a, "--output", page], f"report: got {a} twice"),
+        ([a, b, "--output", "side.csv"], "--output: got 'side.csv', expected a file ending in .html."),
+        ([a, "photos", "--output", page], "photos: no such run folder"),
+        ([a, str(others["numbers"]), "--output", page], "n: was trained with data.task=regression, and "),
+        ([a, str(others["classes"]), "--output", page], "knows other classes than"),
+    ):
+        assert run.main(["report", *arguments]) == 2
+        (line,) = capfd.readouterr().err.splitlines()
+        assert words in line
+    assert not Path(page).exists()
+
+
+def test_the_command_and_the_function_write_the_same_page(made_run: MadeRun, tmp_path: Path, capfd: Any) -> None:
+    runs = [str(made_run(name=name, each=each).path) for name, each in (("a", 9), ("b", 3))]
+    pages = [tmp_path / "1.html", tmp_path / "2.html"]
+    assert run.main(["--mode", "report", "--run-dir", *runs, "--output", str(pages[0])]) == 0
+    assert f"{pages[0]}: 0.0" in capfd.readouterr().out
+    assert tl_keras.report(runs[0], runs[1:], output=pages[1])["report"] == str(pages[1])
+    assert pages[0].read_bytes() == pages[1].read_bytes()
+    with pytest.raises(ConfigError, match=r"expected a file ending in \.html"):
+        tl_keras.report(runs[0], runs[1:], output="side.csv")
+
+
+def test_a_damaged_figure_of_one_of_several_runs_is_named(made_run: MadeRun, tmp_path: Path) -> None:
+    a, b = (made_run(name=name) for name in "ab")
+    metrics = metrics_of(b)
+    whole = metrics["test"]
+    for damage in (
+        {"test": {}},
+        {"test": whole | {"accuracy": "<b>"}},
+        {"test": whole | {"ece_ci95": [0]}},
+        {"timing": {"total_s": "<b>"}},
+        {"data": {}},
+    ):
+        run_folder.write_json(b / run_folder.METRICS, metrics | damage)
+        with pytest.raises(RunFolderError, match=r"b/metrics\.json: is damaged"):
+            beside(tmp_path, a, b)
 
 
 # --- of a run ------------------------------------------------------------------------------------------------------

@@ -10,6 +10,9 @@ from tl_keras.arguments import read_options
 from tl_keras.config import Config
 from tl_keras.evaluation.report.facts import commands_for
 from tl_keras.evaluation.report.verdict import (
+    ALSO,
+    ALSO_FAILS,
+    ALSO_UNSURE,
     HOW_GOOD,
     HOW_SURE,
     RULES,
@@ -17,6 +20,8 @@ from tl_keras.evaluation.report.verdict import (
     WHERE_IT_FAILS,
     Domain,
     Facts,
+    Flagged,
+    Part,
     Weak,
     first,
     percent,
@@ -48,6 +53,7 @@ SEVERAL = replace(
 NUMBER = replace(
     SEVERAL, task="regression", value=4.0, interval=(3.5, 4.6), baseline=9.0, trivial="always answering 7", errors=(3.0, 8.0), exact=None
 )
+DARK = Part(told="the darkest images (brightness: mean grey 9 to 40 of 255)", images=50, value=0.7, interval=(0.56, 0.81), rest=0.913)
 TARGET = Domain(images=560, accuracy=0.6, interval=(0.56, 0.64), before=0.25)
 CASES = {
     "target_unknown": (
@@ -92,6 +98,17 @@ CASES = {
         "No class stands out; most often 'rose' is taken for 'tulip' (9 of 40).",
     ),
     "spread": (WHERE_IT_FAILS, {}, "No class stands out among the mistakes."),
+    "part": (
+        ALSO_FAILS,
+        {"part": DARK},
+        "worse on the darkest images (brightness: mean grey 9 to 40 of 255): there it is right for 70 % of 50 (95 % interval 56 to 81 %), "
+        "on the others for 91 %.",
+    ),
+    "flagged": (
+        ALSO_UNSURE,
+        {"flagged": Flagged(share=0.14, interval=(0.1, 0.195), asked=0.05)},
+        "wrongly of 14 % of the test images (95 % interval 10 to 20 %), where 5 % was asked for.",
+    ),
     "leaked": (WHAT_NEXT, {"leaked": 3}, "3 of the test images are copies"),
     "pretrain": (WHAT_NEXT, {"mode": "pretrain"}, "Finetune what was pretrained"),
     "label_target": (WHAT_NEXT, {"domain": Domain(images=560)}, "Label some images of the target"),
@@ -116,6 +133,12 @@ OTHERS = {
     "several": (HOW_SURE, SEVERAL, {}, "every class is right on 50 % of the images, and F1 over all decisions is 0.80."),
     "range": (WHERE_IT_FAILS, NUMBER, {"worst_range": (40.0, 90.0, 12.0)}, "worst where the number is 40 to 90: there it is off by 12"),
     "even_numbers": (WHERE_IT_FAILS, NUMBER, {}, "about equally well"),
+    "part": (
+        ALSO_FAILS,
+        NUMBER,
+        {"part": replace(DARK, value=6.0, interval=(5.0, 7.5), rest=3.2)},
+        "40 of 255): on these 50 it is off by 6 on average (95 % interval 5 to 7.5), on the others by 3.2.",
+    ),
     "lowest": (WHERE_IT_FAILS, SEVERAL, {"lowest": ("rose", 0.72)}, "worst is 'rose', with an F1 of 0.72."),
     "good": (WHAT_NEXT, NUMBER, {"interval": (1.0, 2.0)}, "good enough"),
     "useless": (WHAT_NEXT, NUMBER, {"interval": (7.0, 9.5)}, "Do not use it"),
@@ -145,7 +168,22 @@ def test_how_sure_an_adapted_model_may_be_is_judged_on_its_target():
 
 
 def test_every_rule_has_a_case():
-    assert {rule.name for rules in RULES.values() for rule in rules} == {*CASES, *OTHERS}
+    assert {rule.name for table in (RULES, ALSO) for rules in table.values() for rule in rules} == {*CASES, *OTHERS}
+
+
+def test_a_part_that_fails_and_false_alarms_are_said_behind_the_first_sentence():
+    facts = replace(PLAIN, part=DARK, flagged=Flagged(share=0.14, interval=(0.1, 0.2), asked=0.05))
+    found = {each.title: each.text for each in verdict(facts)}
+    assert "taken at their word" in found["How sure"]
+    assert found["How sure"].endswith("where 5 % was asked for.")
+    assert found["Where it fails"].startswith("No class stands out among the mistakes. It is clearly worse on the darkest images")
+    several = replace(SEVERAL, part=DARK)
+    assert "there it has every class right for 70 % of 50" in first(ALSO_FAILS, several).says(several)
+
+
+@pytest.mark.parametrize(("share", "low"), [(0.14, 0.04), (0.08, 0.06), (0.0, 0.0)], ids=["of few images", "hardly more", "less"])
+def test_false_alarms_that_are_not_noteworthy_are_not_said(share, low):
+    assert first(ALSO_UNSURE, replace(PLAIN, flagged=Flagged(share=share, interval=(low, 0.3), asked=0.05))) is None
 
 
 def test_a_verdict_has_at_most_four_sentences_in_their_order():

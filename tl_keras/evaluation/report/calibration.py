@@ -16,6 +16,7 @@ from tl_keras.tasks import SINGLE_LABEL
 
 TARGETS = (0.95, 0.99)  # accuracies that somebody may want of the answers that are taken
 LEAST_WRONG = 2  # answers that may be wrong at such an accuracy: of fewer images there is little to tell
+LEAST_DRAWN = 5  # images of a bin of the diagram: the share of fewer is anything
 MOST_POINTS = 200  # of a curve
 
 
@@ -62,20 +63,31 @@ def section_of(record: Record) -> str:
     return section(
         "sure",
         f"Can its probabilities be trusted?{record.where}",
-        f"<p>{told}: so far are claimed and true accuracy apart, on average over test images. On the diagonal they agree; "
-        f"below it the model is too sure of itself.</p>\n"
+        f"<p>{told}: so far are claimed and true accuracy apart on average. On the diagonal they agree; "
+        f"below it the model is too sure of itself. Larger dots are more images; fewer than {LEAST_DRAWN} have none.</p>\n"
         f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n'
         f"{_named(record)}\n{_sets(record)}\n{_novelty(record)}\n{_counts(bins)}",
     )
 
 
 def _diagram(bins: Sequence[Mapping[str, Any]]) -> str:
-    x, y, images = ([each[key] for each in bins] for key in ("confidence", "accuracy", "images"))
+    drawn = [each for each in bins if each["images"] >= LEAST_DRAWN] or bins
+    x, y, images = ([each[key] for each in drawn] for key in ("confidence", "accuracy", "images"))
     told = f"Reliability in {len(bins)} bins: accuracy by confidence. The table below has the numbers."
     axes = Axes((0, 1), (0, 1), ("probability of the answer", "share that is right"))
     sizes = [2 + 6 * (number / max(images)) ** 0.5 for number in images]
     return lines(
-        axes, [Series("test images, by how sure the answer is; larger dots are more images", x, y, dots=sizes)], told, diagonal=True
+        axes,
+        [
+            Series(
+                "images, by how sure the answer is",
+                x,
+                y,
+                dots=sizes,
+            )
+        ],
+        told,
+        diagonal=True,
     )
 
 

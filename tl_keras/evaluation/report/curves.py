@@ -1,5 +1,7 @@
 """How training went: loss and figure of every phase."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 
 from tl_keras.evaluation.charts import DOT, Axes, Series, around, lines
@@ -15,21 +17,37 @@ def section_of(record: Record) -> str:
     rows = record.history
     if len(rows) < 2:
         return ""
+    charts = chart(rows, "loss", "loss", ("train (as it is lowered)", f"val ({record.output.loss_title})"))
+    charts += chart(rows, record.output.metric_name, record.output.metric_title)
+    told = ", then ".join(text(name) for name, _ in places_of(rows)[1])
+    return section("curves", "How training went", f'<p class="quiet">Phases: {told}.</p>\n<div class="charts">{charts}</div>')
+
+
+def chart(
+    rows: Sequence[Mapping[str, str]],
+    name: str,
+    title: str,
+    names: tuple[str, str] = ("train", "val"),
+    ends: tuple[float, float] | None = None,
+) -> str:
+    """A figure by epoch, on train and on val; nothing where history.csv has none.
+
+    Args:
+        rows: the lines of history.csv.
+        name: of the figure, on train.
+        title: what the axis calls it.
+        names: what the lines are called.
+        ends: of the axis; those of the values by default.
+    """
     places, phases = places_of(rows)
-    charts = []
-    for name, title, (on_train, on_val) in (
-        ("loss", "loss", ("train (as it is lowered)", f"val ({record.output.loss_title})")),
-        (record.output.metric_name, record.output.metric_title, ("train", "val")),
-    ):
-        known = [
-            Series(told, places, values, kind, dots=DOT * (len(rows) <= DOTTED))
-            for told, values, kind in ((on_train, numbers_of(rows, name), "first"), (on_val, numbers_of(rows, f"val_{name}"), "second"))
-            if np.isfinite(values).any()
-        ]
-        if known:
-            axes = Axes(
-                (min(places), max(places)), around([value for each in known for value in np.asarray(each.y)]), ("epoch", title), whole=True
-            )
-            charts.append(lines(axes, known, f"{title} by epoch on train and val", marks=[start + 0.5 for _, start in phases[1:]]))
-    told = ", then ".join(text(name) for name, _ in phases)
-    return section("curves", "How training went", f'<p class="quiet">Phases: {told}.</p>\n<div class="charts">{"".join(charts)}</div>')
+    known = [
+        Series(told, places, values, kind, dots=DOT * (len(rows) <= DOTTED))
+        for told, kind, values in zip(names, ("first", "second"), (numbers_of(rows, name), numbers_of(rows, f"val_{name}")), strict=True)
+        if np.isfinite(values).any()
+    ]
+    if not known:
+        return ""
+    axes = Axes(
+        (min(places), max(places)), ends or around([value for each in known for value in np.asarray(each.y)]), ("epoch", title), whole=True
+    )
+    return lines(axes, known, f"{title} by epoch on train and val", marks=[start + 0.5 for _, start in phases[1:]])

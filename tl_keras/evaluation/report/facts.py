@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras import advice, run_folder
-from tl_keras.adaptations import ADABN, SOURCE_ONLY, TRAINED
+from tl_keras.adaptations import SOURCE_ONLY
 from tl_keras.config import Config
 from tl_keras.data.label_texts import number_text
 from tl_keras.evaluation.history import numbers_of
 from tl_keras.evaluation.intervals import wilson
 from tl_keras.evaluation.report.calibration import error_of, reliability_of
 from tl_keras.evaluation.report.record import Record
-from tl_keras.evaluation.report.verdict import LEAST_CONFUSED, LEAST_IMAGES, MANY, Domain, Facts, Weak
+from tl_keras.evaluation.report.verdict import LEAST_CONFUSED, LEAST_IMAGES, MANY, Domain, Facts, Flagged, Part, Weak
+from tl_keras.evaluation.slices import told
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
-from tl_keras.transfer.adapt.choice import Candidate
 
 SMALL = "small_resnet"  # the bundled backbone
 DIGITS = "digits"  # the bundled images, for which it is made
@@ -45,6 +45,8 @@ def facts_of(record: Record) -> Facts:
         leaked=len(leaked_rows(record)),
         gap=_gap(record),
         domain=_domain(record),
+        part=_part(record),
+        flagged=_flagged(record),
         is_start=_is_start(record),
         is_small=record.config.model.backbone == SMALL and record.config.data.source != DIGITS and record.metrics["mode"] != "ensemble",
         can_vary=record.config.data.augment.auto == "none" and record.metrics["mode"] == "finetune",
@@ -78,17 +80,17 @@ def leaked_rows(record: Record) -> NDArray[np.int64]:
 
 
 def _of_classes(record: Record) -> dict[str, Any]:
-    test = judged(record)
-    if test is None:
+    shown = record.judged
+    if shown is None or shown.domain == "source":
         return {}
+    test = shown.test
     weak, learned = weak_classes(test["per_class"], record), record.counts("train")
     confused = confusions(test["confusion_matrix"], list(test["per_class"]))
-    is_test = test is record.test  # which predictions.csv is about, and not about a target
-    bins = test.get("reliability") or (reliability_of(record) if is_test else [])
+    bins = reliability_of(shown)
     images = sum(each["images"] for each in bins)
     return {
         "confidence": sum(each["images"] * each["confidence"] for each in bins) / images if images else None,
-        "ece": error_of(record) if is_test else test.get("ece"),
+        "ece": error_of(shown),
         "weak": weak,
         "least_learned": _least_learned(weak, learned),
         "confused": confused[0] if confused and confused[0][2] >= LEAST_CONFUSED else None,
@@ -121,15 +123,6 @@ def _of_numbers(record: Record) -> dict[str, Any]:
 
 
 _TASK_FACTS = {SINGLE_LABEL: _of_classes, MULTI_LABEL: _of_several, REGRESSION: _of_numbers}
-
-
-def judged(record: Record) -> Mapping[str, Any] | None:
-    """The figures that say where a model fails: those of test, of an adapted one those of its target, None where that has no labels."""
-    target = record.metrics.get("target")
-    if target is None:
-        return record.test
-    found: Mapping[str, Any] | None = target.get("figures", {}).get(target["method"])
-    return found
 
 
 def weak_classes(per_class: Mapping[str, Mapping[str, Any]], record: Record) -> tuple[Weak, ...]:
@@ -180,14 +173,28 @@ def _is_start(record: Record) -> bool:
     return best is not None and best["epoch"] == "0"
 
 
+def _part(record: Record) -> Part | None:
+    """The part of the test images that is clearly worse than the rest; of an adapted model, which is not for images like these, none."""
+    if "target" in record.metrics or record.slices["worst"] is None:
+        return None
+    worst, name = record.slices["worst"], record.slices["figure"]
+    low, high = worst[f"{name}_ci95"]
+    return Part(told=told(worst["by"], worst["name"]), images=worst["images"], value=worst[name], interval=(low, high), rest=worst["rest"])
+
+
+def _flagged(record: Record) -> Flagged | None:
+    found = record.metrics.get("novelty", {})
+    if "flagged" not in found:
+        return None
+    low, high = found["flagged_ci95"]
+    return Flagged(share=found["flagged"], interval=(low, high), asked=found["false_alarms"])
+
+
 def _domain(record: Record) -> Domain | None:
     target = record.metrics.get("target")
     if target is None:
         return None
-    wanted = record.config.adapt.method
-    tried = {one["method"]: Candidate.read(one) for one in target["candidates"]}
-    is_own = ADABN in tried and (wanted in (ADABN, *TRAINED) or tried[ADABN].holds(tried[SOURCE_ONLY]))
-    known: dict[str, Any] = {"is_own": is_own}
+    known: dict[str, Any] = {"is_own": record.is_for_target_alone}
     if "figures" in target:
         kept, before = (target["figures"][name] for name in (target["method"], SOURCE_ONLY))
         known |= {"accuracy": kept["accuracy"], "interval": tuple(kept["accuracy_ci95"]), "before": before["accuracy"]}

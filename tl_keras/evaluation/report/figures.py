@@ -9,7 +9,7 @@ from tl_keras.adaptations import SOURCE_ONLY
 from tl_keras.evaluation.charts import Axes, around, columns, intervals, scatter
 from tl_keras.evaluation.history import numbers_of
 from tl_keras.evaluation.markup import bar, cards, figures, section, table, text
-from tl_keras.evaluation.report.facts import baseline_of, confusions, judged
+from tl_keras.evaluation.report.facts import baseline_of, confusions
 from tl_keras.evaluation.report.record import Record
 from tl_keras.tasks import IN_UNIT, MULTI_LABEL, REGRESSION, SINGLE_LABEL, figure_text
 
@@ -117,7 +117,7 @@ def of_confusions(record: Record) -> str:
     pairs = confusions(record.test["confusion_matrix"], classes)
     shown = _most_confused(pairs, classes)
     of = f" of the {len(shown)} classes that are confused most, of {len(classes):,}" if len(shown) < len(classes) else ""
-    body = f'<p class="quiet">A row for each true class{of}: how many of its test images were taken for each class.</p>\n'
+    body = f'<p class="quiet">A row for each true class{of}: how many of its images were taken for each class.</p>\n'
     body += _matrix(np.array(record.test["confusion_matrix"]), classes, shown)
     if pairs:
         body += f"\n<h3>Most often confused</h3>\n{_pairs(record, pairs[:PAIRS])}"
@@ -200,17 +200,21 @@ def of_numbers(record: Record) -> str:
     )
 
 
+def _other_figures(record: Record) -> str:
+    """What the figures on the page of an adapted run are of."""
+    if record.judged is record:
+        return " All other figures, confusions and examples on this page are of test images of the <strong>source</strong> domain."
+    return "" if record.judged is None else " Classes, confusions and probabilities below are of those that have labels."
+
+
 def of_target(record: Record) -> str:
     """How an adapted model does on its target; nothing for other runs."""
     target = record.metrics.get("target")
     if target is None:
         return ""
     kept = target["method"]
-    body = (
-        f"<p>The target has {target['images']:,} images. All other figures, confusions and examples on this page are of test images "
-        "of the <strong>source</strong> domain.</p>\n"
-    )
-    if judged(record) is not None:
+    body = f"<p>The target has {target['images']:,} images.{_other_figures(record)}</p>\n"
+    if "figures" in target:
         rows = []
         for name, found in target["figures"].items():
             low, high = found["accuracy_ci95"]

@@ -87,9 +87,9 @@ def of_making(record: Record) -> str:
     if parameters := metrics.get("parameters"):
         made["weights"] = f"{parameters['total']:,}, of which {parameters['trainable']:,} were trained"
     made |= {STEPS.get(name, name): f"{seconds:.1f} s" for name, seconds in metrics.get("timing", {}).items()}
-    made |= {name: _shown(value) for name, value in record.environment.items()}
+    made |= {name: shown(value) for name, value in record.environment.items()}
     again = advice.command(config.mode, "--config", record.run / run_folder.CONFIG)
-    settings = [(f"<code>{text(path)}</code>", text(cut(_shown(value), LONGEST_VALUE))) for path, value in _changed(config).items()]
+    settings = [(f"<code>{text(path)}</code>", text(cut(shown(value), LONGEST_VALUE))) for path, value in _changed(config).items()]
     written = to_yaml(config)
     rest = "\n[config.yaml in the run folder has the rest]" if len(written) > LONGEST else ""
     return section(
@@ -106,10 +106,15 @@ def of_making(record: Record) -> str:
 
 def _changed(config: Config) -> dict[str, Any]:
     """The settings of a run that are not the defaults."""
+    return {path: value for path, value in settings_of(config).items() if path != "mode" and value != fields()[path].default}
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """The value of every setting, by its path."""
     found = config.model_dump()
-    values = {path: reduce(getitem, path.split("."), found) for path in fields()}
-    return {path: value for path, value in values.items() if path != "mode" and value != fields()[path].default}
+    return {path: reduce(getitem, path.split("."), found) for path in fields()}
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value as people read it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """The page: the verdict, and every part that applies to the run."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,29 @@ from tl_keras.evaluation.report.record import Record, read_record
 from tl_keras.evaluation.report.verdict import Sentence, verdict
 from tl_keras.run_folder import RunFolder
 
-SECTIONS: tuple[Callable[[Record], str], ...] = (  # each is empty where it does not apply
+Part = Callable[[Record], str]
+
+
+def of_judged(part: Part) -> Part:
+    """A part that shows how the model does on the images that it is for; empty where nothing is known of these."""
+    return lambda record: "" if record.judged is None else part(record.judged)
+
+
+def of_test(part: Part) -> Part:
+    """A part that needs what only test has: baselines and photos; empty where the model is for other images than test."""
+    return lambda record: part(record) if record.judged is record else ""
+
+
+SECTIONS: tuple[Part, ...] = (  # each is empty where it does not apply
     figures.of_target,
-    figures.overview,
-    figures.of_classes,
-    figures.of_confusions,
+    of_test(figures.overview),
+    of_judged(figures.of_classes),
+    of_judged(figures.of_confusions),
     figures.of_numbers,
-    slices.section_of,
+    of_test(slices.section_of),
     curves.section_of,
-    calibration.section_of,
-    examples.section_of,
+    of_judged(calibration.section_of),
+    of_test(examples.section_of),
     origin.of_data,
     origin.of_making,
 )
@@ -53,16 +66,33 @@ def write_report(run: RunFolder, config: Config, metrics: Mapping[str, Any], roo
 
 def render(record: Record) -> str:
     """The page as HTML."""
-    parts = [found for part in SECTIONS if (found := part(record))]
+    metrics, version = record.metrics, record.environment.get("tl_keras")
+    return assemble(
+        f"{Path(record.config.data.source).name or record.config.data.source}: {metrics['backbone']}",
+        f"{metrics['mode']}, run folder {record.run.path.name}" + (f", tl_keras {version}" if version else ""),
+        verdict(facts_of(record)),
+        [found for part in SECTIONS if (found := part(record))],
+        commands_for(record.config, record.run.path),
+    )
+
+
+def assemble(name: str, about: str, sentences: Sequence[Sentence], parts: Sequence[str], commands: Mapping[str, str]) -> str:
+    """A page of a verdict and the parts behind it.
+
+    Args:
+        name: of the page.
+        about: what it is about, in a line.
+        sentences: the verdict.
+        parts: HTML of each, see `markup.section`.
+        commands: those that the sentences name.
+    """
     links = "".join(f'<li><a href="#{anchor}">{title}</a></li>' for part in parts for anchor, title in HEADING.findall(part))
-    metrics = record.metrics
-    version = record.environment.get("tl_keras")
     return fill(
         "tl_keras.evaluation.report",
         "page.html",
-        name=text(f"{Path(record.config.data.source).name or record.config.data.source}: {metrics['backbone']}"),
-        about=text(f"{metrics['mode']}, run folder {record.run.path.name}" + (f", tl_keras {version}" if version else "")),
-        verdict="\n".join(_sentence(each, commands_for(record.config, record.run.path)) for each in verdict(facts_of(record))),
+        name=text(name),
+        about=text(about),
+        verdict="\n".join(_sentence(each, commands) for each in sentences),
         contents=f"<ul>{links}</ul>",
         sections="\n".join(parts),
     )

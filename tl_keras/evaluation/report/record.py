@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras import run_folder
+from tl_keras.adaptations import ADABN, SOURCE_ONLY, TRAINED
 from tl_keras.config import Config
 from tl_keras.config_file import without_allowance
 from tl_keras.data import splits
@@ -20,11 +21,13 @@ from tl_keras.data.label_texts import PROBABILITY, SEPARATOR
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation.explain.small import SmallMaps
 from tl_keras.evaluation.history import read_history
+from tl_keras.evaluation.slices import slices
 from tl_keras.evaluation.thumbnails import thumbnails
 from tl_keras.models.outputs import OUTPUTS, Output
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from tl_keras.transfer.adapt.choice import Candidate
 
 MEND = "Restore it, or train again in another --run-dir."
 LEAST = 5e-7  # a probability that predictions.csv rounds to 0
@@ -119,6 +122,7 @@ class Record:
         bad: the path of each file that was skipped, and why.
         history: the lines of history.csv.
         environment: what environment.json holds.
+        domain: which domain figures of test and answers are of: 'source' or 'target', where the model was adapted.
     """
 
     run: RunFolder
@@ -131,6 +135,7 @@ class Record:
     bad: Sequence[Sequence[str]]
     history: Sequence[Mapping[str, str]]
     environment: Mapping[str, Any]
+    domain: str = ""
 
     @property
     def task(self) -> str:
@@ -144,14 +149,49 @@ class Record:
 
     @property
     def where(self) -> str:
-        """What titles add where figures of test are not of the domain that the model is for."""
-        return " (source domain)" if "target" in self.metrics else ""
+        """What titles add where there are two domains."""
+        return f" ({self.domain} domain)" if self.domain else ""
+
+    @property
+    def is_for_target_alone(self) -> bool:
+        """Whether the model was adapted in a way that spoils it for images of the source."""
+        target, wanted = self.metrics.get("target"), self.config.adapt.method
+        if target is None:
+            return False
+        tried = {one["method"]: Candidate.read(one) for one in target["candidates"]}
+        return ADABN in tried and (wanted in (ADABN, *TRAINED) or tried[ADABN].holds(tried[SOURCE_ONLY]))
+
+    @cached_property
+    def judged(self) -> "Record | None":
+        """What says how the model does on the images that it is for: the run itself, or the target of an adapted one, without photos.
+
+        Where the target has no labels, test images of the source; None where the model is not for these.
+        """
+        target = self.metrics.get("target")
+        if target is None:
+            return self
+        if "figures" not in target:
+            return None if self.is_for_target_alone else self
+        answers = read_target_answers(self.run / run_folder.TARGET_PREDICTIONS)
+        gallery = replace(self.gallery, root=None)
+        test = {**self.metrics, "test": target["figures"][target["method"]]}
+        return replace(self, metrics=test, answers=answers, gallery=gallery, domain="target")
 
     @property
     def test(self) -> Mapping[str, Any]:
         """The figures of test."""
         found: Mapping[str, Any] = self.metrics["test"]
         return found
+
+    @cached_property
+    def slices(self) -> dict[str, Any]:
+        """How good it is on parts of the test images, see `slices.slices`."""
+        answers, gallery = self.answers, self.gallery
+        place_of = {path: place for place, path in enumerate(answers.paths)}
+        rows = np.array([row for row, path in enumerate(gallery.index.paths) if path in place_of], np.int64)
+        places = [place_of[gallery.index.paths[row]] for row in rows.tolist()]
+        outcomes = answers.loss[places] if self.task == REGRESSION else answers.right[places]
+        return slices(gallery.index.take(rows), gallery.root, gallery.decoding, self.task, outcomes, Progress())
 
     def counts(self, split: str) -> NDArray[np.int64]:
         """How many images of a split each class has, (k,)."""
@@ -184,6 +224,7 @@ def read_record(run: RunFolder, config: Config, metrics: Mapping[str, Any], root
         bad=_read_bad(run / run_folder.BAD_IMAGES),
         history=read_history(run / run_folder.HISTORY),
         environment=_read_environment(run / run_folder.ENVIRONMENT),
+        domain="source" if "target" in metrics else "",
     )
 
 
@@ -201,6 +242,25 @@ def read_answers(path: Path, task: str) -> Answers:
         found = list(_answers(lines, columns, loss_of, surest=task == SINGLE_LABEL))
     paths, true, said, loss, confidence = zip(*found, strict=True) if found else ((),) * 5
     return Answers(paths, true, said, np.array(loss, np.float64), np.array(confidence, np.float64))
+
+
+def read_target_answers(path: Path) -> Answers:
+    """Read the labelled images of an adapted run's target_predictions.csv, where only the probability of the answer is known.
+
+    Returns:
+        The loss of a wrong answer is the least that it can be: minus the logarithm of what is left beside the answer's probability.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    with run_folder.reading(path, "a table of predictions", MEND), run_folder.open_text(path) as file:
+        lines = run_folder.read_csv(file)
+        next(lines)
+        found = [(path, intern(true), intern(said), float(sure)) for path, true, said, sure, _ in lines if true]
+        paths, true, said, sure = zip(*found, strict=True)
+    confidence = np.array(sure, np.float64)
+    of_truth = np.where(np.array(true) == np.array(said), confidence, 1 - confidence)
+    return Answers(paths, true, said, -np.log(np.maximum(of_truth, LEAST)), confidence)
 
 
 def _answers(lines: Iterator[list[str]], columns: Mapping[str, int], loss_of: Any, *, surest: bool) -> Iterator[tuple[Any, ...]]:

@@ -2,12 +2,9 @@
 
 from typing import Any
 
-import numpy as np
-
 from tl_keras.evaluation.markup import bar, section, shortened, table, text
 from tl_keras.evaluation.report.record import Record
-from tl_keras.evaluation.slices import slices
-from tl_keras.progress import Progress
+from tl_keras.evaluation.slices import told
 from tl_keras.tasks import REGRESSION, figure_text
 
 LISTED = 24  # slices in the table
@@ -15,7 +12,7 @@ LISTED = 24  # slices in the table
 
 def section_of(record: Record) -> str:
     """The part of the page; nothing where the images have no groups and are gone, or are too few or too much alike to be cut."""
-    found = found_slices(record)
+    found = record.slices
     if not found["slices"]:
         return ""
     name = found["figure"]
@@ -37,30 +34,13 @@ def section_of(record: Record) -> str:
     return section("slices", f"Parts of the images, the worst first{record.where}", f"<p>{text(_said(found))}</p>\n{_about(found)}{listed}")
 
 
-def found_slices(record: Record) -> dict[str, Any]:
-    """See `slices.slices`."""
-    answers, gallery = record.answers, record.gallery
-    place_of = {path: place for place, path in enumerate(answers.paths)}
-    rows = np.array([row for row, path in enumerate(gallery.index.paths) if path in place_of], np.int64)
-    places = [place_of[gallery.index.paths[row]] for row in rows.tolist()]
-    outcomes = answers.loss[places] if record.task == REGRESSION else answers.right[places]
-    return slices(gallery.index.take(rows), gallery.root, gallery.decoding, record.task, outcomes, Progress())
-
-
 def _said(found: dict[str, Any]) -> str:
-    worst, name = found["worst"], found["figure"]
+    worst = found["worst"]
     if worst is None:
         return "No part is worse than the rest by more than chance explains."
-    return (
-        f"It is clearly worse on images by {worst['by']}: {worst['name']}. On these {worst['images']:,} images the {TITLES[name]} is "
-        f"{figure_text(name, worst[name], 3)}."
-    )
-
-
-TITLES = {"accuracy": "accuracy", "exact_match": "share of images with every class right", "mae": "mean absolute error"}
+    return f"Clearly worse than the rest: {told(worst['by'], worst['name'])}."
 
 
 def _about(found: dict[str, Any]) -> str:
     looked = f" Size, light and sharpness are those of {found['looked_at']:,} test images." if found["looked_at"] else ""
-    told = f"p is how often chance makes a part so different from the rest, times the number of parts.{looked}"
-    return f'<p class="quiet">{told}</p>\n'
+    return f'<p class="quiet">p is how often chance makes a part so different from the rest, times the number of parts.{looked}</p>\n'

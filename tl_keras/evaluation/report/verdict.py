@@ -56,6 +56,40 @@ class Domain:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """A part of the test images that does clearly worse than the rest.
+
+    Attributes:
+        told: which images, in words.
+        images: how many.
+        value: the accuracy on them; of several labels the share with every class right, of numbers the mean absolute error.
+        interval: of that, 95 %.
+        rest: the same figure of the other images.
+    """
+
+    told: str
+    images: int
+    value: float
+    interval: tuple[float, float]
+    rest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flagged:
+    """Test images, all of known classes, that the model calls none of these.
+
+    Attributes:
+        share: of the test images.
+        interval: of that, 95 %.
+        asked: the share that was asked for.
+    """
+
+    share: float
+    interval: tuple[float, float]
+    asked: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Facts:
     """What the rules know.
 
@@ -80,6 +114,8 @@ class Facts:
         confused: the classes that are confused most: true, predicted, how often, images of the true one.
         gap: how much better the figure is on train than on val; None where that is not known.
         domain: of an adapted model.
+        part: the part of the images that is clearly worse than the rest; None where there is none.
+        flagged: test images that are called none of the classes; None where the model calls none so.
         is_start: whether finetuning has kept what it began with, because no epoch was better on val.
         is_small: whether the backbone is the bundled one, on images that are not the bundled digits.
         can_vary: whether augmentation can be made stronger by a setting.
@@ -106,6 +142,8 @@ class Facts:
     confused: tuple[str, str, int, int] | None = None
     gap: float | None = None
     domain: Domain | None = None
+    part: Part | None = None
+    flagged: Flagged | None = None
     is_start: bool = False
     is_small: bool = False
     can_vary: bool = False
@@ -252,6 +290,36 @@ def _most_confused(facts: Facts) -> str:
         return ""
     true, said, times, images = facts.confused
     return f"; most often '{true}' is taken for '{said}' ({times:,} of {images:,})"
+
+
+def _on_part(facts: Facts) -> str:
+    part = facts.part
+    if part is None:
+        return ""
+    begun, ends = f"It is clearly worse on {part.told}", _ends(part.interval)
+    if facts.is_error:
+        low, high = part.interval
+        return (
+            f"{begun}: on these {part.images:,} it is off by {part.value:.3g} on average (95 % interval {low:.3g} to {high:.3g}), "
+            f"on the others by {part.rest:.3g}."
+        )
+    right = "has every class right" if facts.task == MULTI_LABEL else "is right"
+    return (
+        f"{begun}: there it {right} for {percent(part.value)} of {part.images:,} (95 % interval {ends}), "
+        f"on the others for {percent(part.rest)}."
+    )
+
+
+def _too_many_flagged(facts: Facts) -> str:
+    found = facts.flagged
+    return (
+        ""
+        if found is None
+        else (
+            f"It is quick to say that an image is none of its classes: wrongly of {percent(found.share)} of the test images "
+            f"(95 % interval {_ends(found.interval)}), where {percent(found.asked)} was asked for."
+        )
+    )
 
 
 def _label_more(facts: Facts) -> str:
@@ -470,12 +538,35 @@ WHAT_NEXT = (
     ),
 )
 
+ALSO_UNSURE = (
+    Rule(
+        "flagged",
+        lambda facts: (
+            facts.flagged is not None
+            and facts.flagged.share > facts.flagged.asked + GAP
+            and facts.flagged.interval[0] > facts.flagged.asked
+        ),
+        _too_many_flagged,
+    ),
+)
+
+ALSO_FAILS = (Rule("part", lambda facts: facts.part is not None, _on_part),)
+
 RULES = {"How good": HOW_GOOD, "How sure": HOW_SURE, "Where it fails": WHERE_IT_FAILS, "What next": WHAT_NEXT}
 
 
+ALSO = {"How sure": ALSO_UNSURE, "Where it fails": ALSO_FAILS}  # what is said behind it
+
+
 def verdict(facts: Facts) -> list[Sentence]:
-    """What is to be said: of each row of `RULES` the first that holds."""
-    return [Sentence(title, rule.says(facts), rule.commands) for title, rules in RULES.items() if (rule := first(rules, facts)) is not None]
+    """What is to be said: of each row of `RULES`, and of `ALSO`, the first that holds."""
+    found = []
+    for title, rules in RULES.items():
+        speak = [rule for each in (rules, ALSO.get(title, ())) if (rule := first(each, facts)) is not None]
+        if speak:
+            commands = tuple(name for rule in speak for name in rule.commands)
+            found.append(Sentence(title, " ".join(rule.says(facts) for rule in speak), commands))
+    return found
 
 
 def first(rules: tuple[Rule, ...], facts: Facts) -> Rule | None:
