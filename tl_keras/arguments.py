@@ -154,7 +154,7 @@ def parser() -> Parser:
         action="append",
         default=[],
         dest="formats",
-        help=f"export: {either(FORMAT_NAMES)}; repeatable (default: the first)",
+        help=f"export: {either(FORMAT_NAMES)}; repeatable (default: the first); predict: the export that answers in place of the model",
     )
     made.add_argument("--method", metavar="NAME", help=f"explain: {either(METHOD_NAMES)}, how maps are made (default: the first)")
     made.add_argument("--label", metavar="CLASS", help="explain: the class that maps are for (default: what the model answers)")

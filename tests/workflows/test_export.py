@@ -15,7 +15,7 @@ import tl_keras
 from tl_keras import run
 from tl_keras.config import Config
 from tl_keras.data.index import Index
-from tl_keras.errors import ConfigError, ExportError
+from tl_keras.errors import ConfigError, ExportError, RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.trained_run import open_run
 from tl_keras.workflows import export as workflow
@@ -120,3 +120,26 @@ def test_settings_of_an_export_are_the_runs_own_but_for_those_that_are_given(tra
     changed = with_own_section(config, "export", ["export.min_agreement=0.5"])
     assert changed.export.min_agreement == 0.5
     assert Config.model_validate(changed.model_dump()).replace("export", config.export) == config
+
+
+def test_what_was_exported_answers_in_place_of_the_model(
+    copied: Path, trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = sorted(trained[1].rglob("*.*"))[:5]
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    words = ["predict", str(copied), str(broken), *map(str, files)]
+    assert run.main([*words, "--format", "onnx"]) == 2
+    assert capsys.readouterr().err.endswith(f"export {copied} --format onnx.\n")
+    tl_keras.export(copied, formats=["onnx", "openvino", "litert"])
+    expected = list(tl_keras.predict(copied, [broken, *files]))
+    for name in ("onnx", "openvino", "litert"):
+        found = list(tl_keras.predict(copied, [broken, *files], format=name))
+        assert [each.label for each in found] == [each.label for each in expected]
+        for one, other in zip(found[1:], expected[1:], strict=True):
+            assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    assert run.main([*words, "--format", "onnx", "--format", "litert"]) == 2
+    assert "--format: got onnx and litert; predict takes one" in capsys.readouterr().err
+    (copied / "export" / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(RunFolderError, match=r"model\.onnx: does not load \(.*\)\. Export it again\.$"):
+        list(tl_keras.predict(copied, files, format="onnx"))

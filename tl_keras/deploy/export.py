@@ -1,7 +1,7 @@
 """Exporting a model in one of the formats, checked against the model before it is called done."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -9,9 +9,23 @@ from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.parity import Agreement, Bounds, Reference, check, compare
 from tl_keras.errors import ConfigError, ExportError
-from tl_keras.export_formats import EXPORT_FORMATS
+from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES
 from tl_keras.partial import clear_partial
 from tl_keras.run_folder import write_atomically
+from tl_keras.short_forms import nearest
+
+
+def require_formats(names: Sequence[str]) -> None:
+    """Refuse names of formats that there are not.
+
+    Raises:
+        ConfigError: with those that there are.
+    """
+    for name in names:
+        if name not in FORMAT_NAMES:
+            near = nearest(name, FORMAT_NAMES)
+            hint = f" Did you mean '{near}'?" if near else ""
+            raise ConfigError(f"--format: got '{name}', expected one of {', '.join(FORMAT_NAMES)}.{hint}")
 
 
 def require_packages(kinds: Iterable[str]) -> None:

@@ -6,20 +6,29 @@ model about images that no split knows.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.advice import command
 from tl_keras.data.ahead import Ahead, Image, Loaded
 from tl_keras.data.index import Index
 from tl_keras.data.label_texts import label_text, names_of
 from tl_keras.data.pipeline import decoding_threads
-from tl_keras.errors import RunFolderError
+from tl_keras.deploy.export import require_packages
+from tl_keras.deploy.formats import FLOAT, FORMATS
+from tl_keras.deploy.standalone_reader import batches, first_line
+from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.evaluation.novelty_file import read_novelty
+from tl_keras.export_formats import EXPORT_FORMATS, SAVED_MODEL
 from tl_keras.models.engines import compile_saved
 from tl_keras.models.folded import has_finite_weights
+from tl_keras.models.trust import files_of, require_safe
+from tl_keras.run_folder import EXPORT
 from tl_keras.runtime import restoring_process
 from tl_keras.tasks import REGRESSION, SINGLE_LABEL
 from tl_keras.trained_run import TrainedRun
@@ -136,6 +145,11 @@ class Predictor:
             raise self._not_finite()
         return (found, None) if self.novelty is None else (found[:, :-1], found[:, -1])
 
+    def answers(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+        """The same, with what the logits mean: probabilities or numbers, (b, k)."""
+        logits, novelty = self.outputs(pixels)
+        return self.trained.index.output.answers(logits), novelty
+
     def _predict(self, names: Sequence[str], loaded: Sequence[Loaded]) -> list[Prediction]:
         good = [pixels for pixels in loaded if not isinstance(pixels, str)]
         index, told = self.trained.index, iter(self._told(np.stack(good)) if good else ())
@@ -147,8 +161,8 @@ class Predictor:
 
     def _told(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
         """What is told of each image, without its name."""
-        logits, novelty = self.outputs(pixels)
-        found = [_prediction(self.trained.index, values) for values in self.trained.index.output.answers(logits)]
+        answers, novelty = self.answers(pixels)
+        found = [_prediction(self.trained.index, values) for values in answers]
         if self.novelty is None or novelty is None:
             return found
         known = self.novelty.is_known(novelty).tolist()
@@ -156,6 +170,49 @@ class Predictor:
 
     def _not_finite(self) -> RunFolderError:
         return RunFolderError(f"{self.trained.run.path}: its model outputs numbers that are not finite. Train again.")
+
+
+class ExportedPredictor(Predictor):
+    """The same, by what was exported of the run in place of its model.
+
+    Args:
+        kind: a key of `FORMATS`.
+
+    Raises:
+        ConfigError: there is no such export, or its runtime is not installed.
+        BackboneError: its SavedModel does more than compute.
+    """
+
+    def __init__(self, trained: TrainedRun, kind: str) -> None:
+        super().__init__(trained)
+        file = trained.run / EXPORT / EXPORT_FORMATS[kind].file
+        if not file.exists():
+            raise ConfigError(f"--format: {file} is not there. Write it: {command('export', trained.run.path, '--format', kind)}.")
+        require_packages([kind])
+        if kind == SAVED_MODEL:
+            require_safe(str(file), files_of(file))
+        with restoring_process(), naming_broken(file):
+            self._answer = FORMATS[kind].answer(str(file))[FLOAT]
+
+    def compile(self) -> None:
+        """Nothing: it is."""
+
+    def answers(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
+        """What the export answers."""
+        found = np.concatenate([self._answer(part) for part in batches(pixels)])
+        if not np.isfinite(found).all():
+            raise self._not_finite()
+        num = len(self.trained.index.classes)
+        return found[:, :num].astype(np.float64), found[:, num] if found.shape[1] > num else None
+
+
+@contextmanager
+def naming_broken(file: Path) -> Iterator[None]:
+    """Tell in one line that an exported file does not load, whatever its runtime raises."""
+    try:
+        yield
+    except Exception as error:  # each runtime has kinds of its own
+        raise RunFolderError(f"{file}: does not load ({first_line(error)}). Export it again.") from error
 
 
 def _prediction(index: Index, values: NDArray[np.float64]) -> Prediction:

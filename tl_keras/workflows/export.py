@@ -13,13 +13,13 @@ from tl_keras.config_file import with_own_section
 from tl_keras.data.images import Decoding
 from tl_keras.data.splits import stratified_sample
 from tl_keras.data.strata import stratified
-from tl_keras.deploy.export import export_model, require_packages
+from tl_keras.deploy.export import export_model, require_formats, require_packages
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.litert import layers_that_lose_most
 from tl_keras.deploy.parity import Agreement, Reference
 from tl_keras.deploy.parity_images import describe, refused_by, spread
-from tl_keras.errors import ConfigError, ExportError, ParityError
+from tl_keras.errors import ExportError, ParityError
 from tl_keras.evaluation.metrics import figures_of, share
 from tl_keras.evaluation.novelty_file import read_novelty
 from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES, LITERT_INT8
@@ -27,7 +27,6 @@ from tl_keras.links import require_no_way_out
 from tl_keras.models.outputs import SingleLabel
 from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process
-from tl_keras.short_forms import nearest
 from tl_keras.trained_run import TrainedRun, data_root, open_run, still_there
 
 RECORD = "export.json"
@@ -60,11 +59,7 @@ def export(
     """
     progress = progress or Progress()
     chosen = list(dict.fromkeys(formats)) or [FORMAT_NAMES[0]]
-    for name in chosen:
-        if name not in FORMAT_NAMES:
-            near = nearest(name, FORMAT_NAMES)
-            hint = f" Did you mean '{near}'?" if near else ""
-            raise ConfigError(f"--format: got '{name}', expected one of {', '.join(FORMAT_NAMES)}.{hint}")
+    require_formats(chosen)
     require_packages(chosen)
     require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)

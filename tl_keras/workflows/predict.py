@@ -19,7 +19,8 @@ from tl_keras.data.pipeline import decoding_threads
 from tl_keras.data.sources.addresses import is_address
 from tl_keras.data.sources.remote import Copy, fetch_files
 from tl_keras.data.walk import left_out_lines
-from tl_keras.deploy.predictor import Prediction, Predictor
+from tl_keras.deploy.export import require_formats
+from tl_keras.deploy.predictor import ExportedPredictor, Prediction, Predictor
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.evaluation.conformal import class_thresholds, least_images, prediction_sets
 from tl_keras.evaluation.prediction_file import read_predictions
@@ -37,12 +38,18 @@ SET = "prediction_set"  # of a file or of a line
 
 
 def predict(
-    run_dir: Path | str, patterns: Sequence[str], *, coverage: float | None = None, progress: Progress | None = None
+    run_dir: Path | str,
+    patterns: Sequence[str],
+    *,
+    coverage: float | None = None,
+    formats: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Iterator[Prediction]:
     """Classify files with a run's model, one `Prediction` each, in order; a bad file does not end it.
 
     Args:
         coverage: the share of images, in (0, 1), in whose `prediction_set` the true class shall be; None makes no sets.
+        formats: the export that answers in place of the model, at most one.
 
     Raises:
         ConfigError: the coverage is none, or needs more images of val than there were.
@@ -50,9 +57,12 @@ def predict(
     """
     progress = progress or Progress()
     thresholds = None if coverage is None else read_thresholds(RunFolder.at(run_dir), coverage)
+    require_formats(formats)
+    if len(formats) > 1:
+        raise ConfigError(f"--format: got {' and '.join(formats)}; predict takes one. Give one of them.")
     files, copies = find_files(patterns, progress)
     with restoring_process():
-        batches = _begin(run_dir, files, progress)
+        batches = _begin(run_dir, files, formats, progress)
     with progress.bar("predict", len(files)) as advance:
         while True:
             with restoring_process():  # not while the caller has the predictions
@@ -125,19 +135,19 @@ def _with_set(found: Prediction, thresholds: dict[str, float] | None) -> Predict
     return replace(found, prediction_set=tuple(compress(thresholds, inside)))
 
 
-def _begin(run_dir: Path | str, files: Sequence[Path], progress: Progress) -> Iterator[list[Prediction]]:
+def _begin(run_dir: Path | str, files: Sequence[Path], formats: Sequence[str], progress: Progress) -> Iterator[list[Prediction]]:
     """Decode the first files while the model is read, where the run's settings say to which size."""
     config = read_config(RunFolder.at(run_dir).require_model())
     known = config.data.image_size is not None
     ahead = Ahead(files, image_size_of(config), config.data, decoding_threads()) if known else None
     try:
         trained = open_run(run_dir)
+        predictor = ExportedPredictor(trained, formats[0]) if formats else Predictor(trained)
         tell_depth(files, config.data.bit_depth, progress, ADVICE)
     except BaseException:
         if ahead is not None:
             ahead.close()
         raise
-    predictor = Predictor(trained)
     if ahead is not None and ahead.image_size == trained.image_size:
         return predictor.decoded(ahead)
     return predictor.batches(files)
