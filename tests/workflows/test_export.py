@@ -1,5 +1,6 @@
 """`export`: which formats, on which images, with which bounds, and what is left in the run folder."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -87,7 +88,19 @@ def test_a_format_that_misses_a_bound_is_not_kept_and_the_status_is_3(copied: Pa
     record = json.loads((copied / "export" / "export.json").read_text())
     assert list(record["formats"]) == ["onnx", "openvino"]  # what was exported before is still told
     assert (len(record["images"]), record["test_images"]) == (30, 6)
-    assert set(record["formats"]["openvino"]["sha256"]) == {"openvino/model.bin", "openvino/model.xml"}
+    sums = record["formats"]["openvino"]["sha256"]
+    assert set(sums) == {"openvino/model.bin", "openvino/model.xml"}
+    card = json.loads((copied / "export" / "model_card.json").read_text())
+    assert card["formats"] == record["formats"]
+    metrics = json.loads((copied / "metrics.json").read_text())
+    assert {name: card["test"][name] for name in ("accuracy", "accuracy_ci95", "log_loss")} == {
+        name: metrics["test"][name] for name in ("accuracy", "accuracy_ci95", "log_loss")
+    }
+    text = (copied / "export" / "model_card.md").read_text()
+    for digest in (*sums.values(), *row["sha256"].values()):
+        assert digest in text
+    assert hashlib.sha256((copied / "export" / "openvino" / "model.bin").read_bytes()).hexdigest() == sums["openvino/model.bin"]
+    assert "weights: not known here" in text  # they are random
 
 
 def test_from_python_with_the_layers_that_lose_most(copied: Path) -> None:

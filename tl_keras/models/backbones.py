@@ -451,3 +451,9 @@ _ROWS = (
 )
 
 BACKBONES: dict[str, Backbone] = {row.name: row for row in _ROWS}
+
+
+def licence_of(backbone: str, weights: str) -> str | None:
+    """The licence of the weights that a network began with; None where they are not those that this table knows."""
+    row = BACKBONES.get(backbone)
+    return row.licence if row is not None and weights in ("pretrained", "imagenet") else None

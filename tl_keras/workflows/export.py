@@ -17,6 +17,7 @@ from tl_keras.deploy.export import export_model, require_formats, require_packag
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.litert import layers_that_lose_most
+from tl_keras.deploy.model_card import JSON, MARKDOWN, card_of, text_of
 from tl_keras.deploy.parity import Agreement, Reference
 from tl_keras.deploy.parity_images import describe, refused_by, spread
 from tl_keras.errors import ExportError, ParityError
@@ -86,6 +87,8 @@ def export(
             progress.line(f"the signature 'bytes' refuses {file} ({why}), on which the other two were compared")
         result["formats"][name] = _row(target, found, trained, seen)
         run_folder.write_json(folder / RECORD, result)
+    if result["formats"]:
+        write_card(trained, exported, result["formats"], folder)
     return result | {"folder": str(folder), "exported": [name for name in chosen if name in result["formats"]], "missed": missed}
 
 
@@ -144,6 +147,15 @@ def exported_of(trained: TrainedRun, root: Path, num_calibration: int = 0) -> Ex
         calibration = [root / path for path in chosen.paths]
     novelty = read_novelty(trained.run, trained.model)
     return Exported(trained.model, index.classes, data.resize, Decoding.of(data), index.output, novelty, calibration)
+
+
+def write_card(trained: TrainedRun, exported: Exported, formats: Mapping[str, Any], folder: Path) -> None:
+    """Write the card of what lies in `export/`, for programs and for people."""
+    found = [trained.run / name for name in (run_folder.METRICS, run_folder.ENVIRONMENT)]
+    metrics, environment = (run_folder.read_json(file, "the record of a run", "Restore it.") if file.is_file() else {} for file in found)
+    card = card_of(trained.config, metrics, environment, exported.description, formats)
+    run_folder.write_json(folder / JSON, card)
+    run_folder.write_text(folder / MARKDOWN, text_of(card))
 
 
 def _earlier(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from tl_keras.data.index import SPLIT_NAMES
 from tl_keras.evaluation.markup import bar, cut, section, shortened, table, text
 from tl_keras.evaluation.report.facts import leaked_rows
 from tl_keras.evaluation.report.record import Record
-from tl_keras.models.backbones import BACKBONES
+from tl_keras.models.backbones import licence_of
 from tl_keras.tasks import REGRESSION
 
 LISTED = 40  # classes in the table
@@ -81,8 +81,8 @@ def of_making(record: Record) -> str:
     """Mode, backbone, settings, versions, time, and the command."""
     config, metrics = record.config, record.metrics
     made: dict[str, str] = {"mode": str(metrics["mode"]), "backbone": str(metrics["backbone"])}
-    if (row := BACKBONES.get(config.model.backbone)) is not None and config.model.weights in ("pretrained", "imagenet"):
-        made["licence of its weights"] = row.licence
+    if (licence := licence_of(config.model.backbone, config.model.weights)) is not None:
+        made["licence of its weights"] = licence
     made["images"] = config.data.source
     if parameters := metrics.get("parameters"):
         made["weights"] = f"{parameters['total']:,}, of which {parameters['trainable']:,} were trained"
