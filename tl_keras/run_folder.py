@@ -50,6 +50,7 @@ ENVIRONMENT = "environment.json"
 CHECKPOINTS = "checkpoints"
 SNAPSHOTS = "snapshots"  # the weights of each cycle's end, and their figures on val
 EXPORT = "export"
+EXPORT_RECORD = "export.json"  # in that folder
 CHECK = "check.json"
 CHECK_TABLE = "check.csv"
 CHECK_PAGE = "check.html"

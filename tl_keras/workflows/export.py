@@ -30,7 +30,6 @@ from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import TrainedRun, data_root, open_run, still_there
 
-RECORD = "export.json"
 SEED = 0  # of the images that int8 is calibrated on
 
 
@@ -86,7 +85,7 @@ def export(
         for file, why in found.refused.items():
             progress.line(f"the signature 'bytes' refuses {file} ({why}), on which the other two were compared")
         result["formats"][name] = _row(target, found, trained, seen)
-        run_folder.write_json(folder / RECORD, result)
+        run_folder.write_json(folder / run_folder.EXPORT_RECORD, result)
     if result["formats"]:
         write_card(trained, exported, result["formats"], folder)
     return result | {"folder": str(folder), "exported": [name for name in chosen if name in result["formats"]], "missed": missed}
@@ -160,9 +159,9 @@ def write_card(trained: TrainedRun, exported: Exported, formats: Mapping[str, An
 
 def _earlier(folder: Path) -> dict[str, Any]:
     """The record of earlier exports of this run, without those that are not there any more."""
-    if not (folder / RECORD).is_file():
+    if not (folder / run_folder.EXPORT_RECORD).is_file():
         return {"formats": {}}
-    found = run_folder.read_json(folder / RECORD, "the record of exports", "Delete it, and export again.")
+    found = run_folder.read_json(folder / run_folder.EXPORT_RECORD, "the record of exports", "Delete it, and export again.")
     return {"formats": {name: row for name, row in found["formats"].items() if (folder / row["file"]).exists()}}
 
 

@@ -207,6 +207,24 @@ def test_newer_figures_are_shown_where_they_are(made_run: MadeRun) -> None:
     assert "0.851" in words
 
 
+def test_what_was_exported_is_shown(made_run: MadeRun) -> None:
+    run = made_run()
+    assert "exports" not in page_of(run).ids
+    (run / run_folder.EXPORT).mkdir()
+    row = {"file": "model.onnx", "bytes": 2_345_678, "agreement": 0.995, "largest_difference": {"float": 2e-6}}
+    rows = {
+        "onnx": row | {"single_ms": 3.21, "images_per_second": 123.4},
+        "<b>": row | {"agreement": None, "single_ms": 1, "images_per_second": 2},
+    }
+    run_folder.write_json(run / run_folder.EXPORT / run_folder.EXPORT_RECORD, {"formats": rows})
+    page = page_of(run)
+    assert "exports" in page.ids
+    assert "".join(("onnx", "model.onnx", "2.3", "0.995", "2.0e-06", "3.2", "123")) in page.words.replace("\n", "")
+    run_folder.write_json(run / run_folder.EXPORT / run_folder.EXPORT_RECORD, {"formats": {"onnx": row}})
+    with pytest.raises(RunFolderError, match=r"export\.json: is damaged.*Export again"):
+        page_of(run)
+
+
 def test_names_are_text_whatever_they_hold(made_run: MadeRun) -> None:
     names = ('<script>alert("1")</script>', "it's & co", "caf\udce9 \x07", '" onload="x')
     page = page_of(made_run(classes=names))

@@ -9,7 +9,7 @@ from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.evaluation.explain.small import SmallMaps
 from tl_keras.evaluation.markup import fill, text
-from tl_keras.evaluation.report import calibration, curves, examples, figures, origin, slices
+from tl_keras.evaluation.report import calibration, curves, examples, exports, figures, origin, slices
 from tl_keras.evaluation.report.facts import commands_for, facts_of
 from tl_keras.evaluation.report.record import Record, read_record
 from tl_keras.evaluation.report.verdict import Sentence, verdict
@@ -38,6 +38,7 @@ SECTIONS: tuple[Part, ...] = (  # each is empty where it does not apply
     curves.section_of,
     of_judged(calibration.section_of),
     of_test(examples.section_of),
+    exports.section_of,
     origin.of_data,
     origin.of_making,
 )

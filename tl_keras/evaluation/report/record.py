@@ -111,6 +111,26 @@ class Gallery:
         return {path: self.root / path for path, is_same in zip(known, same, strict=True) if is_same}
 
 
+@dataclass(frozen=True)
+class Export:
+    """A format that a run was exported in, as export.json has it.
+
+    Attributes:
+        file: in `export/`.
+        agreement: the share of images with the same answer as the model; None of numbers.
+        difference: the largest of a probability, or of a number in standard deviations.
+        single_ms: what one image takes.
+    """
+
+    name: str
+    file: str
+    bytes: int
+    agreement: float | None
+    difference: float
+    single_ms: float
+    images_per_second: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """A run that was measured on test.
@@ -122,6 +142,7 @@ class Record:
         bad: the path of each file that was skipped, and why.
         history: the lines of history.csv.
         environment: what environment.json holds.
+        exports: the formats that it was exported in.
         domain: which domain figures of test and answers are of: 'source' or 'target', where the model was adapted.
     """
 
@@ -135,6 +156,7 @@ class Record:
     bad: Sequence[Sequence[str]]
     history: Sequence[Mapping[str, str]]
     environment: Mapping[str, Any]
+    exports: Sequence[Export]
     domain: str = ""
 
     @property
@@ -224,6 +246,7 @@ def read_record(run: RunFolder, config: Config, metrics: Mapping[str, Any], root
         bad=_read_bad(run / run_folder.BAD_IMAGES),
         history=read_history(run / run_folder.HISTORY),
         environment=_read_environment(run / run_folder.ENVIRONMENT),
+        exports=_read_exports(run / run_folder.EXPORT),
         domain="source" if "target" in metrics else "",
     )
 
@@ -292,6 +315,27 @@ def _read_bad(path: Path) -> list[list[str]]:
         return []
     with run_folder.reading(path, "a table of images that were skipped", MEND), run_folder.open_text(path) as file:
         return list(run_folder.read_csv(file))[1:]
+
+
+def _read_exports(folder: Path) -> tuple[Export, ...]:
+    path = folder / run_folder.EXPORT_RECORD
+    if not path.is_file():
+        return ()
+    mend = "Export again."
+    with run_folder.reading(path, "the record of exports", mend):  # which a stranger may have written
+        found = run_folder.read_json(path, "the record of exports", mend)["formats"]
+        return tuple(
+            Export(
+                str(name),
+                str(row["file"]),
+                int(row["bytes"]),
+                None if row["agreement"] is None else float(row["agreement"]),
+                max(map(float, row["largest_difference"].values())),
+                float(row["single_ms"]),
+                float(row["images_per_second"]),
+            )
+            for name, row in found.items()
+        )
 
 
 def _read_environment(path: Path) -> dict[str, Any]:
