@@ -219,7 +219,7 @@ def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:
     if rows := {name: result["formats"][name] for name in result["exported"]}:
         yield exports_table(rows, result)
         yield (
-            "same: share of the images with the same answer; apart: largest difference of a probability; start: seconds until a new "
+            "same: share of the images with the same classes; apart: largest difference of a probability; start: seconds until a new "
             "process answers; ms: of one image; per s: images in batches of 32. Times are of this machine, by the format's own runtime"
         )
     yield from result["missed"]

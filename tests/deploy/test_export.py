@@ -180,7 +180,7 @@ def test_a_model_that_differs_is_refused_and_leaves_the_old_export(model, files,
 def test_check_refuses_a_difference_what_is_no_number_and_other_answers_in_each_signature_of_each_format(kind):
     bounds = ExportConfig(max_probability_difference=0.25, min_agreement=0.5)
     for name, times in FORMATS[kind].allowance.items():
-        at = parity.Agreement({name: 100.0 if times is None else 0.25 * times}, {}, {}, 0.5, np.zeros(0), {})
+        at = parity.Agreement({name: 100.0 if times is None else 0.25 * times}, {}, {}, 0.5, None, np.zeros(0), {})
         parity.check(FORMATS[kind], at, bounds)
         parity.check(FORMATS[kind], replace(at, agreement=None), bounds)
         wrong = [{name: float("inf")}, {name: float("nan")}, *([] if times is None else [{name: 0.26 * times}])]
@@ -188,7 +188,7 @@ def test_check_refuses_a_difference_what_is_no_number_and_other_answers_in_each_
             for field in ("differences", "novelty_differences"):
                 with pytest.raises(ParityError, match=f"'{name}'"):
                     parity.check(FORMATS[kind], replace(at, **{"differences": at.differences, field: differences}), bounds)
-        with pytest.raises(ParityError, match=r"it says the same as the model of 0\.490 of the images, fewer than 0\.5$"):
+        with pytest.raises(ParityError, match=r"it gives the classes of the model to 0\.490 of the images, fewer than 0\.5$"):
             parity.check(FORMATS[kind], replace(at, agreement=0.49), bounds)
 
 

@@ -127,4 +127,4 @@ def layers_that_lose_most(exported: Exported) -> list[str]:
         debugger.layer_statistics_dump(table)
     rows = list(csv.DictReader(io.StringIO(table.getvalue())))
     worst = sorted(rows, key=lambda row: -(float(row["mean_squared_error"]) ** 0.5) / float(row["scale"]))
-    return [row["tensor_name"] for row in worst[:MOST_NAMED]]
+    return [row["tensor_name"].partition(";")[0].partition("/")[2] or row["tensor_name"] for row in worst[:MOST_NAMED]]

@@ -69,7 +69,7 @@ def _lines(card: Mapping[str, Any]) -> Iterator[str]:
                 ends = " to ".join(figure_text(name, end) for end in card["test"].get(f"{name}_ci95", ()))
                 yield f"| {name} | {figure_text(name, value)} | {ends} |"
     yield ""
-    yield "| format | file | bytes | same answer as the model | sha256 |"
+    yield "| format | file | bytes | same classes as the model | sha256 |"
     yield "|---|---|---:|---:|---|"
     for name, row in card["formats"].items():
         same = "" if row["agreement"] is None else f"{row['agreement']:.3f}"

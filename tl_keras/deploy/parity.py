@@ -35,7 +35,8 @@ class Agreement:
             regression of a number, in standard deviations of those that it was trained on.
         novelty_differences: the same of the novelty, see `relative`; empty where there is none.
         refused: files that the signature 'bytes' did not take -> why; the others were compared on them.
-        agreement: the share of images of which both say the same: their classes, and whether they are known; None of numbers.
+        agreement: the share of images that both give the same classes; None of numbers.
+        known_agreement: the share of images that both call known, or both none of the classes; None where there is no novelty.
         answers: what the first signature answers, (n, k).
         speed: see `standalone_reader.timed`, and `cold_start_s`, until the first answer of a new process.
     """
@@ -44,6 +45,7 @@ class Agreement:
     novelty_differences: dict[str, float]
     refused: dict[str, str]
     agreement: float | None
+    known_agreement: float | None
     answers: NDArray[Any]
     speed: dict[str, float]
 
@@ -57,7 +59,7 @@ class Bounds(Protocol):
 
     @property
     def min_agreement(self) -> float:
-        """The share of images of which both must say the same."""
+        """The share of images that both must give the same classes."""
 
 
 @dataclass(frozen=True)
@@ -118,19 +120,15 @@ def compare(exported: Exported, form: Format, artifact: Path, reference: Referen
             apart[each] = exported.output.num_apart(said.answers[each][:, :num], reference.answers[taken])
             if exported.novelty is not None:
                 strange[each] = relative(said.answers[each][:, num:], reference.novelty[taken])
-    found = said.answers[FLOAT]
-    return Agreement(apart, strange, said.refused, _agreement(exported, found, reference), found[:, :num], said.speed)
+    answers, novelty = np.split(said.answers[FLOAT], [num], axis=1)
+    same = None if exported.output.task == REGRESSION else _share_alike(*map(exported.output.decide, (answers, reference.answers)))
+    known = None if exported.novelty is None else _share_alike(*map(exported.novelty.is_known, (novelty, reference.novelty)))
+    return Agreement(apart, strange, said.refused, same, known, answers, said.speed)
 
 
-def _agreement(exported: Exported, found: NDArray[Any], reference: Reference) -> float | None:
-    """The share of images of which two say the same, of answers and novelty (n, k or k + 1); None of numbers."""
-    if exported.output.task == REGRESSION:
-        return None
-    num, decide = reference.answers.shape[1], exported.output.decide
-    is_same = (decide(found[:, :num]) == decide(reference.answers)).reshape(len(found), -1).all(axis=1)
-    if exported.novelty is not None:
-        is_same &= exported.novelty.is_known(found[:, num]) == exported.novelty.is_known(reference.novelty[:, 0])
-    return float(is_same.mean())
+def _share_alike(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    """The share of images of which two say the same, (n,) or (n, k)."""
+    return float((found == expected).reshape(len(found), -1).all(axis=1).mean())
 
 
 def relative(found: NDArray[np.floating], expected: NDArray[np.floating]) -> float:
@@ -191,7 +189,7 @@ def check(form: Format, found: Agreement, bounds: Bounds) -> None:
         for each in (difference, found.novelty_differences.get(name, 0.0)):
             _check_difference(f"signature '{name}'", each, form.allowance[name], bounds)
     if found.agreement is not None and found.agreement < bounds.min_agreement:
-        raise ParityError(f"it says the same as the model of {found.agreement:.3f} of the images, fewer than {bounds.min_agreement:g}")
+        raise ParityError(f"it gives the classes of the model to {found.agreement:.3f} of the images, fewer than {bounds.min_agreement:g}")
 
 
 def _check_difference(what: str, difference: float, times: float | None, bounds: Bounds) -> None:

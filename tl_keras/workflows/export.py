@@ -185,7 +185,7 @@ def _row(target: Path, found: Agreement, trained: TrainedRun, seen: Seen) -> dic
         **found.speed,
     }
     if found.novelty_differences:
-        row["largest_novelty_difference"] = found.novelty_differences
+        row |= {"largest_novelty_difference": found.novelty_differences, "known_agreement": found.known_agreement}
     if found.refused:
         row["refused_by_bytes"] = found.refused
     if seen.num_test:

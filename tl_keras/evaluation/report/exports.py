@@ -3,7 +3,7 @@
 from tl_keras.evaluation.markup import section, table, text
 from tl_keras.evaluation.report.record import Record
 
-HEADS = ("format", "file", "MB", "same answer", "largest difference", "ms for one image", "images/s")
+HEADS = ("format", "file", "MB", "same classes", "largest difference", "ms for one image", "images/s")
 TOLD = (
     "<p>Each was compared with the model before it was kept, by a process that had nothing but the runtime of the format. Times are of the "
     "machine that exported it.</p>"

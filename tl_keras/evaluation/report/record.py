@@ -117,7 +117,7 @@ class Export:
 
     Attributes:
         file: in `export/`.
-        agreement: the share of images with the same answer as the model; None of numbers.
+        agreement: the share of images that it and the model give the same classes; None of numbers.
         difference: the largest of a probability, or of a number in standard deviations.
         single_ms: what one image takes.
     """
