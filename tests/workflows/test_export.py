@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import tl_keras
 from tl_keras import run
 from tl_keras.config import Config
 from tl_keras.data.index import Index
-from tl_keras.errors import ConfigError, ExportError, RunFolderError
+from tl_keras.errors import BackboneError, ConfigError, ExportError, RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.trained_run import open_run
 from tl_keras.workflows import export as workflow
@@ -156,3 +157,22 @@ def test_what_was_exported_answers_in_place_of_the_model(
     (copied / "export" / "model.onnx").write_bytes(b"damaged")
     with pytest.raises(RunFolderError, match=r"model\.onnx: does not load \(.*\)\. Export it again\.$"):
         list(tl_keras.predict(copied, files, format="onnx"))
+
+
+class Reads(tf.Module):
+    """A SavedModel that reads a file of whoever loads it."""
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 16, 16, 3), tf.float32, name="pixels")])
+    def __call__(self, pixels: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": tf.zeros((tf.shape(pixels)[0], 3)) + tf.cast(tf.strings.length(tf.io.read_file("secret")), tf.float32)}
+
+
+def test_what_a_stranger_exported_is_looked_at_before_it_runs(copied: Path, trained: Run, tmp_path: Path) -> None:
+    folder = copied / "export" / "saved_model"
+    made = Reads()
+    tf.saved_model.save(made, folder, signatures={"serving_default": made.__call__})
+    with pytest.raises(BackboneError, match=r"saved_model: is refused, because its graph does more than compute.*ReadFile"):
+        list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="saved_model"))
+    (copied / "export" / "export.json").write_text('{"formats": {"onnx": {}}}')
+    with pytest.raises(RunFolderError, match=r"export\.json: is damaged"):
+        tl_keras.export(copied, formats="openvino")

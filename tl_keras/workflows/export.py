@@ -159,10 +159,12 @@ def write_card(trained: TrainedRun, exported: Exported, formats: Mapping[str, An
 
 def _earlier(folder: Path) -> dict[str, Any]:
     """The record of earlier exports of this run, without those that are not there any more."""
-    if not (folder / run_folder.EXPORT_RECORD).is_file():
+    path, mend = folder / run_folder.EXPORT_RECORD, "Delete it, and export again."
+    if not path.is_file():
         return {"formats": {}}
-    found = run_folder.read_json(folder / run_folder.EXPORT_RECORD, "the record of exports", "Delete it, and export again.")
-    return {"formats": {name: row for name, row in found["formats"].items() if (folder / row["file"]).exists()}}
+    with run_folder.reading(path, "the record of exports", mend):
+        found = run_folder.read_json(path, "the record of exports", mend)["formats"]
+        return {"formats": {name: row for name, row in found.items() if (folder / row["file"]).exists()}}
 
 
 def _figure(trained: TrainedRun, seen: Seen, answers: Any) -> dict[str, Any]:
