@@ -153,4 +153,4 @@ print(f"gain over {called(both['best_single'])}: {gain['mean']:+.3f} (95 % inter
 # %% [markdown]
 # An interval that contains zero says: these test images cannot tell. The single network is cheaper to run, so take it then.
 #
-# Next: `4_run_to_saved_model`.
+# Next: `4_from_run_to_production`.

@@ -20,7 +20,7 @@ FEWER = {  # where only the code is tested, a story does less: (what it says, wh
         ('repeats": 2', 'repeats": 1'),
         ('"search.max_trials": 30', '"search.max_trials": 3'),
     ],
-    "4_run_to_saved_model": [ALL_DIGITS, ("number >= 1597", "number >= 300")],
+    "4_from_run_to_production": [ALL_DIGITS, ("number >= 1597", "number >= 300")],
     "5_another_domain": [
         ("enumerate(zip(digits.images, digits.target", "enumerate(zip(digits.images[:250], digits.target[:250]"),
         ("number < 900", "number < 150"),

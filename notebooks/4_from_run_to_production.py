@@ -1,21 +1,24 @@
 # %% [markdown]
-# # From a run to a SavedModel
+# # From a run to production
 #
-# A run folder is all that later steps need. This story takes one from training to a model that a server can load with nothing but
-# TensorFlow installed.
+# A run folder is all that later steps need. This story takes one from training to files that other programs load: a SavedModel, for
+# which TensorFlow is enough, and OpenVINO's form, which needs no TensorFlow either.
 
 # %%
+import json
 import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import openvino
 import tensorflow as tf
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from tl_keras import evaluate, export, predict, train
 
-work = Path("work/run_to_saved_model")
+work = Path("work/from_run_to_production")
 shutil.rmtree(work, ignore_errors=True)
 
 # %% [markdown]
@@ -76,13 +79,16 @@ plt.show()
 # %% [markdown]
 # ## Export
 #
-# The SavedModel has preprocessing, resizing and the names of the classes inside. Before it appears, a process without Keras and
-# without this package loads it and compares its answers with the model's.
+# Preprocessing, the names of the classes and the calibrated probabilities are inside. Before a file appears, a process that has nothing
+# but the runtime of its format answers images of the run, and its answers are compared with the model's. `onnx` and `litert` are made in
+# the same way, where their packages are installed.
 
 # %%
-found = export(run)
-differences = found["formats"]["saved_model"]["largest_difference"]
-print("compared on", len(found["images"]), "images; largest difference of a probability:", differences)
+found = export(run, formats=["saved_model", "openvino"])
+for name, row in found["formats"].items():
+    apart, same = max(row["largest_difference"].values()), row["agreement"]
+    print(f"{name:12} {row['bytes'] / 1e6:4.1f} MB  same classes {same:.3f}  probabilities differ by {apart:.0e} at most")
+print("compared on", len(found["images"]), "images")
 
 # %% [markdown]
 # ## Use it without this package
@@ -101,5 +107,22 @@ mine = np.array([list(one.probabilities.values()) for one in least_sure])
 print(f"largest difference from `predict`: {np.abs(mine - answer['probabilities'].numpy()).max():.1e}")
 
 # %% [markdown]
-# The other signatures take pixels: `serving_default` float32 at the size of the model, `uint8` at any size. `docs/deploying.md`
-# has the table.
+# The other signatures take pixels: `serving_default` float32 at the size of the model, `uint8` at any size.
+
+# %% [markdown]
+# ## And without TensorFlow
+#
+# The other formats take pixels at the size of the model, and output probabilities. What else a program has to know is in the file.
+
+# %%
+core = openvino.Core()
+graph = core.read_model(f"{found['folder']}/openvino/model.xml")
+about = json.loads(graph.get_rt_info("tl_keras").astype(str))
+height, width = about["input"]["shape"][1:3]
+pixels = np.stack([Image.open(file).convert("RGB").resize((width, height), Image.Resampling.BILINEAR) for file in files])
+answer = core.compile_model(graph, "CPU")({"pixels": pixels.astype(np.float32)})
+for file, row in zip(files, answer["probabilities"], strict=True):
+    print(f"{Path(file).name}: {about['classes'][row.argmax()]} with probability {row.max():.2f}")
+
+# %% [markdown]
+# `docs/exporting.md` has the formats, what is proved of each, and how to load them. `export/model_card.md` goes with the files.
