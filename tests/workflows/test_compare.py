@@ -54,7 +54,7 @@ def fake_run(
     write_config(made, Config.model_validate({"mode": "extract", "data": {"source": source, "task": task}}))
     write_splits(folder / run_folder.SPLITS, index, split)
     write_output(made, output)
-    write_predictions(folder / run_folder.PREDICTIONS, ImageData(index, None, split), "test", answers)  # type: ignore[arg-type]
+    write_predictions(folder / run_folder.PREDICTIONS, ImageData(index, None, split), np.flatnonzero(split == "test"), answers)  # type: ignore[arg-type]
     run_folder.write_json(folder / run_folder.METRICS, {"mode": "extract", "backbone": "small_resnet", "task": task, "test": {}})
     (folder / run_folder.MODEL).write_bytes(b"")  # which is not read
     return folder

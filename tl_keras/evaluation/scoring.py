@@ -131,8 +131,8 @@ def check_agreement(
     return {"images": len(places), "largest_difference": worst}
 
 
-def write_predictions(path: Path, data: ImageData, split: str, answers: NDArray[np.float64]) -> None:
-    """Write a CSV line for each image: its path, what is right, and what the model says; see `answer_columns`."""
+def write_predictions(path: Path, data: ImageData, rows: NDArray[np.int64], answers: NDArray[np.float64]) -> None:
+    """Write a CSV line for each of some images: its path, what is right, and what the model says; see `answer_columns`."""
     output, classes, labels = data.output, data.classes, data.index.labels
     decision, *probabilities = answer_columns(output, classes)
     single = output.task == SINGLE_LABEL
@@ -143,7 +143,7 @@ def write_predictions(path: Path, data: ImageData, split: str, answers: NDArray[
         best = [f"{values.max():.6f}"] if single else []
         return [data.index.paths[row], label_text(output, labels[row], classes), decision, *best, *probabilities]
 
-    run_folder.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), answers, strict=True)))
+    run_folder.write_csv(path, header, (line(row, values) for row, values in zip(rows, answers, strict=True)))
 
 
 def draw_errors(folder: RunFolder | Path, data: ImageData, figures: Mapping[str, Any], answers: NDArray[np.float64], title: str) -> None:

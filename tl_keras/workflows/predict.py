@@ -32,7 +32,7 @@ from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from tl_keras.trained_run import ADVICE, open_run, read_config
 from tl_keras.transfer.build import image_size_of
 
-WITHOUT_SETS = ("adapt", "ensemble")  # val is of another domain, or may have been learned from
+WITHOUT_SETS = ("adapt",)  # val is of another domain
 SET = "prediction_set"  # of a file or of a line
 
 

@@ -255,12 +255,13 @@ def by_rule(runs: Runs, progress: Progress) -> Ensemble:
 
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
     """A meta-learner on the models, fitted on their answers to val, by which they chose but from which they did not learn."""
-    labels, wanted, val = runs.data.learned("val"), runs.config, runs.data.index.take(runs.data.rows("val"))
+    labels, wanted, rows = runs.data.learned("val"), runs.config, runs.data.rows("val")
+    val = runs.data.index.take(rows)
     parts = parts_of(stratified(val).labels, blocks_of(val), wanted.crossval.folds, wanted.data.split_seed)
     weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
     meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names, runs.data.output)
     found = _combined(runs, meta.rule)
-    out_of_fold = OutOfFold(Answers(labels, runs.singles["val"], meta.answers), parts)
+    out_of_fold = OutOfFold(rows, Answers(labels, runs.singles["val"], meta.answers), parts)
     return replace(found, out_of_fold=out_of_fold, notes={"learned_from": "val", **meta.notes})
 
 
