@@ -463,7 +463,12 @@ def report(run_dir: Path | str, *, data: Path | str | None = None, progress: Pro
 
 @told
 def predict(
-    run_dir: Path | str, paths: Path | str | Iterable[Path | str], *, coverage: float | None = None, progress: Progress | None = None
+    run_dir: Path | str,
+    paths: Path | str | Iterable[Path | str],
+    *,
+    coverage: float | None = None,
+    min_precision: float | None = None,
+    progress: Progress | None = None,
 ) -> "Iterator[Prediction]":
     """Classify files with a run's model, a batch at a time as they are asked for.
 
@@ -471,6 +476,7 @@ def predict(
         run_dir: the folder of a run.
         paths: a file, a folder (searched for images) or a glob; or several of them.
         coverage: the share of images, between 0 and 1, in whose `prediction_set` the true class shall be; None makes no sets.
+        min_precision: the share of answers that are `accepted`, between 0 and 1, that shall be right; None accepts and refuses none.
 
     Returns:
         One `Prediction` for each file, in order; that of a file that cannot be read has an `error`.
@@ -484,7 +490,7 @@ def predict(
     check_files(words)
     steps = None if progress is not None else steps_in_terminal()
     predict_files, progress = begin("predict", None, steps or progress)
-    found: Iterator[Prediction] = predict_files(run, words, coverage=coverage, progress=progress)
+    found: Iterator[Prediction] = predict_files(run, words, coverage=coverage, min_precision=min_precision, progress=progress)
     found = found if steps is None else steps.wiped_before_each(found)
     return chain([first for first in [next(found, None)] if first is not None], found)  # the first batch shows what is wrong
 

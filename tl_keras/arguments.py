@@ -145,6 +145,12 @@ def parser() -> Parser:
         type=float,
         help="predict: also a set of classes for each image, with the true one in it for this share of images, such as 0.9",
     )
+    made.add_argument(
+        "--min-precision",
+        metavar="SHARE",
+        type=float,
+        help="predict: also whether each answer is accepted, so that this share of those accepted is right, such as 0.95",
+    )
     made.add_argument("--method", metavar="NAME", help=f"explain: {either(METHOD_NAMES)}, how maps are made (default: the first)")
     made.add_argument("--label", metavar="CLASS", help="explain: the class that maps are for (default: what the model answers)")
     made.add_argument("--neighbours", metavar="N", type=int, help=f"explain: training images beside each (default: {NEIGHBOURS})")

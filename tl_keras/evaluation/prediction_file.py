@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data.label_texts import PROBABILITY
+from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.run_folder import open_text, read_csv
 
 
@@ -29,6 +30,11 @@ class Predictions(NamedTuple):
     probabilities: NDArray[np.float64]
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
+
+    @property
+    def sureness(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Of each answer the probability, (n,), and whether it is right, bool (n,)."""
+        return self.probabilities.max(axis=1), SINGLE_LABEL.is_right(self.probabilities, self.labels)
 
 
 def read_table(path: Path) -> Table:

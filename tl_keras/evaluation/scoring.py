@@ -15,9 +15,12 @@ from tl_keras.data.dataset import ImageData
 from tl_keras.data.label_texts import COLUMNS, PROBABILITY, label_text
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
+from tl_keras.evaluation.acceptance import accepting_on_test
+from tl_keras.evaluation.conformal import sets_on_test
 from tl_keras.evaluation.metrics import figures_of
 from tl_keras.evaluation.pictures import draw_average_precision, draw_confusion, draw_scatter
 from tl_keras.models.engines import compile_saved
+from tl_keras.models.outputs import SINGLE_LABEL as SINGLE
 from tl_keras.models.outputs import Output
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -129,6 +132,21 @@ def check_agreement(
     if not worst <= allowed:
         raise RuntimeError(f"model.keras and the stored features disagree: answers differ by {worst:.1e}, more than {allowed:.0e}")
     return {"images": len(places), "largest_difference": worst}
+
+
+def choices_of_val(
+    val: NDArray[np.float64], val_labels: NDArray[np.integer], test: NDArray[np.float64], test_labels: NDArray[np.integer]
+) -> dict[str, Any]:
+    """For metrics.json, how what `predict` can choose on val does on test: prediction sets, and answers that are accepted.
+
+    Args:
+        val: probabilities (n, k), to images that the model has not learned from.
+        val_labels: int (n,).
+        test: probabilities (m, k).
+        test_labels: int (m,).
+    """
+    sure = ((each.max(axis=1), SINGLE.is_right(each, labels)) for each, labels in ((val, val_labels), (test, test_labels)))
+    return {**sets_on_test(val, val_labels, test, test_labels), "accepting": accepting_on_test(*sure)}
 
 
 def write_predictions(path: Path, data: ImageData, rows: NDArray[np.int64], answers: NDArray[np.float64]) -> None:

@@ -11,13 +11,13 @@ from tl_keras.config import Config
 from tl_keras.config_file import to_yaml
 from tl_keras.data import dataset
 from tl_keras.errors import ConfigError
-from tl_keras.evaluation.conformal import sets_on_test
 from tl_keras.evaluation.metrics import figures_of
 from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.scoring import (
     AGREEMENT_IMAGES,
     Clock,
     check_agreement,
+    choices_of_val,
     draw_errors,
     measure,
     write_class_names,
@@ -113,7 +113,7 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
         where: figures_of(output, judged.together, judged.labels, found.data.classes),
         "test": measure(found.data, "test", found.test.together),
         "temperature": found.temperature,
-        **(_sets(found) if found.model is not None and isinstance(output, SingleLabel) else {}),
+        **(_choices(found) if found.model is not None and isinstance(output, SingleLabel) else {}),
         **agreement,
         "timing": clock.timing(),
     }
@@ -135,11 +135,10 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
     return result
 
 
-def _sets(found: Ensemble) -> dict[str, Any]:
-    """How the prediction sets do on test, whose thresholds follow from what val_predictions.csv holds."""
-    return sets_on_test(
-        found.judged[1].together, found.data.index.labels[found.judged_rows], found.test.together, found.data.labels("test")
-    )
+def _choices(found: Ensemble) -> dict[str, Any]:
+    """How what follows from val_predictions.csv does on test."""
+    labels = found.data.index.labels[found.judged_rows]
+    return choices_of_val(found.judged[1].together, labels, found.test.together, found.data.labels("test"))
 
 
 def surest(output: Output, answers: Answers) -> NDArray[np.int64] | None:

@@ -16,7 +16,6 @@ from tl_keras.data.index import Index
 from tl_keras.data.sources import absolute_source
 from tl_keras.data.target import open_target, require_another
 from tl_keras.evaluation.calibration import fit_temperature
-from tl_keras.evaluation.conformal import sets_on_test
 from tl_keras.evaluation.explain.small import small_maps
 from tl_keras.evaluation.metrics import share
 from tl_keras.evaluation.novelty import FALSE_ALARMS, Novelty, fit_novelty, with_energy_of
@@ -26,6 +25,7 @@ from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.scoring import (
     Clock,
     check_agreement,
+    choices_of_val,
     draw_errors,
     inference,
     measure,
@@ -206,7 +206,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         **{split: measure(data, split, scores[split]) for split in scored},
         "temperature": temperature,
         **(
-            sets_on_test(scores["val"], data.labels("val"), scores["test"], data.labels("test"))
+            choices_of_val(scores["val"], data.labels("val"), scores["test"], data.labels("test"))
             if "test" in scores and config.mode != "adapt" and isinstance(data.output, SingleLabel)
             else {}
         ),
