@@ -128,7 +128,12 @@ def test_a_run_has_what_sets_need(trained: tuple[Path, Path]) -> None:
         (float("nan"), {"images": 40}, ConfigError, r"--coverage: got nan, expected"),
         (0.95, {"images": 18}, ConfigError, r"--coverage: got 0.95, which needs 19 images of val; the run had 18\. Give a lower one\."),
         (0.9, {"images": 40, "task": "multi_label"}, RunFolderError, r"a run with data.task=multi_label has nothing that --coverage could"),
-        (0.9, {"images": 40, "mode": "adapt"}, RunFolderError, r"a run of --mode adapt has nothing that --coverage could follow from"),
+        (
+            0.9,
+            {"images": 40, "mode": "adapt"},
+            RunFolderError,
+            r"a run for another domain than that of its val has nothing that --coverage could",
+        ),
     ],
 )
 def test_a_coverage_that_cannot_be_had_is_refused(

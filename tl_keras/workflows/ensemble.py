@@ -113,7 +113,7 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
         where: figures_of(output, judged.together, judged.labels, found.data.classes),
         "test": measure(found.data, "test", found.test.together),
         "temperature": found.temperature,
-        **(_choices(found) if found.model is not None and isinstance(output, SingleLabel) else {}),
+        **(_choices(found) if found.model is not None and isinstance(output, SingleLabel) and not found.config.is_adapted else {}),
         **agreement,
         "timing": clock.timing(),
     }

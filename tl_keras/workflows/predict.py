@@ -154,8 +154,8 @@ def read_val(run: RunFolder, option: str, share: float, example: float) -> Predi
     if not 0 < share < 1:
         raise ConfigError(f"{option}: got {share:g}, expected a share between 0 and 1, such as {example:g}.")
     config, path = read_config(run.require_model()), run / VAL_PREDICTIONS
-    if config.data.task != SINGLE_LABEL or config.mode == "adapt":
-        kind = "of --mode adapt" if config.mode == "adapt" else f"with data.task={config.data.task}"
+    if config.data.task != SINGLE_LABEL or config.is_adapted:
+        kind = "for another domain than that of its val" if config.is_adapted else f"with data.task={config.data.task}"
         raise RunFolderError(f"{run.path}: a run {kind} has nothing that {option} could follow from. Leave it out.")
     if not path.is_file():
         raise RunFolderError(f"{path}: is missing, and {option} follows from it. Train again, or leave {option} out.")

@@ -477,11 +477,21 @@ def test_probabilities_are_calibrated_on_what_members_have_not_learned_from_and_
         limits = class_thresholds(val.probabilities, val.labels, 0.9)
         sets = prediction_sets(test.probabilities, limits)
         assert metrics["prediction_sets"]["mean_size"] == pytest.approx(sets.sum(axis=1).mean())
-        files = [photos / line["path"] for line in rows_of(run / run_folder.PREDICTIONS)]
-        for found, known, inside in zip(predict(run, list(map(str, files)), coverage=0.9), test.probabilities, sets, strict=True):
-            assert list(found.probabilities.values()) == pytest.approx(known.tolist(), abs=1e-3)
-            if np.abs(known - limits).min() > 1e-3:
-                assert found.prediction_set == tuple(np.array(test.classes)[inside])
+    files = [str(photos / line["path"]) for line in rows_of(run / run_folder.PREDICTIONS)]
+    for found, known, inside in zip(predict(run, files, coverage=0.9), test.probabilities, sets, strict=True):
+        assert list(found.probabilities.values()) == pytest.approx(known.tolist(), abs=1e-3)
+        if np.abs(known - limits).min() > 1e-3:
+            assert found.prediction_set == tuple(np.array(test.classes)[inside])
+
+
+def test_an_ensemble_of_adapted_runs_is_not_calibrated_on_the_source(runs: list[Path], photos: Path, tmp_path: Path) -> None:
+    config = shutil.copytree(runs[1], tmp_path / "adapted") / run_folder.CONFIG
+    config.write_text(config.read_text().replace("mode: extract", "mode: adapt").replace("target: null", "target: sketches"))
+    metrics = ensemble(of_runs([runs[0], tmp_path / "adapted"]), tmp_path / "R")["metrics"]
+    assert metrics["temperature"] == 1
+    assert not {"prediction_sets", "accepting"} & set(metrics)
+    with pytest.raises(RunFolderError, match="a run for another domain than that of its val has nothing that --coverage could follow from"):
+        next(predict(tmp_path / "R", [str(photos)], coverage=0.5))
 
 
 @pytest.mark.parametrize("ways", ways_of(method for method in FROM_RUNS if method != "soup"), ids=str)

@@ -96,11 +96,11 @@ def _accepting(record: Record) -> str:
             low, high = each["right_ci95"]
             right = f"; of these answers {percent(each['right'], 1)} are right (95 % interval {percent(low)} to {percent(high)})"
         told.append(
-            f"<li>{which} are right {asked} of the time or more, as val shows with 95 % confidence. Of the test images, "
+            f"<p>{which} are right {asked} of the time or more, as val shows with 95 % confidence. Of the test images, "
             f"{percent(each['accepted'])} get such an answer{right}. <code>predict --min-precision {each['min_precision']:g}</code> marks "
-            "them.</li>"
+            "them.</p>"
         )
-    return f"<ul>{''.join(told)}</ul>" if told else ""
+    return "".join(told)
 
 
 def _sets(record: Record) -> str:

@@ -104,7 +104,8 @@ class Ensemble:
         output, (_, judged) = self.data.output, self.judged
         if self.config.ensemble.method == "vote" or isinstance(output, Regression):
             return self
-        temperature = fit_temperature(output, output.logits(judged.together), judged.labels)
+        of_source = self.config.is_adapted  # whose val says nothing of how sure a model may be on the target
+        temperature = 1.0 if of_source else fit_temperature(output, output.logits(judged.together), judged.labels)
         judged = judged.divided(temperature, output)
         return replace(
             self,

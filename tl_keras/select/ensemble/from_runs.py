@@ -224,7 +224,8 @@ def open_runs(config: Config, trained: Sequence[TrainedRun], members: Sequence[t
         with progress.bar(f"evaluate {split}", len(rows)) as advance, bad_images_named(data, rows):
             singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance, call), 1, 0)
     wanted = config.ensemble.replace("members", tuple(str(each.run.path.resolve()) for each in trained))
-    kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
+    adapt = next((each.config.adapt for each in trained if each.config.is_adapted), first.config.adapt)
+    kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime, "adapt": adapt}
     stages = replace(first, model=models[0]).stages if (first.run / run_folder.STAGES).is_file() else {}
     return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles, stages)
 
