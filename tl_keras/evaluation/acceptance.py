@@ -20,7 +20,6 @@ PRECISIONS = (0.95, 0.99)  # that somebody may want, and that are measured on te
 ERROR = 0.05  # the probability that the choice does not hold
 FIRST = 0.25  # of the images of val, the surest, with which testing begins: of fewer, one that is wrong would end it
 DIGITS = 6  # of a probability, as predictions.csv has them
-DIGITS_OF_COUNT = 1e-9  # a number of images that is whole but for rounding counts as it
 
 
 class Steps(NamedTuple):
@@ -33,7 +32,7 @@ class Steps(NamedTuple):
 
 def least_images(precision: float) -> int:
     """How many images of val a probability for this precision needs, if all of them are answered right."""
-    return math.ceil(math.log(ERROR) / math.log(precision) - DIGITS_OF_COUNT)
+    return math.ceil(math.log(ERROR) / math.log(precision))
 
 
 def steps(confidence: NDArray[np.float64], right: NDArray[np.bool_], precision: float) -> Steps:
