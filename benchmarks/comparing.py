@@ -14,7 +14,7 @@ from collections import Counter
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from tl_keras.evaluation.comparison import Answers, Pair, compare
+from tl_keras.evaluation.comparison import Answers, Pair, compare, losses_of
 from tl_keras.evaluation.metrics import SUMMARY
 from tl_keras.models.outputs import SINGLE_LABEL
 
@@ -33,7 +33,8 @@ def two_models(random: np.random.Generator, num: int, gap: float) -> Pair:
 
     def answers(more: float) -> Answers:
         probabilities = SINGLE_LABEL.answers((LEAST_ACCURATE + more) * targets + hard + random.normal(0, 0.8, (num, CLASSES)))
-        return Answers(SINGLE_LABEL.decide(probabilities), probabilities)
+        said = SINGLE_LABEL.decide(probabilities)
+        return Answers(said, losses_of(SINGLE_LABEL.task, labels, said, probabilities), probabilities)
 
     return Pair(SINGLE_LABEL.task, labels, answers(0), answers(gap), CLASSES)
 

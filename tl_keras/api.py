@@ -480,6 +480,7 @@ def predict(
     paths: Path | str | Iterable[Path | str],
     *,
     coverage: float | None = None,
+    min_precision: float | None = None,
     format: str | None = None,
     progress: Progress | None = None,
 ) -> "Iterator[Prediction]":
@@ -489,6 +490,7 @@ def predict(
         run_dir: the folder of a run.
         paths: a file, a folder (searched for images) or a glob; or several of them.
         coverage: the share of images, between 0 and 1, in whose `prediction_set` the true class shall be; None makes no sets.
+        min_precision: the share of answers that are `accepted`, between 0 and 1, that shall be right; None accepts and refuses none.
         format: the export that answers in place of the model, such as 'onnx'; None for the model.
 
     Returns:
@@ -503,8 +505,9 @@ def predict(
     check_files(words)
     steps = None if progress is not None else steps_in_terminal()
     predict_files, progress = begin("predict", None, steps or progress)
+    chosen = [] if format is None else [format]
     found: Iterator[Prediction] = predict_files(
-        run, words, coverage=coverage, formats=[] if format is None else [format], progress=progress
+        run, words, coverage=coverage, min_precision=min_precision, formats=chosen, progress=progress
     )
     found = found if steps is None else steps.wiped_before_each(found)
     return chain([first for first in [next(found, None)] if first is not None], found)  # the first batch shows what is wrong

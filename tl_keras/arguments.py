@@ -149,6 +149,12 @@ def parser() -> Parser:
         help="predict: also a set of classes for each image, with the true one in it for this share of images, such as 0.9",
     )
     made.add_argument(
+        "--min-precision",
+        metavar="SHARE",
+        type=float,
+        help="predict: also whether each answer is accepted, so that this share of those accepted is right, such as 0.95",
+    )
+    made.add_argument(
         "--format",
         metavar="NAME",
         action="append",

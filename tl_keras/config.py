@@ -645,6 +645,11 @@ class Config(Section):
         by = MODES[self.mode].trains
         return self.mode if by is None else attrgetter(by)(self)
 
+    @property
+    def is_adapted(self) -> bool:
+        """Whether the model is for images of another domain than that of its val: of a run that adapted, or an ensemble of such."""
+        return self.mode == "adapt" or (self.mode == "ensemble" and self.adapt.target is not None)
+
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         task = tasks.TASKS[self.data.task]
         yield from self._wrong_for_task(task)

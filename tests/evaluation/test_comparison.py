@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from tl_keras.evaluation.comparison import Answers, Pair, changes, compare, mcnemar, per_class, unseen, verdict
+from tl_keras.evaluation.comparison import Answers, Pair, changes, compare, losses_of, mcnemar, per_class, unseen, verdict
 from tl_keras.evaluation.intervals import paired
 from tl_keras.evaluation.metrics import SUMMARY, figures_of
 from tl_keras.models.outputs import OUTPUTS, SINGLE_LABEL, Regression
@@ -35,10 +35,14 @@ def test_unseen_is_in_standard_errors() -> None:
 def answers_of(task: str, random: Random, labels: np.ndarray[Any, Any], noise: float) -> Answers:
     """A model that sees the labels through noise."""
     if task == "regression":
-        return Answers(labels + random.normal(0, noise, len(labels)), np.empty((len(labels), 0)))
+        return given(task, labels, labels + random.normal(0, noise, len(labels)), np.empty((len(labels), 0)))
     output, targets = OUTPUTS[task], OUTPUTS[task].targets(labels, len(CLASSES))
     probabilities = output.answers(3 * targets - 1.5 + random.normal(0, noise, targets.shape))
-    return Answers(output.decide(probabilities), probabilities)
+    return given(task, labels, output.decide(probabilities), probabilities)
+
+
+def given(task: str, labels: np.ndarray[Any, Any], said: np.ndarray[Any, Any], probabilities: np.ndarray[Any, Any]) -> Answers:
+    return Answers(said, losses_of(task, labels, said, probabilities), probabilities)
 
 
 def pair_of(task: str, num: int = 60, seed: int = 0, noises: tuple[float, float] = (2.0, 1.5)) -> Pair:
@@ -83,15 +87,15 @@ def test_the_other_way_round_every_difference_has_the_other_sign(task: str) -> N
 def test_the_loss_of_soft_labels_is_that_of_their_shares() -> None:
     shares = np.array([[0.7, 0.3, 0], [0, 0.2, 0.8]], np.float32)
     chances = np.array([[0.6, 0.3, 0.1], [0.1, 0.1, 0.8]])
-    answers = Answers(SINGLE_LABEL.decide(chances), chances)
+    answers = given("single_label", shares, SINGLE_LABEL.decide(chances), chances)
     pair = Pair("single_label", shares, answers, answers, 3)
-    np.testing.assert_allclose(pair.losses(answers), [-0.7 * np.log(0.6) - 0.3 * np.log(0.3), -0.2 * np.log(0.1) - 0.8 * np.log(0.8)])
+    np.testing.assert_allclose(answers.losses, [-0.7 * np.log(0.6) - 0.3 * np.log(0.3), -0.2 * np.log(0.1) - 0.8 * np.log(0.8)])
     assert pair.right(answers).tolist() == [True, True]
 
 
 def test_a_probability_that_was_rounded_to_0_is_no_infinite_loss() -> None:
-    answers = Answers(np.array([1]), np.array([[0.0, 1.0, 0.0]]))
-    assert Pair("single_label", np.array([0]), answers, answers, 3).losses(answers)[0] == pytest.approx(-np.log(5e-7))
+    losses = losses_of("single_label", np.array([0]), np.array([1]), np.array([[0.0, 1.0, 0.0]]))
+    assert losses == pytest.approx(-np.log(5e-7))
 
 
 def test_no_images_are_no_comparison() -> None:
@@ -106,7 +110,7 @@ def single(labels: list[int], a: list[int], b: list[int], sure_b: float = 0.9) -
     def answers(said: list[int], sure: float) -> Answers:
         spread = np.full((len(said), 3), (1 - sure) / 2)
         spread[np.arange(len(said)), said] = sure
-        return Answers(np.array(said), spread)
+        return given("single_label", np.array(labels), np.array(said), spread)
 
     return Pair("single_label", np.array(labels), answers(a, 0.9), answers(b, sure_b), 3)
 
@@ -124,16 +128,18 @@ def test_changed_images_are_those_with_another_answer_the_worse_first() -> None:
 
 def test_within_a_kind_the_largest_change_of_the_loss_comes_first() -> None:
     pair = single([0, 0], [0, 0], [1, 1])
-    pair.b.probabilities[0, 0], pair.b.probabilities[1, 0] = 0.2, 0.01
+    pair.b.losses[:] = 1.6, 4.6
     assert list(changes(pair)) == [(1, "worse"), (0, "worse")]
 
 
 def test_several_classes_are_right_together_and_a_number_is_better_where_it_is_nearer() -> None:
     truth = np.array([[True, False], [True, True]])
-    several = [Answers(np.array(said), np.full((2, 2), 0.5)) for said in ([[True, False], [True, False]], [[True, True], [False, True]])]
+    said = np.array([[True, False], [True, False]]), np.array([[True, True], [False, True]])
+    several = [given("multi_label", truth, each, np.full((2, 2), 0.5)) for each in said]
     assert set(changes(Pair("multi_label", truth, *several, 2))) == {(0, "worse"), (1, "still_wrong")}
-    numbers = [Answers(np.array(said), np.empty((3, 0))) for said in ([1.0, 5.0, 3.0], [4.0, 3.5, 3.0])]
-    assert list(changes(Pair("regression", np.array([1, 3, 2], np.float32), *numbers, 1))) == [(0, "worse"), (1, "better")]
+    values = np.array([1, 3, 2], np.float32)
+    numbers = [given("regression", values, np.array(each), np.empty((3, 0))) for each in ([1.0, 5.0, 3.0], [4.0, 3.5, 3.0])]
+    assert list(changes(Pair("regression", values, *numbers, 1))) == [(0, "worse"), (1, "better")]
 
 
 # --- the verdict ---------------------------------------------------------------------------------------------------
@@ -185,7 +191,7 @@ def two_models(random: Random, num: int, gap: float) -> Pair:
 
     def answers(more: float) -> Answers:
         probabilities = SINGLE_LABEL.answers((2 + more) * targets + hard + random.normal(0, 0.8, (num, 3)))
-        return Answers(SINGLE_LABEL.decide(probabilities), probabilities)
+        return given("single_label", labels, SINGLE_LABEL.decide(probabilities), probabilities)
 
     return Pair("single_label", labels, answers(0), answers(gap), 3)
 

@@ -4,13 +4,14 @@ import json
 import math
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy import special, stats
 from sklearn import metrics as sklearn_metrics
 
-from tl_keras.evaluation.metrics import classification_metrics, figures_of, metric_of, regression_metrics
+from tl_keras.evaluation.metrics import classification_metrics, figures_of, macro_figures, metric_of, regression_metrics
 from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Regression
 
 CLASSES = ["ant", "bee", "cat", "dog"]
@@ -290,3 +291,20 @@ def test_soft_labels_are_judged_by_their_most_probable_class_and_by_all_of_their
     }
     with pytest.raises(ValueError, match="do not fit together"):
         classification_metrics(probabilities, shares[:, :3], CLASSES)
+
+
+def test_macro_figures_of_many_images_and_classes_take_little_memory() -> None:
+    random = np.random.default_rng(0)
+    labels, predicted = random.integers(0, 2000, (2, 4000))
+    times = random.multinomial(4000, np.full(4000, 1 / 4000), 2)
+    tracemalloc.start()
+    found = macro_figures(labels, predicted, 2000)(times)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4e6  # images times classes are 8 million
+    for row, own in zip(found, times, strict=True):
+        seen = np.repeat(np.arange(4000), own)
+        scores = sklearn_metrics.precision_recall_fscore_support(
+            labels[seen], predicted[seen], labels=np.unique(labels[seen]), average="macro", zero_division=0
+        )
+        np.testing.assert_allclose(row, scores[:3])

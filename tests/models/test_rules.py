@@ -45,6 +45,18 @@ def test_a_rule_on_arrays_and_on_tensors(rule: Rule, expected: np.ndarray) -> No
     np.testing.assert_allclose(SINGLE_LABEL.answers(np.asarray(rule.logits(logits))), expected, atol=max(LEAST_PROBABILITY, 1e-6))
 
 
+def test_a_mean_of_tensors_is_exact_however_improbable_a_class_is() -> None:
+    apart = [np.array([[40.0, 0.0, -40.0]], np.float32), np.array([[60.0, 0.0, -20.0]], np.float32)]
+    for row in (SINGLE_LABEL, MultiLabel()):
+        exact = np.array([row.answers(each) for each in apart])
+        for rule, weights in ((Average(), [0.5, 0.5]), (Mixture(np.array([1.0, 0.0])), [1.0, 0.0])):
+            found = np.asarray(rule.logits([ops.convert_to_tensor(each) for each in apart], row), np.float64)
+            np.testing.assert_allclose(row.answers(found), np.tensordot(weights, exact, axes=1), rtol=1e-5)
+            if row is not SINGLE_LABEL:
+                opposite = np.array([row.answers(-each) for each in apart])
+                np.testing.assert_allclose(row.answers(-found), np.tensordot(weights, opposite, axes=1), rtol=1e-5)
+
+
 def test_a_vote_is_settled_by_probability_and_never_against_votes() -> None:
     tied = np.array([[[0.6, 0.4]], [[0.1, 0.9]]])
     assert Vote()(tied).argmax(axis=-1).tolist() == [1]

@@ -23,6 +23,7 @@ from tl_keras.data.index import Index
 from tl_keras.data.label_texts import labels_of
 from tl_keras.data.splits import write_splits
 from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.evaluation import prediction_file
 from tl_keras.evaluation.scoring import write_predictions
 from tl_keras.models.outputs import Regression
 from tl_keras.run_folder import RunFolder
@@ -54,7 +55,7 @@ def fake_run(
     write_config(made, Config.model_validate({"mode": "extract", "data": {"source": source, "task": task}}))
     write_splits(folder / run_folder.SPLITS, index, split)
     write_output(made, output)
-    write_predictions(folder / run_folder.PREDICTIONS, ImageData(index, None, split), "test", answers)  # type: ignore[arg-type]
+    write_predictions(folder / run_folder.PREDICTIONS, ImageData(index, None, split), np.flatnonzero(split == "test"), answers)  # type: ignore[arg-type]
     run_folder.write_json(folder / run_folder.METRICS, {"mode": "extract", "backbone": "small_resnet", "task": task, "test": {}})
     (folder / run_folder.MODEL).write_bytes(b"")  # which is not read
     return folder
@@ -305,3 +306,11 @@ def test_a_trained_run_and_its_copy_say_the_same(trained: tuple[Path, Path], tmp
         assert each["b"] == pytest.approx(metrics[name], abs=1e-5)
     assert run.main(["compare", str(trained[0]), str(copy)]) == 0
     assert "both say the same of every image" in capfd.readouterr().out
+
+
+def test_a_table_that_is_read_in_parts_is_the_same(pair: Callable[..., tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = pair(range(10, 40))
+    whole = compare(a, against=b)
+    monkeypatch.setattr(prediction_file, "LINES", 7)
+    assert [len(part.paths) for part in prediction_file.read_parts(a / run_folder.PREDICTIONS)] == [7] * 8 + [4]
+    assert compare(a, against=b) == whole

@@ -127,9 +127,13 @@ def test_a_run_has_what_sets_need(trained: tuple[Path, Path]) -> None:
         (1.0, {"images": 40}, ConfigError, r"--coverage: got 1, expected a share between 0 and 1, such as 0.9\."),
         (float("nan"), {"images": 40}, ConfigError, r"--coverage: got nan, expected"),
         (0.95, {"images": 18}, ConfigError, r"--coverage: got 0.95, which needs 19 images of val; the run had 18\. Give a lower one\."),
-        (0.9, {"images": 40, "task": "multi_label"}, RunFolderError, r"a run with data.task=multi_label has no prediction sets"),
-        (0.9, {"images": 40, "mode": "ensemble"}, RunFolderError, r"a run of --mode ensemble has no prediction sets"),
-        (0.9, {"images": 40, "mode": "adapt"}, RunFolderError, r"a run of --mode adapt has no prediction sets"),
+        (0.9, {"images": 40, "task": "multi_label"}, RunFolderError, r"a run with data.task=multi_label has nothing that --coverage could"),
+        (
+            0.9,
+            {"images": 40, "mode": "adapt"},
+            RunFolderError,
+            r"a run for another domain than that of its val has nothing that --coverage could",
+        ),
     ],
 )
 def test_a_coverage_that_cannot_be_had_is_refused(
@@ -150,5 +154,51 @@ def test_a_run_without_predictions_for_val_is_told(trained: tuple[Path, Path], t
         with pytest.raises(RunFolderError, match="is damaged, or is not predictions for val"):
             next(predict(own, [str(photos)], coverage=0.5))
     (own / "val_predictions.csv").unlink()
-    with pytest.raises(RunFolderError, match=r"val_predictions.csv: is missing, and prediction sets follow from it"):
+    with pytest.raises(RunFolderError, match=r"val_predictions.csv: is missing, and --coverage follows from it"):
         next(predict(own, [str(photos)], coverage=0.5))
+
+
+def test_answers_above_the_probability_of_val_are_accepted_and_what_came_of_it_on_test_is_told(
+    trained: tuple[Path, Path], tmp_path: Path, heard: Any
+) -> None:
+    run, photos = trained
+    (photos.parent / "bad.png").write_bytes(b"")
+    files = [str(photos.parent / "bad.png"), *map(str, sorted(photos.rglob("*.png")))]
+    assert {None} == {each.accepted for each in predict(run, files)}
+    own = with_val(run, tmp_path / "R", images=100)  # ten are wrong, with 0.8; the others right with 0.6 to 0.7
+    sure = sorted(each.probability for each in predict(run, files) if each.probability is not None)
+    middle = round((sure[len(sure) // 2 - 1] + sure[len(sure) // 2]) / 2, 6)
+    rows = "".join(f"{place}.png,{'ant' if place < 70 else 'bee'},ant,0.9,{middle + (place < 70) * 1e-6:.6f},0,0\n" for place in range(100))
+    (own / "val_predictions.csv").write_text(f"path,true_class,predicted_class,probability,p_ant,p_bee,p_wasp\n{rows}")
+    shutil.copy(own / "val_predictions.csv", own / "predictions.csv")
+    bad, *found = predict(own, files, min_precision=0.95, progress=heard)
+    assert heard.lines == [
+        f"answers with a probability above {middle:g} are accepted; of test, that is 70.0% of the images, "
+        "of which 100.0% are answered right"
+    ]
+    assert [each.accepted for each in found] == [round(each.probability or 0, 6) > middle for each in found]
+    assert {each.accepted for each in found} == {True, False}
+    assert bad.accepted is False
+    for target in (tmp_path / "found.csv", tmp_path / "found.jsonl"):
+        write_predictions(target, [bad, *found])
+    with (tmp_path / "found.csv").open(newline="") as file:
+        assert [line["accepted"] for line in csv.DictReader(file)] == [str(each.accepted).lower() for each in [bad, *found]]
+    read = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert [each["accepted"] for each in read[1:]] == [each.accepted for each in found]
+
+
+@pytest.mark.parametrize(
+    ("precision", "images", "message"),
+    [
+        (1.0, 100, r"--min-precision: got 1, expected a share between 0 and 1, such as 0.95\."),
+        (0.95, 58, r"--min-precision: got 0.95, which needs 59 images of val, or more if some are answered wrong; the run had 58\."),
+        (0.95, 100, r"--min-precision: got 0.95, which val does not show: of the 59 images .* the surest of, it answers 10 wrong\."),
+    ],
+)
+def test_a_precision_that_val_does_not_show_is_refused(
+    precision: float, images: int, message: str, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, photos = trained
+    own = with_val(run, tmp_path / "R", images=images)
+    with pytest.raises(ConfigError, match=message):
+        next(predict(own, [str(photos)], min_precision=precision))

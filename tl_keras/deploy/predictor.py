@@ -50,6 +50,7 @@ class Prediction:
         novelty: how strange the image is to the model, larger is stranger, see `evaluation.novelty`; None of a run that has none, NaN of a
             file that does not decode.
         known: whether it is like the images of the classes; if not, it is likely none of them.
+        accepted: where a precision was asked for, whether the answer is sure enough for it, see `evaluation.acceptance`; else None.
         prediction_set: where it was asked for, the classes that the image may have, see `evaluation.conformal`; else None.
     """
 
@@ -64,6 +65,7 @@ class Prediction:
     value: float | None = None
     novelty: float | None = None
     known: bool | None = None
+    accepted: bool | None = None
     prediction_set: tuple[str, ...] | None = None
 
 

@@ -30,11 +30,17 @@ class Answers:
 
     Attributes:
         said: the decisions, which are of the kind of the labels: int (n,), bool (n, k), or numbers (n,).
-        probabilities: float64 (n, k); empty where the model says a number.
+        losses: float64 (n,), how wrong each is, see `losses_of`.
+        probabilities: float64 (n, k) where an image may have several classes; not looked at elsewhere.
     """
 
     said: NDArray[Any]
+    losses: NDArray[np.float64]
     probabilities: NDArray[np.float64]
+
+    def at(self, places: NDArray[np.int64]) -> "Answers":
+        """Those to some of the images."""
+        return Answers(self.said[places], self.losses[places], self.probabilities[places])
 
 
 @dataclass(frozen=True)
@@ -65,18 +71,26 @@ class Pair:
         equal: NDArray[np.bool_] = answers.said == self.truth
         return np.asarray(equal.all(axis=1) if equal.ndim == 2 else equal)
 
-    def losses(self, answers: Answers) -> NDArray[np.float64]:
-        """How wrong each answer is, (n,): the log loss in nats, with several classes its mean over them; of a number the absolute error."""
-        if self.task == REGRESSION:
-            error: NDArray[np.float64] = np.abs(answers.said - self.labels.astype(np.float64))
-            return error
-        if self.task == MULTI_LABEL:
-            of_truth = np.where(self.labels, answers.probabilities, 1 - answers.probabilities)
-            found: NDArray[np.float64] = -np.log(np.maximum(of_truth, LEAST)).mean(axis=1)
-            return found
-        shares = SINGLE_LABEL.targets(self.labels, self.num_classes)
-        found = -(shares * np.log(np.maximum(answers.probabilities, LEAST))).sum(axis=1)
+
+def losses_of(task: str, labels: Labels, said: NDArray[Any], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How wrong each answer is, (n,): the log loss in nats, with several classes its mean over them; of a number the absolute error.
+
+    Args:
+        task: of the model.
+        labels: what is right, as in a `Pair`.
+        said: the decisions, of which those that are numbers are looked at.
+        probabilities: (n, k), elsewhere.
+    """
+    if task == REGRESSION:
+        error: NDArray[np.float64] = np.abs(said - labels.astype(np.float64))
+        return error
+    if task == MULTI_LABEL:
+        of_truth = np.where(labels, probabilities, 1 - probabilities)
+        found: NDArray[np.float64] = -np.log(np.maximum(of_truth, LEAST)).mean(axis=1)
         return found
+    shares = SINGLE_LABEL.targets(labels, probabilities.shape[1])
+    found = -(shares * np.log(np.maximum(probabilities, LEAST))).sum(axis=1)
+    return found
 
 
 def compare(pair: Pair) -> dict[str, Any]:
@@ -141,7 +155,7 @@ def unseen(low: float, high: float) -> float:
 
 def _figures(pair: Pair, answers: Answers) -> Figures:
     """The figures of `SUMMARY` of one model in each of b resamples: int (b, n) -> (b, f)."""
-    num, losses = len(pair.labels), pair.losses(answers)
+    num, losses = len(pair.labels), answers.losses
     if pair.task == REGRESSION:
         of_numbers = number_figures(answers.said, pair.labels)
         return lambda times: of_numbers(times)[:, : len(SUMMARY[REGRESSION])]
@@ -166,7 +180,7 @@ def changes(pair: Pair) -> Iterator[tuple[int, str]]:
     """
     differ = pair.a.said != pair.b.said
     rows = np.flatnonzero(differ.any(axis=1) if differ.ndim == 2 else differ)
-    change = pair.losses(pair.b) - pair.losses(pair.a)
+    change = pair.b.losses - pair.a.losses
     kinds = _kinds(pair, change)
     for row in sorted(rows.tolist(), key=lambda row: (KINDS.index(kinds[row]), -abs(change[row]))):
         yield row, kinds[row]

@@ -7,10 +7,14 @@ Assoc. 114, 223 (thresholds on the probability, the smallest sets there are, and
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.evaluation.metrics import share
+
+COVERAGE = 0.9  # of the sets that are measured on test
 DIGITS = 1e-9  # a product that is a whole number but for rounding counts as it
 
 
@@ -54,3 +58,21 @@ def prediction_sets(probabilities: NDArray[np.float64], thresholds: NDArray[np.f
     """Which classes are in the set of each image, bool (n, k); none, where the image looks like no class."""
     found: NDArray[np.bool_] = probabilities >= thresholds
     return found
+
+
+def sets_on_test(
+    val: NDArray[np.float64], val_labels: NDArray[np.integer], test: NDArray[np.float64], test_labels: NDArray[np.integer]
+) -> dict[str, Any]:
+    """How the sets of `predict --coverage` do on test, for metrics.json; nothing where val has too few images.
+
+    Args:
+        val: probabilities (n, k), by which the thresholds are found.
+        val_labels: int (n,).
+        test: probabilities (m, k), on which the sets are measured.
+        test_labels: int (m,).
+    """
+    if len(val) < least_images(COVERAGE):
+        return {}
+    sets = prediction_sets(test, class_thresholds(val, val_labels, COVERAGE))
+    covered = np.take_along_axis(sets, test_labels[:, None], axis=1)[:, 0]
+    return {"prediction_sets": {"coverage": COVERAGE, **share("covered", covered), "mean_size": float(sets.sum(axis=1).mean())}}

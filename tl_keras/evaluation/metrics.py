@@ -156,17 +156,40 @@ def macro_figures(
 ) -> Callable[[NDArray[np.integer]], NDArray[np.float64]]:
     """Macro precision, recall and F1 of each resample, (b, 3): means over the classes that have images in it."""
     cells, own = np.unique(labels * num_classes + predicted, return_inverse=True)  # of the confusion matrix
-    order, sizes = np.argsort(own, kind="stable"), np.bincount(own)
-    starts = np.cumsum(sizes) - sizes
-    is_of, is_said = (SINGLE_LABEL.targets(each, num_classes) for each in np.divmod(cells, num_classes))
+    in_cells = _sums_by(own, len(cells))
+    of, said = np.divmod(cells, num_classes)
+    each_of, each_said = (_sums_by(each, num_classes) for each in (of, said))
+    diagonal = np.flatnonzero(of == said)
 
     def figures(times: NDArray[np.integer]) -> NDArray[np.float64]:
-        counts = np.add.reduceat(times[:, order], starts, axis=1).astype(np.float32)  # which it holds exactly
-        support, found, hits = (np.float64(counts @ each) for each in (is_of, is_said, is_of * is_said))
+        counts = in_cells(times)
+        support, found, hits = each_of(counts), each_said(counts), np.zeros((len(times), num_classes))
+        hits[:, of[diagonal]] = counts[:, diagonal]
         each = (hits / np.maximum(found, 1), hits / np.maximum(support, 1), 2 * hits / np.maximum(support + found, 1))
         return np.column_stack([_mean_of_known(np.where(support > 0, values, np.nan)) for values in each])
 
     return figures
+
+
+def _sums_by(kinds: NDArray[np.integer], num_kinds: int) -> Callable[[NDArray[Any]], NDArray[np.float64]]:
+    """What adds up the columns of each kind, in memory by columns and not by columns times kinds.
+
+    Args:
+        kinds: of n columns, (n,), from 0 to m - 1.
+        num_kinds: m.
+
+    Returns:
+        (b, n) -> (b, m).
+    """
+    order = np.argsort(kinds, kind="stable")
+    there, starts = np.unique(kinds[order], return_index=True)
+
+    def sums(values: NDArray[Any]) -> NDArray[np.float64]:
+        found = np.zeros((len(values), num_kinds))
+        found[:, there] = np.add.reduceat(values[:, order], starts, axis=1)
+        return found
+
+    return sums
 
 
 def multi_label_metrics(

@@ -15,9 +15,12 @@ from tl_keras.data.dataset import ImageData
 from tl_keras.data.label_texts import COLUMNS, PROBABILITY, label_text
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
+from tl_keras.evaluation.acceptance import accepting_on_test
+from tl_keras.evaluation.conformal import sets_on_test
 from tl_keras.evaluation.metrics import figures_of
 from tl_keras.evaluation.pictures import draw_average_precision, draw_confusion, draw_scatter
 from tl_keras.models.engines import compile_saved
+from tl_keras.models.outputs import SINGLE_LABEL as SINGLE
 from tl_keras.models.outputs import Output
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -131,8 +134,23 @@ def check_agreement(
     return {"images": len(places), "largest_difference": worst}
 
 
-def write_predictions(path: Path, data: ImageData, split: str, answers: NDArray[np.float64]) -> None:
-    """Write a CSV line for each image: its path, what is right, and what the model says; see `answer_columns`."""
+def choices_of_val(
+    val: NDArray[np.float64], val_labels: NDArray[np.integer], test: NDArray[np.float64], test_labels: NDArray[np.integer]
+) -> dict[str, Any]:
+    """For metrics.json, how what `predict` can choose on val does on test: prediction sets, and answers that are accepted.
+
+    Args:
+        val: probabilities (n, k), to images that the model has not learned from.
+        val_labels: int (n,).
+        test: probabilities (m, k).
+        test_labels: int (m,).
+    """
+    sure = ((each.max(axis=1), SINGLE.is_right(each, labels)) for each, labels in ((val, val_labels), (test, test_labels)))
+    return {**sets_on_test(val, val_labels, test, test_labels), "accepting": accepting_on_test(*sure)}
+
+
+def write_predictions(path: Path, data: ImageData, rows: NDArray[np.int64], answers: NDArray[np.float64]) -> None:
+    """Write a CSV line for each of some images: its path, what is right, and what the model says; see `answer_columns`."""
     output, classes, labels = data.output, data.classes, data.index.labels
     decision, *probabilities = answer_columns(output, classes)
     single = output.task == SINGLE_LABEL
@@ -143,7 +161,7 @@ def write_predictions(path: Path, data: ImageData, split: str, answers: NDArray[
         best = [f"{values.max():.6f}"] if single else []
         return [data.index.paths[row], label_text(output, labels[row], classes), decision, *best, *probabilities]
 
-    run_folder.write_csv(path, header, (line(row, values) for row, values in zip(data.rows(split), answers, strict=True)))
+    run_folder.write_csv(path, header, (line(row, values) for row, values in zip(rows, answers, strict=True)))
 
 
 def draw_errors(folder: RunFolder | Path, data: ImageData, figures: Mapping[str, Any], answers: NDArray[np.float64], title: str) -> None:

@@ -71,6 +71,12 @@ def bagged_model(trunks: Sequence[keras.Model], heads: Sequence[Heads], rule: Ru
     return keras.Model(pixels, _by_rule(rule, logits, task))
 
 
+def divided(model: keras.Model, temperature: float) -> keras.Model:
+    """The same model with its logits divided by a temperature, as the last layer of its graph."""
+    divide = layers.Rescaling(1 / temperature, dtype="float32", name="temperature")
+    return keras.Model(model.input, divide(model.output), name=model.name)
+
+
 def renamed(model: keras.Model, name: str) -> keras.Model:
     """The same layers under another name: two of one graph may not share theirs."""
     return keras.Model(model.input, model.output, name=name)

@@ -8,7 +8,7 @@ code that knows arrays only; a test keeps them equal.
 A row is a frozen dataclass: what is fitted or chosen for one model, such as thresholds, is a field of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -171,6 +171,10 @@ class SingleLabel(_Row):
 
         return ops.maximum(ops.log_softmax(logits), float(np.log(least)))
 
+    def mean_logits_op(self, logits: Sequence[Any], weights: NDArray[np.float64]) -> Any:
+        """Logits that mean the weighted mean of the answers of m tensors of logits, however near to 0 it is; weights (m,) sum to 1."""
+        return _log_mean_op([self.log_probabilities_op(each) for each in logits], weights)
+
     def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.int64]:
         """The class of each image, int64 (...)."""
         found: NDArray[np.int64] = probabilities.argmax(axis=-1)
@@ -277,6 +281,13 @@ class MultiLabel(_Row):
         most = float(self.logits(np.array(1.0), least))
         return ops.clip(logits, -most, most)
 
+    def mean_logits_op(self, logits: Sequence[Any], weights: NDArray[np.float64]) -> Any:
+        """Logits that mean the weighted mean of the answers of m tensors of logits, however near to 0 or 1; weights (m,) sum to 1."""
+        from keras import ops
+
+        there, not_there = ([ops.log_sigmoid(sign * each) for each in logits] for sign in (1, -1))
+        return _log_mean_op(there, weights) - _log_mean_op(not_there, weights)
+
     def decide(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Which classes each image has, bool (..., k)."""
         found: NDArray[np.bool_] = probabilities >= self.limits(probabilities.shape[-1])
@@ -381,6 +392,12 @@ class Regression(_Row):
         """`logits_op` of the answers of a tensor of logits, without the rounding on the way: the same."""
         return logits
 
+    def mean_logits_op(self, logits: Sequence[Any], weights: NDArray[np.float64]) -> Any:
+        """Logits that mean the weighted mean of the numbers of m tensors of logits; weights (m,) sum to 1."""
+        from keras import ops
+
+        return ops.tensordot(weights.astype(np.float32), ops.stack(logits), axes=1)
+
     def decide(self, answers: NDArray[np.floating]) -> NDArray[np.floating]:
         """The number of each image, (...)."""
         return answers[..., 0]
@@ -412,6 +429,16 @@ class Regression(_Row):
             return self.scale * keras.ops.abs(targets - logits)[..., 0]
 
         return [keras.metrics.MeanMetricWrapper(absolute_error, name=self.metric_name), keras.metrics.MeanSquaredError(name=PLAIN_LOSS)]
+
+
+def _log_mean_op(logarithms: Sequence[Any], weights: NDArray[np.float64]) -> Any:
+    """The logarithm of the weighted mean of m tensors (b, k), of the logarithms of these."""
+    from keras import ops
+
+    of_weights = np.log(np.maximum(weights, np.finfo(np.float32).tiny)).tolist()  # finite for a weight of 0
+    logs = ops.stack([each + of_weight for each, of_weight in zip(logarithms, of_weights, strict=True)])
+    highest = ops.max(logs, axis=0)
+    return highest + ops.log(ops.sum(ops.exp(logs - highest), axis=0))
 
 
 Output = SingleLabel | MultiLabel | Regression  # what a row is

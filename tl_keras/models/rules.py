@@ -46,12 +46,16 @@ class _ByAnswer:
         return row.logits_op(self([row.answers_op(each) for each in members]), LEAST_PROBABILITY)
 
 
-class Average(_ByAnswer):
+class Average:
     """The mean of the members' answers."""
 
     def __call__(self, members: Members) -> Any:
-        space = _space(members)
-        return space.mean(space.stack(members), axis=0)
+        """Answers (n, k) of arrays."""
+        return np.mean(members, axis=0)
+
+    def logits(self, members: list[Any], row: Output = SINGLE_LABEL) -> Any:
+        """Logits (b, k) that mean the answer, of the members' logits."""
+        return row.mean_logits_op(members, np.full(len(members), 1 / len(members)))
 
 
 class Vote(_ByAnswer):
@@ -93,14 +97,18 @@ class Median(_ByAnswer):
 
 
 @dataclass(frozen=True)
-class Mixture(_ByAnswer):
+class Mixture:
     """A weighted mean of answers: weights float64 (m,) >= 0 that sum to 1."""
 
     weights: NDArray[np.float64]
 
     def __call__(self, members: Members) -> Any:
-        space = _space(members)
-        return space.tensordot(self.weights if space is np else self.weights.astype(np.float32), space.stack(members), axes=1)
+        """Answers (n, k) of arrays."""
+        return np.tensordot(self.weights, members, axes=1)
+
+    def logits(self, members: list[Any], row: Output = SINGLE_LABEL) -> Any:
+        """Logits (b, k) that mean the answer, of the members' logits."""
+        return row.mean_logits_op(members, self.weights)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ No model is read and no image: what a run said of its test images lies in predic
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.label_texts import SEPARATOR, has_of, numbers_of, text_of
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.evaluation import comparison
-from tl_keras.evaluation.comparison import Answers, Pair
-from tl_keras.evaluation.prediction_file import Table, read_table
+from tl_keras.evaluation.comparison import Answers, Pair, losses_of
+from tl_keras.evaluation.prediction_file import Table, read_parts
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CsvWriter, RunFolder, json_text, open_text
@@ -40,8 +41,10 @@ class Tested:
         about: its folder, its mode and its backbone.
         index: the images of all splits.
         split: of each of them.
-        rows: int64 (n,), the test images as rows of `index`.
-        table: what predictions.csv holds, a line for each of `rows`; its classes are sorted.
+        rows: int64 (n,), the test images as rows of `index`, whose classes are sorted.
+        said: the decision on each of `rows`, as text.
+        answers: the same with what is compared.
+        sure: float64 (n,), the probability of each decision; empty but with one class an image.
     """
 
     run: RunFolder
@@ -50,7 +53,9 @@ class Tested:
     index: Index
     split: NDArray[np.str_]
     rows: NDArray[np.int64]
-    table: Table
+    said: list[str]
+    answers: Answers
+    sure: NDArray[np.float64]
 
     @property
     def task(self) -> str:
@@ -61,17 +66,6 @@ class Tested:
         """What some images of `index` are known by."""
         known: Sequence[bytes | str] = self.index.ids.tolist() if by_content and self.index.ids is not None else self.index.paths
         return [known[row] for row in rows]
-
-    def answers(self, places: NDArray[np.int64]) -> Answers:
-        """What the model said of some of the test images."""
-        said = [self.table.said[place] for place in places.tolist()]
-        probabilities = self.table.probabilities[places]
-        if self.task == REGRESSION:
-            return Answers(numbers_of(said).astype(np.float64), probabilities)
-        if self.task == MULTI_LABEL:
-            return Answers(has_of([text.split(SEPARATOR) if text else [] for text in said], self.table.classes), probabilities)
-        number = {name: place for place, name in enumerate(self.table.classes)}
-        return Answers(np.array([number[name] for name in said], np.int64), probabilities)
 
 
 @restoring_process()
@@ -116,7 +110,7 @@ def compare(run_dir: Path | str, *, against: Path | str, progress: Progress | No
 
 def pair_of(a: Tested, b: Tested, of_a: NDArray[np.int64], of_b: NDArray[np.int64]) -> Pair:
     """What two runs say of the images that `shared` has found."""
-    return Pair(a.task, a.index.learned[a.rows[of_a]], a.answers(of_a), b.answers(of_b), len(a.index.classes))
+    return Pair(a.task, a.index.learned[a.rows[of_a]], a.answers.at(of_a), b.answers.at(of_b), len(a.index.classes))
 
 
 def read_tested(run: RunFolder) -> Tested:
@@ -133,22 +127,45 @@ def read_tested(run: RunFolder) -> Tested:
         about = {"run_dir": str(run.path), **{name: str(metrics[name]) for name in ("mode", "backbone")}}
     index, split = splits.read_splits(run / run_folder.SPLITS, Path())
     with run_folder.reading(path, "a table of predictions", MEND):
-        table = _sorted(read_table(path))
-        index = relabelled(run, index, table.classes) if table.classes else index
+        parts = read_parts(path)
+        first = next(parts)
+        index = relabelled(run, index, tuple(sorted(first.classes))) if first.classes else index
         row_of = {name: row for row, name in enumerate(index.paths)}
-        rows = np.array([row_of[name] for name in table.paths], np.int64)
-        labels = [text_of(index, row) for row in rows.tolist()]
-        if labels != table.true or not np.array_equal(np.sort(rows), np.flatnonzero(split == "test")):
+        read = [_answered(index, row_of, part) for part in chain([first], parts)]
+        rows, decisions, losses, probabilities, sure = (np.concatenate(each) for each in zip(*(each for each, _ in read), strict=True))
+        if not np.array_equal(np.sort(rows), np.flatnonzero(split == "test")):
             raise ValueError("it is not of the test images of this run")
-        tested = Tested(run, read_config(run), about, index, split, rows, table)
-        tested.answers(np.arange(len(rows)))  # each decision is one
-    return tested
+    said = [text for _, texts in read for text in texts]
+    return Tested(run, read_config(run), about, index, split, rows, said, Answers(decisions, losses, probabilities), sure)
 
 
-def _sorted(table: Table) -> Table:
-    """The same with its classes in the order of their names."""
-    order = sorted(range(len(table.classes)), key=lambda place: table.classes[place])
-    return table._replace(probabilities=table.probabilities[:, order], classes=tuple(table.classes[place] for place in order))
+def _answered(index: Index, row_of: Mapping[str, int], part: Table) -> tuple[tuple[NDArray[Any], ...], list[str]]:
+    """What is compared of a part of a table: rows of `index`, decisions, losses, probabilities and sureness of `Tested`; and its texts.
+
+    Raises:
+        ValueError, LookupError: it is not of the images of `index`, or a decision is none.
+    """
+    rows = np.array([row_of[name] for name in part.paths], np.int64)
+    if [text_of(index, row) for row in rows.tolist()] != part.true:
+        raise ValueError("it is not of the test images of this run")
+    order = sorted(range(len(part.classes)), key=lambda place: part.classes[place])
+    task, probabilities = index.output.task, part.probabilities[:, order]
+    decisions = _decisions(task, part.said, [part.classes[place] for place in order])
+    losses = losses_of(task, index.learned[rows], decisions, probabilities)
+    if task != SINGLE_LABEL:
+        return (rows, decisions, losses, probabilities, np.empty(0)), part.said
+    sure = np.take_along_axis(probabilities, decisions[:, None], axis=1)[:, 0]
+    return (rows, decisions, losses, np.empty((len(rows), 0)), sure), part.said
+
+
+def _decisions(task: str, said: Sequence[str], classes: Sequence[str]) -> NDArray[Any]:
+    """Decisions that are written as texts."""
+    if task == REGRESSION:
+        return numbers_of(said).astype(np.float64)
+    if task == MULTI_LABEL:
+        return has_of([text.split(SEPARATOR) if text else [] for text in said], classes)
+    number = {name: place for place, name in enumerate(classes)}
+    return np.array([number[name] for name in said], np.int64)
 
 
 def require_comparable(a: Tested, b: Tested) -> None:
@@ -227,9 +244,13 @@ def require_labels(a: Tested, b: Tested, places: Sequence[dict[tuple[bytes | str
         rows = (a.index, a.rows[place]), (b.index, b.rows[other_place])
         differ = label != other and not ((key, other) in places[0] and (key, label) in places[1])
         if differ:
-            raise _other_labels(a, b, f"another label of {b.table.paths[other_place]} ('{other}')", f" ('{label}')")
+            raise _other_labels(a, b, f"another label of {_path(b, other_place)} ('{other}')", f" ('{label}')")
         if not _equal(*(None if each.shares is None else each.shares[row] for each, row in rows)):
-            raise _other_labels(a, b, f"other shares of the classes in {b.table.paths[other_place]}", "")
+            raise _other_labels(a, b, f"other shares of the classes in {_path(b, other_place)}", "")
+
+
+def _path(run: Tested, place: int) -> str:
+    return run.index.paths[run.rows[place]]
 
 
 def _equal(one: NDArray[np.float32] | None, other: NDArray[np.float32] | None) -> bool:
@@ -255,11 +276,11 @@ def _tell(num: int, keys: Sequence[Sequence[bytes | str]], learned: set[bytes | 
 
 def _changed(a: Tested, b: Tested, place: int, other: int, kind: str) -> dict[str, Any]:
     """One image of which the two say something else."""
-    row: dict[str, Any] = {"path": a.table.paths[place], "path_b": b.table.paths[other], "true": a.table.true[place]}
+    row: dict[str, Any] = {"path": _path(a, place), "path_b": _path(b, other), "true": text_of(a.index, int(a.rows[place]))}
     for name, run, mine in (("a", a, place), ("b", b, other)):
-        row[name] = run.table.said[mine]
+        row[name] = run.said[mine]
         if run.task == SINGLE_LABEL:
-            row[f"{name}_probability"] = float(run.table.probabilities[mine, run.table.classes.index(row[name])])
+            row[f"{name}_probability"] = float(run.sure[mine])
     return row | {"change": kind}
 
 

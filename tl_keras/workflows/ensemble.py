@@ -17,13 +17,14 @@ from tl_keras.evaluation.scoring import (
     AGREEMENT_IMAGES,
     Clock,
     check_agreement,
+    choices_of_val,
     draw_errors,
     measure,
     write_class_names,
     write_predictions,
 )
 from tl_keras.models.classifier import count_parameters
-from tl_keras.models.outputs import MultiLabel, Output, Regression
+from tl_keras.models.outputs import MultiLabel, Output, Regression, SingleLabel
 from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
 from tl_keras.progress import Progress
@@ -89,7 +90,9 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
     """Write what a run folder holds of an ensemble, the metrics last; splits.csv is there already."""
     run_folder.write_text(run / run_folder.CONFIG, to_yaml(found.config))
     run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
-    write_predictions(run / run_folder.PREDICTIONS, found.data, "test", found.test.together)
+    where, judged = found.judged  # a meta-learner has learned from val
+    write_predictions(run / run_folder.PREDICTIONS, found.data, found.data.rows("test"), found.test.together)
+    write_predictions(run / run_folder.VAL_PREDICTIONS, found.data, found.judged_rows, judged.together)
     output, agreement, parameters = found.data.output, {}, {}
     write_output(run, output)
     if found.model is not None:
@@ -100,7 +103,6 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
         write_stages(run / run_folder.STAGES, found.model, found.stages)
         save_classifier(run / run_folder.MODEL, found.model, found.data.classes)
     clock.lap("write_s")
-    where, judged = found.judged  # a meta-learner has learned from val
     metrics: dict[str, Any] = {
         "mode": "ensemble",
         "task": output.task,
@@ -110,6 +112,8 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
         **parameters,
         where: figures_of(output, judged.together, judged.labels, found.data.classes),
         "test": measure(found.data, "test", found.test.together),
+        "temperature": found.temperature,
+        **(_choices(found) if found.model is not None and isinstance(output, SingleLabel) and not found.config.is_adapted else {}),
         **agreement,
         "timing": clock.timing(),
     }
@@ -129,6 +133,12 @@ def write(found: Ensemble, run: RunFolder, clock: Clock) -> dict[str, Any]:
     run_folder.write_json(run / run_folder.ENSEMBLE, result)
     run_folder.write_json(run / run_folder.METRICS, metrics)
     return result
+
+
+def _choices(found: Ensemble) -> dict[str, Any]:
+    """How what follows from val_predictions.csv does on test."""
+    labels = found.data.index.labels[found.judged_rows]
+    return choices_of_val(found.judged[1].together, labels, found.test.together, found.data.labels("test"))
 
 
 def surest(output: Output, answers: Answers) -> NDArray[np.int64] | None:

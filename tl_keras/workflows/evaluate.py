@@ -105,7 +105,7 @@ def _write(trained: TrainedRun, data: ImageData, answers: NDArray[np.float64], r
     """Write an evaluation beside those before it."""
 
     def write(folder: Path) -> None:
-        write_predictions(folder / run_folder.PREDICTIONS, data, "test", answers)
+        write_predictions(folder / run_folder.PREDICTIONS, data, data.rows("test"), answers)
         draw_errors(folder, data, result["test"], answers, data.index.root.name)
         if data.pixels.bad:
             run_folder.write_csv(folder / run_folder.BAD_IMAGES, ("path", "reason"), dataset.bad_rows(data.pixels.bad, data.index))

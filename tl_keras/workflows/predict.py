@@ -22,18 +22,19 @@ from tl_keras.data.walk import left_out_lines
 from tl_keras.deploy.export import require_formats
 from tl_keras.deploy.predictor import ExportedPredictor, Prediction, Predictor
 from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.evaluation.acceptance import accepting_above, is_accepted, on_test, steps
+from tl_keras.evaluation.acceptance import least_images as least_to_accept
 from tl_keras.evaluation.conformal import class_thresholds, least_images, prediction_sets
-from tl_keras.evaluation.prediction_file import read_predictions
+from tl_keras.evaluation.prediction_file import Predictions, read_predictions
 from tl_keras.models.saved import read_classes
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
-from tl_keras.run_folder import MODEL, VAL_PREDICTIONS, CsvWriter, RunFolder, json_text, open_text, reading, write_atomically
+from tl_keras.run_folder import MODEL, PREDICTIONS, VAL_PREDICTIONS, CsvWriter, RunFolder, json_text, open_text, reading, write_atomically
 from tl_keras.runtime import restoring_process
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from tl_keras.trained_run import ADVICE, open_run, read_config
 from tl_keras.transfer.build import image_size_of
 
-WITHOUT_SETS = ("adapt", "ensemble")  # val is of another domain, or may have been learned from
 SET = "prediction_set"  # of a file or of a line
 
 
@@ -42,6 +43,7 @@ def predict(
     patterns: Sequence[str],
     *,
     coverage: float | None = None,
+    min_precision: float | None = None,
     formats: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Iterator[Prediction]:
@@ -49,14 +51,16 @@ def predict(
 
     Args:
         coverage: the share of images, in (0, 1), in whose `prediction_set` the true class shall be; None makes no sets.
+        min_precision: the share of answers that are `accepted`, in (0, 1), that shall be right; None accepts and refuses none.
         formats: the export that answers in place of the model, at most one.
 
     Raises:
-        ConfigError: the coverage is none, or needs more images of val than there were.
-        RunFolderError: there is no such run, or nothing in it that sets are made by.
+        ConfigError: the coverage or the precision is none, needs more images of val than there were, or val does not show it.
+        RunFolderError: there is no such run, or nothing in it that these follow from.
     """
-    progress = progress or Progress()
-    thresholds = None if coverage is None else read_thresholds(RunFolder.at(run_dir), coverage)
+    progress, run = progress or Progress(), RunFolder.at(run_dir)
+    thresholds = None if coverage is None else read_thresholds(run, coverage)
+    above = None if min_precision is None else accepted_above(run, min_precision, progress)
     require_formats(formats)
     if len(formats) > 1:
         raise ConfigError(f"--format: got {' and '.join(formats)}; predict takes one. Give one of them.")
@@ -69,7 +73,7 @@ def predict(
                 batch = next(batches, None)
             if batch is None:
                 break
-            yield from (_with_set(as_asked(found, copies), thresholds) for found in batch)
+            yield from (_accepted(_with_set(as_asked(found, copies), thresholds), above) for found in batch)
             advance(len(batch))
 
 
@@ -105,18 +109,7 @@ def read_thresholds(run: RunFolder, coverage: float) -> dict[str, float]:
         ConfigError: the coverage is not between 0 and 1, or needs more images of val than there were.
         RunFolderError: the run has other labels than one class an image, or kept nothing of val.
     """
-    if not 0 < coverage < 1:
-        raise ConfigError(f"--coverage: got {coverage:g}, expected a share between 0 and 1, such as 0.9.")
-    config, path = read_config(run.require_model()), run / VAL_PREDICTIONS
-    if config.data.task != SINGLE_LABEL or config.mode in WITHOUT_SETS:
-        kind = f"of --mode {config.mode}" if config.mode in WITHOUT_SETS else f"with data.task={config.data.task}"
-        raise RunFolderError(f"{run.path}: a run {kind} has no prediction sets. Leave out --coverage.")
-    if not path.is_file():
-        raise RunFolderError(f"{path}: is missing, and prediction sets follow from it. Train again, or leave out --coverage.")
-    with reading(path, "predictions for val", "Restore it, or train again."):
-        found = read_predictions(path)
-        if (classes := read_classes(run / MODEL)) is not None and set(classes) != set(found.classes):
-            raise ValueError("it has other classes than the model")
+    found = read_val(run, "--coverage", coverage, 0.9)
     if len(found.labels) < least_images(coverage):
         raise ConfigError(
             f"--coverage: got {coverage:g}, which needs {least_images(coverage)} images of val; the run had {len(found.labels)}. "
@@ -124,6 +117,65 @@ def read_thresholds(run: RunFolder, coverage: float) -> dict[str, float]:
         )
     thresholds = class_thresholds(found.probabilities, found.labels, coverage)
     return dict(zip(found.classes, thresholds.tolist(), strict=True))
+
+
+def accepted_above(run: RunFolder, precision: float, progress: Progress) -> float:
+    """The probability above which an answer is accepted; what came of it on test is told.
+
+    Raises:
+        ConfigError: the precision is not between 0 and 1, needs more images of val than there were, or val does not show it.
+        RunFolderError: see `read_val`.
+    """
+    found = read_val(run, "--min-precision", precision, 0.95)
+    least, num = least_to_accept(precision), len(found.labels)
+    if num < least:
+        raise ConfigError(
+            f"--min-precision: got {precision:g}, which needs {least} images of val, or more if some are answered wrong; the run had "
+            f"{num}. Give a lower one, or train with more images of val."
+        )
+    sure = found.sureness
+    if (above := accepting_above(*sure, precision)) is None:
+        first = steps(*sure, precision)
+        raise ConfigError(
+            f"--min-precision: got {precision:g}, which val does not show: of the {first.taken[0]} images that the model is the surest of, "
+            f"it answers {first.wrong[0]} wrong. Give a lower one."
+        )
+    told = "all answers are accepted" if above == 0 else f"answers with a probability above {above:g} are accepted"
+    if (path := run / PREDICTIONS).is_file():
+        with reading(path, "predictions for test", "Restore it, or train again."):
+            test = on_test(*read_predictions(path).sureness, above)
+        told += f"; of test, that is {test['accepted']:.1%} of the images"
+        told += f", of which {test['right']:.1%} are answered right" if "right" in test else ""
+    progress.line(told)
+    return above
+
+
+def read_val(run: RunFolder, option: str, share: float, example: float) -> Predictions:
+    """What a run said of val, from which an option follows.
+
+    Raises:
+        ConfigError: the value of the option is no share.
+        RunFolderError: the run has other labels than one class an image, its val is of another domain, or nothing of val is kept.
+    """
+    if not 0 < share < 1:
+        raise ConfigError(f"{option}: got {share:g}, expected a share between 0 and 1, such as {example:g}.")
+    config, path = read_config(run.require_model()), run / VAL_PREDICTIONS
+    if config.data.task != SINGLE_LABEL or config.is_adapted:
+        kind = "for another domain than that of its val" if config.is_adapted else f"with data.task={config.data.task}"
+        raise RunFolderError(f"{run.path}: a run {kind} has nothing that {option} could follow from. Leave it out.")
+    if not path.is_file():
+        raise RunFolderError(f"{path}: is missing, and {option} follows from it. Train again, or leave {option} out.")
+    with reading(path, "predictions for val", "Restore it, or train again."):
+        found = read_predictions(path)
+        if (classes := read_classes(run / MODEL)) is not None and set(classes) != set(found.classes):
+            raise ValueError("it has other classes than the model")
+    return found
+
+
+def _accepted(found: Prediction, above: float | None) -> Prediction:
+    if above is None:
+        return found
+    return replace(found, accepted=found.probability is not None and bool(is_accepted(np.array(found.probability), above)))
 
 
 def _with_set(found: Prediction, thresholds: dict[str, float] | None) -> Prediction:
@@ -223,10 +275,12 @@ def _as_json(found: Prediction) -> dict[str, Any]:
         return {"path": found.path, _decision(found): found.labels, "probabilities": found.probabilities}
     sets = {} if found.prediction_set is None else {SET: found.prediction_set}
     novelty = {} if found.novelty is None else {"novelty": found.novelty, "known": found.known}
+    accepted = {} if found.accepted is None else {"accepted": found.accepted}
     return {
         "path": found.path,
         _decision(found): found.label,
         "probability": found.probability,
+        **accepted,
         **novelty,
         **sets,
         "probabilities": found.probabilities,
@@ -252,6 +306,8 @@ def _columns(found: Prediction) -> dict[str, Callable[[Prediction], str]]:
     columns: dict[str, Callable[[Prediction], str]] = {"path": lambda each: each.path, _decision(found): lambda each: each.label}
     if found.task == SINGLE_LABEL:
         columns["probability"] = lambda each: "" if each.probability is None else f"{each.probability:.6f}"
+    if found.accepted is not None:
+        columns["accepted"] = lambda each: str(bool(each.accepted)).lower()
     if found.novelty is not None:
         columns["novelty"] = lambda each: "" if each.error else f"{each.novelty:.6f}"
         columns["known"] = lambda each: "" if each.known is None else str(each.known).lower()

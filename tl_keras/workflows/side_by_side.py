@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tl_keras import run_folder
 from tl_keras.data.images import Decoding
 from tl_keras.data.index import SPLIT_NAMES
-from tl_keras.data.label_texts import SEPARATOR
+from tl_keras.data.label_texts import SEPARATOR, text_of
 from tl_keras.errors import RunFolderError
 from tl_keras.evaluation import comparison
 from tl_keras.evaluation.history import read_history
@@ -115,7 +115,7 @@ def _best_first(sides: Sequence[Side]) -> list[Side]:
 
 def _own(best: Tested) -> Said:
     every = np.arange(len(best.rows))
-    return Said(np.array(best.table.said, object), _sure(best, every), np.zeros(len(every)))
+    return Said(np.array(best.said, object), _sure(best, every), np.zeros(len(every)))
 
 
 def _compare(best: Tested, other: Tested) -> tuple[Versus, Said]:
@@ -127,10 +127,10 @@ def _compare(best: Tested, other: Tested) -> tuple[Versus, Said]:
     except RunFolderError as error:
         return Versus(outcome=APART, why=str(error)), said
     pair = pair_of(best, other, of_best, of_other)
-    said.texts[of_best] = [other.table.said[place] for place in of_other.tolist()]
+    said.texts[of_best] = [other.said[place] for place in of_other.tolist()]
     said.sure[of_best] = _sure(other, of_other)
     rows = np.array([row for row, _ in comparison.changes(pair)], np.int64)
-    said.change[of_best[rows]] = np.abs(pair.losses(pair.b) - pair.losses(pair.a))[rows]
+    said.change[of_best[rows]] = np.abs(pair.b.losses - pair.a.losses)[rows]
     compared = comparison.compare(pair)
     outcome = {"A": WORSE, "B": BETTER, None: UNTOLD}[comparison.better_of(best.task, compared)]
     return Versus(outcome=outcome, images=len(of_best), found=compared), said
@@ -138,7 +138,7 @@ def _compare(best: Tested, other: Tested) -> tuple[Versus, Said]:
 
 def _sure(run: Tested, places: NDArray[np.int64]) -> NDArray[np.float64]:
     """The probability of each decision; NaN where the task has none."""
-    return run.table.probabilities[places].max(axis=1) if run.task == SINGLE_LABEL else np.full(len(places), np.nan)
+    return run.sure[places] if run.task == SINGLE_LABEL else np.full(len(places), np.nan)
 
 
 def _disputed(best: Tested, said: Sequence[Said], letters: Sequence[str], source: str | None, progress: Progress) -> list[Disputed]:
@@ -146,13 +146,17 @@ def _disputed(best: Tested, said: Sequence[Said], letters: Sequence[str], source
     places = [place for place in np.argsort(-change, kind="stable")[:SHOWN].tolist() if change[place] > 0]
     root = data_root_if_there(best.config, best.run, progress, source)
     tested = best.index.take(np.flatnonzero(best.split == "test"))
-    addresses = Gallery(tested, root, Decoding.of(best.config.data)).addresses([best.table.paths[place] for place in places])
+    paths, true = {}, {}
+    for place in places:
+        row = int(best.rows[place])
+        paths[place], true[place] = best.index.paths[row], text_of(best.index, row)
+    addresses = Gallery(tested, root, Decoding.of(best.config.data)).addresses(list(paths.values()))
     return [
         Disputed(
-            best.table.paths[place],
-            addresses.get(best.table.paths[place], ""),
-            best.table.true[place],
-            [(letter, _told(each, place, best.table.true[place])) for letter, each in zip(letters, said, strict=True)],
+            paths[place],
+            addresses.get(paths[place], ""),
+            true[place],
+            [(letter, _told(each, place, true[place])) for letter, each in zip(letters, said, strict=True)],
         )
         for place in places
     ]

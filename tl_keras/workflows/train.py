@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.data import splits
-from tl_keras.data.dataset import ImageData
 from tl_keras.data.index import Index
 from tl_keras.data.sources import absolute_source
 from tl_keras.data.target import open_target, require_another
 from tl_keras.evaluation.calibration import fit_temperature
-from tl_keras.evaluation.conformal import class_thresholds, least_images, prediction_sets
 from tl_keras.evaluation.explain.small import small_maps
 from tl_keras.evaluation.metrics import share
 from tl_keras.evaluation.novelty import FALSE_ALARMS, Novelty, fit_novelty, with_energy_of
@@ -27,6 +25,7 @@ from tl_keras.evaluation.report.page import write_report
 from tl_keras.evaluation.scoring import (
     Clock,
     check_agreement,
+    choices_of_val,
     draw_errors,
     inference,
     measure,
@@ -63,7 +62,6 @@ from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk,
 from tl_keras.workflows.teacher import require_teacher, taught
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain, "adapt": adapt}
-COVERAGE = 0.9  # of the prediction sets that are measured on test
 AGREEMENT = {"extract": 1e-4, "adapt": 1e-4, "finetune": 1e-2}  # largest difference of a probability; finetuning goes on from float16
 
 
@@ -192,8 +190,8 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
     data = task.data.with_output(task.data.output.chosen(scores["val"], task.data.labels("val")))
     write_output(run, data.output)
     if "test" in scores:
-        write_predictions(run / run_folder.PREDICTIONS, data, "test", scores["test"])
-        write_predictions(run / run_folder.VAL_PREDICTIONS, data, "val", scores["val"])
+        write_predictions(run / run_folder.PREDICTIONS, data, data.rows("test"), scores["test"])
+        write_predictions(run / run_folder.VAL_PREDICTIONS, data, data.rows("val"), scores["val"])
     selected, interpolated = read_selection(run), read_interpolation(run)
     agreement = {} if isinstance(feed, PixelFeed) else {"agreement": check_agreement(data, model, scores["val"], AGREEMENT[config.mode])}
     clock.lap("evaluate_s")
@@ -207,7 +205,11 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         "parameters": count_parameters(task.classifier.model),
         **{split: measure(data, split, scores[split]) for split in scored},
         "temperature": temperature,
-        **(_sets(data, scores) if config.mode != "adapt" and isinstance(data.output, SingleLabel) else {}),
+        **(
+            choices_of_val(scores["val"], data.labels("val"), scores["test"], data.labels("test"))
+            if "test" in scores and config.mode != "adapt" and isinstance(data.output, SingleLabel)
+            else {}
+        ),
         **({} if novelty is None else _flagged(novelty, told)),
         **agreement,
         **({"selection": selected} if selected else {}),
@@ -233,15 +235,6 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
 def temperature_of(task: Task, on_val: NDArray[np.float32]) -> float:
     """What the logits are to be divided by; 1 for numbers, and in adapting, of whose target the source's val says nothing."""
     return 1.0 if task.config.mode == "adapt" else fit_temperature(task.data.output, on_val, task.data.learned("val"))
-
-
-def _sets(data: ImageData, scores: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
-    """How the prediction sets of `predict --coverage` do on test; nothing where it is not measured, or val has too few images."""
-    if "test" not in scores or len(scores["val"]) < least_images(COVERAGE):
-        return {}
-    sets = prediction_sets(scores["test"], class_thresholds(scores["val"], data.labels("val"), COVERAGE))
-    covered = np.take_along_axis(sets, data.labels("test")[:, None], axis=1)[:, 0]
-    return {"prediction_sets": {"coverage": COVERAGE, **share("covered", covered), "mean_size": float(sets.sum(axis=1).mean())}}
 
 
 def _flagged(novelty: Novelty, told: Mapping[str, Sequence[NDArray[np.float32]]]) -> dict[str, Any]:

@@ -196,9 +196,17 @@ def test_newer_figures_are_shown_where_they_are(made_run: MadeRun) -> None:
         "log_loss_ci95": [0.111, 0.222],
     }
     metrics["prediction_sets"] = {"coverage": 0.9, "covered": 0.91, "covered_ci95": [0.87, 0.95], "mean_size": 1.234}
+    of_test = {"accepted": 0.78, "accepted_ci95": [0.7, 0.84], "right": 0.974, "right_ci95": [0.94, 0.99]}
+    metrics["accepting"] = [
+        {"min_precision": 0.95, "probability_above": 0.0, "accepted": 1.0, "accepted_ci95": [0.9, 1.0]},
+        {"min_precision": 0.99, "probability_above": 0.8731, **of_test},
+    ]
     metrics["novelty"] = {"false_alarms": 0.05, "threshold": 2.5, "flagged": 0.06, "flagged_ci95": [0.035, 0.102]}
     words = page_of(run, metrics=metrics).words
     assert "6.0 % would be called none of these (95 % interval 3.5 % to 10.2 %); 5 % are expected" in words
+    assert "All answers are right 95 % of the time or more, as val shows with 95 % confidence. Of the test images, 100 % get" in words
+    assert "Answers with a probability above 0.873 are right 99 % of the time or more" in words
+    assert "78 % get such an answer; of these answers 97.4 % are right (95 % interval 94 % to 99 %). predict --min-precision 0.99" in words
     assert "predict --coverage 0.9 gives the classes that an image may have: 1.23 on average" in words
     assert "91 % of the test images (95 % interval 87 % to 95 %)" in words
     assert "1.2 % (95 % interval 1.0 % to 3.0 %)" in words

@@ -22,6 +22,8 @@ from tl_keras.data.dataset import ImageData
 from tl_keras.data.index import Index
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, DataError, RunFolderError, UserError
+from tl_keras.evaluation.calibration import fit_temperature
+from tl_keras.evaluation.conformal import class_thresholds, prediction_sets
 from tl_keras.evaluation.intervals import corrected, paired
 from tl_keras.evaluation.prediction_file import read_predictions
 from tl_keras.models.outputs import OUTPUTS, SINGLE_LABEL, MultiLabel, Output, Regression
@@ -125,12 +127,33 @@ def test_val_and_not_test_says_which_single_is_the_best() -> None:
     assert result["difference"] == {"test": {"mean": pytest.approx(3 / 12), "ci95": list(paired(*right))}}
     assert result["together"]["val"]["accuracy"] == pytest.approx(11 / 12)
     folds = [np.arange(start, 12, 3) for start in range(3)]
-    learned = compare(replace(found, out_of_fold=OutOfFold(answers({0, 1, 4}, {0}, {0, 3, 5}), folds)))
+    learned = compare(replace(found, out_of_fold=OutOfFold(np.arange(12), answers({0, 1, 4}, {0}, {0, 3, 5}), folds)))
     assert (learned["judged_on"], learned["best_single"]) == ("out_of_fold", "two")
     assert learned["together"]["out_of_fold"]["accuracy"] == pytest.approx(9 / 12)
     gains = [-1 / 4, 0, -1 / 4]  # image 0 is wrong either way
     assert learned["difference"]["out_of_fold"] == {"mean": pytest.approx(-1 / 6), "ci95": pytest.approx(corrected(gains, 1 / 2))}
     assert learned["difference"]["test"]["mean"] == pytest.approx(-1 / 12)
+
+
+@pytest.mark.parametrize("method", ["average", "vote"])
+def test_all_answers_are_divided_by_the_temperature_of_those_that_are_judged_and_those_of_a_vote_are_not(method: str) -> None:
+    val, test, held_out = (answers({0}, {1}, {place}) for place in (1, 5, 7))
+    data = ImageData(Index(root=Path(), classes=("a", "b"), paths=(), labels=np.zeros(0)), cast(Any, None), np.zeros(0, "<U5"))
+    config = Config.model_validate({"mode": "ensemble", "ensemble": {"method": method}})
+    pixels = keras.Input((2,))
+    model = keras.Model(pixels, keras.layers.Rescaling(1.0)(pixels))
+    parts = [np.arange(6), np.arange(6, 12)]
+    for more in ([], [OutOfFold(np.arange(12), held_out, parts)]):
+        found = Ensemble(config, data, ["one", "two"], val, test, model, *more).decided
+        judged = held_out if more else val
+        temperature = fit_temperature(SINGLE_LABEL, np.log(judged.together), judged.labels) if method == "average" else 1.0
+        assert found.temperature == temperature
+        assert (temperature == 1) == (method == "vote")
+        for before, after in ((val, found.val), (test, found.test), (judged, found.judged[1])):
+            np.testing.assert_allclose(after.together, SINGLE_LABEL.answers(np.log(before.together) / temperature))
+            assert after.singles is before.singles
+        logits = np.array([[1.0, -2.0]], np.float32)
+        np.testing.assert_allclose(found.model(logits), logits / temperature, rtol=1e-6)
 
 
 def test_a_linear_meta_learner_has_the_class_weights_of_the_training() -> None:
@@ -144,12 +167,12 @@ def test_a_linear_meta_learner_has_the_class_weights_of_the_training() -> None:
 
 
 def compared(output: Output, val: Answers, test: Answers, *more: Any, **about: Any) -> dict[str, Any]:
-    """The comparison of three members and an ensemble; `more` is what they say out of fold, and its parts."""
+    """The comparison of three members and an ensemble; `more` is the rows of what they say out of fold, that, and its parts."""
     classes = tuple("abc"[: val.together.shape[-1]])
     data = ImageData(Index(root=Path(), classes=classes, paths=(), labels=np.zeros(0), output=output), cast(Any, None), np.zeros(0, "<U5"))
     config = Config.model_validate({"mode": "ensemble", "ensemble": {"method": about.get("method", "average")}})
     found = Ensemble(config, data, ["one", "two", "three"], val, test, None, *(OutOfFold(*each) for each in more)).decided
-    return compare(found) | {"output": found.data.output}
+    return compare(found) | {"output": found.data.output, "temperature": found.temperature}
 
 
 def test_members_that_say_numbers_are_compared_by_their_error_and_less_is_better() -> None:
@@ -173,7 +196,7 @@ def test_members_that_say_numbers_are_compared_by_their_error_and_less_is_better
         ((val.singles[0, :, 0] - val.labels) ** 2).mean() / val.labels.astype(float).var()
     )
     folds = [np.arange(start, 200, 4) for start in range(4)]
-    learned = compared(Regression().fitted(val.labels), val, test, (said(3, 2, 1, 0.5), folds))
+    learned = compared(Regression().fitted(val.labels), val, test, (np.arange(200), said(3, 2, 1, 0.5), folds))
     assert (learned["judged_on"], learned["best_single"]) == ("out_of_fold", "three")
     assert learned["difference"]["out_of_fold"]["mean"] < 0
 
@@ -189,7 +212,7 @@ def test_members_that_find_several_classes_are_compared_by_average_precision_and
     val, test = said(1, 3, 2, 4), said(3, 2, 1, 4)
     result = compared(MultiLabel(), val, test)
     assert result["best_single"] == "two"
-    assert result["output"] == MultiLabel().chosen(val.together, val.labels)
+    assert result["output"] == MultiLabel().chosen(val.divided(result["temperature"], MultiLabel()).together, val.labels)
     mine, other = (MultiLabel().metric(each, test.labels) for each in (test.together, test.singles[1]))
     gain = result["difference"]["test"]
     assert gain["mean"] == pytest.approx(mine - other)
@@ -199,8 +222,8 @@ def test_members_that_find_several_classes_are_compared_by_average_precision_and
     assert result["singles"][0]["test"]["macro_f1"] == pytest.approx(expected)
     parts = [np.arange(start, 300, 5) for start in range(5)]
     held_out = said(3, 1, 2, 4)
-    learned = compared(MultiLabel(), val, test, (held_out, parts))
-    assert learned["output"] == MultiLabel().chosen(held_out.together, held_out.labels)
+    learned = compared(MultiLabel(), val, test, (np.arange(300), held_out, parts))
+    assert learned["output"] == MultiLabel().chosen(held_out.divided(learned["temperature"], MultiLabel()).together, held_out.labels)
     by_fold = [
         np.subtract(*(MultiLabel().metric(each[part], held_out.labels[part]) for each in (held_out.together, held_out.singles[0])))
         for part in parts
@@ -438,6 +461,39 @@ def of_both(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made_once(lambda ways: of_runs(runs, ensemble=ways), tmp_path_factory.mktemp("of_both"))
 
 
+@pytest.mark.parametrize("method", ["average", "stack"])
+def test_probabilities_are_calibrated_on_what_members_have_not_learned_from_and_sets_follow(
+    photos: Path, of_both: Made, of_two: Made, method: str
+) -> None:
+    for made, num in ((of_both, 9), (of_two, 9 if method == "average" else 51)):  # a stack of backbones is judged on train and val
+        run, result = made({"method": method})
+        metrics = result["metrics"]
+        val, test = (read_predictions(run / name) for name in (run_folder.VAL_PREDICTIONS, run_folder.PREDICTIONS))
+        assert len(val.labels) == num
+        own = val.probabilities[np.arange(num), val.labels]
+        assert metrics[result["judged_on"]]["log_loss"] == pytest.approx(-np.log(own).mean(), abs=1e-4)
+        before = np.log(np.maximum(val.probabilities, 1e-7)) * metrics["temperature"]
+        assert metrics["temperature"] == pytest.approx(fit_temperature(SINGLE_LABEL, before, val.labels), rel=0.02)
+        limits = class_thresholds(val.probabilities, val.labels, 0.9)
+        sets = prediction_sets(test.probabilities, limits)
+        assert metrics["prediction_sets"]["mean_size"] == pytest.approx(sets.sum(axis=1).mean())
+    files = [str(photos / line["path"]) for line in rows_of(run / run_folder.PREDICTIONS)]
+    for found, known, inside in zip(predict(run, files, coverage=0.9), test.probabilities, sets, strict=True):
+        assert list(found.probabilities.values()) == pytest.approx(known.tolist(), abs=1e-3)
+        if np.abs(known - limits).min() > 1e-3:
+            assert found.prediction_set == tuple(np.array(test.classes)[inside])
+
+
+def test_an_ensemble_of_adapted_runs_is_not_calibrated_on_the_source(runs: list[Path], photos: Path, tmp_path: Path) -> None:
+    config = shutil.copytree(runs[1], tmp_path / "adapted") / run_folder.CONFIG
+    config.write_text(config.read_text().replace("mode: extract", "mode: adapt").replace("target: null", "target: sketches"))
+    metrics = ensemble(of_runs([runs[0], tmp_path / "adapted"]), tmp_path / "R")["metrics"]
+    assert metrics["temperature"] == 1
+    assert not {"prediction_sets", "accepting"} & set(metrics)
+    with pytest.raises(RunFolderError, match="a run for another domain than that of its val has nothing that --coverage could follow from"):
+        next(predict(tmp_path / "R", [str(photos)], coverage=0.5))
+
+
 @pytest.mark.parametrize("ways", ways_of(method for method in FROM_RUNS if method != "soup"), ids=str)
 def test_runs_are_combined_and_compared_with_their_own_figures(runs: list[Path], of_both: Made, ways: dict[str, str]) -> None:
     made, result = of_both(ways)
@@ -495,8 +551,10 @@ def test_an_ensemble_of_runs_that_are_one_is_that_one(runs: list[Path], tmp_path
     shutil.copytree(runs[1], tmp_path / "again" / "second")
     result = ensemble(of_runs([runs[1], tmp_path / "again" / "second"]), tmp_path / "R")
     assert [one["name"] for one in result["singles"]] == ["second#1", "second#2"]
-    assert result["together"]["test"]["log_loss"] == pytest.approx(result["singles"][0]["test"]["log_loss"], abs=1e-6)
     assert result["difference"]["test"]["mean"] == 0
+    mine, own = (read_predictions(run / run_folder.PREDICTIONS).probabilities for run in (tmp_path / "R", runs[1]))
+    before = mine ** result["metrics"]["temperature"]
+    np.testing.assert_allclose(before / before.sum(axis=1, keepdims=True), own, atol=1e-4)
 
 
 def test_runs_of_other_splits_or_sizes_are_refused(runs: list[Path], tmp_path: Path) -> None:

@@ -8,14 +8,11 @@ from numpy.typing import NDArray
 
 from tl_keras.evaluation.calibration import calibration_error, reliability
 from tl_keras.evaluation.charts import Axes, Series, lines
-from tl_keras.evaluation.intervals import wilson
 from tl_keras.evaluation.markup import section, table
 from tl_keras.evaluation.report.record import Record
 from tl_keras.evaluation.report.verdict import percent
 from tl_keras.tasks import SINGLE_LABEL
 
-TARGETS = (0.95, 0.99)  # accuracies that somebody may want of the answers that are taken
-LEAST_WRONG = 2  # answers that may be wrong at such an accuracy: of fewer images there is little to tell
 LEAST_DRAWN = 5  # images of a bin of the diagram: the share of fewer is anything
 MOST_POINTS = 200  # of a curve
 
@@ -66,7 +63,7 @@ def section_of(record: Record) -> str:
         f"<p>{told}: so far are claimed and true accuracy apart on average. On the diagonal they agree; "
         f"below it the model is too sure of itself. Larger dots are more images; fewer than {LEAST_DRAWN} have none.</p>\n"
         f'<div class="charts">{_diagram(bins)}{_curve(record)}</div>\n'
-        f"{_named(record)}\n{_sets(record)}\n{_novelty(record)}\n{_counts(bins)}",
+        f"{_accepting(record)}\n{_sets(record)}\n{_novelty(record)}\n{_counts(bins)}",
     )
 
 
@@ -100,21 +97,22 @@ def _curve(record: Record) -> str:
     return lines(axes, [Series("accuracy where the others are left to a person", shares[kept], accuracies[kept])], told)
 
 
-def _named(record: Record) -> str:
-    """From which confidence on answers are as accurate as somebody may want, where test has enough images to say it."""
-    confidences, shares, accuracies = abstaining(record.answers.confidence, record.answers.right)
-    num, told = len(record.answers.paths), []
-    for target in TARGETS:
-        answered = np.round(shares * num)
-        fit = np.flatnonzero((accuracies >= target) & (answered * (1 - target) >= LEAST_WRONG - 1e-9))
-        if len(fit) and shares[fit[-1]] < 1:
-            place = fit[-1]
-            low, high = wilson(round(accuracies[place] * answered[place]), int(answered[place]))
-            told.append(
-                f"<li>{percent(shares[place])} of the images get an answer with a probability of at least {confidences[place]:.3f}; "
-                f"{percent(accuracies[place], 1)} of these are right (95 % interval {percent(low)} to {percent(high)}).</li>"
-            )
-    return f"<ul>{''.join(told)}</ul>" if told else ""
+def _accepting(record: Record) -> str:
+    """Which answers may be taken for an accuracy that somebody may want, chosen on val; nothing where val does not show it."""
+    told = []
+    for each in record.metrics.get("accepting", ()):
+        asked, above = percent(each["min_precision"]), each["probability_above"]
+        which = f"Answers with a probability above {above:.3f}" if above > 0 else "All answers"
+        right = ""
+        if "right" in each:
+            low, high = each["right_ci95"]
+            right = f"; of these answers {percent(each['right'], 1)} are right (95 % interval {percent(low)} to {percent(high)})"
+        told.append(
+            f"<p>{which} are right {asked} of the time or more, as val shows with 95 % confidence. Of the test images, "
+            f"{percent(each['accepted'])} get such an answer{right}. <code>predict --min-precision {each['min_precision']:g}</code> marks "
+            "them.</p>"
+        )
+    return "".join(told)
 
 
 def _sets(record: Record) -> str:

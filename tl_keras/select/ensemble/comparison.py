@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
+from tl_keras.evaluation.calibration import fit_temperature
 from tl_keras.evaluation.intervals import bootstrap, corrected, paired
 from tl_keras.evaluation.metrics import figures_of, metric_of
-from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output, SingleLabel
+from tl_keras.models.combined import divided
+from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output, Regression, SingleLabel
 from tl_keras.models.rules import Probabilities
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
@@ -32,15 +34,25 @@ class Answers:
     singles: Probabilities
     together: Probabilities
 
+    def divided(self, temperature: float, output: Output) -> "Answers":
+        """The same with the logits of all together divided by a temperature."""
+        return replace(self, together=output.answers(output.logits(self.together) / temperature))
+
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Answers by heads and a meta-learner that were not fitted on the image; `parts` are the rows, int64, answered together, in all each.
+    """Answers by heads and a meta-learner that were not fitted on the image.
 
     What is left of a part in the meta-learner that answers it: the other parts' answers came from heads that know it, and a linear
     one's C is the best over all parts.
+
+    Attributes:
+        rows: int64 (n,), the images as rows of the index.
+        answers: to them.
+        parts: the places in `rows`, int64, that were answered together; in all each.
     """
 
+    rows: NDArray[np.int64]
     answers: Answers
     parts: list[NDArray[np.int64]]
 
@@ -59,6 +71,7 @@ class Ensemble:
         out_of_fold: where a meta-learner was fitted, which has seen the labels of val.
         notes: what else is to be reported.
         stages: the tensors of `model` in which stages of its backbone end; none where it is made of several networks.
+        temperature: what the logits of all together were divided by.
     """
 
     config: Config
@@ -70,6 +83,7 @@ class Ensemble:
     out_of_fold: OutOfFold | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     stages: dict[str, Any] = field(default_factory=dict)
+    temperature: float = 1.0
 
     @property
     def judged(self) -> tuple[str, Answers]:
@@ -77,12 +91,31 @@ class Ensemble:
         return ("val", self.val) if self.out_of_fold is None else ("out_of_fold", self.out_of_fold.answers)
 
     @property
+    def judged_rows(self) -> NDArray[np.int64]:
+        """The images of `judged` as rows of the index."""
+        return self.data.rows("val") if self.out_of_fold is None else self.out_of_fold.rows
+
+    @property
     def decided(self) -> "Ensemble":
-        """The same with what the ensemble decides by: thresholds, which are chosen on `judged`; a vote has decided already."""
-        if self.config.ensemble.method == "vote":
+        """The same, with probabilities and decisions by what follows from `judged`: a temperature, then thresholds.
+
+        A vote, whose probabilities are shares of members, has decided already, and so has who says numbers.
+        """
+        output, (_, judged) = self.data.output, self.judged
+        if self.config.ensemble.method == "vote" or isinstance(output, Regression):
             return self
-        _, judged = self.judged
-        return replace(self, data=self.data.with_output(self.data.output.chosen(judged.together, judged.labels)))
+        of_source = self.config.is_adapted  # whose val says nothing of how sure a model may be on the target
+        temperature = 1.0 if of_source else fit_temperature(output, output.logits(judged.together), judged.labels)
+        judged = judged.divided(temperature, output)
+        return replace(
+            self,
+            data=self.data.with_output(output.chosen(judged.together, judged.labels)),
+            val=self.val.divided(temperature, output),
+            test=self.test.divided(temperature, output),
+            out_of_fold=self.out_of_fold and replace(self.out_of_fold, answers=judged),
+            model=self.model and divided(self.model, temperature),
+            temperature=temperature,
+        )
 
 
 def compare(found: Ensemble) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def stacked(config: Config, members: Sequence[FrozenMember], progress: Progress)
     parts = [fold.held_out for fold in found.folds]
     names = [member.name for member in members]
     meta = fit_meta(config, found.probabilities, found.labels, parts, members[0].class_weights, names, members[0].data.output)
-    out_of_fold = OutOfFold(Answers(found.labels, found.probabilities, meta.answers), parts)
+    out_of_fold = OutOfFold(found.rows, Answers(found.labels, found.probabilities, meta.answers), parts)
     return _combined(config, members, meta.rule, out_of_fold=out_of_fold, notes=meta.notes)
 
 

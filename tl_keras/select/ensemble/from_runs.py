@@ -224,7 +224,8 @@ def open_runs(config: Config, trained: Sequence[TrainedRun], members: Sequence[t
         with progress.bar(f"evaluate {split}", len(rows)) as advance, bad_images_named(data, rows):
             singles[split] = np.moveaxis(score_pixels(everything, data, rows, first.config.train.batch_size, advance, call), 1, 0)
     wanted = config.ensemble.replace("members", tuple(str(each.run.path.resolve()) for each in trained))
-    kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime}
+    adapt = next((each.config.adapt for each in trained if each.config.is_adapted), first.config.adapt)
+    kept = {"mode": "ensemble", "ensemble": wanted, "crossval": config.crossval, "runtime": config.runtime, "adapt": adapt}
     stages = replace(first, model=models[0]).stages if (first.run / run_folder.STAGES).is_file() else {}
     return Runs(about.model_copy(update=kept), data, distinct([name for name, _ in members]), models, singles, stages)
 
@@ -255,12 +256,13 @@ def by_rule(runs: Runs, progress: Progress) -> Ensemble:
 
 def stacked(runs: Runs, progress: Progress) -> Ensemble:
     """A meta-learner on the models, fitted on their answers to val, by which they chose but from which they did not learn."""
-    labels, wanted, val = runs.data.learned("val"), runs.config, runs.data.index.take(runs.data.rows("val"))
+    labels, wanted, rows = runs.data.learned("val"), runs.config, runs.data.rows("val")
+    val = runs.data.index.take(rows)
     parts = parts_of(stratified(val).labels, blocks_of(val), wanted.crossval.folds, wanted.data.split_seed)
     weights = class_weight_vector(wanted.train.class_weights, runs.data.labels("train"), runs.data.classes)
     meta = fit_meta(wanted, runs.singles["val"], labels, parts, weights, runs.names, runs.data.output)
     found = _combined(runs, meta.rule)
-    out_of_fold = OutOfFold(Answers(labels, runs.singles["val"], meta.answers), parts)
+    out_of_fold = OutOfFold(rows, Answers(labels, runs.singles["val"], meta.answers), parts)
     return replace(found, out_of_fold=out_of_fold, notes={"learned_from": "val", **meta.notes})
 
 
