@@ -28,6 +28,7 @@ CONFIG = "config.yaml"
 SPLITS = "splits.csv"
 BAD_IMAGES = "bad_images.csv"
 HISTORY = "history.csv"
+EVENTS = "tensorboard"  # what TensorBoard shows of the run
 METRICS = "metrics.json"
 EVALUATIONS = "evaluations"  # a folder 1, 2, ... for each evaluation of a run
 EVALUATION = "evaluation.json"

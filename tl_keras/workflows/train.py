@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tl_keras import run_folder
 from tl_keras.config import Config
+from tl_keras.config_file import used_to_yaml
 from tl_keras.data import splits
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.index import Index
@@ -18,6 +19,7 @@ from tl_keras.data.sources import absolute_source
 from tl_keras.data.target import open_target, require_another
 from tl_keras.evaluation.calibration import fit_temperature
 from tl_keras.evaluation.conformal import class_thresholds, least_images, prediction_sets
+from tl_keras.evaluation.event_log import EventLog, write_result
 from tl_keras.evaluation.explain.small import small_maps
 from tl_keras.evaluation.metrics import share
 from tl_keras.evaluation.novelty import FALSE_ALARMS, Novelty, fit_novelty, with_energy_of
@@ -40,7 +42,7 @@ from tl_keras.models.classifier import Classifier, count_parameters, divide_logi
 from tl_keras.models.outputs import SingleLabel
 from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
-from tl_keras.progress import Progress
+from tl_keras.progress import Logged, Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config, write_output
@@ -120,6 +122,7 @@ def train(
         task = prepare_task(config, index, run, progress, target)
         write_config(run, task.config)
         run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
+        task = replace(task, progress=Logged(progress, EventLog(run).epoch))
         keep()
         clock.lap("prepare_s")
         try:
@@ -225,6 +228,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         if "test" in metrics:
             maps = small_maps(classifier.model, data.output, classifier.boundaries, data.classes, config.data)
             write_report(run, config, metrics, data.index.root, maps)
+    write_result(run, metrics, used_to_yaml(config))
     run_folder.write_json(run / run_folder.METRICS, metrics)
     shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics
