@@ -35,10 +35,10 @@ class BarsOnly(Progress):
 
 
 class Logged(Progress):
-    """Hands all that it hears to another listener, and the epochs to a log first."""
+    """Hands all that it hears to another listener, and the epochs to logs first."""
 
-    def __init__(self, progress: Progress, log: Callable[[str, int, Mapping[str, float]], None]) -> None:
-        self._progress, self._log = progress, log
+    def __init__(self, progress: Progress, *logs: Callable[[str, int, Mapping[str, float]], None]) -> None:
+        self._progress, self._logs = progress, logs
 
     def line(self, text: str) -> None:
         self._progress.line(text)
@@ -49,5 +49,6 @@ class Logged(Progress):
             yield advance
 
     def epoch(self, phase: str, number: int, figures: Mapping[str, float]) -> None:
-        self._log(phase, number, figures)
+        for log in self._logs:
+            log(phase, number, figures)
         self._progress.epoch(phase, number, figures)

@@ -29,6 +29,7 @@ SPLITS = "splits.csv"
 BAD_IMAGES = "bad_images.csv"
 HISTORY = "history.csv"
 EVENTS = "tensorboard"  # what TensorBoard shows of the run
+TRACKER = "tracker.json"  # what the run is called there
 METRICS = "metrics.json"
 EVALUATIONS = "evaluations"  # a folder 1, 2, ... for each evaluation of a run
 EVALUATION = "evaluation.json"

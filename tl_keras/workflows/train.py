@@ -36,6 +36,7 @@ from tl_keras.evaluation.scoring import (
     write_class_names,
     write_predictions,
 )
+from tl_keras.evaluation.trackers import tracking
 from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters, divide_logits
@@ -107,7 +108,7 @@ def train(
     if index is None and not resume:
         index = open_images(config.data, progress, run)
         tell_shrunk(config, index, progress)
-    with working_in(run, resume=resume) as keep:
+    with working_in(run, resume=resume) as keep, tracking(config, run, progress, resume=resume) as record:
         if resume or index is None:
             index = splits.read_splits(run / run_folder.SPLITS, data_root(config, run, progress, source))[0]
             found = index.identify(progress)
@@ -122,7 +123,9 @@ def train(
         task = prepare_task(config, index, run, progress, target)
         write_config(run, task.config)
         run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
-        task = replace(task, progress=Logged(progress, EventLog(run).epoch))
+        if not resume:
+            record.begin(task.config)
+        task = replace(task, progress=Logged(progress, EventLog(run).epoch, record.epoch))
         keep()
         clock.lap("prepare_s")
         try:
@@ -130,7 +133,9 @@ def train(
                 task = taught(task)
                 TRAININGS[config.mode](task)
                 clock.lap("train_s")
-                return _finish(task, clock, scored, pictures)
+                metrics = _finish(task, clock, scored, pictures)
+                record.finish(metrics)
+                return metrics
         except KeyboardInterrupt:
             _keep_best_so_far(task)
             raise
