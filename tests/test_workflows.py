@@ -120,7 +120,9 @@ def test_an_export_says_what_it_will_refuse(kinds, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "export_model", lambda *_, kind: Agreement(compared, {}))
     (tmp_path / "export").mkdir()
     heard = Heard()
-    result = module.export(tmp_path, source=str(tmp_path), progress=heard)
+    (tmp_path / "metrics.json").write_text('{"test": {"accuracy": 0.9, "ece": 0.05}}')
+    result = module.export(tmp_path, source=str(tmp_path), min_accuracy=0.9, max_ece=0.05, progress=heard)
+    assert result["missed"] == []
     lines = [f"the signature 'bytes' will refuse 2 of {len(kinds)} test images, which TensorFlow does not decode: 1 1-bit BMP, 1 TIFF"]
     if "PNG" not in kinds:
         lines.append("no test image is left to compare that signature on; the two that take pixels are compared")

@@ -525,15 +525,25 @@ def explain(
 
 
 @told
-def export(run_dir: Path | str, *, data: Path | str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def export(
+    run_dir: Path | str,
+    *,
+    data: Path | str | None = None,
+    min_accuracy: float | None = None,
+    max_ece: float | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Write a run's model as a SavedModel, and prove that it agrees with the model on images of the test split.
 
     Args:
         run_dir: the folder of a run.
         data: where the run's images lie now, if they have moved.
+        min_accuracy: what the accuracy on test in metrics.json has to reach, in [0, 1]; else nothing is exported.
+        max_ece: what the calibration error there may be at most, likewise.
 
     Returns:
-        What `export/parity.json` holds: the folder, the files compared and the largest difference of each signature.
+        What `export/parity.json` holds: the folder, the files compared and the largest difference of each signature. `missed` has a line
+        for each bound that is not kept; where there is one, nothing else is there.
 
     Raises:
         UserError: anything that the caller can mend.
@@ -541,7 +551,7 @@ def export(run_dir: Path | str, *, data: Path | str | None = None, progress: Pro
     run, source = run_of(run_dir), None if data is None else str(data)
     check_run(run, source)
     export_run, progress = begin("export", None, progress)
-    found: dict[str, Any] = export_run(run, source=source, progress=progress)
+    found: dict[str, Any] = export_run(run, source=source, min_accuracy=min_accuracy, max_ece=max_ece, progress=progress)
     return found
 
 

@@ -214,7 +214,10 @@ def of_explanations(result: Mapping[str, Any], asked: Asked) -> Parts:
 
 
 def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:
-    """How far the artifact is from the model."""
+    """How far the artifact is from the model, or why there is none."""
+    if result["missed"]:
+        yield from (*result["missed"], "nothing was exported")
+        return
     worst = max(result["largest_difference"].values())
     yield f"{result['saved_model']} agrees with the model on {len(result['images'])} images (largest difference {worst:.1e})"
     yield from advice.after_export(result["saved_model"])
