@@ -116,8 +116,7 @@ def asked(tracker: str) -> Config:
 def go(run: RunFolder, tracker: str, progress: Any, *, resume: bool = False) -> None:
     """A run of two epochs."""
     with tracking(asked(tracker), run, progress, resume=resume) as record:
-        if not resume:
-            record.begin(asked(tracker))
+        record.begin(asked(tracker))
         record.epoch("finetune", 1, {"loss": 2.0, "val_loss": 1.0})
         record.epoch("finetune", 2, {"loss": 1.5})
         write_text(run / run_folder.REPORT, "")
@@ -165,6 +164,22 @@ def test_a_run_that_goes_on_goes_on_there(packages: dict[str, Any], run: RunFold
     assert packages[name].told[0] == start
     assert "params" not in {each[0] for each in packages[name].told}
     assert read_json(run / run_folder.TRACKER, "", "") == {"tracker": name, "run": "r7"}
+
+
+def test_a_run_that_goes_on_and_is_not_known_there_begins_there(packages: dict[str, Any], run: RunFolder, heard: Any) -> None:
+    for text in ("", '{"tracker": "wandb", "run": "r7"}', '{"tracker": "mlflow", "run": 7}'):
+        write_text(run / run_folder.TRACKER, text)
+        packages["mlflow"].told.clear()
+        go(run, "mlflow", heard, resume=True)
+        assert [each[0] for each in packages["mlflow"].told[:2]] == ["start", "params"]
+        assert packages["mlflow"].told[0] == ("start", None, "R", True)
+    assert heard.lines == []
+
+
+def test_the_best_of_a_search_is_called_by_its_search(packages: dict[str, Any], run: RunFolder, heard: Any) -> None:
+    (run / run_folder.BEST).mkdir()
+    go(RunFolder(run / run_folder.BEST), "mlflow", heard)
+    assert packages["mlflow"].told[0] == ("start", None, "R/best", True)
 
 
 @pytest.mark.parametrize("name", ["mlflow", "wandb"])
@@ -220,6 +235,13 @@ def test_a_package_that_is_missing_is_told_before_anything_runs(monkeypatch: pyt
     ):
         check_names(asked(name))
     require_tracker("none")
+
+
+def test_a_folder_of_that_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "wandb").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(ConfigError, match="which is not installed"):
+        require_tracker("wandb")
 
 
 def test_without_a_tracker_nobody_is_told(run: RunFolder, heard: Any) -> None:

@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 from tl_keras.config import Config
 from tl_keras.config_file import used_settings
-from tl_keras.errors import ConfigError, first_line
+from tl_keras.errors import ConfigError, RunFolderError, first_line
 from tl_keras.evaluation.event_log import MEASURED, single_figures
 from tl_keras.progress import Progress
-from tl_keras.run_folder import CONFIG, CONFUSION, CURVES, HISTORY, METRICS, REPORT, TRACKER, RunFolder, read_json, write_json
+from tl_keras.run_folder import BEST, CONFIG, CONFUSION, CURVES, HISTORY, METRICS, REPORT, TRACKER, RunFolder, read_json, write_json
 
 FILES = (CONFIG, METRICS, HISTORY, REPORT, CURVES, CONFUSION)  # those of the run folder that a tracker gets
 LAST_S = 60.0  # seconds that the end of a run may take to reach Weights & Biases; without a limit it waits for its server for ever
@@ -114,19 +114,24 @@ TRACKERS: dict[str, Callable[[str | None, str], Tracker]] = {"mlflow": Mlflow, "
 
 def require_tracker(name: str) -> None:
     """Raise ConfigError where the package of a tracker is not installed."""
-    if name in TRACKERS and find_spec(name) is None:
+    if name in TRACKERS and getattr(find_spec(name), "origin", None) is None:  # the folder wandb/ that its runs leave is no package
         raise ConfigError(f"runtime.tracker: got '{name}', which is not installed. Install it: pip install {name}. Or set none.")
 
 
 class Record:
-    """What a tracker gets of a run: nothing, where there is none, or once it has failed."""
+    """What a tracker gets of a run: nothing, where there is none, or once it has failed.
 
-    def __init__(self, tracker: Tracker | None, name: str, run: RunFolder, progress: Progress) -> None:
-        self._tracker, self._name, self._run, self._progress = tracker, name, run, progress
+    Args:
+        is_new: whether the run is new there.
+    """
+
+    def __init__(self, tracker: Tracker | None, name: str, run: RunFolder, progress: Progress, *, is_new: bool) -> None:
+        self._tracker, self._name, self._run, self._progress, self._is_new = tracker, name, run, progress, is_new
 
     def begin(self, config: Config) -> None:
-        """Hand over the settings of a new run."""
-        self._try(lambda tracker: tracker.begin(used_settings(config)))
+        """Hand over the settings of a run that is new there."""
+        if self._is_new:
+            self._try(lambda tracker: tracker.begin(used_settings(config)))
 
     def epoch(self, phase: str, number: int, figures: Mapping[str, float]) -> None:
         """Hand over the figures of an epoch, by the columns of history.csv."""
@@ -167,7 +172,18 @@ def tracking(config: Config, run: RunFolder, progress: Progress, *, resume: bool
     Raises:
         ConfigError: the tracker does not take a new run. One that goes on does so without.
     """
-    record = Record(_opened(config, run, progress, resume=resume), config.runtime.tracker, run, progress)
+    name, file = config.runtime.tracker, run / TRACKER
+    known = _known(file, name) if resume else None
+    try:
+        tracker = _opened(name, known, run)
+    except Exception as error:  # as above
+        if not resume:
+            raise _not_begun(name, error) from error
+        tracker = None
+        progress.line(without(name, error))
+    if tracker is not None:
+        write_json(file, {"tracker": name, "run": tracker.id})
+    record = Record(tracker, name, run, progress, is_new=known is None)
     try:
         yield record
     except BaseException:
@@ -176,20 +192,25 @@ def tracking(config: Config, run: RunFolder, progress: Progress, *, resume: bool
     record.end(ok=True)
 
 
-def _opened(config: Config, run: RunFolder, progress: Progress, *, resume: bool) -> Tracker | None:
-    name, file = config.runtime.tracker, run / TRACKER
+def _not_begun(name: str, error: Exception) -> ConfigError:
+    if isinstance(error, ConfigError):
+        return error
+    return ConfigError(f"runtime.tracker: {name} does not take this run ({first_line(error)}). Mend that, or set none.")
+
+
+def _known(file: Path, name: str) -> str | None:
+    """What a run that goes on is called by its tracker; None where it is not known there."""
+    try:
+        found = read_json(file, "the record of a tracker", "")
+    except RunFolderError:
+        return None
+    return found["run"] if found.get("tracker") == name and isinstance(found.get("run"), str) else None
+
+
+def _opened(name: str, known: str | None, run: RunFolder) -> Tracker | None:
     if name not in TRACKERS:
         return None
-    try:
-        known = read_json(file, "the record of a tracker", "Remove it.")["run"] if resume and file.is_file() else None
-        require_tracker(name)
-        tracker = TRACKERS[name](known, run.path.name)
-    except Exception as error:  # as above
-        if resume:
-            progress.line(without(name, error))
-            return None
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"runtime.tracker: {name} does not take this run ({first_line(error)}). Mend that, or set none.") from error
-    write_json(file, {"tracker": name, "run": tracker.id})
-    return tracker
+    require_tracker(name)
+    path = run.path.resolve()
+    title = f"{path.parent.name}/{path.name}" if path.name == BEST else path.name  # of which each search has one
+    return TRACKERS[name](known, title)

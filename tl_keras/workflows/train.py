@@ -123,8 +123,7 @@ def train(
         task = prepare_task(config, index, run, progress, target)
         write_config(run, task.config)
         run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
-        if not resume:
-            record.begin(task.config)
+        record.begin(task.config)
         task = replace(task, progress=Logged(progress, EventLog(run).epoch, record.epoch))
         keep()
         clock.lap("prepare_s")
