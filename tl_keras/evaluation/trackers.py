@@ -19,7 +19,7 @@ from tl_keras.run_folder import BEST, CONFIG, CONFUSION, CURVES, HISTORY, METRIC
 
 FILES = (CONFIG, METRICS, HISTORY, REPORT, CURVES, CONFUSION)  # those of the run folder that a tracker gets
 LAST_S = 60.0  # seconds that the end of a run may take to reach Weights & Biases; without a limit it waits for its server for ever
-MOST_TRIES = "3"  # of a call that a server does not answer: a quarter of a minute; MLflow's own eight take four minutes
+TRIES, MOST_TRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3"  # of a call: a quarter of a minute; MLflow's own seven take four minutes
 
 
 class Tracker(Protocol):
@@ -44,6 +44,18 @@ class Tracker(Protocol):
         """Close the run."""
 
 
+@contextmanager
+def few_tries() -> Iterator[None]:
+    """Let MLflow try a call that its server does not answer a few times only, where the user has not said how often."""
+    said = TRIES in os.environ
+    os.environ.setdefault(TRIES, MOST_TRIES)
+    try:
+        yield
+    finally:
+        if not said:
+            del os.environ[TRIES]
+
+
 class Mlflow:
     """A run of MLflow; where it goes is said by MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME.
 
@@ -52,25 +64,29 @@ class Mlflow:
         title: the name of a new run.
     """
 
+    @few_tries()
     def __init__(self, known: str | None, title: str) -> None:
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", MOST_TRIES)
         import mlflow
 
         self._mlflow = mlflow
         self.id: str = mlflow.start_run(run_id=known, run_name=title, nested=True).info.run_id  # nested: within a run of the user's, if any
 
+    @few_tries()
     def begin(self, settings: Mapping[str, Any]) -> None:
         self._mlflow.log_params(dict(settings), run_id=self.id)
 
+    @few_tries()
     def epoch(self, phase: str, number: int, figures: Mapping[str, float]) -> None:
         named = {f"{phase}/{name}": value for name, value in figures.items()}
         self._mlflow.log_metrics(named, step=number, run_id=self.id)
 
+    @few_tries()
     def finish(self, figures: Mapping[str, float], files: list[Path]) -> None:
         self._mlflow.log_metrics(dict(figures), run_id=self.id)
         for file in files:
             self._mlflow.log_artifact(str(file), run_id=self.id)
 
+    @few_tries()
     def end(self, *, ok: bool) -> None:
         active = self._mlflow.active_run()
         if active is not None and active.info.run_id == self.id:  # not one of the user's
