@@ -143,6 +143,7 @@ OTHER: dict[str, Any] = {
     "runtime.precision": "bfloat16",
     "runtime.deterministic": False,
     "runtime.threads": 2,
+    "runtime.tracker": "wandb",
 }
 NEEDS: dict[str, dict[str, Any]] = {
     "data.augment.crop_ratio": {"data.augment.random_resized_crop": (0.5, 1.0)},

@@ -346,6 +346,9 @@ def test_what_is_not_there_is_told_without_tensorflow(tmp_path):
         ["export", "no/such/run"],
         ["predict", "no/such/run", "new.jpg"],
         ["predict", "no/such/run", "--output", "x.txt"],
+        ["explain", "no/such/run", "new.jpg"],
+        ["explain", "taken", "new.jpg", "--method", "gradcam"],
+        ["explain", "taken", "new.jpg", "--neighbours", "9"],
     ]
     code = f"import sys, tl_keras.run\nfor words in {wrong!r}:\n    assert tl_keras.run.main(words) == 2, words\n"
     code += "    assert not {'tensorflow', 'keras'} & set(sys.modules), words\n"

@@ -387,6 +387,20 @@ def test_a_bound_that_is_not_kept_is_told_by_the_exit_status(finished, capfd):
     assert len(list((finished[0] / "evaluations").iterdir())) == num
 
 
+def test_nothing_is_exported_where_a_bound_is_not_kept(finished, tmp_path, capfd):
+    run_dir = shutil.copytree(finished[0], tmp_path / "R")
+    export = ["--mode", "export", "--run-dir", str(run_dir)]
+    before = sorted(run_dir.rglob("*"))
+    assert run.main([*export, "--max-ece", "0", "--min-accuracy", "0"]) == 3
+    assert re.search(r"ece is 0\.\d{4}, and has to be at most 0\nnothing was exported\n", capfd.readouterr().out)
+    assert run.main([*export, "--max-ece", "5"]) == 2
+    (run_dir / "metrics.json").unlink()
+    assert run.main([*export, "--max-ece", "1"]) == 2
+    assert "metrics.json: cannot be read" in (told := capfd.readouterr().err)
+    assert "Train again, or leave out the bounds." in told
+    assert sorted(run_dir.rglob("*")) == [path for path in before if path.name != "metrics.json"]
+
+
 def test_a_run_made_with_a_relative_path_is_used_from_another_folder(photo_folder, tmp_path, monkeypatch):
     data = photo_folder(classes=("cat", "dog"), per_class=4)
     monkeypatch.chdir(data.parent)

@@ -27,7 +27,7 @@ def test_a_finished_run_has_what_people_look_for_and_no_checkpoints(trained: Run
     found = {path.name for path in run.iterdir()} - {"evaluations", "explanations", "export"}
     assert found == {
         "config.yaml", "environment.json", "splits.csv", "history.csv", "model.keras", "classes.txt", "metrics.json", "predictions.csv",
-        "confusion.png", "report.html", "stages.json", "val_predictions.csv",
+        "confusion.png", "report.html", "stages.json", "val_predictions.csv", "tensorboard",
     }  # fmt: skip
     assert (run / "classes.txt").read_text() == "ant\nbee\nwasp\n"
     assert read_classes(run / "model.keras") == ("ant", "bee", "wasp")

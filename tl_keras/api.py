@@ -555,6 +555,8 @@ def export(
     formats: str | Sequence[str] = (),
     settings: Settings | None = None,
     data: Path | str | None = None,
+    min_accuracy: float | None = None,
+    max_ece: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write a run's model for other programs, and prove that what is written agrees with it on images of the run.
@@ -565,10 +567,13 @@ def export(
             one or several.
         settings: of the section `export` that differ from the run's, such as `{"export.min_agreement": 0.99}`.
         data: where the run's images lie now, if they have moved.
+        min_accuracy: what the accuracy on test in metrics.json has to reach, in [0, 1]; else nothing is exported.
+        max_ece: what the calibration error there may be at most, likewise.
 
     Returns:
-        What `export/export.json` holds, see `docs/deploying.md`; `folder`; `exported`, the formats that are there now; and `missed`, a line
-        for each that differs too much from the model, and is not there.
+        What `export/export.json` holds, see `docs/exporting.md`; `folder`; `exported`, the formats that were written; and `missed`, a line
+        for each bound that is not kept: of a format that differs too much from the model, which is not kept then, or of the model
+        itself, of which nothing is exported then.
 
     Raises:
         UserError: anything that the caller can mend.
@@ -577,7 +582,8 @@ def export(
     check_run(run, source)
     export_run, progress = begin("export", None, progress)
     chosen = [formats] if isinstance(formats, str) else list(formats)
-    found: dict[str, Any] = export_run(run, formats=chosen, settings=settings or {}, source=source, progress=progress)
+    bounds = {"min_accuracy": min_accuracy, "max_ece": max_ece}
+    found: dict[str, Any] = export_run(run, formats=chosen, settings=settings or {}, source=source, **bounds, progress=progress)
     return found
 
 

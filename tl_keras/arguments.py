@@ -139,8 +139,10 @@ def parser() -> Parser:
         "(.html) that puts several runs side by side",
     )
     made.add_argument("--against", metavar="DIR", type=Path, help="compare: the folder of the other run")
-    made.add_argument("--min-accuracy", metavar="SHARE", type=float, help="evaluate: the exit status is 3 where the accuracy is lower")
-    made.add_argument("--max-ece", metavar="SHARE", type=float, help="evaluate: the same where the calibration error is higher")
+    made.add_argument(
+        "--min-accuracy", metavar="SHARE", type=float, help="evaluate, export: the exit status is 3 where the accuracy is lower"
+    )
+    made.add_argument("--max-ece", metavar="SHARE", type=float, help="evaluate, export: the same where the calibration error is higher")
     made.add_argument("--corrupt", action="store_true", help="evaluate: also on the images blurred, noisy, compressed and dark")
     made.add_argument(
         "--coverage",

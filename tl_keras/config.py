@@ -595,7 +595,7 @@ class ExportConfig(Section):
 
 
 class RuntimeConfig(Section):
-    """Seed, engine, precision and threads."""
+    """Seed, engine, precision, threads and tracker."""
 
     seed: Whole = Field(
         default=0, ge=0, le=2**31 - 1, description="random seed for initial weights, the order of images, dropout and augmentation"
@@ -614,6 +614,9 @@ class RuntimeConfig(Section):
         default=True, description="make runs reproducible: the same seed gives the same results on the same machine"
     )
     threads: Side | None = Field(default=None, description="number of CPU threads; null: one per core")
+    tracker: Literal["none", "mlflow", "wandb"] = Field(
+        default="none", description="experiment tracker that gets the settings, curves, figures and report of a training run"
+    )
 
     def _contradictions(self) -> Iterator[tuple[str, str]]:
         if self.engine.startswith("openvino") and self.precision not in ("auto", "float32"):
@@ -679,6 +682,8 @@ class Config(Section):
             yield "model.backbone", "got 'auto', expected a name: there is nothing to rank before pretraining."
         if self.train.teacher is not None and self.mode in ("search", "crossval"):
             yield "train.teacher", f"got '{self.train.teacher}', expected null with mode: {self.mode}, whose training runs have none."
+        if self.runtime.tracker != "none" and self.mode == "crossval":
+            yield "runtime.tracker", f"got '{self.runtime.tracker}', expected 'none' with mode: crossval, whose folds are not tracked."
         if self.train.unfreeze_every is not None and not self.model.freeze_batchnorm:
             got = f"got {self.train.unfreeze_every!r}, which needs model.freeze_batchnorm: true"
             yield "train.unfreeze_every", f"{got}: the statistics of a stage would move before its turn."

@@ -102,19 +102,23 @@ def to_yaml(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
 
 
-def used_to_yaml(config: Config) -> str:
-    """The settings that the mode of a configuration uses, for a person to read."""
+def used_settings(config: Config) -> dict[str, Any]:
+    """The settings that the mode of a configuration uses, by their paths, as JSON and YAML have them."""
     dumped = config.model_dump(mode="json")
 
     def value_of(path: str) -> Any:
         return reduce(getitem, path.split("."), dumped)
 
     working = at_work(value_of)
+    return {path: value_of(path) for path in fields() if is_used(path, working)}
+
+
+def used_to_yaml(config: Config) -> str:
+    """The settings that the mode of a configuration uses, for a person to read."""
     kept: dict[str, Any] = {}
-    for path in fields():
-        if is_used(path, working):
-            *sections, name = path.split(".")
-            reduce(lambda part, section: part.setdefault(section, {}), sections, kept)[name] = value_of(path)
+    for path, value in used_settings(config).items():
+        *sections, name = path.split(".")
+        reduce(lambda part, section: part.setdefault(section, {}), sections, kept)[name] = value
     return yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=120)
 
 

@@ -109,11 +109,12 @@ def check_names(config: "Config") -> None:
     Raises:
         DataError: `data.source` is not there, or its folders are not arranged for training.
         BackboneError: a backbone or a file of weights is not there.
-        ConfigError: a member of an ensemble is not there, or no target domain is named.
+        ConfigError: a member of an ensemble is not there, no target domain is named, or a tracker is not installed.
     """
     from tl_keras.config import AUTO
     from tl_keras.data.sources import check_layout_of
     from tl_keras.data.target import check_target
+    from tl_keras.evaluation.trackers import require_tracker
     from tl_keras.select.ensemble.member_names import runs_among
 
     paths = MODES[config.mode].paths
@@ -125,6 +126,7 @@ def check_names(config: "Config") -> None:
                 check_backbone(name)
     if config.mode == "adapt":
         check_target(config.data, config.adapt.target)
+    require_tracker(config.runtime.tracker)
     weights = config.model.weights
     if weights not in KINDS_OF_WEIGHTS and not Path(weights).expanduser().is_file():
         raise BackboneError(f"{weights}: there is no such weights file. Expected a file or one of {', '.join(KINDS_OF_WEIGHTS)}.")

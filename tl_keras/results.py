@@ -215,7 +215,7 @@ def of_explanations(result: Mapping[str, Any], asked: Asked) -> Parts:
 
 
 def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:
-    """How far each format is from the model, how large and how fast; and which are not kept."""
+    """How far each format is from the model, how large and how fast; and which bounds are missed."""
     if rows := {name: result["formats"][name] for name in result["exported"]}:
         yield exports_table(rows, result)
         yield (
@@ -223,5 +223,7 @@ def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:
             "process answers; ms: of one image; per s: images in batches of 32. Times are of this machine, by the format's own runtime"
         )
     yield from result["missed"]
+    if not result["exported"]:
+        yield "nothing was exported"
     for name in result["exported"]:
         yield from advice.after_export(name, f"{result['folder']}/{result['formats'][name]['file']}")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from tl_keras import advice
 from tl_keras.arguments import Parser, parser, program, read_options
 from tl_keras.errors import ConfigError, FileError, LostImageError, UserError, from_os
+from tl_keras.explanations import require_options
 from tl_keras.interrupts import Terminated, noted_interrupts, raise_noted, sent_again
 from tl_keras.launch import (
     Asked,
@@ -154,6 +155,7 @@ def run_mode(options: argparse.Namespace) -> int:
 def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False) -> Asked:
     """What is asked for, once all that it names is there; the folder of a new run is made."""
     if not mode.makes_run:
+        require_options(options.method, options.neighbours)
         check_output(options.output, mode.writes)
         check_run(options.run_dir, options.data)
         if options.against is not None:

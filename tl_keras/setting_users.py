@@ -69,6 +69,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "export": ("model",),
     "runtime": EVERY,
     "runtime.engine": (*ON_FEATURES, "rank", "check"),
+    "runtime.tracker": TRAININGS,
 }
 
 CASES = {

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,3 +54,21 @@ def test_output_to_a_full_device(finished: Path, command_line: Any, photos: Path
         command = command_line.run(["--mode", "predict", "--run-dir", finished, photos, *arguments])
         assert "Traceback" not in command.text, command.text
         report("full disks", disks=1, **{check(command): 1})
+
+
+def test_explanations_that_cannot_grow(
+    finished: Path,
+    command_line: Any,
+    photos: Path,
+    tmp_path: Path,
+    times: Callable[[int, int], int],
+    report: Callable[..., None],
+    tools: Any,
+) -> None:
+    """A picture takes some tens of kilobytes."""
+    run = shutil.copytree(finished, tmp_path / "run")
+    for limit in (2_000, 20_000, 200_000)[: times(1, 3)]:
+        command = command_line.run(["explain", run, photos], limits={"RLIMIT_FSIZE": limit}, TL_KERAS_CACHE=str(tmp_path / "cache"))
+        report("full disks", disks=1, **{check(command): 1})
+        assert command.status == 2 or limit > 20_000, command.text
+        assert not tools.leftovers(run), command.text

@@ -1,8 +1,10 @@
 """Files that are called images: pixels, or one line; never a crash, a hang or a gigabyte."""
 
 import io
+import json
 import os
 import random
+import shutil
 import socket
 import struct
 import time
@@ -204,3 +206,21 @@ def test_odd_files_are_counted_and_nobody_waits_for_them(tmp_path: Path, monkeyp
     assert "is not an image" in pixels.bad[min(pixels.bad)]
     assert "is a file of 537 MB" in pixels.bad[max(pixels.bad)]
     assert time.perf_counter() - started < LIMIT_S + 10
+
+
+def test_explain_tells_of_files_that_are_none_and_explains_the_others(
+    finished: Path, command_line: Any, photos: Path, tmp_path: Path, rng: random.Random, report: Callable[..., None]
+) -> None:
+    good = sorted(photos.rglob("*.png"))[0]
+    (tmp_path / "bomb.png").write_bytes(BOMBS["png 65,535 squared"]())
+    for number in range(6):
+        (tmp_path / f"{number}.png").write_bytes(mutated(good.read_bytes(), rng))
+    shutil.copy(good, tmp_path / "good.png")
+    run = shutil.copytree(finished, tmp_path / "run")
+    command = command_line.run(["explain", run, *sorted(tmp_path.glob("*.png"))])
+    assert (command.status, "Traceback" in command.text) == (0, False), command.text
+    found = {Path(each["path"]).name: each for each in json.loads((run / "explanations" / "1" / "explanations.json").read_text())["images"]}
+    assert len(found) == 8
+    assert "error" in found["bomb.png"]
+    assert "error" not in found["good.png"]
+    report("images", images=8, refused=sum("error" in each for each in found.values()))

@@ -33,8 +33,9 @@ BEGUN = {  # what is in a run folder once the part that takes long has begun: a 
     "finetune": "checkpoints/finetune.json",
     "search workers": "study-*/trial_*",
     "export": "export/.*.partial/*",
+    "explain": "explanations/.*.partial/new/*",
 }
-USES = ("evaluate", "predict", "export")  # of a run that is finished
+USES = ("evaluate", "predict", "explain", "export")  # of a run that is finished
 NAMES = tuple(COMMANDS) if os.environ.get("ATTACK") == "full" else ("extract", "finetune", "search workers")  # the others take minutes
 
 
@@ -90,10 +91,9 @@ def test_a_killed_use_of_a_run_leaves_the_run_as_it_was(
     report: Callable[..., None], tools: Any,
 ) -> None:  # fmt: skip
     begun, run = None if tools.FULL else BEGUN.get(mode), shutil.copytree(finished, tmp_path / "run")
-    arguments = ["--mode", mode, "--run-dir", str(run)]
     output = tmp_path / "found.csv"
-    if mode == "predict":
-        arguments += [str(photos), "--output", str(output)]
+    more = {"predict": [str(photos), "--output", str(output)], "explain": [str(photos)]}
+    arguments = ["--mode", mode, "--run-dir", str(run), *more.get(mode, ())]
     before = tools.weights_bytes(run / "model.keras")
     seconds = 0.0
     if begun is None:

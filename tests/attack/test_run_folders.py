@@ -59,6 +59,13 @@ def test_a_damaged_run_is_used_as_before_or_refused(
     def answers(run: Path) -> Any:
         return command_line.run(["--mode", "predict", "--run-dir", run, *images, "--output", tmp_path / "found.csv"])
 
+    def evaluated(run: Path) -> Any:
+        return command_line.run(["evaluate", run])
+
+    def explained(run: Path) -> Any:
+        return command_line.run(["explain", run, images[0]])
+
+    uses = (answers, evaluated, explained)
     assert answers(finished).status == 0
     wanted = (tmp_path / "found.csv").read_bytes()
     files = [path.relative_to(finished) for path in sorted(finished.rglob("*")) if path.is_file()]
@@ -68,8 +75,9 @@ def test_a_damaged_run_is_used_as_before_or_refused(
         file = pick(run, files, number, rng)
         told = f"{file}, {damage(run / file, rng)}: "
         (tmp_path / "found.csv").unlink(missing_ok=True)
-        found = check(command_line.run(["--mode", "evaluate", "--run-dir", run]) if number % 2 else answers(run), told)
-        wrong = int(number % 2 == 0 and found == "done" and (tmp_path / "found.csv").read_bytes() != wanted)
+        use = number % len(uses)
+        found = check(uses[use](run), told)
+        wrong = int(use == 0 and found == "done" and (tmp_path / "found.csv").read_bytes() != wanted)
         report("run folders", damaged=1, **{found: 1}, silent_wrong_answers=wrong)
         assert not wrong, told
         shutil.rmtree(run)

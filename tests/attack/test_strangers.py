@@ -117,7 +117,7 @@ def test_a_keras_file_with_such_a_module_as_a_backbone(theirs: tuple[Path, Path]
     refused(words, "(WriteFile)")
 
 
-@pytest.mark.parametrize("mode", ["evaluate", "predict", "export", "resume", "ensemble"])
+@pytest.mark.parametrize("mode", ["evaluate", "predict", "explain", "export", "resume", "ensemble"])
 def test_a_run_folder(mode: str, theirs: tuple[Path, Path], photos: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
     run = shutil.copytree(theirs[0], tmp_path / "run")
     image = sorted(photos.rglob("*.png"))[0]
@@ -126,6 +126,7 @@ def test_a_run_folder(mode: str, theirs: tuple[Path, Path], photos: Path, tmp_pa
     words: dict[str, list[str | Path]] = {
         "evaluate": ["--mode", "evaluate", "--run-dir", run],
         "predict": ["--mode", "predict", "--run-dir", run, image],
+        "explain": ["--mode", "explain", "--run-dir", run, image],
         "export": ["--mode", "export", "--run-dir", run],
         "resume": ["--mode", "extract", "--resume", "--run-dir", run],
         "ensemble": ["--mode", "ensemble", "--run-dir", tmp_path / "both", run, shutil.copytree(run, tmp_path / "twin")],

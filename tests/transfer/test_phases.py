@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from tl_keras.config import TrainConfig
 from tl_keras.errors import TrainingError
+from tl_keras.evaluation.history import figures_of, read_history
 from tl_keras.models.outputs import SINGLE_LABEL
-from tl_keras.progress import Progress
+from tl_keras.progress import Logged, Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, SNAPSHOTS, RunFolder
 from tl_keras.transfer import snapshots
 from tl_keras.transfer.checkpoints import History, PhaseFiles, PhaseState, history_header
@@ -216,6 +217,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, keras.Mo
 
 
 @pytest.mark.slow
+def test_a_listener_hears_the_epochs_that_history_has(run: RunFolder) -> None:
+    heard: list[tuple[str, int, dict[str, float]]] = []
+    start = {"val_loss": 9.0, "val_accuracy": 0.0}
+    go(run, small_model(), Logged(Progress(), lambda *epoch: heard.append(epoch)), epochs=2, start=start)
+    rows = read_history(run / HISTORY)
+    assert [epoch[:2] for epoch in heard] == [("finetune", 0), ("finetune", 1), ("finetune", 2)]
+    assert heard[0][2] == start
+    assert all(figures == pytest.approx(figures_of(row), rel=1e-4) for (_, _, figures), row in zip(heard, rows, strict=True))
+
+
 def test_killed_twice_and_resumed_equals_uninterrupted_from_epoch_0_on(run: RunFolder, whole: Any) -> None:
     whole_run, whole_model, expected = whole
     start = measure(small_model(), VAL)

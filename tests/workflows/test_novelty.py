@@ -57,6 +57,7 @@ def runs(photos: Path, two_stages: str, tmp_path_factory: pytest.TempPathFactory
         "extract": {"mode": "extract"},
         "finetune": {"mode": "finetune", "train": {"epochs": 1, "unfreeze_from": "stage2"}},
         "pixels": {"mode": "finetune", "train": {"epochs": 1, "unfreeze_from": "all"}},
+        "pretrain": {"mode": "pretrain", "train": {"epochs": 1}},
     }
     for name, kind in kinds.items():
         settings = {"data": {"source": str(photos), "val_fraction": 0.25}, "model": {"backbone": two_stages}, **kind}
@@ -65,7 +66,7 @@ def runs(photos: Path, two_stages: str, tmp_path_factory: pytest.TempPathFactory
     return found
 
 
-@pytest.mark.parametrize("name", ["extract", "finetune", "pixels"])
+@pytest.mark.parametrize("name", ["extract", "finetune", "pixels", "pretrain"])
 def test_what_training_found_on_stored_features_is_what_predict_finds_on_pixels(runs: Runs, photos: Path, name: str) -> None:
     run = runs[name]
     told = json.loads((run / run_folder.METRICS).read_text())["novelty"]

@@ -36,3 +36,8 @@ def places_of(rows: Sequence[Mapping[str, str]]) -> tuple[list[int], list[tuple[
 def numbers_of(rows: Sequence[Mapping[str, str]], name: str) -> NDArray[np.float64]:
     """A figure of each row; NaN where it has none."""
     return np.array([float(row[name]) if row[name] else np.nan for row in rows])
+
+
+def figures_of(row: Mapping[str, str]) -> dict[str, float]:
+    """The figures that a row has, by its columns."""
+    return {name: float(text) for name, text in row.items() if text and name not in ("phase", "epoch")}

@@ -20,7 +20,7 @@ from tl_keras.errors import TrainingError
 from tl_keras.models.outputs import PLAIN_LOSS, SINGLE_LABEL, Output
 from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.progress import Progress
-from tl_keras.run_folder import naming, reading, write_atomically, write_json
+from tl_keras.run_folder import naming, reading, write_atomically, write_csv, write_json
 from tl_keras.runtime import building_as
 from tl_keras.tasks import figure_text
 
@@ -349,14 +349,30 @@ class History(keras.callbacks.Callback):
         return f"{self.phase} {epoch:>3}/{self.epochs}"
 
     def _append(self, epoch: int, *values: float | None) -> None:
-        texts = ("" if value is None else f"{value:.6g}" for value in values)
         with naming(self.file), self.file.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerow([self.phase, epoch, *texts])
+            csv.writer(file, lineterminator="\n").writerow([self.phase, epoch, *map(_figure, values)])
+        figures = dict(zip(history_header(self.output)[2:], values, strict=True))
+        self.progress.epoch(self.phase, epoch, {name: value for name, value in figures.items() if value is not None})
 
 
 def history_header(output: Output) -> tuple[str, ...]:
     """The columns of history.csv."""
     return ("phase", "epoch", *output.history, "learning_rate", "seconds")
+
+
+def write_only_epoch(file: Path, phase: str, figures: Mapping[str, float], output: Output, progress: Progress) -> None:
+    """Write history.csv with the one line of a phase that is solved, and report it.
+
+    Args:
+        figures: by the columns of history.csv, and by further ones.
+    """
+    header = dict.fromkeys((*history_header(output), *figures))
+    write_csv(file, tuple(header), [(phase, 1, *(_figure(figures.get(name)) for name in list(header)[2:]))])
+    progress.epoch(phase, 1, figures)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
 
 
 def _keep_lines_before(file: Path, phase: str, first_epoch: int, expected: tuple[str, ...]) -> None:

@@ -23,7 +23,7 @@ from tl_keras.evaluation.explain.picture import Panel, draw_explanation
 from tl_keras.evaluation.explain.sanity import ALL, MOST_ALIKE, alikeness
 from tl_keras.evaluation.pictures import shown_name
 from tl_keras.evaluation.scoring import Clock
-from tl_keras.explanations import GRAD_CAM, METHOD_NAMES, MOST_NEIGHBOURS, NEIGHBOURS
+from tl_keras.explanations import GRAD_CAM, METHOD_NAMES, NEIGHBOURS, require_options
 from tl_keras.links import require_no_way_out
 from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
@@ -108,18 +108,6 @@ def explain(
             run_folder.remove_empty((parent,))
         raise
     return {**result, "folder": str(folder)}
-
-
-def require_options(method: str, neighbours: int) -> None:
-    """Refuse a method that there is not, and a number of neighbours that is none.
-
-    Raises:
-        ConfigError: as it says.
-    """
-    if method not in METHOD_NAMES:
-        raise ConfigError(f"--method: got {method!r}, expected one of {', '.join(METHOD_NAMES)}.")
-    if not 0 <= neighbours <= MOST_NEIGHBOURS:
-        raise ConfigError(f"--neighbours: got {neighbours}, expected an integer from 0 to {MOST_NEIGHBOURS}.")
 
 
 def column_of(trained: TrainedRun, label: str) -> int:

@@ -21,6 +21,7 @@ from tl_keras.deploy.model_card import JSON, MARKDOWN, card_of, text_of
 from tl_keras.deploy.parity import Agreement, Reference
 from tl_keras.deploy.parity_images import describe, refused_by, spread
 from tl_keras.errors import ExportError, ParityError
+from tl_keras.evaluation.bounds import missed, require_bounds
 from tl_keras.evaluation.metrics import figures_of, share
 from tl_keras.evaluation.novelty_file import read_novelty
 from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES, LITERT_INT8
@@ -40,6 +41,8 @@ def export(
     formats: Sequence[str] = (),
     settings: Mapping[str, Any] | Sequence[str] = (),
     source: str | None = None,
+    min_accuracy: float | None = None,
+    max_ece: float | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write the model of a run into its `export/` and prove that what is written agrees with it on images of the run.
@@ -48,12 +51,16 @@ def export(
         formats: keys of `EXPORT_FORMATS`; none for the first.
         settings: of the section `export` that differ from the run's, by their paths, or as `path=value`.
         source: where the run's images lie now, if they have moved.
+        min_accuracy: what the accuracy on test in metrics.json has to reach, in [0, 1].
+        max_ece: what the calibration error there may be at most, likewise.
 
     Returns:
-        What `export/export.json` holds; `missed` lists the formats of this call that differ too much, and are not there.
+        What `export/export.json` holds; `folder`, where that is; `exported`, the formats that were written; and `missed`, a line for each
+        bound that is not kept: of a format that differs too much from the model, of which an earlier export stays, or of the model itself,
+        of which nothing is exported then.
 
     Raises:
-        ConfigError: a format that there is not, or whose packages are not installed.
+        ConfigError: a format that there is not, or whose packages are not installed; a bound that no model of this task can be held to.
         ExportError: no image to compare on, or a format that does not take the model.
         RunFolderError: it holds no trained model, or its export is a link to another folder.
     """
@@ -63,7 +70,9 @@ def export(
     require_packages(chosen)
     require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)
-    own = with_own_section(trained.config, "export", settings).export
+    own, folder = with_own_section(trained.config, "export", settings).export, trained.run / run_folder.EXPORT
+    if lines := missed_by(trained, {"min_accuracy": min_accuracy, "max_ece": max_ece}):
+        return {"folder": str(folder), "exported": [], "missed": lines}
     root = data_root(trained.config, trained.run, progress, source)
     seen = images_to_compare(trained, root, own.parity_images, progress)
     exported = exported_of(trained, root, own.calibration_images if any(FORMATS[name].is_calibrated for name in chosen) else 0)
@@ -72,23 +81,23 @@ def export(
     result = _earlier(folder) | {"images": [str(file) for file in seen.files], "test_images": seen.num_test, "refused_kinds": seen.refused}
     if seen.num_test:
         result["model"] = _figure(trained, seen, reference.answers[: seen.num_test])
-    missed: list[str] = []
+    done, lines = list[str](), list[str]()
     for name in chosen:
         target = folder / EXPORT_FORMATS[name].file
         progress.line(f"writing {target} and comparing it with the model on {len(seen.files)} images of the run")
         try:
             found = export_model(exported, target, reference, own, kind=name)
         except ParityError as error:
-            missed.append(f"{target}: is not kept: {error}.{_losing(exported, name)}")
-            result["formats"].pop(name, None)
+            lines.append(f"{target}: is not kept: {error}.{_losing(exported, name)}")
             continue
         for file, why in found.refused.items():
             progress.line(f"the signature 'bytes' refuses {file} ({why}), on which the other two were compared")
         result["formats"][name] = _row(target, found, trained, seen)
+        done.append(name)
         run_folder.write_json(folder / run_folder.EXPORT_RECORD, result)
-    if result["formats"]:
+    if done:
         write_card(trained, exported, result["formats"], folder)
-    return result | {"folder": str(folder), "exported": [name for name in chosen if name in result["formats"]], "missed": missed}
+    return result | {"folder": str(folder), "exported": done, "missed": lines}
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,7 @@ def _row(target: Path, found: Agreement, trained: TrainedRun, seen: Seen) -> dic
     files = sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
     row: dict[str, Any] = {
         "file": target.name,
+        "images": len(seen.files),
         "bytes": sum(file.stat().st_size for file in files),
         "sha256": {file.relative_to(target.parent).as_posix(): _sha256(file) for file in files},
         "largest_difference": found.differences,
@@ -205,3 +215,18 @@ def _losing(exported: Exported, name: str) -> str:
     if name != LITERT_INT8:
         return ""
     return f" The layers that lose most: {', '.join(layers_that_lose_most(exported))}."
+
+
+def missed_by(trained: TrainedRun, bounds: Mapping[str, float | None]) -> list[str]:
+    """A line for each bound that the figures of a run's test split do not keep.
+
+    Raises:
+        ConfigError: see `require_bounds`.
+        RunFolderError: the run has no such figures.
+    """
+    require_bounds(bounds, trained.index.output.task)
+    if set(bounds.values()) == {None}:
+        return []
+    file, mend = trained.run / run_folder.METRICS, "Train again, or leave out the bounds."
+    with run_folder.reading(file, "the metrics of a run that was measured on test", mend):
+        return missed(run_folder.read_json(file, "the metrics of a run", mend)["test"], bounds)

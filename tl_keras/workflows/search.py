@@ -110,7 +110,7 @@ class Trials:
     """
 
     def __init__(self, config: Config, index: Index, run: RunFolder, progress: Progress) -> None:
-        self._config, self._run, self._progress = config, run, progress
+        self._config, self._run, self._progress = config.replace("runtime.tracker", "none"), run, progress  # it gets the best alone
         self._heads = HeadTrials(index, BarsOnly(progress))  # a pass over the images takes a while; what it says, each trial would
 
     def __call__(self, trial: str, settings: Mapping[str, Any], share: float) -> dict[str, float]:

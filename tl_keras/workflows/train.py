@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from tl_keras import run_folder
 from tl_keras.config import Config
+from tl_keras.config_file import used_to_yaml
 from tl_keras.data import splits
 from tl_keras.data.index import Index
 from tl_keras.data.sources import absolute_source
 from tl_keras.data.target import open_target, require_another
 from tl_keras.evaluation.calibration import fit_temperature
+from tl_keras.evaluation.event_log import EventLog, write_result
 from tl_keras.evaluation.explain.small import small_maps
 from tl_keras.evaluation.metrics import share
 from tl_keras.evaluation.novelty import FALSE_ALARMS, Novelty, fit_novelty, with_energy_of
@@ -33,13 +35,14 @@ from tl_keras.evaluation.scoring import (
     write_class_names,
     write_predictions,
 )
+from tl_keras.evaluation.trackers import tracking
 from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.backbone_weights import copy_weights
 from tl_keras.models.classifier import Classifier, count_parameters, divide_logits
 from tl_keras.models.outputs import SingleLabel
 from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
-from tl_keras.progress import Progress
+from tl_keras.progress import Logged, Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config, write_output
@@ -103,7 +106,7 @@ def train(
     if index is None and not resume:
         index = open_images(config.data, progress, run)
         tell_shrunk(config, index, progress)
-    with working_in(run, resume=resume) as keep:
+    with working_in(run, resume=resume) as keep, tracking(config, run, progress, resume=resume) as record:
         if resume or index is None:
             index = splits.read_splits(run / run_folder.SPLITS, data_root(config, run, progress, source))[0]
             found = index.identify(progress)
@@ -118,6 +121,8 @@ def train(
         task = prepare_task(config, index, run, progress, target)
         write_config(run, task.config)
         run_folder.write_json(run / run_folder.ENVIRONMENT, environment())
+        record.begin(task.config)
+        task = replace(task, progress=Logged(progress, EventLog(run).epoch, record.epoch))
         keep()
         clock.lap("prepare_s")
         try:
@@ -125,7 +130,9 @@ def train(
                 task = taught(task)
                 TRAININGS[config.mode](task)
                 clock.lap("train_s")
-                return _finish(task, clock, scored, pictures)
+                metrics = _finish(task, clock, scored, pictures)
+                record.finish(metrics)
+                return metrics
         except KeyboardInterrupt:
             _keep_best_so_far(task)
             raise
@@ -227,6 +234,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         if "test" in metrics:
             maps = small_maps(classifier.model, data.output, classifier.boundaries, data.classes, config.data)
             write_report(run, config, metrics, data.index.root, maps)
+    write_result(run, metrics, used_to_yaml(config))
     run_folder.write_json(run / run_folder.METRICS, metrics)
     shutil.rmtree(run / run_folder.CHECKPOINTS, ignore_errors=True)  # nothing goes on from a finished run
     return metrics

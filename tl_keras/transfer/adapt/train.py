@@ -16,7 +16,7 @@ from tl_keras.errors import ConfigError
 from tl_keras.models.classifier import unfreeze
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.models.saved import read_weights, write_weights
-from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, HISTORY, reading, write_csv, write_json
+from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, HISTORY, reading, write_json
 from tl_keras.transfer.adapt.affine import Affine, MappedFeatures, sample
 from tl_keras.transfer.adapt.choice import Candidate, trusted
 from tl_keras.transfer.adapt.judge import Judge, answers, problem_of
@@ -37,7 +37,7 @@ from tl_keras.transfer.adapt.record import (
 )
 from tl_keras.transfer.adapt.statistics import Statistics, features_of_domains, norms, own_statistics, write_statistics
 from tl_keras.transfer.adapt.target import Target
-from tl_keras.transfer.checkpoints import AGAIN, history_header
+from tl_keras.transfer.checkpoints import AGAIN, write_only_epoch
 from tl_keras.transfer.head.probe import LinearProbe, Standardiser
 from tl_keras.transfer.head.train import HEAD_WEIGHTS
 from tl_keras.transfer.task import Task
@@ -262,10 +262,10 @@ def _record(task: Task, found: Adapted, started: float) -> None:
     if found.statistics is not None:
         for name, statistics in zip((OF_SOURCE, OF_TARGET), found.statistics, strict=True):
             write_statistics_of(task, name, statistics)
-    probe = found.heads[found.kept].probe
-    seconds = time.perf_counter() - started
-    line = ("adapt", 1, "", "", f"{probe.val_loss:.6g}", f"{probe.val_metric:.6g}", "", f"{seconds:.2f}")
-    write_csv(task.run / HISTORY, history_header(task.data.output), [line])
+    probe, output = found.heads[found.kept].probe, task.data.output
+    on_val = dict(zip(output.history[2:], (probe.val_loss, probe.val_metric), strict=True))
+    figures = on_val | {"seconds": round(time.perf_counter() - started, 2)}
+    write_only_epoch(task.run / HISTORY, "adapt", figures, output, task.progress)
 
 
 def _warn(task: Task, kept: Candidate, baseline: Candidate, *, own_statistics: bool) -> None:

@@ -5,19 +5,18 @@ features, and both end as weights of the Keras head on raw features. Where the s
 """
 
 import time
-from pathlib import Path
 from typing import Any
 
 import keras
 
 from tl_keras.models.classifier import unfreeze
 from tl_keras.models.saved import read_weights, write_weights
-from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, read_json, reading, write_csv, write_json
-from tl_keras.transfer.checkpoints import AGAIN, history_header, weights_view
+from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, read_json, reading, write_json
+from tl_keras.transfer.checkpoints import AGAIN, weights_view, write_only_epoch
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.probe import Standardiser
-from tl_keras.transfer.head.problem import SolvedHead, solves_exactly
+from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.phases import Phase, run_phase
 from tl_keras.transfer.task import Task
 
@@ -46,21 +45,12 @@ def _solve_head(task: Task) -> None:
     if solved.selection:
         write_json(task.run / CHECKPOINTS / SELECTION, solved.selection)
     if task.config.mode == "extract":  # finetuning measures the head as its epoch 0
-        seconds = time.perf_counter() - started
-        _write_history(task.run / HISTORY, solved, solved.judge(problem.pair(train, problem.num_views)), seconds)
+        seconds = round(time.perf_counter() - started, 2)
+        probe, on_train = solved.probe, solved.judge(problem.pair(train, problem.num_views))
+        figures = dict(zip(solved.output.history, (*on_train, probe.val_loss, probe.val_metric), strict=True))
+        figures |= {"seconds": seconds, "head_c": probe.c}
+        write_only_epoch(task.run / HISTORY, "head", figures, solved.output, task.progress)
     task.classifier.head.layers[-1].set_weights([solved.on_raw.kernel, solved.on_raw.bias])
-
-
-def _write_history(file: Path, solved: SolvedHead, on_train: tuple[float, float], seconds: float) -> None:
-    """Write history.csv with the one line of a solved head: what an epoch's line has, and C in place of a rate.
-
-    Args:
-        on_train: its plain loss and metric there.
-    """
-    probe = solved.probe
-    figures = (*on_train, probe.val_loss, probe.val_metric)
-    line = ("head", 1, *(f"{value:.6g}" for value in figures), "", f"{seconds:.2f}", f"{probe.c:.6g}")
-    write_csv(file, (*history_header(solved.output), "head_c"), [line])
 
 
 def read_selection(run: RunFolder) -> dict[str, Any]:
