@@ -336,7 +336,7 @@ def test_metrics_have_the_promised_fields(finished):
     metrics = json.loads((finished[0] / "metrics.json").read_text())
     assert metrics["data"] == {"train": 12, "val": 2, "test": 2, "classes": 2}
     assert set(metrics) == {"mode", "task", "backbone", "seed", "engine", "data", "parameters", "val", "test", "temperature", "features",
-                            "timing"}  # fmt: skip
+                            "timing", "accepting"}  # fmt: skip
     assert set(metrics["parameters"]) == {"total", "trainable"}
     for split in ("val", "test"):
         assert set(metrics[split]) == {
