@@ -1,6 +1,5 @@
 """Exporting a run's model, with proof that what is written agrees with it."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from tl_keras.config_file import with_own_section
 from tl_keras.data.images import Decoding
 from tl_keras.data.splits import stratified_sample
 from tl_keras.data.strata import stratified
-from tl_keras.deploy.export import export_model, require_formats, require_packages
+from tl_keras.deploy.export import EXPORT_RECORD, export_model, files_in, hashes_of, require_formats, require_runtimes
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.litert import layers_that_lose_most
@@ -30,7 +29,6 @@ from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import TrainedRun, data_root, open_run, still_there
 
-RECORD = "export.json"
 SEED = 0  # of the images that int8 is calibrated on
 
 
@@ -61,7 +59,7 @@ def export(
     progress = progress or Progress()
     chosen = list(dict.fromkeys(formats)) or [FORMAT_NAMES[0]]
     require_formats(chosen)
-    require_packages(chosen)
+    require_runtimes(chosen)
     require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)
     own = with_own_section(trained.config, "export", settings).export
@@ -86,7 +84,7 @@ def export(
         for file, why in found.refused.items():
             progress.line(f"the signature 'bytes' refuses {file} ({why}), on which the other two were compared")
         result["formats"][name] = _row(target, found, trained, seen)
-        run_folder.write_json(folder / RECORD, result)
+        run_folder.write_json(folder / EXPORT_RECORD, result)
     if result["formats"]:
         write_card(trained, exported, result["formats"], folder)
     return result | {"folder": str(folder), "exported": [name for name in chosen if name in result["formats"]], "missed": missed}
@@ -160,9 +158,9 @@ def write_card(trained: TrainedRun, exported: Exported, formats: Mapping[str, An
 
 def _earlier(folder: Path) -> dict[str, Any]:
     """The record of earlier exports of this run, without those that are not there any more."""
-    if not (folder / RECORD).is_file():
+    if not (folder / EXPORT_RECORD).is_file():
         return {"formats": {}}
-    found = run_folder.read_json(folder / RECORD, "the record of exports", "Delete it, and export again.")
+    found = run_folder.read_json(folder / EXPORT_RECORD, "the record of exports", "Delete it, and export again.")
     return {"formats": {name: row for name, row in found["formats"].items() if (folder / row["file"]).exists()}}
 
 
@@ -176,11 +174,10 @@ def _figure(trained: TrainedRun, seen: Seen, answers: Any) -> dict[str, Any]:
 
 
 def _row(target: Path, found: Agreement, trained: TrainedRun, seen: Seen) -> dict[str, Any]:
-    files = sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
     row: dict[str, Any] = {
         "file": target.name,
-        "bytes": sum(file.stat().st_size for file in files),
-        "sha256": {file.relative_to(target.parent).as_posix(): _sha256(file) for file in files},
+        "bytes": sum(file.stat().st_size for file in files_in(target)),
+        "sha256": hashes_of(target),
         "largest_difference": found.differences,
         "agreement": found.agreement,
         **found.speed,
@@ -192,11 +189,6 @@ def _row(target: Path, found: Agreement, trained: TrainedRun, seen: Seen) -> dic
     if seen.num_test:
         row |= _figure(trained, seen, found.answers[: seen.num_test])
     return row
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _losing(exported: Exported, name: str) -> str:
