@@ -24,6 +24,7 @@ ROOMS = [
         "interrupts",
         "links",
         "modes",
+        "packages",
         "config",
         "config_file",
         "plain_yaml",

@@ -34,6 +34,7 @@ from tl_keras.launch import (
     stored_config,
 )
 from tl_keras.modes import CLASSIFIERS, MODES
+from tl_keras.packages import require_packages
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import MOST_MEANT, SHORT_FORMS, either, nearest, setting_named, settings_called
@@ -56,6 +57,7 @@ __all__ = [
     "rank",
     "report",
     "search",
+    "serve",
     "train",
 ]
 
@@ -584,6 +586,37 @@ def export(
     chosen = [formats] if isinstance(formats, str) else list(formats)
     bounds = {"min_accuracy": min_accuracy, "max_ece": max_ece}
     found: dict[str, Any] = export_run(run, formats=chosen, settings=settings or {}, source=source, **bounds, progress=progress)
+    return found
+
+
+@told
+def serve(
+    run_dir: Path | str,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    format: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Answer over HTTP with a run, until SIGTERM or Ctrl-C; then finish what was accepted. See `docs/serving.md`.
+
+    Args:
+        run_dir: the folder of a run.
+        host: the address to listen on; None for this machine only.
+        port: None for 8000, 0 for any that is free.
+        format: the export that answers, such as 'onnx'; None for the fastest that agreed with the model, else the model.
+
+    Returns:
+        `requests` and `images`: how many were answered.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    require_packages("serve", MODES["serve"].needs)
+    run = run_of(run_dir)
+    check_run(run)
+    run_server, progress = begin("serve", None, progress)
+    found: dict[str, Any] = run_server(run, host=host, port=port, formats=[] if format is None else [format], progress=progress)
     return found
 
 

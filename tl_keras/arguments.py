@@ -36,7 +36,7 @@ examples:
 `python -m tl_keras` is the same as `tl-keras`.
 """
 PATH_HELP = (
-    "first the images, as with --data; evaluate, compare, report, predict, explain, export: a run's folder, as with --run-dir. Then "
+    "first the images, as with --data; evaluate, compare, report, predict, explain, export, serve: a run's folder, as with --run-dir. Then "
     "rank: backbones; ensemble: backbones or runs; evaluate: other images; compare: another run; report: other runs; predict, explain: "
     "files, folders or globs"
 )
@@ -72,6 +72,13 @@ def positive(text: str) -> int:
     """A number >= 1 on the command line."""
     if not (text.isascii() and text.isdigit() and int(text)):
         raise argparse.ArgumentTypeError(f"got '{text}', expected an integer >= 1")
+    return int(text)
+
+
+def port_number(text: str) -> int:
+    """A port on the command line."""
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected an integer from 0 to 65535; 0 takes a free one")
     return int(text)
 
 
@@ -162,11 +169,13 @@ def parser() -> Parser:
         action="append",
         default=[],
         dest="formats",
-        help=f"export: {either(FORMAT_NAMES)}; repeatable (default: the first); predict: the export that answers in place of the model",
+        help=f"export: {either(FORMAT_NAMES)}; repeatable (default: the first); predict, serve: the export that answers",
     )
     made.add_argument("--method", metavar="NAME", help=f"explain: {either(METHOD_NAMES)}, how maps are made (default: the first)")
     made.add_argument("--label", metavar="CLASS", help="explain: the class that maps are for (default: what the model answers)")
     made.add_argument("--neighbours", metavar="N", type=int, help=f"explain: training images beside each (default: {NEIGHBOURS})")
+    made.add_argument("--host", metavar="ADDRESS", help="serve: listen there (default: 127.0.0.1, this machine only)")
+    made.add_argument("--port", metavar="N", type=port_number, help="serve: and on this port (default: 8000)")
     made.add_argument(
         "--fix",
         choices=("quarantine",),

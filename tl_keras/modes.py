@@ -41,6 +41,7 @@ class Mode:
         more_runs: whether the paths are folders of runs too.
         writes: the suffixes of its --output.
         streams: whether its result is the lines of a file, and goes to the standard output where no --output is given.
+        needs: the packages, as pip calls them, that it takes beside those of this package.
         elsewhere: what other programs call it, without case, `_` and `-`.
         example: a command, and what the help says of it.
     """
@@ -64,6 +65,7 @@ class Mode:
     more_runs: bool = False
     writes: tuple[str, ...] = (".csv", ".jsonl")
     streams: bool = False
+    needs: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     example: tuple[str, str] | None = None
 
@@ -274,6 +276,20 @@ _ROWS = (
         fails_by="missed",
         elsewhere=("convert", "save", "onnx", "tflite", "litert", "quantize"),
         example=("export saved_models/RUN --format onnx", "an ONNX file, checked"),
+    ),
+    Mode(
+        name="serve",
+        help="answer over HTTP with a run's fastest export or its model",
+        run="tl_keras.workflows.serve:serve",
+        show="tl_keras.results:of_serving",
+        function="serve",
+        makes_run=False,
+        own_options=("formats", "host", "port"),
+        passes={"formats": "formats", "host": "host", "port": "port"},
+        words=("run_dir",),
+        needs=("starlette", "uvicorn"),
+        elsewhere=("server", "http", "rest", "api", "deploy", "host"),
+        example=("serve saved_models/RUN", "a page and an API over HTTP"),
     ),
 )
 

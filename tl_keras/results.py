@@ -227,3 +227,8 @@ def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:
         yield "nothing was exported"
     for name in result["exported"]:
         yield from advice.after_export(name, f"{result['folder']}/{result['formats'][name]['file']}")
+
+
+def of_serving(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """How much was answered."""
+    yield f"ended, and nothing is left unanswered: {result['requests']:,} requests, {result['images']:,} images by the model"

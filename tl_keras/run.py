@@ -38,6 +38,7 @@ from tl_keras.launch import (
     stored_config,
 )
 from tl_keras.modes import MODES, Mode, load
+from tl_keras.packages import require_packages
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import SHORT_FORMS, flag_of
 
@@ -132,6 +133,7 @@ def run_mode(options: argparse.Namespace) -> int:
     if "workers" in mode.options and is_worker(options):
         work(options)
         return 0
+    require_packages(mode.name, mode.needs)
     asked = prepare(mode, options)
     if options.dry_run:
         dry_run(asked.config)

@@ -35,7 +35,6 @@ class Ahead:
     def __init__(self, given: Iterable[Image], image_size: tuple[int, int], config: DataConfig, pool: ThreadPoolExecutor) -> None:
         self.image_size = image_size
         self._config, self._pool = config, pool
-        self._decoding = images.Decoding.of(config)
         self._waiting = enumerate(given)
         self._coming: deque[tuple[str, Future[Loaded]]] = deque()
         fewest, most = (batches * BATCH_SIZE for batches in BATCHES_AHEAD)
@@ -64,12 +63,28 @@ class Ahead:
             self._coming.append((name, self._pool.submit(self._load, image, name)))
 
     def _load(self, image: Image, name: str) -> Loaded:
-        size, resize = self.image_size, self._config.resize
         try:
-            if isinstance(image, Path | str):
-                return images.load(Path(image), size, resize, self._decoding)
-            if isinstance(image, bytes):
-                return images.load_bytes(image, name, size, resize, self._decoding)
-            return images.load_array(image, name, size, resize)
+            return load_image(image, name, self.image_size, self._config)
         except BadImageError as error:
             return str(error)
+
+
+def load_image(image: Image, name: str, image_size: tuple[int, int], config: DataConfig) -> NDArray[np.uint8]:
+    """The pixels of an image, uint8 (h, w, 3): decoded where it is a file, and resized.
+
+    Args:
+        image: see `Ahead`.
+        name: what an error calls one without a path.
+        image_size: (height, width) in pixels.
+        config: how it is decoded and resized.
+
+    Raises:
+        BadImageError: it does not decode.
+        DataError: there is too little memory.
+    """
+    decoding = images.Decoding.of(config)
+    if isinstance(image, Path | str):
+        return images.load(Path(image), image_size, config.resize, decoding)
+    if isinstance(image, bytes):
+        return images.load_bytes(image, name, image_size, config.resize, decoding)
+    return images.load_array(image, name, image_size, config.resize)

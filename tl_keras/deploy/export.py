@@ -1,8 +1,7 @@
 """Exporting a model in one of the formats, checked against the model before it is called done."""
 
-import shlex
+import hashlib
 from collections.abc import Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tl_keras.deploy.exported import Exported
@@ -10,6 +9,7 @@ from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.parity import Agreement, Bounds, Reference, check, compare
 from tl_keras.errors import ConfigError, ExportError
 from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES
+from tl_keras.packages import require_packages
 from tl_keras.partial import clear_partial
 from tl_keras.run_folder import write_atomically
 from tl_keras.short_forms import nearest
@@ -28,23 +28,28 @@ def require_formats(names: Sequence[str]) -> None:
             raise ConfigError(f"--format: got '{name}', expected one of {', '.join(FORMAT_NAMES)}.{hint}")
 
 
-def require_packages(kinds: Iterable[str]) -> None:
+def require_runtimes(kinds: Iterable[str]) -> None:
     """Refuse formats whose packages are not installed, before anything is computed.
 
     Raises:
         ConfigError: with the line that installs them.
     """
-    missing = list(dict.fromkeys(name for kind in kinds for name in EXPORT_FORMATS[kind].needs if not _is_there(name)))
-    if missing:
-        raise ConfigError(f"--format: needs {' and '.join(missing)}, not installed here. Install it: pip install {shlex.join(missing)}.")
+    require_packages("--format", [name for kind in kinds for name in EXPORT_FORMATS[kind].needs])
 
 
-def _is_there(package: str) -> bool:
-    try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
+def files_in(target: Path) -> list[Path]:
+    """The files of what was written: itself, or all that lie in a folder."""
+    return sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
+
+
+def hashes_of(target: Path) -> dict[str, str]:
+    """The SHA-256 of each of the files of what was written, by their paths beside it."""
+    return {file.relative_to(target.parent).as_posix(): _sha256(file) for file in files_in(target)}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def export_model(exported: Exported, target: Path, reference: Reference, bounds: Bounds, *, kind: str) -> Agreement:

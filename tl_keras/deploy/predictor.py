@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 from tl_keras.advice import command
 from tl_keras.data.ahead import Ahead, Image, Loaded
 from tl_keras.data.index import Index
-from tl_keras.data.label_texts import label_text, names_of
+from tl_keras.data.label_texts import COLUMNS, label_text, names_of
 from tl_keras.data.pipeline import decoding_threads
-from tl_keras.deploy.export import require_packages
+from tl_keras.deploy.export import require_runtimes
 from tl_keras.deploy.formats import FLOAT, FORMATS
 from tl_keras.deploy.standalone_reader import batches, first_line
 from tl_keras.errors import ConfigError, RunFolderError
@@ -30,7 +31,7 @@ from tl_keras.models.folded import has_finite_weights
 from tl_keras.models.trust import files_of, require_safe
 from tl_keras.run_folder import EXPORT
 from tl_keras.runtime import restoring_process
-from tl_keras.tasks import REGRESSION, SINGLE_LABEL
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from tl_keras.trained_run import TrainedRun
 
 
@@ -67,6 +68,27 @@ class Prediction:
     known: bool | None = None
     accepted: bool | None = None
     prediction_set: tuple[str, ...] | None = None
+
+
+def as_json(found: Prediction, decision: str | None = None) -> dict[str, Any]:
+    """What a model says of an image that it could read, for JSON.
+
+    Args:
+        decision: the key of what it decides; None for 'class', 'classes' or 'value', by the task.
+    """
+    decision = decision or COLUMNS[found.task]
+    if found.task == REGRESSION:
+        return {decision: float(found.label)}
+    told: dict[str, Any] = {decision: found.labels if found.task == MULTI_LABEL else found.label}
+    if found.task == SINGLE_LABEL:
+        told["probability"] = found.probability
+    if found.accepted is not None:
+        told["accepted"] = found.accepted
+    if found.novelty is not None:
+        told |= {"novelty": found.novelty, "known": found.known}
+    if found.prediction_set is not None:
+        told["prediction_set"] = found.prediction_set
+    return told | {"probabilities": found.probabilities}
 
 
 class Predictor:
@@ -154,15 +176,15 @@ class Predictor:
 
     def _predict(self, names: Sequence[str], loaded: Sequence[Loaded]) -> list[Prediction]:
         good = [pixels for pixels in loaded if not isinstance(pixels, str)]
-        index, told = self.trained.index, iter(self._told(np.stack(good)) if good else ())
+        index, told = self.trained.index, iter(self.told(np.stack(good)) if good else ())
         bad = Prediction("", index.classes, task=index.output.task, novelty=None if self.novelty is None else math.nan)
         return [
             replace(bad, path=name, error=item) if isinstance(item, str) else replace(next(told), path=name)
             for name, item in zip(names, loaded, strict=True)
         ]
 
-    def _told(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
-        """What is told of each image, without its name."""
+    def told(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
+        """What is told of each image, uint8 (b, h, w, 3) of the model's size, without its name."""
         answers, novelty = self.answers(pixels)
         found = [_prediction(self.trained.index, values) for values in answers]
         if self.novelty is None or novelty is None:
@@ -190,7 +212,7 @@ class ExportedPredictor(Predictor):
         file = trained.run / EXPORT / EXPORT_FORMATS[kind].file
         if not file.exists():
             raise ConfigError(f"--format: {file} is not there. Write it: {command('export', trained.run.path, '--format', kind)}.")
-        require_packages([kind])
+        require_runtimes([kind])
         if kind == SAVED_MODEL:
             require_safe(str(file), files_of(file))
         with restoring_process(), naming_broken(file):

@@ -1,6 +1,5 @@
 """Exporting a run's model, with proof that what is written agrees with it."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from tl_keras.config_file import with_own_section
 from tl_keras.data.images import Decoding
 from tl_keras.data.splits import stratified_sample
 from tl_keras.data.strata import stratified
-from tl_keras.deploy.export import export_model, require_formats, require_packages
+from tl_keras.deploy.export import export_model, files_in, hashes_of, require_formats, require_runtimes
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.litert import layers_that_lose_most
@@ -67,7 +66,7 @@ def export(
     progress = progress or Progress()
     chosen = list(dict.fromkeys(formats)) or [FORMAT_NAMES[0]]
     require_formats(chosen)
-    require_packages(chosen)
+    require_runtimes(chosen)
     require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)
     own, folder = with_own_section(trained.config, "export", settings).export, trained.run / run_folder.EXPORT
@@ -186,12 +185,11 @@ def _figure(trained: TrainedRun, seen: Seen, answers: Any) -> dict[str, Any]:
 
 
 def _row(target: Path, found: Agreement, trained: TrainedRun, seen: Seen) -> dict[str, Any]:
-    files = sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
     row: dict[str, Any] = {
         "file": target.name,
         "images": len(seen.files),
-        "bytes": sum(file.stat().st_size for file in files),
-        "sha256": {file.relative_to(target.parent).as_posix(): _sha256(file) for file in files},
+        "bytes": sum(file.stat().st_size for file in files_in(target)),
+        "sha256": hashes_of(target),
         "largest_difference": found.differences,
         "agreement": found.agreement,
         **found.speed,
@@ -203,11 +201,6 @@ def _row(target: Path, found: Agreement, trained: TrainedRun, seen: Seen) -> dic
     if seen.num_test:
         row |= _figure(trained, seen, found.answers[: seen.num_test])
     return row
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _losing(exported: Exported, name: str) -> str:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tl_keras.data.sources.addresses import is_address
 from tl_keras.data.sources.remote import Copy, fetch_files
 from tl_keras.data.walk import left_out_lines
 from tl_keras.deploy.export import require_formats
-from tl_keras.deploy.predictor import ExportedPredictor, Prediction, Predictor
+from tl_keras.deploy.predictor import ExportedPredictor, Prediction, Predictor, as_json
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.evaluation.acceptance import accepting_above, is_accepted, on_test, steps
 from tl_keras.evaluation.acceptance import least_images as least_to_accept
@@ -35,7 +35,7 @@ from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from tl_keras.trained_run import ADVICE, open_run, read_config
 from tl_keras.transfer.build import image_size_of
 
-SET = "prediction_set"  # of a file or of a line
+SET = "prediction_set"  # of a file
 
 
 def predict(
@@ -264,27 +264,8 @@ def write_predictions(target: Path | TextIO, predictions: Iterable[Prediction]) 
 def _write_json_lines(file: TextIO, predictions: Iterable[Prediction], written: Written) -> None:
     for found in predictions:
         written.count(found)
-        line = {"path": found.path, "error": found.error} if found.error else _as_json(found)
+        line = {"path": found.path, "error": found.error} if found.error else {"path": found.path} | as_json(found, _decision(found))
         file.write(json_text(line) + "\n")
-
-
-def _as_json(found: Prediction) -> dict[str, Any]:
-    if found.task == REGRESSION:
-        return {"path": found.path, _decision(found): float(found.label)}
-    if found.task == MULTI_LABEL:
-        return {"path": found.path, _decision(found): found.labels, "probabilities": found.probabilities}
-    sets = {} if found.prediction_set is None else {SET: found.prediction_set}
-    novelty = {} if found.novelty is None else {"novelty": found.novelty, "known": found.known}
-    accepted = {} if found.accepted is None else {"accepted": found.accepted}
-    return {
-        "path": found.path,
-        _decision(found): found.label,
-        "probability": found.probability,
-        **accepted,
-        **novelty,
-        **sets,
-        "probabilities": found.probabilities,
-    }
 
 
 def _decision(found: Prediction) -> str:

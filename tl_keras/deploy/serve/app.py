@@ -1,0 +1,191 @@
+"""The addresses of a server and what each answers; how much may be asked is `limits`, and how images are answered is `service`."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tl_keras import __version__
+from tl_keras.deploy.predictor import as_json
+from tl_keras.deploy.serve import metrics, protocol
+from tl_keras.deploy.serve.bodies import images_in
+from tl_keras.deploy.serve.limits import BUSY, require_token
+from tl_keras.deploy.serve.service import Service
+from tl_keras.errors import BadImageError, DataError, RunFolderError
+from tl_keras.run_folder import json_text
+
+SHORT = 2**16  # bytes of a body that is parsed at once
+PAGE_RULES = {  # what the page may do: its own script and style, the pictures that it is given, and questions to this server
+    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def make_app(service: Service) -> Starlette:
+    """The application that serves a run."""
+    endpoints = Endpoints(service)
+    return Starlette(
+        routes=[
+            Route("/", endpoints.page, name="page"),
+            Route("/predict", endpoints.predict, methods=["POST"], name="predict"),
+            Route("/metrics", endpoints.metrics, name="metrics"),
+            Route("/v2", endpoints.server, name="server"),
+            Route("/v2/health/live", endpoints.live, name="live"),
+            Route("/v2/health/ready", endpoints.ready, name="ready"),
+            Route("/v2/models/{name}", endpoints.model, name="model"),
+            Route("/v2/models/{name}/ready", endpoints.model_ready, name="model_ready"),
+            Route("/v2/models/{name}/infer", endpoints.infer, methods=["POST"], name="infer"),
+        ],
+        middleware=[Middleware(Gate, service=service)],
+        exception_handlers={
+            HTTPException: _refused,
+            BadImageError: _bad_image,
+            DataError: _no_memory,
+            RunFolderError: _broken_model,
+            ClientDisconnect: _gone,
+            Exception: _defect,
+        },
+    )
+
+
+class Gate:
+    """Around all addresses: counts each request, and asks for the token."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        begun, status = time.perf_counter(), 500
+
+        async def noting(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            require_token(Request(scope), self._service.token)
+            await self._app(scope, receive, noting)
+        except HTTPException as error:
+            await _refusal(error)(scope, receive, noting)
+        finally:
+            route = scope.get("route")
+            self._service.metrics.answered(route.name if route else "none", status, time.perf_counter() - begun)
+
+
+class Endpoints:
+    """What each address answers."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        index = service.predictor.trained.index
+        self._outputs = protocol.outputs(index.output.task, len(index.classes), has_novelty=service.predictor.novelty is not None)
+        self._page = (
+            files("tl_keras.deploy.serve").joinpath("page.html").read_text("utf-8").replace("{MOST}", str(service.bodies.most_bytes))
+        )
+
+    async def page(self, request: Request) -> Response:
+        """For people: drop images, see classes."""
+        return HTMLResponse(self._page, headers=PAGE_RULES)
+
+    async def predict(self, request: Request) -> Response:
+        """An image file, or JSON with several."""
+        async with self._service.bodies.read(request) as body:
+            images, are_many = await _parsed(images_in, body, request.headers.get("content-type", ""))
+            names = [f"images[{place}]" for place in range(len(images))] if are_many else ["image"]
+            found = [as_json(each) for each in await self._service.classify(images, names)]
+        return _json({"predictions": found} if are_many else found[0])
+
+    async def infer(self, request: Request) -> Response:
+        """The same, in the tensors of the Open Inference Protocol."""
+        self._require_model(request)
+        async with self._service.bodies.read(request) as body:
+            asked = await _parsed(protocol.inference_in, body, request.headers.get("inference-header-content-length"))
+            protocol.answer([], self._outputs, asked.outputs)  # an output that there is not is refused before anything is computed
+            found = await self._service.classify(asked.images, [f"{protocol.IMAGE}[{place}]" for place in range(len(asked.images))])
+        told = {"model_name": self._service.name, "model_version": "1", "outputs": protocol.answer(found, self._outputs, asked.outputs)}
+        return _json(told if asked.id is None else told | {"id": asked.id})
+
+    async def server(self, request: Request) -> Response:
+        """Metadata of the server."""
+        return _json({"name": "tl_keras", "version": __version__, "extensions": protocol.EXTENSIONS})
+
+    async def live(self, request: Request) -> Response:
+        """Whether the process answers."""
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether the model does; it is loaded before the server listens."""
+        return _json({"ready": True})
+
+    async def model(self, request: Request) -> Response:
+        """Metadata of the model, and beside the protocol its classes and what answers."""
+        self._require_model(request)
+        service = self._service
+        told = {"name": service.name, "versions": ["1"], "platform": f"tl_keras_{service.form}"}
+        index = service.predictor.trained.index
+        return _json(told | {"inputs": protocol.inputs(), "outputs": self._outputs, "parameters": {"classes": list(index.classes)}})
+
+    async def model_ready(self, request: Request) -> Response:
+        """Whether the model answers."""
+        self._require_model(request)
+        return _json({"name": self._service.name, "ready": True})
+
+    async def metrics(self, request: Request) -> Response:
+        """For Prometheus."""
+        text = self._service.metrics.text(self._service.form, self._service.batcher.num_inside)
+        return Response(text, headers={"content-type": metrics.MEDIA_TYPE})
+
+    def _require_model(self, request: Request) -> None:
+        if request.path_params["name"] != self._service.name:
+            raise HTTPException(404, f"There is no such model here, but '{self._service.name}'.")
+
+
+async def _parsed(parse: Callable[..., Any], body: bytes, *given: Any) -> Any:
+    """Parse a body; a long one in a thread, or it would keep all others waiting."""
+    return await asyncio.to_thread(parse, body, *given) if len(body) > SHORT else parse(body, *given)
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json_text(value), status, headers, "application/json")
+
+
+def _refusal(error: HTTPException) -> Response:
+    return _json({"error": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+async def _refused(request: Request, error: Any) -> Response:
+    return _refusal(error)
+
+
+async def _bad_image(request: Request, error: Exception) -> Response:
+    return _json({"error": f"{error}."}, 422)
+
+
+async def _no_memory(request: Request, error: Exception) -> Response:
+    return _json({"error": str(error)}, 503, BUSY)
+
+
+async def _broken_model(request: Request, error: Exception) -> Response:
+    return _json({"error": "The model does not answer. See the log of the server."}, 500)
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # to nobody
+
+
+async def _defect(request: Request, error: Exception) -> Response:
+    return _json({"error": "The server has failed. See its log."}, 500)

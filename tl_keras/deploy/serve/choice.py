@@ -1,0 +1,64 @@
+"""Which form of a run answers: the fastest export that agreed with the model, or the model itself."""
+
+from typing import Any
+
+from tl_keras.advice import command
+from tl_keras.deploy.export import hashes_of
+from tl_keras.deploy.predictor import ExportedPredictor, Predictor
+from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.export_formats import EXPORT_FORMATS
+from tl_keras.packages import is_installed
+from tl_keras.progress import Progress
+from tl_keras.run_folder import EXPORT, EXPORT_RECORD, RunFolder, read_json
+from tl_keras.trained_run import TrainedRun
+
+MODEL = "model"  # the name of the form that is the run's model itself
+
+
+def open_form(trained: TrainedRun, asked: str | None, progress: Progress) -> tuple[str, Predictor]:
+    """What answers for a run, and the name of its form: a key of `EXPORT_FORMATS`, or `MODEL`.
+
+    Args:
+        asked: the form that somebody chose; None for the export that answered most images a second in batches, when it was compared with
+            the model, of those whose packages are here; for the model where there is none.
+
+    Raises:
+        ConfigError: the form that was asked for is not among the run's exports, or its runtime is not installed.
+        RunFolderError: an export is not the file that was compared with the model.
+    """
+    rows = exports_of(trained.run)
+    if asked is not None and asked not in rows:
+        raise ConfigError(
+            f"--format: {trained.run.path} has no export '{asked}' that was compared with the model. "
+            f"Write it: {command('export', trained.run.path, '--format', asked)}."
+        )
+    kind = asked or fastest(rows, progress)
+    if kind is None:
+        return MODEL, Predictor(trained)
+    target = trained.run / EXPORT / EXPORT_FORMATS[kind].file
+    if hashes_of(target) != rows[kind]["sha256"]:
+        raise RunFolderError(
+            f"{target}: is not what was compared with the model. Export it again: {command('export', trained.run.path, '--format', kind)}."
+        )
+    return kind, ExportedPredictor(trained, kind)
+
+
+def exports_of(run: RunFolder) -> dict[str, dict[str, Any]]:
+    """The exports of a run that agreed with its model and are there: format -> its row of `export.json`."""
+    record = run / EXPORT / EXPORT_RECORD
+    if not record.is_file():
+        return {}
+    found = read_json(record, "the record of exports", "Delete it, and export again.")
+    return {name: row for name, row in found["formats"].items() if (run / EXPORT / EXPORT_FORMATS[name].file).exists()}
+
+
+def fastest(rows: dict[str, dict[str, Any]], progress: Progress) -> str | None:
+    """The format of most images a second, of those whose packages are installed; None where there is none."""
+    usable = {}
+    for name, row in rows.items():
+        missing = [package for package in EXPORT_FORMATS[name].needs if not is_installed(package)]
+        if missing:
+            progress.line(f"the export '{name}' is left out: {' and '.join(missing)} is not installed here")
+        else:
+            usable[name] = float(row["images_per_second"])
+    return max(usable, key=usable.__getitem__, default=None)

@@ -1,0 +1,111 @@
+"""Answering over HTTP with a finished run, until a signal ends it."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tl_keras.data.ahead import load_image
+from tl_keras.data.pipeline import decoding_threads
+from tl_keras.deploy.export import require_formats
+from tl_keras.deploy.predictor import Predictor
+from tl_keras.deploy.serve.app import make_app
+from tl_keras.deploy.serve.batcher import MOST_AT_ONCE, Batcher
+from tl_keras.deploy.serve.choice import open_form
+from tl_keras.deploy.serve.http_server import Server, address_of, listen, make_server
+from tl_keras.deploy.serve.limits import Bodies
+from tl_keras.deploy.serve.metrics import Metrics
+from tl_keras.deploy.serve.service import Service
+from tl_keras.errors import ConfigError
+from tl_keras.progress import Progress
+from tl_keras.runtime import restoring_process
+from tl_keras.trained_run import open_run
+
+TOKEN = "TL_KERAS_SERVE_TOKEN"  # the environment variable; a command line is seen by all users of a machine
+SHORTEST_TOKEN = 16
+HOST, PORT = "127.0.0.1", 8000
+
+
+@restoring_process()
+def serve(
+    run_dir: Path | str,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    formats: Sequence[str] = (),
+    progress: Progress | None = None,
+    on_start: Callable[[Server, str], None] = lambda server, address: None,
+) -> dict[str, Any]:
+    """Answer questions about images until SIGTERM or Ctrl-C; then finish what was accepted.
+
+    Args:
+        host: the address to listen on; None for this machine only.
+        port: None for 8000, 0 for any that is free.
+        formats: the export that answers, at most one; none for the fastest that agreed with the model, else the model.
+        on_start: gets the server, whose `should_exit` ends it, and its address, before it answers.
+
+    Returns:
+        `requests` and `images`: how many were answered.
+
+    Raises:
+        ConfigError: the address cannot be listened on, the token is too short, or there is no such export.
+        RunFolderError: there is no such run.
+    """
+    progress = progress or Progress()
+    require_formats(formats)
+    if len(formats) > 1:
+        raise ConfigError(f"--format: got {' and '.join(formats)}; serve takes one. Give one of them.")
+    token = read_token()
+    with closing(listen(host or HOST, PORT if port is None else port)) as listening:
+        form, predictor = open_form(open_run(run_dir), formats[0] if formats else None, progress)
+        with serving(form, predictor, token) as service:
+            server, address = make_server(make_app(service)), address_of(listening)
+            progress.line(f"{service.name} answers at {address}, by its {'model' if form == 'model' else f'export {form}'}; Ctrl-C ends it")
+            if token is None and not ip_address(listening.getsockname()[0]).is_loopback:
+                progress.line(f"whoever reaches that address may ask: set {TOKEN} to demand a token, and put TLS in front of it")
+            on_start(server, address)
+            server.run(sockets=[listening])
+            return {"requests": service.metrics.requests.total(), "images": service.metrics.images}
+
+
+@contextmanager
+def serving(form: str, predictor: Predictor, token: str | None = None, **settings: Any) -> Iterator[Service]:
+    """What a server has, its threads running and its model warm.
+
+    Args:
+        form: see `open_form`.
+        settings: of `Service` that differ from its defaults.
+    """
+    metrics, pool = Metrics(), decoding_threads()
+    warm(predictor)
+    with pool, Batcher(predictor.told, metrics.batch) as batcher:
+        given: dict[str, Any] = {"batcher": batcher, "bodies": Bodies(), "metrics": metrics, "pool": pool} | settings
+        yield Service(predictor.trained.run.path.resolve().name, form, predictor, token=token, **given)
+
+
+def warm(predictor: Predictor) -> None:
+    """Resize and answer about nothing, in batches of each size that makes a graph of its own, so that nobody waits for that later."""
+    trained, number = predictor.trained, 1
+    load_image(np.zeros((8, 8, 3), np.uint8), "nothing", trained.image_size, trained.config.data)
+    while number <= MOST_AT_ONCE:
+        predictor.told(np.zeros((number, *trained.image_size, 3), np.uint8))
+        number *= 2
+
+
+def read_token() -> str | None:
+    """The token that requests must carry; None where there is none.
+
+    Raises:
+        ConfigError: it is too short, or not ASCII.
+    """
+    token = os.environ.get(TOKEN)
+    if token is not None and (len(token) < SHORTEST_TOKEN or not token.isascii()):
+        raise ConfigError(
+            f"{TOKEN}: got {len(token)} characters, expected at least {SHORTEST_TOKEN} of ASCII. "
+            "Make one: python -c 'import secrets; print(secrets.token_urlsafe())'."
+        )
+    return token
