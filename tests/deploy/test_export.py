@@ -15,7 +15,7 @@ from PIL import Image
 from tl_keras.config import ExportConfig
 from tl_keras.data import images
 from tl_keras.deploy import parity, saved_model, standalone_reader
-from tl_keras.deploy.export import export_model, require_runtimes
+from tl_keras.deploy.export import export_model, require_converters
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.parity import Reference
@@ -198,10 +198,10 @@ def test_each_format_has_a_reader_in_the_process_without_keras(kind):
 
 
 def test_a_format_whose_package_is_missing_is_refused_with_the_line_that_installs_it(monkeypatch):
-    require_runtimes(FORMATS)
+    require_converters(FORMATS)
     monkeypatch.setitem(EXPORT_FORMATS, ONNX, replace(EXPORT_FORMATS[ONNX], needs=("no-such", "none-such")))
     with pytest.raises(ConfigError, match=r"^--format: needs no-such and none-such, not installed.*: pip install no-such none-such\.$"):
-        require_runtimes(FORMATS)
+        require_converters(FORMATS)
 
 
 def test_the_reader_tells_which_files_a_signature_refuses_and_fails_for_any_other_reason(tmp_path):

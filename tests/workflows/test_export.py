@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 import tl_keras
-from tl_keras import run
+from tl_keras import packages, run
 from tl_keras.config import Config
 from tl_keras.data.index import Index
 from tl_keras.errors import BackboneError, ConfigError, ExportError, RunFolderError
@@ -137,7 +137,7 @@ def test_settings_of_an_export_are_the_runs_own_but_for_those_that_are_given(tra
 
 
 def test_what_was_exported_answers_in_place_of_the_model(
-    copied: Path, trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    copied: Path, trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = sorted(trained[1].rglob("*.*"))[:5]
     broken = tmp_path / "broken.jpg"
@@ -154,6 +154,8 @@ def test_what_was_exported_answers_in_place_of_the_model(
             assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
     assert run.main([*words, "--format", "onnx", "--format", "litert"]) == 2
     assert "--format: got onnx and litert; predict takes one" in capsys.readouterr().err
+    monkeypatch.setattr(packages, "is_installed", lambda name: name not in ("tf2onnx", "onnx"))
+    assert len(list(tl_keras.predict(copied, files, format="onnx"))) == len(files)  # the converter is not needed any more
     (copied / "export" / "model.onnx").write_bytes(b"damaged")
     with pytest.raises(RunFolderError, match=r"model\.onnx: does not load \(.*\)\. Export it again\.$"):
         list(tl_keras.predict(copied, files, format="onnx"))

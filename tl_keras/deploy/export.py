@@ -28,8 +28,8 @@ def require_formats(names: Sequence[str]) -> None:
             raise ConfigError(f"--format: got '{name}', expected one of {', '.join(FORMAT_NAMES)}.{hint}")
 
 
-def require_runtimes(kinds: Iterable[str]) -> None:
-    """Refuse formats whose packages are not installed, before anything is computed.
+def require_converters(kinds: Iterable[str]) -> None:
+    """Refuse to export formats whose packages are not installed, before anything is computed.
 
     Raises:
         ConfigError: with the line that installs them.

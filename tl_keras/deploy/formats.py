@@ -34,6 +34,11 @@ class Format:
     allowance: Mapping[str, float | None]
     is_calibrated: bool = False
 
+    @property
+    def runtime(self) -> tuple[str, ...]:
+        """What pip calls the packages that reading it takes."""
+        return tuple(name.replace("_", "-") for name in self.needs)
+
 
 def _litert(settings: litert.Settings, allowance: float | None, *, is_calibrated: bool = False) -> Format:
     return Format(

@@ -20,7 +20,6 @@ from tl_keras.data.ahead import Ahead, Image, Loaded
 from tl_keras.data.index import Index
 from tl_keras.data.label_texts import COLUMNS, label_text, names_of
 from tl_keras.data.pipeline import decoding_threads
-from tl_keras.deploy.export import require_runtimes
 from tl_keras.deploy.formats import FLOAT, FORMATS
 from tl_keras.deploy.standalone_reader import batches, first_line
 from tl_keras.errors import ConfigError, RunFolderError
@@ -29,6 +28,7 @@ from tl_keras.export_formats import EXPORT_FORMATS, SAVED_MODEL
 from tl_keras.models.engines import compile_saved
 from tl_keras.models.folded import has_finite_weights
 from tl_keras.models.trust import files_of, require_safe
+from tl_keras.packages import require_packages
 from tl_keras.run_folder import EXPORT
 from tl_keras.runtime import restoring_process
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -212,7 +212,7 @@ class ExportedPredictor(Predictor):
         file = trained.run / EXPORT / EXPORT_FORMATS[kind].file
         if not file.exists():
             raise ConfigError(f"--format: {file} is not there. Write it: {command('export', trained.run.path, '--format', kind)}.")
-        require_runtimes([kind])
+        require_packages("--format", FORMATS[kind].runtime)
         if kind == SAVED_MODEL:
             require_safe(str(file), files_of(file))
         with restoring_process(), naming_broken(file):

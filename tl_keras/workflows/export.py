@@ -12,7 +12,7 @@ from tl_keras.config_file import with_own_section
 from tl_keras.data.images import Decoding
 from tl_keras.data.splits import stratified_sample
 from tl_keras.data.strata import stratified
-from tl_keras.deploy.export import export_model, files_in, hashes_of, require_formats, require_runtimes
+from tl_keras.deploy.export import export_model, files_in, hashes_of, require_converters, require_formats
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.litert import layers_that_lose_most
@@ -66,7 +66,7 @@ def export(
     progress = progress or Progress()
     chosen = list(dict.fromkeys(formats)) or [FORMAT_NAMES[0]]
     require_formats(chosen)
-    require_runtimes(chosen)
+    require_converters(chosen)
     require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)
     own, folder = with_own_section(trained.config, "export", settings).export, trained.run / run_folder.EXPORT

@@ -4,6 +4,7 @@ from typing import Any
 
 from tl_keras.advice import command
 from tl_keras.deploy.export import hashes_of
+from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.predictor import ExportedPredictor, Predictor
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.export_formats import EXPORT_FORMATS
@@ -20,7 +21,7 @@ def open_form(trained: TrainedRun, asked: str | None, progress: Progress) -> tup
 
     Args:
         asked: the form that somebody chose; None for the export that answered most images a second in batches, when it was compared with
-            the model, of those whose packages are here; for the model where there is none.
+            the model, of those whose runtime is here; for the model where there is none.
 
     Raises:
         ConfigError: the form that was asked for is not among the run's exports, or its runtime is not installed.
@@ -53,10 +54,10 @@ def exports_of(run: RunFolder) -> dict[str, dict[str, Any]]:
 
 
 def fastest(rows: dict[str, dict[str, Any]], progress: Progress) -> str | None:
-    """The format of most images a second, of those whose packages are installed; None where there is none."""
+    """The format of most images a second, of those whose runtime is installed; None where there is none."""
     usable = {}
     for name, row in rows.items():
-        missing = [package for package in EXPORT_FORMATS[name].needs if not is_installed(package)]
+        missing = [package for package in FORMATS[name].runtime if not is_installed(package)]
         if missing:
             progress.line(f"the export '{name}' is left out: {' and '.join(missing)} is not installed here")
         else:
