@@ -357,7 +357,13 @@ def test_without_the_token_only_the_page_and_the_health_answer(serve: Serve, fil
     client, service = serve(token=TOKEN)
     for place in OPEN:
         assert client.get(place).status_code == 200
-    for given in ({}, {"Authorization": TOKEN}, {"Authorization": f"Bearer {TOKEN}x"}, {"Authorization": "Bearer é".encode()}, {"Host": "x/v2/health/live?"}):
+    for given in (
+        {},
+        {"Authorization": TOKEN},
+        {"Authorization": f"Bearer {TOKEN}x"},
+        {"Authorization": "Bearer é".encode()},
+        {"Host": "x/v2/health/live?"},
+    ):
         for place in ("/v2", "/metrics", f"/v2/models/{service.name}", "/nowhere"):
             found = client.get(place, headers=given)
             assert (found.status_code, found.headers["www-authenticate"]) == (401, "Bearer")

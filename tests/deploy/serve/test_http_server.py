@@ -124,6 +124,11 @@ def test_what_was_accepted_is_answered_before_the_end(predictor: Predictor, file
     assert found == [200] * 3
 
 
+def test_answers_do_not_wait_for_the_client_to_confirm_their_first_part() -> None:
+    with listen("127.0.0.1", 0) as own, socket.create_connection(own.getsockname()), own.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_an_address_that_cannot_be_had_is_told() -> None:
     with listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
