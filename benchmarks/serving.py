@@ -4,10 +4,10 @@
 
 The other server is what one would write first: the same HTTP stack, the same decoding in threads, and a lock around the network, which
 is compiled by `tf.function` for one image. Clients are threads of this process, on the same processors as the servers, and ask over
-loopback, each with a connection that it keeps. Every answer is compared: with what the same form says of the image alone (probabilities to 1e-3), and its
-class with the model's. After that: twice as many requests as it can answer, at a steady rate whatever comes back, and how soon a request is
-answered again; 500 bad bodies; and SIGTERM while clients ask, after which the server's count of images must be that of the
-answers that clients got.
+loopback, each with a connection that it keeps. Every answer is compared: its probabilities with what `predict` says of the photo by the
+same form (to 1e-3), and its class with the model's. After that: twice as many requests as it can answer, at a steady rate whatever comes
+back, and how soon a request is answered again; 500 bad bodies; and SIGTERM while clients ask, after which the server's count of images
+must be that of the answers that clients got.
 """
 
 import argparse
