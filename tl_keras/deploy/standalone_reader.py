@@ -55,6 +55,7 @@ def open_onnx(artifact: str) -> Signatures:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait leave the processors to others
     session = onnxruntime.InferenceSession(artifact, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return {"float": lambda pixels: joined(dict(zip(names, session.run(names, {"pixels": pixels.astype("float32")}), strict=True)))}

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
@@ -10,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from tl_keras.data.ahead import load_image
-from tl_keras.data.pipeline import decoding_threads
 from tl_keras.deploy.export import require_formats
 from tl_keras.deploy.predictor import Predictor
 from tl_keras.deploy.serve.app import make_app
@@ -22,7 +22,7 @@ from tl_keras.deploy.serve.metrics import Metrics
 from tl_keras.deploy.serve.service import Service
 from tl_keras.errors import ConfigError
 from tl_keras.progress import Progress
-from tl_keras.runtime import restoring_process
+from tl_keras.runtime import restoring_process, usable_cpus
 from tl_keras.trained_run import open_run
 
 TOKEN = "TL_KERAS_SERVE_TOKEN"  # the environment variable; a command line is seen by all users of a machine
@@ -80,7 +80,7 @@ def serving(form: str, predictor: Predictor, token: str | None = None, **setting
         form: see `open_form`.
         settings: of `Service` that differ from its defaults.
     """
-    metrics, pool = Metrics(), decoding_threads()
+    metrics, pool = Metrics(), ThreadPoolExecutor(usable_cpus(), thread_name_prefix="decode")  # nothing there waits for a disk
     warm(predictor)
     with pool, Batcher(predictor.told, metrics.batch) as batcher:
         given: dict[str, Any] = {"batcher": batcher, "bodies": Bodies(), "metrics": metrics, "pool": pool} | settings

@@ -3,7 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from threading import Event, Thread
@@ -68,11 +68,12 @@ def test_slow_clients_are_let_go_and_the_others_are_answered(
         for _ in range(4):  # more often than any single silence would be noticed
             time.sleep(0.08)
             for client, drop in zip(clients[1:], (b"X-A: b\r\n", b"x"), strict=True):
-                client.sendall(drop)
+                with suppress(ConnectionError):  # on a busy machine its time may be over
+                    client.sendall(drop)
             assert post(port, files[0].read_bytes())[0] == 200
-        assert is_closed_within(clients[0], 2)
-        assert is_closed_within(clients[1], 2)
-        clients[2].settimeout(2)
+        assert is_closed_within(clients[0], 5)
+        assert is_closed_within(clients[1], 5)
+        clients[2].settimeout(5)
         assert b" 408 " in clients[2].recv(1000)
         for client in clients:
             client.close()
@@ -114,14 +115,19 @@ def test_what_was_accepted_is_answered_before_the_end(predictor: Predictor, file
         while True:  # until it listens no more
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            except ConnectionError:
+            except OSError:
                 break
-        assert is_closed_within(idle, 2)
+        assert is_closed_within(idle, 5)
         idle.close()
         may.set()
         for thread in (*asking, ending):
             thread.join(10)
     assert found == [200] * 3
+
+
+def test_answers_do_not_wait_for_the_client_to_confirm_their_first_part() -> None:
+    with listen("127.0.0.1", 0) as own, socket.create_connection(own.getsockname()), own.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_an_address_that_cannot_be_had_is_told() -> None:
