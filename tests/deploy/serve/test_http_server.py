@@ -115,6 +115,7 @@ def test_what_was_accepted_is_answered_before_the_end(predictor: Predictor, file
         while True:  # until it listens no more
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                time.sleep(0.02)
             except OSError:
                 break
         assert is_closed_within(idle, 5)

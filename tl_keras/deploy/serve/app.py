@@ -17,13 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tl_keras import __version__
 from tl_keras.deploy.predictor import as_json
 from tl_keras.deploy.serve import metrics, protocol
-from tl_keras.deploy.serve.bodies import images_in
+from tl_keras.deploy.serve.bodies import images_in, is_json
 from tl_keras.deploy.serve.limits import BUSY, require_token
 from tl_keras.deploy.serve.service import Service
 from tl_keras.errors import BadImageError, DataError, RunFolderError
 from tl_keras.run_folder import json_text
 
-SHORT = 2**16  # bytes of a body that is parsed at once
+SHORT = 2**16  # bytes of JSON that is parsed at once
 PAGE_RULES = {  # what the page may do: its own script and style, the pictures that it is given, and questions to this server
     "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -90,7 +90,7 @@ class Endpoints:
     """What each address answers."""
 
     def __init__(self, service: Service) -> None:
-        self._service = service
+        self._service, self._parsing = service, asyncio.Semaphore(1)
         index = service.predictor.trained.index
         self._outputs = protocol.outputs(index.output.task, len(index.classes), has_novelty=service.predictor.novelty is not None)
         self._page = (
@@ -103,8 +103,9 @@ class Endpoints:
 
     async def predict(self, request: Request) -> Response:
         """An image file, or JSON with several."""
+        are_many = is_json(request.headers.get("content-type", ""))
         async with self._service.bodies.read(request) as body:
-            images, are_many = await _parsed(images_in, body, request.headers.get("content-type", ""))
+            images = await self._parsed(images_in, body) if are_many else [body]
             names = [f"images[{place}]" for place in range(len(images))] if are_many else ["image"]
             found = [as_json(each) for each in await self._service.classify(images, names)]
         return _json({"predictions": found} if are_many else found[0])
@@ -113,7 +114,7 @@ class Endpoints:
         """The same, in the tensors of the Open Inference Protocol."""
         self._require_model(request)
         async with self._service.bodies.read(request) as body:
-            asked = await _parsed(protocol.inference_in, body, request.headers.get("inference-header-content-length"))
+            asked = await self._parsed(protocol.inference_in, body, request.headers.get("inference-header-content-length"))
             protocol.answer([], self._outputs, asked.outputs)  # an output that there is not is refused before anything is computed
             found = await self._service.classify(asked.images, [f"{protocol.IMAGE}[{place}]" for place in range(len(asked.images))])
         told = {"model_name": self._service.name, "model_version": "1", "outputs": protocol.answer(found, self._outputs, asked.outputs)}
@@ -153,10 +154,12 @@ class Endpoints:
         if request.path_params["name"] != self._service.name:
             raise HTTPException(404, f"There is no such model here, but '{self._service.name}'.")
 
-
-async def _parsed(parse: Callable[..., Any], body: bytes, *given: Any) -> Any:
-    """Parse a body; a long one in a thread, or it would keep all others waiting."""
-    return await asyncio.to_thread(parse, body, *given) if len(body) > SHORT else parse(body, *given)
+    async def _parsed(self, parse: Callable[..., Any], body: bytes, *given: Any) -> Any:
+        """Parse JSON; a long document in a thread, or all others would wait, and one at a time: it takes ten times its size."""
+        if len(body) <= SHORT:
+            return parse(body, *given)
+        async with self._parsing:
+            return await asyncio.to_thread(parse, body, *given)
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

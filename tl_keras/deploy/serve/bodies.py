@@ -8,29 +8,35 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
-from tl_keras.data.ahead import Image
 from tl_keras.deploy.serve.limits import MOST_IMAGES
 
 ASKS = 'Send the bytes of an image file, or JSON: {"images": ["BASE64", ...]}.'
 
 
-def images_in(body: bytes, content_type: str) -> tuple[list[Image], bool]:
-    """The images of a body of `POST /predict`, and whether they came as a list.
+def is_json(content_type: str) -> bool:
+    """Whether a body of `POST /predict` is JSON, by its type; else it is an image file, whatever its type says.
 
     Raises:
-        HTTPException: 415, it is a form; 400 or 413, see `json_of`, `files_of` and `require_number`.
+        HTTPException: 415, it is a form.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         raise HTTPException(415, f"Forms are not read. {ASKS}")
-    if kind != "application/json":
-        return [body], False
+    return kind == "application/json"
+
+
+def images_in(body: bytes) -> list[bytes]:
+    """The image files in JSON.
+
+    Raises:
+        HTTPException: 400 or 413, see `json_of`, `files_of` and `require_number`.
+    """
     given = json_of(body)
     found = given.get("images") if isinstance(given, dict) else None
     if not isinstance(found, list) or not found:
         raise HTTPException(400, f"The JSON has no list 'images' with an image in it. {ASKS}")
     require_number(len(found))
-    return list(files_of(found, "images")), True
+    return files_of(found, "images")
 
 
 def json_of(body: bytes) -> Any:
