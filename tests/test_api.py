@@ -138,6 +138,7 @@ def trained(photo_folder, tmp_path_factory):
     return tl_keras.train(mode="extract", data=data, image_size=16, weights="none", run_dir=folder, settings={"features.views": 0}), data
 
 
+@pytest.mark.slow
 def test_a_run_is_made_and_used_with_short_forms(trained):
     metrics, data = trained
     assert metrics["test"]["accuracy"] >= 0

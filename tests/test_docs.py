@@ -132,6 +132,7 @@ def texts_of_the_package():
                 yield node.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["troubleshooting.md", "search-cluster.md"])
 def test_messages_that_a_page_explains_are_messages_of_the_package(page):
     known = "\n".join(texts_of_the_package())

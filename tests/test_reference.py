@@ -47,6 +47,7 @@ def test_settings_are_printed_without_tensorflow():
     assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_tables_name_everything():
     assert all(f"| `{path}` |" in settings_tables() for path in fields() if path != "mode")
     assert all(f"| `{name}` |" in modes_table() for name in MODES)

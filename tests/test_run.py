@@ -148,6 +148,7 @@ def test_rank_prints_its_choice_and_the_command_that_trains_it(photo_folder, tmp
     assert mistake(capfd, *command).startswith(f"RunFolderError: {tmp_path / 'R'}: holds another run already.")
 
 
+@pytest.mark.slow
 def test_crossval_prints_mean_and_spread_and_compares(photo_folder, own_backbone, tmp_path, capfd):
     command = ["--mode", "crossval", "--data", photo_folder(per_class=12), "--backbone", own_backbone, "--set", "crossval.folds=3"]
     assert run.main([str(word) for word in [*command, "--run-dir", tmp_path / "A"]]) == 0
@@ -248,6 +249,7 @@ def test_bad_data_is_one_line_and_leaves_nothing(capfd, photo_folder, tmp_path):
         assert not (tmp_path / "R").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [b"hello, I am text\n", b"", b"truncated"], ids=["text named .jpg", "0 bytes", "truncated JPEG"])
 def test_a_bad_image_is_named(capfd, photo_folder, tmp_path, data):
     folder = photo_folder(classes=("cat", "dog"), per_class=6)
@@ -268,6 +270,7 @@ def test_a_bad_image_is_named(capfd, photo_folder, tmp_path, data):
 # --- mistakes in the network, the weights and the run folder -------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_bad_backbones_are_one_line_and_leave_nothing(capfd, photo_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", _no_network)
@@ -327,6 +330,7 @@ def finished(tmp_path_factory, photo_folder, own_backbone):
     return folder / "R", data
 
 
+@pytest.mark.slow
 def test_a_finished_run_has_pictures_and_no_checkpoints(finished):
     assert {path.name for path in finished[0].iterdir()} >= {"curves.png", "confusion.png", "classes.txt", "history.csv"}
     assert not (finished[0] / "checkpoints").exists()
@@ -346,6 +350,7 @@ def test_metrics_have_the_promised_fields(finished):
         assert set(metrics[split]["per_class"]) == {"blue sky", "grün"}
 
 
+@pytest.mark.slow
 def test_metrics_say_what_was_selected(photo_folder, tmp_path, capfd):
     data = photo_folder(classes=("cat", "dog"), per_class=8)
     settings = ("features.selection=chi2", "features.keep=0.5", "features.stages=all")
@@ -401,6 +406,7 @@ def test_nothing_is_exported_where_a_bound_is_not_kept(finished, tmp_path, capfd
     assert sorted(run_dir.rglob("*")) == [path for path in before if path.name != "metrics.json"]
 
 
+@pytest.mark.slow
 def test_a_run_made_with_a_relative_path_is_used_from_another_folder(photo_folder, tmp_path, monkeypatch):
     data = photo_folder(classes=("cat", "dog"), per_class=4)
     monkeypatch.chdir(data.parent)
@@ -517,6 +523,7 @@ def test_a_finished_run_is_not_resumed(finished, capfd):
     assert "this run is finished" in mistake(capfd, "--mode", "finetune", "--resume", "--run-dir", finished[0])
 
 
+@pytest.mark.slow
 def test_dry_run_trains_and_writes_nothing(photo_folder, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = photo_folder(classes=("cat", "dog"), per_class=8)
@@ -531,6 +538,7 @@ def test_dry_run_trains_and_writes_nothing(photo_folder, tmp_path, capfd, monkey
 # --- stored features -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_no_features(photo_folder, own_backbone, tmp_path, monkeypatch):
     monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache"))
     data = photo_folder(classes=("cat", "dog"), per_class=8)
@@ -542,6 +550,7 @@ def test_a_second_run_computes_no_features(photo_folder, own_backbone, tmp_path,
     assert (tmp_path / "first" / "predictions.csv").read_text() == (tmp_path / "second" / "predictions.csv").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "sets", "difference"),
     [

@@ -108,7 +108,7 @@ CALLS: dict[str, Call] = {
     "check": lambda run, photos, new, heard: tl_keras.check(config_of(photos, "check"), new, progress=heard),
     "make_plan": lambda run, photos, new, heard: make_plan(config_of(photos, "extract", runtime={"precision": "bfloat16"}), heard),
 }
-NO_CALLS = {"BACKBONES", "Config", "Progress", "UserError", "__version__", "save_images"}  # the last only writes files
+NO_CALLS = {"BACKBONES", "Config", "Progress", "UserError", "__version__", "save_images", "serve"}  # files alone; until a signal
 
 
 def state() -> dict[str, Any]:
@@ -152,6 +152,7 @@ def caller() -> Iterator[keras.Model]:
         yield model
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_exports")
 @pytest.mark.parametrize("fails", [False, True], ids=["works", "fails"])
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name == "export" else name for name in CALLS])
@@ -181,6 +182,7 @@ def test_every_public_function_is_among_them() -> None:
     assert set(tl_keras.__all__) - NO_CALLS <= set(CALLS)
 
 
+@pytest.mark.slow
 def test_predictions_leave_the_process_alone_while_the_caller_has_them(caller: keras.Model, trained: tuple[Path, Path]) -> None:
     run, photos = trained
     before = state()

@@ -35,6 +35,7 @@ def test_a_finished_run_has_what_people_look_for_and_no_checkpoints(trained: Run
         assert [line["phase"] for line in csv.DictReader(file)] == ["head"]
 
 
+@pytest.mark.slow
 def test_classes_come_from_the_model_where_it_has_them(trained: Run, tmp_path: Path) -> None:
     run = shutil.copytree(trained[0], tmp_path / "R")
     before, model = open_run(run), keras.models.load_model(run / run_folder.MODEL)
@@ -60,6 +61,7 @@ def interrupted(run: Path, copy: Path, source: Path) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_its_images_where_they_lie_now(trained: Run, tmp_path: Path) -> None:
     run = interrupted(trained[0], tmp_path / "R", tmp_path / "photos")
     with pytest.raises(
@@ -81,6 +83,7 @@ def test_a_run_does_not_go_on_with_images_that_were_replaced(trained: Run, tmp_p
     assert (run / run_folder.MODEL).is_file()
 
 
+@pytest.mark.slow
 def test_a_run_without_content_goes_on_and_says_how_its_images_are_known(trained: Run, tmp_path: Path, heard: Any) -> None:
     run = interrupted(trained[0], tmp_path / "R", trained[1])
     lines = [line.rsplit(",", 1)[0] for line in (run / run_folder.SPLITS).read_text().splitlines()]
@@ -99,6 +102,7 @@ def test_parity_images_of_an_export_are_the_runs_own(trained: Run, tmp_path: Pat
     assert still_there(images).paths == (images.paths[1], *images.paths[3:])
 
 
+@pytest.mark.slow
 def test_stages_are_found_again_in_the_model_that_was_read_back(trained: Run, tmp_path: Path) -> None:
     opened = open_run(trained[0])
     assert [(name, tuple(tensor.shape)) for name, tensor in opened.stages.items()] == [

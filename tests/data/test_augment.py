@@ -383,6 +383,7 @@ def operations(augment: AugmentConfig) -> list[str]:
     return [operation.type for operation in graph_of(augment)]
 
 
+@pytest.mark.slow
 def test_all_of_it_runs_on_the_cpu() -> None:
     """Where there is a GPU too: views are stored by a graph that tf.data has no part in."""
     made = [operation for operation in graph_of(AUTO_EVERYTHING) if operation.type not in ("Placeholder", "Identity", "NoOp")]
@@ -417,6 +418,7 @@ def streamed() -> np.ndarray:
     return stream(EVERYTHING)
 
 
+@pytest.mark.slow
 def test_views_of_auto_are_the_same_for_every_batch_size_and_number_of_threads() -> None:
     """Its images are sorted by operation, batch by batch."""
     whole = stream(AUTO_EVERYTHING)
@@ -424,6 +426,7 @@ def test_views_of_auto_are_the_same_for_every_batch_size_and_number_of_threads()
     np.testing.assert_array_equal(stream(AUTO_EVERYTHING, batch_size=13, threads=4), whole)
 
 
+@pytest.mark.slow
 def test_views_are_the_same_for_every_batch_size_and_number_of_threads(streamed: np.ndarray) -> None:
     np.testing.assert_array_equal(stream(EVERYTHING, batch_size=1), streamed)
     np.testing.assert_array_equal(stream(EVERYTHING, batch_size=13, threads=4), streamed)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from PIL import Image
 
@@ -47,6 +48,7 @@ def test_small_images_are_enlarged_by_a_whole_number(tmp_path: Path) -> None:
             np.testing.assert_array_equal(cell, images[place].repeat(12, axis=0).repeat(12, axis=1))
 
 
+@pytest.mark.slow
 def test_views_depend_on_the_seed() -> None:
     images = photos(2, 16, 16)
     first, same, other = (views_of(images, CROP, seed, 2) for seed in (1, 1, 2))

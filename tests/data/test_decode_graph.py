@@ -215,6 +215,7 @@ FILES |= {
 IN_GRAPH = tf.function(decode_graph, input_signature=[tf.TensorSpec((), tf.string)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_decode_graph_equals_decode(name):
     expected = images.decode(FILES[name], name)
@@ -289,6 +290,7 @@ def test_a_gif_is_white_around_its_first_frame_and_where_transparent():
     assert (decoded == 255).all()
 
 
+@pytest.mark.slow
 def test_decode_graph_runs_over_a_batch_of_strings():
     data = tf.constant([FILES["jpeg_420"], FILES["png_rgb"], FILES["gif"]])
     fitted = tf.function(

@@ -69,6 +69,7 @@ def deep_folder(tmp_path):
     subprocess.run(["rm", "-rf", "--", tmp_path / "a"], check=True)
 
 
+@pytest.mark.slow
 def test_folders_may_be_nested_a_thousand_deep(deep_folder):
     put(deep_folder, **{"z.jpg": JPEG})
     here = os.open(deep_folder, os.O_RDONLY)

@@ -76,6 +76,7 @@ def loaded(exported):
     return tf.saved_model.load(exported[0])
 
 
+@pytest.mark.slow
 def test_export_agrees_with_the_model(exported):
     differences = exported[1].differences
     assert set(differences) == {"float", "uint8", "bytes"}
@@ -90,6 +91,7 @@ def test_files_that_tensorflow_does_not_decode_are_named_with_the_first_line_of_
         assert not any(part in why for part in ("{{", "node", "[Op", "\n"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 3])  # the second as many as there are classes
 def test_every_answer_has_the_batch_first_as_tensorflow_serving_wants(loaded, files, batch):
     data = [file.read_bytes() for file in files[:batch]]

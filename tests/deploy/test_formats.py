@@ -72,6 +72,7 @@ def exported_as(task: str, files: list[Path]) -> Exported:
     return Exported(model, classes, "crop", output=output, novelty=novelty_of(model) if task == "single_label" else None, calibration=files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "task"),
     [*((kind, "single_label") for kind in ONE_GRAPH), *((kind, task) for kind in (LITERT, ONNX, OPENVINO) for task in list(CASES)[1:])],

@@ -87,6 +87,7 @@ def test_reliability_has_the_bins_with_images():
     assert calibration_error(np.array([0.5, 0.52, 0.99]), np.array([True, False, True]))(np.ones((1, 3), int))[0] == pytest.approx(weighted)
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_error_has_the_true_one_in_it():
     true_error, hits = 0.0, 0
     logits, labels = drawn(100_000, 2.0, seed=9)

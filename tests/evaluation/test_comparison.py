@@ -196,6 +196,7 @@ def two_models(random: Random, num: int, gap: float) -> Pair:
     return Pair("single_label", labels, answers(0), answers(gap), 3)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_difference_of_all_images_as_often_as_they_say() -> None:
     gap, random = 0.4, np.random.default_rng(1)
     every = two_models(random, 200_000, gap)
@@ -219,6 +220,7 @@ def test_intervals_cover_the_difference_of_all_images_as_often_as_they_say() -> 
         assert 0.904 <= number / repeats <= 0.996, (name, number)
 
 
+@pytest.mark.slow
 def test_models_that_are_equal_on_all_images_are_seldom_told_apart_and_others_often() -> None:
     random, repeats = np.random.default_rng(2), 200
     false = sum(compare(two_models(random, 100, 0.0))["is_told"] for _ in range(repeats))

@@ -80,6 +80,7 @@ def test_an_interval_by_resampling_of_a_mean_is_that_of_the_textbook() -> None:
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 399, values.mean(), stats.sem(values)), abs=0.03)
 
 
+@pytest.mark.slow
 def test_it_covers_what_is_true_19_times_out_of_20() -> None:
     covered = 0
     for seed in range(100):
@@ -96,6 +97,7 @@ def test_the_bias_of_resamples_is_corrected_for() -> None:
     assert low <= found <= high
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num", [1, 2, 30_000, 300_000])
 def test_many_images_are_drawn_in_parts_and_fewer_times(num: int) -> None:
     sizes = []

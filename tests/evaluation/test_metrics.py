@@ -124,6 +124,7 @@ def test_result_survives_json() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_intervals_are_those_of_the_figures_of_resamples() -> None:
     probabilities, labels = guesses()
     result = classification_metrics(probabilities, labels, CLASSES)

@@ -43,6 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["weights.h5", "keras", "h5"])
 @pytest.mark.parametrize("name", ["bare", "top"])
 def test_file_that_fits_is_loaded_whole(name: str, form: str, folder: Path) -> None:
@@ -185,6 +186,7 @@ def test_download_that_fails_is_one_line_with_three_ways_on(tmp_path: Path, monk
     assert socket.getdefaulttimeout() is None
 
 
+@pytest.mark.slow
 def test_download_lands_in_keras_home_and_is_loaded(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

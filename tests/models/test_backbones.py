@@ -58,6 +58,7 @@ def layers_within(model: keras.Model) -> Iterator[Any]:
         yield from layers_within(layer) if isinstance(layer, keras.Model) else [layer]
 
 
+@pytest.mark.slow
 def test_row_counts_its_parameters(built: BuiltBackbone) -> None:
     assert built.model.count_params() == built.row.num_parameters
 

@@ -193,6 +193,7 @@ def test_head_that_sees_every_stage_is_cut_too() -> None:
     assert sum(len(tensor.shape) == 4 for tensor in tensors.values()) == 1  # of these, averages are enough
 
 
+@pytest.mark.slow
 def test_features_of_every_stage_end_with_the_last_pooled_as_asked() -> None:
     keras.utils.set_random_seed(0)
     whole = build(all_stages=True, pooling="max")

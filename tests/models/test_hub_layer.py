@@ -84,6 +84,7 @@ def moved(layer: Any, before: dict[str, Any]) -> set[str]:
     return {path for path, value in weights_of(layer).items() if not np.array_equal(value, before[path])}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooled", [True, False], ids=["vector", "map"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_features_are_those_of_the_savedmodel(hub_module: MakeModule, raw_features: Any, kind: str, pooled: bool) -> None:
@@ -115,6 +116,7 @@ def test_gradients_are_those_of_the_savedmodel(hub_module: MakeModule, kind: str
         np.testing.assert_allclose(mine, its, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", QUICK_KINDS)
 def test_finetuning_moves_weights_and_no_statistic(tuned: Callable[[str], Tuned], kind: str) -> None:
     found = tuned(kind)
@@ -134,6 +136,7 @@ def test_frozen_module_stays_bit_equal(hub_module: MakeModule, kind: str) -> Non
     assert count_parameters(classifier.model)["trainable"] == 2 * 5 + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["hub_object", pytest.param("tf_keras_model", marks=pytest.mark.slow)])
 def test_statistics_move_where_batchnorm_learns(hub_module: MakeModule, kind: str) -> None:
     classifier = build(hub_module(kind))

@@ -151,6 +151,7 @@ def test_rounding_to_float32_is_no_difference_of_two_models() -> None:
     assert not row.num_apart(np.full((1, 1), np.nan), np.zeros((1, 1))) <= 1
 
 
+@pytest.mark.slow
 def test_thresholds_are_those_with_the_best_f1_of_each_class() -> None:
     probabilities = SINGLE_LABEL.answers(logits_of(2.0))
     chosen = MultiLabel().chosen(probabilities, HAS)

@@ -165,6 +165,7 @@ def test_damaged_preset_is_refused_in_one_line(preset: tuple[str, Any], tmp_path
     assert refusal(str(tmp_path)).startswith(f"preset {tmp_path} cannot be a backbone: it does not load (")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "start"),
     [
@@ -201,6 +202,7 @@ def test_preset_that_is_not_there_is_refused_at_once(
     assert time.perf_counter() - started < 5
 
 
+@pytest.mark.slow
 def test_preset_in_the_cache_needs_no_network(preset: tuple[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from kagglehub.cache import Cache
     from kagglehub.handle import parse_model_handle
@@ -266,6 +268,7 @@ def count(built: BuiltBackbone) -> tuple[int, int]:
     return count_parameters(classifier.model)["trainable"], count_parameters(classifier.head)["trainable"]
 
 
+@pytest.mark.slow
 def test_resnet18_from_a_file_has_the_parameters_of_the_paper(tmp_path: Path) -> None:
     resnet18().save(tmp_path / "resnet18.keras")
     built = built_of(str(tmp_path / "resnet18.keras"))
@@ -273,6 +276,7 @@ def test_resnet18_from_a_file_has_the_parameters_of_the_paper(tmp_path: Path) ->
     assert len(built.stages) == 5
 
 
+@pytest.mark.slow
 def test_resnet18_of_keras_hub_has_the_parameters_of_the_paper(hub: Any, tmp_path: Path) -> None:
     sizes = {"stackwise_num_filters": [64, 128, 256, 512], "stackwise_num_blocks": [2] * 4, "stackwise_num_strides": [1, 2, 2, 2]}
     hub.models.ResNetBackbone(input_conv_kernel_sizes=[7], **RESNET, **sizes).save_to_preset(str(tmp_path / "resnet18"))

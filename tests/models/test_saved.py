@@ -53,6 +53,7 @@ def values_of(path):
         return {name: np.asarray(file[name]).tobytes() for name in names if isinstance(file[name], h5py.Dataset)}
 
 
+@pytest.mark.slow
 def test_weights_and_the_optimiser_s_state_are_what_keras_writes(tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dropout(0.5), keras.layers.BatchNormalization()])
     model.compile("adam", "mse")

@@ -138,6 +138,7 @@ def test_a_short_pass_and_a_stored_one_are_on_the_engine_that_begins(
     assert not (own_store / REMEMBERED).exists()
 
 
+@pytest.mark.slow
 def test_the_fastest_of_all_engines_is_taken_and_remembered(make_task: MakeTask, own_store: Path, patient: pytest.MonkeyPatch) -> None:
     taken: dict[str, float] = {"openvino": 3.0, "tensorflow": 6.0, "openvino_bfloat16": 1.0}
     timed = module.timed
@@ -152,6 +153,7 @@ def test_the_fastest_of_all_engines_is_taken_and_remembered(make_task: MakeTask,
     assert make_task("again", mode="extract", data={"augment": ROTATE}, features={"views": 1}).engine == task.engine
 
 
+@pytest.mark.slow
 def test_engines_have_rows_of_their_own(make_task: MakeTask, own_store: Path) -> None:
     tasks = {name: make_task(name, mode="extract", runtime={"engine": name}) for name in engines.ENGINES}
     assert len({task.frozen.collection(POOLED, 0).folder for task in tasks.values() if task.frozen is not None}) == 3

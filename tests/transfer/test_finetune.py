@@ -56,6 +56,7 @@ def row(name: str) -> dict[str, Any]:
     return {"backbone": name, "weights": "none", "preprocessing": "auto"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stored", "backbone", "size", "lowest"),
     [
@@ -136,6 +137,7 @@ class Watched(Progress):
         return task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lowest", ["all", "stage2"], ids=["pixels", "stored activations"])
 def test_stages_begin_to_train_one_after_another(make_task: MakeTask, lowest: str) -> None:
     settings = {"unfreeze_from": lowest, "unfreeze_every": 2, "epochs": 6, "decay_towards": "start", "weight_decay": 0.5}
@@ -146,6 +148,7 @@ def test_stages_begin_to_train_one_after_another(make_task: MakeTask, lowest: st
     assert [each for each in watched.moved if each][-6:] == [last, last, two, two, below, below]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own", [{"unfreeze_every": 2}, {"keep_features": 1.0}], ids=["before a stage begins", "held to features"])
 def test_killed_and_resumed_equals_uninterrupted_with(make_task: MakeTask, own: dict[str, Any]) -> None:
     settings = {"train": {"unfreeze_from": "stage2", "epochs": 3, **own}}
@@ -235,6 +238,7 @@ def test_killed_and_resumed_with_mixed_images_equals_uninterrupted(make_task: Ma
     assert [line[3] for line in history(whole)[2:]] == ["", ""]  # there is no accuracy on mixed images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "alpha"), [("mixup_alpha", 0.2), ("cutmix_alpha", 1)])
 def test_mixing_needs_pixels(make_task: MakeTask, name: str, alpha: float) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -267,6 +271,7 @@ class Told(Progress):
         self.lines.append(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lowest", ["all", "stage3"], ids=["pixels", "stored activations"])
 def test_the_head_stays_where_finetuning_makes_it_worse(make_task: MakeTask, lowest: str) -> None:
     told = Told()
@@ -293,6 +298,7 @@ def test_the_head_stays_where_finetuning_makes_it_worse(make_task: MakeTask, low
     assert told.lines[1].startswith("12 training images are few for finetuning: --mode extract")
 
 
+@pytest.mark.slow
 def test_interrupt_in_the_first_epoch_leaves_the_head_that_was_trained(make_task: MakeTask) -> None:
     task = make_task(progress=StopAt(1))
     with pytest.raises(KeyboardInterrupt):

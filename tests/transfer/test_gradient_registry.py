@@ -34,6 +34,7 @@ def trained_step() -> Any:
     return weight.numpy()
 
 
+@pytest.mark.slow
 def test_no_graph_is_kept_of_a_training_that_has_ended() -> None:
     with gradients_let_go():
         first = trained_step()

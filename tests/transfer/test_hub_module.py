@@ -42,6 +42,7 @@ def settings(module: str, **train: Any) -> dict[str, Any]:
     return {"model": {"backbone": module, "preprocessing": "auto"}, "data": {"image_size": None}, "train": {"unfreeze_from": None} | train}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lowest", [None, "stage1"])
 def test_finetuning_trains_the_module(make_task: MakeTask, module: str, lowest: str | None) -> None:
     task = make_task(**settings(module, unfreeze_from=lowest))

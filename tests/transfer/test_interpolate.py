@@ -28,6 +28,7 @@ def model(kernel: np.ndarray) -> keras.Model:
     return made
 
 
+@pytest.mark.slow
 def test_the_best_point_is_that_of_brute_force() -> None:
     before, after = -0.5 * TRUE, 3 * TRUE + 1.5 * np.array([[0, 0], [1, -1], [0, 0]], np.float32)
     made = model(after)
@@ -53,6 +54,7 @@ def test_the_ends_are_exact_and_integers_stay_integers() -> None:
     assert [each.dtype for each in between(before, after, 0.5)] == [np.float32, np.int32]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lowest", ["all", "stage3"])
 def test_finetuning_keeps_the_best_point(lowest: str, make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finetuning, "measure", lambda *_: {"val_loss": 1e9, "val_accuracy": -1.0})  # an epoch is better

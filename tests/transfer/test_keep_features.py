@@ -51,6 +51,7 @@ def test_the_model_says_what_the_classifier_says(make_task: MakeTask, stored: bo
     np.testing.assert_allclose(held.predict(given, verbose=0), expected, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("every_epoch_is_better")
 @pytest.mark.parametrize("lowest", ["all", "stage2"], ids=["pixels", "stored activations"])
 def test_features_stay_nearer_and_the_labels_are_learned_all_the_same(make_task: MakeTask, lowest: str) -> None:

@@ -172,6 +172,7 @@ def test_fit_moves_only_what_trains_and_has_a_scale(train: TrainConfig, dtype: s
     assert moved == {"early/bias", "head/kernel", "head/bias"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("train", "dtype"), [(ADAMW, "float32"), (SGD, "mixed_float16")], ids=["adamw", "sgd, float16"])
 def test_saved_weights_restore_the_optimizer(train: TrainConfig, dtype: str, tmp_path: Path) -> None:
     train = train.model_copy(update={"ema": 0.9})

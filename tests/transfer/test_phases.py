@@ -130,6 +130,7 @@ def test_history_has_the_rate_of_the_last_step_of_each_epoch(run: RunFolder) -> 
     assert snapshots_of(run) == []  # of a head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("monitor", "rate"), [("val_loss", 0.8), ("val_accuracy", 0.2)])
 def test_the_best_epoch_stays_in_the_model(run: RunFolder, monitor: str, rate: float) -> None:
     model = small_model()
@@ -227,6 +228,7 @@ def test_a_listener_hears_the_epochs_that_history_has(run: RunFolder) -> None:
     assert all(figures == pytest.approx(figures_of(row), rel=1e-4) for (_, _, figures), row in zip(heard, rows, strict=True))
 
 
+@pytest.mark.slow
 def test_killed_twice_and_resumed_equals_uninterrupted_from_epoch_0_on(run: RunFolder, whole: Any) -> None:
     whole_run, whole_model, expected = whole
     start = measure(small_model(), VAL)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 
 from tl_keras.models.backbone_loading import build_backbone
 from tl_keras.run_folder import BACKBONE
@@ -13,6 +14,7 @@ from tl_keras.transfer.task import Task
 MakeTask = Callable[..., Task]
 
 
+@pytest.mark.slow
 def test_pretrained_backbone_is_taken_by_path_with_the_same_feature_map_and_restarts_keep_snapshots(make_task: MakeTask) -> None:
     task = make_task(mode="pretrain", train={"epochs": 2, "schedule": "cosine_restarts", "cycles": 2})
     model = task.classifier.model

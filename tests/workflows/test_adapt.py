@@ -75,6 +75,7 @@ def auto(domains: tuple[Path, Path], own_backbone: str, tmp_path_factory: pytest
     return folder, adapted(domains, folder, backbone=own_backbone, settings=SHORT)
 
 
+@pytest.mark.slow
 def test_a_run_says_how_the_target_fares(auto: tuple[Path, dict[str, Any]]) -> None:
     folder, metrics = auto
     target = metrics["target"]
@@ -98,6 +99,7 @@ def test_both_domains_are_drawn_before_and_after(auto: tuple[Path, dict[str, Any
         assert image.size[0] == 2 * 594
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["source_only", "ulsif"])
 def test_features_that_nothing_moves_are_drawn_once(method: str, domains: tuple[Path, Path], tmp_path: Path) -> None:
     adapted(domains, tmp_path / "R", settings={"adapt.method": method})
@@ -113,6 +115,7 @@ def test_later_modes_take_the_run(auto: tuple[Path, dict[str, Any]], domains: tu
     assert len(said) == 9
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_head(
     auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], own_backbone: str, tmp_path: Path
 ) -> None:
@@ -121,6 +124,7 @@ def test_the_same_seed_gives_the_same_head(
     assert one == other
 
 
+@pytest.mark.slow
 def test_labels_of_the_target_are_read_after_everything_is_chosen(
     auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +141,7 @@ def test_labels_of_the_target_are_read_after_everything_is_chosen(
     adapted(domains, tmp_path / "S", backbone=own_backbone, settings=SHORT)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_goes_on(
     auto: tuple[Path, dict[str, Any]], domains: tuple[Path, Path], own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +157,7 @@ def test_a_run_that_was_stopped_goes_on(
     assert one == other
 
 
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_other_target_images(domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -179,6 +185,7 @@ def test_a_plan_looks_at_the_target(domains: tuple[Path, Path], tmp_path: Path, 
     assert "target: 27 images" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_line_shows_scores_and_figures(domains: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     line = ["adapt", *map(str, domains), "--image-size", "16", "--weights", "none", "--run-dir", str(tmp_path / "R")]
     assert run.main([*line, "--set", "adapt.method=coral"]) == 0
@@ -193,6 +200,7 @@ def test_the_command_line_shows_scores_and_figures(domains: tuple[Path, Path], t
     assert "source test accuracy" in said
 
 
+@pytest.mark.slow
 def test_a_target_without_labels_has_no_accuracy(domains: tuple[Path, Path], tmp_path: Path) -> None:
     loose = tmp_path / "loose"
     loose.mkdir()
@@ -214,6 +222,7 @@ def test_a_target_that_does_not_decode_leaves_no_run(domains: tuple[Path, Path],
     assert not (tmp_path / "R").exists()
 
 
+@pytest.mark.slow
 def test_adabn_gives_the_model_the_statistics_of_the_target(domains: tuple[Path, Path], own_backbone: str, tmp_path: Path) -> None:
     found = adapted(domains, tmp_path / "R", backbone=own_backbone, settings={"adapt.method": "adabn"})
     assert found["target"]["members"] == ["adabn"]
@@ -226,6 +235,7 @@ def test_adabn_gives_the_model_the_statistics_of_the_target(domains: tuple[Path,
     assert tl_keras.evaluate(tmp_path / "R")["test"]["accuracy"] == pytest.approx(found["test"]["accuracy"])  # of the source, as it says
 
 
+@pytest.mark.slow
 def test_a_stopped_run_with_other_statistics_goes_on(domains: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -239,6 +249,7 @@ def test_a_stopped_run_with_other_statistics_goes_on(domains: tuple[Path, Path],
     same_weights(tmp_path / "whole", tmp_path / "R")
 
 
+@pytest.mark.slow
 def test_self_training_starts_from_statistics_of_each_domain_where_they_are_far_apart(domains: tuple[Path, Path], tmp_path: Path) -> None:
     found = adapted(domains, tmp_path / "R", settings={"adapt.method": "self_training"})["target"]
     assert (found["method"], found["members"]) == ("self_training", ["self_training"])
@@ -248,6 +259,7 @@ def test_self_training_starts_from_statistics_of_each_domain_where_they_are_far_
     assert again["log_loss"] == pytest.approx(found["figures"]["self_training"]["log_loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_domains_that_are_near_keep_the_backbone_s_statistics(
     domains: tuple[Path, Path], photo_folder: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -266,6 +278,7 @@ def test_a_backbone_without_batchnorm_cannot_have_other_statistics(domains: tupl
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", TRAINED)
 def test_a_method_trains_the_network_and_the_run_is_like_others(
     method: str, domains: tuple[Path, Path], own_backbone: str, tmp_path: Path
@@ -283,6 +296,7 @@ def test_a_method_trains_the_network_and_the_run_is_like_others(
     assert again["log_loss"] == pytest.approx(target["figures"][method]["log_loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unfreeze_from", ["all", None], ids=["from pixels", "from the store"])
 def test_a_training_on_two_domains_that_was_stopped_goes_on(
     unfreeze_from: str | None, domains: tuple[Path, Path], own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -308,6 +322,7 @@ def test_a_training_on_two_domains_that_was_stopped_goes_on(
     assert one == other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("distrusted", "rule", "kept"),
     [(["mcc"], "", ["self_training"]), (["mcc", "self_training"], "", ["auto", "adabn"]), ([], "outdone", ["self_training"])],
@@ -333,6 +348,7 @@ def test_auto_goes_back_where_the_trained_network_cannot_be_trusted(
     assert again["accuracy"] == pytest.approx(found["figures"][found["method"]]["accuracy"])
 
 
+@pytest.mark.slow
 def test_a_backbone_without_batchnorm_is_trained_as_it_is(domains: tuple[Path, Path], tmp_path: Path) -> None:
     pixels = keras.Input((16, 16, 3))
     keras.Model(pixels, keras.layers.Conv2D(4, 3, activation="relu")(pixels)).save(tmp_path / "plain.keras")

@@ -35,6 +35,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_training_on_an_archive_is_training_on_its_folder(trained: Run, packed: Path, of_archive: Path) -> None:
     assert (of_archive / run_folder.SPLITS).read_text() == (trained[0] / run_folder.SPLITS).read_text()
     mine, its = (read_json(folder / run_folder.METRICS)["test"] for folder in (of_archive, trained[0]))
@@ -43,6 +44,7 @@ def test_training_on_an_archive_is_training_on_its_folder(trained: Run, packed: 
     assert list(packed.parent.iterdir()) == [packed]
 
 
+@pytest.mark.slow
 def test_a_run_on_an_archive_is_measured_again_and_knows_its_images_elsewhere(trained: Run, packed: Path, of_archive: Path) -> None:
     assert run.main(["evaluate", str(of_archive)]) == 0
     assert run.main(["evaluate", str(of_archive), str(trained[1])]) == 0

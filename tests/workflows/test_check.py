@@ -364,6 +364,7 @@ def test_what_the_others_gain_without_suspects_is_told_in_the_figure_of_the_task
     assert any(note.startswith("On frozen features of own a linear ") for note in result["notes"])
 
 
+@pytest.mark.slow
 def test_backbones_are_ranked_on_the_images_that_decode(
     own_backbone: str, photo_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,6 +205,7 @@ def test_a_run_folder_that_cannot_be_written_is_told_before_anything_is_measured
     assert caught.value.filename == str(tmp_path / "R" / run_folder.EVALUATIONS)
 
 
+@pytest.mark.slow
 def test_images_made_worse_are_measured_beside_those_as_they_are(trained: Run, tmp_path: Path) -> None:
     run = shutil.copytree(trained[0], tmp_path / "R")
     result = evaluate(run, corrupt=True)

@@ -61,6 +61,7 @@ def test_a_class_is_explained_whatever_the_model_says(own: Run) -> None:
     assert found["images"][0]["nearest"] == []
 
 
+@pytest.mark.slow
 def test_images_that_are_gone_leave_the_maps(own: Run, tmp_path: Path, heard: Any) -> None:
     shutil.copy(own[1] / "ant" / "000.png", tmp_path / "new.png")
     settings = own[0] / "config.yaml"

@@ -73,6 +73,7 @@ def test_images_that_tensorflow_does_not_decode_are_compared_where_there_are_no_
     ]
 
 
+@pytest.mark.slow
 def test_a_format_that_misses_a_bound_is_not_kept_and_the_status_is_3(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["export", str(copied), "--format", "onnx", "--set", "export.max_probability_difference=1e-12"]) == 3
     said = capsys.readouterr().out
@@ -104,6 +105,7 @@ def test_a_format_that_misses_a_bound_is_not_kept_and_the_status_is_3(copied: Pa
     assert "weights: not known here" in text  # they are random
 
 
+@pytest.mark.slow
 def test_from_python_with_the_layers_that_lose_most(copied: Path) -> None:
     found = tl_keras.export(copied, formats="litert_int8", settings={"export.min_agreement": 1.0, "export.parity_images": 30})
     if found["missed"]:  # by few images, or none: the weights are random
@@ -136,6 +138,7 @@ def test_settings_of_an_export_are_the_runs_own_but_for_those_that_are_given(tra
     assert Config.model_validate(changed.model_dump()).replace("export", config.export) == config
 
 
+@pytest.mark.slow
 def test_what_was_exported_answers_in_place_of_the_model(
     copied: Path, trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,9 +5,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tl_keras import run, run_folder
 
 
+@pytest.mark.slow
 def test_nested_classes_are_trained_measured_and_predicted(photo_folder: Callable[..., Path], tmp_path: Path) -> None:
     photos, folder = photo_folder(classes=("animal/cat", "animal/dog", "plant/rose"), size=(16, 16)), tmp_path / "R"
     sets = ["--set", "data.image_size=16", "--set", "model.weights=none", "--set", "data.nested_classes=true"]

@@ -66,6 +66,7 @@ def runs(photos: Path, two_stages: str, tmp_path_factory: pytest.TempPathFactory
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["extract", "finetune", "pixels", "pretrain"])
 def test_what_training_found_on_stored_features_is_what_predict_finds_on_pixels(runs: Runs, photos: Path, name: str) -> None:
     run = runs[name]
@@ -102,6 +103,7 @@ def test_predictions_have_columns_for_it(runs: Runs, photos: Path, tmp_path: Pat
     assert [(each.get("novelty"), each.get("known")) for each in read] == [(None, None), (black.novelty, False), (cat.novelty, True)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_exports")
 def test_the_saved_model_tells_the_same(runs: Runs, photos: Path) -> None:
     result = export(runs["finetune"])

@@ -37,6 +37,7 @@ def splits_of(folder: Path) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_heads_learn_from_few_images_and_are_measured_on_the_same_ones(
     photos: Path, own_backbone: str, tmp_path: Path, own_store: Path
 ) -> None:
@@ -57,6 +58,7 @@ def test_a_plan_counts_the_images_that_are_used(photos: Path, own_backbone: str,
     assert plan.splits == [("cat", "3", "3", "3"), ("dog", "3", "3", "3")]
 
 
+@pytest.mark.slow
 def test_a_ranking_looks_at_few_images(photos: Path, own_backbone: str, tmp_path: Path) -> None:
     config = config_of("rank", photos, "small_resnet", 3, rank={"candidates": [own_backbone]})
     rank(config, tmp_path / "R")

@@ -47,6 +47,7 @@ thread.join()
 """
 
 
+@pytest.mark.slow
 def test_sigterm_ends_it_once_all_is_answered(trained: tuple[Path, Path], python_alone: Callable[..., Any], tmp_path: Path) -> None:
     photo = next(trained[1].rglob("*.jpg"))
     with socket.create_server(("127.0.0.1", 0)) as free:

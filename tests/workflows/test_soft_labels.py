@@ -88,6 +88,7 @@ def test_shares_follow_the_order_of_the_model(extracted: Path, tmp_path: Path) -
     assert [after.classes[label] for label in after.labels] == [CLASSES[label] for label in before.index.labels]
 
 
+@pytest.mark.slow
 def test_copies_contradict_each_other_by_their_most_probable_class(table: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(table.parent, tmp_path / "copy")
     votes = votes_of(table)

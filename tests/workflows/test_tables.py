@@ -34,6 +34,7 @@ def command(mode: str, *words: object) -> list[str]:
     return [mode, *map(str, words), "--set", "data.image_size=16", "--set", "model.weights=none"]
 
 
+@pytest.mark.slow
 def test_a_table_is_trained_on_and_measured_again(loose: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, _ = loose
     assert run.main([*command("extract", table), "--run-dir", str(tmp_path / "R")]) == 0

@@ -80,6 +80,7 @@ def test_a_run_keeps_what_its_outputs_mean(table: tuple[str, Path], extracted: P
     assert "Verdict" in (extracted / run_folder.REPORT).read_text()
 
 
+@pytest.mark.slow
 def test_predictions_are_those_of_the_run_and_decided_by_it(table: tuple[str, Path], extracted: Path, tmp_path: Path) -> None:
     task, source = table
     with (extracted / run_folder.PREDICTIONS).open(newline="") as file:
@@ -128,6 +129,7 @@ def test_folders_do_not_hold_the_labels_of_such_a_model(
     assert f"is not a table, and the model was trained for data.task={table[0]}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_export_agrees_and_answers_in_the_same_terms(extracted: Path, table: tuple[str, Path], tmp_path: Path) -> None:
     import tensorflow as tf
 
@@ -261,6 +263,7 @@ def test_a_killed_run_goes_on_with_the_same_labels(table: tuple[str, Path], tmp_
     assert figures(killed)["test"] == figures(whole)["test"]
 
 
+@pytest.mark.slow
 def test_outputs_that_belong_to_another_model_are_refused(
     table: tuple[str, Path], extracted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -314,6 +317,7 @@ def sets_of(table: tuple[str, Path]) -> list[str]:
     return [word for each in given for word in ("--set", each)]
 
 
+@pytest.mark.slow
 def test_backbones_are_ranked_by_the_figure_of_the_task(
     table: tuple[str, Path], own_backbone: str, blind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -367,6 +371,7 @@ def require_that_the_model_is_the_ensemble(folder: Path, table: tuple[str, Path]
             assert each.label == line["predicted_classes"]
 
 
+@pytest.mark.slow
 def test_runs_are_averaged_and_used_like_any_run(table: tuple[str, Path], two_runs: list[str], tmp_path: Path) -> None:
     folder, metric = tmp_path / "E", METRICS[table[0]]
     assert run.main(["ensemble", *two_runs, "--run-dir", str(folder)]) == 0
@@ -402,6 +407,7 @@ def test_runs_are_averaged_and_used_like_any_run(table: tuple[str, Path], two_ru
     assert max(record["formats"]["saved_model"]["largest_difference"].values()) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_vote_of_runs_is_decided_by_most(table: tuple[str, Path], two_runs: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "E"
     assert run.main(["ensemble", *two_runs, "--run-dir", str(folder), "--set", "ensemble.method=vote"]) == 0
@@ -449,6 +455,7 @@ def test_heads_on_backbones_are_combined(table: tuple[str, Path], own_backbone: 
         require_that_the_model_is_the_ensemble(folder, table)
 
 
+@pytest.mark.slow
 def test_a_run_of_another_task_is_refused(
     table: tuple[str, Path], extracted: Path, trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

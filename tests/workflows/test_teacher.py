@@ -84,6 +84,7 @@ def test_a_run_that_goes_on_does_not_ask_again(trained: Run, own_backbone: str, 
         taught(task)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["extract", "finetune", pytest.param("pretrain", marks=pytest.mark.slow)])
 def test_a_taught_run_is_a_run_like_others(trained: Run, own_backbone: str, tmp_path: Path, mode: str) -> None:
     teacher, photos = trained

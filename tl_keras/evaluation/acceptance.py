@@ -63,7 +63,7 @@ def accepting_above(confidence: NDArray[np.float64], right: NDArray[np.bool_], p
     """
     tried = steps(confidence, right, precision)
     fails = stats.binom.cdf(tried.wrong, tried.taken, 1 - precision) > ERROR
-    passed = tried.above[: int(np.argmax(fails)) if fails.any() else len(fails)]
+    passed = tried.above[: int(np.argmax(fails)) if fails.any() else len(fails)]  # the first step that fails, not a class
     return float(passed[-1]) if len(passed) else None
 
 

@@ -303,6 +303,7 @@ def test_folders_and_files_of_a_web_server(photo_folder, archive, web):
 # --- S3 ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_s3_is_as_the_disk_and_is_fetched_once(photo_folder, upload, s3, heard):
     folder = messy(photo_folder(per_class=3))
     (folder / "cat/photo [1]?.png").write_bytes(b"x")
@@ -326,6 +327,7 @@ def test_s3_is_as_the_disk_and_is_fetched_once(photo_folder, upload, s3, heard):
     assert heard.lines[2] == f"{address}: 1 file of last time is gone"
 
 
+@pytest.mark.slow
 def test_a_whole_bucket_an_archive_and_a_table_of_s3(photo_folder, upload, s3, archive):
     folder = photo_folder(per_class=3)
     table(folder, "cat/000.png,A", "dog/000.png,B")
@@ -355,6 +357,7 @@ def test_what_is_not_there_is_told(photo_folder, upload, address, words):
     assert words in text
 
 
+@pytest.mark.slow
 def test_without_credentials_what_is_public_is_read(photo_folder, upload, s3, monkeypatch):
     address = upload(photo_folder(per_class=3))
     for each in s3.list_objects_v2(Bucket="pics")["Contents"]:
@@ -386,6 +389,7 @@ def command(*words, cwd, **more):
     return subprocess.Popen([sys.executable, "-m", "tl_keras.run", *words], cwd=cwd, text=True, stderr=subprocess.PIPE, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("address", "words"), [("s3://picz/photos", "no bucket"), ("s4://pics", "is not known"), ("s3:/pics", "two slashes")]
 )

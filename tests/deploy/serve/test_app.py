@@ -49,6 +49,7 @@ def tensor(data: Any, datatype: str = "BYTES", **more: Any) -> dict[str, Any]:
 # --- what is answered ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_files_are_answered_as_predict_does(serve: Serve, files: list[Path], expected: list[dict[str, Any]]) -> None:
     client, _ = serve()
     assert {"class", "probability", "novelty", "known", "probabilities"} == set(expected[0])

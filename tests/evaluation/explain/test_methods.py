@@ -44,6 +44,7 @@ def shares(finder: Explainer, scene: Scene, method: str, images: int) -> tuple[f
     return found[0], found[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_the_peak_lies_on_the_object_that_the_answer_is_about(finder: Explainer, scene: Scene, method: str) -> None:
     assert min(shares(finder, scene, method, 9)) >= 0.9

@@ -268,6 +268,7 @@ def test_a_path_that_is_not_the_runs_is_not_read(made_run: MadeRun, tmp_path: Pa
     assert all(path.parent == photos for path in read)
 
 
+@pytest.mark.slow
 def test_photos_of_noise_make_no_large_page(made_run: MadeRun, tmp_path: Path) -> None:
     """Which JPEG cannot make small."""
     photos, random = photos_in(tmp_path / "photos", 0), np.random.default_rng(0)
@@ -278,6 +279,7 @@ def test_photos_of_noise_make_no_large_page(made_run: MadeRun, tmp_path: Path) -
     assert (run / run_folder.REPORT).stat().st_size < 2_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "num"), [("single_label", 1200), ("multi_label", 150)])  # of these each has 160 classes
 def test_very_many_classes_make_no_large_page(made_run: MadeRun, task: str, num: int) -> None:
     classes = [f"class {number:04} {'x' * 200}" for number in range(400)]

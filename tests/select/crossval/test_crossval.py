@@ -67,6 +67,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
+@pytest.mark.slow
 def test_what_is_held_out_and_test_take_no_part(photos: Path) -> None:
     config = config_of(photos)
     whole = open_source(config.data)
@@ -83,6 +84,7 @@ def test_what_is_held_out_and_test_take_no_part(photos: Path) -> None:
     assert not np.array_equal(solve_fold(config, replace(problem, labels=labels), rows, fold).values, expected)
 
 
+@pytest.mark.slow
 def test_a_fold_is_what_scikit_learn_finds_on_it(photos: Path) -> None:
     config, index, problem, rows = opened(config_of(photos))
     fold = cut_folds(config, index)[1]
@@ -116,6 +118,7 @@ def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
         return run, crossval(config_of(photos), run)
 
 
+@pytest.mark.slow
 def test_the_mode_writes_its_figures_and_every_answer(photos: Path, finished: tuple[Path, Any], tmp_path: Path) -> None:
     result = finished[1]
     run = RunFolder(finished[0])
@@ -146,6 +149,7 @@ def test_one_pass_serves_all_folds(photos: Path, own_backbone: str, tmp_path: Pa
     assert all([len(rows) for rows in wanted] == [40, NUM_OUTSIDE_TEST] for wanted in seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sections", [{"features": {"views": 1}}, {"train": {"class_weights": {"cat": 9.0}}}], ids=["views", "weights"])
 def test_settings_reach_the_folds(photos: Path, finished: tuple[Path, Any], tmp_path: Path, sections: dict[str, Any]) -> None:
     result = crossval(config_of(photos, **sections), tmp_path / "R")

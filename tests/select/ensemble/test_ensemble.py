@@ -241,6 +241,7 @@ def of_two(photos: Path, own_backbone: str, other: str, tmp_path_factory: pytest
     return made_once(lambda ways: config_of(photos, own_backbone, other, ensemble=ways), tmp_path_factory.mktemp("of_two"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ways", ways_of(FROM_BACKBONES), ids=str)
 def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(photos: Path, of_two: Made, ways: dict[str, str]) -> None:
     run, result = of_two(ways)
@@ -261,6 +262,7 @@ def test_figures_are_those_of_the_predictions_and_the_model_is_the_ensemble(phot
         np.testing.assert_allclose(again, answers, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_the_ensemble_is_not_kept(photos: Path, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Average, "logits", lambda self, members, row: members[1])
     with pytest.raises(RuntimeError, match="disagree"):
@@ -282,7 +284,7 @@ def test_singles_are_what_extract_trains(of_two: Made, runs: list[Path]) -> None
 @pytest.mark.slow
 def test_an_ensemble_exports_as_one_model(of_two: Made, tmp_path: Path) -> None:
     run = shutil.copytree(of_two({"method": "stack"})[0], tmp_path / "R")
-    assert max(export(run)["largest_difference"].values()) < 1e-3
+    assert max(export(run)["formats"]["saved_model"]["largest_difference"].values()) < 1e-3
 
 
 def test_the_same_seed_gives_the_same_ensemble_and_another_other_resamples(photos: Path, other: str) -> None:
@@ -335,6 +337,7 @@ def test_a_stack_learns_from_augmented_views_too(photos: Path, other: str) -> No
     assert not np.allclose(with_views.probabilities, without.probabilities, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_resamples_keep_the_classes_and_leave_images_out(photos: Path) -> None:
     labels = np.repeat(np.arange(3), [5, 30, 65]).astype(np.int32)
     rows = resample(labels, np.random.default_rng(0))
@@ -461,6 +464,7 @@ def of_both(runs: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Made:
     return made_once(lambda ways: of_runs(runs, ensemble=ways), tmp_path_factory.mktemp("of_both"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["average", "stack"])
 def test_probabilities_are_calibrated_on_what_members_have_not_learned_from_and_sets_follow(
     photos: Path, of_both: Made, of_two: Made, method: str

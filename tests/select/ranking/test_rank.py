@@ -101,6 +101,7 @@ def test_a_backbone_that_sees_is_before_one_that_does_not(photos: Path, blind: P
         assert last.scores[name] is None
 
 
+@pytest.mark.slow
 def test_test_images_are_not_looked_at(photos: Path, own_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: set[str] = set()
     real = Pixels.read_good
@@ -125,6 +126,7 @@ def test_no_more_images_than_asked_for_and_each_class_among_them(photos: Path, o
     assert sizes == [[4, 3, 3]]
 
 
+@pytest.mark.slow
 def test_a_second_ranking_computes_and_times_nothing(photos: Path, own_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(photos, own_backbone)
     first = rank_candidates(config, open_source(config.data), Progress())
@@ -132,6 +134,7 @@ def test_a_second_ranking_computes_and_times_nothing(photos: Path, own_backbone:
     assert rank_candidates(config, open_source(config.data), Progress()) == first
 
 
+@pytest.mark.slow
 def test_a_bad_file_is_passed_over_and_many_are_an_error(photo_folder: PhotoFolder, own_backbone: str) -> None:
     photos = photo_folder(classes=("cat", "dog"), per_class=12)
     sorted((photos / "cat").iterdir())[3].write_text("text")
@@ -211,6 +214,7 @@ def test_the_front_is_drawn_whole_or_not_at_all(tmp_path: Path) -> None:
 # --- the mode ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_ranking_leaves_a_table_a_picture_and_its_reasons(photos: Path, own_backbone: str, blind: Path, tmp_path: Path) -> None:
     config = config_of(photos, str(blind), own_backbone)
     result = rank(config, tmp_path / "R")
@@ -223,6 +227,7 @@ def test_a_ranking_leaves_a_table_a_picture_and_its_reasons(photos: Path, own_ba
     assert (tmp_path / "R" / CONFIG).is_file()
 
 
+@pytest.mark.slow
 def test_a_ranking_that_fails_leaves_nothing(photos: Path, own_backbone: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"rank\.max_ms"):
         rank(config_of(photos, own_backbone, rank={"max_ms": 1e-9}), tmp_path / "R")

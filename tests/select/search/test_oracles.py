@@ -147,6 +147,7 @@ def test_bayesian_gathers_where_it_is_good(tmp_path: Path) -> None:
     assert len({json.dumps(each.settings) for each in told}) == 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuner", TUNERS)
 def test_a_killed_study_goes_on_and_repeats_no_trial_that_ended(tmp_path: Path, tuner: str) -> None:
     told: list[Outcome] = []
@@ -168,6 +169,7 @@ def test_a_killed_study_goes_on_and_repeats_no_trial_that_ended(tmp_path: Path, 
     assert len(set(settings)) == len(settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuner", TUNERS)
 @pytest.mark.parametrize("at", [4, 15])
 def test_a_killed_study_comes_to_the_trials_of_an_unbroken_one(tmp_path: Path, tuner: str, at: int) -> None:
@@ -214,6 +216,7 @@ def test_a_kill_between_a_trial_s_end_and_the_study_s_file_repeats_nothing(tmp_p
     assert [int(each.trial) for each in ran(again, SPACE)] == [2, 3, 4]
 
 
+@pytest.mark.slow
 def test_same_seed_same_trials_and_zero_is_a_seed(tmp_path: Path) -> None:
     runs = [
         [each.settings for each in ran(opened(tmp_path / name, "random", seed=seed), SPACE)]
@@ -264,6 +267,7 @@ def test_no_trial_begins_after_its_time(tmp_path: Path) -> None:
     assert ran(opened(tmp_path, "random", until=time.monotonic() - 1), SPACE) == []
 
 
+@pytest.mark.slow
 def test_importance_is_what_moves_the_score(tmp_path: Path) -> None:
     told = ran(opened(tmp_path, "random"), SPACE)
     shares = importance(told, SPACE, "val_loss")

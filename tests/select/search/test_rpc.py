@@ -216,6 +216,7 @@ def test_a_chief_that_goes_away_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(outcomes(opened(tmp_path), SPACE, EPOCHS)) == 2
 
 
+@pytest.mark.slow
 def test_the_trial_of_a_dead_worker_is_run_by_another_and_no_other_again(tmp_path: Path) -> None:
     oracle = opened(tmp_path, max_trials=5)
     with serving(oracle) as chief:

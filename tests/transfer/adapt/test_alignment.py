@@ -37,6 +37,7 @@ def test_both_domains_end_in_one_space_and_draws_are_repeatable(name: str, domai
         np.testing.assert_array_equal(one(rows), other(rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALIGNMENTS)
 def test_means_are_nearer_afterwards(name: str, domains: tuple[Rows, Rows]) -> None:
     maps = ALIGNMENTS[name](*domains, rng())

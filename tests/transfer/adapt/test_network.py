@@ -53,6 +53,7 @@ def test_each_domain_has_statistics_of_its_own_and_all_else_is_shared(domains: D
     assert not np.allclose(*(statistics[0] for statistics in domains.statistics))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_what_it_began_with(make_task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch) -> None:
     task = make_task(mode="adapt", train={"unfreeze_from": "stage3"})
     task = replace(task, target=bring_in(task.config, task.data.index, task.the_frozen, task.progress))
@@ -68,11 +69,13 @@ def test_a_run_goes_on_from_what_it_began_with(make_task: Callable[..., Task], m
         see(task, (own[0], own[1]))
 
 
+@pytest.mark.slow
 def test_the_target_comes_without_labels(domains: Domains) -> None:
     assert (domains.target.data.index.labels == -1).all()
     assert set(domains.target.data.split) == {"train"}
 
 
+@pytest.mark.slow
 def test_training_moves_no_statistics(domains: Domains) -> None:
     before = read_statistics(domains.source.classifier.model)
     unfreeze(domains.source.classifier, "all", freeze_batchnorm=True)
@@ -101,6 +104,7 @@ class Flatten(DomainLoss):
         return 1_000.0 * keras.ops.mean(keras.ops.square(target.logits))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("loss", "is_kept"), [(Flatten, False), (ClassConfusion, True)], ids=["collapses", "sharpens"])
 def test_the_epoch_that_tells_most_of_the_target_is_kept(
     loss: type[DomainLoss], is_kept: bool, domains: Domains, monkeypatch: pytest.MonkeyPatch

@@ -114,6 +114,7 @@ def test_kliep_agrees_with_skada(domains: tuple[Rows, Rows, NDArray[np.float64]]
     assert np.corrcoef(WEIGHTINGS["kliep"](source, target, np.random.default_rng(0)), theirs)[0, 1] > 0.9
 
 
+@pytest.mark.slow
 def test_mean_matching_solves_the_programme_that_skada_solves(domains: tuple[Rows, Rows, NDArray[np.float64]]) -> None:
     source, target = domains[0][:120], domains[1][:100]
     see = weighting.components(source, target, np.random.default_rng(0))

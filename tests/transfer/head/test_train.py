@@ -226,6 +226,7 @@ def test_a_head_adjusted_for_rare_classes_has_another_bias_and_nothing_else(make
     assert (adjusted.probe.val_loss, adjusted.probe.val_metric) == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_head_by_steps_learns_the_adjusted_loss(make_task: MakeTask) -> None:
     steps: dict[str, Any] = {"head_epochs": 1, "class_weights": {"cat": 3.0}}
     phases = [
