@@ -34,6 +34,7 @@ def without_tensorflow(monkeypatch):
 # --- what is there -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_dir_and_help_know_the_functions_without_tensorflow():
     code = "import sys, pydoc, tl_keras\nassert set(tl_keras.__all__) <= set(dir(tl_keras))\n"
     code += "text = pydoc.plain(pydoc.render_doc(tl_keras))\nassert 'config: ' in text and 'Classify files' in text\n"

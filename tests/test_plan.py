@@ -53,6 +53,7 @@ def test_where_a_batch_may_not_fit_a_part_of_it_is_timed(photos: Path, monkeypat
     assert found.phases[1][-1] == "8 s"  # 2 epochs of 2 steps of 2 s
 
 
+@pytest.mark.slow
 def test_a_system_without_resource_limits_is_estimated_from_shapes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
     monkeypatch.setattr(plan, "timed", lambda *_, **__: 1.0)

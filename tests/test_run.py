@@ -370,6 +370,7 @@ def evaluation_of(run_dir):
     return json.loads((folder / "evaluation.json").read_text())
 
 
+@pytest.mark.slow
 def test_evaluate_finds_the_same_figures(finished, capfd):
     run_dir, _ = finished
     assert run.main(["--mode", "evaluate", "--run-dir", str(run_dir)]) == 0
@@ -379,6 +380,7 @@ def test_evaluate_finds_the_same_figures(finished, capfd):
     assert again["test"]["log_loss"] == pytest.approx(first["test"]["log_loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_bound_that_is_not_kept_is_told_by_the_exit_status(finished, capfd):
     evaluate = ["--mode", "evaluate", "--run-dir", str(finished[0])]
     assert run.main([*evaluate, "--min-accuracy", "0", "--max-ece", "1", "--corrupt"]) == 0
@@ -574,6 +576,7 @@ def test_the_saved_model_answers_on_pixels_as_was_measured_on_features(photo_fol
     assert agreement["largest_difference"] <= difference
 
 
+@pytest.mark.slow
 def test_a_run_in_bfloat16_leaves_a_model_in_float32(photo_folder, own_backbone, tmp_path):
     data = photo_folder(classes=("cat", "dog"), per_class=6)
     arguments = ["--mode", "extract", "--data", data, "--backbone", own_backbone, "--set", "runtime.precision=bfloat16"]

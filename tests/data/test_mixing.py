@@ -75,6 +75,7 @@ def test_cutmix_pastes_one_box_with_the_sides_of_the_image() -> None:
     assert whole >= 5
 
 
+@pytest.mark.slow
 def test_with_both_half_of_the_images_get_either() -> None:
     parts = kept(KINDS["both"], 200)
     blended = ((parts > 0) & (parts < 1)).all(axis=(1, 2))
@@ -138,6 +139,7 @@ def test_a_last_image_that_is_alone_stays_as_it_is(kind: str) -> None:
     np.testing.assert_allclose(weights, [3], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_graph_is_eager(kind: str) -> None:
     mix = mix_of(TrainConfig(**KINDS[kind]), 0)

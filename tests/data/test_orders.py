@@ -30,6 +30,7 @@ def test_shuffled_shows_each_image_once_and_its_view_is_its_own() -> None:
     np.testing.assert_array_equal(numbers, places)
 
 
+@pytest.mark.slow
 def test_balanced_shows_all_classes_and_within_them_all_images_equally_often() -> None:
     order = balanced(LABELS)
     places = np.concatenate([shown(order, 0, epoch)[0] for epoch in range(200)])

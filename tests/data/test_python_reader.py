@@ -23,6 +23,7 @@ def data_set(source: Source) -> Any:
     return tf.data.Dataset.range(4).batch(2).map(lambda rows: read(rows)).prefetch(1)
 
 
+@pytest.mark.slow
 def test_a_data_set_reads_for_as_long_as_it_lives() -> None:
     made = data_set(Source())
     gc.collect()
@@ -40,6 +41,7 @@ def test_nothing_is_kept_of_a_data_set_that_has_gone() -> None:
     assert kept() is None
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_is_an_error() -> None:
     function = tf.function(python_reader(Source().read, tf.float32)).get_concrete_function(tf.TensorSpec((None,), tf.int64))
     gc.collect()

@@ -64,6 +64,7 @@ def test_paired_turns_round_with_its_arguments_and_holds_no_difference() -> None
     assert low == -high < 0
 
 
+@pytest.mark.slow
 def test_paired_covers_the_truth_as_often_as_it_says() -> None:
     draws = np.random.default_rng(0)
     shares, hits, rounds = (0.8, 0.07, 0.04, 0.09), 0, 600

@@ -171,6 +171,7 @@ def test_wrong_arguments_are_named(probabilities: object, labels: object, messag
         classification_metrics(probabilities, labels, ["a", "b"])
 
 
+@pytest.mark.slow
 def test_tensorflow_is_not_imported() -> None:
     script = "import sys, tl_keras.evaluation.metrics; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -53,6 +53,7 @@ def features(model: keras.Model, layer: str) -> keras.Model:
     return keras.Model(model.inputs[0], model.get_layer(layer).output)
 
 
+@pytest.mark.slow
 def test_bare_network_of_the_table_gets_its_preprocessing_and_stages(tmp_path: Path) -> None:
     model = mobilenet()
     built = build_backbone(save(model, tmp_path), image_size=(64, 64))
@@ -65,6 +66,7 @@ def test_bare_network_of_the_table_gets_its_preprocessing_and_stages(tmp_path: P
     assert_close(built.model(PIXELS), model(PIXELS / 127.5 - 1))
 
 
+@pytest.mark.slow
 def test_fixed_image_size_is_rebuilt(tmp_path: Path) -> None:
     model = mobilenet()
     built = build_backbone(save(model, tmp_path), image_size=(96, 80))
@@ -83,6 +85,7 @@ def test_classifier_is_cut_off(tmp_path: Path) -> None:
     assert_close(built.model(PIXELS), features(model, "conv_pw_13_relu")(PIXELS / 127.5 - 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preprocessing", ["auto", "caffe", "none"])
 def test_backbone_of_this_package_is_not_preprocessed_twice(preprocessing: str, tmp_path: Path) -> None:
     first = build_backbone("small_resnet", image_size=(64, 64), weights="none", preprocessing=preprocessing)

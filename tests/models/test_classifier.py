@@ -159,6 +159,7 @@ def check_cut(classifier: Classifier, lowest: str, pixels: Any, expected: Any) -
     return len(tensors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ROWS])
 def test_tail_on_what_lies_below_is_the_model(name: str) -> None:
     classifier = build(name, ROWS[name])

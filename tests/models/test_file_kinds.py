@@ -59,6 +59,7 @@ def test_hdf5_is_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == f"wrote {tmp_path}/x.keras; use it as --backbone {tmp_path}/x.keras\n"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_keras_2_is_converted_with_its_depthwise_convolutions(tmp_path: Path) -> None:
     tf_keras = pytest.importorskip("tf_keras")

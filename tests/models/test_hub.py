@@ -274,6 +274,7 @@ def test_folded_trunk_puts_out_the_features(hub_module: MakeModule, raw_features
     np.testing.assert_allclose(found, raw_features(hub_module(kind), PIXELS / 255), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fingerprint_knows_graph_and_weights_and_no_path(hub_module: MakeModule, tmp_path: Path) -> None:
     """In another process too: the digest of these bytes and weights is what it hashes."""
     first = trunk_of(hub_module("hub_object"))

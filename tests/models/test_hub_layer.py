@@ -98,6 +98,7 @@ def test_features_are_those_of_the_savedmodel(hub_module: MakeModule, raw_featur
     assert built.boundaries["stage1"] is built.model.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_the_savedmodel(hub_module: MakeModule, kind: str) -> None:
     layer = build_backbone(str(hub_module(kind)), image_size=(SIZE, SIZE), preprocessing="zero_to_one").model.layers[-1]
@@ -126,6 +127,7 @@ def test_finetuning_moves_weights_and_no_statistic(tuned: Callable[[str], Tuned]
     assert len(layer.trainable_weights) < len(layer.weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [*WITH_TRAINING, "signature_only"])
 def test_frozen_module_stays_bit_equal(hub_module: MakeModule, kind: str) -> None:
     classifier = build(hub_module(kind))

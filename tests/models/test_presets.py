@@ -49,6 +49,7 @@ def refusal(backbone: str, **settings: Any) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "keras_hub:"])
 def test_features_are_those_of_keras_hub(preset: tuple[str, Any], prefix: str) -> None:
     folder, expected = preset
@@ -103,6 +104,7 @@ def test_batchnorm_inside_of_blocks_stays_still(hub: Any, tmp_path: Path) -> Non
         assert moved & statistics == (set() if still else statistics)
 
 
+@pytest.mark.slow
 def test_weights_are_the_presets_or_random_or_of_a_file(preset: tuple[str, Any], tmp_path: Path) -> None:
     own = build_backbone(preset[0], image_size=(SIZE, SIZE)).model
     random = build_backbone(preset[0], image_size=(SIZE, SIZE), weights="none").model
@@ -148,6 +150,7 @@ def test_converter_that_does_something_of_its_own_is_refused(preset: tuple[str, 
     assert build_backbone(preset[0], image_size=(SIZE, SIZE), preprocessing="torch").preprocessing == "torch"
 
 
+@pytest.mark.slow
 def test_network_without_feature_maps_is_refused(hub: Any, tmp_path: Path) -> None:
     vit = hub.models.ViTBackbone(
         image_shape=(SIZE, SIZE, 3), patch_size=8, num_layers=1, num_heads=1, hidden_dim=8, mlp_dim=8, dropout_rate=0.0

@@ -42,6 +42,7 @@ def judged_of(count: int) -> list[RankedBackbone]:
     return [RankedBackbone(name, (224, 224), accuracy, (accuracy - 0.02, accuracy + 0.02), {}, 10, ms) for name, accuracy, ms in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 25])
 def test_labels_of_a_ranking_lie_inside_of_the_picture_and_not_on_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int

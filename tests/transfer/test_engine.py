@@ -124,6 +124,7 @@ def test_a_choice_is_remembered(make_task: MakeTask, own_store: Path, patient: p
 # --- OpenVINO ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_short_pass_and_a_stored_one_are_on_the_engine_that_begins(
     make_task: MakeTask, own_store: Path, patient: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +164,7 @@ def test_engines_have_rows_of_their_own(make_task: MakeTask, own_store: Path) ->
     np.testing.assert_allclose(rows["openvino_bfloat16"], plain, atol=0.1 * np.abs(plain).max())
 
 
+@pytest.mark.slow
 def test_a_network_that_does_not_convert_is_left_to_tensorflow(make_task: MakeTask, own_store: Path, patient: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> Any:
         raise engines.ConversionError("no such operation")

@@ -233,6 +233,7 @@ def test_more_views_reuse_the_fewer(classifier: Classifier, store: Store, photos
     assert fewer.seen == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["size", "resize", "depth", "weights", "augment"])
 def test_another_contract_is_another_key(
     build: Callable[[int], Classifier], classifier: Classifier, store: Store, photos: Path, part: str

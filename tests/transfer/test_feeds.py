@@ -124,6 +124,7 @@ def test_what_changes_features_is_applied_everywhere(task: Task) -> None:
     np.testing.assert_array_equal(next(iter(changed.ordered("val")))[0], 2 * task.stored(POOLED, "val")[:] + 1)
 
 
+@pytest.mark.slow
 def test_pixels_and_stored_features_come_in_one_order(task: Task) -> None:
     stored, pixels = epochs_of(finetune_feed(task, task.classifier), 2), epochs_of(PixelFeed(task, task.classifier.model), 2)
     assert stored[0][0].shape == (5, 4, 4, 8)
@@ -175,6 +176,7 @@ def test_the_weight_of_an_image_is_that_of_its_class_times_its_own(task: Task, k
         np.testing.assert_allclose(found, (by_class * own[rows])[images], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["stored", "pixels"])
 def test_balanced_sampling_shows_classes_equally_often_and_goes_on_where_it_stopped(task: Task, kind: str) -> None:
     fewer = np.array(task.data.split)

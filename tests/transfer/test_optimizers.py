@@ -159,6 +159,7 @@ def weights(model: keras.Model) -> dict[str, np.ndarray]:
     return {variable.path: variable.numpy() for variable in model.variables}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("train", "dtype"),
     [(ADAMW, "float32"), (ADAMW, "mixed_bfloat16"), (ADAMW, "mixed_float16"), (SGD, "float32"), (PLAIN_SGD, "float32")],

@@ -123,6 +123,7 @@ def test_history_has_a_line_for_each_epoch_and_tells_it(run: RunFolder) -> None:
     assert snapshots_of(run) == []  # a constant rate has no cycles
 
 
+@pytest.mark.slow
 def test_history_has_the_rate_of_the_last_step_of_each_epoch(run: RunFolder) -> None:
     go(run, small_model(), schedule="cosine_restarts", cycles=2, warmup_fraction=0)
     rate = Schedule("cosine_restarts", 0.05, 9, cycle_ends=[6, 9])
@@ -152,6 +153,7 @@ def test_patience_ends_the_phase_and_is_remembered(run: RunFolder) -> None:
     assert len(history(run)) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"loss": "focal", "label_smoothing": 0.3}, {"loss": "mse", "class_weights": {"a": 9.0}}], ids=str)
 def test_val_loss_is_the_log_loss_whatever_training_lowers(run: RunFolder, settings: dict[str, Any]) -> None:
     model = small_model()
@@ -175,6 +177,7 @@ def wrong_batches(first_epoch: int) -> Any:
     return batches(first_epoch).map(lambda x, y, weights: (x, y[:, ::-1], weights))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{"monitor": "val_accuracy"}, {"ema": 0.1}], ids=str)
 def test_what_a_phase_begins_with_stays_where_no_epoch_is_better(run: RunFolder, settings: dict[str, Any]) -> None:
     model = learnt_model()
@@ -193,6 +196,7 @@ def test_what_a_phase_begins_with_stays_where_no_epoch_is_better(run: RunFolder,
     assert history(run)[1:] == lines
 
 
+@pytest.mark.slow
 def test_an_epoch_that_is_better_than_the_beginning_stays(run: RunFolder) -> None:
     model, told = small_model(), Told()
     start = measure(model, VAL)
@@ -241,6 +245,7 @@ def test_killed_twice_and_resumed_equals_uninterrupted_from_epoch_0_on(run: RunF
     assert without_seconds(run) == without_seconds(whole_run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [None, 1])
 def test_averaged_weights_that_val_saw_are_those_that_stay(run: RunFolder, patience: int | None) -> None:
     model, trained = small_model(dropout=0), small_model(dropout=0)
@@ -260,6 +265,7 @@ def test_a_loss_that_is_no_number_is_one_line_whatever_is_monitored(run: RunFold
     assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 
+@pytest.mark.slow
 def test_weights_that_are_no_numbers_are_no_snapshot(run: RunFolder) -> None:
     def breaking(first: int) -> Any:  # in the second epoch, with which the second cycle ends
         return batches(first).enumerate().map(lambda step, batch: (batch[0] if step < 3 else batch[0] * np.nan, *batch[1:]))
@@ -335,6 +341,7 @@ def test_killed_and_resumed_equals_uninterrupted_with_another_optimizer_and_aver
     assert without_seconds(run) == without_seconds(whole_run)
 
 
+@pytest.mark.slow
 def test_interrupt_leaves_the_best_weights_so_far(run: RunFolder) -> None:
     model = small_model()
     with pytest.raises(KeyboardInterrupt):

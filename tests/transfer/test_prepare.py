@@ -143,6 +143,7 @@ def test_a_cut_is_stored_where_there_is_room(make_task: MakeTask, own_store: Pat
 SMALL = {"max_gb": 2e-6}  # the vectors of 16 images, but not their maps
 
 
+@pytest.mark.slow
 def test_finetuning_reads_images_where_there_is_no_room(make_task: MakeTask, own_store: Path) -> None:
     lines = Lines()
     task = make_task(train={"unfreeze_from": "stage3", "epochs": 1}, features=SMALL, progress=lines)

@@ -128,6 +128,7 @@ ROWS = {"small_resnet": 16, "mobilenet_025": 32, "mobilenet_v2": 32, "efficientn
 QUICK = ("small_resnet", "mobilenet_025")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in ROWS])
 def test_fingerprint_of_a_network_that_is_built_twice_is_one(name: str) -> None:
     first, twin = build(name, ROWS[name]), build(name, ROWS[name])

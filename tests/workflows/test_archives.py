@@ -85,6 +85,7 @@ def test_an_archive_that_went_away_is_told(of_archive: Path, packed: Path, tmp_p
         moved.rename(packed)
 
 
+@pytest.mark.slow
 def test_a_damaged_image_of_an_archive_is_skipped_and_listed(packed: Path, tmp_path: Path) -> None:
     path = tmp_path / "damaged.zip"
     content = bytearray(packed.read_bytes())

@@ -142,6 +142,7 @@ def test_test_alone_is_enough(trained: Run, others: Path) -> None:
     assert evaluate(trained[0], source=str(others.parent))["data"]["test"] == 36
 
 
+@pytest.mark.slow
 def test_every_evaluation_is_kept_with_what_it_says_of_each_image(trained: Run, others: Path) -> None:
     run = trained[0]
     before = {path.name for path in (run / run_folder.EVALUATIONS).glob("*")}
@@ -222,6 +223,7 @@ def test_images_made_worse_are_measured_beside_those_as_they_are(trained: Run, t
     assert rows[4] == {"corruption": "noise", "strength": 2, **share("accuracy", np.array(right))}
 
 
+@pytest.mark.slow
 def test_parts_of_the_images_are_measured_and_the_worst_is_told(
     trained: Run, tmp_path: Path, photo_folder: Callable[..., Path], capfd: pytest.CaptureFixture[str]
 ) -> None:

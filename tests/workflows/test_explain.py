@@ -32,6 +32,7 @@ def opened(trained: Run) -> TrainedRun:
     return open_run(trained[0])
 
 
+@pytest.mark.slow
 def test_each_file_gets_a_picture_and_a_bad_one_a_reason(own: Run, tmp_path: Path, heard: Any) -> None:
     (tmp_path / "broken.png").write_bytes(b"")
     files = [str(own[1] / "ant" / "000.png"), str(tmp_path / "broken.png"), str(own[1] / "bee" / "001.jpg")]

@@ -158,6 +158,7 @@ def test_a_run_without_predictions_for_val_is_told(trained: tuple[Path, Path], t
         next(predict(own, [str(photos)], coverage=0.5))
 
 
+@pytest.mark.slow
 def test_answers_above_the_probability_of_val_are_accepted_and_what_came_of_it_on_test_is_told(
     trained: tuple[Path, Path], tmp_path: Path, heard: Any
 ) -> None:

@@ -55,6 +55,7 @@ def votes_of(table: Path) -> dict[str, list[int]]:
         return {line["path"]: [int(line[name]) for name in CLASSES] for line in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_shares(table: Path, extracted: Path) -> None:
     index, votes = open_run(extracted).index, votes_of(table)
     assert index.classes == CLASSES
@@ -67,6 +68,7 @@ def test_a_run_keeps_the_shares(table: Path, extracted: Path) -> None:
     assert float(line["val_accuracy"]) == pytest.approx(metrics["val"]["accuracy"])
 
 
+@pytest.mark.slow
 def test_an_evaluation_finds_the_same_figures(table: Path, extracted: Path) -> None:
     test = figures(extracted)["test"]
     for words in ((), (str(table),)):

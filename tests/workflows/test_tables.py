@@ -56,6 +56,7 @@ def test_a_table_is_trained_on_and_measured_again(loose: tuple[Path, Path], tmp_
     assert own["own_test"] == again["data"]["test"]
 
 
+@pytest.mark.slow
 def test_one_image_under_two_labels_and_one_in_two_splits_are_told(loose: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     table, _ = loose
     table.write_text(table.read_text().replace("patient", "p") + "loose/00.png;bee;p0;1\n")
@@ -64,6 +65,7 @@ def test_one_image_under_two_labels_and_one_in_two_splits_are_told(loose: tuple[
     assert "1 image is in more than one class: one of the labels must be wrong" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_images_of_a_table_that_went_away_are_told(loose: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, folder = loose
     assert run.main([*command("extract", table), "--run-dir", str(tmp_path / "R")]) == 0

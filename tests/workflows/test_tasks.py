@@ -469,6 +469,7 @@ def test_folders_hold_one_class_an_image(trained: tuple[Path, Path], capsys: pyt
     assert "data.task: got 'multi_label', which has no effect without a table" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_of_which_test_alone_is_measured_is_decided_by_val(table: tuple[str, Path], extracted: Path, tmp_path: Path) -> None:
     metrics = tl_keras.train(read_config(RunFolder(extracted)), tmp_path / "R", scored=("test",))
     assert "val" not in metrics
@@ -476,6 +477,7 @@ def test_a_run_of_which_test_alone_is_measured_is_decided_by_val(table: tuple[st
     assert open_run(tmp_path / "R").index.output == open_run(extracted).index.output
 
 
+@pytest.mark.slow
 def test_an_explanation_is_of_each_class_that_was_found_or_of_the_number(table: tuple[str, Path], extracted: Path, tmp_path: Path) -> None:
     image_file = next(table[1].parent.glob("01.*"))
     (said,) = tl_keras.predict(extracted, image_file)

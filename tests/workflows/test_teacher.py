@@ -41,6 +41,7 @@ def task_of(config: Config, folder: Path, heard: Progress | None = None) -> Task
     return prepare_task(config, open_source(config.data), RunFolder(folder), heard or Progress())
 
 
+@pytest.mark.slow
 def test_of_train_the_label_and_the_answer_of_the_teacher_are_mixed(trained: Run, own_backbone: str, tmp_path: Path, heard: Any) -> None:
     teacher, photos = trained
     task = taught(

@@ -32,6 +32,7 @@ def test_the_saved_model_says_what_the_figures_do_and_no_other_temperature_suits
     assert fit_temperature(SINGLE_LABEL, before, labels) == pytest.approx(metrics["temperature"], rel=1e-2)
 
 
+@pytest.mark.slow
 def test_classes_are_those_of_the_head_that_was_trained(
     photo_folder: Any, own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def planted(tmp_path: Path) -> Facts:
     return facts_of(tmp_path, [*originals, *(copied(originals[number], HOW[number % 3]) for number in range(30))])
 
 
+@pytest.mark.slow
 def test_planted_copies_are_found_and_nothing_else(planted: Facts) -> None:
     found = same_pictures(planted, np.arange(len(planted)))
     assert [(copy.row, copy.of) for copy in found] == [(NUM + number, number) for number in range(30)]

@@ -118,6 +118,7 @@ def test_credentials_are_told_for_each_kind_of_store():
     assert all(wanted.values())
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_fsspec():
     code = "import sys, tl_keras, tl_keras.run, tl_keras.data.sources, tl_keras.launch; sys.exit('fsspec' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

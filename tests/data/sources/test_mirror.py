@@ -100,6 +100,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_nothing_changes_beneath_another_process(photo_folder, own_cache):
     address = f"file://{photo_folder(per_class=1)}"
     photo = Path(address.removeprefix("file://")) / "cat/000.png"

@@ -288,6 +288,7 @@ def web(own_cache):
         server.server_close()
 
 
+@pytest.mark.slow
 def test_folders_and_files_of_a_web_server(photo_folder, archive, web):
     folder = photo_folder(per_class=3)
     shutil.copy(archive, folder.parent)

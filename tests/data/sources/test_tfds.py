@@ -95,6 +95,7 @@ def test_the_form_of_a_tfds_name(source, expected):
     assert tfds_source.looks_like_tfds(source) is expected
 
 
+@pytest.mark.slow
 def test_a_prepared_folder_becomes_class_folders_of_the_same_bytes(prepared, own_cache, no_network):
     folder, written = prepared
     index = open_source(DataConfig(source=str(folder)))

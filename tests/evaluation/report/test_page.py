@@ -618,6 +618,7 @@ def test_a_damaged_figure_of_one_of_several_runs_is_named(made_run: MadeRun, tmp
 # --- of a run ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_training_ends_with_the_page_that_the_mode_writes_again(trained: tuple[Path, Path], tmp_path: Path, capfd: Any) -> None:
     folder, photos = trained
     copy = shutil.copytree(folder, tmp_path / "R")

@@ -70,6 +70,7 @@ def test_a_class_without_images_is_nobodys_likely_class() -> None:
     assert found.likely.max() < K
 
 
+@pytest.mark.slow
 def test_a_sketch_of_wide_features_finds_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
     features, right = clouds(width=200)
     labels, wrong = flipped(right, 0.3)

@@ -156,6 +156,7 @@ def test_settings_reach_the_folds(photos: Path, finished: tuple[Path, Any], tmp_
     assert result["summary"] != finished[1]["summary"]
 
 
+@pytest.mark.slow
 def test_features_are_selected_in_each_fold(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     real = solving.select_features

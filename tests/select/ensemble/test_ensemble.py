@@ -295,6 +295,7 @@ def test_the_same_seed_gives_the_same_ensemble_and_another_other_resamples(photo
     assert found(0) == found(0) != found(1)
 
 
+@pytest.mark.slow
 def test_labels_of_test_take_no_part(photos: Path, other: str) -> None:
     config = config_of(photos, "small_resnet", other, ensemble={"method": "stack"})
     index = open_source(config.data)
@@ -488,6 +489,7 @@ def test_probabilities_are_calibrated_on_what_members_have_not_learned_from_and_
             assert found.prediction_set == tuple(np.array(test.classes)[inside])
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_adapted_runs_is_not_calibrated_on_the_source(runs: list[Path], photos: Path, tmp_path: Path) -> None:
     config = shutil.copytree(runs[1], tmp_path / "adapted") / run_folder.CONFIG
     config.write_text(config.read_text().replace("mode: extract", "mode: adapt").replace("target: null", "target: sketches"))
@@ -622,6 +624,7 @@ def test_an_image_that_cannot_be_read_any_more_is_named(runs: list[Path], photos
         assert not (tmp_path / "R").exists()
 
 
+@pytest.mark.slow
 def test_images_that_have_moved_are_found_with_data(
     runs: list[Path], of_both: Made, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_test_images_are_not_looked_at(photos: Path, own_backbone: str, monkeypa
     assert seen == {str(index.root / path) for path, part in zip(index.paths, split, strict=True) if part != "test"}
 
 
+@pytest.mark.slow
 def test_no_more_images_than_asked_for_and_each_class_among_them(photos: Path, own_backbone: str, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     monkeypatch.setattr(ranking, "judge", lambda _, sample, *__: sizes.append(np.bincount(sample.labels).tolist()) or GOOD)
@@ -249,6 +250,7 @@ def test_auto_trains_what_ranks_first_as_if_it_had_been_named(photos: Path, own_
     assert all(np.array_equal(a, b) for a, b in zip(*models, strict=True))
 
 
+@pytest.mark.slow
 def test_a_plan_says_which_backbone_auto_would_take(photos: Path, own_backbone: str) -> None:
     config = config_of(photos, own_backbone, mode="extract", model={"backbone": "auto"})
     assert make_plan(config, Progress()).config.model.backbone == own_backbone

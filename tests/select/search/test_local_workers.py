@@ -72,6 +72,7 @@ def test_an_end_is_no_death(tmp_path: Path) -> None:
         assert waited_deaths(team) == []
 
 
+@pytest.mark.slow
 def test_workers_end_with_their_context_also_those_that_hear_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "STOP_S", 1.0)
     deaf = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); print('at work', flush=True); time.sleep(60)"

@@ -257,6 +257,7 @@ def test_a_defect_is_no_failed_trial(tmp_path: Path) -> None:
         ran(opened(tmp_path, "random"), SPACE, judge)
 
 
+@pytest.mark.slow
 def test_accuracy_is_better_when_larger(tmp_path: Path) -> None:
     told = ran(opened(tmp_path, "random", objective="val_accuracy"), SPACE)
     ranked = best(told, "val_accuracy")

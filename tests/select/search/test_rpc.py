@@ -101,6 +101,7 @@ def without_time(found: list[Outcome]) -> list[Any]:
     return [(each.settings, each.share, {key: value for key, value in each.metrics.items() if key != "seconds"}) for each in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tuner", ["random", "grid", "bayesian", "hyperband"])
 def test_two_workers_run_each_trial_once(tmp_path: Path, tuner: str) -> None:
     oracle = opened(tmp_path, tuner)
@@ -117,6 +118,7 @@ def test_two_workers_run_each_trial_once(tmp_path: Path, tuner: str) -> None:
         assert sorted(without_time(listed), key=key) == sorted(without_time(single), key=key)
 
 
+@pytest.mark.slow
 def test_a_worker_waits_until_the_study_is_opened(tmp_path: Path) -> None:
     oracle = opened(tmp_path, max_trials=3)
     with serve(ANYWHERE) as chief:

@@ -324,6 +324,7 @@ def test_trials_that_fail_are_told_and_the_rest_goes_on(
     assert failed["val_loss"] == ""
 
 
+@pytest.mark.slow
 def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflow, "train", stand_in)  # of the winner
     space = {"train.loss": {"choice": ["cross_entropy", "mse"]}, "train.head_c": {"choice": [0.01]}}

@@ -82,6 +82,7 @@ def test_subspace_alignment_agrees_with_skada(domains: tuple[Rows, Rows], monkey
     np.testing.assert_allclose(np.abs(ours), np.abs(theirs), atol=0.02)  # the sign of an axis is free
 
 
+@pytest.mark.slow
 def test_tca_agrees_with_the_paper_s_eigenproblem(domains: tuple[Rows, Rows], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tl_keras.transfer.adapt.alignment.DIMENSIONS", 4)
     both = np.concatenate(domains)

@@ -35,6 +35,7 @@ def domains(make_task: Callable[..., Task], own_backbone: str) -> Domains:
     return see(task, (found[0], found[1]))
 
 
+@pytest.mark.slow
 def test_each_domain_has_statistics_of_its_own_and_all_else_is_shared(domains: Domains) -> None:
     classifier = domains.source.classifier
     lowest = required(domains.source.config.train.unfreeze_from)

@@ -91,6 +91,7 @@ def test_head_has_no_restarts_and_no_snapshots(make_task: MakeTask) -> None:
     assert snapshots_of(restarts.run) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sections", [{}, HIDDEN], ids=["linear", "hidden"])
 def test_head_that_is_done_is_read_back(make_task: MakeTask, sections: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make_task(mode="extract", **sections)
