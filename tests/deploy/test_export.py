@@ -5,6 +5,7 @@ import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -141,6 +142,21 @@ def test_a_file_that_tensorflow_finds_damaged_is_left_out_and_an_export_that_tak
     said |= {str(file): "Invalid" for file in files}
     with pytest.raises(ExportError, match=r"^RUN/out: its signature 'bytes' takes no test image \(Invalid\)\.$"):
         compared(model, files, said, monkeypatch)
+
+
+def test_agreement_is_the_share_of_images_with_the_same_classes(model, files, monkeypatch):
+    made = Exported(model, CLASSES, "crop", novelty=SimpleNamespace(is_known=lambda novelty: novelty <= 1, watched=lambda model: model))
+    answers = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
+    novelty = np.array([[0.5], [1.5], [0.5], [1.5]])
+    reference = Reference(files[:4], np.zeros((4, *SIZE, 3), np.uint8), answers, novelty)
+    told = np.concatenate([answers, novelty], axis=1)
+    told[1, :2] = 0.45, 0.55  # another class
+    told[2:, 2] = 1.1, 0.9  # two that are known to one of them
+    monkeypatch.setattr(parity, "ask", lambda *_: parity.Said({"float": told}, {}, {}))
+    found = parity.compare(made, FORMATS[ONNX], None, reference, name="out")
+    assert (found.agreement, found.known_agreement) == (0.75, 0.5)
+    assert found.differences["float"] == pytest.approx(0.15)
+    assert found.novelty_differences["float"] == pytest.approx(0.6)
 
 
 def test_a_saved_model_that_does_not_load_is_told_in_one_line_by_its_own_name(model, files, tmp_path, monkeypatch):
