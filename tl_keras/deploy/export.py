@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
@@ -11,8 +12,10 @@ from tl_keras.errors import ConfigError, ExportError
 from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES
 from tl_keras.packages import require_packages
 from tl_keras.partial import clear_partial
-from tl_keras.run_folder import write_atomically
+from tl_keras.run_folder import EXPORT_RECORD, read_json, reading, write_atomically
 from tl_keras.short_forms import nearest
+
+NEEDED = ("file", "bytes", "sha256", "agreement", "largest_difference", "single_ms", "images_per_second")  # of each row of the record
 
 
 def require_formats(names: Sequence[str]) -> None:
@@ -35,6 +38,24 @@ def require_converters(kinds: Iterable[str]) -> None:
         ConfigError: with the line that installs them.
     """
     require_packages("--format", [name for kind in kinds for name in EXPORT_FORMATS[kind].needs])
+
+
+def read_exports(folder: Path) -> dict[str, dict[str, Any]]:
+    """The exports of a run that agreed with its model and are there: format -> its row of `export.json`.
+
+    Args:
+        folder: `export/` of the run.
+
+    Raises:
+        RunFolderError: the record is damaged.
+    """
+    path, mend = folder / EXPORT_RECORD, "Delete it, and export again."
+    if not path.is_file():
+        return {}
+    with reading(path, "the record of exports", mend):  # which a stranger may have written
+        found = read_json(path, "the record of exports", mend)["formats"]
+        rows = {name: {key: row[key] for key in NEEDED} | row for name, row in found.items()}
+        return {name: row for name, row in rows.items() if (folder / EXPORT_FORMATS[name].file).exists()}
 
 
 def files_in(target: Path) -> list[Path]:

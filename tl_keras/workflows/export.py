@@ -12,7 +12,7 @@ from tl_keras.config_file import with_own_section
 from tl_keras.data.images import Decoding
 from tl_keras.data.splits import stratified_sample
 from tl_keras.data.strata import stratified
-from tl_keras.deploy.export import export_model, files_in, hashes_of, require_converters, require_formats
+from tl_keras.deploy.export import export_model, files_in, hashes_of, read_exports, require_converters, require_formats
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.litert import layers_that_lose_most
@@ -77,7 +77,11 @@ def export(
     exported = exported_of(trained, root, own.calibration_images if any(FORMATS[name].is_calibrated for name in chosen) else 0)
     reference = Reference.of(exported, seen.files)
     folder = trained.run / run_folder.EXPORT
-    result = _earlier(folder) | {"images": [str(file) for file in seen.files], "test_images": seen.num_test, "refused_kinds": seen.refused}
+    result: dict[str, Any] = {"formats": read_exports(folder)} | {
+        "images": [str(file) for file in seen.files],
+        "test_images": seen.num_test,
+        "refused_kinds": seen.refused,
+    }
     if seen.num_test:
         result["model"] = _figure(trained, seen, reference.answers[: seen.num_test])
     done, lines = list[str](), list[str]()
@@ -163,16 +167,6 @@ def write_card(trained: TrainedRun, exported: Exported, formats: Mapping[str, An
     card = card_of(trained.config, metrics, environment, exported.description, formats)
     run_folder.write_json(folder / JSON, card)
     run_folder.write_text(folder / MARKDOWN, text_of(card))
-
-
-def _earlier(folder: Path) -> dict[str, Any]:
-    """The record of earlier exports of this run, without those that are not there any more."""
-    path, mend = folder / run_folder.EXPORT_RECORD, "Delete it, and export again."
-    if not path.is_file():
-        return {"formats": {}}
-    with run_folder.reading(path, "the record of exports", mend):
-        found = run_folder.read_json(path, "the record of exports", mend)["formats"]
-        return {"formats": {name: row for name, row in found.items() if (folder / row["file"]).exists()}}
 
 
 def _figure(trained: TrainedRun, seen: Seen, answers: Any) -> dict[str, Any]:

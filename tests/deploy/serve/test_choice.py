@@ -30,7 +30,8 @@ def exported(trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.Mon
         for name, speed in speeds.items():
             target = folder / "export" / EXPORT_FORMATS[name].file
             target.write_text(name)
-            rows[name] = {"images_per_second": speed, "sha256": hashes_of(target)}
+            rows[name] = {"file": target.name, "bytes": len(name), "sha256": hashes_of(target), "agreement": 1.0}
+            rows[name] |= {"largest_difference": {"float": 0.0}, "single_ms": 1.0, "images_per_second": speed}
         write_json(folder / "export" / EXPORT_RECORD, {"formats": rows})
         return open_run(folder)
 
@@ -69,3 +70,11 @@ def test_what_was_not_compared_with_the_model_does_not_answer(exported: Export, 
     for asked in (None, "onnx"):
         with pytest.raises(RunFolderError, match=r"model\.onnx: is not what was compared with the model\. Export it again: "):
             open_form(run, asked, heard)
+
+
+def test_a_damaged_record_is_told_in_a_line(exported: Export, heard: Any) -> None:
+    run = exported(onnx=10)
+    for found in ({"formats": {"onnx": {}}}, {"formats": {"no_format": {}}}, {}):
+        write_json(run.run / "export" / EXPORT_RECORD, found)
+        with pytest.raises(RunFolderError, match=r"export\.json: is damaged.*Delete it, and export again"):
+            open_form(run, None, heard)

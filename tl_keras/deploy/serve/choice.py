@@ -3,14 +3,14 @@
 from typing import Any
 
 from tl_keras.advice import command
-from tl_keras.deploy.export import hashes_of
+from tl_keras.deploy.export import hashes_of, read_exports
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.predictor import ExportedPredictor, Predictor
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.export_formats import EXPORT_FORMATS
 from tl_keras.packages import is_installed
 from tl_keras.progress import Progress
-from tl_keras.run_folder import EXPORT, EXPORT_RECORD, RunFolder, read_json
+from tl_keras.run_folder import EXPORT
 from tl_keras.trained_run import TrainedRun
 
 MODEL = "model"  # the name of the form that is the run's model itself
@@ -27,7 +27,7 @@ def open_form(trained: TrainedRun, asked: str | None, progress: Progress) -> tup
         ConfigError: the form that was asked for is not among the run's exports, or its runtime is not installed.
         RunFolderError: an export is not the file that was compared with the model.
     """
-    rows = exports_of(trained.run)
+    rows = read_exports(trained.run / EXPORT)
     if asked is not None and asked not in rows:
         raise ConfigError(
             f"--format: {trained.run.path} has no export '{asked}' that was compared with the model. "
@@ -42,15 +42,6 @@ def open_form(trained: TrainedRun, asked: str | None, progress: Progress) -> tup
             f"{target}: is not what was compared with the model. Export it again: {command('export', trained.run.path, '--format', kind)}."
         )
     return kind, ExportedPredictor(trained, kind)
-
-
-def exports_of(run: RunFolder) -> dict[str, dict[str, Any]]:
-    """The exports of a run that agreed with its model and are there: format -> its row of `export.json`."""
-    record = run / EXPORT / EXPORT_RECORD
-    if not record.is_file():
-        return {}
-    found = read_json(record, "the record of exports", "Delete it, and export again.")
-    return {name: row for name, row in found["formats"].items() if (run / EXPORT / EXPORT_FORMATS[name].file).exists()}
 
 
 def fastest(rows: dict[str, dict[str, Any]], progress: Progress) -> str | None:
