@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -82,6 +83,14 @@ def port_number(text: str) -> int:
     return int(text)
 
 
+def shard(text: str) -> tuple[int, int]:
+    """A part of the images on the command line: 'K/N' -> (K, N)."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+    if found is None or not int(found[1]) < int(found[2]):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected K/N, part K of N parts, from 0/N to N-1/N")
+    return int(found[1]), int(found[2])
+
+
 def program() -> str:
     """How this command line was called, for lines that can be pasted: `tl-keras`, or the interpreter with its module."""
     called = Path(sys.argv[0])
@@ -137,6 +146,12 @@ def parser() -> Parser:
         "--dry-run",
         action="store_true",
         help="show what a training run would do, with its time, memory and disk space; train nothing",
+    )
+    made.add_argument(
+        "--shard",
+        metavar="K/N",
+        type=shard,
+        help="extract, finetune: only compute and store the frozen features of part K of N of the images, from 0 on; see docs/scale.md",
     )
     made.add_argument(
         "--output",
@@ -306,6 +321,8 @@ def check_options(options: argparse.Namespace) -> None:
     if resumes and not idle:
         moved = ("data",) if "data" in mode.passes else ()  # where its images lie now
         idle = [name for name in given if name not in ("mode", "run_dir", "resume", "workers", *moved)]  # a search may go on with fewer
+    if options.shard is not None:
+        check_shard(options)
     if options.output_dir is not None and options.run_dir is not None and mode.makes_run:
         raise ConfigError("--output-dir: means the same as --run-dir, which is given too. Remove one of them.")
     if idle:
@@ -316,6 +333,13 @@ def check_options(options: argparse.Namespace) -> None:
         if "against" in used:
             raise ConfigError(f"{mode.name}: expected the folders of two runs, such as: tl-keras {mode.name} {RUNS}/A {RUNS}/B.")
         raise ConfigError(f"{mode.name}: expected the folder of a run, such as: tl-keras {word} {RUNS}/NAME (or --run-dir {RUNS}/NAME).")
+
+
+def check_shard(options: argparse.Namespace) -> None:
+    """Refuse what does nothing where features are stored and nothing is trained."""
+    for name in ("dry_run", "run_dir", "output_dir"):
+        if getattr(options, name):
+            raise ConfigError(f"{flag_of(name)}: --shard stores features and makes no run folder. Remove one of them.")
 
 
 def uses_a_run(name: str) -> bool:

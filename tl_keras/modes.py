@@ -81,18 +81,18 @@ class Mode:
 
 
 TRAIN = "tl_keras.workflows.train:train"
+STORING = ("resume", "dry_run", "shard")  # options of the modes that learn from stored features
 
 
 def training(name: str, **more: Any) -> Mode:
     """The row of a training mode."""
-    own: dict[str, Any] = {"forms": ALL_FORMS, "function": "train", "show": "tl_keras.results:of_training"} | more
-    return Mode(
-        name=name,
-        run=TRAIN,
-        own_options=("resume", "dry_run"),
-        passes={"resume": "resume", "data": "source"},
-        **own,
-    )
+    own: dict[str, Any] = {
+        "forms": ALL_FORMS,
+        "function": "train",
+        "show": "tl_keras.results:of_training",
+        "own_options": ("resume", "dry_run"),
+    } | more
+    return Mode(name=name, run=TRAIN, passes={"resume": "resume", "data": "source"}, **own)
 
 
 _ROWS = (
@@ -113,12 +113,14 @@ _ROWS = (
     training(
         "extract",
         help="train a head on the frozen backbone",
+        own_options=STORING,
         elsewhere=("train", "fit", "transfer", "freeze", "frozen", "features"),
         example=("extract photos/ --dry-run", "what it would do, how long"),
     ),
     training(
         "finetune",
         help="train the head, then the backbone's upper stages with it",
+        own_options=STORING,
         elsewhere=("train", "fit", "retrain", "transfer"),
         example=("finetune photos/ --backbone mobilenet_v2", ""),
     ),

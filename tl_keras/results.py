@@ -93,6 +93,14 @@ def of_plan(plan: "Plan") -> Parts:
     yield "dry run: nothing was trained and nothing was written; the same command without --dry-run does it"
 
 
+def of_filling(result: Mapping[str, Any], part: tuple[int, int]) -> Parts:
+    """What was stored of one part of the images, and what the store lacks still."""
+    yield f"part {part[0]} of {part[1]}: {result['part']:,} of {result['images']:,} images; {result['computed']:,} computed now"
+    left = result["missing"]
+    rest = f"{left:,} are not there yet" if left else "all parts are there; the same command without --shard trains on them"
+    yield f"stored in {result['folder']}; {rest}"
+
+
 def of_check(result: Mapping[str, Any], asked: Asked) -> Parts:
     """What is wrong with the images: a line for each fault, and where to look."""
     from tl_keras.data.check.faults import FAULTS

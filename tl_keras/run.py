@@ -138,6 +138,9 @@ def run_mode(options: argparse.Namespace) -> int:
     if options.dry_run:
         dry_run(asked.config)
         return 0
+    if options.shard is not None:
+        fill(asked.config, options.shard)
+        return 0
     if options.workers:
         prepare_for_workers()
     to_terminal = mode.streams and asked.output is None  # the result itself
@@ -175,7 +178,7 @@ def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False)
         return Asked(options.run_dir, made=config)
     config = configure(options)
     check_names(config)
-    run_dir = options.run_dir or (new_run_dir(config) if options.dry_run else make_run_dir(config))
+    run_dir = options.run_dir or (new_run_dir(config) if options.dry_run or options.shard else make_run_dir(config))
     if not as_worker:  # which may have left trials in its folder
         RunFolder(run_dir).require_free()
     return Asked(run_dir, made=config)
@@ -228,6 +231,14 @@ def dry_run(config: "Config") -> None:
 
     make_plan, progress = start("tl_keras.workflows.plan:make_plan", config)
     show(of_plan(make_plan(config, progress)), progress)
+
+
+def fill(config: "Config", part: tuple[int, int]) -> None:
+    """Store the features of a part of the images."""
+    from tl_keras.results import of_filling
+
+    function, progress = start("tl_keras.workflows.fill:fill", config)
+    show(of_filling(function(config, part, progress), part), progress)
 
 
 def is_worker(options: argparse.Namespace) -> bool:
