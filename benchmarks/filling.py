@@ -2,8 +2,9 @@
 
     python benchmarks/filling.py --data FOLDER [--parts 3] [--views 3]
 
-The killed process has stored at least one shard. All compute by OpenVINO, or a long pass of the single run would compare engines first. Compares every stored row bit by bit with a single undisturbed run, counts rows that
-were stored twice, and lets a training run learn from the store, which computes nothing.
+The killed process has stored at least one shard. Compares every stored row bit by bit with a single undisturbed run, counts rows that were
+stored twice, and lets a training run learn from the store, which computes nothing. All compute by OpenVINO, or a long pass of the single run
+would compare engines first.
 """
 
 import argparse
@@ -51,7 +52,8 @@ def main() -> None:
         before = shards(many)
         print(f"part 0 killed with {len(before)} shards stored", flush=True)
         working = [subprocess.Popen(each, env=environment(many), stdout=subprocess.DEVNULL) for each in commands]
-        if any([process.wait() for process in working]):
+        ended = [process.wait() for process in working]
+        if any(ended):
             sys.exit("a part has failed")
         together = time.perf_counter() - started
         expected, found = rows(one), rows(many)
