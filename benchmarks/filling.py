@@ -3,8 +3,8 @@
     python benchmarks/filling.py --data FOLDER [--parts 3] [--views 3]
 
 The killed process has stored at least one shard. Compares every stored row bit by bit with a single undisturbed run, counts rows that were
-stored twice, and lets a training run learn from the store, which computes nothing. All compute by OpenVINO, or a long pass of the single run
-would compare engines first.
+stored twice, and lets a training run learn from the store, which computes nothing. All compute by OpenVINO, or a long pass of the single
+run would compare engines first.
 """
 
 import argparse
