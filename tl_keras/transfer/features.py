@@ -128,12 +128,6 @@ class FrozenFeatures:
         """What was computed: the plain view of all `rows`, then view 1 of all of them, and so on."""
         return StoredFeatures([(self.collection(output, view), self.ids[rows]) for view in range(num_views + 1)])
 
-    def refresh(self, num: int) -> None:
-        """Look for what other processes have stored since, of `num` views."""
-        for view in range(num):
-            for name in self.trunk.shapes:
-                self.collection(name, view).refresh()
-
     def missing(self, output: str, view: int, rows: Rows) -> Rows:
         """Those of some rows whose output is not in the store."""
         return rows[~self.collection(output, view).has(self.ids[rows])]

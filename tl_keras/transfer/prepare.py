@@ -24,7 +24,7 @@ from tl_keras.transfer.engine import Choice, as_asked, begun, settle_engine
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, num_views, open_frozen, record_tail, tail_of, views_of
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.store import Store, feature_folder
+from tl_keras.transfer.store import open_store
 from tl_keras.transfer.task import Task
 from tl_keras.transfer.varied import require_varied
 
@@ -84,7 +84,7 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     frozen: FrozenFeatures | None = None
     choice = Choice(TENSORFLOW, as_asked(config))
     if config.mode != "pretrain":
-        frozen = begun(config, open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb)))
+        frozen = begun(config, open_frozen(config, classifier, pixels, open_store(config.features.max_gb)))
         frozen = fit_to_store_limit(config, frozen, split, run, progress)
         choice, classifier, frozen = settle_engine(config, classifier, frozen, views_of(split, num_views(config)), progress)
         config = config.replace("runtime.engine", choice.engine)

@@ -18,7 +18,7 @@ from tl_keras.runtime import restoring_process, set_up
 from tl_keras.transfer.engine import begun, settle_engine
 from tl_keras.transfer.frozen import num_views, open_frozen, views_of
 from tl_keras.transfer.prepare import open_network
-from tl_keras.transfer.store import Store, feature_folder
+from tl_keras.transfer.store import open_store
 from tl_keras.workflows.setting_up import open_images
 
 
@@ -43,14 +43,14 @@ def fill(config: Config, part: tuple[int, int], progress: Progress) -> dict[str,
         raise ConfigError("--shard: got model.backbone=auto, which each part would choose on its own. Name one; rank says which suits.")
     set_up(config.runtime)
     opened = open_network(config, open_images(config.data, progress), progress)
-    store = Store(feature_folder(), opened.config.features.max_gb)
+    store = open_store(opened.config.features.max_gb)
     frozen = begun(opened.config, open_frozen(opened.config, opened.classifier, opened.pixels, store))
     everything = views_of(opened.split, num_views(opened.config))
     is_mine = numbers(opened.pixels.ids) % part[1] == part[0]
     mine = [rows[is_mine[rows]] for rows in everything]
     _, _, frozen = settle_engine(opened.config, opened.classifier, frozen, mine, progress, worth_s=np.inf)
     frozen.compute(mine, progress, lambda: dataset.check(opened.pixels, opened.config.data))
-    frozen.refresh(len(everything))
+    store.refresh()
     return {
         "images": len(everything[0]),
         "part": len(mine[0]),
