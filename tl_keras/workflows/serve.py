@@ -12,16 +12,18 @@ import numpy as np
 
 from tl_keras.data.ahead import load_image
 from tl_keras.deploy.export import require_formats
-from tl_keras.deploy.predictor import Predictor
+from tl_keras.deploy.predictor import Prediction, Predictor
 from tl_keras.deploy.serve.app import make_app
 from tl_keras.deploy.serve.batcher import MOST_AT_ONCE, Batcher
-from tl_keras.deploy.serve.choice import open_form
+from tl_keras.deploy.serve.choice import MODEL, Form, choose, open_form
 from tl_keras.deploy.serve.http_server import Server, address_of, listen, make_server
 from tl_keras.deploy.serve.limits import Bodies
 from tl_keras.deploy.serve.metrics import Metrics
-from tl_keras.deploy.serve.service import Service
+from tl_keras.deploy.serve.reload import Reloader, stamp_of
+from tl_keras.deploy.serve.service import Loaded, Service
 from tl_keras.errors import ConfigError
 from tl_keras.progress import Progress
+from tl_keras.run_folder import EXPORT, RunFolder
 from tl_keras.runtime import restoring_process, usable_cpus
 from tl_keras.trained_run import open_run
 
@@ -60,11 +62,22 @@ def serve(
     if len(formats) > 1:
         raise ConfigError(f"--format: got {' and '.join(formats)}; serve takes one. Give one of them.")
     token = read_token()
+    asked, run = formats[0] if formats else None, RunFolder.at(run_dir)
+
+    def open_other(version: str) -> Form | None:
+        if choose(run.require_model(), asked, Progress())[1] == version:
+            return None
+        form = open_form(open_run(run_dir), asked, Progress())
+        warm(form.predictor)
+        return form
+
     with closing(listen(host or HOST, PORT if port is None else port)) as listening:
-        form, predictor = open_form(open_run(run_dir), formats[0] if formats else None, progress)
-        with serving(form, predictor, token) as service:
+        seen = stamp_of(run / EXPORT)
+        form = open_form(open_run(run_dir), asked, progress)
+        with serving(form, token) as service, Reloader(service, run / EXPORT, seen, open_other):
             server, address = make_server(make_app(service)), address_of(listening)
-            progress.line(f"{service.name} answers at {address}, by its {'model' if form == 'model' else f'export {form}'}; Ctrl-C ends it")
+            by = "model" if form.name == MODEL else f"export {form.name}"
+            progress.line(f"{service.name} answers at {address}, by its {by}; Ctrl-C ends it")
             if token is None and not ip_address(listening.getsockname()[0]).is_loopback:
                 progress.line(f"whoever reaches that address may ask: set {TOKEN} to demand a token, and put TLS in front of it")
             on_start(server, address)
@@ -73,18 +86,23 @@ def serve(
 
 
 @contextmanager
-def serving(form: str, predictor: Predictor, token: str | None = None, **settings: Any) -> Iterator[Service]:
+def serving(form: Form, token: str | None = None, *, batcher: Batcher[Prediction] | None = None, **settings: Any) -> Iterator[Service]:
     """What a server has, its threads running and its model warm.
 
     Args:
-        form: see `open_form`.
+        batcher: in place of its own, started; it is closed in the end.
         settings: of `Service` that differ from its defaults.
     """
-    metrics, pool = Metrics(), ThreadPoolExecutor(usable_cpus(), thread_name_prefix="decode")  # nothing there waits for a disk
-    warm(predictor)
-    with pool, Batcher(predictor.told, metrics.batch) as batcher:
-        given: dict[str, Any] = {"batcher": batcher, "bodies": Bodies(), "metrics": metrics, "pool": pool} | settings
-        yield Service(predictor.trained.run.path.resolve().name, form, predictor, token=token, **given)
+    warm(form.predictor)
+    with ThreadPoolExecutor(usable_cpus(), thread_name_prefix="decode") as pool:  # nothing there waits for a disk
+        metrics = Metrics()
+        loaded = Loaded(*form, batcher or Batcher(form.predictor.told, metrics.batch).start())
+        given: dict[str, Any] = {"bodies": Bodies(), "metrics": metrics, "pool": pool} | settings
+        service = Service(form.predictor.trained.run.path.resolve().name, loaded, token=token, **given)
+        try:
+            yield service
+        finally:
+            service.loaded.batcher.close()
 
 
 def warm(predictor: Predictor) -> None:

@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 
 from tl_keras.deploy.predictor import Predictor
 from tl_keras.deploy.serve.app import make_app
+from tl_keras.deploy.serve.choice import Form
 from tl_keras.deploy.serve.service import Service
 from tl_keras.evaluation.novelty import Basis, Novelty
 from tl_keras.evaluation.novelty_file import write_novelty
@@ -50,7 +51,7 @@ def serve(predictor: Predictor) -> Iterator[Asked]:
     with ExitStack() as held:
 
         def make(**settings: Any) -> tuple[TestClient, Service]:
-            service = held.enter_context(serving("model", predictor, **settings))
+            service = held.enter_context(serving(Form("model", "0", predictor), **settings))
             return held.enter_context(TestClient(make_app(service), raise_server_exceptions=False)), service
 
         yield make

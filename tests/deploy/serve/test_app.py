@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from tl_keras.data import images
 from tl_keras.deploy.predictor import Predictor, as_json
 from tl_keras.deploy.serve.batcher import Batcher
+from tl_keras.deploy.serve.choice import Form
 from tl_keras.deploy.serve.limits import MOST_IMAGES, OPEN, Bodies
 from tl_keras.errors import RunFolderError
 from tl_keras.workflows.predict import predict
@@ -86,7 +87,7 @@ def test_tensors_are_answered_as_predict_does(
     ]
     for each in asked:
         told = client.post(place, **each).json()
-        assert (told["model_name"], told["model_version"]) == (service.name, "1")
+        assert (told["model_name"], told["model_version"]) == (service.name, "0")
         found = {output["name"]: output for output in told["outputs"]}
         assert found["class"]["data"] == [one["class"] for one in expected]
         assert found["known"]["data"] == [one["known"] for one in expected]
@@ -120,7 +121,7 @@ def test_prometheus_reads_what_was_counted(serve: Serve, files: list[Path]) -> N
     assert found.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = found.text.splitlines()
     for line in (
-        'tl_keras_info{form="model"} 1',
+        'tl_keras_info{form="model",version="0"} 1',
         'tl_keras_requests_total{route="predict",status="200"} 2',
         'tl_keras_requests_total{route="predict",status="422"} 1',
         'tl_keras_requests_total{route="none",status="404"} 1',
@@ -196,10 +197,10 @@ def one(predictor: Predictor, files: list[Path]) -> Any:
     from tl_keras.deploy.serve.app import make_app
     from tl_keras.workflows.serve import serving
 
-    with serving("model", predictor) as service, TestClient(make_app(service), raise_server_exceptions=False) as client:
+    with serving(Form("model", "0", predictor)) as service, TestClient(make_app(service), raise_server_exceptions=False) as client:
         yield client
         assert client.post("/predict", content=files[0].read_bytes()).status_code == 200
-        assert (service.batcher.num_inside, service.bodies.num_held) == (0, 0)
+        assert (service.loaded.batcher.num_inside, service.bodies.num_held) == (0, 0)
 
 
 PIXEL = tensor([[[[1, 2, 3]]]], "UINT8")

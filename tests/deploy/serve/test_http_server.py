@@ -14,6 +14,7 @@ import pytest
 from tl_keras.deploy.predictor import Predictor
 from tl_keras.deploy.serve.app import make_app
 from tl_keras.deploy.serve.batcher import Batcher
+from tl_keras.deploy.serve.choice import Form
 from tl_keras.deploy.serve.http_server import Protocol, address_of, listen, make_server
 from tl_keras.deploy.serve.limits import MOST_BYTES, Bodies
 from tl_keras.errors import ConfigError
@@ -23,7 +24,7 @@ from tl_keras.workflows.serve import serving
 @contextmanager
 def listening(predictor: Predictor, **settings: Any) -> Iterator[tuple[int, Callable[[], None]]]:
     """A server in a thread: its port, and what ends it."""
-    with serving("model", predictor, **settings) as service:
+    with serving(Form("model", "0", predictor), **settings) as service:
         server, own = make_server(make_app(service)), listen("127.0.0.1", 0)
         thread = Thread(target=server.run, kwargs={"sockets": [own]})
         port = own.getsockname()[1]

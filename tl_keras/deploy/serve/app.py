@@ -92,6 +92,7 @@ class Endpoints:
     def __init__(self, service: Service) -> None:
         self._service, self._parsing = service, asyncio.Semaphore(1)
         index = service.predictor.trained.index
+        # which every model has that is loaded later, see `reload.require_alike`
         self._outputs = protocol.outputs(index.output.task, len(index.classes), has_novelty=service.predictor.novelty is not None)
         self._page = (
             files("tl_keras.deploy.serve").joinpath("page.html").read_text("utf-8").replace("{MOST}", str(service.bodies.most_bytes))
@@ -107,7 +108,7 @@ class Endpoints:
         async with self._service.bodies.read(request) as body:
             images = await self._parsed(images_in, body) if are_many else [body]
             names = [f"images[{place}]" for place in range(len(images))] if are_many else ["image"]
-            found = [as_json(each) for each in await self._service.classify(images, names)]
+            found = [as_json(each) for each in (await self._service.classify(images, names))[0]]
         return _json({"predictions": found} if are_many else found[0])
 
     async def infer(self, request: Request) -> Response:
@@ -116,9 +117,10 @@ class Endpoints:
         async with self._service.bodies.read(request) as body:
             asked = await self._parsed(protocol.inference_in, body, request.headers.get("inference-header-content-length"))
             protocol.answer([], self._outputs, asked.outputs)  # an output that there is not is refused before anything is computed
-            found = await self._service.classify(asked.images, [f"{protocol.IMAGE}[{place}]" for place in range(len(asked.images))])
-        told = {"model_name": self._service.name, "model_version": "1", "outputs": protocol.answer(found, self._outputs, asked.outputs)}
-        return _json(told if asked.id is None else told | {"id": asked.id})
+            names = [f"{protocol.IMAGE}[{place}]" for place in range(len(asked.images))]
+            found, loaded = await self._service.classify(asked.images, names)
+        told = {"model_name": self._service.name, "model_version": loaded.version} | ({} if asked.id is None else {"id": asked.id})
+        return _json(told | {"outputs": protocol.answer(found, self._outputs, asked.outputs)})
 
     async def server(self, request: Request) -> Response:
         """Metadata of the server."""
@@ -136,7 +138,7 @@ class Endpoints:
         """Metadata of the model, and beside the protocol its classes and what answers."""
         self._require_model(request)
         service = self._service
-        told = {"name": service.name, "versions": ["1"], "platform": f"tl_keras_{service.form}"}
+        told = {"name": service.name, "versions": [service.loaded.version], "platform": f"tl_keras_{service.loaded.form}"}
         index = service.predictor.trained.index
         return _json(told | {"inputs": protocol.inputs(), "outputs": self._outputs, "parameters": {"classes": list(index.classes)}})
 
@@ -147,7 +149,8 @@ class Endpoints:
 
     async def metrics(self, request: Request) -> Response:
         """For Prometheus."""
-        text = self._service.metrics.text(self._service.form, self._service.batcher.num_inside)
+        loaded = self._service.loaded
+        text = self._service.metrics.text(loaded.form, loaded.version, loaded.batcher.num_inside)
         return Response(text, headers={"content-type": metrics.MEDIA_TYPE})
 
     def _require_model(self, request: Request) -> None:

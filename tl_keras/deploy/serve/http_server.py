@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tl_keras.deploy.serve.limits import BODY_S, DEADLINE_S, HEAD_S, MOST_CONNECTIONS
+from tl_keras.deploy.serve.log import SETTINGS
 from tl_keras.errors import ConfigError
 
 ENDS = (signal.SIGINT, signal.SIGTERM)
@@ -105,7 +106,7 @@ def make_server(app: Starlette) -> Server:
         "http": Protocol,
         "ws": "none",
         "lifespan": "off",
-        "log_level": "error",
+        "log_config": SETTINGS,
         "access_log": False,
         "server_header": False,
         "limit_concurrency": MOST_CONNECTIONS,
