@@ -596,6 +596,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     format: str | None = None,
+    access_log: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Answer over HTTP with a run, until SIGTERM or Ctrl-C; then finish what was accepted. See `docs/serving.md`.
@@ -605,6 +606,7 @@ def serve(
         host: the address to listen on; None for this machine only.
         port: None for 8000, 0 for any that is free.
         format: the export that answers, such as 'onnx'; None for the fastest that agreed with the model, else the model.
+        access_log: whether each request is written to the standard error, a line of JSON.
 
     Returns:
         `requests` and `images`: how many were answered.
@@ -616,7 +618,8 @@ def serve(
     run = run_of(run_dir)
     check_run(run)
     run_server, progress = begin("serve", None, progress)
-    found: dict[str, Any] = run_server(run, host=host, port=port, formats=[] if format is None else [format], progress=progress)
+    formats = [] if format is None else [format]
+    found: dict[str, Any] = run_server(run, host=host, port=port, formats=formats, access_log=access_log, progress=progress)
     return found
 
 

@@ -176,6 +176,7 @@ def parser() -> Parser:
     made.add_argument("--neighbours", metavar="N", type=int, help=f"explain: training images beside each (default: {NEIGHBOURS})")
     made.add_argument("--host", metavar="ADDRESS", help="serve: listen there (default: 127.0.0.1, this machine only)")
     made.add_argument("--port", metavar="N", type=port_number, help="serve: and on this port (default: 8000)")
+    made.add_argument("--access-log", action="store_true", help="serve: write each request to the standard error, a line of JSON")
     made.add_argument(
         "--fix",
         choices=("quarantine",),

@@ -39,6 +39,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     formats: Sequence[str] = (),
+    access_log: bool = False,
     progress: Progress | None = None,
     on_start: Callable[[Server, str], None] = lambda server, address: None,
 ) -> dict[str, Any]:
@@ -48,6 +49,7 @@ def serve(
         host: the address to listen on; None for this machine only.
         port: None for 8000, 0 for any that is free.
         formats: the export that answers, at most one; none for the fastest that agreed with the model, else the model.
+        access_log: whether each request is written to the standard error, a line of JSON; what fails always is.
         on_start: gets the server, whose `should_exit` ends it, and its address, before it answers.
 
     Returns:
@@ -74,7 +76,7 @@ def serve(
     with closing(listen(host or HOST, PORT if port is None else port)) as listening:
         seen = stamp_of(run / EXPORT)
         form = open_form(open_run(run_dir), asked, progress)
-        with serving(form, token) as service, Reloader(service, run / EXPORT, seen, open_other):
+        with serving(form, token, has_access_log=access_log) as service, Reloader(service, run / EXPORT, seen, open_other):
             server, address = make_server(make_app(service)), address_of(listening)
             by = "model" if form.name == MODEL else f"export {form.name}"
             progress.line(f"{service.name} answers at {address}, by its {by}; Ctrl-C ends it")

@@ -1,5 +1,7 @@
 """A server of the shared run, asked without sockets."""
 
+import json
+import logging
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +15,7 @@ from starlette.testclient import TestClient
 from tl_keras.deploy.predictor import Predictor
 from tl_keras.deploy.serve.app import make_app
 from tl_keras.deploy.serve.choice import Form
+from tl_keras.deploy.serve.log import LOG, JsonLines
 from tl_keras.deploy.serve.service import Service
 from tl_keras.evaluation.novelty import Basis, Novelty
 from tl_keras.evaluation.novelty_file import write_novelty
@@ -43,6 +46,19 @@ def predictor(run: Path) -> Predictor:
 @pytest.fixture(scope="session")
 def files(trained: tuple[Path, Path]) -> list[Path]:
     return sorted(trained[1].rglob("*.*"))[:3]
+
+
+@pytest.fixture
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """The lines that the server writes, read again."""
+    lines, handler, level = list[dict[str, Any]](), logging.Handler(), LOG.level
+    handler.setFormatter(JsonLines())
+    handler.emit = lambda record: lines.append(json.loads(handler.format(record)))  # type: ignore[method-assign]
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    yield lines
+    LOG.removeHandler(handler)
+    LOG.setLevel(level)
 
 
 @pytest.fixture

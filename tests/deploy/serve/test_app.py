@@ -336,7 +336,9 @@ def test_who_waits_too_long_is_told_so_and_is_not_computed(serve: Serve, predict
     assert sizes == [1]  # the first had begun
 
 
-def test_a_model_that_fails_is_not_the_end(serve: Serve, predictor: Predictor, files: list[Path]) -> None:
+def test_a_model_that_fails_is_not_the_end_and_the_log_says_why(
+    serve: Serve, predictor: Predictor, files: list[Path], logged: list[dict[str, Any]]
+) -> None:
     errors: list[Exception] = [RunFolderError("R: /home/me/R is broken."), ValueError("secret")]
 
     def tell(pixels: Any) -> Any:
@@ -349,7 +351,58 @@ def test_a_model_that_fails_is_not_the_end(serve: Serve, predictor: Predictor, f
         for words in ("The server has failed. See its log.", "The model does not answer. See the log of the server."):
             found = client.post("/predict", content=files[0].read_bytes())
             assert (found.status_code, found.json()["error"]) == (500, words)
+            assert logged[-1]["request_id"] == found.headers["x-request-id"]
         assert client.post("/predict", content=files[0].read_bytes()).status_code == 200
+    assert [(line["level"], line["message"]) for line in logged] == [
+        ("error", "a request has failed"),
+        ("error", "the model does not answer"),
+    ]
+    assert "ValueError: secret" in logged[0]["traceback"]
+    assert "RunFolderError: R: /home/me/R is broken." in logged[1]["traceback"]
+
+
+# --- the log -------------------------------------------------------------------------------------------------------
+
+
+def test_each_request_is_a_line_where_that_is_asked_for(serve: Serve, files: list[Path], logged: list[dict[str, Any]]) -> None:
+    client, service = serve(token=TOKEN, has_access_log=True)
+    known = {"Authorization": f"Bearer {TOKEN}"}
+    image = files[0].read_bytes()
+    client.post("/predict", content=image, headers=known | {"X-Request-ID": "order-7"})
+    client.post(f"/v2/models/{service.name}/infer", json={"inputs": [tensor([b64(image)] * 2)]}, headers=known)
+    client.post("/predict", content=b"<html>", headers=known)
+    client.post("/predict", content=image)
+    client.get("/nowhere", headers=known)
+    own = {"level": "info", "message": "request"}
+    form = {"form": "model", "version": "0"}
+    others = [
+        {"route": "predict", "status": 200, "request_id": "order-7", "images": 1, **form},
+        {"route": "infer", "status": 200, "images": 2, **form},
+        {"route": "predict", "status": 422, "images": 1, "error": "image: is not an image (first bytes b'<html>')."},
+        {"route": "none", "status": 401, "error": "Expected the server's token: the header 'Authorization: Bearer TOKEN'."},
+        {"route": "none", "status": 404, "error": "Not Found"},
+    ]
+    for line, expected in zip(logged, others, strict=True):
+        assert line.pop("time").endswith("+00:00")
+        assert line.pop("ms") >= 0
+        assert ("request_id" in expected) or line.pop("request_id")
+        assert line == own | expected
+    assert TOKEN not in str(logged)
+    assert b64(image)[:20] not in str(logged)
+
+
+def test_without_that_only_what_fails_is_written(serve: Serve, files: list[Path], logged: list[dict[str, Any]]) -> None:
+    client, _ = serve()
+    client.post("/predict", content=files[0].read_bytes())
+    client.post("/predict", content=b"")
+    assert not logged
+
+
+@pytest.mark.parametrize(("given", "is_taken"), [("a-1_b.c:d", True), ("", False), ("x" * 65, False), ("a b", False), ("é", False)])
+def test_a_request_has_the_name_that_it_gives_itself_if_it_is_plain(one: TestClient, given: str, is_taken: bool) -> None:
+    found = {one.get("/v2", headers={"X-Request-ID": given.encode()}).headers["x-request-id"] for _ in range(2)}
+    assert (found == {given}) is is_taken
+    assert len(found) == 1 if is_taken else len(found) == 2
 
 
 # --- the token -----------------------------------------------------------------------------------------------------

@@ -1,9 +1,8 @@
 """A new export takes the place of what answers: no request is lost, none is answered by both, and what is bad is refused."""
 
 import base64
-import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from starlette.testclient import TestClient
 from tl_keras.deploy.predictor import Prediction, Predictor
 from tl_keras.deploy.serve.batcher import Batcher
 from tl_keras.deploy.serve.choice import Form
-from tl_keras.deploy.serve.log import LOG, JsonLines
 from tl_keras.deploy.serve.reload import Reloader, require_alike, stamp_of
 from tl_keras.errors import RunFolderError
 from tl_keras.run_folder import EXPORT_RECORD
@@ -47,18 +45,6 @@ def until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < end
         time.sleep(0.005)
-
-
-@pytest.fixture
-def logged() -> Iterator[list[str]]:
-    """The lines that the server writes."""
-    lines, handler = list[str](), logging.Handler()
-    handler.setFormatter(JsonLines())
-    handler.emit = lambda record: lines.append(handler.format(record))  # type: ignore[method-assign]
-    LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
-    yield lines
-    LOG.removeHandler(handler)
 
 
 def test_what_was_accepted_before_is_answered_by_the_old_one_and_what_comes_later_by_the_new(
@@ -114,7 +100,7 @@ def test_no_request_is_lost_or_answered_by_two(serve: Serve, predictor: Predicto
 
 
 def test_a_new_export_is_noticed_once_nobody_writes_it_any_more(
-    serve: Serve, predictor: Predictor, files: list[Path], tmp_path: Path, logged: list[str]
+    serve: Serve, predictor: Predictor, files: list[Path], tmp_path: Path, logged: list[Any]
 ) -> None:
     client, service = serve()
     opened, record = list[str](), tmp_path / EXPORT_RECORD
@@ -141,9 +127,9 @@ def test_a_new_export_is_noticed_once_nobody_writes_it_any_more(
     assert (ask(client, files[0]), service.loaded.version) == ([0.5], "2")
     assert client.get(f"/v2/models/{service.name}").json()["versions"] == ["2"]
     assert 'tl_keras_info{form="onnx",version="2"} 1' in client.get("/metrics").text
-    assert ["a defect" in logged[0], "Traceback" in logged[0]] == [True, True]
-    assert ["R: is damaged." in logged[1], "Traceback" in logged[1]] == [True, False]
-    assert '"form": "onnx", "version": "2"' in logged[2]
+    assert ["a defect" in logged[0]["message"], "traceback" in logged[0]] == [True, True]
+    assert ["R: is damaged." in logged[1]["message"], "traceback" in logged[1]] == [True, False]
+    assert (logged[2]["form"], logged[2]["version"]) == ("onnx", "2")
 
 
 def test_files_that_change_while_they_are_opened_are_opened_again(serve: Serve, predictor: Predictor, tmp_path: Path) -> None:

@@ -1,12 +1,14 @@
 """The addresses of a server and what each answers; how much may be asked is `limits`, and how images are answered is `service`."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -15,11 +17,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tl_keras import __version__
-from tl_keras.deploy.predictor import as_json
+from tl_keras.data.ahead import Image
+from tl_keras.deploy.predictor import Prediction, as_json
 from tl_keras.deploy.serve import metrics, protocol
 from tl_keras.deploy.serve.bodies import images_in, is_json
 from tl_keras.deploy.serve.limits import BUSY, require_token
-from tl_keras.deploy.serve.service import Service
+from tl_keras.deploy.serve.log import event, request_id
+from tl_keras.deploy.serve.service import Loaded, Service
 from tl_keras.errors import BadImageError, DataError, RunFolderError
 from tl_keras.run_folder import json_text
 
@@ -54,13 +58,12 @@ def make_app(service: Service) -> Starlette:
             DataError: _no_memory,
             RunFolderError: _broken_model,
             ClientDisconnect: _gone,
-            Exception: _defect,
         },
     )
 
 
 class Gate:
-    """Around all addresses: counts each request, and asks for the token."""
+    """Around all addresses: asks for the token, counts and notes each request, and answers where all else has failed."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
@@ -69,21 +72,34 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        begun, status = time.perf_counter(), 500
+        begun, status, request = time.perf_counter(), 0, Request(scope)
+        request.state.noted = noted = {"request_id": request_id(request.headers.get("x-request-id", ""))}
 
         async def noting(message: Message) -> None:
             nonlocal status
-            status = message.get("status", status)
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = noted["request_id"]
             await send(message)
 
         try:
-            require_token(Request(scope), self._service.token)
+            require_token(request, self._service.token)
             await self._app(scope, receive, noting)
         except HTTPException as error:
-            await _refusal(error)(scope, receive, noting)
+            await (await _refused(request, error))(scope, receive, noting)
+        except Exception as error:
+            event(logging.ERROR, "a request has failed", error, **noted)
+            if status:
+                raise
+            await _error(request, "The server has failed. See its log.", 500)(scope, receive, noting)
         finally:
-            route = scope.get("route")
-            self._service.metrics.answered(route.name if route else "none", status, time.perf_counter() - begun)
+            self._note(scope, status or 500, time.perf_counter() - begun, noted)
+
+    def _note(self, scope: Scope, status: int, seconds: float, noted: Mapping[str, Any]) -> None:
+        route = scope["route"].name if "route" in scope else "none"
+        self._service.metrics.answered(route, status, seconds)
+        if self._service.has_access_log:
+            event(logging.INFO, "request", route=route, status=status, ms=round(1e3 * seconds, 1), **noted)
 
 
 class Endpoints:
@@ -108,7 +124,7 @@ class Endpoints:
         async with self._service.bodies.read(request) as body:
             images = await self._parsed(images_in, body) if are_many else [body]
             names = [f"images[{place}]" for place in range(len(images))] if are_many else ["image"]
-            found = [as_json(each) for each in (await self._service.classify(images, names))[0]]
+            found = [as_json(each) for each in (await self._classify(request, images, names))[0]]
         return _json({"predictions": found} if are_many else found[0])
 
     async def infer(self, request: Request) -> Response:
@@ -118,7 +134,7 @@ class Endpoints:
             asked = await self._parsed(protocol.inference_in, body, request.headers.get("inference-header-content-length"))
             protocol.answer([], self._outputs, asked.outputs)  # an output that there is not is refused before anything is computed
             names = [f"{protocol.IMAGE}[{place}]" for place in range(len(asked.images))]
-            found, loaded = await self._service.classify(asked.images, names)
+            found, loaded = await self._classify(request, asked.images, names)
         told = {"model_name": self._service.name, "model_version": loaded.version} | ({} if asked.id is None else {"id": asked.id})
         return _json(told | {"outputs": protocol.answer(found, self._outputs, asked.outputs)})
 
@@ -153,6 +169,12 @@ class Endpoints:
         text = self._service.metrics.text(loaded.form, loaded.version, loaded.batcher.num_inside)
         return Response(text, headers={"content-type": metrics.MEDIA_TYPE})
 
+    async def _classify(self, request: Request, images: Sequence[Image], names: Sequence[str]) -> tuple[list[Prediction], Loaded]:
+        request.state.noted["images"] = len(images)
+        found, loaded = await self._service.classify(images, names)
+        request.state.noted |= {"form": loaded.form, "version": loaded.version}
+        return found, loaded
+
     def _require_model(self, request: Request) -> None:
         if request.path_params["name"] != self._service.name:
             raise HTTPException(404, f"There is no such model here, but '{self._service.name}'.")
@@ -169,29 +191,28 @@ def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) 
     return Response(json_text(value), status, headers, "application/json")
 
 
-def _refusal(error: HTTPException) -> Response:
-    return _json({"error": error.detail}, error.status_code, dict(error.headers or {}))
+def _error(request: Request, text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    request.state.noted["error"] = text
+    return _json({"error": text}, status, headers)
 
 
 async def _refused(request: Request, error: Any) -> Response:
-    return _refusal(error)
+    return _error(request, error.detail, error.status_code, dict(error.headers or {}))
 
 
 async def _bad_image(request: Request, error: Exception) -> Response:
-    return _json({"error": f"{error}."}, 422)
+    return _error(request, f"{error}.", 422)
 
 
 async def _no_memory(request: Request, error: Exception) -> Response:
-    return _json({"error": str(error)}, 503, BUSY)
+    event(logging.ERROR, str(error), **request.state.noted)
+    return _error(request, str(error), 503, BUSY)
 
 
 async def _broken_model(request: Request, error: Exception) -> Response:
-    return _json({"error": "The model does not answer. See the log of the server."}, 500)
+    event(logging.ERROR, "the model does not answer", error, **request.state.noted)
+    return _error(request, "The model does not answer. See the log of the server.", 500)
 
 
 async def _gone(request: Request, error: Exception) -> Response:
     return Response(status_code=400)  # to nobody
-
-
-async def _defect(request: Request, error: Exception) -> Response:
-    return _json({"error": "The server has failed. See its log."}, 500)

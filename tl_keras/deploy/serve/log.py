@@ -4,12 +4,15 @@ An event never holds a token, an image, or what is in one.
 """
 
 import logging
+import re
+import secrets
 from datetime import UTC, datetime
 from typing import Any
 
 from tl_keras.run_folder import json_text
 
 LOG = logging.getLogger("tl_keras.serve")
+PLAIN_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 
 
 class JsonLines(logging.Formatter):
@@ -21,9 +24,14 @@ class JsonLines(logging.Formatter):
         return json_text(told | ({"traceback": self.formatException(record.exc_info)} if record.exc_info else {}))
 
 
-def event(level: int, message: str, error: BaseException | None = None, **fields: Any) -> None:
+def event(level: int, message: str, cause: BaseException | None = None, /, **fields: Any) -> None:
     """Write down what has happened; an error with its traceback."""
-    LOG.log(level, message, exc_info=error, extra={"fields": fields})
+    LOG.log(level, message, exc_info=cause, extra={"fields": fields})
+
+
+def request_id(given: str) -> str:
+    """By what a request is known in log and answer: what it calls itself, where that is short and plain, else something new."""
+    return given if PLAIN_ID.fullmatch(given) else secrets.token_hex(8)
 
 
 SETTINGS: dict[str, Any] = {  # for `logging.config.dictConfig`; uvicorn tells its own errors by its own logger

@@ -43,6 +43,7 @@ class Service:
         bodies: reads what is sent.
         token: what each request must carry; None for nothing.
         deadline_s: from a body until its answer.
+        has_access_log: whether each request is written down.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Service:
     bodies: Bodies
     token: str | None = None
     deadline_s: float = DEADLINE_S
+    has_access_log: bool = False
     _replacing: Lock = field(default_factory=Lock)
 
     @property
