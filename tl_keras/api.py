@@ -596,6 +596,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     format: str | None = None,
+    coverage: float | None = None,
     access_log: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -606,6 +607,7 @@ def serve(
         host: the address to listen on; None for this machine only.
         port: None for 8000, 0 for any that is free.
         format: the export that answers, such as 'onnx'; None for the fastest that agreed with the model, else the model.
+        coverage: as for `predict`; None for 0.9, where the run has prediction sets.
         access_log: whether each request is written to the standard error, a line of JSON.
 
     Returns:
@@ -619,7 +621,8 @@ def serve(
     check_run(run)
     run_server, progress = begin("serve", None, progress)
     formats = [] if format is None else [format]
-    found: dict[str, Any] = run_server(run, host=host, port=port, formats=formats, access_log=access_log, progress=progress)
+    own = {"coverage": coverage, "access_log": access_log}
+    found: dict[str, Any] = run_server(run, host=host, port=port, formats=formats, **own, progress=progress)
     return found
 
 

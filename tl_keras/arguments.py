@@ -155,7 +155,7 @@ def parser() -> Parser:
         "--coverage",
         metavar="SHARE",
         type=float,
-        help="predict: also a set of classes for each image, with the true one in it for this share of images, such as 0.9",
+        help="predict, serve: also a set of classes for each image, with the true one in it for this share of images, such as 0.9",
     )
     made.add_argument(
         "--min-precision",

@@ -26,6 +26,7 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import EXPORT, RunFolder
 from tl_keras.runtime import restoring_process, usable_cpus
 from tl_keras.trained_run import open_run
+from tl_keras.workflows.predict import read_thresholds, thresholds_if_any
 
 TOKEN = "TL_KERAS_SERVE_TOKEN"  # the environment variable; a command line is seen by all users of a machine
 SHORTEST_TOKEN = 16
@@ -39,6 +40,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     formats: Sequence[str] = (),
+    coverage: float | None = None,
     access_log: bool = False,
     progress: Progress | None = None,
     on_start: Callable[[Server, str], None] = lambda server, address: None,
@@ -49,6 +51,7 @@ def serve(
         host: the address to listen on; None for this machine only.
         port: None for 8000, 0 for any that is free.
         formats: the export that answers, at most one; none for the fastest that agreed with the model, else the model.
+        coverage: the share of images, in (0, 1), in whose `prediction_set` the true class shall be; None for 0.9 where the run has sets.
         access_log: whether each request is written to the standard error, a line of JSON; what fails always is.
         on_start: gets the server, whose `should_exit` ends it, and its address, before it answers.
 
@@ -56,7 +59,7 @@ def serve(
         `requests` and `images`: how many were answered.
 
     Raises:
-        ConfigError: the address cannot be listened on, the token is too short, or there is no such export.
+        ConfigError: the address cannot be listened on, the token is too short, there is no such export, or no such coverage.
         RunFolderError: there is no such run.
     """
     progress = progress or Progress()
@@ -66,16 +69,20 @@ def serve(
     token = read_token()
     asked, run = formats[0] if formats else None, RunFolder.at(run_dir)
 
+    def thresholds() -> dict[str, float] | None:
+        return thresholds_if_any(run) if coverage is None else read_thresholds(run, coverage)
+
     def open_other(version: str) -> Form | None:
         if choose(run.require_model(), asked, Progress())[1] == version:
             return None
-        form = open_form(open_run(run_dir), asked, Progress())
+        form = open_form(open_run(run_dir), asked, Progress(), thresholds())
         warm(form.predictor)
         return form
 
+    sets = thresholds()
     with closing(listen(host or HOST, PORT if port is None else port)) as listening:
         seen = stamp_of(run / EXPORT)
-        form = open_form(open_run(run_dir), asked, progress)
+        form = open_form(open_run(run_dir), asked, progress, sets)
         with serving(form, token, has_access_log=access_log) as service, Reloader(service, run / EXPORT, seen, open_other):
             server, address = make_server(make_app(service)), address_of(listening)
             by = "model" if form.name == MODEL else f"export {form.name}"

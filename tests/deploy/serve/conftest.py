@@ -19,9 +19,12 @@ from tl_keras.deploy.serve.log import LOG, JsonLines
 from tl_keras.deploy.serve.service import Service
 from tl_keras.evaluation.novelty import Basis, Novelty
 from tl_keras.evaluation.novelty_file import write_novelty
+from tl_keras.run_folder import RunFolder
 from tl_keras.trained_run import open_run
+from tl_keras.workflows.predict import read_thresholds
 from tl_keras.workflows.serve import serving
 
+COVERAGE = 0.5  # of prediction sets, for which few images of val do
 Asked = Callable[..., tuple[TestClient, Service]]
 
 
@@ -40,7 +43,7 @@ def run(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def predictor(run: Path) -> Predictor:
-    return Predictor(open_run(run))
+    return Predictor(open_run(run), read_thresholds(RunFolder.at(run), COVERAGE))
 
 
 @pytest.fixture(scope="session")

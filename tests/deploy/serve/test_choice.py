@@ -22,7 +22,7 @@ Export = Callable[..., TrainedRun]
 @pytest.fixture
 def exported(trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
     """A factory of runs with exports of these speeds, whose files are anything."""
-    monkeypatch.setattr(choice, "ExportedPredictor", lambda run, kind: kind)
+    monkeypatch.setattr(choice, "ExportedPredictor", lambda run, kind, thresholds: kind)
 
     def make(**speeds: float) -> TrainedRun:
         folder = Path(shutil.copytree(trained[0], tmp_path / "R"))

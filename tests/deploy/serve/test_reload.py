@@ -163,8 +163,8 @@ def test_a_stamp_changes_with_every_file_of_an_export(tmp_path: Path) -> None:
 def test_what_would_answer_in_other_terms_is_refused(predictor: Predictor) -> None:
     require_alike(predictor, Named(predictor, 0.5))
     index = replace(predictor.trained.index, classes=("ant", "bee", "fly"))
-    others = copy(predictor), copy(predictor)
-    others[0].trained, others[1].novelty = replace(predictor.trained, index=index), None
+    others = copy(predictor), copy(predictor), copy(predictor)
+    others[0].trained, others[1].novelty, others[2].thresholds = replace(predictor.trained, index=index), None, None
     for other in others:
         with pytest.raises(
             RunFolderError, match=r"R: has other classes than what answers, or tells other things .* Start the server again"

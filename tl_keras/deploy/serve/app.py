@@ -107,9 +107,11 @@ class Endpoints:
 
     def __init__(self, service: Service) -> None:
         self._service, self._parsing = service, asyncio.Semaphore(1)
-        index = service.predictor.trained.index
-        # which every model has that is loaded later, see `reload.require_alike`
-        self._outputs = protocol.outputs(index.output.task, len(index.classes), has_novelty=service.predictor.novelty is not None)
+        predictor, index = service.predictor, service.predictor.trained.index
+        has = {"has_novelty": predictor.novelty is not None, "has_sets": predictor.thresholds is not None}
+        self._outputs = protocol.outputs(
+            index.output.task, len(index.classes), **has
+        )  # of any that comes later, see `reload.require_alike`
         self._page = (
             files("tl_keras.deploy.serve").joinpath("page.html").read_text("utf-8").replace("{MOST}", str(service.bodies.most_bytes))
         )

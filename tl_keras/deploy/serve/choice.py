@@ -34,10 +34,11 @@ class Form(NamedTuple):
     predictor: Predictor
 
 
-def open_form(trained: TrainedRun, asked: str | None, progress: Progress) -> Form:
-    """What answers for a run, opened; see `choose`."""
+def open_form(trained: TrainedRun, asked: str | None, progress: Progress, thresholds: Mapping[str, float] | None = None) -> Form:
+    """What answers for a run, opened; see `choose`, and `Predictor` for the thresholds."""
     kind, version = choose(trained.run, asked, progress)
-    return Form(kind, version, Predictor(trained) if kind == MODEL else ExportedPredictor(trained, kind))
+    predictor = Predictor(trained, thresholds) if kind == MODEL else ExportedPredictor(trained, kind, thresholds)
+    return Form(kind, version, predictor)
 
 
 def choose(run: RunFolder, asked: str | None, progress: Progress) -> tuple[str, str]:

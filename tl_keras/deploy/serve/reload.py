@@ -101,4 +101,4 @@ def require_alike(old: Predictor, new: Predictor) -> None:
 
 def _terms(predictor: Predictor) -> tuple[object, ...]:
     index = predictor.trained.index
-    return index.classes, index.output.task, predictor.novelty is None
+    return index.classes, index.output.task, predictor.novelty is None, predictor.thresholds is None
