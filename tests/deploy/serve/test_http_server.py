@@ -15,7 +15,7 @@ from tl_keras.deploy.predictor import Predictor
 from tl_keras.deploy.serve.app import make_app
 from tl_keras.deploy.serve.batcher import Batcher
 from tl_keras.deploy.serve.choice import Form
-from tl_keras.deploy.serve.http_server import Protocol, address_of, listen, make_server
+from tl_keras.deploy.serve.http_server import Protocol, Server, address_of, listen, make_server
 from tl_keras.deploy.serve.limits import MOST_BYTES, Bodies
 from tl_keras.errors import ConfigError
 from tl_keras.workflows.serve import serving
@@ -125,6 +125,33 @@ def test_what_was_accepted_is_answered_before_the_end(predictor: Predictor, file
         for thread in (*asking, ending):
             thread.join(10)
     assert found == [200] * 3
+
+
+def test_a_request_that_is_sent_while_it_begins_to_end_is_answered(
+    predictor: Predictor, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticked, sent, tick = Event(), Event(), Server.on_tick
+
+    async def late(server: Server, counter: int) -> bool:
+        if server.should_exit:  # the loop stands still until the client has sent
+            ticked.set()
+            assert sent.wait(10)
+        return await tick(server, counter)
+
+    monkeypatch.setattr(Server, "on_tick", late)
+    with listening(predictor) as (port, end), closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", "/v2")
+        first = connection.getresponse()
+        assert first.read()
+        assert first.headers["connection"] is None
+        ending = Thread(target=end)
+        ending.start()
+        assert ticked.wait(10)
+        connection.request("POST", "/predict", files[0].read_bytes())
+        sent.set()
+        found = connection.getresponse()
+        assert (found.status, found.headers["connection"]) == (200, "close")
+        ending.join(10)
 
 
 def test_answers_do_not_wait_for_the_client_to_confirm_their_first_part() -> None:

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
@@ -19,8 +19,16 @@ from tl_keras.errors import ConfigError
 ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
+GRACE_S = 0.2  # in the end: what clients had sent by then is read
+ENDING = "is_ending"  # in what all connections share
+CLOSE = (b"connection", b"close")
+
+
 class Protocol(H11Protocol):
-    """HTTP/1.1 that closes a connection on which no whole head of a request comes within `HEAD_S`, however steadily bytes do."""
+    """HTTP/1.1 that closes a connection on which no whole head of a request comes within `HEAD_S`, however steadily bytes do.
+
+    In the end, the next answer of a connection is its last.
+    """
 
     longest_s = HEAD_S
     _timer: asyncio.TimerHandle | None = None
@@ -31,11 +39,18 @@ class Protocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if ENDING in self.app_state:
+            self.let_it_be_the_last()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
         super().connection_lost(exc)
+
+    def let_it_be_the_last(self) -> None:
+        """Tell the client in the next answer to send no more here."""
+        if self.cycle is not None and not self.cycle.response_started and CLOSE not in self.cycle.default_headers:
+            self.cycle.default_headers = [*self.cycle.default_headers, CLOSE]
 
     def _watch(self) -> None:
         """Let the time run while there is no request, and stop it when there is one."""
@@ -69,6 +84,16 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and close what is idle; but first read what clients have sent, or it would be lost with their connections."""
+        self.lifespan.state[ENDING] = True
+        for server in self.servers:
+            server.close()
+        for connection in self.server_state.connections:
+            cast(Protocol, connection).let_it_be_the_last()
+        await asyncio.sleep(GRACE_S)
+        await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
