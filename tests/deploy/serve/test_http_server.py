@@ -1,5 +1,6 @@
 """Real sockets: clients that are slow or send too much, an address that is taken, and an end that loses no answer."""
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -86,6 +87,25 @@ def test_who_sends_too_much_hears_why_while_still_sending(predictor: Predictor, 
         assert status == 413
         assert b"larger than 32 MB" in text
         assert post(port, files[0].read_bytes())[0] == 200
+
+
+def test_who_comes_when_there_are_too_many_connections_hears_so(
+    predictor: Predictor, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Protocol, "most", 2)
+    with listening(predictor) as (port, _):
+        held = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+        with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            connection.request("GET", "/v2/health/live")
+            assert connection.getresponse().read() == b'{"live": true}'
+            connection.request("POST", "/predict", files[0].read_bytes())
+            found = connection.getresponse()
+            assert (found.status, found.headers["retry-after"], found.headers["connection"]) == (503, "1", "close")
+            assert json.loads(found.read()) == {"error": "The server has as many connections as it takes. Ask again."}
+        for client in held:
+            client.close()
+        while post(port, files[0].read_bytes())[0] != 200:  # until it has noticed
+            time.sleep(0.01)
 
 
 def test_garbage_is_no_request(predictor: Predictor, files: list[Path]) -> None:

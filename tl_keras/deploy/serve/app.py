@@ -21,7 +21,7 @@ from tl_keras.data.ahead import Image
 from tl_keras.deploy.predictor import Prediction, as_json
 from tl_keras.deploy.serve import metrics, protocol
 from tl_keras.deploy.serve.bodies import images_in, is_json
-from tl_keras.deploy.serve.limits import BUSY, require_token
+from tl_keras.deploy.serve.limits import BUSY, require_connection, require_token
 from tl_keras.deploy.serve.log import event, request_id
 from tl_keras.deploy.serve.service import Loaded, Service
 from tl_keras.errors import BadImageError, DataError, RunFolderError
@@ -83,6 +83,7 @@ class Gate:
             await send(message)
 
         try:
+            require_connection(request)
             require_token(request, self._service.token)
             await self._app(scope, receive, noting)
         except HTTPException as error:

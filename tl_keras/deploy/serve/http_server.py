@@ -12,7 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tl_keras.deploy.serve.limits import BODY_S, DEADLINE_S, HEAD_S, MOST_CONNECTIONS
+from tl_keras.deploy.serve.limits import BEYOND, BODY_S, DEADLINE_S, HEAD_S, MOST_CONNECTIONS
 from tl_keras.deploy.serve.log import SETTINGS
 from tl_keras.errors import ConfigError
 
@@ -27,14 +27,16 @@ CLOSE = (b"connection", b"close")
 class Protocol(H11Protocol):
     """HTTP/1.1 that closes a connection on which no whole head of a request comes within `HEAD_S`, however steadily bytes do.
 
-    In the end, the next answer of a connection is its last.
+    In the end, the next answer of a connection is its last. What comes on a connection beyond `MOST_CONNECTIONS` is marked as such.
     """
 
-    longest_s = HEAD_S
+    longest_s, most = HEAD_S, MOST_CONNECTIONS
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if max(len(self.connections), len(self.tasks)) > self.most:
+            self.app_state = self.app_state | {BEYOND: True}
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -134,7 +136,6 @@ def make_server(app: Starlette) -> Server:
         "log_config": SETTINGS,
         "access_log": False,
         "server_header": False,
-        "limit_concurrency": MOST_CONNECTIONS,
         "timeout_graceful_shutdown": int(BODY_S + DEADLINE_S) + 1,
     }
     return Server(uvicorn.Config(app, **settings))
