@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -131,11 +133,22 @@ def test_prometheus_reads_what_was_counted(serve: Serve, files: list[Path]) -> N
         "tl_keras_request_seconds_count 2",
         "tl_keras_images_total 2",
         "tl_keras_inside_images 0",
+        "tl_keras_recent_images 2",
         "tl_keras_unknown_share 0",
     ):
         assert line in lines
     values = [float(line.rpartition(" ")[2]) for line in lines if not line.startswith("# ")]
     assert np.isfinite(values).all()
+
+
+def test_the_rules_of_the_docs_name_what_is_counted(serve: Serve, files: list[Path]) -> None:
+    client, _ = serve()
+    client.post("/predict", content=files[0].read_bytes())
+    docs = Path(__file__).parents[3] / "docs" / "serving.md"
+    groups = yaml.safe_load(docs.read_text().partition("```yml\n")[2].partition("```")[0])["groups"]
+    named = {name for group in groups for rule in group["rules"] for name in re.findall(r"tl_keras_\w+", rule["expr"])}
+    assert len(named) == 5
+    assert named <= set(re.findall(r"^tl_keras_\w+", client.get("/metrics").text, re.MULTILINE))
 
 
 def test_the_page_asks_no_other_server(serve: Serve) -> None:

@@ -63,8 +63,13 @@ class Metrics:
             novelty, known = zip(*last, strict=True)
             mean, unknown = sum(novelty) / len(novelty), 1 - sum(known) / len(known)
             recent = f"of the last {RECENT} images"
-            parts.append(_family("novelty", "gauge", f"Mean distance {recent} from those of training.", [("", mean)]))
-            parts.append(_family("unknown_share", "gauge", f"Share {recent} that are likely none of the classes.", [("", unknown)]))
+            parts.append(_family("recent_images", "gauge", "Images that the next two are of.", [("", len(last))]))
+            parts.append(_family("novelty", "gauge", f"Mean novelty {recent}; of val it was 0.", [("", mean)]))
+            parts.append(
+                _family(
+                    "unknown_share", "gauge", f"Share {recent} that are likely none of the classes; of val it was 0.05.", [("", unknown)]
+                )
+            )
         return "".join(f"{line}\n" for part in parts for line in part)
 
     def _by_route(self) -> Iterator[tuple[str, float]]:
