@@ -598,6 +598,8 @@ def serve(
     format: str | None = None,
     coverage: float | None = None,
     access_log: bool = False,
+    neighbours: int | None = None,
+    data: Path | str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Answer over HTTP with a run, until SIGTERM or Ctrl-C; then finish what was accepted. See `docs/serving.md`.
@@ -609,6 +611,8 @@ def serve(
         format: the export that answers, such as 'onnx'; None for the fastest that agreed with the model, else the model.
         coverage: as for `predict`; None for 0.9, where the run has prediction sets.
         access_log: whether each request is written to the standard error, a line of JSON.
+        neighbours: how many training images the page shows beside an image, 0 to 8; none by default, since whoever asks gets to see them.
+        data: where the run's images lie now, if they have moved.
 
     Returns:
         `requests` and `images`: how many were answered.
@@ -617,11 +621,11 @@ def serve(
         UserError: anything that the caller can mend.
     """
     require_packages("serve", MODES["serve"].needs)
-    run = run_of(run_dir)
-    check_run(run)
+    run, source = run_of(run_dir), None if data is None else str(data)
+    check_run(run, source)
     run_server, progress = begin("serve", None, progress)
     formats = [] if format is None else [format]
-    own = {"coverage": coverage, "access_log": access_log}
+    own: dict[str, Any] = {"coverage": coverage, "access_log": access_log, "neighbours": neighbours, "source": source}
     found: dict[str, Any] = run_server(run, host=host, port=port, formats=formats, **own, progress=progress)
     return found
 

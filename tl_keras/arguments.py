@@ -173,7 +173,12 @@ def parser() -> Parser:
     )
     made.add_argument("--method", metavar="NAME", help=f"explain: {either(METHOD_NAMES)}, how maps are made (default: the first)")
     made.add_argument("--label", metavar="CLASS", help="explain: the class that maps are for (default: what the model answers)")
-    made.add_argument("--neighbours", metavar="N", type=int, help=f"explain: training images beside each (default: {NEIGHBOURS})")
+    made.add_argument(
+        "--neighbours",
+        metavar="N",
+        type=int,
+        help=f"explain: training images beside each (default: {NEIGHBOURS}); serve: shown to whoever asks (default: none)",
+    )
     made.add_argument("--host", metavar="ADDRESS", help="serve: listen there (default: 127.0.0.1, this machine only)")
     made.add_argument("--port", metavar="N", type=port_number, help="serve: and on this port (default: 8000)")
     made.add_argument("--access-log", action="store_true", help="serve: write each request to the standard error, a line of JSON")

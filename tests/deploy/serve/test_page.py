@@ -32,7 +32,7 @@ def test_its_files_are_served_and_no_others(serve: Serve) -> None:
     for address in ("/page.html", "/page.py", "/page_files/page.js", "/page.js/x", "/../limits.py", "/page_files"):
         found = client.get(address)
         assert (found.status_code, list(found.json())) == (404, ["error"])
-    assert f'data-most-bytes="{service.bodies.most_bytes}"' in client.get("/").text
+    assert f'data-most-bytes="{service.bodies.most_bytes}" data-shows-photos="false"' in client.get("/").text
 
 
 def test_it_asks_no_other_server_and_runs_no_code_but_its_own(serve: Serve, parts: dict[str, str]) -> None:

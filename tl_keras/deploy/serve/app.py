@@ -36,9 +36,10 @@ def make_app(service: Service) -> Starlette:
     endpoints = Endpoints(service)
     return Starlette(
         routes=[
-            *page_routes(service.bodies.most_bytes),
+            *page_routes(service.bodies.most_bytes, shows_photos=service.photos is not None),
             Route("/predict", endpoints.predict, methods=["POST"], name="predict"),
             Route("/explain", endpoints.explain, methods=["POST"], name="explain"),
+            Route("/neighbours", endpoints.neighbours, methods=["POST"], name="neighbours"),
             Route("/metrics", endpoints.metrics, name="metrics"),
             Route("/v2", endpoints.server, name="server"),
             Route("/v2/health/live", endpoints.live, name="live"),
@@ -126,6 +127,14 @@ class Endpoints:
             told, loaded = await heat_map(self._service, body, request.query_params.get("label"))
         request.state.noted |= {"form": loaded.form, "version": loaded.version}
         return _json(told)
+
+    async def neighbours(self, request: Request) -> Response:
+        """The training images that are most like an image file to the model."""
+        if self._service.photos is None:
+            raise HTTPException(404, "This server shows no training images. Whoever starts it can allow that: --neighbours N.")
+        async with self._service.bodies.read(request) as body, self._service.room(1) as loaded:
+            pixels = await self._service.decoded(loaded, body, "image")
+            return _json({"neighbours": await self._service.photos.nearest(pixels, body)})
 
     async def infer(self, request: Request) -> Response:
         """The same, in the tensors of the Open Inference Protocol."""

@@ -15,6 +15,7 @@ from tl_keras.deploy.serve.batcher import Batcher, FullError, Pixels
 from tl_keras.deploy.serve.choice import Form
 from tl_keras.deploy.serve.limits import DEADLINE_S, Bodies
 from tl_keras.deploy.serve.metrics import Metrics
+from tl_keras.deploy.serve.training_photos import TrainingPhotos
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Service:
         token: what each request must carry; None for nothing.
         deadline_s: from a body until its answer.
         has_access_log: whether each request is written down.
+        photos: training images that are shown to whoever asks; None for none.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Service:
     token: str | None = None
     deadline_s: float = DEADLINE_S
     has_access_log: bool = False
+    photos: TrainingPhotos | None = None
     _replacing: Lock = field(default_factory=Lock)
 
     @property

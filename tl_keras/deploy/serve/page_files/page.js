@@ -4,6 +4,7 @@ import {Refusal, ask, useToken} from "./ask.js";
 import {offerCamera} from "./camera.js";
 import {button, element, id, percent, say, warn} from "./elements.js";
 import {heatMap} from "./heat_map.js";
+import {neighbours, showsPhotos} from "./neighbours.js";
 
 const AT_ONCE = 4, SHOWN = 5;
 const waiting = [], refused = [];
@@ -68,8 +69,10 @@ function show(item, told) {
     title.classList.add("odd");
     parts.push(element("small", `The image is unlike those of training; the nearest class is ${name}.`));
   }
+  const others = (told.prediction_set ?? []).filter(label => label !== told.class);
+  if (told.known !== false && others.length) parts.push(element("small", `It may also be ${others.join(", ")}.`));
   const map = heatMap(item.file, item.photo, rows.map(([label]) => label), "value" in told);
-  item.answer.replaceChildren(...parts, bars(rows), map);
+  item.answer.replaceChildren(...parts, bars(rows), map, ...(showsPhotos ? [neighbours(item.file)] : []));
   say(`${item.file.name}: ${title.textContent}${"probability" in told ? `, ${percent(told.probability)}` : ""}`);
 }
 
