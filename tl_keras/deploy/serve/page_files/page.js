@@ -106,6 +106,7 @@ id("token").onsubmit = event => {
   event.preventDefault();
   useToken(id("token").querySelector("input").value);
   id("token").hidden = true;
+  id("files").focus();
   refused.splice(0).forEach(wait);
 };
 offerCamera(add);
