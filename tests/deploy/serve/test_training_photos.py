@@ -49,7 +49,9 @@ def test_they_are_those_of_explain_as_small_copies(
     assert path not in [each.path for each in expected]  # a copy
     for _ in range(2):
         found = client.post("/neighbours", content=(trained[1] / path).read_bytes()).json()["neighbours"]
-        assert [(each["label"], each["cosine"]) for each in found] == [(each.label, pytest.approx(each.cosine, abs=1e-5)) for each in expected]
+        assert [(each["label"], each["cosine"]) for each in found] == [
+            (each.label, pytest.approx(each.cosine, abs=1e-5)) for each in expected
+        ]
     for each, near in zip(found, expected, strict=True):
         assert set(each) == {"label", "cosine", "picture"}
         kind, _, data = each["picture"].partition(",")
