@@ -15,19 +15,19 @@ export function heatMap(file, photo, names, isNumber) {
   const canvas = element("canvas"), caption = element("p"), choice = element("select"), label = element("label", "for ");
   const row = element("div", undefined, "buttons"), all = element("div");
   const toggle = button("Heat map", () => toggle.getAttribute("aria-pressed") === "true" ? hide() : show("explain"));
+  toggle.setAttribute("aria-pressed", false);
   canvas.setAttribute("role", "img");
   choice.append(...names.map(name => element("option", name)));
   choice.onchange = () => show(`explain?label=${encodeURIComponent(choice.value)}`);
   label.append(choice);
   row.append(toggle);
   all.append(row);
-  hide();
 
   function hide() {
     canvas.remove();
     caption.remove();
     label.remove();
-    photo.hidden = false;
+    photo.hidden = !photo.naturalWidth;  // of a kind that browsers cannot show
     toggle.setAttribute("aria-pressed", false);
   }
 
@@ -71,7 +71,7 @@ function draw(canvas, photo, told, isNumber) {
   const context = canvas.getContext("2d", {willReadFrequently: true});
   context.fillStyle = PADDING;
   context.fillRect(0, 0, width, height);
-  if (photo.naturalWidth) {  // not of a kind that browsers cannot show
+  if (photo.naturalWidth) {
     const scales = [width / photo.naturalWidth, height / photo.naturalHeight], [x, y] = [FITS[told.resize](...scales)].flat();
     const size = [photo.naturalWidth * x, photo.naturalHeight * (y ?? x)];
     context.drawImage(photo, (width - size[0]) / 2, (height - size[1]) / 2, ...size);
