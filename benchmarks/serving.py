@@ -7,13 +7,15 @@ is compiled by `tf.function` for one image. Clients are threads of this process,
 loopback, each with a connection that it keeps. Every answer is compared: its probabilities with what `predict` says of the photo by the
 same form (to 1e-3), and its class with the model's. After that: twice as many requests as it can answer, at a steady rate whatever comes
 back, and how soon a request is answered again; 500 bad bodies; and SIGTERM while clients ask, after which the server's count of images
-must be that of the answers that clients got.
+must be that of the answers that clients got. Last, on a copy of the run, two exports take turns in `export.json` while clients ask: each
+answer must be that of one of the two.
 """
 
 import argparse
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +29,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -35,6 +38,7 @@ from processes import print_table
 
 CLOSE = 1e-3  # of probabilities
 PHOTOS = 200
+TURNS = 10  # of two exports
 
 
 class Reply(NamedTuple):
@@ -214,6 +218,7 @@ def main() -> None:
     parser.add_argument("--run-dir", required=True)
     parser.add_argument("--data", type=Path, help="photos, such as the test split")
     parser.add_argument("--format", help="the export that answers; by default what serve chooses")
+    parser.add_argument("--other", default="litert", help="the export that takes turns with it")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--plain", type=int, help=argparse.SUPPRESS)
@@ -238,6 +243,7 @@ def main() -> None:
             rates.append(sum(reply.status == 200 for reply in replies) / options.seconds)
             if name == "serve":
                 rows += beyond(process, port, photos, rates[-1], expected, model)
+    rows.append(taking_turns(options, form, files, photos, model))
     print_table(["", "images/s", "p50 ms", "p99 ms", "others", "wrong", "the model's class"], rows)
     print(f"serve answers {rates[1] / rates[0]:.1f} times as many images a second")
 
@@ -291,11 +297,55 @@ def beyond(process: Any, port: int, photos: Sequence[bytes], rate: float, expect
     return found
 
 
-def images_counted(port: int) -> int:
+def taking_turns(options: argparse.Namespace, form: str, files: Sequence[Path], photos: Sequence[bytes], model: Sequence[Any]) -> list[str]:
+    """New exports under load."""
+    from tl_keras.run_folder import EXPORT, EXPORT_RECORD, write_json
+
+    forms, port, memory = (form, options.other), free_port(), list[int]()
+    with TemporaryDirectory() as temporary:
+        run = Path(shutil.copytree(options.run_dir, Path(temporary, "R")))
+        record = run / EXPORT / EXPORT_RECORD
+        found = json.loads(record.read_text())
+
+        def let_answer(name: str) -> None:
+            write_json(record, found | {"formats": {name: found["formats"][name]}})
+
+        let_answer(forms[0])
+        with (
+            server([sys.executable, "-m", "tl_keras", "serve", str(run), "--port", str(port)], port) as process,
+            ThreadPoolExecutor(1) as pool,
+        ):
+            ended = list[bool]()
+            begun = time.perf_counter()
+            asking = pool.submit(closed_loop, port, photos, options.clients, lambda: bool(ended))
+            took = []
+            for turn in range(1, TURNS + 1):
+                time.sleep(3)
+                memory.append(round(resident_mb(process.pid)))
+                at = time.perf_counter()
+                let_answer(forms[turn % 2])
+                while json.loads(text_of(port, "/v2/models/R"))["platform"] != f"tl_keras_{forms[turn % 2]}":
+                    time.sleep(0.05)
+                took.append(time.perf_counter() - at)
+            time.sleep(3)
+            ended.append(True)
+            replies, seconds = asking.result(), time.perf_counter() - begun
+    by_form = [expected_of(options.run_dir, each, files) for each in forms]
+    strange = sum(all(wrong([reply], by) for by in by_form) for reply in replies)
+    shares = [sum(reply.status == 200 and not wrong([reply], by) for reply in replies) for by in by_form]
+    print(f"{TURNS} new exports: {shares} answers by {forms}, each {min(took):.1f} to {max(took):.1f} s after it is written; {memory} MB")
+    made = row(f"{TURNS} new exports ({' and '.join(forms)})", replies, seconds, model, model)
+    return [*made[:5], str(strange), made[6]]
+
+
+def text_of(port: int, place: str) -> str:
     connection = HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", "/metrics")
-    text = connection.getresponse().read().decode()
-    return int(text.partition("\ntl_keras_images_total ")[2].partition("\n")[0])
+    connection.request("GET", place)
+    return connection.getresponse().read().decode()
+
+
+def images_counted(port: int) -> int:
+    return int(text_of(port, "/metrics").partition("\ntl_keras_images_total ")[2].partition("\n")[0])
 
 
 if __name__ == "__main__":

@@ -596,6 +596,10 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     format: str | None = None,
+    coverage: float | None = None,
+    access_log: bool = False,
+    neighbours: int | None = None,
+    data: Path | str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Answer over HTTP with a run, until SIGTERM or Ctrl-C; then finish what was accepted. See `docs/serving.md`.
@@ -605,6 +609,10 @@ def serve(
         host: the address to listen on; None for this machine only.
         port: None for 8000, 0 for any that is free.
         format: the export that answers, such as 'onnx'; None for the fastest that agreed with the model, else the model.
+        coverage: as for `predict`; None for 0.9, where the run has prediction sets.
+        access_log: whether each request is written to the standard error, a line of JSON.
+        neighbours: how many training images the page shows beside an image, 0 to 8; none by default, since whoever asks gets to see them.
+        data: where the run's images lie now, if they have moved.
 
     Returns:
         `requests` and `images`: how many were answered.
@@ -613,10 +621,12 @@ def serve(
         UserError: anything that the caller can mend.
     """
     require_packages("serve", MODES["serve"].needs)
-    run = run_of(run_dir)
-    check_run(run)
+    run, source = run_of(run_dir), None if data is None else str(data)
+    check_run(run, source)
     run_server, progress = begin("serve", None, progress)
-    found: dict[str, Any] = run_server(run, host=host, port=port, formats=[] if format is None else [format], progress=progress)
+    formats = [] if format is None else [format]
+    own: dict[str, Any] = {"coverage": coverage, "access_log": access_log, "neighbours": neighbours, "source": source}
+    found: dict[str, Any] = run_server(run, host=host, port=port, formats=formats, **own, progress=progress)
     return found
 
 

@@ -170,7 +170,7 @@ def parser() -> Parser:
         "--coverage",
         metavar="SHARE",
         type=float,
-        help="predict: also a set of classes for each image, with the true one in it for this share of images, such as 0.9",
+        help="predict, serve: also a set of classes for each image, with the true one in it for this share of images, such as 0.9",
     )
     made.add_argument(
         "--min-precision",
@@ -188,9 +188,15 @@ def parser() -> Parser:
     )
     made.add_argument("--method", metavar="NAME", help=f"explain: {either(METHOD_NAMES)}, how maps are made (default: the first)")
     made.add_argument("--label", metavar="CLASS", help="explain: the class that maps are for (default: what the model answers)")
-    made.add_argument("--neighbours", metavar="N", type=int, help=f"explain: training images beside each (default: {NEIGHBOURS})")
+    made.add_argument(
+        "--neighbours",
+        metavar="N",
+        type=int,
+        help=f"explain: training images beside each (default: {NEIGHBOURS}); serve: shown to whoever asks (default: none)",
+    )
     made.add_argument("--host", metavar="ADDRESS", help="serve: listen there (default: 127.0.0.1, this machine only)")
     made.add_argument("--port", metavar="N", type=port_number, help="serve: and on this port (default: 8000)")
+    made.add_argument("--access-log", action="store_true", help="serve: write each request to the standard error, a line of JSON")
     made.add_argument(
         "--fix",
         choices=("quarantine",),

@@ -110,6 +110,14 @@ def test_as_many_known_images_are_called_strange_as_was_asked_for() -> None:
     assert np.mean(flagged) == pytest.approx(FALSE_ALARMS, abs=0.007)  # 4 standard errors
 
 
+def test_of_val_the_mean_novelty_is_0_and_the_share_of_strange_images_that_asked_for(novelty: Novelty) -> None:
+    signs = DRAW.normal(3, 2, (200, 3)).astype(np.float32)
+    found = fit_novelty(novelty.basis, signs)
+    assert found is not None
+    assert found.score(signs).mean() == pytest.approx(0, abs=1e-5)
+    assert 1 - found.is_known(found.score(signs)).mean() == pytest.approx(FALSE_ALARMS, abs=0.006)
+
+
 def test_too_few_images_fit_nothing(novelty: Novelty) -> None:
     signs = DRAW.normal(size=(19, 3)).astype(np.float32)
     assert fit_novelty(novelty.basis, signs[:18]) is None

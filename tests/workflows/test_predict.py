@@ -13,7 +13,8 @@ import pytest
 
 from tl_keras.console import counts_line
 from tl_keras.errors import ConfigError, RunFolderError
-from tl_keras.workflows.predict import Prediction, Written, predict, write_predictions
+from tl_keras.run_folder import RunFolder
+from tl_keras.workflows.predict import Prediction, Written, predict, read_thresholds, thresholds_if_any, write_predictions
 
 NAME = os.fsdecode(b"gr\xfcn \r.png")
 FOUND = [
@@ -156,6 +157,15 @@ def test_a_run_without_predictions_for_val_is_told(trained: tuple[Path, Path], t
     (own / "val_predictions.csv").unlink()
     with pytest.raises(RunFolderError, match=r"val_predictions.csv: is missing, and --coverage follows from it"):
         next(predict(own, [str(photos)], coverage=0.5))
+
+
+def test_a_server_has_the_sets_that_a_run_is_measured_at_where_there_are_any(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    own = with_val(trained[0], tmp_path / "R", images=40)
+    assert thresholds_if_any(RunFolder.at(own)) == read_thresholds(RunFolder.at(own), 0.9)
+    assert thresholds_if_any(RunFolder.at(with_val(trained[0], tmp_path / "few", images=8))) is None
+    assert thresholds_if_any(RunFolder.at(with_val(trained[0], tmp_path / "several", images=40, task="multi_label"))) is None
+    (own / "val_predictions.csv").unlink()
+    assert thresholds_if_any(RunFolder.at(own)) is None
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """`serve` as a command: what it refuses before TensorFlow, and that a signal ends it once all is answered."""
 
+import json
 import socket
 from collections.abc import Callable
 from dataclasses import replace
@@ -42,7 +43,7 @@ def ask():
 
 thread = threading.Thread(target=ask)
 thread.start()
-print("status", run.main(["serve", sys.argv[1], "--port", sys.argv[2]]))
+print("status", run.main(["serve", sys.argv[1], "--port", sys.argv[2], "--access-log"]))
 thread.join()
 """
 
@@ -52,7 +53,10 @@ def test_sigterm_ends_it_once_all_is_answered(trained: tuple[Path, Path], python
     photo = next(trained[1].rglob("*.jpg"))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    said = python_alone(ENDED, str(trained[0]), port, str(photo), cwd=tmp_path).stdout
+    done = python_alone(ENDED, str(trained[0]), port, str(photo), cwd=tmp_path)
+    said = done.stdout
+    lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert [(line["route"], line["status"]) for line in lines] == [("ready", 200), ("predict", 200)]
     assert f"R answers at http://127.0.0.1:{port}, by its model; Ctrl-C ends it" in said
     assert "answered 200" in said
     assert "nothing is left unanswered: 2 requests, 1 images" in said

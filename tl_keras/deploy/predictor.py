@@ -5,10 +5,10 @@ model about images that no split knows.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tl_keras.data.pipeline import decoding_threads
 from tl_keras.deploy.formats import FLOAT, FORMATS
 from tl_keras.deploy.standalone_reader import batches, first_line
 from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.evaluation.conformal import prediction_sets
 from tl_keras.evaluation.novelty_file import read_novelty
 from tl_keras.export_formats import EXPORT_FORMATS, SAVED_MODEL
 from tl_keras.models.engines import compile_saved
@@ -98,10 +99,11 @@ class Predictor:
 
     Args:
         trained: a run read back; its settings say how images are decoded and resized.
+        thresholds: the probability from which on each class is in the `prediction_set` of an image; None makes no sets.
     """
 
-    def __init__(self, trained: TrainedRun) -> None:
-        self.trained = trained
+    def __init__(self, trained: TrainedRun, thresholds: Mapping[str, float] | None = None) -> None:
+        self.trained, self.thresholds = trained, thresholds
         self.novelty = read_novelty(trained.run, trained.model)
         self._pool = decoding_threads()
         self._run: Callable[[NDArray[np.uint8]], NDArray[np.float32]] | None = None
@@ -178,6 +180,7 @@ class Predictor:
         good = [pixels for pixels in loaded if not isinstance(pixels, str)]
         index, told = self.trained.index, iter(self.told(np.stack(good)) if good else ())
         bad = Prediction("", index.classes, task=index.output.task, novelty=None if self.novelty is None else math.nan)
+        bad = bad if self.thresholds is None else replace(bad, prediction_set=())
         return [
             replace(bad, path=name, error=item) if isinstance(item, str) else replace(next(told), path=name)
             for name, item in zip(names, loaded, strict=True)
@@ -186,11 +189,18 @@ class Predictor:
     def told(self, pixels: NDArray[np.uint8]) -> list[Prediction]:
         """What is told of each image, uint8 (b, h, w, 3) of the model's size, without its name."""
         answers, novelty = self.answers(pixels)
-        found = [_prediction(self.trained.index, values) for values in answers]
+        found = [self._with_set(_prediction(self.trained.index, values)) for values in answers]
         if self.novelty is None or novelty is None:
             return found
         known = self.novelty.is_known(novelty).tolist()
         return [replace(each, novelty=own, known=is_known) for each, own, is_known in zip(found, novelty.tolist(), known, strict=True)]
+
+    def _with_set(self, found: Prediction) -> Prediction:
+        if self.thresholds is None:
+            return found
+        names, least = list(self.thresholds), np.array(list(self.thresholds.values()))
+        inside = prediction_sets(np.array([found.probabilities[name] for name in names]), least)
+        return replace(found, prediction_set=tuple(compress(names, inside)))
 
     def _not_finite(self) -> RunFolderError:
         return RunFolderError(f"{self.trained.run.path}: its model outputs numbers that are not finite. Train again.")
@@ -201,14 +211,15 @@ class ExportedPredictor(Predictor):
 
     Args:
         kind: a key of `FORMATS`.
+        thresholds: see `Predictor`.
 
     Raises:
         ConfigError: there is no such export, or its runtime is not installed.
         BackboneError: its SavedModel does more than compute.
     """
 
-    def __init__(self, trained: TrainedRun, kind: str) -> None:
-        super().__init__(trained)
+    def __init__(self, trained: TrainedRun, kind: str, thresholds: Mapping[str, float] | None = None) -> None:
+        super().__init__(trained, thresholds)
         file = trained.run / EXPORT / EXPORT_FORMATS[kind].file
         if not file.exists():
             raise ConfigError(f"--format: {file} is not there. Write it: {command('export', trained.run.path, '--format', kind)}.")

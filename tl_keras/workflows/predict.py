@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from pathlib import Path
 from typing import TextIO
 
 import numpy as np
 
+from tl_keras.config import Config
 from tl_keras.data.ahead import Ahead
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.label_texts import COLUMNS, PROBABILITY, SEPARATOR
@@ -24,7 +24,7 @@ from tl_keras.deploy.predictor import ExportedPredictor, Prediction, Predictor, 
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.evaluation.acceptance import accepting_above, is_accepted, on_test, steps
 from tl_keras.evaluation.acceptance import least_images as least_to_accept
-from tl_keras.evaluation.conformal import class_thresholds, least_images, prediction_sets
+from tl_keras.evaluation.conformal import COVERAGE, class_thresholds, least_images
 from tl_keras.evaluation.prediction_file import Predictions, read_predictions
 from tl_keras.models.saved import read_classes
 from tl_keras.partial import clear_partial
@@ -66,14 +66,14 @@ def predict(
         raise ConfigError(f"--format: got {' and '.join(formats)}; predict takes one. Give one of them.")
     files, copies = find_files(patterns, progress)
     with restoring_process():
-        batches = _begin(run_dir, files, formats, progress)
+        batches = _begin(run_dir, files, formats, thresholds, progress)
     with progress.bar("predict", len(files)) as advance:
         while True:
             with restoring_process():  # not while the caller has the predictions
                 batch = next(batches, None)
             if batch is None:
                 break
-            yield from (_accepted(_with_set(as_asked(found, copies), thresholds), above) for found in batch)
+            yield from (_accepted(as_asked(found, copies), above) for found in batch)
             advance(len(batch))
 
 
@@ -119,6 +119,18 @@ def read_thresholds(run: RunFolder, coverage: float) -> dict[str, float]:
     return dict(zip(found.classes, thresholds.tolist(), strict=True))
 
 
+def thresholds_if_any(run: RunFolder) -> dict[str, float] | None:
+    """Those of the coverage that runs are measured at; None of a run that they do not follow from, or that had too few images of val.
+
+    Raises:
+        RunFolderError: what the run kept of val is damaged.
+    """
+    if not _has_val(read_config(run.require_model())) or not (run / VAL_PREDICTIONS).is_file():
+        return None
+    is_enough = len(read_val(run, "--coverage", COVERAGE, COVERAGE).labels) >= least_images(COVERAGE)
+    return read_thresholds(run, COVERAGE) if is_enough else None
+
+
 def accepted_above(run: RunFolder, precision: float, progress: Progress) -> float:
     """The probability above which an answer is accepted; what came of it on test is told.
 
@@ -160,7 +172,7 @@ def read_val(run: RunFolder, option: str, share: float, example: float) -> Predi
     if not 0 < share < 1:
         raise ConfigError(f"{option}: got {share:g}, expected a share between 0 and 1, such as {example:g}.")
     config, path = read_config(run.require_model()), run / VAL_PREDICTIONS
-    if config.data.task != SINGLE_LABEL or config.is_adapted:
+    if not _has_val(config):
         kind = "for another domain than that of its val" if config.is_adapted else f"with data.task={config.data.task}"
         raise RunFolderError(f"{run.path}: a run {kind} has nothing that {option} could follow from. Leave it out.")
     if not path.is_file():
@@ -172,29 +184,27 @@ def read_val(run: RunFolder, option: str, share: float, example: float) -> Predi
     return found
 
 
+def _has_val(config: Config) -> bool:
+    """Whether a run is of a kind of which val tells something of one image."""
+    return config.data.task == SINGLE_LABEL and not config.is_adapted
+
+
 def _accepted(found: Prediction, above: float | None) -> Prediction:
     if above is None:
         return found
     return replace(found, accepted=found.probability is not None and bool(is_accepted(np.array(found.probability), above)))
 
 
-def _with_set(found: Prediction, thresholds: dict[str, float] | None) -> Prediction:
-    if thresholds is None:
-        return found
-    if found.error is not None:
-        return replace(found, prediction_set=())
-    inside = prediction_sets(np.array([found.probabilities[name] for name in thresholds]), np.array(list(thresholds.values())))
-    return replace(found, prediction_set=tuple(compress(thresholds, inside)))
-
-
-def _begin(run_dir: Path | str, files: Sequence[Path], formats: Sequence[str], progress: Progress) -> Iterator[list[Prediction]]:
+def _begin(
+    run_dir: Path | str, files: Sequence[Path], formats: Sequence[str], thresholds: dict[str, float] | None, progress: Progress
+) -> Iterator[list[Prediction]]:
     """Decode the first files while the model is read, where the run's settings say to which size."""
     config = read_config(RunFolder.at(run_dir).require_model())
     known = config.data.image_size is not None
     ahead = Ahead(files, image_size_of(config), config.data, decoding_threads()) if known else None
     try:
         trained = open_run(run_dir)
-        predictor = ExportedPredictor(trained, formats[0]) if formats else Predictor(trained)
+        predictor = ExportedPredictor(trained, formats[0], thresholds) if formats else Predictor(trained, thresholds)
         tell_depth(files, config.data.bit_depth, progress, ADVICE)
     except BaseException:
         if ahead is not None:

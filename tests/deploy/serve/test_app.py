@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Callable
 from io import BytesIO
@@ -11,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from starlette.testclient import TestClient
 
 from tl_keras.data import images
 from tl_keras.deploy.predictor import Predictor, as_json
 from tl_keras.deploy.serve.batcher import Batcher
+from tl_keras.deploy.serve.choice import Form
 from tl_keras.deploy.serve.limits import MOST_IMAGES, OPEN, Bodies
 from tl_keras.errors import RunFolderError
 from tl_keras.workflows.predict import predict
@@ -39,7 +42,8 @@ def is_like(found: dict[str, Any], expected: dict[str, Any]) -> bool:
 
 @pytest.fixture(scope="module")
 def expected(run: Path, files: list[Path]) -> list[dict[str, Any]]:
-    return [as_json(each) for each in predict(run, [str(file) for file in files])]
+    found = [as_json(each) for each in predict(run, [str(file) for file in files], coverage=0.5)]
+    return json.loads(json.dumps(found))  # type: ignore[no-any-return]  # a tuple is a list there
 
 
 def tensor(data: Any, datatype: str = "BYTES", **more: Any) -> dict[str, Any]:
@@ -52,7 +56,7 @@ def tensor(data: Any, datatype: str = "BYTES", **more: Any) -> dict[str, Any]:
 @pytest.mark.slow
 def test_files_are_answered_as_predict_does(serve: Serve, files: list[Path], expected: list[dict[str, Any]]) -> None:
     client, _ = serve()
-    assert {"class", "probability", "novelty", "known", "probabilities"} == set(expected[0])
+    assert {"class", "probability", "novelty", "known", "prediction_set", "probabilities"} == set(expected[0])
     for file, each in zip(files, expected, strict=True):
         for kind in ({}, {"content-type": "application/x-www-form-urlencoded"}, {"content-type": "image/webp"}):
             found = client.post("/predict", content=file.read_bytes(), headers=kind)
@@ -86,10 +90,11 @@ def test_tensors_are_answered_as_predict_does(
     ]
     for each in asked:
         told = client.post(place, **each).json()
-        assert (told["model_name"], told["model_version"]) == (service.name, "1")
+        assert (told["model_name"], told["model_version"]) == (service.name, "0")
         found = {output["name"]: output for output in told["outputs"]}
         assert found["class"]["data"] == [one["class"] for one in expected]
         assert found["known"]["data"] == [one["known"] for one in expected]
+        assert found["prediction_set"]["data"] == [";".join(one["prediction_set"]) for one in expected]
         assert found["probabilities"]["shape"] == [3, 3]
         np.testing.assert_allclose(
             found["probabilities"]["data"], [p for one in expected for p in one["probabilities"].values()], atol=1e-6
@@ -120,7 +125,7 @@ def test_prometheus_reads_what_was_counted(serve: Serve, files: list[Path]) -> N
     assert found.headers["content-type"].startswith("text/plain; version=0.0.4")
     lines = found.text.splitlines()
     for line in (
-        'tl_keras_info{form="model"} 1',
+        'tl_keras_info{form="model",version="0"} 1',
         'tl_keras_requests_total{route="predict",status="200"} 2',
         'tl_keras_requests_total{route="predict",status="422"} 1',
         'tl_keras_requests_total{route="none",status="404"} 1',
@@ -128,6 +133,7 @@ def test_prometheus_reads_what_was_counted(serve: Serve, files: list[Path]) -> N
         "tl_keras_request_seconds_count 2",
         "tl_keras_images_total 2",
         "tl_keras_inside_images 0",
+        "tl_keras_recent_images 2",
         "tl_keras_unknown_share 0",
     ):
         assert line in lines
@@ -135,13 +141,14 @@ def test_prometheus_reads_what_was_counted(serve: Serve, files: list[Path]) -> N
     assert np.isfinite(values).all()
 
 
-def test_the_page_asks_no_other_server(serve: Serve) -> None:
-    client, service = serve()
-    page = client.get("/")
-    assert "http://" not in page.text
-    assert "https://" not in page.text
-    assert f"MOST_BYTES = {service.bodies.most_bytes}," in page.text
-    assert "default-src 'none'" in page.headers["content-security-policy"]
+def test_the_rules_of_the_docs_name_what_is_counted(serve: Serve, files: list[Path]) -> None:
+    client, _ = serve()
+    client.post("/predict", content=files[0].read_bytes())
+    docs = Path(__file__).parents[3] / "docs" / "serving.md"
+    groups = yaml.safe_load(docs.read_text().partition("```yml\n")[2].partition("```")[0])["groups"]
+    named = {name for group in groups for rule in group["rules"] for name in re.findall(r"tl_keras_\w+", rule["expr"])}
+    assert len(named) == 5
+    assert named <= set(re.findall(r"^tl_keras_\w+", client.get("/metrics").text, re.MULTILINE))
 
 
 # --- what is refused -----------------------------------------------------------------------------------------------
@@ -196,10 +203,10 @@ def one(predictor: Predictor, files: list[Path]) -> Any:
     from tl_keras.deploy.serve.app import make_app
     from tl_keras.workflows.serve import serving
 
-    with serving("model", predictor) as service, TestClient(make_app(service), raise_server_exceptions=False) as client:
+    with serving(Form("model", "0", predictor)) as service, TestClient(make_app(service), raise_server_exceptions=False) as client:
         yield client
         assert client.post("/predict", content=files[0].read_bytes()).status_code == 200
-        assert (service.batcher.num_inside, service.bodies.num_held) == (0, 0)
+        assert (service.loaded.batcher.num_inside, service.bodies.num_held) == (0, 0)
 
 
 PIXEL = tensor([[[[1, 2, 3]]]], "UINT8")
@@ -335,7 +342,9 @@ def test_who_waits_too_long_is_told_so_and_is_not_computed(serve: Serve, predict
     assert sizes == [1]  # the first had begun
 
 
-def test_a_model_that_fails_is_not_the_end(serve: Serve, predictor: Predictor, files: list[Path]) -> None:
+def test_a_model_that_fails_is_not_the_end_and_the_log_says_why(
+    serve: Serve, predictor: Predictor, files: list[Path], logged: list[dict[str, Any]]
+) -> None:
     errors: list[Exception] = [RunFolderError("R: /home/me/R is broken."), ValueError("secret")]
 
     def tell(pixels: Any) -> Any:
@@ -348,7 +357,58 @@ def test_a_model_that_fails_is_not_the_end(serve: Serve, predictor: Predictor, f
         for words in ("The server has failed. See its log.", "The model does not answer. See the log of the server."):
             found = client.post("/predict", content=files[0].read_bytes())
             assert (found.status_code, found.json()["error"]) == (500, words)
+            assert logged[-1]["request_id"] == found.headers["x-request-id"]
         assert client.post("/predict", content=files[0].read_bytes()).status_code == 200
+    assert [(line["level"], line["message"]) for line in logged] == [
+        ("error", "a request has failed"),
+        ("error", "the model does not answer"),
+    ]
+    assert "ValueError: secret" in logged[0]["traceback"]
+    assert "RunFolderError: R: /home/me/R is broken." in logged[1]["traceback"]
+
+
+# --- the log -------------------------------------------------------------------------------------------------------
+
+
+def test_each_request_is_a_line_where_that_is_asked_for(serve: Serve, files: list[Path], logged: list[dict[str, Any]]) -> None:
+    client, service = serve(token=TOKEN, has_access_log=True)
+    known = {"Authorization": f"Bearer {TOKEN}"}
+    image = files[0].read_bytes()
+    client.post("/predict", content=image, headers=known | {"X-Request-ID": "order-7"})
+    client.post(f"/v2/models/{service.name}/infer", json={"inputs": [tensor([b64(image)] * 2)]}, headers=known)
+    client.post("/predict", content=b"<html>", headers=known)
+    client.post("/predict", content=image)
+    client.get("/nowhere", headers=known)
+    own = {"level": "info", "message": "request"}
+    form = {"form": "model", "version": "0"}
+    others = [
+        {"route": "predict", "status": 200, "request_id": "order-7", "images": 1, **form},
+        {"route": "infer", "status": 200, "images": 2, **form},
+        {"route": "predict", "status": 422, "images": 1, "error": "image: is not an image (first bytes b'<html>')."},
+        {"route": "none", "status": 401, "error": "Expected the server's token: the header 'Authorization: Bearer TOKEN'."},
+        {"route": "none", "status": 404, "error": "Not Found"},
+    ]
+    for line, expected in zip(logged, others, strict=True):
+        assert line.pop("time").endswith("+00:00")
+        assert line.pop("ms") >= 0
+        assert ("request_id" in expected) or line.pop("request_id")
+        assert line == own | expected
+    assert TOKEN not in str(logged)
+    assert b64(image)[:20] not in str(logged)
+
+
+def test_without_that_only_what_fails_is_written(serve: Serve, files: list[Path], logged: list[dict[str, Any]]) -> None:
+    client, _ = serve()
+    client.post("/predict", content=files[0].read_bytes())
+    client.post("/predict", content=b"")
+    assert not logged
+
+
+@pytest.mark.parametrize(("given", "is_taken"), [("a-1_b.c:d", True), ("", False), ("x" * 65, False), ("a b", False), ("é", False)])
+def test_a_request_has_the_name_that_it_gives_itself_if_it_is_plain(one: TestClient, given: str, is_taken: bool) -> None:
+    found = {one.get("/v2", headers={"X-Request-ID": given.encode()}).headers["x-request-id"] for _ in range(2)}
+    assert (found == {given}) is is_taken
+    assert len(found) == 1 if is_taken else len(found) == 2
 
 
 # --- the token -----------------------------------------------------------------------------------------------------

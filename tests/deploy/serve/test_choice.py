@@ -1,6 +1,7 @@
 """Which form of a run answers: the fastest that agreed with the model and is what was compared, or the one that was asked for."""
 
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ Export = Callable[..., TrainedRun]
 @pytest.fixture
 def exported(trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Export:
     """A factory of runs with exports of these speeds, whose files are anything."""
-    monkeypatch.setattr(choice, "ExportedPredictor", lambda run, kind: kind)
+    monkeypatch.setattr(choice, "ExportedPredictor", lambda run, kind, thresholds: kind)
 
     def make(**speeds: float) -> TrainedRun:
         folder = Path(shutil.copytree(trained[0], tmp_path / "R"))
@@ -39,7 +40,7 @@ def exported(trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_fastest_export_answers(exported: Export, heard: Any) -> None:
-    assert open_form(exported(onnx=10, litert_int8=30, litert=20), None, heard) == ("litert_int8", "litert_int8")
+    assert open_form(exported(onnx=10, litert_int8=30, litert=20), None, heard)[::2] == ("litert_int8", "litert_int8")
     assert not heard.lines
 
 
@@ -78,3 +79,16 @@ def test_a_damaged_record_is_told_in_a_line(exported: Export, heard: Any) -> Non
         write_json(run.run / "export" / EXPORT_RECORD, found)
         with pytest.raises(RunFolderError, match=r"export\.json: is damaged.*Delete it, and export again"):
             open_form(run, None, heard)
+
+
+def test_the_version_is_that_of_the_files(exported: Export, heard: Any) -> None:
+    run = exported(onnx=1).run
+    file = run / "export" / EXPORT_FORMATS["onnx"].file
+    told = subprocess.run(
+        "sha256sum model.onnx | sha256sum", shell=True, cwd=file.parent, capture_output=True, text=True, check=True
+    ).stdout
+    assert choice.choose(run, None, heard) == ("onnx", told[:12])
+    file.unlink()
+    kind, version = choice.choose(run, None, heard)
+    assert kind == MODEL
+    assert version not in told

@@ -1,5 +1,6 @@
 """Real sockets: clients that are slow or send too much, an address that is taken, and an end that loses no answer."""
 
+import json
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +15,8 @@ import pytest
 from tl_keras.deploy.predictor import Predictor
 from tl_keras.deploy.serve.app import make_app
 from tl_keras.deploy.serve.batcher import Batcher
-from tl_keras.deploy.serve.http_server import Protocol, address_of, listen, make_server
+from tl_keras.deploy.serve.choice import Form
+from tl_keras.deploy.serve.http_server import Protocol, Server, address_of, listen, make_server
 from tl_keras.deploy.serve.limits import MOST_BYTES, Bodies
 from tl_keras.errors import ConfigError
 from tl_keras.workflows.serve import serving
@@ -23,7 +25,7 @@ from tl_keras.workflows.serve import serving
 @contextmanager
 def listening(predictor: Predictor, **settings: Any) -> Iterator[tuple[int, Callable[[], None]]]:
     """A server in a thread: its port, and what ends it."""
-    with serving("model", predictor, **settings) as service:
+    with serving(Form("model", "0", predictor), **settings) as service:
         server, own = make_server(make_app(service)), listen("127.0.0.1", 0)
         thread = Thread(target=server.run, kwargs={"sockets": [own]})
         port = own.getsockname()[1]
@@ -87,6 +89,25 @@ def test_who_sends_too_much_hears_why_while_still_sending(predictor: Predictor, 
         assert post(port, files[0].read_bytes())[0] == 200
 
 
+def test_who_comes_when_there_are_too_many_connections_hears_so(
+    predictor: Predictor, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Protocol, "most", 2)
+    with listening(predictor) as (port, _):
+        held = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+        with closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            connection.request("GET", "/v2/health/live")
+            assert connection.getresponse().read() == b'{"live": true}'
+            connection.request("POST", "/predict", files[0].read_bytes())
+            found = connection.getresponse()
+            assert (found.status, found.headers["retry-after"], found.headers["connection"]) == (503, "1", "close")
+            assert json.loads(found.read()) == {"error": "The server has as many connections as it takes. Ask again."}
+        for client in held:
+            client.close()
+        while post(port, files[0].read_bytes())[0] != 200:  # until it has noticed
+            time.sleep(0.01)
+
+
 def test_garbage_is_no_request(predictor: Predictor, files: list[Path]) -> None:
     with listening(predictor) as (port, _):
         with socket.create_connection(("127.0.0.1", port)) as client:
@@ -124,6 +145,33 @@ def test_what_was_accepted_is_answered_before_the_end(predictor: Predictor, file
         for thread in (*asking, ending):
             thread.join(10)
     assert found == [200] * 3
+
+
+def test_a_request_that_is_sent_while_it_begins_to_end_is_answered(
+    predictor: Predictor, files: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticked, sent, tick = Event(), Event(), Server.on_tick
+
+    async def late(server: Server, counter: int) -> bool:
+        if server.should_exit:  # the loop stands still until the client has sent
+            ticked.set()
+            assert sent.wait(10)
+        return await tick(server, counter)
+
+    monkeypatch.setattr(Server, "on_tick", late)
+    with listening(predictor) as (port, end), closing(HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request("GET", "/v2")
+        first = connection.getresponse()
+        assert first.read()
+        assert first.headers["connection"] is None
+        ending = Thread(target=end)
+        ending.start()
+        assert ticked.wait(10)
+        connection.request("POST", "/predict", files[0].read_bytes())
+        sent.set()
+        found = connection.getresponse()
+        assert (found.status, found.headers["connection"]) == (200, "close")
+        ending.join(10)
 
 
 def test_answers_do_not_wait_for_the_client_to_confirm_their_first_part() -> None:

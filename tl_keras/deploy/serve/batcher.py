@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Condition, Thread
 from types import TracebackType
 from typing import Generic, NamedTuple, TypeVar
 
@@ -54,18 +54,31 @@ class Batcher(Generic[Told]):
     ) -> None:
         self._tell, self._on_batch, self._most = tell, on_batch, most_inside
         self._queue: SimpleQueue[Waiting | None] = SimpleQueue()
-        self._lock = Lock()
+        self._changing = Condition()
         self._pace = 0.0  # seconds that a request takes for each image that is inside when it comes
         self._thread = Thread(target=self._work, name="model", daemon=True)
         self.num_inside = 0
 
     def __enter__(self) -> "Batcher[Told]":
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.close()
+
+    def start(self) -> "Batcher[Told]":
+        """Begin to answer."""
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    def close(self) -> None:
+        """Answer what has queued, and end; nothing may be submitted any more."""
         self._queue.put(None)
         self._thread.join()
+
+    def drain(self) -> None:
+        """Wait until nothing is inside; who calls it sees to it that nothing comes in."""
+        with self._changing:
+            self._changing.wait_for(lambda: self.num_inside == 0)
 
     @contextmanager
     def places(self, number: int) -> Iterator[None]:
@@ -75,7 +88,7 @@ class Batcher(Generic[Told]):
             FullError: there is none, or they would probably wait longer than `LONGEST_S`.
         """
         begun = time.perf_counter()
-        with self._lock:
+        with self._changing:
             inside = self.num_inside + number
             if self.num_inside and (inside > self._most or inside * self._pace > LONGEST_S):
                 raise FullError(max(1, math.ceil(inside * self._pace)))
@@ -87,8 +100,9 @@ class Batcher(Generic[Told]):
             is_measured = isinstance(error, TimeoutError)  # a bad image takes no time, which says nothing of others
             raise
         finally:
-            with self._lock:
+            with self._changing:
                 self.num_inside -= number
+                self._changing.notify_all()
                 if is_measured:
                     self._pace += NEW * ((time.perf_counter() - begun) / inside - self._pace)
 

@@ -1,6 +1,8 @@
 """Which form of a run answers: the fastest export that agreed with the model, or the model itself."""
 
-from typing import Any
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from tl_keras.advice import command
 from tl_keras.deploy.export import hashes_of, read_exports
@@ -10,14 +12,37 @@ from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.export_formats import EXPORT_FORMATS
 from tl_keras.packages import is_installed
 from tl_keras.progress import Progress
-from tl_keras.run_folder import EXPORT
+from tl_keras.run_folder import EXPORT, RunFolder
+from tl_keras.run_folder import MODEL as MODEL_FILE
 from tl_keras.trained_run import TrainedRun
 
 MODEL = "model"  # the name of the form that is the run's model itself
+DIGITS = 12  # of a version
 
 
-def open_form(trained: TrainedRun, asked: str | None, progress: Progress) -> tuple[str, Predictor]:
-    """What answers for a run, and the name of its form: a key of `EXPORT_FORMATS`, or `MODEL`.
+class Form(NamedTuple):
+    """What answers for a run.
+
+    Attributes:
+        name: a key of `EXPORT_FORMATS`, or `MODEL`.
+        version: tells its files from all others, see `version_of`.
+        predictor: what reads them.
+    """
+
+    name: str
+    version: str
+    predictor: Predictor
+
+
+def open_form(trained: TrainedRun, asked: str | None, progress: Progress, thresholds: Mapping[str, float] | None = None) -> Form:
+    """What answers for a run, opened; see `choose`, and `Predictor` for the thresholds."""
+    kind, version = choose(trained.run, asked, progress)
+    predictor = Predictor(trained, thresholds) if kind == MODEL else ExportedPredictor(trained, kind, thresholds)
+    return Form(kind, version, predictor)
+
+
+def choose(run: RunFolder, asked: str | None, progress: Progress) -> tuple[str, str]:
+    """The name of the form that answers for a run, and its version, by the files that are there.
 
     Args:
         asked: the form that somebody chose; None for the export that answered most images a second in batches, when it was compared with
@@ -27,21 +52,31 @@ def open_form(trained: TrainedRun, asked: str | None, progress: Progress) -> tup
         ConfigError: the form that was asked for is not among the run's exports, or its runtime is not installed.
         RunFolderError: an export is not the file that was compared with the model.
     """
-    rows = read_exports(trained.run / EXPORT)
+    rows = read_exports(run / EXPORT)
     if asked is not None and asked not in rows:
         raise ConfigError(
-            f"--format: {trained.run.path} has no export '{asked}' that was compared with the model. "
-            f"Write it: {command('export', trained.run.path, '--format', asked)}."
+            f"--format: {run.path} has no export '{asked}' that was compared with the model. "
+            f"Write it: {command('export', run.path, '--format', asked)}."
         )
     kind = asked or fastest(rows, progress)
     if kind is None:
-        return MODEL, Predictor(trained)
-    target = trained.run / EXPORT / EXPORT_FORMATS[kind].file
-    if hashes_of(target) != rows[kind]["sha256"]:
+        return MODEL, version_of(hashes_of(run / MODEL_FILE))
+    target = run / EXPORT / EXPORT_FORMATS[kind].file
+    if (hashes := hashes_of(target)) != rows[kind]["sha256"]:
         raise RunFolderError(
-            f"{target}: is not what was compared with the model. Export it again: {command('export', trained.run.path, '--format', kind)}."
+            f"{target}: is not what was compared with the model. Export it again: {command('export', run.path, '--format', kind)}."
         )
-    return kind, ExportedPredictor(trained, kind)
+    return kind, version_of(hashes)
+
+
+def version_of(hashes: Mapping[str, str]) -> str:
+    """A short name of what answers, the same wherever the same files do: of one file, `sha256sum FILE | sha256sum` begins with it.
+
+    Args:
+        hashes: see `hashes_of`.
+    """
+    lines = "".join(f"{digest}  {file}\n" for file, digest in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:DIGITS]
 
 
 def fastest(rows: dict[str, dict[str, Any]], progress: Progress) -> str | None:

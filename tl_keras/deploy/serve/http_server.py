@@ -6,35 +6,53 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from tl_keras.deploy.serve.limits import BODY_S, DEADLINE_S, HEAD_S, MOST_CONNECTIONS
+from tl_keras.deploy.serve.limits import BEYOND, BODY_S, DEADLINE_S, HEAD_S, MOST_CONNECTIONS
+from tl_keras.deploy.serve.log import SETTINGS
 from tl_keras.errors import ConfigError
 
 ENDS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Protocol(H11Protocol):
-    """HTTP/1.1 that closes a connection on which no whole head of a request comes within `HEAD_S`, however steadily bytes do."""
+GRACE_S = 0.2  # in the end: what clients had sent by then is read
+ENDING = "is_ending"  # in what all connections share
+CLOSE = (b"connection", b"close")
 
-    longest_s = HEAD_S
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 that closes a connection on which no whole head of a request comes within `HEAD_S`, however steadily bytes do.
+
+    In the end, the next answer of a connection is its last. What comes on a connection beyond `MOST_CONNECTIONS` is marked as such.
+    """
+
+    longest_s, most = HEAD_S, MOST_CONNECTIONS
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if max(len(self.connections), len(self.tasks)) > self.most:
+            self.app_state = self.app_state | {BEYOND: True}
         self._watch()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if ENDING in self.app_state:
+            self.let_it_be_the_last()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop()
         super().connection_lost(exc)
+
+    def let_it_be_the_last(self) -> None:
+        """Tell the client in the next answer to send no more here."""
+        if self.cycle is not None and not self.cycle.response_started and CLOSE not in self.cycle.default_headers:
+            self.cycle.default_headers = [*self.cycle.default_headers, CLOSE]
 
     def _watch(self) -> None:
         """Let the time run while there is no request, and stop it when there is one."""
@@ -68,6 +86,16 @@ class Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and close what is idle; but first read what clients have sent, or it would be lost with their connections."""
+        self.lifespan.state[ENDING] = True
+        for server in self.servers:
+            server.close()
+        for connection in self.server_state.connections:
+            cast(Protocol, connection).let_it_be_the_last()
+        await asyncio.sleep(GRACE_S)
+        await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -105,10 +133,9 @@ def make_server(app: Starlette) -> Server:
         "http": Protocol,
         "ws": "none",
         "lifespan": "off",
-        "log_level": "error",
+        "log_config": SETTINGS,
         "access_log": False,
         "server_header": False,
-        "limit_concurrency": MOST_CONNECTIONS,
         "timeout_graceful_shutdown": int(BODY_S + DEADLINE_S) + 1,
     }
     return Server(uvicorn.Config(app, **settings))

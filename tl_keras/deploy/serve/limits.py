@@ -11,14 +11,17 @@ from contextlib import asynccontextmanager
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from tl_keras.deploy.serve.page import PAGE_FILES
+
 MOST_BYTES = 32 * 2**20  # of a body
 MOST_HELD = 256 * 2**20  # bytes of all bodies at once
 MOST_IMAGES = 32  # of a request
 MOST_CONNECTIONS = 512
+BEYOND = "is_beyond"  # in the state of a request: it came on a connection beyond these
 BODY_S = 10.0  # until a body has come
 HEAD_S = 10.0  # until the head of a request has come
 DEADLINE_S = 10.0  # from a body until its answer
-OPEN = ("/", "/v2/health/live", "/v2/health/ready")  # need no token: they know nothing of a model
+OPEN = (*PAGE_FILES, "/v2/health/live", "/v2/health/ready")  # need no token: they know nothing of a model
 BUSY = {"Retry-After": "1"}
 
 
@@ -69,6 +72,16 @@ class Bodies:
 
     def _too_large(self) -> HTTPException:
         return HTTPException(413, f"The body is larger than {self.most_bytes / 2**20:g} MB, the most that is read. Send a smaller image.")
+
+
+def require_connection(request: Request) -> None:
+    """Refuse what comes on a connection beyond the most that there may be, and close it; health answers all the same.
+
+    Raises:
+        HTTPException: 503.
+    """
+    if getattr(request.state, BEYOND, False) and request.scope["path"] not in OPEN:
+        raise HTTPException(503, "The server has as many connections as it takes. Ask again.", BUSY | {"Connection": "close"})
 
 
 def require_token(request: Request, token: str | None) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 
 from tl_keras.data.ahead import Image
-from tl_keras.data.label_texts import COLUMNS
+from tl_keras.data.label_texts import COLUMNS, SEPARATOR
 from tl_keras.deploy.predictor import Prediction
 from tl_keras.deploy.serve.bodies import files_of, json_of, require_number
 from tl_keras.tasks import REGRESSION, SINGLE_LABEL
@@ -140,7 +140,7 @@ def inputs() -> list[dict[str, Any]]:
     ]
 
 
-def outputs(task: str, num_classes: int, *, has_novelty: bool) -> list[dict[str, Any]]:
+def outputs(task: str, num_classes: int, *, has_novelty: bool, has_sets: bool) -> list[dict[str, Any]]:
     """What the model answers, likewise."""
     told = [{"name": COLUMNS[task], "datatype": "FP64" if task == REGRESSION else "BYTES", "shape": [-1]}]
     if task == SINGLE_LABEL:
@@ -149,6 +149,8 @@ def outputs(task: str, num_classes: int, *, has_novelty: bool) -> list[dict[str,
         told.append({"name": "probabilities", "datatype": "FP64", "shape": [-1, num_classes]})
     if has_novelty:
         told += [{"name": "novelty", "datatype": "FP64", "shape": [-1]}, {"name": "known", "datatype": "BOOL", "shape": [-1]}]
+    if has_sets:
+        told.append({"name": "prediction_set", "datatype": "BYTES", "shape": [-1]})
     return told
 
 
@@ -179,4 +181,6 @@ def _values(found: Prediction, name: str) -> list[Any]:
         return [found.value if found.task == REGRESSION else found.label]
     if name == "probabilities":
         return list(found.probabilities.values())
+    if name == "prediction_set":
+        return [SEPARATOR.join(found.prediction_set or ())]
     return [getattr(found, name)]
