@@ -122,7 +122,7 @@ def compared(model, files, refused, monkeypatch):
     reference = Reference.of(made, files)
     taken = [str(file) not in refused for file in files]
     answers = {"float": reference.answers, "uint8": reference.answers, "bytes": reference.answers[taken]}
-    monkeypatch.setattr(parity, "ask", lambda *_: parity.Said(answers, refused, {}))
+    monkeypatch.setattr(parity, "ask", lambda *_, **__: parity.Said(answers, refused, {}))
     return parity.compare(made, FORM, None, reference, name="RUN/out")
 
 
@@ -145,16 +145,17 @@ def test_a_file_that_tensorflow_finds_damaged_is_left_out_and_an_export_that_tak
 
 
 def test_agreement_is_the_share_of_images_with_the_same_classes(model, files, monkeypatch):
-    made = Exported(model, CLASSES, "crop", novelty=SimpleNamespace(is_known=lambda novelty: novelty <= 1, watched=lambda model: model))
+    own = SimpleNamespace(is_known=lambda novelty: novelty <= 1, watched=lambda model: model, threshold=1)
+    made = Exported(model, CLASSES, "crop", novelty=own)
     answers = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
     novelty = np.array([[0.5], [1.5], [0.5], [1.5]])
-    reference = Reference(files[:4], np.zeros((4, *SIZE, 3), np.uint8), answers, novelty)
+    reference = Reference(files[:4], np.zeros((4, *SIZE, 3), np.uint8), answers, novelty, novelty <= 1.2)
     told = np.concatenate([answers, novelty], axis=1)
     told[1, :2] = 0.45, 0.55  # another class
-    told[2:, 2] = 1.1, 0.9  # two that are known to one of them
-    monkeypatch.setattr(parity, "ask", lambda *_: parity.Said({"float": told}, {}, {}))
+    told[2:, 2] = 1.1, 0.9  # two that are known to one of them, whatever the other's threshold
+    monkeypatch.setattr(parity, "ask", lambda *_, **__: parity.Said({"float": told}, {}, {}))
     found = parity.compare(made, FORMATS[ONNX], None, reference, name="out")
-    assert (found.agreement, found.known_agreement) == (0.75, 0.5)
+    assert (found.agreement, found.known_agreement, found.novelty_threshold) == (0.75, 0.5, 1)
     assert found.differences["float"] == pytest.approx(0.15)
     assert found.novelty_differences["float"] == pytest.approx(0.6)
 
@@ -198,7 +199,7 @@ def test_a_model_that_differs_is_refused_and_leaves_the_old_export(model, files,
 def test_check_refuses_a_difference_what_is_no_number_and_other_answers_in_each_signature_of_each_format(kind):
     bounds = ExportConfig(max_probability_difference=0.25, min_agreement=0.5)
     for name, times in FORMATS[kind].allowance.items():
-        at = parity.Agreement({name: 100.0 if times is None else 0.25 * times}, {}, {}, 0.5, None, np.zeros(0), {})
+        at = parity.Agreement({name: 100.0 if times is None else 0.25 * times}, {}, {}, 0.5, None, None, np.zeros(0), {})
         parity.check(FORMATS[kind], at, bounds)
         parity.check(FORMATS[kind], replace(at, agreement=None), bounds)
         wrong = [{name: float("inf")}, {name: float("nan")}, *([] if times is None else [{name: 0.26 * times}])]

@@ -12,15 +12,15 @@ import tensorflow as tf
 from PIL import Image
 
 from tl_keras.config import ExportConfig
-from tl_keras.deploy import litert, standalone_reader
+from tl_keras.deploy import litert, parity, standalone_reader
 from tl_keras.deploy.export import export_model
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.onnx_file import without_erfc
 from tl_keras.deploy.parity import Reference
 from tl_keras.errors import ExportError
-from tl_keras.evaluation.novelty import Basis, Novelty
-from tl_keras.export_formats import EXPORT_FORMATS, LITERT, LITERT_INT8, ONNX, OPENVINO, SAVED_MODEL
+from tl_keras.evaluation.novelty import LEAST_IMAGES, Basis, Novelty
+from tl_keras.export_formats import EXPORT_FORMATS, LITERT, LITERT_DYNAMIC, LITERT_INT8, ONNX, OPENVINO, SAVED_MODEL
 from tl_keras.models.folded import freeze
 from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Regression
 
@@ -89,6 +89,33 @@ def test_what_is_written_agrees_with_the_model_in_its_own_runtime_alone(kind: st
     assert {name: value > 0 for name, value in found.speed.items()} == {"cold_start_s": True, "single_ms": True, "images_per_second": True}
     assert [path.name for path in tmp_path.iterdir()] == [EXPORT_FORMATS[kind].file]
     require_description(kind, tmp_path / EXPORT_FORMATS[kind].file, exported)
+
+
+@pytest.mark.slow
+def test_rounded_numbers_have_a_novelty_threshold_of_their_own(files: list[Path], tmp_path: Path) -> None:
+    exported = replace(exported_as("single_label", files), unseen=files * 4)
+    path = tmp_path / EXPORT_FORMATS[LITERT_DYNAMIC].file
+    found = export_model(exported, path, Reference.of(exported, files), ExportConfig(min_agreement=0), kind=LITERT_DYNAMIC)
+    said = standalone_reader.open_litert(str(path))["float"](exported.pixels(files))
+    assert found.novelty_threshold == pytest.approx(said[:, -1].max(), rel=1e-6)  # the 24th of 24, see `conformal`
+    assert found.novelty_threshold != exported.novelty.threshold  # type: ignore[union-attr]
+    with zipfile.ZipFile(path) as archive:
+        assert json.loads(archive.read("model.json"))["novelty_threshold"] == found.novelty_threshold
+
+
+def test_a_threshold_of_its_own_takes_images_enough_and_numbers_that_are_rounded(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = replace(exported_as("single_label", files), unseen=(files * 4)[:LEAST_IMAGES])
+    told = np.linspace(0, 1, 4 * LEAST_IMAGES, dtype=np.float32).reshape(-1, 4)
+    monkeypatch.setattr(parity, "ask", lambda form, artifact, pixels, name: parity.Said({"float": told[: len(pixels)]}, {}, {}))
+
+    def own(kind: str, exported: Exported) -> float:
+        return parity.with_own_threshold(exported, FORMATS[kind], tmp_path, name="out").novelty.threshold  # type: ignore[union-attr]
+
+    assert own(LITERT_INT8, exported) == told[-1, -1]
+    assert own(LITERT_INT8, replace(exported, unseen=exported.unseen[1:])) == own(ONNX, exported) == 0.5
+    assert parity.with_own_threshold(replace(exported, novelty=None), FORMATS[LITERT_INT8], tmp_path, name="out").novelty is None
 
 
 def require_description(kind: str, path: Path, exported: Exported) -> None:

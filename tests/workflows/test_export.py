@@ -17,6 +17,7 @@ import tl_keras
 from tl_keras import packages, run
 from tl_keras.config import Config
 from tl_keras.data.index import Index
+from tl_keras.deploy.export import read_exports
 from tl_keras.errors import BackboneError, ConfigError, ExportError, RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.trained_run import open_run
@@ -178,6 +179,19 @@ def test_what_a_stranger_exported_is_looked_at_before_it_runs(copied: Path, trai
     tf.saved_model.save(made, folder, signatures={"serving_default": made.__call__})
     with pytest.raises(BackboneError, match=r"saved_model: is refused, because its graph does more than compute.*ReadFile"):
         list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="saved_model"))
-    (copied / "export" / "export.json").write_text('{"formats": {"onnx": {}}}')
+
+
+ROW = {"file": "f", "bytes": 1, "sha256": {"f": "0"}, "agreement": 1, "largest_difference": {}, "single_ms": 1, "images_per_second": 1}
+
+
+@pytest.mark.parametrize(
+    "row", [{}, [], ROW | {"images_per_second": "x"}, ROW | {"sha256": {"f": 1}}, ROW | {"novelty_threshold": []}, ROW | {"bytes": 1e999}]
+)
+def test_a_record_that_says_nothing_of_an_export_is_damaged(row: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"")
+    record = {"formats": {"onnx": ROW, "openvino": ROW}}
+    (tmp_path / "export.json").write_text(json.dumps(record))
+    assert read_exports(tmp_path) == {"onnx": ROW}
+    (tmp_path / "export.json").write_text(json.dumps({"formats": {"openvino": row}}))
     with pytest.raises(RunFolderError, match=r"export\.json: is damaged"):
-        tl_keras.export(copied, formats="openvino")
+        read_exports(tmp_path)

@@ -5,9 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
-from tl_keras.deploy.parity import Agreement, Bounds, Reference, check, compare
+from tl_keras.deploy.parity import Agreement, Bounds, Reference, check, compare, with_own_threshold
 from tl_keras.errors import ConfigError, ExportError
 from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES
 from tl_keras.packages import require_packages
@@ -16,6 +18,7 @@ from tl_keras.run_folder import EXPORT_RECORD, read_json, reading, write_atomica
 from tl_keras.short_forms import nearest
 
 NEEDED = ("file", "bytes", "sha256", "agreement", "largest_difference", "single_ms", "images_per_second")  # of each row of the record
+NUMBERS = ("bytes", "agreement", "single_ms", "images_per_second", "novelty_threshold")  # those of them that there are
 
 
 def require_formats(names: Sequence[str]) -> None:
@@ -54,8 +57,22 @@ def read_exports(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
     with reading(path, "the record of exports", mend):  # which a stranger may have written
         found = read_json(path, "the record of exports", mend)["formats"]
-        rows = {name: {key: row[key] for key in NEEDED} | row for name, row in found.items()}
+        rows = {name: _row(row) for name, row in found.items()}
         return {name: row for name, row in rows.items() if (folder / EXPORT_FORMATS[name].file).exists()}
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the record as it is, once what it says of formats is known to be there.
+
+    Raises:
+        LookupError, ValueError, TypeError: it is not.
+    """
+    for key in NEEDED:
+        row[key]
+    numbers = [float(row[key]) for key in NUMBERS if row.get(key) is not None]
+    if not np.isfinite(numbers).all() or not all(isinstance(digest, str) for digest in row["sha256"].values()):
+        raise ValueError("it says of an export what no export says")
+    return row
 
 
 def files_in(target: Path) -> list[Path]:
@@ -93,7 +110,10 @@ def export_model(exported: Exported, target: Path, reference: Reference, bounds:
             form.write(exported, temporary)
         except ExportError as error:
             raise ExportError(f"{target}: {error}.") from error
-        found.append(compare(exported, form, temporary, reference, name=str(target)))
+        own = with_own_threshold(exported, form, temporary, name=str(target))
+        if form.describe is not None:
+            form.describe(own, temporary)
+        found.append(compare(own, form, temporary, reference, name=str(target)))
         check(form, found[0], bounds)
 
     try:

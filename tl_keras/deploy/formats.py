@@ -21,6 +21,7 @@ class Format:
 
     Attributes:
         write: writes a model to a path that does not exist; raises ExportError, its text without the path.
+        describe: puts `Exported.description` into what was written; None where `write` does.
         answer: the function of `standalone_reader` that opens what was written, in a process that cannot import Keras.
         needs: the modules that reading it takes.
         allowance: each signature -> how many times `export.max_probability_difference` an answer may differ from the model's; None where
@@ -33,6 +34,12 @@ class Format:
     needs: tuple[str, ...]
     allowance: Mapping[str, float | None]
     is_calibrated: bool = False
+    describe: Callable[[Exported, Path], None] | None = None
+
+    @property
+    def rounds(self) -> bool:
+        """Whether numbers are rounded."""
+        return None in self.allowance.values()
 
     @property
     def runtime(self) -> tuple[str, ...]:
@@ -47,6 +54,7 @@ def _litert(settings: litert.Settings, allowance: float | None, *, is_calibrated
         needs=("ai_edge_litert",),
         allowance={FLOAT: allowance},
         is_calibrated=is_calibrated,
+        describe=litert.describe,
     )
 
 

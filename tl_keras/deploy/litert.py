@@ -64,7 +64,7 @@ def calibration_images(exported: Exported) -> Iterator[list[Any]]:
 
 
 def write_litert(settings: Settings, exported: Exported, file: Path) -> None:
-    """Write a file.
+    """Write a file, without what `describe` puts into it.
 
     Args:
         settings: what the converter is told, by the names of its attributes.
@@ -83,6 +83,10 @@ def write_litert(settings: Settings, exported: Exported, file: Path) -> None:
     if failed is not None:
         raise ExportError(_reason(str(failed))) from failed
     file.write_bytes(data)
+
+
+def describe(exported: Exported, file: Path) -> None:
+    """Append labels and description to a file that `write_litert` wrote."""
     with zipfile.ZipFile(file, "a") as archive:
         archive.writestr(LABELS, "".join(f"{name}\n" for name in exported.classes).encode("utf-8", "surrogateescape"))
         archive.writestr(DESCRIPTION, json.dumps(exported.description))

@@ -20,6 +20,7 @@ from tl_keras.data.ahead import Ahead, Image, Loaded
 from tl_keras.data.index import Index
 from tl_keras.data.label_texts import COLUMNS, label_text, names_of
 from tl_keras.data.pipeline import decoding_threads
+from tl_keras.deploy.export import read_exports
 from tl_keras.deploy.formats import FLOAT, FORMATS
 from tl_keras.deploy.standalone_reader import batches, first_line
 from tl_keras.errors import ConfigError, RunFolderError
@@ -197,7 +198,7 @@ class Predictor:
 
 
 class ExportedPredictor(Predictor):
-    """The same, by what was exported of the run in place of its model.
+    """The same, by what was exported of the run in place of its model, with the novelty threshold of its own where it has one.
 
     Args:
         kind: a key of `FORMATS`.
@@ -205,10 +206,14 @@ class ExportedPredictor(Predictor):
     Raises:
         ConfigError: there is no such export, or its runtime is not installed.
         BackboneError: its SavedModel does more than compute.
+        RunFolderError: it does not load, or the record of exports is damaged.
     """
 
     def __init__(self, trained: TrainedRun, kind: str) -> None:
         super().__init__(trained)
+        own = read_exports(trained.run / EXPORT).get(kind, {}).get("novelty_threshold")
+        if self.novelty is not None and own is not None:
+            self.novelty = replace(self.novelty, threshold=own)
         file = trained.run / EXPORT / EXPORT_FORMATS[kind].file
         if not file.exists():
             raise ConfigError(f"--format: {file} is not there. Write it: {command('export', trained.run.path, '--format', kind)}.")
