@@ -44,7 +44,12 @@ def require_converters(kinds: Iterable[str]) -> None:
 
 
 def read_exports(folder: Path) -> dict[str, dict[str, Any]]:
-    """The exports of a run that agreed with its model and are there: format -> its row of `export.json`.
+    """The exports of a run that agreed with its model and are there; see `read_record`."""
+    return {name: row for name, row in read_record(folder).items() if (folder / EXPORT_FORMATS[name].file).exists()}
+
+
+def read_record(folder: Path) -> dict[str, dict[str, Any]]:
+    """The exports of a run that agreed with its model: format -> its row of `export.json`; none where that is not there.
 
     Args:
         folder: `export/` of the run.
@@ -57,8 +62,9 @@ def read_exports(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
     with reading(path, "the record of exports", mend):  # which a stranger may have written
         found = read_json(path, "the record of exports", mend)["formats"]
-        rows = {name: _row(row) for name, row in found.items()}
-        return {name: row for name, row in rows.items() if (folder / EXPORT_FORMATS[name].file).exists()}
+        if not found.keys() <= EXPORT_FORMATS.keys():
+            raise ValueError("it has formats that there are not")
+        return {name: _row(row) for name, row in found.items()}
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
@@ -82,10 +88,11 @@ def files_in(target: Path) -> list[Path]:
 
 def hashes_of(target: Path) -> dict[str, str]:
     """The SHA-256 of each of the files of what was written, by their paths beside it."""
-    return {file.relative_to(target.parent).as_posix(): _sha256(file) for file in files_in(target)}
+    return {file.relative_to(target.parent).as_posix(): sha256_of(file) for file in files_in(target)}
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 

@@ -19,6 +19,7 @@ from tl_keras.deploy.litert import layers_that_lose_most
 from tl_keras.deploy.model_card import JSON, MARKDOWN, card_of, text_of
 from tl_keras.deploy.parity import Agreement, Reference
 from tl_keras.deploy.parity_images import describe, refused_by, spread
+from tl_keras.deploy.signature import SIGNATURE, open_signer, sign
 from tl_keras.errors import ExportError, ParityError
 from tl_keras.evaluation.bounds import missed, require_bounds
 from tl_keras.evaluation.metrics import figures_of, share
@@ -58,10 +59,11 @@ def export(
     Returns:
         What `export/export.json` holds; `folder`, where that is; `exported`, the formats that were written; and `missed`, a line for each
         bound that is not kept: of a format that differs too much from the model, of which an earlier export stays, or of the model itself,
-        of which nothing is exported then.
+        of which nothing is exported then; and `signature`, where that of all files is, None without `export.sign_key`.
 
     Raises:
-        ConfigError: a format that there is not, or whose packages are not installed; a bound that no model of this task can be held to.
+        ConfigError: a format that there is not, or whose packages are not installed; a bound that no model of this task can be held to; a
+            key that cannot sign.
         ExportError: no image to compare on, or a format that does not take the model.
         RunFolderError: it holds no trained model, or its export is a link to another folder.
     """
@@ -72,8 +74,9 @@ def export(
     require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)
     own, folder = with_own_section(trained.config, "export", settings).export, trained.run / run_folder.EXPORT
+    signer = None if own.sign_key is None else open_signer(Path(own.sign_key))
     if lines := missed_by(trained, {"min_accuracy": min_accuracy, "max_ece": max_ece}):
-        return {"folder": str(folder), "exported": [], "missed": lines}
+        return {"folder": str(folder), "exported": [], "missed": lines, "signature": None}
     root = data_root(trained.config, trained.run, progress, source)
     seen = images_to_compare(trained, root, own.parity_images, progress)
     exported = exported_of(trained, root, own.calibration_images if any(FORMATS[name].is_calibrated for name in chosen) else 0)
@@ -83,7 +86,6 @@ def export(
             f"{len(exported.unseen)} are there"
         )
     reference = Reference.of(exported, seen.files)
-    folder = trained.run / run_folder.EXPORT
     result: dict[str, Any] = {"formats": read_exports(folder)} | {
         "images": [str(file) for file in seen.files],
         "test_images": seen.num_test,
@@ -102,12 +104,18 @@ def export(
             continue
         for file, why in found.refused.items():
             progress.line(f"the signature 'bytes' refuses {file} ({why}), on which the other two were compared")
+        if not done and (folder / SIGNATURE).is_file():
+            (folder / SIGNATURE).unlink()
+            progress.line(f"removed {folder / SIGNATURE}, which was of the files before")
         result["formats"][name] = _row(target, found, trained, seen)
         done.append(name)
         run_folder.write_json(folder / run_folder.EXPORT_RECORD, result)
     if done:
         write_card(trained, exported, result["formats"], folder)
-    return result | {"folder": str(folder), "exported": done, "missed": lines}
+        if signer is not None:
+            sign(signer, folder)  # after the last file
+    signature = str(folder / SIGNATURE) if done and signer is not None else None
+    return result | {"folder": str(folder), "exported": done, "missed": lines, "signature": signature}
 
 
 @dataclass(frozen=True)
