@@ -566,8 +566,8 @@ def export(
 
     Args:
         run_dir: the folder of a run.
-        formats: 'saved_model', which is the default, 'litert', 'litert_float16', 'litert_dynamic', 'litert_int8', 'onnx', 'openvino';
-            one or several.
+        formats: 'saved_model', which is the default, 'keras', 'litert', 'litert_float16', 'litert_dynamic', 'litert_int8', 'onnx',
+            'openvino'; one or several.
         settings: of the section `export` that differ from the run's, such as `{"export.min_agreement": 0.99}`.
         data: where the run's images lie now, if they have moved.
         min_accuracy: what the accuracy on test in metrics.json has to reach, in [0, 1]; else nothing is exported.

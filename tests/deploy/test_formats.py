@@ -1,9 +1,10 @@
-"""Each format that is one graph of constants: written, read by a process with its runtime alone, and what it holds besides."""
+"""Each format but the SavedModel: written, read by a process with its runtime alone, and what it holds besides."""
 
 import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,12 +21,12 @@ from tl_keras.deploy.onnx_file import without_erfc
 from tl_keras.deploy.parity import Reference
 from tl_keras.errors import ExportError
 from tl_keras.evaluation.novelty import LEAST_IMAGES, Basis, Novelty
-from tl_keras.export_formats import EXPORT_FORMATS, LITERT, LITERT_DYNAMIC, LITERT_INT8, ONNX, OPENVINO, SAVED_MODEL
+from tl_keras.export_formats import EXPORT_FORMATS, KERAS, LITERT, LITERT_DYNAMIC, LITERT_INT8, ONNX, OPENVINO, SAVED_MODEL
 from tl_keras.models.folded import freeze
 from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Regression
 
 SIZE = (16, 12)
-ONE_GRAPH = [kind for kind in FORMATS if kind != SAVED_MODEL]
+OTHERS = [kind for kind in FORMATS if kind != SAVED_MODEL]
 
 
 def network(num: int) -> keras.Model:
@@ -75,7 +76,7 @@ def exported_as(task: str, files: list[Path]) -> Exported:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "task"),
-    [*((kind, "single_label") for kind in ONE_GRAPH), *((kind, task) for kind in (LITERT, ONNX, OPENVINO) for task in list(CASES)[1:])],
+    [*((kind, "single_label") for kind in OTHERS), *((kind, task) for kind in (KERAS, LITERT, ONNX, OPENVINO) for task in list(CASES)[1:])],
 )
 def test_what_is_written_agrees_with_the_model_in_its_own_runtime_alone(kind: str, task: str, files: list[Path], tmp_path: Path) -> None:
     exported = exported_as(task, files)
@@ -172,6 +173,18 @@ def test_an_operator_that_litert_lacks_is_named(files: list[Path], tmp_path: Pat
     x = keras.layers.GlobalAveragePooling2D()(keras.ops.erfinv(pixels / 300))
     with pytest.raises(ExportError, match=r"^LiteRT has no built-in operator for Erfinv of this network; take onnx or openvino$"):
         litert.write_litert(litert.plain, Exported(keras.Model(pixels, x), ("a", "b", "c"), "crop"), tmp_path / "model.tflite")
+
+
+def test_a_layer_of_another_package_is_refused_as_keras_would_not_load_it(files: list[Path], tmp_path: Path) -> None:
+    class Own(keras.layers.Layer):
+        def call(self, pixels: Any) -> Any:
+            return keras.ops.mean(pixels, axis=(1, 2))
+
+    pixels = keras.Input((*SIZE, 3))
+    exported = Exported(keras.Model(pixels, Own(name="mine")(pixels)), ("a", "b", "c"), "crop")
+    with pytest.raises(ExportError, match=r"^its layer 'mine' is of .*, without which Keras does not load it; take saved_model$"):
+        FORMATS[KERAS].write(exported, tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
 
 
 def test_int8_names_the_layers_that_lose_most_and_wants_images(files: list[Path]) -> None:

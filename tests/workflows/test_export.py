@@ -3,11 +3,13 @@
 import hashlib
 import json
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -118,7 +120,7 @@ def test_from_python_with_the_layers_that_lose_most(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"formats": ["onx"]}, r"--format: got 'onx', expected one of saved_model, litert, .*\. Did you mean 'onnx'\?"),
+        ({"formats": ["onx"]}, r"--format: got 'onx', expected one of saved_model, keras, litert, .*\. Did you mean 'onnx'\?"),
         ({"settings": {"train.epochs": 3}}, "train.epochs: only settings of 'export' can be set here"),
         ({"settings": ["export.min_agreement=2"]}, "export.min_agreement: got 2, expected"),
         ({"settings": ["export.qqq=2"]}, "unknown key 'export.qqq'"),
@@ -141,23 +143,25 @@ def test_settings_of_an_export_are_the_runs_own_but_for_those_that_are_given(tra
 
 @pytest.mark.slow
 def test_what_was_exported_answers_in_place_of_the_model(
-    copied: Path, trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    copied: Path, trained: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = sorted(trained[1].rglob("*.*"))[:5]
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
     words = ["predict", str(copied), str(broken), *map(str, files)]
     assert run.main([*words, "--format", "onnx"]) == 2
-    assert capsys.readouterr().err.endswith(f"export {copied} --format onnx.\n")
-    tl_keras.export(copied, formats=["onnx", "openvino", "litert"])
+    assert capfd.readouterr().err.endswith(f"export {copied} --format onnx.\n")
+    tl_keras.export(copied, formats=["onnx", "openvino", "litert", "keras"])
     expected = list(tl_keras.predict(copied, [broken, *files]))
-    for name in ("onnx", "openvino", "litert"):
+    for name in ("onnx", "openvino", "litert", "keras"):
+        capfd.readouterr()
         found = list(tl_keras.predict(copied, [broken, *files], format=name))
+        assert "XNNPACK" not in capfd.readouterr().err
         assert [each.label for each in found] == [each.label for each in expected]
         for one, other in zip(found[1:], expected[1:], strict=True):
             assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
     assert run.main([*words, "--format", "onnx", "--format", "litert"]) == 2
-    assert "--format: got onnx and litert; predict takes one" in capsys.readouterr().err
+    assert "--format: got onnx and litert; predict takes one" in capfd.readouterr().err
     monkeypatch.setattr(packages, "is_installed", lambda name: name not in ("tf2onnx", "onnx"))
     assert len(list(tl_keras.predict(copied, files, format="onnx"))) == len(files)  # the converter is not needed any more
     (copied / "export" / "model.onnx").write_bytes(b"damaged")
@@ -179,6 +183,14 @@ def test_what_a_stranger_exported_is_looked_at_before_it_runs(copied: Path, trai
     tf.saved_model.save(made, folder, signatures={"serving_default": made.__call__})
     with pytest.raises(BackboneError, match=r"saved_model: is refused, because its graph does more than compute.*ReadFile"):
         list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="saved_model"))
+    with zipfile.ZipFile(copied / "export" / "model.keras", "w") as archive:
+        archive.write(folder / "saved_model.pb", "assets/layers/own/saved_model.pb")
+    with pytest.raises(BackboneError, match=r"model\.keras: is refused, because its graph does more than compute.*ReadFile"):
+        list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="keras"))
+    pixels = keras.Input((16, 16, 3))
+    keras.Model(pixels, keras.layers.Lambda(lambda x: x[:, 0, 0, :])(pixels)).save(copied / "export" / "model.keras")
+    with pytest.raises(RunFolderError, match=r"model\.keras: does not load \(.*Export it again"):
+        list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="keras"))
 
 
 ROW = {"file": "f", "bytes": 1, "sha256": {"f": "0"}, "agreement": 1, "largest_difference": {}, "single_ms": 1, "images_per_second": 1}

@@ -23,13 +23,14 @@ from tl_keras.data.pipeline import decoding_threads
 from tl_keras.deploy.export import read_exports
 from tl_keras.deploy.formats import FLOAT, FORMATS
 from tl_keras.deploy.standalone_reader import batches, first_line
-from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.errors import ConfigError, RunFolderError, UserError
 from tl_keras.evaluation.novelty_file import read_novelty
-from tl_keras.export_formats import EXPORT_FORMATS, SAVED_MODEL
+from tl_keras.export_formats import EXPORT_FORMATS, KERAS, SAVED_MODEL
 from tl_keras.models.engines import compile_saved
 from tl_keras.models.folded import has_finite_weights
-from tl_keras.models.trust import files_of, require_safe
+from tl_keras.models.trust import files_of, graphs_in, require_safe
 from tl_keras.packages import require_packages
+from tl_keras.quiet import quiet
 from tl_keras.run_folder import EXPORT
 from tl_keras.runtime import restoring_process
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -218,10 +219,12 @@ class ExportedPredictor(Predictor):
         if not file.exists():
             raise ConfigError(f"--format: {file} is not there. Write it: {command('export', trained.run.path, '--format', kind)}.")
         require_packages("--format", FORMATS[kind].runtime)
-        if kind == SAVED_MODEL:
-            require_safe(str(file), files_of(file))
-        with restoring_process(), naming_broken(file):
+        with naming_broken(file):
+            for files in [files_of(file)] if kind == SAVED_MODEL else graphs_in(file) if kind == KERAS else []:
+                require_safe(str(file), files)
+        with restoring_process(), naming_broken(file), quiet():  # LiteRT tells on standard error what it computes with, when it first does
             self._answer = FORMATS[kind].answer(str(file))[FLOAT]
+            self._answer(np.zeros((1, *trained.image_size, 3), np.uint8))
 
     def compile(self) -> None:
         """Nothing: it is."""
@@ -237,9 +240,11 @@ class ExportedPredictor(Predictor):
 
 @contextmanager
 def naming_broken(file: Path) -> Iterator[None]:
-    """Tell in one line that an exported file does not load, whatever its runtime raises."""
+    """Tell in one line that an exported file does not load, whatever its runtime raises; what is refused is told as it is."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:  # each runtime has kinds of its own
         raise RunFolderError(f"{file}: does not load ({first_line(error)}). Export it again.") from error
 

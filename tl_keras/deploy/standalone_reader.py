@@ -41,6 +41,14 @@ def open_saved_model(artifact: str) -> Signatures:
     }
 
 
+def open_keras(artifact: str) -> Signatures:
+    """The only signature of a `.keras` file, which Keras loads in its safe mode."""
+    import keras
+
+    model = keras.models.load_model(artifact, compile=False)
+    return {"float": lambda pixels: joined(model.predict_on_batch(pixels.astype("float32")))}
+
+
 def open_litert(artifact: str) -> Signatures:
     """The only signature of a LiteRT file."""
     from ai_edge_litert.interpreter import Interpreter
@@ -78,7 +86,7 @@ def open_openvino(artifact: str) -> Signatures:
 
 
 READERS: dict[str, Callable[[str], Signatures]] = {
-    reader.__name__: reader for reader in (open_saved_model, open_litert, open_onnx, open_openvino)
+    reader.__name__: reader for reader in (open_saved_model, open_keras, open_litert, open_onnx, open_openvino)
 }
 
 
