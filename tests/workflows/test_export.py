@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import zipfile
 from collections.abc import Callable
@@ -191,6 +192,15 @@ def test_what_a_stranger_exported_is_looked_at_before_it_runs(copied: Path, trai
     keras.Model(pixels, keras.layers.Lambda(lambda x: x[:, 0, 0, :])(pixels)).save(copied / "export" / "model.keras")
     with pytest.raises(RunFolderError, match=r"model\.keras: does not load \(.*Export it again"):
         list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="keras"))
+
+
+def test_what_would_wait_for_ever_is_not_opened(copied: Path, trained: Run) -> None:
+    image = next(trained[1].rglob("*.*"))
+    (copied / "export" / "openvino").mkdir(parents=True)
+    for name, format in (("model.onnx", "onnx"), ("openvino/model.bin", "openvino")):
+        os.mkfifo(copied / "export" / name)
+        with pytest.raises(RunFolderError, match=r"does not load \(.*not a regular file"):
+            list(tl_keras.predict(copied, image, format=format))
 
 
 ROW = {"file": "f", "bytes": 1, "sha256": {"f": "0"}, "agreement": 1, "largest_difference": {}, "single_ms": 1, "images_per_second": 1}

@@ -14,7 +14,7 @@ from tl_keras.errors import ConfigError, ExportError
 from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES
 from tl_keras.packages import require_packages
 from tl_keras.partial import clear_partial
-from tl_keras.run_folder import EXPORT_RECORD, read_json, reading, write_atomically
+from tl_keras.run_folder import EXPORT_RECORD, read_json, reading, require_no_special_file, write_atomically
 from tl_keras.short_forms import nearest
 
 NEEDED = ("file", "bytes", "sha256", "agreement", "largest_difference", "single_ms", "images_per_second")  # of each row of the record
@@ -82,8 +82,15 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def files_in(target: Path) -> list[Path]:
-    """The files of what was written: itself, or all that lie in a folder."""
-    return sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
+    """The files of what was written: itself, or all that lie in a folder.
+
+    Raises:
+        OSError: one is a FIFO, a socket or a device.
+    """
+    found = [path for path in (target, *sorted(target.rglob("*"))) if not path.is_dir()]
+    for path in found:
+        require_no_special_file(path)
+    return found
 
 
 def hashes_of(target: Path) -> dict[str, str]:

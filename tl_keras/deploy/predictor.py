@@ -20,7 +20,7 @@ from tl_keras.data.ahead import Ahead, Image, Loaded
 from tl_keras.data.index import Index
 from tl_keras.data.label_texts import COLUMNS, label_text, names_of
 from tl_keras.data.pipeline import decoding_threads
-from tl_keras.deploy.export import read_exports
+from tl_keras.deploy.export import files_in, read_exports
 from tl_keras.deploy.formats import FLOAT, FORMATS
 from tl_keras.deploy.standalone_reader import batches, first_line
 from tl_keras.errors import ConfigError, RunFolderError, UserError
@@ -220,6 +220,7 @@ class ExportedPredictor(Predictor):
             raise ConfigError(f"--format: {file} is not there. Write it: {command('export', trained.run.path, '--format', kind)}.")
         require_packages("--format", FORMATS[kind].runtime)
         with naming_broken(file):
+            files_in(file)  # which refuses those whose opening would wait for ever
             for files in [files_of(file)] if kind == SAVED_MODEL else graphs_in(file) if kind == KERAS else []:
                 require_safe(str(file), files)
         with restoring_process(), naming_broken(file), quiet():  # LiteRT tells on standard error what it computes with, when it first does
