@@ -166,7 +166,7 @@ def test_what_was_exported_answers_in_place_of_the_model(
     monkeypatch.setattr(packages, "is_installed", lambda name: name not in ("tf2onnx", "onnx"))
     assert len(list(tl_keras.predict(copied, files, format="onnx"))) == len(files)  # the converter is not needed any more
     (copied / "export" / "model.onnx").write_bytes(b"damaged")
-    with pytest.raises(RunFolderError, match=r"model\.onnx: does not load \(.*\)\. Export it again\.$"):
+    with pytest.raises(RunFolderError, match=r"model\.onnx: does not load or answer \(.*\)\. Export it again\.$"):
         list(tl_keras.predict(copied, files, format="onnx"))
 
 
@@ -190,8 +190,40 @@ def test_what_a_stranger_exported_is_looked_at_before_it_runs(copied: Path, trai
         list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="keras"))
     pixels = keras.Input((16, 16, 3))
     keras.Model(pixels, keras.layers.Lambda(lambda x: x[:, 0, 0, :])(pixels)).save(copied / "export" / "model.keras")
-    with pytest.raises(RunFolderError, match=r"model\.keras: does not load \(.*Export it again"):
+    with pytest.raises(RunFolderError, match=r"model\.keras: does not load or answer \(.*Export it again"):
         list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="keras"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (("n", 3), None),
+        (("n", 2), "model.onnx: tells other outputs than the model of this run. Export it again."),
+        ((1, 3), "model.onnx: does not load or answer ("),
+    ],
+)
+def test_an_export_of_another_model_is_told_in_a_line(copied: Path, trained: Run, shape: tuple[Any, int], message: str | None) -> None:
+    import onnx
+    from onnx import helper
+
+    start, end = (helper.make_tensor(name, onnx.TensorProto.INT64, [1], [value]) for name, value in (("start", 0), ("end", shape[1])))
+    axis = helper.make_tensor("axis", onnx.TensorProto.INT64, [1], [1])
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels"], ["means"], axes=[1, 2], keepdims=0),
+        helper.make_node("Slice", ["means", "start", "end", "axis"], ["probabilities"]),
+    ]
+    told = helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, shape)
+    given = helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, (shape[0], 16, 16, 3))
+    graph = helper.make_graph(nodes, "other", [given], [told], [start, end, axis])
+    (copied / "export").mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), copied / "export" / "model.onnx")
+    files = sorted(trained[1].rglob("*.*"))[:2]
+    if message is None:
+        assert len(list(tl_keras.predict(copied, files, format="onnx"))) == 2
+    else:
+        with pytest.raises(RunFolderError) as caught:
+            list(tl_keras.predict(copied, files, format="onnx"))
+        assert message in str(caught.value)
 
 
 def test_what_would_wait_for_ever_is_not_opened(copied: Path, trained: Run) -> None:
@@ -199,7 +231,7 @@ def test_what_would_wait_for_ever_is_not_opened(copied: Path, trained: Run) -> N
     (copied / "export" / "openvino").mkdir(parents=True)
     for name, format in (("model.onnx", "onnx"), ("openvino/model.bin", "openvino")):
         os.mkfifo(copied / "export" / name)
-        with pytest.raises(RunFolderError, match=r"does not load \(.*not a regular file"):
+        with pytest.raises(RunFolderError, match=r"does not load or answer \(.*not a regular file"):
             list(tl_keras.predict(copied, image, format=format))
 
 

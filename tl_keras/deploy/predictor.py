@@ -215,7 +215,7 @@ class ExportedPredictor(Predictor):
         own = read_exports(trained.run / EXPORT).get(kind, {}).get("novelty_threshold")
         if self.novelty is not None and own is not None:
             self.novelty = replace(self.novelty, threshold=own)
-        file = trained.run / EXPORT / EXPORT_FORMATS[kind].file
+        self._file = file = trained.run / EXPORT / EXPORT_FORMATS[kind].file
         if not file.exists():
             raise ConfigError(f"--format: {file} is not there. Write it: {command('export', trained.run.path, '--format', kind)}.")
         require_packages("--format", FORMATS[kind].runtime)
@@ -225,29 +225,36 @@ class ExportedPredictor(Predictor):
                 require_safe(str(file), files)
         with restoring_process(), naming_broken(file), quiet():  # LiteRT tells on standard error what it computes with, when it first does
             self._answer = FORMATS[kind].answer(str(file))[FLOAT]
-            self._answer(np.zeros((1, *trained.image_size, 3), np.uint8))
+            self.answers(np.zeros((1, *trained.image_size, 3), np.uint8))
 
     def compile(self) -> None:
         """Nothing: it is."""
 
     def answers(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
-        """What the export answers."""
-        found = np.concatenate([self._answer(part) for part in batches(pixels)])
+        """What the export answers.
+
+        Raises:
+            RunFolderError: it does not, or what no export of this run does.
+        """
+        with naming_broken(self._file):
+            found = np.concatenate([self._answer(part) for part in batches(pixels)])
+        num = len(self.trained.index.classes)
+        if found.shape not in ((len(pixels), num), (len(pixels), num + 1)):
+            raise RunFolderError(f"{self._file}: tells other outputs than the model of this run. Export it again.")
         if not np.isfinite(found).all():
             raise self._not_finite()
-        num = len(self.trained.index.classes)
         return found[:, :num].astype(np.float64), found[:, num] if found.shape[1] > num else None
 
 
 @contextmanager
 def naming_broken(file: Path) -> Iterator[None]:
-    """Tell in one line that an exported file does not load, whatever its runtime raises; what is refused is told as it is."""
+    """Tell in one line that an exported file does not load or answer, whatever its runtime raises; what is refused is told as it is."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # each runtime has kinds of its own
-        raise RunFolderError(f"{file}: does not load ({first_line(error)}). Export it again.") from error
+        raise RunFolderError(f"{file}: does not load or answer ({first_line(error)}). Export it again.") from error
 
 
 def _prediction(index: Index, values: NDArray[np.float64]) -> Prediction:
