@@ -138,6 +138,7 @@ OTHER: dict[str, Any] = {
     "export.max_probability_difference": 0.5,
     "export.min_agreement": 0.5,
     "export.calibration_images": 3,
+    "export.sign_key": "key.pem",
     "runtime.seed": 2**31 - 1,
     "runtime.engine": "tensorflow",
     "runtime.precision": "bfloat16",
@@ -398,7 +399,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         (
             "export.qqq=1",
             "unknown key 'export.qqq'. Keys of 'export': 'parity_images', 'max_probability_difference', 'min_agreement', "
-            "'calibration_images'.",
+            "'calibration_images', 'sign_key'.",
         ),
         (
             "train.class_weights.rose=2",
@@ -407,7 +408,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         (
             "export=3",
             "export: got 3, expected a mapping with keys 'parity_images', 'max_probability_difference', 'min_agreement', "
-            "'calibration_images'.",
+            "'calibration_images', 'sign_key'.",
         ),
         ("novalue", "got 'novalue', expected path=value, e.g. train.learning_rate=1e-3."),
         (

@@ -27,7 +27,7 @@ PROSE = [
 ]
 DOCUMENTS = [*PROSE, *CONFIGS, *sorted((ROOT / "notebooks").glob("*.py"))]
 SECTIONS = "data|model|features|train|rank|search|crossval|ensemble|export|runtime"
-FILE = re.compile(r"\.(csv|json|png|md|yaml|keras|onnx|tflite|xml)$")
+FILE = re.compile(r"\.(csv|json|png|md|yaml|keras|onnx|tflite|xml|sig)$")
 
 
 def commands(text):

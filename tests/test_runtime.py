@@ -108,7 +108,7 @@ CALLS: dict[str, Call] = {
     "check": lambda run, photos, new, heard: tl_keras.check(config_of(photos, "check"), new, progress=heard),
     "make_plan": lambda run, photos, new, heard: make_plan(config_of(photos, "extract", runtime={"precision": "bfloat16"}), heard),
 }
-NO_CALLS = {"BACKBONES", "Config", "Progress", "UserError", "__version__", "save_images", "serve"}  # files alone; until a signal
+NO_CALLS = {"BACKBONES", "Config", "Progress", "UserError", "__version__", "save_images", "verify", "serve"}  # files alone; until a signal
 
 
 def state() -> dict[str, Any]:

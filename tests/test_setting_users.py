@@ -53,6 +53,7 @@ def test_a_mode_uses_the_section_that_it_owns_and_others_do_not(mode):
             ["train.head_epochs=5"],
             "train.head_epochs: extract does not use it; a head trained by gradient steps (model.hidden, ",
         ),
+        ("extract", ["export.sign_key=key.pem"], "export.sign_key: extract does not use it; export does. Remove it."),
         ("extract", ["data.augment.hue_range=0.1"], "data.augment.hue_range: extract does not use it; finetune, pretrain, stored views"),
         (
             "finetune",

@@ -59,6 +59,7 @@ __all__ = [
     "search",
     "serve",
     "train",
+    "verify",
 ]
 
 Given = ParamSpec("Given")
@@ -565,8 +566,8 @@ def export(
 
     Args:
         run_dir: the folder of a run.
-        formats: 'saved_model', which is the default, 'litert', 'litert_float16', 'litert_dynamic', 'litert_int8', 'onnx', 'openvino';
-            one or several.
+        formats: 'saved_model', which is the default, 'keras', 'litert', 'litert_float16', 'litert_dynamic', 'litert_int8', 'onnx',
+            'openvino'; one or several.
         settings: of the section `export` that differ from the run's, such as `{"export.min_agreement": 0.99}`.
         data: where the run's images lie now, if they have moved.
         min_accuracy: what the accuracy on test in metrics.json has to reach, in [0, 1]; else nothing is exported.
@@ -575,7 +576,7 @@ def export(
     Returns:
         What `export/export.json` holds, see `docs/exporting.md`; `folder`; `exported`, the formats that were written; and `missed`, a line
         for each bound that is not kept: of a format that differs too much from the model, which is not kept then, or of the model
-        itself, of which nothing is exported then.
+        itself, of which nothing is exported then; and `signature`, where that of all files is, None without `export.sign_key`.
 
     Raises:
         UserError: anything that the caller can mend.
@@ -586,6 +587,28 @@ def export(
     chosen = [formats] if isinstance(formats, str) else list(formats)
     bounds = {"min_accuracy": min_accuracy, "max_ece": max_ece}
     found: dict[str, Any] = export_run(run, formats=chosen, settings=settings or {}, source=source, **bounds, progress=progress)
+    return found
+
+
+@told
+def verify(run_dir: Path | str, *, public_key: Path | str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Compare the files of a run's export with what its record says of them; nothing of it is loaded or run.
+
+    Args:
+        run_dir: the folder of a run.
+        public_key: a file with the public part of the key that the export has to be signed by; None looks at no signature.
+
+    Returns:
+        `folder`; `files`, how many were compared; `signed`, whether the signature holds, None where nobody asked; and `wrong`, a line for
+        each file that is missing, changed or one too many, and for a signature that does not hold.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    run = run_of(run_dir)
+    check_run(run)
+    verify_run, progress = begin("verify", None, progress)
+    found: dict[str, Any] = verify_run(run, public_key=public_key, progress=progress)
     return found
 
 

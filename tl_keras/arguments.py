@@ -37,9 +37,9 @@ examples:
 `python -m tl_keras` is the same as `tl-keras`.
 """
 PATH_HELP = (
-    "first the images, as with --data; evaluate, compare, report, predict, explain, export, serve: a run's folder, as with --run-dir. Then "
-    "rank: backbones; ensemble: backbones or runs; evaluate: other images; compare: another run; report: other runs; predict, explain: "
-    "files, folders or globs"
+    "first the images, as with --data; evaluate, compare, report, predict, explain, export, verify, serve: a run's folder, as with "
+    "--run-dir. Then rank: backbones; ensemble: backbones or runs; evaluate: other images; compare: another run; report: other runs; "
+    "predict, explain: files, folders or globs"
 )
 RUN_ELSEWHERE = ("checkpoint", "ckpt", "load", "model", "modeldir", "modelpath", "run", "weights")  # for --run-dir of a run's users
 
@@ -193,6 +193,9 @@ def parser() -> Parser:
         metavar="N",
         type=int,
         help=f"explain: training images beside each (default: {NEIGHBOURS}); serve: shown to whoever asks (default: none)",
+    )
+    made.add_argument(
+        "--public-key", metavar="FILE", type=Path, help="verify: the public part of the key that export.sign_key has signed with"
     )
     made.add_argument("--host", metavar="ADDRESS", help="serve: listen there (default: 127.0.0.1, this machine only)")
     made.add_argument("--port", metavar="N", type=port_number, help="serve: and on this port (default: 8000)")

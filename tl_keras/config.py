@@ -592,6 +592,9 @@ class ExportConfig(Section):
         default=0.97, description="smallest share of the images that the model and an exported one must give the same classes"
     )
     calibration_images: Side = Field(default=100, description="number of training images whose activations give litert_int8 its ranges")
+    sign_key: Name | None = Field(
+        default=None, description="file with the private key that signs an export, never taken from a run's config.yaml; null: none"
+    )
 
 
 class RuntimeConfig(Section):

@@ -146,7 +146,7 @@ def from_run(text: str, name: str) -> Config:
 
 def without_allowance(config: Config) -> Config:
     """The same settings, but for those that allow something."""
-    return config.replace("data.download", False).replace("model.trust", False)
+    return config.replace("data.download", False).replace("model.trust", False).replace("export.sign_key", None)
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> Config:

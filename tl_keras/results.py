@@ -36,7 +36,7 @@ from tl_keras.console import (
 )
 from tl_keras.errors import UserError
 from tl_keras.launch import Asked
-from tl_keras.run_folder import TARGET_PREDICTIONS
+from tl_keras.run_folder import EXPORT_RECORD, TARGET_PREDICTIONS
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, figure_text
 
 if TYPE_CHECKING:
@@ -233,8 +233,19 @@ def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:
     yield from result["missed"]
     if not result["exported"]:
         yield "nothing was exported"
+    if result["signature"]:
+        yield f"signed: {result['signature']}"
     for name in result["exported"]:
         yield from advice.after_export(name, f"{result['folder']}/{result['formats'][name]['file']}")
+
+
+def of_verification(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """What of an export is not as it was written."""
+    yield from result["wrong"]
+    if result["wrong"]:
+        return
+    yield f"{result['folder']}: {result['files']:,} files have the SHA-256 that {EXPORT_RECORD} tells"
+    yield "signed by that key" if result["signed"] else "who wrote them only a signature tells: --public-key"
 
 
 def of_serving(result: Mapping[str, Any], asked: Asked) -> Parts:

@@ -67,6 +67,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "adapt": ("adapt",),
     "adapt.max_minutes": ("choosing adaptation",),
     "export": ("model",),
+    "export.sign_key": ("export",),  # never that of a run folder, which may come from a stranger
     "runtime": EVERY,
     "runtime.engine": (*ON_FEATURES, "rank", "check"),
     "runtime.tracker": TRAININGS,
