@@ -91,6 +91,7 @@ OTHER: dict[str, Any] = {
     "train.decay_towards": "start",
     "train.interpolate": True,
     "train.keep_features": 0.5,
+    "train.sparsity": 0.8,
     "train.teacher": "saved_models/large",
     "train.teacher_weight": 0.9,
     "train.schedule": "onecycle",

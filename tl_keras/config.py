@@ -377,6 +377,10 @@ class TrainConfig(Section):
     keep_features: Number = Field(
         default=0.0, ge=0, description="strength of a loss that keeps the backbone's features near those before finetuning (DELTA); 0: none"
     )
+    sparsity: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="share of the weights of the trained kernels that becomes zero on the way (gradual magnitude pruning); 0: none",
+    )
     teacher: Name | None = Field(
         default=None,
         description="run folder whose answers to the training images are learned beside the labels (knowledge distillation)",
@@ -452,6 +456,8 @@ class TrainConfig(Section):
             beside = "sampling" if self.sampling == "balanced" else "class_weights"
             yield "logit_adjustment", f"got {self.logit_adjustment!r}, which has no effect beside {beside}: balanced. Remove one of them."
         yield from self._idle("teacher_weight", self.teacher is not None, "teacher")
+        if self.sparsity and self.interpolate:
+            yield "interpolate", "got true, expected false with sparsity: the weights before finetuning are not zero."
         yield from self._idle("focal_gamma", self.loss == "focal", "loss: focal")
         yield from self._idle("momentum", self.optimizer == "sgd", "optimizer: sgd")
         yield from self._idle("warmup_fraction", self.schedule != "onecycle", "a schedule other than onecycle")

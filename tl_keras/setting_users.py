@@ -55,6 +55,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "train.loss": CHOOSING,
     "train.mixup_alpha": ON_LABELS,
     "train.patience": OF_BACKBONE,
+    "train.sparsity": ("finetune",),
     "train.teacher": CHOOSING,
     "train.teacher_weight": CHOOSING,
     "train.unfreeze_every": ("finetune",),

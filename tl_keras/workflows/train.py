@@ -57,6 +57,7 @@ from tl_keras.transfer.gradient_registry import gradients_let_go
 from tl_keras.transfer.head.train import read_selection, train_head
 from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
+from tl_keras.transfer.pruning import zeros_in
 from tl_keras.transfer.task import Task
 from tl_keras.workflows.measure_target import measure_target
 from tl_keras.workflows.novelty import with_signs
@@ -210,6 +211,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         "engine": asdict(task.engine),
         "data": data.counts(),
         "parameters": count_parameters(task.classifier.model),
+        **({"zeros": zeros_in(classifier.model)} if config.mode == "finetune" and config.train.sparsity else {}),
         **{split: measure(data, split, scores[split]) for split in scored},
         "temperature": temperature,
         **(
