@@ -139,6 +139,8 @@ OTHER: dict[str, Any] = {
     "export.max_probability_difference": 0.5,
     "export.min_agreement": 0.5,
     "export.calibration_images": 3,
+    "compress.sparsities": (0.25,),
+    "compress.students": ("mobilenet_025",),
     "runtime.seed": 2**31 - 1,
     "runtime.engine": "tensorflow",
     "runtime.precision": "bfloat16",
@@ -220,7 +222,7 @@ def test_none_round_trips() -> None:
 
 def test_what_is_shown_of_a_configuration_is_what_its_mode_uses() -> None:
     shown = yaml.safe_load(used_to_yaml(build({"mode": "extract", "data.source": "photos"})))
-    assert list(shown) == ["mode", "data", "model", "features", "train", "export", "runtime"]
+    assert list(shown) == ["mode", "data", "model", "features", "train", "export", "compress", "runtime"]
     assert list(shown["train"]) == ["batch_size", "teacher", "teacher_weight", "loss", "head_c", "class_weights", "logit_adjustment"]
     assert shown["data"]["source"] == "photos"
     assert "augment" not in shown["data"]

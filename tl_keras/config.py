@@ -600,6 +600,18 @@ class ExportConfig(Section):
     calibration_images: Side = Field(default=100, description="number of training images whose activations give litert_int8 its ranges")
 
 
+class CompressConfig(Section):
+    """What a run is compressed into; `compress` itself can set these anew."""
+
+    sparsities: Annotated[tuple[Annotated[Number, Field(gt=0, lt=1)], ...], Expected("a list of numbers > 0 and < 1")] = Field(
+        default=(0.5, 0.8), description="train.sparsity of each pruned run; [] for none"
+    )
+    students: Annotated[tuple[Name, ...], Expected("a list of backbones")] | None = Field(
+        default=None,
+        description="backbones that learn from the run; null: the best two that rank.candidates has on its front and that are faster",
+    )
+
+
 class RuntimeConfig(Section):
     """Seed, engine, precision, threads and tracker."""
 
@@ -646,6 +658,7 @@ class Config(Section):
     ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig, description="combination")
     adapt: AdaptConfig = Field(default_factory=AdaptConfig, description="target domain")
     export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
+    compress: CompressConfig = Field(default_factory=CompressConfig, description="smaller artifacts")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
 
     @property

@@ -68,6 +68,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "adapt": ("adapt",),
     "adapt.max_minutes": ("choosing adaptation",),
     "export": ("model",),
+    "compress": ("model",),
     "runtime": EVERY,
     "runtime.engine": (*ON_FEATURES, "rank", "check"),
     "runtime.tracker": TRAININGS,
