@@ -396,7 +396,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         (
             "xyz=1",
             "unknown key 'xyz'. Keys: 'mode', 'data', 'model', 'features', 'train', 'rank', 'search', 'crossval', 'ensemble', "
-            "'adapt', 'export', 'runtime'.",
+            "'adapt', 'export', 'compress', 'runtime'.",
         ),
         (
             "export.qqq=1",
@@ -520,7 +520,7 @@ def test_all_mistakes_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
         (
             "- 1",
             "FILE: got [1], expected a mapping with keys 'mode', 'data', 'model', 'features', 'train', 'rank', 'search', 'crossval', "
-            "'ensemble', 'adapt', 'export', 'runtime'.",
+            "'ensemble', 'adapt', 'export', 'compress', 'runtime'.",
         ),
         ("train: [1]\n", "FILE: train: got [1], expected a mapping with keys 'epochs', 'batch_size', "),
         ("train:\n  batch_size: ok\n", "FILE: train.batch_size: got 'ok', expected an integer >= 1."),

@@ -289,7 +289,7 @@ _ROWS = (
         words=("run_dir", "data"),
         section="compress",
         elsewhere=("prune", "pruning", "distil", "distill", "distillation", "slim", "shrink", "sparsify"),
-        example=("compress saved_models/RUN", "smaller and faster forms, compared"),
+        example=("compress saved_models/RUN", "smaller forms, compared"),
     ),
     Mode(
         name="serve",

@@ -11,7 +11,7 @@ import pytest
 from tl_keras import run
 from tl_keras.config import Config
 from tl_keras.deploy.export import files_in
-from tl_keras.errors import ConfigError, ExportError, RunFolderError
+from tl_keras.errors import BackboneError, ConfigError, ExportError, RunFolderError
 from tl_keras.run_folder import RunFolder
 from tl_keras.trained_run import read_config
 from tl_keras.workflows import compress as module
@@ -76,10 +76,12 @@ def test_other_runs_are_refused(copied: Path, old: str, new: str, message: str) 
         ({"formats": ["onx"]}, r"--format: got 'onx', expected one of"),
         ({"settings": {"data.image_size": 3}}, r"data\.image_size: only settings of 'compress', 'export' and 'train' can be set here"),
         ({"settings": ["compress.sparsities=[1]"]}, r"compress\.sparsities"),
+        ({"settings": {"compress.students": ["mobilenet_v2", "mobilnet_025"]}}, r"Did you mean 'mobilenet_025'"),
+        ({"settings": {"compress.students": ["MobileNetV2", "mobilenet_v2"]}}, r"got several backbones that are called mobilenet_v2"),
     ],
 )
 def test_what_is_wrong_is_told_before_anything_is_made(given: dict[str, Any], message: str, copied: Path) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, BackboneError), match=message):
         compress(copied, **given)
     assert not (copied / "compress").exists()
 

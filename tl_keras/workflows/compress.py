@@ -16,10 +16,10 @@ from tl_keras.data.index import Index
 from tl_keras.deploy.compress.plot import draw_points
 from tl_keras.deploy.compress.points import compressed_bytes, speed_of, write_points
 from tl_keras.deploy.export import read_exports, require_converters, require_formats
-from tl_keras.errors import ExportError, RunFolderError
+from tl_keras.errors import ConfigError, ExportError, RunFolderError
 from tl_keras.export_formats import EXPORT_FORMATS, LITERT, LITERT_FLOAT16, LITERT_INT8
 from tl_keras.links import require_no_way_out
-from tl_keras.models.backbone_names import short_name, table_name
+from tl_keras.models.backbone_names import check_backbone, short_name, table_name
 from tl_keras.modes import CLASSIFIERS
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -35,6 +35,11 @@ RANKING = "ranking"  # the folder of the ranking that proposes students
 MOST_STUDENTS = 2
 DEFAULT_FORMATS = (LITERT, LITERT_FLOAT16, LITERT_INT8)
 SETTABLE = ("compress", "export", "train")
+OPENED = {  # mode -> settings of `train` that a finetuning chooses by itself, where the run's are not of one
+    "finetune": (),
+    "extract": ("unfreeze_from",),
+    "pretrain": ("unfreeze_from", "epochs", "learning_rate", "layer_decay"),
+}
 MEND = "Remove it, and start again."
 
 
@@ -69,6 +74,7 @@ def compress(
     run = RunFolder.at(run_dir).require_model()
     require_no_way_out(run.path, run_folder.COMPRESS, run_folder.EXPORT)
     config = with_own_sections(for_more_training(run, source), SETTABLE, settings)
+    require_backbones(config.compress.students or ())
     set_up(config.runtime)
     index, folder = images_of(config, run, progress, source), RunFolder(run / run_folder.COMPRESS)
     folder.path.mkdir(exist_ok=True)
@@ -111,9 +117,23 @@ def for_more_training(run: RunFolder, source: str | None) -> Config:
     config = config.replace("runtime", config.runtime.model_copy(update={"engine": "auto", "precision": "auto", "tracker": "none"}))
     if own.mode != "finetune":
         config = config.replace("features", FeaturesConfig(max_gb=own.features.max_gb))
-        config = config.replace("train", TrainConfig(batch_size=own.train.batch_size, class_weights=own.train.class_weights))
-    changed = {"teacher": str(run.path.resolve()), "sparsity": 0.0, "interpolate": False}
+    opened = dict.fromkeys(OPENED[own.mode])
+    changed: dict[str, Any] = {"teacher": str(run.path.resolve()), "sparsity": 0.0, "interpolate": False} | opened
     return config.replace("train", config.train.model_copy(update=changed))
+
+
+def require_backbones(names: Sequence[str]) -> None:
+    """Refuse students that there are not, or that would have the same folder, before anything is trained.
+
+    Raises:
+        BackboneError: there is no such backbone.
+        ConfigError: two are called the same.
+    """
+    for name in names:
+        check_backbone(table_name(name))
+    short = [short_name(table_name(name)) for name in names]
+    if twice := [name for name in short if short.count(name) > 1]:
+        raise ConfigError(f"compress.students: got several backbones that are called {twice[0]}, expected each name once.")
 
 
 def planned(config: Config, run: RunFolder, folder: RunFolder, progress: Progress) -> dict[str, Config]:
@@ -179,17 +199,18 @@ def require_same(config: Config, folder: RunFolder) -> None:
 
 def described(folder: RunFolder) -> dict[str, Any]:
     """What a run is, and its figures, as compress.json has them."""
-    config, metrics = read_config(folder), run_folder.read_json(folder / run_folder.METRICS, "the metrics of a run", MEND)
-    figures = {split: {key: metrics[split][key] for key in ("accuracy", "accuracy_ci95")} for split in ("val", "test")}
-    return {
-        "folder": str(folder.path),
-        "backbone": short_name(metrics["backbone"]),
-        "image_size": config.data.image_size,
-        "parameters": metrics["parameters"]["total"],
-        "zeros": metrics.get("zeros", 0.0),
-        "sparsity": config.train.sparsity,
-        **figures,
-    }
+    config, file, mend = read_config(folder), folder / run_folder.METRICS, "Train that run again."
+    with run_folder.reading(file, "the metrics of a run", mend):
+        metrics = run_folder.read_json(file, "the metrics of a run", mend)
+        return {
+            "folder": str(folder.path),
+            "backbone": short_name(metrics["backbone"]),
+            "image_size": config.data.image_size,
+            "parameters": metrics["parameters"]["total"],
+            "zeros": metrics.get("zeros", 0.0),
+            "sparsity": config.train.sparsity,
+            **{split: {key: metrics[split][key] for key in ("accuracy", "accuracy_ci95")} for split in ("val", "test")},
+        }
 
 
 def refused_before(folder: RunFolder, config: Config) -> dict[tuple[str, str], dict[str, Any]]:
