@@ -74,7 +74,7 @@ def test_other_runs_are_refused(copied: Path, old: str, new: str, message: str) 
     ("given", "message"),
     [
         ({"formats": ["onx"]}, r"--format: got 'onx', expected one of"),
-        ({"settings": {"data.image_size": 3}}, r"data\.image_size: only settings of 'compress', 'export' and 'train' can be set here"),
+        ({"settings": {"data.image_size": 3}}, r"data\.image_size: only settings of 'compress', 'export', 'rank' and 'train' can be set here"),
         ({"settings": ["compress.sparsities=[1]"]}, r"compress\.sparsities"),
         ({"settings": {"compress.students": ["mobilenet_v2", "mobilnet_025"]}}, r"Did you mean 'mobilenet_025'"),
         ({"settings": {"compress.students": ["MobileNetV2", "mobilenet_v2"]}}, r"got several backbones that are called mobilenet_v2"),

@@ -34,7 +34,7 @@ ORIGINAL = "original"  # what the run itself is called among its forms
 RANKING = "ranking"  # the folder of the ranking that proposes students
 MOST_STUDENTS = 2
 DEFAULT_FORMATS = (LITERT, LITERT_FLOAT16, LITERT_INT8)
-SETTABLE = ("compress", "export", "train")
+SETTABLE = ("compress", "export", "rank", "train")
 OPENED = {  # mode -> settings of `train` that a finetuning chooses by itself, where the run's are not of one
     "finetune": (),
     "extract": ("unfreeze_from",),
@@ -56,7 +56,7 @@ def compress(
 
     Args:
         formats: that each run is exported in, keys of `EXPORT_FORMATS`; none for those of `DEFAULT_FORMATS`.
-        settings: of the sections `compress`, `export` and `train` that differ from the run's, by their paths, or as `path=value`.
+        settings: of the sections `compress`, `export`, `rank` and `train` that differ from the run's, by their paths, or as `path=value`.
         source: where the run's images lie now, if they have moved.
 
     Returns:
