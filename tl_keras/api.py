@@ -604,7 +604,8 @@ def compress(
     Args:
         run_dir: the folder of a run with one class an image.
         formats: as in `export`; by default 'litert', 'litert_float16' and 'litert_int8'.
-        settings: of the sections `compress`, `export`, `rank` and `train` that differ from the run's, such as `{"compress.sparsities": [0.9]}`.
+        settings: of the sections `compress`, `export`, `rank` and `train` that differ from the run's, such as
+            `{"compress.sparsities": [0.9]}`.
         data: where the run's images lie now, if they have moved.
 
     Returns:

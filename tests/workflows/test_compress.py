@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 
 from tl_keras import run
 from tl_keras.config import Config
-from tl_keras.deploy.export import files_in
+from tl_keras.config_file import to_yaml
 from tl_keras.errors import BackboneError, ConfigError, ExportError, RunFolderError
 from tl_keras.run_folder import RunFolder
-from tl_keras.trained_run import read_config
+from tl_keras.trained_run import open_run, read_config
 from tl_keras.workflows import compress as module
 from tl_keras.workflows.compress import compress
+from tl_keras.workflows.predict import predict
 
 Run = tuple[Path, Path]
 
@@ -74,7 +76,10 @@ def test_other_runs_are_refused(copied: Path, old: str, new: str, message: str) 
     ("given", "message"),
     [
         ({"formats": ["onx"]}, r"--format: got 'onx', expected one of"),
-        ({"settings": {"data.image_size": 3}}, r"data\.image_size: only settings of 'compress', 'export', 'rank' and 'train' can be set here"),
+        (
+            {"settings": {"data.image_size": 3}},
+            r"data\.image_size: only settings of 'compress', 'export', 'rank' and 'train' can be set here",
+        ),
         ({"settings": ["compress.sparsities=[1]"]}, r"compress\.sparsities"),
         ({"settings": {"compress.students": ["mobilenet_v2", "mobilnet_025"]}}, r"Did you mean 'mobilenet_025'"),
         ({"settings": {"compress.students": ["MobileNetV2", "mobilenet_v2"]}}, r"got several backbones that are called mobilenet_v2"),
@@ -143,54 +148,73 @@ def test_a_form_that_is_refused_is_told_and_not_tried_again(copied: Path, monkey
     ]
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("quick_exports")
+def as_if_trained(run: Path, calls: list[str], config: Config, folder: Path, *, resume: bool, **_: Any) -> None:
+    """A training that leaves what another run has, and is killed the first time."""
+    calls.append(f"{folder.name}, resumed: {resume}")
+    folder.mkdir(exist_ok=True)
+    shutil.copy(run / "splits.csv", folder)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    if len(calls) == 1:
+        raise KeyboardInterrupt
+    for name in ("model.keras", "stages.json"):
+        shutil.copy(run / name, folder)
+    metrics = json.loads((run / "metrics.json").read_text()) | {"backbone": config.model.backbone, "zeros": config.train.sparsity}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def as_if_exported(calls: list[str], folder: Path, *, formats: list[str], **_: Any) -> dict[str, Any]:
+    """An export that passed, with its record."""
+    calls.append(folder.name)
+    (folder / "export").mkdir(exist_ok=True)
+    (folder / "export" / "model.tflite").write_bytes(bytes(1000))
+    row = {
+        **{"file": "model.tflite", "bytes": 1000, "sha256": {}, "agreement": 1.0, "largest_difference": {"float": 0.0}, "images": 6},
+        **{"single_ms": 1.0, "images_per_second": 10.0, "accuracy": 0.5, "accuracy_ci95": [0.2, 0.8]},
+    }
+    record = {"formats": dict.fromkeys(formats, row)}
+    (folder / "export" / "export.json").write_text(json.dumps(record))
+    return record | {"missed": []}
+
+
 def test_killed_and_started_again_it_does_nothing_twice(
-    copied: Path, trained: Run, own_backbone: str, monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+    copied: Path, own_backbone: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = [
-        f"compress.students=[{own_backbone}]",
-        *("compress.sparsities=[0.5]", "train.epochs=3", "export.min_agreement=0.1", "export.parity_images=6"),
-    ]
+    trained_runs, exported_runs, timed = list[str](), list[str](), list[str]()
+    monkeypatch.setattr(module, "train", partial(as_if_trained, copied, trained_runs))
+    monkeypatch.setattr(module, "export", partial(as_if_exported, exported_runs))
+    monkeypatch.setattr(
+        module, "speed_of", lambda *given: timed.append(given[1].parent.parent.name) or {"single_ms": 2.0, "images_per_second": 5.0}
+    )
+    settings = [f"compress.students=[{own_backbone}]", "compress.sparsities=[0.5]", "train.epochs=3"]
     words = ["compress", str(copied), "--format", "litert", *(word for each in settings for word in ("--set", each))]
-    trained_runs, real = list[str](), module.train
-
-    def train(config: Config, folder: Path, **given: Any) -> Any:
-        trained_runs.append(f"{folder.name}, resumed: {given['resume']}")
-        if len(trained_runs) == 1:
-            given["progress"] = StopAt()
-        return real(config, folder, **given)
-
-    class StopAt(module.Progress):
-        def line(self, text: str) -> None:
-            if text.startswith("finetune   2/"):
-                raise KeyboardInterrupt
-
-    monkeypatch.setattr(module, "train", train)
     assert run.main(words) == 130
     assert run.main(words) == 0
-    capsys.readouterr()
     assert run.main(words) == 0
-    said = capsys.readouterr().out
     assert trained_runs == ["pruned_0.5, resumed: False", "pruned_0.5, resumed: True", "student_own, resumed: False"]
-    assert "is not kept" not in said
-    assert "writing" not in said  # nothing was exported again
+    assert exported_runs == ["R", "pruned_0.5", "student_own"]
+    assert timed == exported_runs * 2  # times alone are measured again
 
     folder = copied / "compress"
     record = json.loads((folder / "compress.json").read_text())
-    assert list(record["runs"]) == ["original", "pruned_0.5", "student_own"]
-    assert record["runs"]["pruned_0.5"]["zeros"] > 0.4
-    assert record["runs"]["original"]["zeros"] == 0
+    assert [(name, each["zeros"]) for name, each in record["runs"].items()] == [("original", 0), ("pruned_0.5", 0.5), ("student_own", 0)]
     for point in record["points"]:
-        exported = Path(record["runs"][point["run"]]["folder"]) / "export" / point["file"]
-        assert point["bytes"] == sum(file.stat().st_size for file in files_in(exported))
-        assert 0 < point["compressed_bytes"] < point["bytes"]
-        assert point["single_ms"] > 0
-        assert point["accuracy_ci95"][0] <= point["accuracy"] <= point["accuracy_ci95"][1]
+        assert (point["bytes"], point["single_ms"], point["accuracy"]) == (1000, 2.0, 0.5)
+        assert 0 < point["compressed_bytes"] < 100
     lines = list(csv.DictReader((folder / "compress.csv").read_text().splitlines()))
-    assert [line["bytes"] for line in lines] == [str(point["bytes"]) for point in record["points"]]
+    assert [(line["run"], line["zeros"], line["bytes"], line["low"]) for line in lines] == [
+        (name, zeros, "1000", "0.2") for name, zeros in (("original", "0.0"), ("pruned_0.5", "0.5"), ("student_own", "0.0"))
+    ]
     assert (folder / "compress.png").read_bytes().startswith(b"\x89PNG")
-    assert run.main(["predict", str(folder / "student_own"), str(next(trained[1].rglob("*.png")))]) == 0
-
+    capsys.readouterr()
     assert run.main([*words, "--set", "train.epochs=2"]) == 2
     assert "was made with train.epochs=3, not 2. Remove that folder, or the setting." in capsys.readouterr().err.replace("\n", " ")
+
+
+@pytest.mark.slow
+def test_the_network_of_a_run_is_pruned_and_what_results_is_a_run(copied: Path, trained: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "export", lambda *_, **__: {"missed": ["not now"], "formats": {}})
+    found = compress(copied, formats=["litert"], settings=["compress.sparsities=[0.5]", "compress.students=[]", "train.epochs=1"])
+    pruned = open_run(copied / "compress" / "pruned_0.5")
+    assert (pruned.config.train.sparsity, pruned.config.train.unfreeze_from) == (0.5, "all")
+    assert 0.4 < found["runs"]["pruned_0.5"]["zeros"] < 0.6
+    assert len(list(predict(copied / "compress" / "pruned_0.5", [str(next(trained[1].rglob("*.png")))]))) == 1
