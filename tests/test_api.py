@@ -22,7 +22,7 @@ from tl_keras.short_forms import SHORT_FORMS
 from tl_keras.stepwise import StepwiseProgress
 
 MAKERS = {"train": "finetune", "adapt": "adapt", "rank": "rank", "search": "search", "crossval": "crossval", "ensemble": "ensemble"}
-FUNCTIONS = (*MAKERS, "evaluate", "compare", "report", "predict", "explain", "export", "verify", "serve")
+FUNCTIONS = (*MAKERS, "evaluate", "compare", "report", "predict", "explain", "export", "compress", "verify", "serve")
 
 
 @pytest.fixture
@@ -111,6 +111,7 @@ def test_a_wrong_argument_is_told_at_the_call(without_tensorflow, name, argument
         ("compare", {"run_dir": "no/such/run", "against": "no/such/other"}, RunFolderError),
         ("export", {"run_dir": "no/such/run"}, RunFolderError),
         ("verify", {"run_dir": "no/such/run"}, RunFolderError),
+        ("compress", {"run_dir": "no/such/run"}, RunFolderError),
         ("serve", {"run_dir": "no/such/run"}, RunFolderError),
     ],
 )

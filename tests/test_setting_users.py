@@ -135,8 +135,8 @@ def test_from_python_what_is_given_is_refused_and_what_a_configuration_brings_is
 
 LATER = {
     "data.cache_gb",
-    *(path for path in fields() if path.startswith("export.")),
-}  # by `evaluate` and `export`, from the run's own configuration
+    *(path for path in fields() if path.startswith(("export.", "compress."))),
+}  # by `evaluate`, `export` and `compress`, from the run's own configuration
 ELSEWHERE = {  # of a data set of TFDS, or a table
     *("data.download", "data.download_timeout_s"),
     *("data.columns", "data.image_folder", "data.label_separator", "data.missing_values"),

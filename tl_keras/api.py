@@ -48,6 +48,7 @@ __all__ = [
     "adapt",
     "check",
     "compare",
+    "compress",
     "crossval",
     "ensemble",
     "evaluate",
@@ -609,6 +610,39 @@ def verify(run_dir: Path | str, *, public_key: Path | str | None = None, progres
     check_run(run)
     verify_run, progress = begin("verify", None, progress)
     found: dict[str, Any] = verify_run(run, public_key=public_key, progress=progress)
+    return found
+
+
+@told
+def compress(
+    run_dir: Path | str,
+    *,
+    formats: str | Sequence[str] = (),
+    settings: Settings | None = None,
+    data: Path | str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make smaller and faster forms of a run, pruned, taught to smaller backbones and rounded; and measure what each costs.
+
+    Args:
+        run_dir: the folder of a run with one class an image.
+        formats: as in `export`; by default 'litert', 'litert_float16' and 'litert_int8'.
+        settings: of the sections `compress`, `export`, `rank` and `train` that differ from the run's, such as
+            `{"compress.sparsities": [0.9]}`.
+        data: where the run's images lie now, if they have moved.
+
+    Returns:
+        What `compress/compress.json` in the run folder holds, see `docs/compressing.md`; and `folder`, where that is. Started again, it
+        goes on where it was.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    run, source = run_of(run_dir), None if data is None else str(data)
+    check_run(run, source)
+    compress_run, progress = begin("compress", None, progress)
+    chosen = [formats] if isinstance(formats, str) else list(formats)
+    found: dict[str, Any] = compress_run(run, formats=chosen, settings=settings or {}, source=source, progress=progress)
     return found
 
 

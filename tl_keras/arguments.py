@@ -184,7 +184,8 @@ def parser() -> Parser:
         action="append",
         default=[],
         dest="formats",
-        help=f"export: {either(FORMAT_NAMES)}; repeatable (default: the first); predict, serve: the export that answers",
+        help=f"export, compress: {either(FORMAT_NAMES)}; repeatable (default: the first, or three of LiteRT); predict, serve: the export "
+        "that answers",
     )
     made.add_argument("--method", metavar="NAME", help=f"explain: {either(METHOD_NAMES)}, how maps are made (default: the first)")
     made.add_argument("--label", metavar="CLASS", help="explain: the class that maps are for (default: what the model answers)")

@@ -403,6 +403,24 @@ def exports_table(rows: Mapping[str, Mapping[str, Any]], result: Mapping[str, An
     return plain_table(("format", "MB", "same", "apart", *[metric] * bool(metric), "start", "ms", "per s"), told, title)
 
 
+def compression_table(result: Mapping[str, Any]) -> Table:
+    """The forms of a compressed run: size, accuracy on test and speed of each."""
+    told = [
+        (
+            point["run"],
+            point["format"],
+            f"{point['bytes'] / 1e6:.2f}",
+            f"{point['compressed_bytes'] / 1e6:.2f}",
+            f"{point['accuracy']:.3f} ({' to '.join(f'{end:.3f}' for end in point['accuracy_ci95'])})" if "accuracy" in point else "",
+            f"{point['single_ms']:.1f}",
+            f"{point['images_per_second']:.0f}",
+        )
+        for point in result["points"]
+        if "refused" not in point
+    ]
+    return plain_table(("run", "format", "MB", "zipped", "accuracy", "ms", "per s"), told, "forms of the run")
+
+
 def print_stored(console: Console, title: str, stored: Sequence[Stored]) -> None:
     """Collections of the feature store as a table, and their size in one line."""
     rows = [

@@ -134,10 +134,10 @@ def test_what_is_wrong_is_told_before_anything_is_written(given: dict[str, Any],
 
 
 def test_settings_of_an_export_are_the_runs_own_but_for_those_that_are_given(trained: Run) -> None:
-    from tl_keras.config_file import with_own_section
+    from tl_keras.config_file import with_own_sections
 
     config = open_run(trained[0]).config
-    changed = with_own_section(config, "export", ["export.min_agreement=0.5"])
+    changed = with_own_sections(config, ["export"], ["export.min_agreement=0.5"])
     assert changed.export.min_agreement == 0.5
     assert Config.model_validate(changed.model_dump()).replace("export", config.export) == config
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tl_keras import run_folder
-from tl_keras.config_file import with_own_section
+from tl_keras.config_file import with_own_sections
 from tl_keras.data.images import Decoding
 from tl_keras.data.splits import stratified_sample
 from tl_keras.data.strata import stratified
@@ -73,7 +73,7 @@ def export(
     require_converters(chosen)
     require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)
-    own, folder = with_own_section(trained.config, "export", settings).export, trained.run / run_folder.EXPORT
+    own, folder = with_own_sections(trained.config, ("export",), settings).export, trained.run / run_folder.EXPORT
     signer = None if own.sign_key is None else open_signer(Path(own.sign_key))
     if lines := missed_by(trained, {"min_accuracy": min_accuracy, "max_ece": max_ece}):
         return {"folder": str(folder), "exported": [], "missed": lines, "signature": None}
