@@ -30,10 +30,10 @@ def test_speed_is_asked_of_the_export_alone(monkeypatch: pytest.MonkeyPatch, tmp
     class Said:
         speed = {"single_ms": 2.0}  # noqa: RUF012
 
-    monkeypatch.setattr(module, "ask", lambda *given: asked.append(given) or Said)
+    monkeypatch.setattr(module, "ask", lambda *given, is_timed: asked.append((*given, is_timed)) or Said)
     assert speed_of("onnx", tmp_path / "model.onnx", (8, 6)) == {"single_ms": 2.0}
-    ((form, artifact, reference, _),) = asked
-    assert (form.needs, artifact.name, reference.files, reference.pixels.shape) == (("onnxruntime",), "model.onnx", (), (1, 8, 6, 3))
+    ((form, artifact, pixels, _, is_timed),) = asked
+    assert (form.needs, artifact.name, pixels.shape, is_timed) == (("onnxruntime",), "model.onnx", (1, 8, 6, 3), True)
 
 
 def test_each_point_has_a_line_the_refused_too(tmp_path: Path) -> None:
