@@ -13,13 +13,13 @@ from rich.console import Console
 import tl_keras
 from tl_keras import api
 from tl_keras.config import Config
-from tl_keras.console import ConsoleProgress
 from tl_keras.errors import BackboneError, ConfigError, DataError, RunFolderError
 from tl_keras.modes import MODES
 from tl_keras.notebook import NotebookProgress
 from tl_keras.progress import Progress
 from tl_keras.short_forms import SHORT_FORMS
 from tl_keras.stepwise import StepwiseProgress
+from tl_keras.terminal.progress import ConsoleProgress
 
 MAKERS = {"train": "finetune", "adapt": "adapt", "rank": "rank", "search": "search", "crossval": "crossval", "ensemble": "ensemble"}
 FUNCTIONS = (*MAKERS, "evaluate", "compare", "report", "predict", "explain", "export", "compress", "verify", "serve")

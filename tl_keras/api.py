@@ -770,8 +770,8 @@ def listener() -> Progress:
     """A notebook or a terminal, if somebody watches one."""
     from rich.console import Console
 
-    from tl_keras.console import ConsoleProgress
     from tl_keras.notebook import NotebookProgress
+    from tl_keras.terminal.progress import ConsoleProgress
 
     console = Console(stderr=True)
     if console.is_jupyter:

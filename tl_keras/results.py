@@ -8,37 +8,27 @@ from rich.table import Table
 
 from tl_keras import advice
 from tl_keras.adaptations import ADABN
-from tl_keras.console import (
-    accuracy_line,
-    adaptation_table,
-    changed_lines,
-    class_changes_table,
-    compared_line,
-    comparison_table,
-    compression_table,
-    confusion_lines,
-    counts_line,
-    difference_lines,
-    ensemble_lines,
-    ensemble_table,
-    exports_table,
-    mcnemar_line,
-    metrics_table,
-    multi_label_line,
-    multi_label_table,
-    plain_table,
-    range_line,
-    ranking_table,
-    regression_line,
-    robustness_table,
-    slices_lines,
-    summary_table,
-    target_lines,
-)
 from tl_keras.errors import UserError
 from tl_keras.launch import Asked
 from tl_keras.run_folder import EXPORT_RECORD, TARGET_PREDICTIONS
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, figure_text
+from tl_keras.terminal.choosing import difference_lines, ensemble_lines, ensemble_table, ranking_table, summary_table
+from tl_keras.terminal.comparing import changed_lines, class_changes_table, compared_line, comparison_table, mcnemar_line
+from tl_keras.terminal.deploying import compression_table, exports_table
+from tl_keras.terminal.domains import adaptation_table, target_lines
+from tl_keras.terminal.figures import (
+    accuracy_line,
+    confusion_lines,
+    counts_line,
+    metrics_table,
+    multi_label_line,
+    multi_label_table,
+    range_line,
+    regression_line,
+    robustness_table,
+    slices_lines,
+)
+from tl_keras.terminal.table import plain_table
 
 if TYPE_CHECKING:
     from tl_keras.deploy.predictor import Prediction

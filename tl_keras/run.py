@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tl_keras.config import Config
-    from tl_keras.console import ConsoleProgress
+    from tl_keras.terminal.progress import ConsoleProgress
 
 DAY_S = 86_400.0
 FOUND_FAULTS = 3  # exit status
@@ -122,7 +122,7 @@ def print_line(text: str) -> None:
     """Print a line before there is anything to show the progress of."""
     from rich.console import Console
 
-    from tl_keras.console import ConsoleProgress
+    from tl_keras.terminal.progress import ConsoleProgress
 
     ConsoleProgress(Console()).line(text)
 
@@ -291,7 +291,7 @@ def manage_cache(arguments: Sequence[str]) -> None:
         raise ConfigError("--all: removes everything, so --max-gb and --older-than have no effect. Remove one or the other.")
     from rich.console import Console
 
-    from tl_keras.console import print_stored
+    from tl_keras.terminal.stored import print_stored
     from tl_keras.transfer import store
 
     console, root = Console(), store.feature_folder()
@@ -336,7 +336,7 @@ def start(
     """Import TensorFlow and the function 'module:name', without their noise, and open the console."""
     from rich.console import Console
 
-    from tl_keras.console import ConsoleProgress
+    from tl_keras.terminal.progress import ConsoleProgress
 
     function = import_workflow(name, config)
     raise_noted()  # an import may have swallowed it
