@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from tl_keras.evaluation.markup import cut, text
 
 WIDTH, HEIGHT = 360, 240
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 38  # around the plot
+LEFT, RIGHT, TOP, BOTTOM = 54, 12, 10, 38  # around the plot
 TICKS = 5  # about so many on an axis
 DOT = 3  # its radius
 ROW = 34  # pixels of a row of `intervals`
