@@ -119,7 +119,12 @@ def test_no_damage_passes_a_signature(signed: Path, keys: Path, name: str) -> No
     DAMAGES[name][0](signed / "export")
     found = verify(signed, public_key=keys / "own.pub")
     assert found["signed"] is False
-    assert found["wrong"][-1].startswith(f"{signed}/export/model.sig: does not hold (")
+    assert found["wrong"][-1].startswith(
+        (f"{signed}/export/model.sig: is not of these files", f"{signed}/export/model.sig: does not hold (")
+    )
+    (signed / "export" / "model_card.md").write_text("# another")
+    changed = [line for line in verify(signed, public_key=keys / "own.pub")["wrong"] if "model_card.md" in line and "model.sig" in line]
+    assert len(changed) == (name not in ("link", "folder_link", "pipe"))
 
 
 def test_a_record_and_files_that_were_changed_together_are_found_by_the_signature_alone(signed: Path, keys: Path) -> None:
@@ -129,7 +134,8 @@ def test_a_record_and_files_that_were_changed_together_are_found_by_the_signatur
     for name in ("export.json", "model_card.json"):
         edit(folder, name, before.encode(), hashes_of(folder / "model.onnx")["model.onnx"].encode())
     assert verify(signed)["wrong"] == []
-    assert "Hash mismatch for" in verify(signed, public_key=keys / "own.pub")["wrong"][0]
+    line = f"{folder}/model.sig: is not of these files, but of another export.json, model.onnx, model_card.json"
+    assert verify(signed, public_key=keys / "own.pub")["wrong"] == [line]
 
 
 def test_a_signature_goes_with_a_folder_that_is_moved_and_belongs_to_one_key(signed: Path, keys: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Knows a folder and keys; what lies in the folder, and whether it is what an expo
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ SIGNATURE = "model.sig"
 PASSWORD = "TL_KERAS_SIGN_KEY_PASSWORD"  # the environment variable; a command line is seen by all users of a machine
 PACKAGES = ("model-signing", "pyopenssl")  # the first imports the second and does not ask for it
 KEYS = "an elliptic key (P-256, P-384 or P-521) as PEM"
+MISMATCH = "Signature mismatch"  # in the error for a signature that is by the key, and of other files
+CHANGED = r"Hash mismatch for \\?'(.+?)\\?':"  # and in the parts of its list
 UNUSABLE = (OSError, ValueError, TypeError, AttributeError)  # what a file that is no such key raises
 
 
@@ -80,7 +83,10 @@ def require_signed(verifier: Any, folder: Path) -> None:
     except InvalidSignature as error:
         raise DataError("is not a signature by this key") from error
     except Exception as error:  # of a damaged file it raises many kinds, none documented
-        raise DataError(f"does not hold ({_why(error)})") from error
+        if MISMATCH not in str(error):
+            raise DataError(f"does not hold ({_why(error)})") from error
+        changed = re.findall(CHANGED, str(error))
+        raise DataError("is not of these files" + (f", but of another {', '.join(changed)}" if changed else "")) from error
 
 
 def _hashing() -> Any:
