@@ -20,8 +20,9 @@ import tl_keras
 from tl_keras import packages, run
 from tl_keras.config import Config
 from tl_keras.data.index import Index
-from tl_keras.deploy.export import read_exports
+from tl_keras.deploy.export import hashes_of, read_exports
 from tl_keras.errors import BackboneError, ConfigError, ExportError, RunFolderError
+from tl_keras.export_formats import EXPORT_FORMATS
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.trained_run import open_run
 from tl_keras.workflows import export as workflow
@@ -166,8 +167,22 @@ def test_what_was_exported_answers_in_place_of_the_model(
     monkeypatch.setattr(packages, "is_installed", lambda name: name not in ("tf2onnx", "onnx"))
     assert len(list(tl_keras.predict(copied, files, format="onnx"))) == len(files)  # the converter is not needed any more
     (copied / "export" / "model.onnx").write_bytes(b"damaged")
+    with pytest.raises(RunFolderError, match=r"model\.onnx: is not what was compared with the model\. Export it again"):
+        list(tl_keras.predict(copied, files, format="onnx"))
+    recorded(copied, "onnx")
     with pytest.raises(RunFolderError, match=r"model\.onnx: does not load or answer \(.*\)\. Export it again\.$"):
         list(tl_keras.predict(copied, files, format="onnx"))
+
+
+def recorded(run: Path, *formats: str) -> None:
+    """Write a record in which the files that are there were compared, as a stranger may."""
+    row = {"bytes": 1, "agreement": 1, "largest_difference": {}, "single_ms": 1, "images_per_second": 1}
+    rows = {name: row | {"file": EXPORT_FORMATS[name].file, "sha256": {}} for name in formats}
+    for name, each in rows.items():
+        target = run / "export" / EXPORT_FORMATS[name].file
+        if all(file.is_file() for file in target.rglob("*.*")) and not target.is_fifo():
+            each["sha256"] = hashes_of(target)
+    (run / "export" / "export.json").write_text(json.dumps({"formats": rows}))
 
 
 class Reads(tf.Module):
@@ -182,14 +197,17 @@ def test_what_a_stranger_exported_is_looked_at_before_it_runs(copied: Path, trai
     folder = copied / "export" / "saved_model"
     made = Reads()
     tf.saved_model.save(made, folder, signatures={"serving_default": made.__call__})
+    recorded(copied, "saved_model")
     with pytest.raises(BackboneError, match=r"saved_model: is refused, because its graph does more than compute.*ReadFile"):
         list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="saved_model"))
     with zipfile.ZipFile(copied / "export" / "model.keras", "w") as archive:
         archive.write(folder / "saved_model.pb", "assets/layers/own/saved_model.pb")
+    recorded(copied, "keras")
     with pytest.raises(BackboneError, match=r"model\.keras: is refused, because its graph does more than compute.*ReadFile"):
         list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="keras"))
     pixels = keras.Input((16, 16, 3))
     keras.Model(pixels, keras.layers.Lambda(lambda x: x[:, 0, 0, :])(pixels)).save(copied / "export" / "model.keras")
+    recorded(copied, "keras")
     with pytest.raises(RunFolderError, match=r"model\.keras: does not load or answer \(.*Export it again"):
         list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="keras"))
 
@@ -217,6 +235,7 @@ def test_an_export_of_another_model_is_told_in_a_line(copied: Path, trained: Run
     graph = helper.make_graph(nodes, "other", [given], [told], [start, end, axis])
     (copied / "export").mkdir()
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), copied / "export" / "model.onnx")
+    recorded(copied, "onnx")
     files = sorted(trained[1].rglob("*.*"))[:2]
     if message is None:
         assert len(list(tl_keras.predict(copied, files, format="onnx"))) == 2
@@ -231,7 +250,8 @@ def test_what_would_wait_for_ever_is_not_opened(copied: Path, trained: Run) -> N
     (copied / "export" / "openvino").mkdir(parents=True)
     for name, format in (("model.onnx", "onnx"), ("openvino/model.bin", "openvino")):
         os.mkfifo(copied / "export" / name)
-        with pytest.raises(RunFolderError, match=r"does not load or answer \(.*not a regular file"):
+        recorded(copied, format)
+        with pytest.raises(RunFolderError, match=r"cannot be read \(.*not a regular file"):
             list(tl_keras.predict(copied, image, format=format))
 
 

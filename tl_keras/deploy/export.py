@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from tl_keras.advice import command
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.parity import Agreement, Bounds, Reference, check, compare, with_own_threshold
-from tl_keras.errors import ConfigError, ExportError
+from tl_keras.errors import ConfigError, ExportError, RunFolderError
 from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES
 from tl_keras.packages import require_packages
 from tl_keras.partial import clear_partial
-from tl_keras.run_folder import EXPORT_RECORD, read_json, reading, require_no_special_file, write_atomically
+from tl_keras.run_folder import EXPORT, EXPORT_RECORD, RunFolder, read_json, reading, require_no_special_file, write_atomically
 from tl_keras.short_forms import nearest
 
 NEEDED = ("file", "bytes", "sha256", "agreement", "largest_difference", "single_ms", "images_per_second")  # of each row of the record
@@ -79,6 +80,28 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
     if not np.isfinite(numbers).all() or not all(isinstance(digest, str) for digest in row["sha256"].values()):
         raise ValueError("it says of an export what no export says")
     return row
+
+
+def require_compared(run: RunFolder, kind: str) -> dict[str, Any]:
+    """The row of an export whose files are still those that were compared with the model.
+
+    Raises:
+        ConfigError: there is no such export.
+        RunFolderError: its files are others, or the record is damaged.
+    """
+    row, target, mend = (
+        read_exports(run / EXPORT).get(kind),
+        run / EXPORT / EXPORT_FORMATS[kind].file,
+        command("export", run.path, "--format", kind),
+    )
+    if row is None:
+        raise ConfigError(f"--format: {run.path} has no export '{kind}' that was compared with the model. Write it: {mend}.")
+    try:
+        if hashes_of(target) == row["sha256"]:
+            return row
+    except OSError as error:
+        raise RunFolderError(f"{target}: cannot be read ({error.strerror or error}). Export it again: {mend}.") from error
+    raise RunFolderError(f"{target}: is not what was compared with the model. Export it again: {mend}.")
 
 
 def files_in(target: Path) -> list[Path]:

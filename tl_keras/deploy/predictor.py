@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.advice import command
 from tl_keras.data.ahead import Ahead, Image, Loaded
 from tl_keras.data.index import Index
 from tl_keras.data.label_texts import COLUMNS, label_text, names_of
 from tl_keras.data.pipeline import decoding_threads
-from tl_keras.deploy.export import files_in, read_exports
+from tl_keras.deploy.export import require_compared
 from tl_keras.deploy.formats import FLOAT, FORMATS
 from tl_keras.deploy.standalone_reader import batches, first_line
-from tl_keras.errors import ConfigError, RunFolderError, UserError
+from tl_keras.errors import RunFolderError, UserError
 from tl_keras.evaluation.conformal import prediction_sets
 from tl_keras.evaluation.novelty_file import read_novelty
 from tl_keras.export_formats import EXPORT_FORMATS, KERAS, SAVED_MODEL
@@ -218,20 +217,17 @@ class ExportedPredictor(Predictor):
     Raises:
         ConfigError: there is no such export, or its runtime is not installed.
         BackboneError: its SavedModel does more than compute.
-        RunFolderError: it does not load, or the record of exports is damaged.
+        RunFolderError: it does not load, is not what was compared with the model, or the record of exports is damaged.
     """
 
     def __init__(self, trained: TrainedRun, kind: str, thresholds: Mapping[str, float] | None = None) -> None:
         super().__init__(trained, thresholds)
-        own = read_exports(trained.run / EXPORT).get(kind, {}).get("novelty_threshold")
+        own = require_compared(trained.run, kind).get("novelty_threshold")
         if self.novelty is not None and own is not None:
             self.novelty = replace(self.novelty, threshold=own)
         self._file = file = trained.run / EXPORT / EXPORT_FORMATS[kind].file
-        if not file.exists():
-            raise ConfigError(f"--format: {file} is not there. Write it: {command('export', trained.run.path, '--format', kind)}.")
         require_packages("--format", FORMATS[kind].runtime)
         with naming_broken(file):
-            files_in(file)  # which refuses those whose opening would wait for ever
             for files in [files_of(file)] if kind == SAVED_MODEL else graphs_in(file) if kind == KERAS else []:
                 require_safe(str(file), files)
         with restoring_process(), naming_broken(file), quiet():  # LiteRT tells on standard error what it computes with, when it first does

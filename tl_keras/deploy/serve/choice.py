@@ -4,12 +4,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tl_keras.advice import command
-from tl_keras.deploy.export import hashes_of, read_exports
+from tl_keras.deploy.export import hashes_of, read_exports, require_compared
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.predictor import ExportedPredictor, Predictor
-from tl_keras.errors import ConfigError, RunFolderError
-from tl_keras.export_formats import EXPORT_FORMATS
 from tl_keras.packages import is_installed
 from tl_keras.progress import Progress
 from tl_keras.run_folder import EXPORT, RunFolder
@@ -52,21 +49,10 @@ def choose(run: RunFolder, asked: str | None, progress: Progress) -> tuple[str, 
         ConfigError: the form that was asked for is not among the run's exports, or its runtime is not installed.
         RunFolderError: an export is not the file that was compared with the model.
     """
-    rows = read_exports(run / EXPORT)
-    if asked is not None and asked not in rows:
-        raise ConfigError(
-            f"--format: {run.path} has no export '{asked}' that was compared with the model. "
-            f"Write it: {command('export', run.path, '--format', asked)}."
-        )
-    kind = asked or fastest(rows, progress)
+    kind = asked or fastest(read_exports(run / EXPORT), progress)
     if kind is None:
         return MODEL, version_of(hashes_of(run / MODEL_FILE))
-    target = run / EXPORT / EXPORT_FORMATS[kind].file
-    if (hashes := hashes_of(target)) != rows[kind]["sha256"]:
-        raise RunFolderError(
-            f"{target}: is not what was compared with the model. Export it again: {command('export', run.path, '--format', kind)}."
-        )
-    return kind, version_of(hashes)
+    return kind, version_of(require_compared(run, kind)["sha256"])
 
 
 def version_of(hashes: Mapping[str, str]) -> str:
