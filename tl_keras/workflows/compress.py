@@ -33,6 +33,7 @@ from tl_keras.workflows.train import images_of, moved_to, train
 ORIGINAL = "original"  # what the run itself is called among its forms
 RANKING = "ranking"  # the folder of the ranking that proposes students
 MOST_STUDENTS = 2
+ROUNDS = 3  # in which all times are measured; the best of each counts, for other work only makes it slower
 DEFAULT_FORMATS = (LITERT, LITERT_FLOAT16, LITERT_INT8)
 SETTABLE = ("compress", "export", "rank", "train")
 OPENED = {  # mode -> settings of `train` that a finetuning chooses by itself, where the run's are not of one
@@ -89,17 +90,26 @@ def compress(
         for kind in chosen:
             points.append(refused.get((name, kind)) or exported(name, each, kind, config, source, progress))
             run_folder.write_json(folder / run_folder.COMPRESS_RECORD, result | {"points": points, "export": config.export.model_dump()})
-    with progress.bar("measure times", len(points)) as advance:
-        for point in points:
-            if "refused" not in point:
-                artifact = folders[point["run"]] / run_folder.EXPORT / point["file"]
-                point |= speed_of(point["format"], artifact, result["runs"][point["run"]]["image_size"])
-            advance(1)
+    measure_times([point for point in points if "refused" not in point], result["runs"], progress)
     result |= {"points": points, "export": config.export.model_dump()}
     run_folder.write_json(folder / run_folder.COMPRESS_RECORD, result)
     write_points(folder / run_folder.COMPRESS_TABLE, result["runs"], points)
     draw_points(folder / run_folder.COMPRESS_PICTURE, [point for point in points if "refused" not in point], ORIGINAL)
     return result | {"folder": str(folder.path)}
+
+
+def measure_times(points: Sequence[dict[str, Any]], runs: Mapping[str, Mapping[str, Any]], progress: Progress) -> None:
+    """Measure how fast each point is, all in turn and `ROUNDS` times, so that other work on the machine does not fall on one of them."""
+    found: list[list[dict[str, float]]] = [[] for _ in points]
+    with progress.bar("measure times", ROUNDS * len(points)) as advance:
+        for _ in range(ROUNDS):
+            for point, rounds in zip(points, found, strict=True):
+                run = runs[point["run"]]
+                rounds.append(speed_of(point["format"], Path(run["folder"], run_folder.EXPORT, point["file"]), run["image_size"]))
+                advance(1)
+    for point, rounds in zip(points, found, strict=True):
+        point["single_ms"] = min(each["single_ms"] for each in rounds)
+        point["images_per_second"] = max(each["images_per_second"] for each in rounds)
 
 
 def for_more_training(run: RunFolder, source: str | None) -> Config:

@@ -1,4 +1,7 @@
-"""A picture of a compressed run: how good each of its forms is on test, over its size and over the time that an image takes."""
+"""A picture of a compressed run: how good each of its forms is on test, over its size and over the time that an image takes.
+
+The size is that after deflate: as it is, a file of zeros is as large as any other.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +12,7 @@ from tl_keras.select.axes import by_logarithm, label_at, place_labels, shortened
 
 LONGEST_NAME = 30  # characters of a run's name in the legend
 COLOURS = ("tab:red", "tab:blue", "tab:green", "tab:orange", "tab:purple", "tab:brown", "tab:pink", "tab:olive", "tab:cyan", "0.4")
-PANELS = (("megabytes", "size, MB"), ("single_ms", "milliseconds for one image, on this machine"))
+PANELS = (("packed_mb", "size in a ZIP file, MB"), ("single_ms", "milliseconds for one image, on this machine"))
 
 
 def draw_points(path: Path, points: Sequence[Mapping[str, Any]], original: str) -> None:
@@ -22,7 +25,7 @@ def draw_points(path: Path, points: Sequence[Mapping[str, Any]], original: str) 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    shown = [{**point, "megabytes": point["bytes"] / 1e6} for point in points if "accuracy" in point]
+    shown = [{**point, "packed_mb": point["compressed_bytes"] / 1e6} for point in points if "accuracy" in point]
     if not shown:
         return
     names = list(dict.fromkeys(point["run"] for point in shown))

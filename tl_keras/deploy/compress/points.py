@@ -1,7 +1,7 @@
 """What a form of a run comes to: a point for each export of each run, with its size, its speed and its figure on test.
 
-The figures are those that the export was given when it was proved (`deploy.parity`). Times are measured anew for all points, one
-right after the other, so that they are of the same machine in the same state.
+The figures are those that the export was given when it was proved (`deploy.parity`). Times are measured anew for all points
+together, so that they are of the same machine in the same state.
 """
 
 import zlib
