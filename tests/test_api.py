@@ -13,16 +13,16 @@ from rich.console import Console
 import tl_keras
 from tl_keras import api
 from tl_keras.config import Config
-from tl_keras.console import ConsoleProgress
 from tl_keras.errors import BackboneError, ConfigError, DataError, RunFolderError
 from tl_keras.modes import MODES
 from tl_keras.notebook import NotebookProgress
 from tl_keras.progress import Progress
 from tl_keras.short_forms import SHORT_FORMS
 from tl_keras.stepwise import StepwiseProgress
+from tl_keras.terminal.progress import ConsoleProgress
 
 MAKERS = {"train": "finetune", "adapt": "adapt", "rank": "rank", "search": "search", "crossval": "crossval", "ensemble": "ensemble"}
-FUNCTIONS = (*MAKERS, "evaluate", "compare", "report", "predict", "explain", "export", "serve")
+FUNCTIONS = (*MAKERS, "evaluate", "compare", "report", "predict", "explain", "export", "compress", "verify", "serve")
 
 
 @pytest.fixture
@@ -110,6 +110,8 @@ def test_a_wrong_argument_is_told_at_the_call(without_tensorflow, name, argument
         ("report", {"run_dir": "no/such/run"}, RunFolderError),
         ("compare", {"run_dir": "no/such/run", "against": "no/such/other"}, RunFolderError),
         ("export", {"run_dir": "no/such/run"}, RunFolderError),
+        ("verify", {"run_dir": "no/such/run"}, RunFolderError),
+        ("compress", {"run_dir": "no/such/run"}, RunFolderError),
         ("serve", {"run_dir": "no/such/run"}, RunFolderError),
     ],
 )

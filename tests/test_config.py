@@ -91,6 +91,7 @@ OTHER: dict[str, Any] = {
     "train.decay_towards": "start",
     "train.interpolate": True,
     "train.keep_features": 0.5,
+    "train.sparsity": 0.8,
     "train.teacher": "saved_models/large",
     "train.teacher_weight": 0.9,
     "train.schedule": "onecycle",
@@ -138,6 +139,9 @@ OTHER: dict[str, Any] = {
     "export.max_probability_difference": 0.5,
     "export.min_agreement": 0.5,
     "export.calibration_images": 3,
+    "export.sign_key": "key.pem",
+    "compress.sparsities": (0.25,),
+    "compress.students": ("mobilenet_025",),
     "runtime.seed": 2**31 - 1,
     "runtime.engine": "tensorflow",
     "runtime.precision": "bfloat16",
@@ -219,7 +223,7 @@ def test_none_round_trips() -> None:
 
 def test_what_is_shown_of_a_configuration_is_what_its_mode_uses() -> None:
     shown = yaml.safe_load(used_to_yaml(build({"mode": "extract", "data.source": "photos"})))
-    assert list(shown) == ["mode", "data", "model", "features", "train", "export", "runtime"]
+    assert list(shown) == ["mode", "data", "model", "features", "train", "export", "compress", "runtime"]
     assert list(shown["train"]) == ["batch_size", "teacher", "teacher_weight", "loss", "head_c", "class_weights", "logit_adjustment"]
     assert shown["data"]["source"] == "photos"
     assert "augment" not in shown["data"]
@@ -393,12 +397,12 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         (
             "xyz=1",
             "unknown key 'xyz'. Keys: 'mode', 'data', 'model', 'features', 'train', 'rank', 'search', 'crossval', 'ensemble', "
-            "'adapt', 'export', 'runtime'.",
+            "'adapt', 'export', 'compress', 'runtime'.",
         ),
         (
             "export.qqq=1",
             "unknown key 'export.qqq'. Keys of 'export': 'parity_images', 'max_probability_difference', 'min_agreement', "
-            "'calibration_images'.",
+            "'calibration_images', 'sign_key'.",
         ),
         (
             "train.class_weights.rose=2",
@@ -407,7 +411,7 @@ def test_set_reads_yaml(assignment: str, path: str, value: Any) -> None:
         (
             "export=3",
             "export: got 3, expected a mapping with keys 'parity_images', 'max_probability_difference', 'min_agreement', "
-            "'calibration_images'.",
+            "'calibration_images', 'sign_key'.",
         ),
         ("novalue", "got 'novalue', expected path=value, e.g. train.learning_rate=1e-3."),
         (
@@ -517,7 +521,7 @@ def test_all_mistakes_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
         (
             "- 1",
             "FILE: got [1], expected a mapping with keys 'mode', 'data', 'model', 'features', 'train', 'rank', 'search', 'crossval', "
-            "'ensemble', 'adapt', 'export', 'runtime'.",
+            "'ensemble', 'adapt', 'export', 'compress', 'runtime'.",
         ),
         ("train: [1]\n", "FILE: train: got [1], expected a mapping with keys 'epochs', 'batch_size', "),
         ("train:\n  batch_size: ok\n", "FILE: train.batch_size: got 'ok', expected an integer >= 1."),

@@ -26,8 +26,8 @@ PROSE = [
     *PAGES,
 ]
 DOCUMENTS = [*PROSE, *CONFIGS, *sorted((ROOT / "notebooks").glob("*.py"))]
-SECTIONS = "data|model|features|train|rank|search|crossval|ensemble|export|runtime"
-FILE = re.compile(r"\.(csv|json|png|md|yaml|keras|onnx|tflite|xml)$")
+SECTIONS = "data|model|features|train|rank|search|crossval|ensemble|export|compress|runtime"
+FILE = re.compile(r"\.(csv|json|png|md|yaml|keras|onnx|tflite|xml|sig)$")
 
 
 def commands(text):

@@ -45,7 +45,8 @@ ROOMS = [
     ("select",),
     ("deploy",),
     ("workflows",),
-    ("api", "console", "launch", "notebook", "reference", "results", "run", "stepwise", "__main__"),
+    ("terminal",),
+    ("api", "launch", "notebook", "reference", "results", "run", "stepwise", "__main__"),
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 FILES = [path for path in sorted(PACKAGE.rglob("*.py")) if path != PACKAGE / "__init__.py"]

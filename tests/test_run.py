@@ -18,11 +18,11 @@ from PIL import Image
 
 from tl_keras import run
 from tl_keras.config import Config
-from tl_keras.console import ensemble_lines
 from tl_keras.data import images
 from tl_keras.errors import RunFolderError
 from tl_keras.launch import make_run_dir, new_run_dir, remove_unused
 from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.terminal.choosing import ensemble_lines
 from tl_keras.transfer.store import Store
 from tl_keras.transfer.trunk import Trunk
 

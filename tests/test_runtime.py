@@ -101,6 +101,9 @@ CALLS: dict[str, Call] = {
     "explain": lambda run, photos, new, heard: tl_keras.explain(run, photos / "ant" / "000.png", data=photos, progress=heard),
     "predict": lambda run, photos, new, heard: list(tl_keras.predict(run, photos / "ant", progress=heard)),
     "export": lambda run, photos, new, heard: tl_keras.export(run, progress=heard),
+    "compress": lambda run, photos, new, heard: tl_keras.compress(
+        run, formats="litert", settings={"compress.sparsities": [], "compress.students": []}, progress=heard
+    ),
     "open_run": lambda run, photos, new, heard: open_run(run if type(heard) is Progress else run.parent),
     "rank_candidates": lambda run, photos, new, heard: rank_candidates(
         config := config_of(photos, "rank", rank={"candidates": ["small_resnet"]}), open_source(config.data), heard
@@ -108,7 +111,7 @@ CALLS: dict[str, Call] = {
     "check": lambda run, photos, new, heard: tl_keras.check(config_of(photos, "check"), new, progress=heard),
     "make_plan": lambda run, photos, new, heard: make_plan(config_of(photos, "extract", runtime={"precision": "bfloat16"}), heard),
 }
-NO_CALLS = {"BACKBONES", "Config", "Progress", "UserError", "__version__", "save_images", "serve"}  # files alone; until a signal
+NO_CALLS = {"BACKBONES", "Config", "Progress", "UserError", "__version__", "save_images", "verify", "serve"}  # files alone; until a signal
 
 
 def state() -> dict[str, Any]:
@@ -155,13 +158,13 @@ def caller() -> Iterator[keras.Model]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_exports")
 @pytest.mark.parametrize("fails", [False, True], ids=["works", "fails"])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name == "export" else name for name in CALLS])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in ("export", "compress") else name for name in CALLS])
 def test_the_caller_s_process_is_left_as_it_was(
     name: str, fails: bool, caller: keras.Model, trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
     run, photos = trained
-    if name in ("evaluate", "export"):  # which write into it
+    if name in ("evaluate", "export", "compress"):  # which write into it
         run = Path(run_folder.shutil.copytree(run, tmp_path / "copy"))
     before = state()
     if not fails:

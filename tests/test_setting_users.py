@@ -53,6 +53,7 @@ def test_a_mode_uses_the_section_that_it_owns_and_others_do_not(mode):
             ["train.head_epochs=5"],
             "train.head_epochs: extract does not use it; a head trained by gradient steps (model.hidden, ",
         ),
+        ("extract", ["export.sign_key=key.pem"], "export.sign_key: extract does not use it; export does. Remove it."),
         ("extract", ["data.augment.hue_range=0.1"], "data.augment.hue_range: extract does not use it; finetune, pretrain, stored views"),
         (
             "finetune",
@@ -134,8 +135,8 @@ def test_from_python_what_is_given_is_refused_and_what_a_configuration_brings_is
 
 LATER = {
     "data.cache_gb",
-    *(path for path in fields() if path.startswith("export.")),
-}  # by `evaluate` and `export`, from the run's own configuration
+    *(path for path in fields() if path.startswith(("export.", "compress."))),
+}  # by `evaluate`, `export` and `compress`, from the run's own configuration
 ELSEWHERE = {  # of a data set of TFDS, or a table
     *("data.download", "data.download_timeout_s"),
     *("data.columns", "data.image_folder", "data.label_separator", "data.missing_values"),

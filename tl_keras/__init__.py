@@ -7,8 +7,8 @@
     for found in predict(metrics["run_dir"], "new/"):
         print(found.path, found.label, found.probability)
 
-`check`, `train`, `rank`, `search`, `crossval` and `ensemble` make a run folder; `evaluate`, `report`, `predict`, `explain`, `export`
-and `serve` use one, and `compare` two: see `help(tl_keras.train)` for the arguments. `save_images` makes a data set of arrays.
+`check`, `train`, `rank`, `search`, `crossval` and `ensemble` make a run folder; `evaluate`, `report`, `predict`, `explain`, `export`,
+`verify` and `serve` use one, and `compare` two: see `help(tl_keras.train)` for the arguments. `save_images` makes a data set of arrays.
 Importing this package does not import TensorFlow; the functions do when they are called.
 """
 

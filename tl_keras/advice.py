@@ -44,6 +44,14 @@ def go_on(mode: str, run_dir: Path) -> str:
     return command(mode, "--resume", "--run-dir", run_dir)
 
 
+def after_compression(result: Mapping[str, Any]) -> Iterator[str]:
+    """How to use one of the smaller forms."""
+    made = [point for point in result["points"] if "refused" not in point and point["run"] != "original"]
+    if made:
+        yield "next: answer with one of them"
+        yield f"  {command('serve', result['runs'][made[-1]['run']]['folder'], '--format', made[-1]['format'])}"
+
+
 def look_at_report(run_dir: Path) -> Iterator[str]:
     """Where a person sees what a run is worth."""
     if (run_dir / REPORT).is_file():

@@ -48,6 +48,7 @@ __all__ = [
     "adapt",
     "check",
     "compare",
+    "compress",
     "crossval",
     "ensemble",
     "evaluate",
@@ -59,6 +60,7 @@ __all__ = [
     "search",
     "serve",
     "train",
+    "verify",
 ]
 
 Given = ParamSpec("Given")
@@ -565,8 +567,8 @@ def export(
 
     Args:
         run_dir: the folder of a run.
-        formats: 'saved_model', which is the default, 'litert', 'litert_float16', 'litert_dynamic', 'litert_int8', 'onnx', 'openvino';
-            one or several.
+        formats: 'saved_model', which is the default, 'keras', 'litert', 'litert_float16', 'litert_dynamic', 'litert_int8', 'onnx',
+            'openvino'; one or several.
         settings: of the section `export` that differ from the run's, such as `{"export.min_agreement": 0.99}`.
         data: where the run's images lie now, if they have moved.
         min_accuracy: what the accuracy on test in metrics.json has to reach, in [0, 1]; else nothing is exported.
@@ -575,7 +577,7 @@ def export(
     Returns:
         What `export/export.json` holds, see `docs/exporting.md`; `folder`; `exported`, the formats that were written; and `missed`, a line
         for each bound that is not kept: of a format that differs too much from the model, which is not kept then, or of the model
-        itself, of which nothing is exported then.
+        itself, of which nothing is exported then; and `signature`, where that of all files is, None without `export.sign_key`.
 
     Raises:
         UserError: anything that the caller can mend.
@@ -590,6 +592,61 @@ def export(
 
 
 @told
+def verify(run_dir: Path | str, *, public_key: Path | str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+    """Compare the files of a run's export with what its record says of them; nothing of it is loaded or run.
+
+    Args:
+        run_dir: the folder of a run.
+        public_key: a file with the public part of the key that the export has to be signed by; None looks at no signature.
+
+    Returns:
+        `folder`; `files`, how many were compared; `signed`, whether the signature holds, None where nobody asked; and `wrong`, a line for
+        each file that is missing, changed or one too many, and for a signature that does not hold.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    run = run_of(run_dir)
+    check_run(run)
+    verify_run, progress = begin("verify", None, progress)
+    found: dict[str, Any] = verify_run(run, public_key=public_key, progress=progress)
+    return found
+
+
+@told
+def compress(
+    run_dir: Path | str,
+    *,
+    formats: str | Sequence[str] = (),
+    settings: Settings | None = None,
+    data: Path | str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make smaller and faster forms of a run, pruned, taught to smaller backbones and rounded; and measure what each costs.
+
+    Args:
+        run_dir: the folder of a run with one class an image.
+        formats: as in `export`; by default 'litert', 'litert_float16' and 'litert_int8'.
+        settings: of the sections `compress`, `export`, `rank` and `train` that differ from the run's, such as
+            `{"compress.sparsities": [0.9]}`.
+        data: where the run's images lie now, if they have moved.
+
+    Returns:
+        What `compress/compress.json` in the run folder holds, see `docs/compressing.md`; and `folder`, where that is. Started again, it
+        goes on where it was.
+
+    Raises:
+        UserError: anything that the caller can mend.
+    """
+    run, source = run_of(run_dir), None if data is None else str(data)
+    check_run(run, source)
+    compress_run, progress = begin("compress", None, progress)
+    chosen = [formats] if isinstance(formats, str) else list(formats)
+    found: dict[str, Any] = compress_run(run, formats=chosen, settings=settings or {}, source=source, progress=progress)
+    return found
+
+
+@told
 def serve(
     run_dir: Path | str,
     *,
@@ -598,6 +655,8 @@ def serve(
     format: str | None = None,
     coverage: float | None = None,
     access_log: bool = False,
+    neighbours: int | None = None,
+    data: Path | str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Answer over HTTP with a run, until SIGTERM or Ctrl-C; then finish what was accepted. See `docs/serving.md`.
@@ -609,6 +668,8 @@ def serve(
         format: the export that answers, such as 'onnx'; None for the fastest that agreed with the model, else the model.
         coverage: as for `predict`; None for 0.9, where the run has prediction sets.
         access_log: whether each request is written to the standard error, a line of JSON.
+        neighbours: how many training images the page shows beside an image, 0 to 8; none by default, since whoever asks gets to see them.
+        data: where the run's images lie now, if they have moved.
 
     Returns:
         `requests` and `images`: how many were answered.
@@ -617,11 +678,11 @@ def serve(
         UserError: anything that the caller can mend.
     """
     require_packages("serve", MODES["serve"].needs)
-    run = run_of(run_dir)
-    check_run(run)
+    run, source = run_of(run_dir), None if data is None else str(data)
+    check_run(run, source)
     run_server, progress = begin("serve", None, progress)
     formats = [] if format is None else [format]
-    own = {"coverage": coverage, "access_log": access_log}
+    own: dict[str, Any] = {"coverage": coverage, "access_log": access_log, "neighbours": neighbours, "source": source}
     found: dict[str, Any] = run_server(run, host=host, port=port, formats=formats, **own, progress=progress)
     return found
 
@@ -709,8 +770,8 @@ def listener() -> Progress:
     """A notebook or a terminal, if somebody watches one."""
     from rich.console import Console
 
-    from tl_keras.console import ConsoleProgress
     from tl_keras.notebook import NotebookProgress
+    from tl_keras.terminal.progress import ConsoleProgress
 
     console = Console(stderr=True)
     if console.is_jupyter:

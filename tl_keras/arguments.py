@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -36,9 +37,9 @@ examples:
 `python -m tl_keras` is the same as `tl-keras`.
 """
 PATH_HELP = (
-    "first the images, as with --data; evaluate, compare, report, predict, explain, export, serve: a run's folder, as with --run-dir. Then "
-    "rank: backbones; ensemble: backbones or runs; evaluate: other images; compare: another run; report: other runs; predict, explain: "
-    "files, folders or globs"
+    "first the images, as with --data; evaluate, compare, report, predict, explain, export, verify, serve: a run's folder, as with "
+    "--run-dir. Then rank: backbones; ensemble: backbones or runs; evaluate: other images; compare: another run; report: other runs; "
+    "predict, explain: files, folders or globs"
 )
 RUN_ELSEWHERE = ("checkpoint", "ckpt", "load", "model", "modeldir", "modelpath", "run", "weights")  # for --run-dir of a run's users
 
@@ -80,6 +81,14 @@ def port_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 2**16):
         raise argparse.ArgumentTypeError(f"got '{text}', expected an integer from 0 to 65535; 0 takes a free one")
     return int(text)
+
+
+def shard(text: str) -> tuple[int, int]:
+    """A part of the images on the command line: 'K/N' -> (K, N)."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text, re.ASCII)
+    if found is None or not int(found[1]) < int(found[2]):
+        raise argparse.ArgumentTypeError(f"got '{text}', expected K/N, part K of N parts, from 0/N to N-1/N")
+    return int(found[1]), int(found[2])
 
 
 def program() -> str:
@@ -139,6 +148,12 @@ def parser() -> Parser:
         help="show what a training run would do, with its time, memory and disk space; train nothing",
     )
     made.add_argument(
+        "--shard",
+        metavar="K/N",
+        type=shard,
+        help="extract, finetune: only compute and store the frozen features of part K of N of the images, from 0 on; see docs/scale.md",
+    )
+    made.add_argument(
         "--output",
         metavar="FILE",
         type=Path,
@@ -169,11 +184,20 @@ def parser() -> Parser:
         action="append",
         default=[],
         dest="formats",
-        help=f"export: {either(FORMAT_NAMES)}; repeatable (default: the first); predict, serve: the export that answers",
+        help=f"export, compress: {either(FORMAT_NAMES)}; repeatable (default: the first, or three of LiteRT); predict, serve: the export "
+        "that answers",
     )
     made.add_argument("--method", metavar="NAME", help=f"explain: {either(METHOD_NAMES)}, how maps are made (default: the first)")
     made.add_argument("--label", metavar="CLASS", help="explain: the class that maps are for (default: what the model answers)")
-    made.add_argument("--neighbours", metavar="N", type=int, help=f"explain: training images beside each (default: {NEIGHBOURS})")
+    made.add_argument(
+        "--neighbours",
+        metavar="N",
+        type=int,
+        help=f"explain: training images beside each (default: {NEIGHBOURS}); serve: shown to whoever asks (default: none)",
+    )
+    made.add_argument(
+        "--public-key", metavar="FILE", type=Path, help="verify: the public part of the key that export.sign_key has signed with"
+    )
     made.add_argument("--host", metavar="ADDRESS", help="serve: listen there (default: 127.0.0.1, this machine only)")
     made.add_argument("--port", metavar="N", type=port_number, help="serve: and on this port (default: 8000)")
     made.add_argument("--access-log", action="store_true", help="serve: write each request to the standard error, a line of JSON")
@@ -307,6 +331,8 @@ def check_options(options: argparse.Namespace) -> None:
     if resumes and not idle:
         moved = ("data",) if "data" in mode.passes else ()  # where its images lie now
         idle = [name for name in given if name not in ("mode", "run_dir", "resume", "workers", *moved)]  # a search may go on with fewer
+    if options.shard is not None:
+        check_shard(options)
     if options.output_dir is not None and options.run_dir is not None and mode.makes_run:
         raise ConfigError("--output-dir: means the same as --run-dir, which is given too. Remove one of them.")
     if idle:
@@ -317,6 +343,13 @@ def check_options(options: argparse.Namespace) -> None:
         if "against" in used:
             raise ConfigError(f"{mode.name}: expected the folders of two runs, such as: tl-keras {mode.name} {RUNS}/A {RUNS}/B.")
         raise ConfigError(f"{mode.name}: expected the folder of a run, such as: tl-keras {word} {RUNS}/NAME (or --run-dir {RUNS}/NAME).")
+
+
+def check_shard(options: argparse.Namespace) -> None:
+    """Refuse what does nothing where features are stored and nothing is trained."""
+    for name in ("dry_run", "run_dir", "output_dir"):
+        if getattr(options, name):
+            raise ConfigError(f"{flag_of(name)}: --shard stores features and makes no run folder. Remove one of them.")
 
 
 def uses_a_run(name: str) -> bool:

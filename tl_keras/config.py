@@ -377,6 +377,10 @@ class TrainConfig(Section):
     keep_features: Number = Field(
         default=0.0, ge=0, description="strength of a loss that keeps the backbone's features near those before finetuning (DELTA); 0: none"
     )
+    sparsity: Annotated[Number, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="share of the weights of the trained kernels that becomes zero on the way (gradual magnitude pruning); 0: none",
+    )
     teacher: Name | None = Field(
         default=None,
         description="run folder whose answers to the training images are learned beside the labels (knowledge distillation)",
@@ -452,6 +456,8 @@ class TrainConfig(Section):
             beside = "sampling" if self.sampling == "balanced" else "class_weights"
             yield "logit_adjustment", f"got {self.logit_adjustment!r}, which has no effect beside {beside}: balanced. Remove one of them."
         yield from self._idle("teacher_weight", self.teacher is not None, "teacher")
+        if self.sparsity and self.interpolate:
+            yield "interpolate", "got true, expected false with sparsity: the weights before finetuning are not zero."
         yield from self._idle("focal_gamma", self.loss == "focal", "loss: focal")
         yield from self._idle("momentum", self.optimizer == "sgd", "optimizer: sgd")
         yield from self._idle("warmup_fraction", self.schedule != "onecycle", "a schedule other than onecycle")
@@ -592,6 +598,21 @@ class ExportConfig(Section):
         default=0.97, description="smallest share of the images that the model and an exported one must give the same classes"
     )
     calibration_images: Side = Field(default=100, description="number of training images whose activations give litert_int8 its ranges")
+    sign_key: Name | None = Field(
+        default=None, description="file with the private key that signs an export, never taken from a run's config.yaml; null: none"
+    )
+
+
+class CompressConfig(Section):
+    """What a run is compressed into; `compress` itself can set these anew."""
+
+    sparsities: Annotated[tuple[Annotated[Number, Field(gt=0, lt=1)], ...], Expected("a list of numbers > 0 and < 1")] = Field(
+        default=(0.5, 0.8), description="train.sparsity of each pruned run; [] for none"
+    )
+    students: Annotated[tuple[Name, ...], Expected("a list of backbones")] | None = Field(
+        default=None,
+        description="backbones that learn from the run; null: the best two that rank.candidates has on its front and that are faster",
+    )
 
 
 class RuntimeConfig(Section):
@@ -640,6 +661,7 @@ class Config(Section):
     ensemble: EnsembleConfig = Field(default_factory=EnsembleConfig, description="combination")
     adapt: AdaptConfig = Field(default_factory=AdaptConfig, description="target domain")
     export: ExportConfig = Field(default_factory=ExportConfig, description="artifact")
+    compress: CompressConfig = Field(default_factory=CompressConfig, description="smaller artifacts")
     runtime: RuntimeConfig = Field(default_factory=RuntimeConfig, description="machine")
 
     @property

@@ -146,7 +146,7 @@ def from_run(text: str, name: str) -> Config:
 
 def without_allowance(config: Config) -> Config:
     """The same settings, but for those that allow something."""
-    return config.replace("data.download", False).replace("model.trust", False)
+    return config.replace("data.download", False).replace("model.trust", False).replace("export.sign_key", None)
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> Config:
@@ -162,8 +162,8 @@ def with_settings(config: Config, settings: Mapping[str, Any], origin: str) -> C
     return draft.config(origin)
 
 
-def with_own_section(config: Config, section: str, settings: Mapping[str, Any] | Sequence[str]) -> Config:
-    """The configuration of a run with settings of one section replaced: those of a mode that uses the run, which has only these.
+def with_own_sections(config: Config, sections: Sequence[str], settings: Mapping[str, Any] | Sequence[str]) -> Config:
+    """The configuration of a run with settings of some sections replaced: those of a mode that uses the run, which has only these.
 
     Args:
         settings: by their paths, or as `path=value`.
@@ -175,8 +175,9 @@ def with_own_section(config: Config, section: str, settings: Mapping[str, Any] |
     draft.add_tree("config", "", config.model_dump())
     for each in settings:
         path = each.partition("=")[0].strip()
-        if path != section and not path.startswith(f"{section}."):
-            raise ConfigError(f"--set: {path}: only settings of '{section}' can be set here. The run's own are used. Remove it.")
+        if path.partition(".")[0] not in sections:
+            known = together([f"'{name}'" for name in sections])
+            raise ConfigError(f"--set: {path}: only settings of {known} can be set here. The run's own are used. Remove it.")
         if isinstance(settings, Mapping):
             draft.add_path("settings", each, settings[each])
         else:

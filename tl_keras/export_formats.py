@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-SAVED_MODEL, ONNX, OPENVINO = "saved_model", "onnx", "openvino"
+SAVED_MODEL, KERAS, ONNX, OPENVINO = "saved_model", "keras", "onnx", "openvino"
 LITERT, LITERT_FLOAT16, LITERT_DYNAMIC, LITERT_INT8 = "litert", "litert_float16", "litert_dynamic", "litert_int8"
 
 
@@ -25,6 +25,7 @@ _LITERT = ("ai-edge-litert",)
 
 EXPORT_FORMATS = {
     SAVED_MODEL: ExportFormat("saved_model", "a SavedModel, for TensorFlow and TensorFlow Serving; decodes and resizes files itself"),
+    KERAS: ExportFormat("model.keras", "a Keras model that tells probabilities; loads without this package"),
     LITERT: ExportFormat("model.tflite", "LiteRT (TensorFlow Lite) for phones and small computers, float32", _LITERT),
     LITERT_FLOAT16: ExportFormat("model_float16.tflite", "LiteRT with weights in float16: half the size", _LITERT),
     LITERT_DYNAMIC: ExportFormat("model_dynamic.tflite", "LiteRT with weights in int8, computed on in float32 or int8", _LITERT),

@@ -81,18 +81,18 @@ class Mode:
 
 
 TRAIN = "tl_keras.workflows.train:train"
+STORING = ("resume", "dry_run", "shard")  # options of the modes that learn from stored features
 
 
 def training(name: str, **more: Any) -> Mode:
     """The row of a training mode."""
-    own: dict[str, Any] = {"forms": ALL_FORMS, "function": "train", "show": "tl_keras.results:of_training"} | more
-    return Mode(
-        name=name,
-        run=TRAIN,
-        own_options=("resume", "dry_run"),
-        passes={"resume": "resume", "data": "source"},
-        **own,
-    )
+    own: dict[str, Any] = {
+        "forms": ALL_FORMS,
+        "function": "train",
+        "show": "tl_keras.results:of_training",
+        "own_options": ("resume", "dry_run"),
+    } | more
+    return Mode(name=name, run=TRAIN, passes={"resume": "resume", "data": "source"}, **own)
 
 
 _ROWS = (
@@ -113,12 +113,14 @@ _ROWS = (
     training(
         "extract",
         help="train a head on the frozen backbone",
+        own_options=STORING,
         elsewhere=("train", "fit", "transfer", "freeze", "frozen", "features"),
         example=("extract photos/ --dry-run", "what it would do, how long"),
     ),
     training(
         "finetune",
         help="train the head, then the backbone's upper stages with it",
+        own_options=STORING,
         elsewhere=("train", "fit", "retrain", "transfer"),
         example=("finetune photos/ --backbone mobilenet_v2", ""),
     ),
@@ -278,14 +280,50 @@ _ROWS = (
         example=("export saved_models/RUN --format onnx", "an ONNX file, checked"),
     ),
     Mode(
+        name="verify",
+        help="say whether an export is still what was written and signed",
+        run="tl_keras.workflows.verify:verify",
+        show="tl_keras.results:of_verification",
+        function="verify",
+        makes_run=False,
+        own_options=("public_key",),
+        passes={"public_key": "public_key"},
+        words=("run_dir",),
+        fails_by="wrong",
+        elsewhere=("checksum", "sha256", "signature"),
+        example=("verify saved_models/RUN", "is its export as it was"),
+    ),
+    Mode(
+        name="compress",
+        help="prune a run, distil it, round its numbers; show what each costs",
+        run="tl_keras.workflows.compress:compress",
+        show="tl_keras.results:of_compression",
+        function="compress",
+        makes_run=False,
+        own_options=("formats", "sets", "data"),
+        passes={"formats": "formats", "sets": "settings", "data": "source"},
+        words=("run_dir", "data"),
+        section="compress",
+        elsewhere=("prune", "pruning", "distil", "distill", "distillation", "slim", "shrink", "sparsify"),
+        example=("compress saved_models/RUN", "smaller forms, compared"),
+    ),
+    Mode(
         name="serve",
         help="answer over HTTP with a run's fastest export or its model",
         run="tl_keras.workflows.serve:serve",
         show="tl_keras.results:of_serving",
         function="serve",
         makes_run=False,
-        own_options=("formats", "host", "port", "coverage", "access_log"),
-        passes={"formats": "formats", "host": "host", "port": "port", "coverage": "coverage", "access_log": "access_log"},
+        own_options=("formats", "host", "port", "coverage", "access_log", "neighbours", "data"),
+        passes={
+            "formats": "formats",
+            "host": "host",
+            "port": "port",
+            "coverage": "coverage",
+            "access_log": "access_log",
+            "neighbours": "neighbours",
+            "data": "source",
+        },
         words=("run_dir",),
         needs=("starlette", "uvicorn"),
         elsewhere=("server", "http", "rest", "api", "deploy", "host"),

@@ -8,36 +8,27 @@ from rich.table import Table
 
 from tl_keras import advice
 from tl_keras.adaptations import ADABN
-from tl_keras.console import (
+from tl_keras.errors import UserError
+from tl_keras.launch import Asked
+from tl_keras.run_folder import EXPORT_RECORD, TARGET_PREDICTIONS
+from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, figure_text
+from tl_keras.terminal.choosing import difference_lines, ensemble_lines, ensemble_table, ranking_table, summary_table
+from tl_keras.terminal.comparing import changed_lines, class_changes_table, compared_line, comparison_table, mcnemar_line
+from tl_keras.terminal.deploying import compression_table, exports_table
+from tl_keras.terminal.domains import adaptation_table, target_lines
+from tl_keras.terminal.figures import (
     accuracy_line,
-    adaptation_table,
-    changed_lines,
-    class_changes_table,
-    compared_line,
-    comparison_table,
     confusion_lines,
     counts_line,
-    difference_lines,
-    ensemble_lines,
-    ensemble_table,
-    exports_table,
-    mcnemar_line,
     metrics_table,
     multi_label_line,
     multi_label_table,
-    plain_table,
     range_line,
-    ranking_table,
     regression_line,
     robustness_table,
     slices_lines,
-    summary_table,
-    target_lines,
 )
-from tl_keras.errors import UserError
-from tl_keras.launch import Asked
-from tl_keras.run_folder import TARGET_PREDICTIONS
-from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL, figure_text
+from tl_keras.terminal.table import plain_table
 
 if TYPE_CHECKING:
     from tl_keras.deploy.predictor import Prediction
@@ -91,6 +82,14 @@ def of_plan(plan: "Plan") -> Parts:
     yield plain_table(("phase", "trainable", "total", "epochs", "steps", "estimate"), plan.phases, "phases")
     yield f"about {plan.seconds:.0f} s of training on this machine, {plan.memory_gb:.1f} GB memory, {plan.disk_gb:.2f} GB disk"
     yield "dry run: nothing was trained and nothing was written; the same command without --dry-run does it"
+
+
+def of_filling(result: Mapping[str, Any], part: tuple[int, int]) -> Parts:
+    """What was stored of one part of the images, and what the store lacks still."""
+    yield f"part {part[0]} of {part[1]}: {result['part']:,} of {result['images']:,} images; {result['computed']:,} computed now"
+    left = result["missing"]
+    rest = f"{left:,} are not there yet" if left else "all parts are there; the same command without --shard trains on them"
+    yield f"stored in {result['folder']}; {rest}"
 
 
 def of_check(result: Mapping[str, Any], asked: Asked) -> Parts:
@@ -225,8 +224,31 @@ def of_export(result: Mapping[str, Any], asked: Asked) -> Parts:
     yield from result["missed"]
     if not result["exported"]:
         yield "nothing was exported"
+    if result["signature"]:
+        yield f"signed: {result['signature']}"
     for name in result["exported"]:
         yield from advice.after_export(name, f"{result['folder']}/{result['formats'][name]['file']}")
+
+
+def of_verification(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """What of an export is not as it was written."""
+    yield from result["wrong"]
+    if result["wrong"]:
+        return
+    yield f"{result['folder']}: {result['files']:,} files have the SHA-256 that {EXPORT_RECORD} tells"
+    yield "signed by that key" if result["signed"] else "who wrote them only a signature tells: --public-key"
+
+
+def of_compression(result: Mapping[str, Any], asked: Asked) -> Parts:
+    """Each form of a run: how large, how good and how fast; and which were refused."""
+    yield compression_table(result)
+    yield (
+        "accuracy: on the images of test that exports are compared on, with its 95 % interval; zipped: compressed by deflate; ms: of one "
+        "image; per s: images in batches of 32. Times are of this machine as it is now; the same command measures them again"
+    )
+    yield from (f"{point['run']}, {point['format']}: refused: {point['refused']}" for point in result["points"] if "refused" in point)
+    yield f"a chart, a table and the runs are in {result['folder']}"
+    yield from advice.after_compression(result)
 
 
 def of_serving(result: Mapping[str, Any], asked: Asked) -> Parts:

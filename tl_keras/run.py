@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from tl_keras.config import Config
-    from tl_keras.console import ConsoleProgress
+    from tl_keras.terminal.progress import ConsoleProgress
 
 DAY_S = 86_400.0
 FOUND_FAULTS = 3  # exit status
@@ -122,7 +122,7 @@ def print_line(text: str) -> None:
     """Print a line before there is anything to show the progress of."""
     from rich.console import Console
 
-    from tl_keras.console import ConsoleProgress
+    from tl_keras.terminal.progress import ConsoleProgress
 
     ConsoleProgress(Console()).line(text)
 
@@ -137,6 +137,9 @@ def run_mode(options: argparse.Namespace) -> int:
     asked = prepare(mode, options)
     if options.dry_run:
         dry_run(asked.config)
+        return 0
+    if options.shard is not None:
+        fill(asked.config, options.shard)
         return 0
     if options.workers:
         prepare_for_workers()
@@ -175,7 +178,7 @@ def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False)
         return Asked(options.run_dir, made=config)
     config = configure(options)
     check_names(config)
-    run_dir = options.run_dir or (new_run_dir(config) if options.dry_run else make_run_dir(config))
+    run_dir = options.run_dir or (new_run_dir(config) if options.dry_run or options.shard else make_run_dir(config))
     if not as_worker:  # which may have left trials in its folder
         RunFolder(run_dir).require_free()
     return Asked(run_dir, made=config)
@@ -230,6 +233,14 @@ def dry_run(config: "Config") -> None:
     show(of_plan(make_plan(config, progress)), progress)
 
 
+def fill(config: "Config", part: tuple[int, int]) -> None:
+    """Store the features of a part of the images."""
+    from tl_keras.results import of_filling
+
+    function, progress = start("tl_keras.workflows.fill:fill", config)
+    show(of_filling(function(config, part, progress), part), progress)
+
+
 def is_worker(options: argparse.Namespace) -> bool:
     """Whether the environment makes this process a worker of a search, whose chief is elsewhere."""
     from tl_keras.select.search.role import TUNER_ID, role_in
@@ -280,7 +291,7 @@ def manage_cache(arguments: Sequence[str]) -> None:
         raise ConfigError("--all: removes everything, so --max-gb and --older-than have no effect. Remove one or the other.")
     from rich.console import Console
 
-    from tl_keras.console import print_stored
+    from tl_keras.terminal.stored import print_stored
     from tl_keras.transfer import store
 
     console, root = Console(), store.feature_folder()
@@ -325,7 +336,7 @@ def start(
     """Import TensorFlow and the function 'module:name', without their noise, and open the console."""
     from rich.console import Console
 
-    from tl_keras.console import ConsoleProgress
+    from tl_keras.terminal.progress import ConsoleProgress
 
     function = import_workflow(name, config)
     raise_noted()  # an import may have swallowed it

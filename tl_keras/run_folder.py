@@ -53,6 +53,10 @@ CHECKPOINTS = "checkpoints"
 SNAPSHOTS = "snapshots"  # the weights of each cycle's end, and their figures on val
 EXPORT = "export"
 EXPORT_RECORD = "export.json"  # in that folder
+COMPRESS = "compress"  # a run folder for each smaller form, and what they come to:
+COMPRESS_RECORD = "compress.json"
+COMPRESS_TABLE = "compress.csv"
+COMPRESS_PICTURE = "compress.png"
 CHECK = "check.json"
 CHECK_TABLE = "check.csv"
 CHECK_PAGE = "check.html"
@@ -179,7 +183,7 @@ def remove_empty(folders: Iterable[Path]) -> None:
             folder.rmdir()
 
 
-def _require_no_special_file(path: Path) -> None:
+def require_no_special_file(path: Path) -> None:
     """Raise OSError where a path is a FIFO, a socket or a device: to open it may wait for ever."""
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -188,7 +192,7 @@ def _require_no_special_file(path: Path) -> None:
 def open_text(path: Path, mode: Literal["r", "w", "a"] = "r") -> TextIO:
     """Open a text file that may hold names of files, which need not be UTF-8: their bytes stay what they are on disk."""
     if mode == "r":
-        _require_no_special_file(path)
+        require_no_special_file(path)
     return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
 
 
@@ -204,7 +208,7 @@ def reading(path: Path, what: str, mend: str) -> Iterator[None]:
         RunFolderError: the file is missing, damaged or of something else.
     """
     try:
-        _require_no_special_file(path)
+        require_no_special_file(path)
         yield
     except DAMAGED as error:
         cause = error.strerror if isinstance(error, OSError) else None  # HDF5's errors are OSErrors without

@@ -55,6 +55,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "train.loss": CHOOSING,
     "train.mixup_alpha": ON_LABELS,
     "train.patience": OF_BACKBONE,
+    "train.sparsity": ("finetune",),
     "train.teacher": CHOOSING,
     "train.teacher_weight": CHOOSING,
     "train.unfreeze_every": ("finetune",),
@@ -67,6 +68,8 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "adapt": ("adapt",),
     "adapt.max_minutes": ("choosing adaptation",),
     "export": ("model",),
+    "export.sign_key": ("export",),  # never that of a run folder, which may come from a stranger
+    "compress": ("model",),
     "runtime": EVERY,
     "runtime.engine": (*ON_FEATURES, "rank", "check"),
     "runtime.tracker": TRAININGS,

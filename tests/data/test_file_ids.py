@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tl_keras.data import file_ids as content
-from tl_keras.data.file_ids import from_hex, hash_file, hash_files, numbers, to_hex
+from tl_keras.data.file_ids import from_hex, hash_file, hash_files, id_of, numbers, to_hex
 
 
 def write(folder, *texts):
@@ -71,6 +71,12 @@ def test_the_id_of_one_file_is_that_of_many_though_it_ends_in_zero(tmp_path, mon
     monkeypatch.setattr(content, "_hash", lambda *_, **__: "ab" * 15 + "00" * 17)
     ids = content.hash_files([tmp_path / "a"])
     assert content.file_id(tmp_path / "a") == ids[0] == b"\xab" * 15
+
+
+def test_of_a_file_in_memory_the_id_is_the_same(tmp_path):
+    ending = next(text for text in (b"%d" % number for number in range(10_000)) if hashlib.sha256(text).digest()[15] == 0)
+    for path in write(tmp_path, b"abc", ending):
+        assert id_of(path.read_bytes()) == content.file_id(path)
 
 
 def test_ids_as_text_come_back():

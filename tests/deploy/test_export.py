@@ -1,5 +1,6 @@
 """The SavedModel agrees with the model in a process that imports only tensorflow; one that does not is refused."""
 
+import base64
 import json
 import os
 import subprocess
@@ -122,7 +123,7 @@ def compared(model, files, refused, monkeypatch):
     reference = Reference.of(made, files)
     taken = [str(file) not in refused for file in files]
     answers = {"float": reference.answers, "uint8": reference.answers, "bytes": reference.answers[taken]}
-    monkeypatch.setattr(parity, "ask", lambda *_: parity.Said(answers, refused, {}))
+    monkeypatch.setattr(parity, "ask", lambda *_, **__: parity.Said(answers, refused, {}))
     return parity.compare(made, FORM, None, reference, name="RUN/out")
 
 
@@ -145,16 +146,17 @@ def test_a_file_that_tensorflow_finds_damaged_is_left_out_and_an_export_that_tak
 
 
 def test_agreement_is_the_share_of_images_with_the_same_classes(model, files, monkeypatch):
-    made = Exported(model, CLASSES, "crop", novelty=SimpleNamespace(is_known=lambda novelty: novelty <= 1, watched=lambda model: model))
+    own = SimpleNamespace(is_known=lambda novelty: novelty <= 1, watched=lambda model: model, threshold=1)
+    made = Exported(model, CLASSES, "crop", novelty=own)
     answers = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
     novelty = np.array([[0.5], [1.5], [0.5], [1.5]])
-    reference = Reference(files[:4], np.zeros((4, *SIZE, 3), np.uint8), answers, novelty)
+    reference = Reference(files[:4], np.zeros((4, *SIZE, 3), np.uint8), answers, novelty, novelty <= 1.2)
     told = np.concatenate([answers, novelty], axis=1)
     told[1, :2] = 0.45, 0.55  # another class
-    told[2:, 2] = 1.1, 0.9  # two that are known to one of them
-    monkeypatch.setattr(parity, "ask", lambda *_: parity.Said({"float": told}, {}, {}))
+    told[2:, 2] = 1.1, 0.9  # two that are known to one of them, whatever the other's threshold
+    monkeypatch.setattr(parity, "ask", lambda *_, **__: parity.Said({"float": told}, {}, {}))
     found = parity.compare(made, FORMATS[ONNX], None, reference, name="out")
-    assert (found.agreement, found.known_agreement) == (0.75, 0.5)
+    assert (found.agreement, found.known_agreement, found.novelty_threshold) == (0.75, 0.5, 1)
     assert found.differences["float"] == pytest.approx(0.15)
     assert found.novelty_differences["float"] == pytest.approx(0.6)
 
@@ -198,7 +200,7 @@ def test_a_model_that_differs_is_refused_and_leaves_the_old_export(model, files,
 def test_check_refuses_a_difference_what_is_no_number_and_other_answers_in_each_signature_of_each_format(kind):
     bounds = ExportConfig(max_probability_difference=0.25, min_agreement=0.5)
     for name, times in FORMATS[kind].allowance.items():
-        at = parity.Agreement({name: 100.0 if times is None else 0.25 * times}, {}, {}, 0.5, None, np.zeros(0), {})
+        at = parity.Agreement({name: 100.0 if times is None else 0.25 * times}, {}, {}, 0.5, None, None, np.zeros(0), {})
         parity.check(FORMATS[kind], at, bounds)
         parity.check(FORMATS[kind], replace(at, agreement=None), bounds)
         wrong = [{name: float("inf")}, {name: float("nan")}, *([] if times is None else [{name: 0.26 * times}])]
@@ -266,3 +268,90 @@ def test_what_is_refused_is_counted_and_the_rest_spread(files, refused, tmp_path
     )
     assert refused_by(refused, 5) == ({"animated WebP": 1, "TIFF": 1, "1-bit BMP": 1}, [])
     assert spread(many[:3], 5) == many[:3]
+
+
+# --- as TensorFlow Serving runs it ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(exported):
+    """A SavedModel in a session, as TensorFlow Serving has it: `served(signature, inputs)` -> outputs, arrays by their aliases.
+
+    It loads the only graph with the tag 'serve', feeds the tensors that the signature names, and takes no other alias: predict_impl.cc.
+    """
+    graph = tf.Graph()
+    with graph.as_default():
+        session = tf.compat.v1.Session()
+        signatures = tf.compat.v1.saved_model.load(session, ["serve"], str(exported[0])).signature_def
+
+    def predict(name, inputs):
+        signature = signatures[name or "serving_default"]
+        assert signature.method_name == "tensorflow/serving/predict"
+        assert set(inputs) == set(signature.inputs)
+        feeds = {signature.inputs[alias].name: value for alias, value in inputs.items()}
+        return session.run({alias: tensor.name for alias, tensor in signature.outputs.items()}, feeds)
+
+    yield predict
+    session.close()
+
+
+@pytest.mark.slow
+def test_a_request_over_grpc_is_answered(served, exported, model, files):
+    predict_pb2 = pytest.importorskip("tensorflow_serving.apis.predict_pb2")
+    pixels = np.stack([images.load(file, SIZE, "letterbox", DECODING) for file in files])
+    expected = keras.ops.convert_to_numpy(keras.ops.softmax(model(pixels.astype(np.float32))))
+    inputs = {"bytes": [file.read_bytes() for file in files], "uint8": pixels, "": pixels.astype(np.float32)}
+    for name, value in inputs.items():
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name, request.model_spec.signature_name = "flowers", name
+        request.inputs["bytes" if name == "bytes" else "pixels"].CopyFrom(tf.make_tensor_proto(value))
+        request = predict_pb2.PredictRequest.FromString(request.SerializeToString())
+        found = served(request.model_spec.signature_name, {alias: tf.make_ndarray(proto) for alias, proto in request.inputs.items()})
+        response = predict_pb2.PredictResponse()
+        for alias, array in found.items():
+            response.outputs[alias].CopyFrom(tf.make_tensor_proto(array))
+        response = predict_pb2.PredictResponse.FromString(response.SerializeToString())
+        told = {alias: tf.make_ndarray(proto) for alias, proto in response.outputs.items()}
+        np.testing.assert_allclose(told["probabilities"], expected, atol=1e-5)
+        assert [each.decode() for each in told["class"]] == [CLASSES[best] for best in expected.argmax(1)]
+        assert told["classes"].tolist() == [[label.encode() for label in CLASSES]] * len(files)
+
+
+def from_rest(body, alias):
+    """The tensor of an input in the body of a REST request, by rows or by columns, with and without the input's name: json_tensor.cc."""
+    given = json.loads(body)
+    rows = given["instances"] if "instances" in given else given["inputs"]
+    if isinstance(rows, dict):
+        rows = rows[alias]
+    rows = [row[alias] if isinstance(row, dict) and set(row) == {alias} else row for row in rows]
+    if isinstance(rows[0], dict):
+        return np.array([base64.b64decode(row["b64"]) for row in rows], object)
+    return np.array(rows)
+
+
+def to_rest(outputs):
+    """The body of an answer by rows, which takes outputs that all have as many rows, and texts that are UTF-8."""
+    sizes = {len(values) for values in outputs.values()}
+    assert len(sizes) == 1
+    plain = {alias: np.char.decode(values.astype(bytes)) if values.dtype == object else values for alias, values in outputs.items()}
+    rows = [{alias: values[row].tolist() for alias, values in plain.items()} for row in range(sizes.pop())]
+    return json.dumps({"predictions": rows}, allow_nan=False)
+
+
+@pytest.mark.slow
+def test_a_request_over_rest_is_answered(served, model, files):
+    encoded = [{"b64": base64.b64encode(file.read_bytes()).decode()} for file in files]
+    pixels = np.stack([images.load(file, SIZE, "letterbox", DECODING) for file in files])
+    expected = keras.ops.convert_to_numpy(keras.ops.softmax(model(pixels.astype(np.float32))))
+    bodies = {
+        "bytes": [{"instances": encoded}, {"instances": [{"bytes": each} for each in encoded]}, {"inputs": {"bytes": encoded}}],
+        "uint8": [{"instances": pixels.tolist()}, {"inputs": pixels.tolist()}],
+        "serving_default": [{"instances": [{"pixels": each} for each in pixels.tolist()]}],
+    }
+    for name, several in bodies.items():
+        for body in several:
+            alias = "bytes" if name == "bytes" else "pixels"
+            told = json.loads(to_rest(served(name, {alias: from_rest(json.dumps(body | {"signature_name": name}), alias)})))["predictions"]
+            assert [each["class"] for each in told] == [CLASSES[best] for best in expected.argmax(1)]
+            np.testing.assert_allclose([each["probabilities"] for each in told], expected, atol=1e-5)
+            assert all(each["classes"] == list(CLASSES) for each in told)

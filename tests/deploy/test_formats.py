@@ -1,9 +1,10 @@
-"""Each format that is one graph of constants: written, read by a process with its runtime alone, and what it holds besides."""
+"""Each format but the SavedModel: written, read by a process with its runtime alone, and what it holds besides."""
 
 import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,20 +13,20 @@ import tensorflow as tf
 from PIL import Image
 
 from tl_keras.config import ExportConfig
-from tl_keras.deploy import litert, standalone_reader
+from tl_keras.deploy import litert, parity, standalone_reader
 from tl_keras.deploy.export import export_model
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
 from tl_keras.deploy.onnx_file import without_erfc
 from tl_keras.deploy.parity import Reference
 from tl_keras.errors import ExportError
-from tl_keras.evaluation.novelty import Basis, Novelty
-from tl_keras.export_formats import EXPORT_FORMATS, LITERT, LITERT_INT8, ONNX, OPENVINO, SAVED_MODEL
+from tl_keras.evaluation.novelty import LEAST_IMAGES, Basis, Novelty
+from tl_keras.export_formats import EXPORT_FORMATS, KERAS, LITERT, LITERT_DYNAMIC, LITERT_INT8, ONNX, OPENVINO, SAVED_MODEL
 from tl_keras.models.folded import freeze
 from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Regression
 
 SIZE = (16, 12)
-ONE_GRAPH = [kind for kind in FORMATS if kind != SAVED_MODEL]
+OTHERS = [kind for kind in FORMATS if kind != SAVED_MODEL]
 
 
 def network(num: int) -> keras.Model:
@@ -75,7 +76,7 @@ def exported_as(task: str, files: list[Path]) -> Exported:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "task"),
-    [*((kind, "single_label") for kind in ONE_GRAPH), *((kind, task) for kind in (LITERT, ONNX, OPENVINO) for task in list(CASES)[1:])],
+    [*((kind, "single_label") for kind in OTHERS), *((kind, task) for kind in (KERAS, LITERT, ONNX, OPENVINO) for task in list(CASES)[1:])],
 )
 def test_what_is_written_agrees_with_the_model_in_its_own_runtime_alone(kind: str, task: str, files: list[Path], tmp_path: Path) -> None:
     exported = exported_as(task, files)
@@ -89,6 +90,33 @@ def test_what_is_written_agrees_with_the_model_in_its_own_runtime_alone(kind: st
     assert {name: value > 0 for name, value in found.speed.items()} == {"cold_start_s": True, "single_ms": True, "images_per_second": True}
     assert [path.name for path in tmp_path.iterdir()] == [EXPORT_FORMATS[kind].file]
     require_description(kind, tmp_path / EXPORT_FORMATS[kind].file, exported)
+
+
+@pytest.mark.slow
+def test_rounded_numbers_have_a_novelty_threshold_of_their_own(files: list[Path], tmp_path: Path) -> None:
+    exported = replace(exported_as("single_label", files), unseen=files * 4)
+    path = tmp_path / EXPORT_FORMATS[LITERT_DYNAMIC].file
+    found = export_model(exported, path, Reference.of(exported, files), ExportConfig(min_agreement=0), kind=LITERT_DYNAMIC)
+    said = standalone_reader.open_litert(str(path))["float"](exported.pixels(files))
+    assert found.novelty_threshold == pytest.approx(said[:, -1].max(), rel=1e-6)  # the 24th of 24, see `conformal`
+    assert found.novelty_threshold != exported.novelty.threshold  # type: ignore[union-attr]
+    with zipfile.ZipFile(path) as archive:
+        assert json.loads(archive.read("model.json"))["novelty_threshold"] == found.novelty_threshold
+
+
+def test_a_threshold_of_its_own_takes_images_enough_and_numbers_that_are_rounded(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = replace(exported_as("single_label", files), unseen=(files * 4)[:LEAST_IMAGES])
+    told = np.linspace(0, 1, 4 * LEAST_IMAGES, dtype=np.float32).reshape(-1, 4)
+    monkeypatch.setattr(parity, "ask", lambda form, artifact, pixels, name: parity.Said({"float": told[: len(pixels)]}, {}, {}))
+
+    def own(kind: str, exported: Exported) -> float:
+        return parity.with_own_threshold(exported, FORMATS[kind], tmp_path, name="out").novelty.threshold  # type: ignore[union-attr]
+
+    assert own(LITERT_INT8, exported) == told[-1, -1]
+    assert own(LITERT_INT8, replace(exported, unseen=exported.unseen[1:])) == own(ONNX, exported) == 0.5
+    assert parity.with_own_threshold(replace(exported, novelty=None), FORMATS[LITERT_INT8], tmp_path, name="out").novelty is None
 
 
 def require_description(kind: str, path: Path, exported: Exported) -> None:
@@ -145,6 +173,18 @@ def test_an_operator_that_litert_lacks_is_named(files: list[Path], tmp_path: Pat
     x = keras.layers.GlobalAveragePooling2D()(keras.ops.erfinv(pixels / 300))
     with pytest.raises(ExportError, match=r"^LiteRT has no built-in operator for Erfinv of this network; take onnx or openvino$"):
         litert.write_litert(litert.plain, Exported(keras.Model(pixels, x), ("a", "b", "c"), "crop"), tmp_path / "model.tflite")
+
+
+def test_a_layer_of_another_package_is_refused_as_keras_would_not_load_it(files: list[Path], tmp_path: Path) -> None:
+    class Own(keras.layers.Layer):
+        def call(self, pixels: Any) -> Any:
+            return keras.ops.mean(pixels, axis=(1, 2))
+
+    pixels = keras.Input((*SIZE, 3))
+    exported = Exported(keras.Model(pixels, Own(name="mine")(pixels)), ("a", "b", "c"), "crop")
+    with pytest.raises(ExportError, match=r"^its layer 'mine' is of .*, without which Keras does not load it; take saved_model$"):
+        FORMATS[KERAS].write(exported, tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
 
 
 def test_int8_names_the_layers_that_lose_most_and_wants_images(files: list[Path]) -> None:

@@ -115,6 +115,72 @@ def test_a_function_that_only_an_object_names_is_looked_at(tmp_path: Path) -> No
     assert refused_operations(file) == ["WriteFile"]
 
 
+class Nested(tf.Module):
+    """Calls a function, which may do more than compute."""
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self._body = body
+
+    @tf.function(input_signature=[PIXELS])
+    def inner(self, images: Any) -> Any:
+        return tf.reduce_mean(images, (1, 2)) + self._body(images)
+
+    @tf.function(input_signature=[PIXELS])
+    def __call__(self, images: Any) -> Any:
+        return self.inner(images) * 2.0
+
+
+def with_hidden(folder: Path, body: Body, name: str) -> tuple[Any, Any, Any]:
+    """A SavedModel that only computes, whose library also has a function with this name and body, which nothing calls: the whole, the
+    function that is called, and the other one."""
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    libraries = []
+    for part, its_body in (("good", lambda _: 0.0), ("evil", body)):
+        tf.saved_model.save(Nested(its_body), str(folder / part))
+        model = SavedModel.FromString((folder / part / "saved_model.pb").read_bytes())
+        library = model.meta_graphs[0].graph_def.library.function
+        libraries.append((model, library, next(each for each in library if "inner" in each.signature.name)))
+    (whole, library, called), (_, _, evil) = libraries
+    hidden_one = library.add()
+    hidden_one.CopyFrom(evil)
+    hidden_one.signature.name = name
+    return whole, called, hidden_one
+
+
+def test_a_function_that_may_stand_for_another_is_looked_at(tmp_path: Path) -> None:
+    written = tmp_path / "written"
+
+    def writes_here(_: Any) -> Any:
+        with tf.control_dependencies([tf.io.write_file(str(written), "x")]):
+            return tf.constant(0.0)
+
+    whole, called, other = with_hidden(tmp_path, writes_here, "other")
+    file = tmp_path / "good" / "saved_model.pb"
+    file.write_bytes(whole.SerializeToString())
+    assert refused_operations(file) == []  # what nothing calls does not run
+    for function, device in ((called, b"GPU"), (other, b"CPU")):
+        function.attr["api_implements"].s, function.attr["api_preferred_device"].s = b"same", device
+    file.write_bytes(whole.SerializeToString())
+    tf.saved_model.load(str(tmp_path / "good"))(tf.ones((1, 4, 4, 3)))
+    assert written.exists()  # this is what TensorFlow does
+    assert refused_operations(file) == ["WriteFile"]
+
+
+def test_a_function_that_a_text_names_and_an_operation_with_the_name_of_a_function_are_looked_at(tmp_path: Path) -> None:
+    whole, called, _ = with_hidden(tmp_path, writes, "other")
+    called.attr["backward_function_name"].s = b"other"
+    file = tmp_path / "good" / "saved_model.pb"
+    file.write_bytes(whole.SerializeToString())
+    assert refused_operations(file) == ["WriteFile"]
+    whole, called, _ = with_hidden(tmp_path / "named", lambda _: 0.0, "WriteFile")
+    node = called.node_def.add()
+    node.op, node.name = "WriteFile", "x"
+    file.write_bytes(whole.SerializeToString())
+    assert refused_operations(file) == ["WriteFile"]
+
+
 def graph_of_tensorflow_1(folder: Path, *, evil: str = "") -> Path:
     """A SavedModel of TensorFlow 1, whose saver or start may do more than it says."""
     graph = tf.Graph()

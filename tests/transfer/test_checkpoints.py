@@ -101,6 +101,18 @@ def test_an_epoch_may_beat_the_beginning_by_accuracy(tmp_path: Path, losses: lis
     assert [path.name for path in tmp_path.glob("*.h5")] == [f"finetune.best{best}.weights.h5"][: 1 if best else 0]
 
 
+def test_epochs_that_are_passed_over_count_neither_as_best_nor_for_patience(tmp_path: Path) -> None:
+    state, loss = PhaseState(), Monitor.on_val(SINGLE_LABEL, "val_loss")
+    keep = KeepBest(PhaseFiles(tmp_path, "finetune"), state, loss, patience=1, passed_over=3)
+    keep.set_model(model_of_one())
+    keep.set_params({"epochs": 9})
+    seen = []
+    for epoch, value in enumerate([0.1, 0.2, 0.3, 0.9, 0.8, 0.85]):
+        keep.on_epoch_end(epoch, {"val_loss": value, "val_accuracy": 0.5})
+        seen.append((state.best_epoch, state.waited, state.done))
+    assert seen == [(0, 0, False), (0, 0, False), (0, 0, False), (4, 0, False), (5, 0, False), (5, 1, True)]
+
+
 @pytest.mark.parametrize(("seconds", "stops"), [([20, 20, 19], None), ([20, 21, 9], 2), ([61], 1)], ids=["fits", "would not fit", "over"])
 def test_a_phase_stops_while_the_next_epoch_would_still_end_in_time(
     tmp_path: Path, seconds: list[int], stops: int | None, monkeypatch: pytest.MonkeyPatch

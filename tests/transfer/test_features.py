@@ -147,6 +147,18 @@ def test_views_of_a_file_are_equal_whatever_its_place_and_company(classifier: Cl
 # --- what is computed ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+def test_views_are_the_same_to_the_bit_in_batches_of_any_size(classifier: Classifier, store: Store, photos: Path) -> None:
+    augment = AugmentConfig(rotation_range=40, zoom_range=(0.8, 1.2), shear_range=10, horizontal_flip=True)
+    frozen = frozen_of(store, Trunk(classifier.model, {"pooled": classifier.trunk.output}), open_pixels(photos), augment)
+    num = 45
+    ids = np.frombuffer(np.random.default_rng(0).bytes(16 * num), "S16")
+    frozen.ids, seen = ids, np.random.default_rng(1).integers(0, 256, (num, 48, 48, 3), np.uint8)
+    whole = frozen._view(seen, np.arange(num), 1)
+    for rows in (np.arange(9), np.arange(3, 40), np.array([44, 1, 2]), np.arange(num)[::-1]):
+        np.testing.assert_array_equal(frozen._view(seen[rows], rows, 1), whole[rows])
+
+
 def test_each_image_and_view_is_computed_once(classifier: Classifier, store: Store, photos: Path, decoded: list[str]) -> None:
     trunk = trunk_of(classifier)
     bars: list[tuple[str, int]] = []

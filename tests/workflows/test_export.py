@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -17,6 +20,7 @@ import tl_keras
 from tl_keras import packages, run
 from tl_keras.config import Config
 from tl_keras.data.index import Index
+from tl_keras.deploy.export import read_exports
 from tl_keras.errors import BackboneError, ConfigError, ExportError, RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.trained_run import open_run
@@ -117,7 +121,7 @@ def test_from_python_with_the_layers_that_lose_most(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"formats": ["onx"]}, r"--format: got 'onx', expected one of saved_model, litert, .*\. Did you mean 'onnx'\?"),
+        ({"formats": ["onx"]}, r"--format: got 'onx', expected one of saved_model, keras, litert, .*\. Did you mean 'onnx'\?"),
         ({"settings": {"train.epochs": 3}}, "train.epochs: only settings of 'export' can be set here"),
         ({"settings": ["export.min_agreement=2"]}, "export.min_agreement: got 2, expected"),
         ({"settings": ["export.qqq=2"]}, "unknown key 'export.qqq'"),
@@ -130,37 +134,39 @@ def test_what_is_wrong_is_told_before_anything_is_written(given: dict[str, Any],
 
 
 def test_settings_of_an_export_are_the_runs_own_but_for_those_that_are_given(trained: Run) -> None:
-    from tl_keras.config_file import with_own_section
+    from tl_keras.config_file import with_own_sections
 
     config = open_run(trained[0]).config
-    changed = with_own_section(config, "export", ["export.min_agreement=0.5"])
+    changed = with_own_sections(config, ["export"], ["export.min_agreement=0.5"])
     assert changed.export.min_agreement == 0.5
     assert Config.model_validate(changed.model_dump()).replace("export", config.export) == config
 
 
 @pytest.mark.slow
 def test_what_was_exported_answers_in_place_of_the_model(
-    copied: Path, trained: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    copied: Path, trained: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = sorted(trained[1].rglob("*.*"))[:5]
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
     words = ["predict", str(copied), str(broken), *map(str, files)]
     assert run.main([*words, "--format", "onnx"]) == 2
-    assert capsys.readouterr().err.endswith(f"export {copied} --format onnx.\n")
-    tl_keras.export(copied, formats=["onnx", "openvino", "litert"])
+    assert capfd.readouterr().err.endswith(f"export {copied} --format onnx.\n")
+    tl_keras.export(copied, formats=["onnx", "openvino", "litert", "keras"])
     expected = list(tl_keras.predict(copied, [broken, *files]))
-    for name in ("onnx", "openvino", "litert"):
+    for name in ("onnx", "openvino", "litert", "keras"):
+        capfd.readouterr()
         found = list(tl_keras.predict(copied, [broken, *files], format=name))
+        assert "XNNPACK" not in capfd.readouterr().err
         assert [each.label for each in found] == [each.label for each in expected]
         for one, other in zip(found[1:], expected[1:], strict=True):
             assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
     assert run.main([*words, "--format", "onnx", "--format", "litert"]) == 2
-    assert "--format: got onnx and litert; predict takes one" in capsys.readouterr().err
+    assert "--format: got onnx and litert; predict takes one" in capfd.readouterr().err
     monkeypatch.setattr(packages, "is_installed", lambda name: name not in ("tf2onnx", "onnx"))
     assert len(list(tl_keras.predict(copied, files, format="onnx"))) == len(files)  # the converter is not needed any more
     (copied / "export" / "model.onnx").write_bytes(b"damaged")
-    with pytest.raises(RunFolderError, match=r"model\.onnx: does not load \(.*\)\. Export it again\.$"):
+    with pytest.raises(RunFolderError, match=r"model\.onnx: does not load or answer \(.*\)\. Export it again\.$"):
         list(tl_keras.predict(copied, files, format="onnx"))
 
 
@@ -178,6 +184,68 @@ def test_what_a_stranger_exported_is_looked_at_before_it_runs(copied: Path, trai
     tf.saved_model.save(made, folder, signatures={"serving_default": made.__call__})
     with pytest.raises(BackboneError, match=r"saved_model: is refused, because its graph does more than compute.*ReadFile"):
         list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="saved_model"))
-    (copied / "export" / "export.json").write_text('{"formats": {"onnx": {}}}')
+    with zipfile.ZipFile(copied / "export" / "model.keras", "w") as archive:
+        archive.write(folder / "saved_model.pb", "assets/layers/own/saved_model.pb")
+    with pytest.raises(BackboneError, match=r"model\.keras: is refused, because its graph does more than compute.*ReadFile"):
+        list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="keras"))
+    pixels = keras.Input((16, 16, 3))
+    keras.Model(pixels, keras.layers.Lambda(lambda x: x[:, 0, 0, :])(pixels)).save(copied / "export" / "model.keras")
+    with pytest.raises(RunFolderError, match=r"model\.keras: does not load or answer \(.*Export it again"):
+        list(tl_keras.predict(copied, next(trained[1].rglob("*.*")), format="keras"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (("n", 3), None),
+        (("n", 2), "model.onnx: tells other outputs than the model of this run. Export it again."),
+        ((1, 3), "model.onnx: does not load or answer ("),
+    ],
+)
+def test_an_export_of_another_model_is_told_in_a_line(copied: Path, trained: Run, shape: tuple[Any, int], message: str | None) -> None:
+    import onnx
+    from onnx import helper
+
+    start, end = (helper.make_tensor(name, onnx.TensorProto.INT64, [1], [value]) for name, value in (("start", 0), ("end", shape[1])))
+    axis = helper.make_tensor("axis", onnx.TensorProto.INT64, [1], [1])
+    nodes = [
+        helper.make_node("ReduceMean", ["pixels"], ["means"], axes=[1, 2], keepdims=0),
+        helper.make_node("Slice", ["means", "start", "end", "axis"], ["probabilities"]),
+    ]
+    told = helper.make_tensor_value_info("probabilities", onnx.TensorProto.FLOAT, shape)
+    given = helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, (shape[0], 16, 16, 3))
+    graph = helper.make_graph(nodes, "other", [given], [told], [start, end, axis])
+    (copied / "export").mkdir()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), copied / "export" / "model.onnx")
+    files = sorted(trained[1].rglob("*.*"))[:2]
+    if message is None:
+        assert len(list(tl_keras.predict(copied, files, format="onnx"))) == 2
+    else:
+        with pytest.raises(RunFolderError) as caught:
+            list(tl_keras.predict(copied, files, format="onnx"))
+        assert message in str(caught.value)
+
+
+def test_what_would_wait_for_ever_is_not_opened(copied: Path, trained: Run) -> None:
+    image = next(trained[1].rglob("*.*"))
+    (copied / "export" / "openvino").mkdir(parents=True)
+    for name, format in (("model.onnx", "onnx"), ("openvino/model.bin", "openvino")):
+        os.mkfifo(copied / "export" / name)
+        with pytest.raises(RunFolderError, match=r"does not load or answer \(.*not a regular file"):
+            list(tl_keras.predict(copied, image, format=format))
+
+
+ROW = {"file": "f", "bytes": 1, "sha256": {"f": "0"}, "agreement": 1, "largest_difference": {}, "single_ms": 1, "images_per_second": 1}
+
+
+@pytest.mark.parametrize(
+    "row", [{}, [], ROW | {"images_per_second": "x"}, ROW | {"sha256": {"f": 1}}, ROW | {"novelty_threshold": []}, ROW | {"bytes": 1e999}]
+)
+def test_a_record_that_says_nothing_of_an_export_is_damaged(row: Any, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"")
+    record = {"formats": {"onnx": ROW, "openvino": ROW}}
+    (tmp_path / "export.json").write_text(json.dumps(record))
+    assert read_exports(tmp_path) == {"onnx": ROW}
+    (tmp_path / "export.json").write_text(json.dumps({"formats": {"openvino": row}}))
     with pytest.raises(RunFolderError, match=r"export\.json: is damaged"):
-        tl_keras.export(copied, formats="openvino")
+        read_exports(tmp_path)

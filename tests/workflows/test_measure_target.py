@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tl_keras.console import relation_lines
+from tl_keras.terminal.domains import relation_lines
 from tl_keras.workflows.measure_target import relation_of_classes
 
 CLASSES = ("ant", "bee", "fly")

@@ -66,13 +66,17 @@ def runs(photos: Path, two_stages: str, tmp_path_factory: pytest.TempPathFactory
     return found
 
 
+def splits_of(run: Path) -> dict[str, str]:
+    with (run / run_folder.SPLITS).open(newline="") as file:
+        return {line["path"]: line["split"] for line in csv.DictReader(file)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["extract", "finetune", "pixels", "pretrain"])
 def test_what_training_found_on_stored_features_is_what_predict_finds_on_pixels(runs: Runs, photos: Path, name: str) -> None:
     run = runs[name]
     told = json.loads((run / run_folder.METRICS).read_text())["novelty"]
-    with (run / run_folder.SPLITS).open(newline="") as file:
-        splits = {line["path"]: line["split"] for line in csv.DictReader(file)}
+    splits = splits_of(run)
     test = [str(photos / path) for path, split in splits.items() if split == "test"]
     val = [str(photos / path) for path, split in splits.items() if split == "val"]
     found = list(predict(run, test))
@@ -119,6 +123,31 @@ def test_the_saved_model_tells_the_same(runs: Runs, photos: Path) -> None:
     assert logits.shape == (9, 2)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_exports")
+def test_predict_knows_by_the_threshold_of_the_form_that_answers(runs: Runs, photos: Path, tmp_path: Path, heard: Any) -> None:
+    run = shutil.copytree(runs["extract"], tmp_path / "R")
+    row = export(run, formats=["litert_float16"], progress=heard)["formats"]["litert_float16"]
+    novelty = read_novelty(RunFolder.at(run), open_run(run).model)
+    assert novelty is not None
+    val = [str(photos / path) for path, split in splits_of(run).items() if split == "val"]
+    told = list(predict(run, val, formats=["litert_float16"]))
+    assert row["novelty_threshold"] == pytest.approx(max(each.novelty for each in told), rel=1e-6)  # of 20, as the model's
+    assert row["novelty_threshold"] == pytest.approx(novelty.threshold, rel=0.05)
+    assert all(each.known for each in told)
+    assert not any("novelty threshold" in line for line in heard.lines)
+    record = json.loads((run / "export" / "export.json").read_text())
+    record["formats"]["litert_float16"]["novelty_threshold"] = -1e6
+    (run / "export" / "export.json").write_text(json.dumps(record))
+    assert not any(each.known for each in predict(run, val, formats=["litert_float16"]))
+    few = shutil.copytree(photos, tmp_path / "few")
+    for path in val[1:]:
+        (few / Path(path).relative_to(photos)).unlink()
+    row = export(run, formats=["litert_float16"], source=str(few), progress=heard)["formats"]["litert_float16"]
+    assert row["novelty_threshold"] == novelty.threshold
+    assert "what rounds numbers keeps the model's novelty threshold: one of its own takes 19 images of val, and 1 are there" in heard.lines
+
+
 @pytest.mark.parametrize("kind", ["same", "other", "missing"])
 def test_an_export_that_tells_another_novelty_is_found_out(runs: Runs, photos: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     trained, files = open_run(runs["extract"]), sorted(photos.rglob("*.png"))[:3]
@@ -127,7 +156,7 @@ def test_an_export_that_tells_another_novelty_is_found_out(runs: Runs, photos: P
     reference = parity.Reference.of(exported, files)
     said = np.concatenate([reference.answers, reference.novelty], axis=1)
     told = {"same": said, "other": said + np.array([0, 0, 1e-2]), "missing": said[:, :-1]}[kind]
-    monkeypatch.setattr(parity, "ask", lambda *_: parity.Said(dict.fromkeys(form.allowance, told), {}, {}))
+    monkeypatch.setattr(parity, "ask", lambda *_, **__: parity.Said(dict.fromkeys(form.allowance, told), {}, {}))
     with (
         nullcontext()
         if kind == "same"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tl_keras.console import counts_line
 from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.run_folder import RunFolder
+from tl_keras.terminal.figures import counts_line
 from tl_keras.workflows.predict import Prediction, Written, predict, read_thresholds, thresholds_if_any, write_predictions
 
 NAME = os.fsdecode(b"gr\xfcn \r.png")

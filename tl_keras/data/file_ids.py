@@ -49,6 +49,11 @@ def hash_files(paths: Sequence[Path], advance: Callable[[int], None] | None = No
     return ids
 
 
+def id_of(image: bytes) -> bytes:
+    """The id of an image file that is in memory, as `file_id` has it."""
+    return hashlib.sha256(image).digest()[:ID_BYTES].rstrip(b"\0")
+
+
 def file_id(path: Path) -> bytes:
     """The id of one file as an array of ids holds it, zero bytes at its end dropped; b"" where it cannot be read.
 

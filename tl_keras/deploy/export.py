@@ -5,17 +5,20 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FORMATS
-from tl_keras.deploy.parity import Agreement, Bounds, Reference, check, compare
+from tl_keras.deploy.parity import Agreement, Bounds, Reference, check, compare, with_own_threshold
 from tl_keras.errors import ConfigError, ExportError
 from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES
 from tl_keras.packages import require_packages
 from tl_keras.partial import clear_partial
-from tl_keras.run_folder import EXPORT_RECORD, read_json, reading, write_atomically
+from tl_keras.run_folder import EXPORT_RECORD, read_json, reading, require_no_special_file, write_atomically
 from tl_keras.short_forms import nearest
 
 NEEDED = ("file", "bytes", "sha256", "agreement", "largest_difference", "single_ms", "images_per_second")  # of each row of the record
+NUMBERS = ("bytes", "agreement", "single_ms", "images_per_second", "novelty_threshold")  # those of them that there are
 
 
 def require_formats(names: Sequence[str]) -> None:
@@ -41,7 +44,12 @@ def require_converters(kinds: Iterable[str]) -> None:
 
 
 def read_exports(folder: Path) -> dict[str, dict[str, Any]]:
-    """The exports of a run that agreed with its model and are there: format -> its row of `export.json`.
+    """The exports of a run that agreed with its model and are there; see `read_record`."""
+    return {name: row for name, row in read_record(folder).items() if (folder / EXPORT_FORMATS[name].file).exists()}
+
+
+def read_record(folder: Path) -> dict[str, dict[str, Any]]:
+    """The exports of a run that agreed with its model: format -> its row of `export.json`; none where that is not there.
 
     Args:
         folder: `export/` of the run.
@@ -54,21 +62,44 @@ def read_exports(folder: Path) -> dict[str, dict[str, Any]]:
         return {}
     with reading(path, "the record of exports", mend):  # which a stranger may have written
         found = read_json(path, "the record of exports", mend)["formats"]
-        rows = {name: {key: row[key] for key in NEEDED} | row for name, row in found.items()}
-        return {name: row for name, row in rows.items() if (folder / EXPORT_FORMATS[name].file).exists()}
+        if not found.keys() <= EXPORT_FORMATS.keys():
+            raise ValueError("it has formats that there are not")
+        return {name: _row(row) for name, row in found.items()}
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the record as it is, once what it says of formats is known to be there.
+
+    Raises:
+        LookupError, ValueError, TypeError: it is not.
+    """
+    for key in NEEDED:
+        row[key]
+    numbers = [float(row[key]) for key in NUMBERS if row.get(key) is not None]
+    if not np.isfinite(numbers).all() or not all(isinstance(digest, str) for digest in row["sha256"].values()):
+        raise ValueError("it says of an export what no export says")
+    return row
 
 
 def files_in(target: Path) -> list[Path]:
-    """The files of what was written: itself, or all that lie in a folder."""
-    return sorted(path for path in target.rglob("*") if path.is_file()) if target.is_dir() else [target]
+    """The files of what was written: itself, or all that lie in a folder.
+
+    Raises:
+        OSError: one is a FIFO, a socket or a device.
+    """
+    found = [path for path in (target, *sorted(target.rglob("*"))) if not path.is_dir()]
+    for path in found:
+        require_no_special_file(path)
+    return found
 
 
 def hashes_of(target: Path) -> dict[str, str]:
     """The SHA-256 of each of the files of what was written, by their paths beside it."""
-    return {file.relative_to(target.parent).as_posix(): _sha256(file) for file in files_in(target)}
+    return {file.relative_to(target.parent).as_posix(): sha256_of(file) for file in files_in(target)}
 
 
-def _sha256(file: Path) -> str:
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
@@ -93,7 +124,10 @@ def export_model(exported: Exported, target: Path, reference: Reference, bounds:
             form.write(exported, temporary)
         except ExportError as error:
             raise ExportError(f"{target}: {error}.") from error
-        found.append(compare(exported, form, temporary, reference, name=str(target)))
+        own = with_own_threshold(exported, form, temporary, name=str(target))
+        if form.describe is not None:
+            form.describe(own, temporary)
+        found.append(compare(own, form, temporary, reference, name=str(target)))
         check(form, found[0], bounds)
 
     try:

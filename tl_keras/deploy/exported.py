@@ -34,6 +34,7 @@ class Exported:
         output: what the logits mean.
         novelty: what tells images of none of the classes; None where the run has none.
         calibration: images like those that the model will see, for formats that round activations.
+        unseen: images that it has not learned of, by which formats that round find a `novelty_threshold` of their own.
     """
 
     model: keras.Model
@@ -43,6 +44,7 @@ class Exported:
     output: Output = SINGLE_LABEL
     novelty: Novelty | None = None
     calibration: Sequence[Path] = ()
+    unseen: Sequence[Path] = ()
 
     @cached_property
     def watched(self) -> keras.Model:

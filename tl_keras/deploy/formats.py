@@ -6,11 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from tl_keras.deploy import litert, standalone_reader
+from tl_keras.deploy.described import describe
 from tl_keras.deploy.exported import Exported
+from tl_keras.deploy.keras_file import write_keras
 from tl_keras.deploy.onnx_file import write_onnx
 from tl_keras.deploy.openvino_folder import write_openvino
 from tl_keras.deploy.saved_model import write_saved_model
-from tl_keras.export_formats import LITERT, LITERT_DYNAMIC, LITERT_FLOAT16, LITERT_INT8, ONNX, OPENVINO, SAVED_MODEL
+from tl_keras.export_formats import KERAS, LITERT, LITERT_DYNAMIC, LITERT_FLOAT16, LITERT_INT8, ONNX, OPENVINO, SAVED_MODEL
 
 FLOAT = "float"  # the signature that takes float32 pixels at the size of the model, which every format has
 
@@ -21,6 +23,7 @@ class Format:
 
     Attributes:
         write: writes a model to a path that does not exist; raises ExportError, its text without the path.
+        describe: puts `Exported.description` into what was written; None where `write` does.
         answer: the function of `standalone_reader` that opens what was written, in a process that cannot import Keras.
         needs: the modules that reading it takes.
         allowance: each signature -> how many times `export.max_probability_difference` an answer may differ from the model's; None where
@@ -33,6 +36,12 @@ class Format:
     needs: tuple[str, ...]
     allowance: Mapping[str, float | None]
     is_calibrated: bool = False
+    describe: Callable[[Exported, Path], None] | None = None
+
+    @property
+    def rounds(self) -> bool:
+        """Whether numbers are rounded."""
+        return None in self.allowance.values()
 
     @property
     def runtime(self) -> tuple[str, ...]:
@@ -47,6 +56,7 @@ def _litert(settings: litert.Settings, allowance: float | None, *, is_calibrated
         needs=("ai_edge_litert",),
         allowance={FLOAT: allowance},
         is_calibrated=is_calibrated,
+        describe=describe,
     )
 
 
@@ -56,6 +66,9 @@ FORMATS: dict[str, Format] = {
         answer=standalone_reader.open_saved_model,
         needs=("tensorflow",),
         allowance={FLOAT: 1, "uint8": 1, "bytes": 10},  # two decoders of JPEG differ by a step of grey here and there
+    ),
+    KERAS: Format(
+        write=write_keras, answer=standalone_reader.open_keras, needs=("tensorflow", "keras"), allowance={FLOAT: 1}, describe=describe
     ),
     LITERT: _litert(litert.plain, 1),
     LITERT_FLOAT16: _litert(litert.float16, None),

@@ -1,16 +1,13 @@
 """A classifier as one LiteRT file (`.tflite`), of built-in operators only, with float32 pixels in and named float32 outputs.
 
-What a program has to know besides lies in the file too, as LiteRT's metadata has it: the end of the file is a ZIP archive with
-`labels.txt` and `model.json`.
+What a program has to know besides goes to the end of the file, see `described`.
 """
 
 import csv
 import io
-import json
 import re
 import tempfile
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -24,7 +21,6 @@ from tl_keras.deploy.exported import PIXELS, Exported
 from tl_keras.errors import ExportError
 from tl_keras.quiet import quiet
 
-LABELS, DESCRIPTION = "labels.txt", "model.json"
 MOST_NAMED = 5  # layers that lose most, or operators that are missing
 DEBUGGED = 8  # images on which layers are compared: it takes seconds for each
 
@@ -64,7 +60,7 @@ def calibration_images(exported: Exported) -> Iterator[list[Any]]:
 
 
 def write_litert(settings: Settings, exported: Exported, file: Path) -> None:
-    """Write a file.
+    """Write a file, without what `described` appends to it.
 
     Args:
         settings: what the converter is told, by the names of its attributes.
@@ -83,9 +79,6 @@ def write_litert(settings: Settings, exported: Exported, file: Path) -> None:
     if failed is not None:
         raise ExportError(_reason(str(failed))) from failed
     file.write_bytes(data)
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.writestr(LABELS, "".join(f"{name}\n" for name in exported.classes).encode("utf-8", "surrogateescape"))
-        archive.writestr(DESCRIPTION, json.dumps(exported.description))
 
 
 def _converter(exported: Exported, settings: dict[str, Any], scratch: str) -> Any:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +23,7 @@ from tl_keras.deploy.exported import Exported
 from tl_keras.deploy.formats import FLOAT, Format
 from tl_keras.deploy.parity_images import refused_by
 from tl_keras.errors import ExportError, ParityError
+from tl_keras.evaluation.novelty import LEAST_IMAGES
 from tl_keras.tasks import REGRESSION
 
 
@@ -36,7 +37,9 @@ class Agreement:
         novelty_differences: the same of the novelty, see `relative`; empty where there is none.
         refused: files that the signature 'bytes' did not take -> why; the others were compared on them.
         agreement: the share of images that both give the same classes; None of numbers.
-        known_agreement: the share of images that both call known, or both none of the classes; None where there is no novelty.
+        known_agreement: the share of images that both call known, or both none of the classes, each by its own threshold; None where there
+            is no novelty.
+        novelty_threshold: that of what was written, likewise.
         answers: what the first signature answers, (n, k).
         speed: see `standalone_reader.timed`, and `cold_start_s`, until the first answer of a new process.
     """
@@ -46,6 +49,7 @@ class Agreement:
     refused: dict[str, str]
     agreement: float | None
     known_agreement: float | None
+    novelty_threshold: float | None
     answers: NDArray[Any]
     speed: dict[str, float]
 
@@ -71,22 +75,26 @@ class Reference:
         pixels: uint8 (n, h, w, 3), at the size of the model.
         answers: (n, k).
         novelty: (n, 1), or (n, 0) where there is none.
+        known: whether the model calls them known, bool of the same shape.
     """
 
     files: Sequence[Path]
     pixels: NDArray[np.uint8]
     answers: NDArray[Any]
     novelty: NDArray[Any]
+    known: NDArray[np.bool_]
 
     @classmethod
     def of(cls, exported: Exported, files: Sequence[Path]) -> "Reference":
         """Ask the model."""
         pixels = exported.pixels(files)
-        return cls(files, pixels, *exported.answers(pixels))
+        answers, novelty = exported.answers(pixels)
+        known = np.zeros(novelty.shape, bool) if exported.novelty is None else exported.novelty.is_known(novelty)
+        return cls(files, pixels, answers, novelty, known)
 
 
 class Said(NamedTuple):
-    """What was written answers to some images: by signature, and which files 'bytes' does not take -> why; and how fast."""
+    """What was written answers to some images: by signature, and which files 'bytes' does not take -> why; and how fast, where asked."""
 
     answers: dict[str, NDArray[Any]]
     refused: dict[str, str]
@@ -97,6 +105,7 @@ def compare(exported: Exported, form: Format, artifact: Path, reference: Referen
     """Measure how far the answers of what was written of a model are from the model's.
 
     Args:
+        exported: the model, with the novelty threshold of what was written.
         artifact: what was written.
         name: what an error calls what was written.
 
@@ -104,7 +113,7 @@ def compare(exported: Exported, form: Format, artifact: Path, reference: Referen
         ExportError: it does not load or does not answer.
     """
     files = reference.files
-    said = ask(form, artifact, reference, name)
+    said = ask(form, artifact, reference.pixels, name, files=files, is_timed=True)
     is_taken = np.array([str(file.resolve()) not in said.refused for file in files])
     if "bytes" in form.allowance and not is_taken.any() and refused_by(files, 1)[1]:
         raise ExportError(f"{name}: its signature 'bytes' takes no test image ({next(iter(said.refused.values()))}).")
@@ -122,8 +131,9 @@ def compare(exported: Exported, form: Format, artifact: Path, reference: Referen
                 strange[each] = relative(said.answers[each][:, num:], reference.novelty[taken])
     answers, novelty = np.split(said.answers[FLOAT], [num], axis=1)
     same = None if exported.output.task == REGRESSION else _share_alike(*map(exported.output.decide, (answers, reference.answers)))
-    known = None if exported.novelty is None else _share_alike(*map(exported.novelty.is_known, (novelty, reference.novelty)))
-    return Agreement(apart, strange, said.refused, same, known, answers, said.speed)
+    own = exported.novelty
+    known = None if own is None else _share_alike(own.is_known(novelty), reference.known)
+    return Agreement(apart, strange, said.refused, same, known, None if own is None else own.threshold, answers, said.speed)
 
 
 def _share_alike(found: NDArray[Any], expected: NDArray[Any]) -> float:
@@ -137,16 +147,37 @@ def relative(found: NDArray[np.floating], expected: NDArray[np.floating]) -> flo
     return float(apart.max()) if np.isfinite(apart).all() else float("inf")
 
 
-def ask(form: Format, artifact: Path, reference: Reference, name: str) -> Said:
-    """Ask what was written, in a process of its own."""
-    files = reference.files
+def with_own_threshold(exported: Exported, form: Format, artifact: Path, *, name: str) -> Exported:
+    """What is exported, with the novelty threshold of the rounded numbers of what was written: by the same rule as the model's, from what
+    it answers to images that the network has not learned of. As it is where nothing is rounded, or there are too few images.
+
+    Raises:
+        ExportError: it does not load or does not answer.
+    """
+    if not form.rounds or exported.novelty is None or len(exported.unseen) < LEAST_IMAGES:
+        return exported
+    said = ask(form, artifact, exported.pixels(exported.unseen), name)
+    return replace(exported, novelty=exported.novelty.with_threshold_of(said.answers[FLOAT][:, -1]))
+
+
+def ask(form: Format, artifact: Path, pixels: NDArray[np.uint8], name: str, *, files: Sequence[Path] = (), is_timed: bool = False) -> Said:
+    """Ask what was written, in a process of its own.
+
+    Args:
+        pixels: uint8 (n, h, w, 3), at the size of the model.
+        files: what the signature 'bytes' is asked about.
+        is_timed: whether to measure how fast it is.
+
+    Raises:
+        ExportError: it does not load or does not answer.
+    """
     alone = f"with {' and '.join(form.needs)} alone"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         given = [str(readable(file, folder / str(number))) for number, file in enumerate(files)]
-        (folder / "files.json").write_text(json.dumps(given))
-        (folder / "signatures.json").write_text(json.dumps(list(form.allowance)))
-        np.save(folder / "pixels.npy", reference.pixels)
+        asked = {"files": given, "signatures": list(form.allowance), "is_timed": is_timed}
+        (folder / "asked.json").write_text(json.dumps(asked))
+        np.save(folder / "pixels.npy", pixels)
         done = run_reader(
             [form.answer.__name__, artifact.name, scratch, *form.needs], artifact.parent
         )  # the path of the artifact may not be UTF-8

@@ -20,16 +20,18 @@ from tl_keras.data.ahead import Ahead, Image, Loaded
 from tl_keras.data.index import Index
 from tl_keras.data.label_texts import COLUMNS, label_text, names_of
 from tl_keras.data.pipeline import decoding_threads
+from tl_keras.deploy.export import files_in, read_exports
 from tl_keras.deploy.formats import FLOAT, FORMATS
 from tl_keras.deploy.standalone_reader import batches, first_line
-from tl_keras.errors import ConfigError, RunFolderError
+from tl_keras.errors import ConfigError, RunFolderError, UserError
 from tl_keras.evaluation.conformal import prediction_sets
 from tl_keras.evaluation.novelty_file import read_novelty
-from tl_keras.export_formats import EXPORT_FORMATS, SAVED_MODEL
+from tl_keras.export_formats import EXPORT_FORMATS, KERAS, SAVED_MODEL
 from tl_keras.models.engines import compile_saved
 from tl_keras.models.folded import has_finite_weights
-from tl_keras.models.trust import files_of, require_safe
+from tl_keras.models.trust import files_of, graphs_in, require_safe
 from tl_keras.packages import require_packages
+from tl_keras.quiet import quiet
 from tl_keras.run_folder import EXPORT
 from tl_keras.runtime import restoring_process
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -207,7 +209,7 @@ class Predictor:
 
 
 class ExportedPredictor(Predictor):
-    """The same, by what was exported of the run in place of its model.
+    """The same, by what was exported of the run in place of its model, with the novelty threshold of its own where it has one.
 
     Args:
         kind: a key of `FORMATS`.
@@ -216,38 +218,54 @@ class ExportedPredictor(Predictor):
     Raises:
         ConfigError: there is no such export, or its runtime is not installed.
         BackboneError: its SavedModel does more than compute.
+        RunFolderError: it does not load, or the record of exports is damaged.
     """
 
     def __init__(self, trained: TrainedRun, kind: str, thresholds: Mapping[str, float] | None = None) -> None:
         super().__init__(trained, thresholds)
-        file = trained.run / EXPORT / EXPORT_FORMATS[kind].file
+        own = read_exports(trained.run / EXPORT).get(kind, {}).get("novelty_threshold")
+        if self.novelty is not None and own is not None:
+            self.novelty = replace(self.novelty, threshold=own)
+        self._file = file = trained.run / EXPORT / EXPORT_FORMATS[kind].file
         if not file.exists():
             raise ConfigError(f"--format: {file} is not there. Write it: {command('export', trained.run.path, '--format', kind)}.")
         require_packages("--format", FORMATS[kind].runtime)
-        if kind == SAVED_MODEL:
-            require_safe(str(file), files_of(file))
-        with restoring_process(), naming_broken(file):
+        with naming_broken(file):
+            files_in(file)  # which refuses those whose opening would wait for ever
+            for files in [files_of(file)] if kind == SAVED_MODEL else graphs_in(file) if kind == KERAS else []:
+                require_safe(str(file), files)
+        with restoring_process(), naming_broken(file), quiet():  # LiteRT tells on standard error what it computes with, when it first does
             self._answer = FORMATS[kind].answer(str(file))[FLOAT]
+            self.answers(np.zeros((1, *trained.image_size, 3), np.uint8))
 
     def compile(self) -> None:
         """Nothing: it is."""
 
     def answers(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float32] | None]:
-        """What the export answers."""
-        found = np.concatenate([self._answer(part) for part in batches(pixels)])
+        """What the export answers.
+
+        Raises:
+            RunFolderError: it does not, or what no export of this run does.
+        """
+        with naming_broken(self._file):
+            found = np.concatenate([self._answer(part) for part in batches(pixels)])
+        num = len(self.trained.index.classes)
+        if found.shape not in ((len(pixels), num), (len(pixels), num + 1)):
+            raise RunFolderError(f"{self._file}: tells other outputs than the model of this run. Export it again.")
         if not np.isfinite(found).all():
             raise self._not_finite()
-        num = len(self.trained.index.classes)
         return found[:, :num].astype(np.float64), found[:, num] if found.shape[1] > num else None
 
 
 @contextmanager
 def naming_broken(file: Path) -> Iterator[None]:
-    """Tell in one line that an exported file does not load, whatever its runtime raises."""
+    """Tell in one line that an exported file does not load or answer, whatever its runtime raises; what is refused is told as it is."""
     try:
         yield
+    except UserError:
+        raise
     except Exception as error:  # each runtime has kinds of its own
-        raise RunFolderError(f"{file}: does not load ({first_line(error)}). Export it again.") from error
+        raise RunFolderError(f"{file}: does not load or answer ({first_line(error)}). Export it again.") from error
 
 
 def _prediction(index: Index, values: NDArray[np.float64]) -> Prediction:

@@ -2,9 +2,9 @@
 
     python -P standalone_reader.py READER ARTIFACT SCRATCH MODULE...
 
-It reads from the folder SCRATCH `files.json` (image files), `pixels.npy` (what they look like at the model's size, uint8) and
-`signatures.json` (which signatures to ask), and writes `said.json`; unless that says why all failed, `answers.npz` too. Of the modules
-that may answer only those that are named can be imported. `parity` starts it.
+It reads from the folder SCRATCH `pixels.npy` (images at the model's size, uint8) and `asked.json` (which `signatures` to ask, which `files`
+to ask 'bytes' about, and whether to measure the speed, `is_timed`), and writes `said.json`; unless that says why all failed, `answers.npz`
+too. Of the modules that may answer only those that are named can be imported. `parity` starts it.
 """
 
 import json
@@ -39,6 +39,14 @@ def open_saved_model(artifact: str) -> Signatures:
         "uint8": lambda pixels: answers(small(pixels=tf.constant(pixels))),
         "bytes": lambda files: answers(encoded(bytes=tf.constant(files))),
     }
+
+
+def open_keras(artifact: str) -> Signatures:
+    """The only signature of a `.keras` file, which Keras loads in its safe mode."""
+    import keras
+
+    model = keras.models.load_model(artifact, compile=False)
+    return {"float": lambda pixels: joined(model.predict_on_batch(pixels.astype("float32")))}
 
 
 def open_litert(artifact: str) -> Signatures:
@@ -78,7 +86,7 @@ def open_openvino(artifact: str) -> Signatures:
 
 
 READERS: dict[str, Callable[[str], Signatures]] = {
-    reader.__name__: reader for reader in (open_saved_model, open_litert, open_onnx, open_openvino)
+    reader.__name__: reader for reader in (open_saved_model, open_keras, open_litert, open_onnx, open_openvino)
 }
 
 
@@ -161,14 +169,16 @@ def main(reader: str, artifact: str, scratch: str, *modules: str) -> None:
 
     folder = Path(scratch)
     try:
-        wanted, files = (json.loads((folder / name).read_text()) for name in ("signatures.json", "files.json"))
+        asked = json.loads((folder / "asked.json").read_text())
+        wanted = asked["signatures"]
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
         signatures = READERS[reader](artifact)
         signatures[wanted[0]](pixels[:1])
         ready = time.perf_counter() - begun
-        found, refused = ask(signatures, wanted, files, pixels)
+        found, refused = ask(signatures, wanted, asked["files"], pixels)
         np.savez(folder / "answers.npz", **found)
-        said: dict[str, Any] = {"refused": refused, "speed": {"cold_start_s": ready} | timed(signatures[wanted[0]], pixels)}
+        speed = {"cold_start_s": ready} | timed(signatures[wanted[0]], pixels) if asked["is_timed"] else {}
+        said: dict[str, Any] = {"refused": refused, "speed": speed}
     except Exception as error:
         said = {"failed": first_line(error)}
     (folder / "said.json").write_text(json.dumps(said))

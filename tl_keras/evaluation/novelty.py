@@ -15,8 +15,8 @@ channel statistics of lower layers are those of Lee et al. 2018, arXiv:1807.0388
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -26,6 +26,7 @@ from scipy import linalg, special
 from tl_keras.evaluation.conformal import least_images, threshold
 
 FALSE_ALARMS = 0.05  # the share of images of the classes that are called none of these
+LEAST_IMAGES = least_images(1 - FALSE_ALARMS)  # of val, that a threshold takes: 19
 NUM_DIRECTIONS = 64  # of 1280 features of five kinds of flowers 16 to 64 do equally well, 256 worse
 ENERGY = 0  # the place of the energy among the signs
 VARIANCE = 1e-6  # added before a square root: a channel may be the same everywhere
@@ -96,6 +97,12 @@ class Novelty:
         """The novelty of each image, float32 (n,), larger is stranger, from signs (n, 2 or 3)."""
         found: Array = ((signs - self.centre) / self.scale).sum(axis=-1).astype(np.float32)
         return found
+
+    def with_threshold_of(self, novelty: Array) -> Self:
+        """The same with the threshold that follows from the novelty (n,) of images that the network has not learned of, at least
+        `LEAST_IMAGES`, as another form of the network tells it.
+        """
+        return replace(self, threshold=-threshold(-novelty.astype(np.float64), 1 - FALSE_ALARMS))
 
     def is_known(self, novelty: Any) -> Any:
         """Whether images, or a tensor of them, are like those of the classes, bool (n,)."""
@@ -175,12 +182,12 @@ def fit_novelty(basis: Basis, signs: Array) -> Novelty | None:
 
     Of new images of the classes, at most `FALSE_ALARMS` are above the threshold on average (split conformal prediction, see `conformal`).
     """
-    if len(signs) < least_images(1 - FALSE_ALARMS):
+    if len(signs) < LEAST_IMAGES:
         return None
     spread = signs.std(axis=0, dtype=np.float64)
     scale = np.where(spread > 0, spread, 1).astype(np.float32)
     found = Novelty(basis, signs.mean(axis=0, dtype=np.float64).astype(np.float32), scale, 0.0)
-    return Novelty(basis, found.centre, scale, -threshold(-found.score(signs).astype(np.float64), 1 - FALSE_ALARMS))
+    return found.with_threshold_of(found.score(signs))
 
 
 def with_energy_of(signs: Array, logits: Array) -> Array:

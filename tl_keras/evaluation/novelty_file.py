@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tl_keras.evaluation.novelty import Novelty, from_arrays
+from tl_keras.models.zip_members import open_arrays
 from tl_keras.run_folder import NOVELTY, RunFolder, reading, write_atomically
 
 
@@ -28,7 +29,7 @@ def read_novelty(run: RunFolder, model: keras.Model) -> Novelty | None:
     if not path.exists():
         return None
     with reading(path, "what tells images of none of this model's classes", "Train again, or remove the file, to do without."):
-        with np.load(BytesIO(path.read_bytes())) as found:  # of a damaged file by its path, NumPy leaves it open
+        with open_arrays(path) as found:
             novelty = from_arrays(found)
         novelty.basis.tensors(model)
         return novelty

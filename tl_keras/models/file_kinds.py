@@ -9,6 +9,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from tl_keras.models.zip_members import read_member
+
 _OF_KERAS = ("keras", "tf_keras")
 _GRAPHS = ("Functional", "Sequential")
 
@@ -22,9 +24,9 @@ def why_unusable(path: Path) -> str | None:
         return _why_not_zip(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            saved, about = (json.loads(archive.read(name)) for name in ("config.json", "metadata.json"))
+            saved, about = (json.loads(read_member(archive, name)) for name in ("config.json", "metadata.json"))
         name, version = saved["class_name"], str(about["keras_version"])
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile):
         return "it is not a .keras file, which holds config.json and metadata.json."
     if _is_2(version):
         return f"it was saved by Keras {version}, whose files Keras 3 does not read. {convert_hint(path)}"
@@ -40,8 +42,8 @@ def is_of_keras_2(path: Path) -> bool:
     """Whether a file is the archive that Keras 2 wrote under the name .keras."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return _is_2(json.loads(archive.read("metadata.json"))["keras_version"])
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+            return _is_2(json.loads(read_member(archive, "metadata.json"))["keras_version"])
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile):
         return False
 
 
@@ -87,5 +89,5 @@ def first_layer(path: Path) -> dict[str, Any]:
         LookupError, TypeError: it has none.
     """
     with zipfile.ZipFile(path) as archive:
-        config: dict[str, Any] = json.loads(archive.read("config.json"))["config"]["layers"][0]["config"]
+        config: dict[str, Any] = json.loads(read_member(archive, "config.json"))["config"]["layers"][0]["config"]
     return config

@@ -67,6 +67,7 @@ TEXTS = "StringJoin StringFormat AsString StringLength Substr RegexFullMatch Sta
 ALLOWED = frozenset(" ".join((CALLS, FLOW, CHECKS, VARIABLES, ARRAYS, LISTS, MATHS, NETWORKS, IMAGES, RANDOM, TEXTS)).split())
 RESTORES = frozenset({"RestoreV2", "RestoreSlice", "Restore"})  # what reads the variables of a SavedModel of TensorFlow 1 when it is loaded
 SAVES = frozenset({"SaveV2", "SaveSlices", "Save", "MergeV2Checkpoints", "ShardedFilename"})  # which nobody runs here
+IMPLEMENTS = "api_implements"  # the attribute of functions that may stand for each other, as those of an LSTM for processors and for GPUs
 INIT_COLLECTIONS = ("legacy_init_op", "saved_model_main_op")  # nodes that TensorFlow runs when it loads such a SavedModel
 
 
@@ -153,13 +154,18 @@ def _inputs_of(names: Iterable[str], nodes: Mapping[str, Any]) -> set[str]:
 
 
 def _reached(roots: set[str], outside: Iterable[Any], functions: Mapping[str, Any]) -> Iterator[str]:
-    """The operations of some nodes and functions, and of all functions that they call."""
+    """The operations of some nodes and functions, and of all functions that they call or that TensorFlow may call in their place."""
+    from tensorflow.python.framework import op_def_registry
+
     waiting, seen = [*roots], set[str]()
+    alike: dict[bytes, list[str]] = {}
+    for name, function in functions.items():
+        alike.setdefault(_interface(function), []).append(name)
 
     def look(nodes: Iterable[Any]) -> Iterator[str]:
         for node in nodes:
             waiting.extend(_called(node, functions))
-            if node.op not in functions:
+            if node.op not in functions or op_def_registry.get(node.op) is not None:  # a function may have the name of an operation
                 yield node.op
 
     yield from look(outside)
@@ -168,13 +174,27 @@ def _reached(roots: set[str], outside: Iterable[Any], functions: Mapping[str, An
         if name not in seen and name in functions:
             seen.add(name)
             yield from look(functions[name].node_def)
+            waiting.extend(_named_by(functions[name].attr, functions))
+            waiting.extend(alike[_interface(functions[name])] if _interface(functions[name]) else ())
 
 
 def _called(node: Any, functions: Mapping[str, Any]) -> Iterator[str]:
     """The functions that a node calls or is given."""
     if node.op in functions:
         yield node.op
-    for value in node.attr.values():
+    yield from _named_by(node.attr, functions)
+
+
+def _named_by(attributes: Mapping[str, Any], functions: Mapping[str, Any]) -> Iterator[str]:
+    """The functions that attributes of a node or of a function name, as such or as texts."""
+    for value in attributes.values():
         if value.HasField("func"):
             yield value.func.name
         yield from (each.name for each in value.list.func)
+        texts = (text.decode(errors="replace") for text in (value.s, *value.list.s))
+        yield from (text for text in texts if text in functions)
+
+
+def _interface(function: Any) -> bytes:
+    """What a function says that it implements: TensorFlow's optimiser replaces it by another that says the same, as it likes a device."""
+    return bytes(function.attr[IMPLEMENTS].s) if IMPLEMENTS in function.attr else b""

@@ -22,6 +22,7 @@ import keras
 import numpy as np
 from keras.src.saving import saving_lib
 
+from tl_keras.models.zip_members import read_member
 from tl_keras.run_folder import write_atomically
 
 CLASSES_MEMBER = "classes.json"
@@ -108,7 +109,7 @@ def read_classes(path: Path) -> tuple[str, ...] | None:
         with zipfile.ZipFile(path) as archive:
             if CLASSES_MEMBER not in archive.namelist():
                 return None
-            found = json.loads(archive.read(CLASSES_MEMBER))
+            found = json.loads(read_member(archive, CLASSES_MEMBER))
         if not isinstance(found, list) or not all(isinstance(name, str) for name in found) or len(set(found)) != len(found):
             raise ValueError(f"{path}: {CLASSES_MEMBER} in it is not a list of names")
         return tuple(found)

@@ -21,6 +21,7 @@ from tl_keras.cache import cache_folder
 from tl_keras.errors import BackboneError, UserError
 from tl_keras.models.backbone_kinds import SAVED_MODEL
 from tl_keras.models.graph_safety import refused_in
+from tl_keras.models.zip_members import read_member
 from tl_keras.run_folder import write_text
 
 ASSETS = "assets"  # the folder of files that a SavedModel reads, such as a vocabulary
@@ -80,14 +81,14 @@ def graphs_in(keras_file: Path) -> Iterator[dict[str, bytes]]:
     """The SavedModels that layers of a `.keras` file hold, each as `files_of`.
 
     Raises:
-        OSError, ValueError, zipfile.BadZipFile: it is not such a file.
+        OSError, ValueError, zipfile.BadZipFile: it is not such a file, or holds one that is packed to next to nothing.
     """
     with zipfile.ZipFile(keras_file) as archive:
         members = sorted((name for name in archive.namelist() if not name.endswith("/")), key=PurePosixPath)
         for graph in (name for name in members if PurePosixPath(name).name == SAVED_MODEL):
             folder = graph.removesuffix(SAVED_MODEL)
             names = [graph, *(name for name in members if name.startswith(f"{folder}{ASSETS}/"))]
-            yield {name.removeprefix(folder): archive.read(name) for name in names}
+            yield {name.removeprefix(folder): read_member(archive, name) for name in names}
 
 
 def _note(mark: Path) -> None:

@@ -23,6 +23,33 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:head]}…{text[len(text) - (most - 1 - head) :]}"
 
 
+def by_logarithm(axes: Any, values: Sequence[float]) -> None:
+    """Show x > 0 by its logarithm, with room at the sides for labels, and ticks at 1, 2, 5, 10; y gets some room too."""
+    low, high = min(values), max(values)
+    room = max((high / low) ** 0.25, 2.0)
+    low, high = low / room, high * room
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    ticks = readable_ticks(low, high)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.margins(y=0.12)
+
+
+def label_at(axes: Any, text: str, point: tuple[float, float], colour: str) -> Any:
+    """The label of a point, which `place_labels` moves to where there is room."""
+    return axes.annotate(
+        text,
+        point,
+        xytext=(6, 0),
+        textcoords="offset pixels",
+        fontsize=8,
+        color=colour,
+        annotation_clip=False,
+        arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6},
+    )
+
+
 def place_labels(axes: Any, points: Sequence[tuple[float, float]], labels: Sequence[Any]) -> None:
     """Move annotations, each at its point, to where they neither cover each other nor leave the axes.
 

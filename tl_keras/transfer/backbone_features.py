@@ -17,7 +17,7 @@ from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import compute_and_cut, num_views, open_frozen, views_of
 from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.store import Store, feature_folder
+from tl_keras.transfer.store import open_store
 from tl_keras.transfer.varied import require_varied
 
 
@@ -73,7 +73,7 @@ def open_features(config: Config, index: Index, progress: Progress, varied: Sequ
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
     pixels.identify(progress, index.ids)
     require_varied(pixels, np.arange(len(index.paths)))
-    frozen = begun(config, open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb)))
+    frozen = begun(config, open_frozen(config, classifier, pixels, open_store(config.features.max_gb)))
     split = np.full(len(index.paths), "train") if varied is None else dataset.cut(index, config.data, {})
     wanted = views_of(split, num_views(config), varied or ())
     choice, classifier, frozen = settle_engine(config, classifier, frozen, wanted, progress)

@@ -17,6 +17,7 @@ from tl_keras.progress import Progress
 from tl_keras.runtime import building
 from tl_keras.transfer import defaults
 from tl_keras.transfer.losses import image_weights
+from tl_keras.transfer.pruning import pruning_of
 
 
 def build(config: Config, num_classes: int, weights: str | None) -> Classifier:
@@ -76,6 +77,7 @@ def check_names(config: Config, classifier: Classifier, index: Index, split: NDA
             "Remove it."
         )
     unfreeze(classifier, config.train.unfreeze_from, freeze_batchnorm=config.mode != "finetune" or config.model.freeze_batchnorm)
+    pruning_of(classifier, config.train.sparsity if config.mode == "finetune" else 0.0, steps=1)
     image_weights(config.train.class_weights, index.labels[split == "train"], index.classes, index.output)
     _require_pixels_to_mix(config, classifier)
     _require_turns(config, classifier)

@@ -240,6 +240,7 @@ class KeepBest(keras.callbacks.Callback):
         monitor: what chooses.
         start: figures of the weights that the phase began with; None where these are not worth keeping.
         also: further figures, by which an epoch may be better than the start instead.
+        passed_over: the first epochs, which are not chosen whatever they reach.
     """
 
     def __init__(
@@ -250,19 +251,22 @@ class KeepBest(keras.callbacks.Callback):
         patience: int | None,
         start: Mapping[str, float] | None = None,
         also: Sequence[Monitor] = (),
+        passed_over: int = 0,
     ) -> None:
         super().__init__()
+        self.passed_over = passed_over
         self.files, self.state, self.monitor, self.patience, self.start, self.also = files, state, monitor, patience, start, also
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs, monitor, state = logs or {}, self.monitor, self.state
         value = float(logs[monitor.name])
         state.epoch = epoch + 1
-        if monitor.is_better(value, state.trained):
+        counts = state.epoch > self.passed_over
+        if counts and monitor.is_better(value, state.trained):
             state.trained, state.waited = value, 0
         else:
-            state.waited += 1
-        if self._beats_start(logs) and monitor.is_as_good(value, state.leading):
+            state.waited += counts
+        if counts and self._beats_start(logs) and monitor.is_as_good(value, state.leading):
             state.best, state.best_epoch = value, epoch + 1
             if monitor.is_better(value, state.leading):
                 state.leading = value

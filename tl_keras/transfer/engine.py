@@ -135,7 +135,7 @@ def ways(config: Config) -> tuple[Way, ...]:
 
 
 def settle_engine(
-    config: Config, classifier: Classifier, frozen: FrozenFeatures, wanted: Sequence[Rows], progress: Progress
+    config: Config, classifier: Classifier, frozen: FrozenFeatures, wanted: Sequence[Rows], progress: Progress, *, worth_s: float = WORTH_S
 ) -> tuple[Choice, Classifier, FrozenFeatures]:
     """Choose what `runtime.engine=auto` and `runtime.precision=auto` leave open, and compute what is wanted if that is soon done.
 
@@ -143,6 +143,7 @@ def settle_engine(
         classifier: in the precision that is asked for, as its `frozen` part is.
         frozen: on the engine that begins, see `begun`.
         wanted: for each view, the rows that need it.
+        worth_s: seconds of a pass for which other engines and precisions are measured; infinite where none is.
 
     Returns:
         The choice, and the network and its frozen part as the choice wants them.
@@ -151,7 +152,7 @@ def settle_engine(
         ConfigError: an engine that is asked for is not installed, or does not take this network.
     """
     possible = ways(config)
-    choice = remembered(frozen, possible) or _choose(config, classifier, frozen, possible, wanted, progress)
+    choice = remembered(frozen, possible) or _choose(config, classifier, frozen, possible, wanted, progress, worth_s)
     if choice.trials or choice.refused:
         progress.line(str(choice))
     return choice, *as_chosen(config, classifier, frozen, choice)
@@ -173,18 +174,24 @@ def as_chosen(config: Config, classifier: Classifier, frozen: FrozenFeatures, wa
 
 
 def _choose(
-    config: Config, classifier: Classifier, frozen: FrozenFeatures, possible: tuple[Way, ...], wanted: Sequence[Rows], progress: Progress
+    config: Config,
+    classifier: Classifier,
+    frozen: FrozenFeatures,
+    possible: tuple[Way, ...],
+    wanted: Sequence[Rows],
+    progress: Progress,
+    worth_s: float,
 ) -> Choice:
     first = frozen.on(possible[0].engine)
     try:
-        is_long = begin_pass(config, first, wanted, progress, WORTH_S if len(possible) > 1 else np.inf)
+        is_long = begin_pass(config, first, wanted, progress, worth_s if len(possible) > 1 else np.inf)
     except ConversionError as error:
         if config.runtime.engine != "auto":
             raise ConfigError(
                 f"runtime.engine: got '{config.runtime.engine}', which does not take this backbone: {error}. Set auto or tensorflow."
             ) from error
         without = config.replace("runtime.engine", TENSORFLOW)
-        choice = replace(_choose(without, classifier, frozen, ways(without), wanted, progress), refused=str(error))
+        choice = replace(_choose(without, classifier, frozen, ways(without), wanted, progress, worth_s), refused=str(error))
         remember(frozen, possible, choice)
         return choice
     if not is_long or not len(images := sample(frozen.pixels, wanted[0])):

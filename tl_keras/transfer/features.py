@@ -228,11 +228,15 @@ class FrozenFeatures:
         advance(len(taken))
 
     def _view(self, seen: NDArray[np.uint8], rows: Rows, view: int) -> NDArray[np.uint8]:
-        """One random view of each image; it depends on the image's content and the view's number alone."""
+        """One random view of each image; it depends on the image's content and the view's number alone.
+
+        Not on its company either: the last batch is filled up, because TensorFlow rounds what is left over of a batch in another way.
+        """
         number, augmented = numbers(self.ids[rows]), _augmented(self._augment)
-        starts = range(0, len(rows), BATCH_SIZE)
-        parts = (slice(start, start + BATCH_SIZE) for start in starts)
-        return np.concatenate([augmented(seen[part], number[part], tf.constant(view, tf.int64)).numpy() for part in parts])
+        filled = np.resize(np.arange(len(rows)), -len(rows) % BATCH_SIZE + len(rows))
+        parts = (filled[start : start + BATCH_SIZE] for start in range(0, len(filled), BATCH_SIZE))
+        view_number = tf.constant(view, tf.int64)
+        return np.concatenate([augmented(seen[part], number[part], view_number).numpy() for part in parts])[: len(rows)]
 
 
 @cache

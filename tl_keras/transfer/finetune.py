@@ -4,6 +4,7 @@ Training the head first keeps its random start from distorting the features that
 2022, arXiv:2202.10054). The stages that stay frozen run once: the rest learns from their outputs.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,7 @@ from tl_keras.transfer.head.train import train_head
 from tl_keras.transfer.interpolate import Weights, interpolate
 from tl_keras.transfer.keep_features import keep_features
 from tl_keras.transfer.phases import Phase, measure, run_phase
+from tl_keras.transfer.pruning import pruning_of
 from tl_keras.transfer.task import Task
 
 # Of flowers, 80 training images gave 0.77 on test with the head alone and 0.76 to 0.79 finetuned, 600 gave 0.845 and 0.93.
@@ -33,6 +35,7 @@ def finetune(task: Task) -> None:
     """Train the head, then the backbone from `train.unfreeze_from` up together with it.
 
     The head on the frozen backbone is epoch 0 of finetuning: where no epoch is better on val, by `train.monitor` or the metric, it stays.
+    With `train.sparsity` it does not count, for none of its weights are zero.
     """
     num = len(task.data.rows("train"))
     if num < FEW_IMAGES:
@@ -45,7 +48,9 @@ def finetune(task: Task) -> None:
     feed = finetune_feed(task, task.classifier)
     before = feed.model.get_weights() if config.train.interpolate else []
     turns = {} if (every := config.train.unfreeze_every) is None else first_epochs(task.classifier, every)
-    state = train_backbone(task, feed, "finetune", lowest, freeze_batchnorm=still, start=start, turns=turns)
+    sparsity = config.train.sparsity
+    counts = None if sparsity else start
+    state = train_backbone(task, feed, "finetune", lowest, freeze_batchnorm=still, start=counts, turns=turns, sparsity=sparsity)
     if config.train.interpolate and state.best_epoch:
         _interpolate(task, feed, before)
     if state.best_epoch == 0 and state.trained is not None:
@@ -90,6 +95,7 @@ def train_backbone(
     freeze_batchnorm: bool,
     start: Mapping[str, float] | None = None,
     turns: Mapping[str, int] | None = None,
+    sparsity: float = 0.0,
 ) -> PhaseState:
     """Train head and backbone together: the phase that finetuning and pretraining share.
 
@@ -100,20 +106,21 @@ def train_backbone(
         freeze_batchnorm: hold BatchNorm still in stages that train.
         start: the figures on val of the weights as they are, see `Phase.start`.
         turns: when each variable begins to train, see `Phase.first_epochs`; None where all begin at once.
+        sparsity: the share of the weights of kernels that becomes zero, see `Pruning`.
 
     Returns:
         How the phase ended.
 
     Raises:
-        ConfigError: the backbone has no such stage.
+        ConfigError: the backbone has no such stage, or nothing in it to prune.
     """
-    train = task.config.train
+    train, num_images = task.config.train, len(task.data.rows("train"))
     unfreeze(task.classifier, lowest, freeze_batchnorm=freeze_batchnorm)
     task.tell_parameters(name)
     phase = Phase(
         name=name,
         epochs=required(train.epochs),
-        num_images=len(task.data.rows("train")),
+        num_images=num_images,
         learning_rate=required(train.learning_rate),
         scales=update_scales(task.classifier, required(train.layer_decay)),
         patience=train.patience,
@@ -123,6 +130,7 @@ def train_backbone(
         output=task.data.output,
         shifts=task.logit_shifts,
         first_epochs=turns or {},
+        pruning=pruning_of(task.classifier, sparsity, math.ceil(num_images / train.batch_size) * required(train.epochs)),
     )
     return run_phase(_trained(task, feed, lowest), feed.train, feed.ordered("val"), phase, train, task.run, task.progress)
 

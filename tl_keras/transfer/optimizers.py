@@ -7,7 +7,7 @@ LossScaleOptimizer under float16.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
@@ -20,6 +20,7 @@ def make_optimizer(
     schedule: keras.optimizers.schedules.LearningRateSchedule | float,
     scales: Mapping[str, float],
     first_steps: Mapping[str, int] | None = None,
+    pruned: Collection[str] = (),
 ) -> keras.optimizers.Optimizer:
     """The optimizer that `train` describes, with its weight decay, clipping and averaged weights.
 
@@ -28,6 +29,7 @@ def make_optimizer(
         schedule: the learning rate, by step or constant.
         scales: what the update of a variable is multiplied by, >= 0, by `variable.path`; 1 where a path is missing.
         first_steps: the step, from 0, from which on a variable is updated, by its path; 0 where it is missing.
+        pruned: the paths of variables whose weights stay zero, and their averages too, once they are.
 
     Returns:
         A fresh optimizer. With `train.ema` it averages the trainable weights after every step, and Keras' `fit` puts
@@ -40,6 +42,7 @@ def make_optimizer(
         "learning_rate": schedule,
         "scales": scales,
         "first_steps": first_steps or {},
+        "pruned": pruned,
         "decay": train.weight_decay,
         "towards_start": train.decay_towards == "start",
         "global_clipnorm": train.clip_norm,
@@ -54,11 +57,11 @@ def make_optimizer(
 class _Scaled(keras.optimizers.Optimizer):
     """Goes before a Keras optimizer whose update is proportional to the learning rate that `update_step` gets.
 
-    Adds to its arguments `scales` and `first_steps`, as in `make_optimizer`: before its first step a variable stands still, and only the
-    averages of its gradient are kept, so that Adam's first update of it is as large as any other; `decay`, the decoupled weight decay: a
-    step takes decay * learning rate * scale of each kernel off it; and `towards_start`: it takes so much of what the kernel has moved off
-    it instead (L2-SP: Li, Grandvalet & Davoine 2018, arXiv:1802.01483). Keras' own `weight_decay` stays unset: it would be neither scaled
-    nor kept from norms and biases, the variables of rank 0 and 1.
+    Adds to its arguments `scales`, `first_steps` and `pruned`, as in `make_optimizer`: before its first step a variable stands still, and
+    only the averages of its gradient are kept, so that Adam's first update of it is as large as any other; `decay`, the decoupled weight
+    decay: a step takes decay * learning rate * scale of each kernel off it; and `towards_start`: it takes so much of what the kernel has
+    moved off it instead (L2-SP: Li, Grandvalet & Davoine 2018, arXiv:1802.01483). Keras' own `weight_decay` stays unset: it would be
+    neither scaled nor kept from norms and biases, the variables of rank 0 and 1.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class _Scaled(keras.optimizers.Optimizer):
         decay: float,
         towards_start: bool = False,
         first_steps: Mapping[str, int] | None = None,
+        pruned: Collection[str] = (),
         **kwargs: Any,
     ) -> None:
         for path, scale in scales.items():
@@ -76,6 +80,7 @@ class _Scaled(keras.optimizers.Optimizer):
         super().__init__(**kwargs)
         self.scales = dict(scales)
         self.first_steps = dict(first_steps or {})
+        self.pruned = sorted(pruned)
         self.decay = decay
         self.towards_start = towards_start
         self._starts: list[Any] = []
@@ -98,14 +103,19 @@ class _Scaled(keras.optimizers.Optimizer):
         rate = learning_rate * self.scales.get(path, 1.0)
         if first := self.first_steps.get(path, 0):
             rate = rate * keras.ops.cast(self.iterations >= first, rate.dtype)
+        kept = keras.ops.cast(variable != 0, variable.dtype) if path in self.pruned else None
         if self.decay and len(variable.shape) > 1:
             moved = variable - self._starts[place] if self._starts else variable
             self.assign_sub(variable, moved * (self.decay * rate))
-        super().update_step(gradient, variable, rate)
+        super().update_step(gradient if kept is None else gradient * kept, variable, rate)
+        if kept is not None:
+            averages = [self._model_variables_moving_average[place]] if self.use_ema else []
+            for each in (variable, *averages):
+                self.assign(each, each * kept)
 
     def get_config(self) -> dict[str, Any]:
-        own = {"scales": self.scales, "decay": self.decay, "towards_start": self.towards_start, "first_steps": self.first_steps}
-        return super().get_config() | own
+        own = {"scales": self.scales, "decay": self.decay, "towards_start": self.towards_start}
+        return super().get_config() | own | {"first_steps": self.first_steps, "pruned": self.pruned}
 
 
 @keras.saving.register_keras_serializable(package="tl_keras")

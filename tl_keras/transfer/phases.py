@@ -38,6 +38,7 @@ from tl_keras.transfer.defaults import required
 from tl_keras.transfer.interrupts import StopAfterInterrupt
 from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
+from tl_keras.transfer.pruning import Prune, Pruning
 from tl_keras.transfer.schedules import cycle_ends, make_schedule
 from tl_keras.transfer.snapshots import KeepSnapshots
 
@@ -63,6 +64,7 @@ class Phase:
         watch: measures what chooses the epoch in place of `train.monitor`; `start` then has it too.
         minutes: that it may take, see `StopInTime`; None for as long as it takes.
         first_epochs: the epoch, from 0, in which a variable begins to train, by its path; 0 where it is not named.
+        pruning: what becomes zero meanwhile; the epochs before all of it is do not count. None for nothing.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Phase:
     output: Output = SINGLE_LABEL
     shifts: NDArray[np.float32] | None = None
     first_epochs: Mapping[str, int] = field(default_factory=dict)
+    pruning: Pruning | None = None
     watch: Watch | None = None
     minutes: float | None = None
 
@@ -90,6 +93,10 @@ class Phase:
             return (self.watch.monitor,)
         return tuple(Monitor.on_val(self.output, each) for each in dict.fromkeys((name, self.output.val_metric)))
 
+    def passed_over(self, steps: int) -> int:
+        """How many epochs, of so many steps each, end before all is pruned that is to be."""
+        return 0 if self.pruning is None else self.pruning.ramp_steps // steps
+
     def steps(self, batch_size: int) -> int:
         """Batches of one epoch, the last, smaller one included."""
         return math.ceil(self.num_images / batch_size)
@@ -99,7 +106,9 @@ def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None
     """Give a model the optimiser, schedule and loss of a phase; its trainable weights are fixed from here on."""
     steps = phase.steps(config.batch_size)
     schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
-    optimizer = make_optimizer(config, schedule, phase.scales, {path: epoch * steps for path, epoch in phase.first_epochs.items()})
+    first_steps = {path: epoch * steps for path, epoch in phase.first_epochs.items()}
+    pruned = () if phase.pruning is None else phase.pruning.paths
+    optimizer = make_optimizer(config, schedule, phase.scales, first_steps, pruned)
     model.compile(optimizer=optimizer, loss=make_loss(config, phase.output, phase.shifts), metrics=phase.output.metrics())
     model.optimizer.build(model.trainable_variables)
 
@@ -149,11 +158,13 @@ def run_phase(
     history = History(run / HISTORY, phase.name, phase.epochs, state.epoch, progress, phase.start, mixes=phase.mixes, output=phase.output)
     swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if config.ema else []
     # SaveState sees the weights that train; those after the swap the averaged ones, which val saw. KeepBest commits the epoch.
-    stop, best = StopAfterInterrupt(), KeepBest(files, state, monitor, phase.patience, phase.start, also)
+    stop = StopAfterInterrupt()
+    best = KeepBest(files, state, monitor, phase.patience, phase.start, also, passed_over=phase.passed_over(bar.steps))
     kept = [CheckFinite(phase.name), *_keep_snapshots(phase, config, run), best]
     watch = [] if phase.watch is None else [phase.watch]
     in_time = [] if phase.minutes is None else [StopInTime(phase.name, phase.minutes, progress)]
-    callbacks = [PlainLossOfVal(), stop, bar, KeyDropout(), SaveState(files), *swap, *watch, history, *in_time, *kept]
+    prune = [] if phase.pruning is None else [Prune(phase.pruning)]
+    callbacks = [PlainLossOfVal(), stop, bar, *prune, KeyDropout(), SaveState(files), *swap, *watch, history, *in_time, *kept]
     try:
         if not state.done:
             compile_model(model, phase, config)

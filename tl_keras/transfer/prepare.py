@@ -4,14 +4,17 @@ The network is built, the outputs of its frozen part are brought into the store 
 among the images that decode. What is learned from it, is up to the other modules of this package.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
 from tl_keras.data.index import Index
+from tl_keras.data.pipeline import Pixels
+from tl_keras.models.classifier import Classifier
 from tl_keras.models.engines import TENSORFLOW
 from tl_keras.progress import Progress
 from tl_keras.run_folder import SCRATCH, RunFolder
@@ -21,9 +24,49 @@ from tl_keras.transfer.engine import Choice, as_asked, begun, settle_engine
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, num_views, open_frozen, record_tail, tail_of, views_of
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.store import Store, feature_folder
+from tl_keras.transfer.store import open_store
 from tl_keras.transfer.task import Task
 from tl_keras.transfer.varied import require_varied
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A network and its images, before anything frozen is computed.
+
+    Attributes:
+        config: without open settings, but for engine and precision.
+        index: with the ids of its files.
+        classifier: the network, in the precision that is asked for.
+        split: the split of each file, if all of them decode.
+        pixels: the images, identified.
+    """
+
+    config: Config
+    index: Index
+    classifier: Classifier
+    split: NDArray[np.str_]
+    pixels: Pixels
+
+
+def open_network(config: Config, index: Index, progress: Progress) -> Opened:
+    """Build the network, fill the open settings, and refuse what cannot be trained before anything is computed.
+
+    Args:
+        index: with the ids of its files as they are now, or without.
+
+    Raises:
+        UserError: from the data, the backbone, or the settings that only they can check.
+    """
+    classifier = build_and_tell(config, len(index.classes), progress)
+    split = dataset.cut(index, config.data, {})  # a class that is too small is said before hours of computing
+    config = resolve(config, classifier, int((split == "train").sum()))
+    check_names(config, classifier, index, split)
+    require_memory(config, classifier)
+    pixels = dataset.open_pixels(index, config.data, image_size_of(config))
+    pixels.identify(progress, index.ids)
+    index = replace(index, ids=pixels.ids)
+    require_varied(pixels, np.flatnonzero(split == "train"))
+    return Opened(config, index, classifier, split, pixels)
 
 
 def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progress, target: Index | None = None) -> Task:
@@ -36,19 +79,12 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     Raises:
         UserError: from the data, the backbone, the settings that only they can check, or the store.
     """
-    classifier = build_and_tell(config, len(index.classes), progress)
-    split = dataset.cut(index, config.data, {})  # a class that is too small is said before hours of computing
-    config = resolve(config, classifier, int((split == "train").sum()))
-    check_names(config, classifier, index, split)
-    require_memory(config, classifier)
-    pixels = dataset.open_pixels(index, config.data, image_size_of(config))
-    pixels.identify(progress, index.ids)
-    index = replace(index, ids=pixels.ids)
-    require_varied(pixels, np.flatnonzero(split == "train"))
+    opened = open_network(config, index, progress)
+    config, index, classifier, split, pixels = opened.config, opened.index, opened.classifier, opened.split, opened.pixels
     frozen: FrozenFeatures | None = None
     choice = Choice(TENSORFLOW, as_asked(config))
     if config.mode != "pretrain":
-        frozen = begun(config, open_frozen(config, classifier, pixels, Store(feature_folder(), config.features.max_gb)))
+        frozen = begun(config, open_frozen(config, classifier, pixels, open_store(config.features.max_gb)))
         frozen = fit_to_store_limit(config, frozen, split, run, progress)
         choice, classifier, frozen = settle_engine(config, classifier, frozen, views_of(split, num_views(config)), progress)
         config = config.replace("runtime.engine", choice.engine)

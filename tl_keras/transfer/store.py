@@ -2,8 +2,8 @@
 
 A collection is a folder of shards; each is one file, named by the hash of its own bytes and renamed into place, that
 holds the ids of some images and one array row for each. So a killed process keeps every finished shard, two processes
-can write one collection without a lock, and a damaged shard is found by its name. Knows neither networks nor pixels:
-`features` says what a row means.
+can write one collection without a lock, and a damaged shard is found by its name. Machines without a common disk share collections
+by `shared_store`. Knows neither networks nor pixels: `features` says what a row means.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from tl_keras.data.file_ids import Ids, hash_file
 from tl_keras.errors import StoreError
 from tl_keras.partial import ABANDONED_S, clear_partial
 from tl_keras.run_folder import write_atomically, write_json
+from tl_keras.transfer.shared_store import SharedStore
 
 ABOUT = "about.json"
 SHARDS = "[!.]*.shard"  # not what is being written
@@ -39,6 +40,15 @@ Values = NDArray[Any]
 def feature_folder() -> Path:
     """Where features are stored for all runs: features/ in the cache, see `cache.cache_folder`."""
     return cache_folder() / "features"
+
+
+def open_store(max_gb: float) -> "Store":
+    """The store of all runs on this machine, and what it shares with others.
+
+    Raises:
+        ConfigError: see `SharedStore.of_environment`.
+    """
+    return Store(feature_folder(), max_gb, SharedStore.of_environment())
 
 
 @dataclass(frozen=True)
@@ -58,11 +68,13 @@ class Collection:
     Args:
         folder: where the shards lie; made when the first is written.
         about: what the rows are, for `describe`; the folder's name is the key, this is for people.
+        send: is told of each shard that was written.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, about: dict[str, Any], send: Callable[[Path], None] = lambda path: None) -> None:
         self.folder = folder
         self.about = about
+        self._send = send
         self.shards: list[Shard] = []
         self._known: set[str] = set()
         self._ids: Ids = np.empty(0, "S16")
@@ -121,7 +133,7 @@ class Collection:
             values: (m, ...), one row for each.
 
         Raises:
-            StoreError: the disk is full, or the folder cannot be written.
+            StoreError: the disk is full, or the folder cannot be written; or the shard is there and could not be sent.
         """
         buffer = BytesIO()
         np.save(buffer, ids, allow_pickle=False)
@@ -134,6 +146,7 @@ class Collection:
             write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
         if path.name not in self._known:
             self._add([Shard(path, ids, values.shape, values.dtype, buffer.tell() - values.nbytes)])
+        self._send(path)
 
     def read(self, ids: Ids) -> NDArray[np.float32]:
         """Rows of images that are all there, float32 (n, ...), in the order of `ids`."""
@@ -213,14 +226,16 @@ class Store:
     Args:
         root: the folder, made when the first shard is written.
         max_gb: GB of all collections together.
+        shared: what other machines store too, which is brought here before a collection is read.
 
     Attributes:
         num_computed: how often an image has gone through a trunk so far, each view counted.
     """
 
-    def __init__(self, root: Path, max_gb: float) -> None:
+    def __init__(self, root: Path, max_gb: float, shared: SharedStore | None = None) -> None:
         self.root = root
         self.max_gb = max_gb
+        self.shared = shared
         self.num_computed = 0
         self._opened: dict[str, Collection] = {}
         clear_partial(root)
@@ -229,8 +244,20 @@ class Store:
         """Open the collection of a key; it may be empty. It is read, and its hashes are checked, once."""
         if key not in self._opened:
             clear_partial(self.root / key)
-            self._opened[key] = Collection(self.root / key, about)
+            self._exchange(self.root / key)
+            given = () if self.shared is None else (self.shared.send,)
+            self._opened[key] = Collection(self.root / key, about, *given)
         return self._opened[key]
+
+    def refresh(self) -> None:
+        """Look for what other processes and machines have stored since in the collections that are open."""
+        for collection in self._opened.values():
+            self._exchange(collection.folder)
+            collection.refresh()
+
+    def _exchange(self, folder: Path) -> None:
+        if self.shared is not None:
+            self.shared.exchange(folder, self.require_room)
 
     def room(self) -> int:
         """Bytes that may be added: under the limit, and under nine tenths of the free disk."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tl_keras import run_folder
-from tl_keras.config_file import with_own_section
+from tl_keras.config_file import with_own_sections
 from tl_keras.data.images import Decoding
 from tl_keras.data.splits import stratified_sample
 from tl_keras.data.strata import stratified
@@ -19,9 +19,11 @@ from tl_keras.deploy.litert import layers_that_lose_most
 from tl_keras.deploy.model_card import JSON, MARKDOWN, card_of, text_of
 from tl_keras.deploy.parity import Agreement, Reference
 from tl_keras.deploy.parity_images import describe, refused_by, spread
+from tl_keras.deploy.signature import SIGNATURE, open_signer, sign
 from tl_keras.errors import ExportError, ParityError
 from tl_keras.evaluation.bounds import missed, require_bounds
 from tl_keras.evaluation.metrics import figures_of, share
+from tl_keras.evaluation.novelty import LEAST_IMAGES
 from tl_keras.evaluation.novelty_file import read_novelty
 from tl_keras.export_formats import EXPORT_FORMATS, FORMAT_NAMES, LITERT_INT8
 from tl_keras.links import require_no_way_out
@@ -31,6 +33,7 @@ from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import TrainedRun, data_root, open_run, still_there
 
 SEED = 0  # of the images that int8 is calibrated on
+MOST_UNSEEN = 1000  # images of val that a novelty threshold of rounded numbers is found by: they are in memory at once
 
 
 @restoring_process()
@@ -56,10 +59,11 @@ def export(
     Returns:
         What `export/export.json` holds; `folder`, where that is; `exported`, the formats that were written; and `missed`, a line for each
         bound that is not kept: of a format that differs too much from the model, of which an earlier export stays, or of the model itself,
-        of which nothing is exported then.
+        of which nothing is exported then; and `signature`, where that of all files is, None without `export.sign_key`.
 
     Raises:
-        ConfigError: a format that there is not, or whose packages are not installed; a bound that no model of this task can be held to.
+        ConfigError: a format that there is not, or whose packages are not installed; a bound that no model of this task can be held to; a
+            key that cannot sign.
         ExportError: no image to compare on, or a format that does not take the model.
         RunFolderError: it holds no trained model, or its export is a link to another folder.
     """
@@ -69,14 +73,19 @@ def export(
     require_converters(chosen)
     require_no_way_out(Path(run_dir), run_folder.EXPORT)
     trained = open_run(run_dir)
-    own, folder = with_own_section(trained.config, "export", settings).export, trained.run / run_folder.EXPORT
+    own, folder = with_own_sections(trained.config, ("export",), settings).export, trained.run / run_folder.EXPORT
+    signer = None if own.sign_key is None else open_signer(Path(own.sign_key))
     if lines := missed_by(trained, {"min_accuracy": min_accuracy, "max_ece": max_ece}):
-        return {"folder": str(folder), "exported": [], "missed": lines}
+        return {"folder": str(folder), "exported": [], "missed": lines, "signature": None}
     root = data_root(trained.config, trained.run, progress, source)
     seen = images_to_compare(trained, root, own.parity_images, progress)
     exported = exported_of(trained, root, own.calibration_images if any(FORMATS[name].is_calibrated for name in chosen) else 0)
+    if exported.novelty is not None and len(exported.unseen) < LEAST_IMAGES and any(FORMATS[name].rounds for name in chosen):
+        progress.line(
+            f"what rounds numbers keeps the model's novelty threshold: one of its own takes {LEAST_IMAGES} images of val, and "
+            f"{len(exported.unseen)} are there"
+        )
     reference = Reference.of(exported, seen.files)
-    folder = trained.run / run_folder.EXPORT
     result: dict[str, Any] = {"formats": read_exports(folder)} | {
         "images": [str(file) for file in seen.files],
         "test_images": seen.num_test,
@@ -95,12 +104,18 @@ def export(
             continue
         for file, why in found.refused.items():
             progress.line(f"the signature 'bytes' refuses {file} ({why}), on which the other two were compared")
+        if not done and (folder / SIGNATURE).is_file():
+            (folder / SIGNATURE).unlink()
+            progress.line(f"removed {folder / SIGNATURE}, which was of the files before")
         result["formats"][name] = _row(target, found, trained, seen)
         done.append(name)
         run_folder.write_json(folder / run_folder.EXPORT_RECORD, result)
     if done:
         write_card(trained, exported, result["formats"], folder)
-    return result | {"folder": str(folder), "exported": done, "missed": lines}
+        if signer is not None:
+            sign(signer, folder)  # after the last file
+    signature = str(folder / SIGNATURE) if done and signer is not None else None
+    return result | {"folder": str(folder), "exported": done, "missed": lines, "signature": signature}
 
 
 @dataclass(frozen=True)
@@ -149,15 +164,20 @@ def images_to_compare(trained: TrainedRun, root: Path, number: int, progress: Pr
 
 
 def exported_of(trained: TrainedRun, root: Path, num_calibration: int = 0) -> Exported:
-    """What is exported of a run; with some training images, of each class by its share, where a format is calibrated on them."""
-    data, index = trained.config.data, trained.index
-    calibration: list[Path] = []
-    if num_calibration:
-        train = trained.images("train", root)
-        chosen = still_there(train.take(stratified_sample(stratified(train).labels, num_calibration, SEED)))
-        calibration = [root / path for path in chosen.paths]
-    novelty = read_novelty(trained.run, trained.model)
-    return Exported(trained.model, index.classes, data.resize, Decoding.of(data), index.output, novelty, calibration)
+    """What is exported of a run; with some training images, of each class by its share, where a format is calibrated on them; and where
+    there is a novelty with images of val.
+    """
+    data, index, novelty = trained.config.data, trained.index, read_novelty(trained.run, trained.model)
+    calibration = _some(trained, root, "train", num_calibration) if num_calibration else []
+    unseen = [] if novelty is None else _some(trained, root, "val", MOST_UNSEEN)
+    return Exported(trained.model, index.classes, data.resize, Decoding.of(data), index.output, novelty, calibration, unseen)
+
+
+def _some(trained: TrainedRun, root: Path, split: str, number: int) -> list[Path]:
+    """Up to `number` images of a split that are still there, of each class by its share."""
+    images = trained.images(split, root)
+    chosen = still_there(images.take(stratified_sample(stratified(images).labels, number, SEED)))
+    return [root / path for path in chosen.paths]
 
 
 def write_card(trained: TrainedRun, exported: Exported, formats: Mapping[str, Any], folder: Path) -> None:
@@ -189,7 +209,11 @@ def _row(target: Path, found: Agreement, trained: TrainedRun, seen: Seen) -> dic
         **found.speed,
     }
     if found.novelty_differences:
-        row |= {"largest_novelty_difference": found.novelty_differences, "known_agreement": found.known_agreement}
+        row |= {
+            "largest_novelty_difference": found.novelty_differences,
+            "known_agreement": found.known_agreement,
+            "novelty_threshold": found.novelty_threshold,
+        }
     if found.refused:
         row["refused_by_bytes"] = found.refused
     if seen.num_test:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from tl_keras.deploy.serve.limits import Bodies
 from tl_keras.deploy.serve.metrics import Metrics
 from tl_keras.deploy.serve.reload import Reloader, stamp_of
 from tl_keras.deploy.serve.service import Loaded, Service
+from tl_keras.deploy.serve.training_photos import opened_photos
 from tl_keras.errors import ConfigError
+from tl_keras.explanations import require_options
 from tl_keras.progress import Progress
 from tl_keras.run_folder import EXPORT, RunFolder
 from tl_keras.runtime import restoring_process, usable_cpus
@@ -42,6 +44,8 @@ def serve(
     formats: Sequence[str] = (),
     coverage: float | None = None,
     access_log: bool = False,
+    neighbours: int | None = None,
+    source: str | None = None,
     progress: Progress | None = None,
     on_start: Callable[[Server, str], None] = lambda server, address: None,
 ) -> dict[str, Any]:
@@ -53,17 +57,24 @@ def serve(
         formats: the export that answers, at most one; none for the fastest that agreed with the model, else the model.
         coverage: the share of images, in (0, 1), in whose `prediction_set` the true class shall be; None for 0.9 where the run has sets.
         access_log: whether each request is written to the standard error, a line of JSON; what fails always is.
+        neighbours: how many training images the page shows beside an image, 0 to 8; None for none: whoever asks gets to see them.
+        source: where the run's images lie now, if they have moved.
         on_start: gets the server, whose `should_exit` ends it, and its address, before it answers.
 
     Returns:
         `requests` and `images`: how many were answered.
 
     Raises:
-        ConfigError: the address cannot be listened on, the token is too short, there is no such export, or no such coverage.
+        ConfigError: the address cannot be listened on, the token is too short, there is no such export, no such coverage, or there are no
+            training images to show.
+        DataError: they are not where they were.
         RunFolderError: there is no such run.
     """
     progress = progress or Progress()
     require_formats(formats)
+    require_options(None, neighbours)
+    if source is not None and not neighbours:
+        raise ConfigError("--data: says where the images are that --neighbours N shows. Give both, or neither.")
     if len(formats) > 1:
         raise ConfigError(f"--format: got {' and '.join(formats)}; serve takes one. Give one of them.")
     token = read_token()
@@ -83,7 +94,12 @@ def serve(
     with closing(listen(host or HOST, PORT if port is None else port)) as listening:
         seen = stamp_of(run / EXPORT)
         form = open_form(open_run(run_dir), asked, progress, sets)
-        with serving(form, token, has_access_log=access_log) as service, Reloader(service, run / EXPORT, seen, open_other):
+        photos = opened_photos(form.predictor.trained, neighbours, source, progress) if neighbours else nullcontext()
+        with (
+            photos as shown,
+            serving(form, token, has_access_log=access_log, photos=shown) as service,
+            Reloader(service, run / EXPORT, seen, open_other),
+        ):
             server, address = make_server(make_app(service)), address_of(listening)
             by = "model" if form.name == MODEL else f"export {form.name}"
             progress.line(f"{service.name} answers at {address}, by its {by}; Ctrl-C ends it")

@@ -57,6 +57,7 @@ from tl_keras.transfer.gradient_registry import gradients_let_go
 from tl_keras.transfer.head.train import read_selection, train_head
 from tl_keras.transfer.prepare import prepare_task
 from tl_keras.transfer.pretrain import pretrain, save_backbone
+from tl_keras.transfer.pruning import zeros_in
 from tl_keras.transfer.task import Task
 from tl_keras.workflows.measure_target import measure_target
 from tl_keras.workflows.novelty import with_signs
@@ -108,13 +109,7 @@ def train(
         tell_shrunk(config, index, progress)
     with working_in(run, resume=resume) as keep, tracking(config, run, progress, resume=resume) as record:
         if resume or index is None:
-            index = splits.read_splits(run / run_folder.SPLITS, data_root(config, run, progress, source))[0]
-            found = index.identify(progress)
-            if index.ids is None:
-                progress.line(NO_CONTENT)
-            else:
-                index.require_unchanged(found, "images of this run")
-            index = replace(index, ids=found)
+            index = images_of(config, run, progress, source)
         config = with_best_backbone(config, index, run, progress)
         target = target_of(config, index, progress)
         require_teacher(config, index, run)
@@ -136,6 +131,21 @@ def train(
         except KeyboardInterrupt:
             _keep_best_so_far(task)
             raise
+
+
+def images_of(config: Config, run: RunFolder, progress: Progress, source: str | None = None) -> Index:
+    """The images of a run as they lie there now, identified; they are cut as the run has cut them.
+
+    Raises:
+        DataError: some are not there, or have changed.
+    """
+    index = splits.read_splits(run / run_folder.SPLITS, data_root(config, run, progress, source))[0]
+    found = index.identify(progress)
+    if index.ids is None:
+        progress.line(NO_CONTENT)
+    else:
+        index.require_unchanged(found, "images of this run")
+    return replace(index, ids=found)
 
 
 def target_of(config: Config, source: Index, progress: Progress) -> Index | None:
@@ -210,6 +220,7 @@ def _finish(task: Task, clock: Clock, scored: Sequence[str], pictures: bool) -> 
         "engine": asdict(task.engine),
         "data": data.counts(),
         "parameters": count_parameters(task.classifier.model),
+        **({"zeros": zeros_in(classifier.model)} if config.mode == "finetune" and config.train.sparsity else {}),
         **{split: measure(data, split, scores[split]) for split in scored},
         "temperature": temperature,
         **(

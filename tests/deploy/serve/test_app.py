@@ -151,15 +151,6 @@ def test_the_rules_of_the_docs_name_what_is_counted(serve: Serve, files: list[Pa
     assert named <= set(re.findall(r"^tl_keras_\w+", client.get("/metrics").text, re.MULTILINE))
 
 
-def test_the_page_asks_no_other_server(serve: Serve) -> None:
-    client, service = serve()
-    page = client.get("/")
-    assert "http://" not in page.text
-    assert "https://" not in page.text
-    assert f"MOST_BYTES = {service.bodies.most_bytes}," in page.text
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-
-
 # --- what is refused -----------------------------------------------------------------------------------------------
 
 

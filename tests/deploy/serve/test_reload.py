@@ -88,8 +88,8 @@ def test_no_request_is_lost_or_answered_by_two(serve: Serve, predictor: Predicto
     for thread in asking:
         thread.start()
     for form in forms:
-        number = len(found)
         service.replace(form)
+        number = len(found)  # of the form before at most 3 come yet
         until(lambda number=number: len(found) > number + 3)  # type: ignore[misc]
     ended.set()
     for thread in asking:

@@ -204,14 +204,31 @@ def open_address(address: str) -> Opened:
             raise
 
 
-def _opened(address: str, **options: Any) -> Opened:
+def open_place(address: str) -> tuple[Any, str]:
+    """The file system of an address, of fsspec, and what that calls the place, where there need not be anything yet; asks nobody.
+
+    Raises:
+        DataError: its scheme is not known, or the package for that is not installed.
+    """
+    require_known(address)
+    with telling(address):
+        system, path = _system_of(address)
+        return system, path.rstrip("/")
+
+
+def _system_of(address: str, **options: Any) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
 
     for logger in map(logging.getLogger, LOGGERS):
         if not logger.handlers:
             logger.addHandler(logging.NullHandler())  # else their warnings, with tracebacks, go to the terminal
     options |= SCHEMES.get(scheme_of(address), Scheme(None)).options
-    system, path = url_to_fs(address, use_listings_cache=False, skip_instance_cache=True, **options)
+    found: tuple[Any, str] = url_to_fs(address, use_listings_cache=False, skip_instance_cache=True, **options)
+    return found
+
+
+def _opened(address: str, **options: Any) -> Opened:
+    system, path = _system_of(address, **options)
     try:
         about = system.info(path)
     except FileNotFoundError as error:  # of a web server whatever it is

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 from starlette.applications import Starlette
@@ -12,7 +11,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,19 +20,15 @@ from tl_keras.data.ahead import Image
 from tl_keras.deploy.predictor import Prediction, as_json
 from tl_keras.deploy.serve import metrics, protocol
 from tl_keras.deploy.serve.bodies import images_in, is_json
+from tl_keras.deploy.serve.heat_map import NUM_IMAGES, heat_map
 from tl_keras.deploy.serve.limits import BUSY, require_connection, require_token
 from tl_keras.deploy.serve.log import event, request_id
+from tl_keras.deploy.serve.page import page_routes
 from tl_keras.deploy.serve.service import Loaded, Service
 from tl_keras.errors import BadImageError, DataError, RunFolderError
 from tl_keras.run_folder import json_text
 
 SHORT = 2**16  # bytes of JSON that is parsed at once
-PAGE_RULES = {  # what the page may do: its own script and style, the pictures that it is given, and questions to this server
-    "Content-Security-Policy": "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
 def make_app(service: Service) -> Starlette:
@@ -41,8 +36,10 @@ def make_app(service: Service) -> Starlette:
     endpoints = Endpoints(service)
     return Starlette(
         routes=[
-            Route("/", endpoints.page, name="page"),
+            *page_routes(service.bodies.most_bytes, shows_photos=service.photos is not None),
             Route("/predict", endpoints.predict, methods=["POST"], name="predict"),
+            Route("/explain", endpoints.explain, methods=["POST"], name="explain"),
+            Route("/neighbours", endpoints.neighbours, methods=["POST"], name="neighbours"),
             Route("/metrics", endpoints.metrics, name="metrics"),
             Route("/v2", endpoints.server, name="server"),
             Route("/v2/health/live", endpoints.live, name="live"),
@@ -113,13 +110,6 @@ class Endpoints:
         self._outputs = protocol.outputs(
             index.output.task, len(index.classes), **has
         )  # of any that comes later, see `reload.require_alike`
-        self._page = (
-            files("tl_keras.deploy.serve").joinpath("page.html").read_text("utf-8").replace("{MOST}", str(service.bodies.most_bytes))
-        )
-
-    async def page(self, request: Request) -> Response:
-        """For people: drop images, see classes."""
-        return HTMLResponse(self._page, headers=PAGE_RULES)
 
     async def predict(self, request: Request) -> Response:
         """An image file, or JSON with several."""
@@ -129,6 +119,22 @@ class Endpoints:
             names = [f"images[{place}]" for place in range(len(images))] if are_many else ["image"]
             found = [as_json(each) for each in (await self._classify(request, images, names))[0]]
         return _json({"predictions": found} if are_many else found[0])
+
+    async def explain(self, request: Request) -> Response:
+        """Where in an image file the answer comes from."""
+        request.state.noted["images"] = NUM_IMAGES
+        async with self._service.bodies.read(request) as body:
+            told, loaded = await heat_map(self._service, body, request.query_params.get("label"))
+        request.state.noted |= {"form": loaded.form, "version": loaded.version}
+        return _json(told)
+
+    async def neighbours(self, request: Request) -> Response:
+        """The training images that are most like an image file to the model."""
+        if self._service.photos is None:
+            raise HTTPException(404, "This server shows no training images. Whoever starts it can allow that: --neighbours N.")
+        async with self._service.bodies.read(request) as body, self._service.room(1) as loaded:
+            pixels = await self._service.decoded(loaded, body, "image")
+            return _json({"neighbours": await self._service.photos.nearest(pixels, body)})
 
     async def infer(self, request: Request) -> Response:
         """The same, in the tensors of the Open Inference Protocol."""

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from tl_keras.deploy.serve.page import PAGE_FILES
+
 MOST_BYTES = 32 * 2**20  # of a body
 MOST_HELD = 256 * 2**20  # bytes of all bodies at once
 MOST_IMAGES = 32  # of a request
@@ -19,7 +21,7 @@ BEYOND = "is_beyond"  # in the state of a request: it came on a connection beyon
 BODY_S = 10.0  # until a body has come
 HEAD_S = 10.0  # until the head of a request has come
 DEADLINE_S = 10.0  # from a body until its answer
-OPEN = ("/", "/v2/health/live", "/v2/health/ready")  # need no token: they know nothing of a model
+OPEN = (*PAGE_FILES, "/v2/health/live", "/v2/health/ready")  # need no token: they know nothing of a model
 BUSY = {"Retry-After": "1"}
 
 

@@ -1,9 +1,9 @@
 """Images in, predictions out, for many who ask at once: decoded in threads, within a deadline, answered by one model."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
 
@@ -11,10 +11,11 @@ from starlette.exceptions import HTTPException
 
 from tl_keras.data.ahead import Image, load_image
 from tl_keras.deploy.predictor import Prediction, Predictor
-from tl_keras.deploy.serve.batcher import Batcher, FullError
+from tl_keras.deploy.serve.batcher import Batcher, FullError, Pixels
 from tl_keras.deploy.serve.choice import Form
 from tl_keras.deploy.serve.limits import DEADLINE_S, Bodies
 from tl_keras.deploy.serve.metrics import Metrics
+from tl_keras.deploy.serve.training_photos import TrainingPhotos
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class Loaded:
     predictor: Predictor
     batcher: Batcher[Prediction]
 
+    async def told(self, pixels: Pixels) -> Prediction:
+        """What is told of an image, uint8 (h, w, 3) of the model's size; there must be `room`."""
+        return await asyncio.wrap_future(self.batcher.submit(pixels))
+
 
 @dataclass
 class Service:
@@ -44,6 +49,7 @@ class Service:
         token: what each request must carry; None for nothing.
         deadline_s: from a body until its answer.
         has_access_log: whether each request is written down.
+        photos: training images that are shown to whoever asks; None for none.
     """
 
     name: str
@@ -54,6 +60,7 @@ class Service:
     token: str | None = None
     deadline_s: float = DEADLINE_S
     has_access_log: bool = False
+    photos: TrainingPhotos | None = None
     _replacing: Lock = field(default_factory=Lock)
 
     @property
@@ -79,29 +86,41 @@ class Service:
                 held.enter_context(loaded.batcher.places(number))
             yield loaded
 
+    @asynccontextmanager
+    async def room(self, number: int) -> AsyncIterator[Loaded]:
+        """Room for so many images, until they are answered within the deadline, all by what is given.
+
+        Raises:
+            HTTPException: 503, there is no room; 504, the deadline has passed.
+        """
+        try:
+            with self._places(number) as loaded:
+                async with asyncio.timeout(self.deadline_s):
+                    yield loaded
+        except FullError as error:
+            raise HTTPException(503, "The server has no room. Ask again.", {"Retry-After": str(error.retry_after_s)}) from error
+        except TimeoutError as error:
+            raise HTTPException(504, f"There was no answer within {self.deadline_s:g} seconds.") from error
+
     async def classify(self, images: Sequence[Image], names: Sequence[str]) -> tuple[list[Prediction], Loaded]:
         """One prediction for each image, named in errors as `names` say; and what made them all.
 
         Raises:
             BadImageError: an image does not decode.
             DataError: there is too little memory to decode it.
-            HTTPException: 503, there is no room; 504, the deadline has passed.
+            HTTPException: see `room`.
         """
-        try:
-            with self._places(len(images)) as loaded:
-                async with asyncio.timeout(self.deadline_s):
-                    found = await asyncio.gather(*(self._one(loaded, *each) for each in zip(images, names, strict=True)))
-        except FullError as error:
-            raise HTTPException(503, "The server has no room. Ask again.", {"Retry-After": str(error.retry_after_s)}) from error
-        except TimeoutError as error:
-            raise HTTPException(504, f"There was no answer within {self.deadline_s:g} seconds.") from error
+        async with self.room(len(images)) as loaded:
+            found = await asyncio.gather(*(self._one(loaded, *each) for each in zip(images, names, strict=True)))
         for each in found if loaded is self.loaded else ():
             if each.novelty is not None and each.known is not None:
                 self.metrics.seen(each.novelty, each.known)
         return found, loaded
 
     async def _one(self, loaded: Loaded, image: Image, name: str) -> Prediction:
+        return await loaded.told(await self.decoded(loaded, image, name))
+
+    async def decoded(self, loaded: Loaded, image: Image, name: str) -> Pixels:
+        """An image as the model takes it, uint8 (h, w, 3); there must be `room`."""
         trained = loaded.predictor.trained
-        decoded = self.pool.submit(load_image, image, name, trained.image_size, trained.config.data)
-        pixels = await asyncio.wrap_future(decoded)
-        return await asyncio.wrap_future(loaded.batcher.submit(pixels))
+        return await asyncio.wrap_future(self.pool.submit(load_image, image, name, trained.image_size, trained.config.data))

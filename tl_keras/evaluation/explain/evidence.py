@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 from keras import ops
+from numpy.typing import NDArray
 
 from tl_keras.models.outputs import Output
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 NEVER = -1e30  # a logit whose class counts for nothing beside any other
+COARSEST = 1 / 256  # step of the probabilities of a model in 8 bits
 
 
 def evidence(output: Output, logits: Any, columns: Any) -> Any:
@@ -27,6 +30,23 @@ def evidence(output: Output, logits: Any, columns: Any) -> Any:
     """
     chosen = ops.one_hot(columns, logits.shape[-1], dtype=logits.dtype)  # a mask of outputs, not a class
     return _EVIDENCE[output.task](output, logits, chosen)
+
+
+def evidence_of_answers(output: Output, answers: NDArray[np.float64], columns: Any) -> NDArray[np.float64]:
+    """The same, of a model that tells only answers, which may be rounded.
+
+    A probability that is rounded to 0 or 1 has no log-odds. It counts as half of the smallest distance from them that is told beside it.
+
+    Args:
+        answers: probabilities or numbers, float64 (b, k).
+        columns: as above.
+
+    Returns:
+        (b,).
+    """
+    distances = np.minimum(answers, 1 - answers)
+    least = distances.min(initial=COARSEST, where=distances > 0) / 2
+    return np.asarray(evidence(output, output.logits(answers, least), columns), np.float64)
 
 
 def _against_all_others(output: Output, logits: Any, chosen: Any) -> Any:

@@ -21,7 +21,7 @@ from tl_keras.progress import Progress
 from tl_keras.trained_run import TrainedRun
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import POOLED
-from tl_keras.transfer.store import Store, feature_folder
+from tl_keras.transfer.store import open_store
 from tl_keras.transfer.trunk import Trunk
 
 MOST = 2000  # training images that are looked through: each may have to go through the network once
@@ -95,7 +95,7 @@ def open_references(trained: TrainedRun, root: Path, progress: Progress) -> Refe
         return f"none of the training images lies in {root} as the run saw it"
     about = {"backbone": trained.backbone, "stages": config.features.stages}
     trunk = _trunk(trained, head[0].input)
-    store = Store(feature_folder(), config.features.max_gb)
+    store = open_store(config.features.max_gb)
     frozen = FrozenFeatures(store, trunk, pixels, config.data.augment, about)
     frozen.compute([same], progress, lambda: None)
     rows = np.setdiff1d(same, list(pixels.bad))

@@ -1,6 +1,7 @@
 """Occlusion: how much evidence is lost where a patch of the image is covered. Asks nothing of a model but its answers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,7 @@ from tl_keras.evaluation.explain.explainer import Explainer, Map, batch_size, bl
 
 CELLS = 10  # of a map's side
 PATCH = 2  # cells of a side that are covered at once, at every place
+PLACES = tuple(np.ndindex(*[CELLS - PATCH + 1] * 2))  # of each patch the row and column of its first cell
 
 
 def occlusion(explainer: Explainer, pixels: NDArray[np.uint8], columns: Sequence[int]) -> list[Map]:
@@ -24,35 +26,34 @@ def occlusion(explainer: Explainer, pixels: NDArray[np.uint8], columns: Sequence
     return [_one(explainer, each, column) for each, column in zip(pixels, columns, strict=True)]
 
 
-def _one(explainer: Explainer, pixels: NDArray[np.uint8], column: int) -> Map:
+def covered(pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """An image (h, w, 3) with each of its patches covered, in the order of `PLACES`, made as they are taken."""
     edges = [np.rint(np.linspace(0, side, CELLS + 1)).astype(int) for side in pixels.shape[:2]]
-    corners = list(np.ndindex(*[CELLS - PATCH + 1] * 2))
-    size = batch_size(pixels)
-    found = [
-        _evidence(explainer, np.stack([_covered(pixels, edges, corner) for corner in corners[start : start + size]]), column)
-        for start in range(0, len(corners), size)
-    ]
-    losses = _evidence(explainer, pixels[None], column) - np.concatenate(found)
+    filling = np.rint(blank(pixels))
+    for place in PLACES:
+        (top, bottom), (left, right) = ((along[first], along[first + PATCH]) for along, first in zip(edges, place, strict=True))
+        image = pixels.copy()
+        image[top:bottom, left:right] = filling
+        yield image
+
+
+def map_of(found: NDArray[np.float64]) -> Map:
+    """The map of an image.
+
+    Args:
+        found: the evidence, (1 + p,): of the image, and of it with each of the p patches covered, see `covered`.
+    """
     total, number = np.zeros((2, CELLS, CELLS))
-    for corner, loss in zip(corners, losses, strict=True):
-        patch = _patch(*corner)
-        total[patch] += loss
+    for (row, column), left in zip(PLACES, found[1:], strict=True):
+        patch = np.s_[row : row + PATCH, column : column + PATCH]
+        total[patch] += found[0] - left
         number[patch] += 1
     return (total / number).astype(np.float32)
 
 
-def _patch(row: int, column: int) -> tuple[slice, slice]:
-    """The cells of a patch, by its first."""
-    return slice(row, row + PATCH), slice(column, column + PATCH)
-
-
-def _covered(pixels: NDArray[np.uint8], edges: Sequence[NDArray[np.int64]], corner: tuple[int, ...]) -> NDArray[np.uint8]:
-    """An image with one patch covered."""
-    (top, bottom), (left, right) = ((places[first], places[first + PATCH]) for places, first in zip(edges, corner, strict=True))
-    image = pixels.copy()
-    image[top:bottom, left:right] = np.rint(blank(pixels))
-    return image
-
-
-def _evidence(explainer: Explainer, images: NDArray[np.uint8], column: int) -> NDArray[np.float64]:
-    return np.asarray(evidence(explainer.output, explainer.logits(images), np.full(len(images), column)), np.float64)
+def _one(explainer: Explainer, pixels: NDArray[np.uint8], column: int) -> Map:
+    waiting, size, found = chain([pixels], covered(pixels)), batch_size(pixels), []
+    while images := list(islice(waiting, size)):
+        logits = explainer.logits(np.stack(images))
+        found.append(np.asarray(evidence(explainer.output, logits, np.full(len(images), column)), np.float64))
+    return map_of(np.concatenate(found))

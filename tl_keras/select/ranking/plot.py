@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tl_keras.run_folder import write_atomically
-from tl_keras.select.axes import place_labels, readable_ticks, shortened
+from tl_keras.select.axes import by_logarithm, label_at, place_labels, shortened
 from tl_keras.select.ranking.rank import RankedBackbone, front
 
 LONGEST_NAME = 40  # characters of a label: a file may be called anything
@@ -30,7 +30,7 @@ def draw_front(path: Path, judged: Sequence[RankedBackbone], chosen: RankedBackb
             draw_group(axes, group, colour, label)
     if len(front(judged)) > 1:
         axes.step([one.ms for one in front(judged)], [one.figure for one in front(judged)], where="post", color="tab:blue", alpha=0.4)
-    scale(axes, judged)
+    by_logarithm(axes, [one.ms for one in judged])
     axes.set_xlabel("milliseconds per image, in batches on this machine")
     title = chosen.output.metric_title
     less = "" if chosen.output.metric_direction == "max" else ", less is better"
@@ -40,7 +40,15 @@ def draw_front(path: Path, judged: Sequence[RankedBackbone], chosen: RankedBackb
     axes.set_title(f"{told} and speed of {count}; chosen: {shortened(chosen.name, LONGEST_NAME)}", loc="left", fontsize=11)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    labels = [name_of(axes, one, "tab:red" if one is chosen else "tab:blue" if one in best else "0.3") for one in judged]
+    labels = [
+        label_at(
+            axes,
+            shortened(one.name, LONGEST_NAME),
+            (one.ms, one.figure),
+            "tab:red" if one is chosen else "tab:blue" if one in best else "0.3",
+        )
+        for one in judged
+    ]
     figure.draw_without_rendering()
     place_labels(axes, [(one.ms, one.figure) for one in judged], labels)
     write_atomically(path, figure.savefig)
@@ -51,30 +59,3 @@ def draw_group(axes: Any, group: Sequence[RankedBackbone], colour: str, label: s
     x, y = [one.ms for one in group], [one.figure for one in group]
     low, high = ([abs(one.figure - one.interval[end]) for one in group] for end in (0, 1))
     axes.errorbar(x, y, [low, high], fmt="o", color=colour, elinewidth=0.7, label=label)
-
-
-def name_of(axes: Any, one: RankedBackbone, colour: str) -> Any:
-    """The label of a point, which `place_labels` moves to where there is room."""
-    return axes.annotate(
-        shortened(one.name, LONGEST_NAME),
-        (one.ms, one.figure),
-        xytext=(6, 0),
-        textcoords="offset pixels",
-        fontsize=8,
-        color=colour,
-        annotation_clip=False,
-        arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "alpha": 0.6},
-    )
-
-
-def scale(axes: Any, judged: Sequence[RankedBackbone]) -> None:
-    """Milliseconds by their logarithm, with room at the sides for labels, and ticks at 1, 2, 5, 10."""
-    low, high = min(one.ms for one in judged), max(one.ms for one in judged)
-    room = max((high / low) ** 0.25, 2.0)
-    low, high = low / room, high * room
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    ticks = readable_ticks(low, high)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xticks([], minor=True)
-    axes.margins(y=0.12)

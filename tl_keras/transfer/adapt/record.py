@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.errors import DataError
+from tl_keras.models.zip_members import open_arrays
 from tl_keras.run_folder import ADAPTATION, CHECKPOINTS, read_json, reading, write_atomically
 from tl_keras.transfer.adapt.plane import Plane
 from tl_keras.transfer.adapt.statistics import Statistics
@@ -45,8 +46,8 @@ def read_statistics_of(task: Task, name: str) -> Statistics | None:
     path = task.run / CHECKPOINTS / name
     if not path.is_file():
         return None
-    with reading(path, "BatchNorm statistics", AGAIN), np.load(path) as found:
-        return [found[each] for each in found.files]
+    with reading(path, "BatchNorm statistics", AGAIN), open_arrays(path) as found:
+        return [found[each] for each in found]
 
 
 def write_planes(task: Task, planes: Mapping[str, Plane]) -> None:
@@ -62,8 +63,8 @@ def read_planes(task: Task) -> dict[str, Plane]:
         UserError: the file is gone or damaged.
     """
     path = task.run / CHECKPOINTS / PLANES
-    with reading(path, "the domains in a plane", AGAIN), np.load(path) as found:
-        parts = {tuple(name.split()): found[name] for name in found.files}
+    with reading(path, "the domains in a plane", AGAIN), open_arrays(path) as found:
+        parts = {tuple(name.split()): found[name] for name in found}
     methods = dict.fromkeys(method for method, _ in parts)
     return {method: Plane(**{part: values for (own, part), values in parts.items() if own == method}) for method in methods}
 
@@ -81,8 +82,8 @@ def read_answers(task: Task, target: Target) -> dict[str, Any]:
         UserError: the file is gone or damaged.
     """
     path = task.run / CHECKPOINTS / ON_TARGET
-    with reading(path, "the answers for the target", AGAIN), np.load(path) as found:
-        said = {name: found[name] for name in found.files}
+    with reading(path, "the answers for the target", AGAIN), open_arrays(path) as found:
+        said = {name: found[name] for name in found}
     if str(said.pop(ON_IMAGES)) != target.known_by:
         raise DataError(
             f"{target.index.root}: the images of the target are not those that this run was adapted to. Put them back, or start a new run."
