@@ -293,7 +293,8 @@ def beyond(process: Any, port: int, photos: Sequence[bytes], rate: float, expect
     said = process.communicate()[0]
     images = int(said.rpartition(" requests, ")[2].partition(" ")[0].replace(",", "")) - before_end
     answered = sum(reply.status == 200 for reply in last)
-    print(f"SIGTERM: {answered} answers, {images} images by the model, exit status {process.returncode}", flush=True)
+    dropped = sum(reply.status == 0 and "Refused" not in reply.told for reply in last)  # what was sent, and neither answered nor refused
+    print(f"SIGTERM: {answered} answers, {images} images by the model, {dropped} dropped, exit status {process.returncode}", flush=True)
     return found
 
 

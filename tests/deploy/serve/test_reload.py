@@ -17,7 +17,7 @@ from tl_keras.deploy.serve.batcher import Batcher
 from tl_keras.deploy.serve.choice import Form
 from tl_keras.deploy.serve.reload import Reloader, require_alike, stamp_of
 from tl_keras.errors import RunFolderError
-from tl_keras.run_folder import EXPORT_RECORD
+from tl_keras.run_folder import EXPORT_RECORD, write_text
 
 Serve = Callable[..., tuple[TestClient, Any]]
 
@@ -113,13 +113,14 @@ def test_a_new_export_is_noticed_once_nobody_writes_it_any_more(
             raise answer
         return answer
 
-    record.write_text("0")
+    write_text(record, "0")
     with Reloader(service, tmp_path, stamp_of(tmp_path), open_other, poll_s=0.01):
         time.sleep(0.05)
         assert not opened
         for number in range(1, 5):
-            record.write_text("x" * number)
+            write_text(record, "x" * number)
             until(lambda number=number: len(opened) == number)  # type: ignore[misc]
+            until(lambda number=number: sum(service.metrics.reloads.values()) == min(number, 3))  # type: ignore[misc]
             time.sleep(0.05)
             assert len(opened) == number  # what was refused is not tried again as long as it is the same
     assert opened == ["0", "0", "0", "2"]
@@ -139,11 +140,11 @@ def test_files_that_change_while_they_are_opened_are_opened_again(serve: Serve, 
     def open_other(version: str) -> Form:
         opened.append(version)
         if len(opened) == 1:
-            record.write_text("another")
+            write_text(record, "another")
         return Form("onnx", f"of try {len(opened)}", predictor)
 
     with Reloader(service, tmp_path, frozenset(), open_other, poll_s=0.01):
-        record.write_text("one")
+        write_text(record, "one")
         until(lambda: service.loaded.version != "0")
     assert service.loaded.version == "of try 2"
 

@@ -107,9 +107,8 @@ class Endpoints:
         self._service, self._parsing = service, asyncio.Semaphore(1)
         predictor, index = service.predictor, service.predictor.trained.index
         has = {"has_novelty": predictor.novelty is not None, "has_sets": predictor.thresholds is not None}
-        self._outputs = protocol.outputs(
-            index.output.task, len(index.classes), **has
-        )  # of any that comes later, see `reload.require_alike`
+        # what comes later has the same, see `reload.require_alike`
+        self._outputs = protocol.outputs(index.output.task, len(index.classes), **has)
 
     async def predict(self, request: Request) -> Response:
         """An image file, or JSON with several."""

@@ -26,8 +26,8 @@ def stamp_of(folder: Path) -> Stamp:
     """What tells whether the exports in a folder have changed: path, inode, size and time of each of their files."""
     found = set()
     for name in (EXPORT_RECORD, *(form.file for form in EXPORT_FORMATS.values())):
-        for file in files_in(folder / name):
-            with suppress(FileNotFoundError):
+        with suppress(OSError):  # what cannot be looked at is as if it were not there
+            for file in files_in(folder / name):
                 status = file.stat()
                 found.add((str(file), status.st_ino, status.st_size, status.st_mtime_ns))
     return frozenset(found)
@@ -77,11 +77,11 @@ class Reloader:
             if form is None or stamp_of(self._folder) != stamp:  # of files that have changed again nobody knows which were opened
                 return
             require_alike(service.predictor, form.predictor)
+            service.replace(form)
         except Exception as error:  # what answers goes on, whatever it is
             service.metrics.reloads["refused"] += 1
             event(logging.ERROR, f"what is new in {self._folder} is refused: {error}", None if isinstance(error, UserError) else error)
             return
-        service.replace(form)
         service.metrics.reloads["loaded"] += 1
         event(logging.INFO, "a new export answers", form=form.name, version=form.version)
         gc.collect()  # the graph of what has answered until now holds itself
