@@ -135,7 +135,13 @@ def ways(config: Config) -> tuple[Way, ...]:
 
 
 def settle_engine(
-    config: Config, classifier: Classifier, frozen: FrozenFeatures, wanted: Sequence[Rows], progress: Progress, *, worth_s: float = WORTH_S
+    config: Config,
+    classifier: Classifier,
+    frozen: FrozenFeatures,
+    wanted: Sequence[Rows],
+    progress: Progress,
+    *,
+    worth_s: float | None = None,
 ) -> tuple[Choice, Classifier, FrozenFeatures]:
     """Choose what `runtime.engine=auto` and `runtime.precision=auto` leave open, and compute what is wanted if that is soon done.
 
@@ -143,7 +149,7 @@ def settle_engine(
         classifier: in the precision that is asked for, as its `frozen` part is.
         frozen: on the engine that begins, see `begun`.
         wanted: for each view, the rows that need it.
-        worth_s: seconds of a pass for which other engines and precisions are measured; infinite where none is.
+        worth_s: seconds of a pass for which other engines and precisions are measured, infinite where none is; None for `WORTH_S`.
 
     Returns:
         The choice, and the network and its frozen part as the choice wants them.
@@ -180,11 +186,11 @@ def _choose(
     possible: tuple[Way, ...],
     wanted: Sequence[Rows],
     progress: Progress,
-    worth_s: float,
+    worth_s: float | None,
 ) -> Choice:
     first = frozen.on(possible[0].engine)
     try:
-        is_long = begin_pass(config, first, wanted, progress, worth_s if len(possible) > 1 else np.inf)
+        is_long = begin_pass(config, first, wanted, progress, (WORTH_S if worth_s is None else worth_s) if len(possible) > 1 else np.inf)
     except ConversionError as error:
         if config.runtime.engine != "auto":
             raise ConfigError(
