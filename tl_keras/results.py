@@ -243,8 +243,8 @@ def of_compression(result: Mapping[str, Any], asked: Asked) -> Parts:
     """Each form of a run: how large, how good and how fast; and which were refused."""
     yield compression_table(result)
     yield (
-        "accuracy: on the images of test that exports are compared on, with its 95 % interval; zipped: compressed by deflate; ms: of one "
-        "image; per s: images in batches of 32. Times are of this machine as it is now; the same command measures them again"
+        "MB: packed, as in a ZIP file; accuracy: on the images of test that exports are compared on, its interval in compress.csv; ms: of "
+        "one image; per s: images in batches of 32. Times are of this machine as it is now; the same command measures them again"
     )
     yield from (f"{point['run']}, {point['format']}: refused: {point['refused']}" for point in result["points"] if "refused" in point)
     yield f"a chart, a table and the runs are in {result['folder']}"

@@ -37,13 +37,12 @@ def compression_table(result: Mapping[str, Any]) -> Table:
         (
             point["run"],
             point["format"],
-            f"{point['bytes'] / 1e6:.2f}",
             f"{point['compressed_bytes'] / 1e6:.2f}",
-            f"{point['accuracy']:.3f} ({' to '.join(f'{end:.3f}' for end in point['accuracy_ci95'])})" if "accuracy" in point else "",
+            f"{point['accuracy']:.3f}" if "accuracy" in point else "",
             f"{point['single_ms']:.1f}",
             f"{point['images_per_second']:.0f}",
         )
         for point in result["points"]
         if "refused" not in point
     ]
-    return plain_table(("run", "format", "MB", "zipped", "accuracy", "ms", "per s"), told, "forms of the run")
+    return plain_table(("run", "format", "MB", "accuracy", "ms", "per s"), told, "forms of the run")
