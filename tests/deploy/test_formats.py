@@ -76,7 +76,11 @@ def exported_as(task: str, files: list[Path]) -> Exported:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "task"),
-    [*((kind, "single_label") for kind in OTHERS), *((kind, task) for kind in (KERAS, LITERT, ONNX, OPENVINO) for task in list(CASES)[1:])],
+    [
+        *((kind, "single_label") for kind in OTHERS),
+        (KERAS, "multi_label"),
+        *((kind, task) for kind in (LITERT, ONNX, OPENVINO) for task in list(CASES)[1:]),
+    ],
 )
 def test_what_is_written_agrees_with_the_model_in_its_own_runtime_alone(kind: str, task: str, files: list[Path], tmp_path: Path) -> None:
     exported = exported_as(task, files)

@@ -297,13 +297,10 @@ def test_a_method_trains_the_network_and_the_run_is_like_others(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unfreeze_from", ["all", None], ids=["from pixels", "from the store"])
 def test_a_training_on_two_domains_that_was_stopped_goes_on(
-    unfreeze_from: str | None, domains: tuple[Path, Path], own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    domains: tuple[Path, Path], own_backbone: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"adapt.method": "cdan", "train.epochs": 3, "model.preprocessing": "none", "model.dropout": 0.3}
-    if unfreeze_from is not None:
-        settings["train.unfreeze_from"] = unfreeze_from
     adapted(domains, tmp_path / "whole", backbone=own_backbone, settings=settings)
     written = phases.SaveState.on_epoch_end
 
