@@ -1,6 +1,7 @@
 """`--shard K/N`: several processes fill one store."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,14 @@ def test_parts_make_the_store_of_one_run(photo_folder, own_backbone, tmp_path, m
     first.with_name(f"copy{first.suffix}").write_bytes(first.read_bytes())
     monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "one"))
     assert run.main(words(data, own_backbone, "--run-dir", tmp_path / "run")) == 0
-    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "parts"))
     monkeypatch.chdir(tmp_path)
-    for part in range(3):
+    for part in range(3):  # each in a store of its own: at the same time none sees what the others have
+        monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / f"part{part}"))
         assert run.main(words(data, own_backbone, "--shard", f"{part}/3")) == 0
         assert f"part {part} of 3: " in capfd.readouterr().out
+        shutil.copytree(tmp_path / f"part{part}" / "features", tmp_path / "parts" / "features", dirs_exist_ok=True)
     assert not (tmp_path / "saved_models").exists()
+    monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "parts"))
     assert stored(tmp_path / "parts") == stored(tmp_path / "one") != {}
     monkeypatch.setattr(Trunk, "__call__", lambda *_: pytest.fail("features are computed again"))
     assert run.main(words(data, own_backbone, "--shard", "2/3")) == 0

@@ -104,7 +104,10 @@ def test_a_new_export_is_noticed_once_nobody_writes_it_any_more(
 ) -> None:
     client, service = serve()
     opened, record = list[str](), tmp_path / EXPORT_RECORD
-    answers: list[Any] = [ValueError("a defect"), RunFolderError("R: is damaged."), Form("onnx", "2", Named(predictor, 0.5)), None]
+    strange = copy(predictor)
+    strange.novelty = None  # its answers would tell other things
+    bad = [ValueError("a defect"), RunFolderError("R: is damaged."), Form("onnx", "1", strange)]
+    answers: list[Any] = [*bad, Form("onnx", "2", Named(predictor, 0.5)), None]
 
     def open_other(version: str) -> Form | None:
         opened.append(version)
@@ -117,20 +120,21 @@ def test_a_new_export_is_noticed_once_nobody_writes_it_any_more(
     with Reloader(service, tmp_path, stamp_of(tmp_path), open_other, poll_s=0.01):
         time.sleep(0.05)
         assert not opened
-        for number in range(1, 5):
+        for number in range(1, 6):
             write_text(record, "x" * number)
             until(lambda number=number: len(opened) == number)  # type: ignore[misc]
-            until(lambda number=number: sum(service.metrics.reloads.values()) == min(number, 3))  # type: ignore[misc]
+            until(lambda number=number: sum(service.metrics.reloads.values()) == min(number, 4))  # type: ignore[misc]
             time.sleep(0.05)
             assert len(opened) == number  # what was refused is not tried again as long as it is the same
-    assert opened == ["0", "0", "0", "2"]
-    assert service.metrics.reloads == {"loaded": 1, "refused": 2}
+    assert opened == ["0", "0", "0", "0", "2"]
+    assert service.metrics.reloads == {"loaded": 1, "refused": 3}
     assert (ask(client, files[0]), service.loaded.version) == ([0.5], "2")
     assert client.get(f"/v2/models/{service.name}").json()["versions"] == ["2"]
     assert 'tl_keras_info{form="onnx",version="2"} 1' in client.get("/metrics").text
     assert ["a defect" in logged[0]["message"], "traceback" in logged[0]] == [True, True]
     assert ["R: is damaged." in logged[1]["message"], "traceback" in logged[1]] == [True, False]
-    assert (logged[2]["form"], logged[2]["version"]) == ("onnx", "2")
+    assert "tells other things of an image" in logged[2]["message"]
+    assert (logged[3]["form"], logged[3]["version"]) == ("onnx", "2")
 
 
 def test_files_that_change_while_they_are_opened_are_opened_again(serve: Serve, predictor: Predictor, tmp_path: Path) -> None:
