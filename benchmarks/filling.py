@@ -2,9 +2,9 @@
 
     python benchmarks/filling.py --data FOLDER [--parts 3] [--views 3]
 
-The killed process has stored at least one shard. Compares every stored row bit by bit with a single undisturbed run, counts rows that were
-stored twice, and lets a training run learn from the store, which computes nothing. All compute by OpenVINO, or a long pass of the single
-run would compare engines first.
+The process that is killed has stored at least one shard. Every stored row is compared, bit by bit, with that of a single undisturbed run,
+and rows that were stored twice are counted. Last, a training run learns from the store and must compute no features. All use OpenVINO,
+since a single run that takes long would compare engines first.
 """
 
 import argparse

@@ -2,9 +2,8 @@
 
     python benchmarks/killed_training.py [--kills 10] [--seed 0] -- --mode finetune --data FOLDER --backbone mobilenet_v2 [more options]
 
-Behind `--` stands the command line of a training run. Its features are computed by the undisturbed run, so that kills meet training. A
-kill before there is anything to continue does not count: the run is started anew. Once a run has ended another begins, until there were as
-many kills.
+What follows `--` is the command line of a training run. The undisturbed run computes its features, so that kills hit the training itself.
+A kill before there is anything to resume is not counted, and the run is started again. When a run ends and kills are left, another begins.
 """
 
 import argparse

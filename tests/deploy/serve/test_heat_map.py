@@ -44,7 +44,7 @@ def test_it_is_the_map_that_explain_makes(serve: Serve, predictor: Predictor, fi
         assert (found["image_size"], found["resize"]) == (list(trained.image_size), "crop")
     assert service.metrics.images == 1 + 2 * NUM_IMAGES
     assert "tl_keras_novelty" in client.get("/metrics").text
-    assert len(service.metrics._novelty) == 1  # images with a patch are no news of what is asked
+    assert len(service.metrics._novelty) == 1  # images with a patch say nothing about what people send
 
 
 class Corner(Predictor):
@@ -77,7 +77,7 @@ def test_it_suits_every_task(predictor: Predictor, output: Output, classes: tupl
         assert max(found["peak"]) < 0.3
         refused = client.post("/explain?label=x", content=file.getvalue())
         assert refused.status_code == 400
-        assert ("has no classes" if len(classes) == 1 else "'x', which is no class") in refused.json()["error"]
+        assert ("has no classes" if len(classes) == 1 else "'x', which is not a class") in refused.json()["error"]
 
 
 def test_what_cannot_be_explained_is_told_so(serve: Serve, files: list[Path]) -> None:
@@ -85,7 +85,7 @@ def test_what_cannot_be_explained_is_told_so(serve: Serve, files: list[Path]) ->
     for address, body, status, words in (
         ("/explain", b"", 422, "image: is empty (0 bytes)."),
         ("/explain", b"<html>", 422, "image: is not an image"),
-        ("/explain?label=bees", files[0].read_bytes(), 400, "label: got 'bees', which is no class of the model."),
+        ("/explain?label=bees", files[0].read_bytes(), 400, "label: got 'bees', which is not a class of the model."),
     ):
         found = client.post(address, content=body)
         assert (found.status_code, words in found.json()["error"]) == (status, True)

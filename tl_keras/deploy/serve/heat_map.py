@@ -63,7 +63,7 @@ def _column_of(index: Index, label: str) -> int:
     if index.output.task == REGRESSION:
         raise HTTPException(400, "label: the model answers with a number and has no classes. Leave it out.")
     if label not in index.classes:
-        raise HTTPException(400, f"label: got '{label}', which is no class of the model.")
+        raise HTTPException(400, f"label: got '{label}', which is not a class of the model.")
     return index.classes.index(label)
 
 

@@ -4,8 +4,10 @@ An event never holds a token, an image, or what is in one.
 """
 
 import logging
+import os
 import re
 import secrets
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +26,17 @@ class JsonLines(logging.Formatter):
         return json_text(told | ({"traceback": self.formatException(record.exc_info)} if record.exc_info else {}))
 
 
+class StandardError(logging.StreamHandler[Any]):
+    """Writes to the standard error of now, by a descriptor of its own: `quiet`, in which a new export is opened, takes the other away."""
+
+    def __init__(self) -> None:
+        super().__init__(os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="backslashreplace"))
+
+    def close(self) -> None:
+        super().close()
+        self.stream.close()
+
+
 def event(level: int, message: str, cause: BaseException | None = None, /, **fields: Any) -> None:
     """Write down what has happened; an error with its traceback."""
     LOG.log(level, message, exc_info=cause, extra={"fields": fields})
@@ -38,7 +51,7 @@ SETTINGS: dict[str, Any] = {  # for `logging.config.dictConfig`; uvicorn tells i
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"json": {"()": JsonLines}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
+    "handlers": {"stderr": {"()": StandardError, "formatter": "json"}},
     "loggers": {
         LOG.name: {"handlers": ["stderr"], "level": "INFO", "propagate": False},
         "uvicorn": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
