@@ -24,8 +24,8 @@ class Feed(Protocol):
 
     model: keras.Model
 
-    def train(self, first_epoch: int) -> Any:
-        """Endless (inputs, targets (b, k), weights (b,)) batches from an epoch (0-based) on."""
+    def train(self, first_epoch: int, first_step: int = 0) -> Any:
+        """Endless (inputs, targets (b, k), weights (b,)) batches from an epoch (0-based) and a step in it on."""
 
     def ordered(self, split: str) -> Any:
         """(inputs, targets (b, k)) batches of each image of a split once, in the order of its rows."""
@@ -38,7 +38,7 @@ class PixelFeed:
         self.model = model
         self._task = task
 
-    def train(self, first_epoch: int) -> Any:
+    def train(self, first_epoch: int, first_step: int = 0) -> Any:
         task, data = self._task, self._task.data
         return train_batches(
             data.pixels,
@@ -52,6 +52,7 @@ class PixelFeed:
             mix=mix_of(task.config.train, task.config.runtime.seed),
             order=task.order,
             first_epoch=first_epoch,
+            first_step=first_step,
         )
 
     def ordered(self, split: str) -> Any:
@@ -81,7 +82,7 @@ class StoredFeed:
         self._outputs = outputs
         self._change = change or (lambda features: features)
 
-    def train(self, first_epoch: int) -> Any:
+    def train(self, first_epoch: int, first_step: int = 0) -> Any:
         task = self._task
         labels, weights = tf.constant(task.learned[task.data.rows("train")]), tf.constant(task.train_weights)
         num, num_views, seed = len(task.data.labels("train")), 1 + task.num_views, task.config.runtime.seed
@@ -98,7 +99,7 @@ class StoredFeed:
         def batch(order: tf.Tensor, view: tf.Tensor) -> tuple[Any, ...]:
             return load(view * num + order), task.targets_op(tf.gather(labels, order)), tf.gather(weights, order)
 
-        epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
+        epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch).skip(first_step)
         return without_tuning(epochs.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2))
 
     def ordered(self, split: str) -> Any:

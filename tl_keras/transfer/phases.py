@@ -35,6 +35,7 @@ from tl_keras.transfer.checkpoints import (
     weights_view,
 )
 from tl_keras.transfer.defaults import required
+from tl_keras.transfer.fit import fit
 from tl_keras.transfer.interrupts import StopAfterInterrupt
 from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
@@ -135,7 +136,7 @@ def run_phase(
     stays where no epoch is better by that figure or by the metric.
 
     Args:
-        train: a function of the first epoch (0-based) that returns endless (images, targets, weights) batches.
+        train: a function of the first epoch (0-based) and the first step in it that returns endless (images, targets, weights) batches.
         val: (images, targets) batches, once through.
         run: where checkpoints and history go; a phase that was interrupted there is continued.
 
@@ -164,14 +165,16 @@ def run_phase(
     watch = [] if phase.watch is None else [phase.watch]
     in_time = [] if phase.minutes is None else [StopInTime(phase.name, phase.minutes, progress)]
     prune = [] if phase.pruning is None else [Prune(phase.pruning)]
-    callbacks = [PlainLossOfVal(), stop, bar, *prune, KeyDropout(), SaveState(files), *swap, *watch, history, *in_time, *kept]
+    save = SaveState(files, state, config.save_minutes)
+    callbacks = [PlainLossOfVal(), stop, bar, *prune, KeyDropout(), save, *swap, *watch, history, *in_time, *kept]
     try:
         if not state.done:
             compile_model(model, phase, config)
-            if state.epoch:
-                files.load(model, files.state(state.epoch))
+            if state.epoch or state.step:
+                files.load(model, files.state(state.epoch, state.step))
+            done = {"first_epoch": state.epoch, "first_step": state.step}
             with noted_interrupts(stop.seen):
-                _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
+                fit(model, train(**done), val, callbacks, epochs=phase.epochs, steps=bar.steps, **done)
             if state.best_epoch:
                 reached = f"{monitor.title} {figure_text(monitor.name, required(state.best))}"
                 progress.line(f"{phase.name}: epoch {state.best_epoch} is kept, with {reached}")
@@ -185,19 +188,6 @@ def _keep_snapshots(phase: Phase, config: TrainConfig, run: RunFolder) -> list[K
     if config.schedule != "cosine_restarts" or phase.whole is None:
         return []
     return [KeepSnapshots(run, phase.whole, cycle_ends(phase.epochs, config.cycles), phase.output)]
-
-
-def _fit(model: keras.Model, train: Any, val: Any, phase: Phase, steps: int, first_epoch: int, callbacks: list[Any]) -> None:
-    model.fit(
-        train,
-        validation_data=val,
-        epochs=phase.epochs,
-        initial_epoch=first_epoch,
-        steps_per_epoch=steps,
-        callbacks=callbacks,
-        verbose=0,
-        shuffle=False,
-    )
 
 
 def _restore_best(model: keras.Model, files: PhaseFiles, start: list[Any]) -> None:
