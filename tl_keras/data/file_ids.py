@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.regular import open_regular, size_of
+from tl_keras.data.shards import opened as shards
 
 Ids = NDArray[np.bytes_]  # (n,) of 16 bytes each; b"" for a file that cannot be read
 
@@ -57,8 +58,12 @@ def id_of(image: bytes) -> bytes:
 def file_id(path: Path) -> bytes:
     """The id of one file as an array of ids holds it, zero bytes at its end dropped; b"" where it cannot be read.
 
-    Of a file that is not an image only the beginning and the size count: it may be of any size, and none of it is used.
+    Of a file that is not an image only the beginning and the size count: it may be of any size, and none of it is used. Of an image
+    in a shard it was found when the shard was read.
     """
+    in_shard = shards.find(path)
+    if in_shard is not None:
+        return in_shard.content_id
     try:
         return bytes.fromhex(_hash(path, images_only=True))[:ID_BYTES].rstrip(b"\0")
     except OSError:

@@ -20,6 +20,7 @@ from tl_keras.data.sources.archive import check_archive, check_archived_arrangem
 from tl_keras.data.sources.class_folders import check_arrangement, check_readable, scan_folder, scan_known
 from tl_keras.data.sources.digits import unpack_digits
 from tl_keras.data.sources.remote import Here, brought_here, check_address, was_fetched
+from tl_keras.data.sources.shards import check_shard_splits, check_shards, is_shards, prepare_shards, scan_known_shards, scan_shards
 from tl_keras.data.sources.source import DIGITS, FILE_ENDINGS, Source, neighbour, path_of
 from tl_keras.data.sources.table import check_rows, check_table, is_table, scan_known_table, scan_table, table_root
 from tl_keras.errors import DataError
@@ -56,6 +57,15 @@ SOURCES = {  # the first that matches counts
         find=top_folder,
         check=check_archive,
         check_layout=check_archived_arrangement,
+    ),
+    "shards": Source(
+        matches=is_shards,
+        find=lambda config: path_of(config.source),
+        scan=scan_shards,
+        scan_known=scan_known_shards,
+        check=check_shards,
+        check_layout=check_shard_splits,
+        prepare=prepare_shards,
     ),
     "class_folders": _class_folders(
         matches=lambda source: path_of(source).is_dir(),
@@ -204,6 +214,7 @@ def _at_hand(config: DataConfig, progress: Progress | None) -> Iterator[tuple[So
     with _readable(config), brought_here(config, progress or Progress()) as here:
         kind = _kind_of(here.config.source)
         kind.check(here.config)
+        kind.prepare(here.config, progress or Progress())
         yield kind, here
 
 
