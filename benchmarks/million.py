@@ -18,8 +18,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,8 @@ from PIL import Image
 
 CLASSES, SIDE, PER_TAR = 10, 32, 10_000
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
-STEPS = {"index": "index shards", "features": "features", "head": "head: values of C", "whole": "whole"}
+WHAT = ("seconds", "cpu")
+STEPS = {"index": "index shards", "features": "features", "head": "head: values of C", "evaluate": "evaluate test", "whole": "whole"}
 SETTINGS = {
     "extract": ["features.max_gb=100"],
     "finetune": ["train.epochs=1", "train.head=none", "features.max_gb=0.0001", "data.cache_gb=0"],
@@ -47,8 +47,8 @@ def make(folder: Path, num: int) -> None:
             left, number = left - PER_TAR, number + 1
     missing = [each for each in wanted if not each[0].exists()]
     with ProcessPoolExecutor() as pool:
-        for file, size in missing:
-            pool.submit(make_tar, file, size)
+        for done in [pool.submit(make_tar, *each) for each in missing]:
+            done.result()
 
 
 def make_tar(file: Path, num: int) -> None:
@@ -77,43 +77,35 @@ def measure(data: Path, mode: str) -> None:
     from tl_keras.progress import Progress
 
     class Bars(Progress):
-        """Times each bar, and notes the memory at its end."""
+        """Times each bar, in seconds of the clock and of the processors, and notes the memory at its end."""
 
         def __init__(self) -> None:
-            self.seconds: dict[str, float] = defaultdict(float)
-            self.peaks: dict[str, float] = {}
+            self.steps: dict[str, dict[str, float]] = {}
 
         def line(self, text: str) -> None:
             print(text, file=sys.stderr, flush=True)
 
         @contextmanager
-        def bar(self, title: str, total: int) -> Iterator[object]:
-            started = time.perf_counter()
-            with super().bar(title, total) as advance:
-                yield advance
-            self.seconds[title] += time.perf_counter() - started
-            self.peaks[title] = peak_gb()
-            print(f"{title}: {self.seconds[title]:.1f} s, peak {self.peaks[title]:.2f} GB", file=sys.stderr, flush=True)
+        def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+            with self.timed(title):
+                yield lambda _: None
+
+        @contextmanager
+        def timed(self, title: str) -> Iterator[None]:
+            clock, cpu = time.perf_counter(), time.process_time()
+            yield
+            before = self.steps.get(title, {"seconds": 0.0, "cpu": 0.0})
+            seconds, cpu = before["seconds"] + time.perf_counter() - clock, before["cpu"] + time.process_time() - cpu
+            self.steps[title] = {"seconds": seconds, "cpu": cpu, "peak_gb": peak_gb()}
+            print(f"{title}: {self.steps[title]}", file=sys.stderr, flush=True)
 
     bars = Bars()
     sets = [part for each in SETTINGS[mode] for part in ("--set", each)]
     config = run.configure(read_options(["--mode", mode, "--data", str(data), "--backbone", "small_resnet", *sets]))
     train, _ = run.start(MODES[mode].run, config)
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=os.environ["TL_KERAS_CACHE"]) as folder:
+    with tempfile.TemporaryDirectory(dir=os.environ["TL_KERAS_CACHE"]) as folder, bars.timed("whole"):
         metrics = train(config, Path(folder) / "run", progress=bars)
-    bars.seconds["whole"] = time.perf_counter() - started
-    print(
-        json.dumps(
-            {
-                "seconds": bars.seconds,
-                "peaks": bars.peaks,
-                "gb": peak_gb(),
-                "accuracy": metrics["test"]["accuracy"],
-                "timing": metrics["timing"],
-            }
-        )
-    )
+    print(json.dumps({"steps": bars.steps, "accuracy": metrics["test"]["accuracy"], "timing": metrics["timing"]}))
 
 
 def peak_gb() -> float:
@@ -140,12 +132,14 @@ def main() -> None:
             done = subprocess.run(asked, env={**os.environ, "TL_KERAS_CACHE": cache}, check=True, stdout=subprocess.PIPE, text=True)
         found[num] = json.loads(done.stdout.splitlines()[-1])
         print(json.dumps({str(num): found[num]}), flush=True)
-    print(f"| step | {options.few:,} images: ms an image | {options.images:,} images: ms an image | ratio |\n|---|---:|---:|---:|")
+    few, many = (found[num]["steps"] for num in (options.few, options.images))
+    print(f"| step | {options.few:,} images: ms (of a core) | {options.images:,} | ratio | peak, GB |\n|---|---:|---:|---:|---:|")
     for step, title in STEPS.items():
-        few, many = (1000 * found[num]["seconds"].get(title, 0.0) / num for num in (options.few, options.images))
-        if few:
-            print(f"| {step} | {few:.3f} | {many:.3f} | {many / few:.2f} |")
-    print(f"| peak memory, GB | {found[options.few]['gb']:.2f} | {found[options.images]['gb']:.2f} | |")
+        if title in few and title in many:
+            per_image = [[1000 * each[title][what] / num for each, num in ((few, options.few), (many, options.images))] for what in WHAT]
+            cells = [f"{clock:.3f} ({cpu:.3f})" for clock, cpu in zip(*per_image, strict=True)]
+            ratios = "{:.2f} ({:.2f})".format(*(each[1] / each[0] for each in per_image))
+            print(f"| {step} | {' | '.join(cells)} | {ratios} | {few[title]['peak_gb']:.2f}, {many[title]['peak_gb']:.2f} |")
 
 
 if __name__ == "__main__":

@@ -424,9 +424,10 @@ class TrainConfig(Section):
     )
     clip_norm: Positive | None = Field(default=1.0, description="gradients are clipped to this global norm; null: no clipping")
     class_weights: ClassWeights = Field(default="none", description="weight of the images of each class")
-    sampling: Literal["natural", "balanced"] = Field(
+    sampling: Literal["natural", "balanced", "by_shard"] = Field(
         default="natural",
-        description="images of an epoch: each once (natural), or drawn so that all classes come equally often (balanced)",
+        description="images of an epoch: each once (natural), drawn so that all classes come equally often (balanced), or each once, the "
+        "images of a few shards mixed at a time (by_shard)",
     )
     logit_adjustment: Number = Field(
         default=0.0,

@@ -1,14 +1,20 @@
 """Tables of contents: names of shards, a round trip, and tables that are damaged."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tl_keras.data.shards.contents import Contents, format_of, is_compressed, read_table, table_file, write_table
+from tl_keras.data.shards.contents import Contents, format_of, is_compressed, read_table, shard_numbers, table_file, write_table
 from tl_keras.data.texts import packed
 
 NAMES = ["c.jpg", "a.jpg", "Ü.jpg", "b/a.jpg"]
+
+
+def table_of(shard):
+    status = shard.stat()
+    return table_file(str(shard), status.st_size, status.st_mtime_ns)
 
 
 def contents():
@@ -48,6 +54,13 @@ def test_compressed_shards_are_known_by_their_names():
     assert not any(map(is_compressed, ["x.gz", "x.tar", "classes.txt.gz", "x.csv.gz"]))
 
 
+def test_shards_are_numbered_by_the_paths_of_their_images():
+    paths = ["train/b.tar/1.jpg", "train/b.tar/x/2.jpg", "a-00000-of-00002/1.jpg", "b.tar/1.jpg", "train/b.tar/3.jpg"]
+    assert shard_numbers(paths).tolist() == [0, 0, 1, 2, 0]
+    assert shard_numbers(["b.tar/1.jpg", "cat/1.jpg"]) is None
+    assert shard_numbers(["b.tar.jpg"]) is None
+
+
 def test_a_table_is_read_as_it_was_kept(tmp_path):
     write_table(tmp_path / "new" / "x.table", contents())
     found = read_table(tmp_path / "new" / "x.table")
@@ -68,8 +81,8 @@ def test_no_table_and_a_damaged_one_are_none(tmp_path):
 def test_a_shard_that_has_changed_has_another_table(tmp_path, monkeypatch):
     shard = tmp_path / "x.tar"
     shard.write_bytes(b"1")
-    before = table_file(str(shard), shard.stat())
+    before = table_of(shard)
     monkeypatch.chdir(tmp_path)
-    assert table_file("x.tar", shard.stat()) == before
+    assert table_of(Path("x.tar")) == before
     os.utime(shard, (1, 1))
-    assert table_file(str(shard), shard.stat()) != before
+    assert table_of(shard) != before

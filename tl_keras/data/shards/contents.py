@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 from bisect import bisect_left
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ FORMATS = {  # the first whose expression a file's name ends in, in any case
     "tfrecord": r"\.tfrecords?(-\d+-of-\d+)?|-\d{5}-of-\d{5}",
 }
 COMPRESSED = r"\.(gz|gzip|zlib|bz2|xz|zst|zstd|lz4)"
+INSIDE = re.compile(f"({'|'.join(FORMATS.values())})(?=/)", re.IGNORECASE)  # where in a path of an image its shard ends
 _ENDS = {name: re.compile(f"({end})$", re.IGNORECASE) for name, end in FORMATS.items()}
 _COMPRESSED_END = re.compile(f"({'|'.join(FORMATS.values())})({COMPRESSED})$|\\.t(gz|xz|bz2?|zst)$", re.IGNORECASE)
 _VERSION = 1  # of tables: others are read anew
@@ -69,9 +71,21 @@ def is_compressed(name: str) -> bool:
     return _COMPRESSED_END.search(name) is not None
 
 
-def table_file(shard: str, status: os.stat_result) -> Path:
+def shard_numbers(paths: Sequence[str]) -> NDArray[np.int64] | None:
+    """The number of each image's shard, int64 (n,), by the paths of the images; None where one does not lie in a shard."""
+    numbers: dict[str, int] = {}
+    found = np.empty(len(paths), np.int64)
+    for row, path in enumerate(paths):
+        end = INSIDE.search(path)
+        if end is None:
+            return None
+        found[row] = numbers.setdefault(path[: end.end()], len(numbers))
+    return found
+
+
+def table_file(shard: str, size: int, changed_ns: int) -> Path:
     """Where the table of a shard is kept that has this size and time of change."""
-    known_by = f"{_VERSION}\n{os.path.abspath(shard)}\n{status.st_size}\n{status.st_mtime_ns}"
+    known_by = f"{_VERSION}\n{os.path.abspath(shard)}\n{size}\n{changed_ns}"
     return cache_folder() / "shards" / f"{hashlib.sha256(known_by.encode(errors='surrogateescape')).hexdigest()[:32]}.table"
 
 

@@ -4,7 +4,6 @@ Only shards that were read before (`reading`) are known here: what they hold is 
 """
 
 import os
-import re
 import stat
 import threading
 from functools import lru_cache
@@ -14,9 +13,8 @@ from typing import BinaryIO, NamedTuple, cast
 from tl_keras.data.archive_file import NO_CHECKSUM, PLAIN, Member, MemberFile
 from tl_keras.data.read_at import PlacedFile
 from tl_keras.data.shards import array_record
-from tl_keras.data.shards.contents import FORMATS, Contents, format_of, read_table, table_file
+from tl_keras.data.shards.contents import INSIDE, Contents, format_of, read_table, table_file
 
-_INSIDE = re.compile(f"({'|'.join(FORMATS.values())})(?=/)", re.IGNORECASE)
 _OPEN = 128  # shards: a table of ten thousand images takes a megabyte, and each shard a descriptor
 _READING = threading.Lock()  # of tables: several threads that need one wait for the first
 
@@ -66,7 +64,7 @@ class OpenShard:
 def find(path: Path | str) -> Image | None:
     """The image of a shard that a path leads to; None where it is no such path, or the shard was not read yet or has changed."""
     text = os.fspath(path).replace(os.sep, "/")
-    for end in _INSIDE.finditer(text):
+    for end in INSIDE.finditer(text):
         shard = text[: end.end()]
         try:
             status = os.stat(shard)
@@ -74,7 +72,7 @@ def find(path: Path | str) -> Image | None:
             return None
         if stat.S_ISREG(status.st_mode):
             with _READING:
-                opened = _opened(shard, str(table_file(shard, status)))
+                opened = _opened(shard, status.st_size, status.st_mtime_ns)
             row = None if opened is None else opened.contents.row_of(text[end.end() + 1 :])
             return None if opened is None or row is None else Image(opened, row, text)
     return None
@@ -86,6 +84,6 @@ def forget() -> None:
 
 
 @lru_cache(maxsize=_OPEN)
-def _opened(shard: str, table: str) -> OpenShard | None:
-    contents = read_table(Path(table))
+def _opened(shard: str, size: int, changed_ns: int) -> OpenShard | None:
+    contents = read_table(table_file(shard, size, changed_ns))
     return None if contents is None else OpenShard(shard, contents)

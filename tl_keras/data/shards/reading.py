@@ -1,6 +1,5 @@
 """Reading a shard for the first time: its table of contents, which is kept."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def read_shards(shards: Sequence[Path], progress: Progress) -> None:
         DataError: a shard is damaged, holds no labelled image, or its table cannot be kept.
         OSError: a shard cannot be read.
     """
-    new = [shard for shard in shards if not table_file(str(shard), shard.stat()).is_file()]
+    new = [shard for shard in shards if not _table_of(shard).is_file()]
     if not new:
         return
     with progress.bar("index shards", sum(shard.stat().st_size for shard in new) // 10**6) as advance:
@@ -47,11 +46,10 @@ def read_shards(shards: Sequence[Path], progress: Progress) -> None:
 
 def contents_of(shard: Path) -> Contents:
     """The table of a shard, which is read where none is kept; see `read_shards`."""
-    status = shard.stat()
-    file = table_file(str(shard), status)
+    file = _table_of(shard)
     found = read_table(file)
     if found is None:
-        found = _read(shard, status)
+        found = _read(shard)
         try:
             write_table(file, found)
         except OSError as error:
@@ -63,14 +61,19 @@ def contents_of(shard: Path) -> Contents:
     return found
 
 
-def _read(shard: Path, status: os.stat_result) -> Contents:
+def _table_of(shard: Path) -> Path:
+    status = shard.stat()
+    return table_file(str(shard), status.st_size, status.st_mtime_ns)
+
+
+def _read(shard: Path) -> Contents:
     names, labels = TextList(), TextList(shared=True)
     places: list[tuple[int, int]] = []
     ids = bytearray()
     num_unlabelled = 0
     file = PlacedFile(str(shard))
     try:
-        for sample in SAMPLES[format_of(shard.name) or ""](file, status.st_size):
+        for sample in SAMPLES[format_of(shard.name) or ""](file, shard.stat().st_size):
             if sample.label is None:
                 num_unlabelled += 1
                 continue
