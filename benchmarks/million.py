@@ -30,9 +30,16 @@ CLASSES, SIDE, PER_TAR = 10, 32, 10_000
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 WHAT = ("seconds", "cpu")
 STEPS = {"index": "index shards", "features": "features", "head": "head: values of C", "evaluate": "evaluate test", "whole": "whole"}
-SETTINGS = {
-    "extract": ["features.max_gb=100"],
-    "finetune": ["train.epochs=1", "train.head=none", "features.max_gb=0.0001", "data.cache_gb=0"],
+SETTINGS = {  # the engine is named, since two runs that choose it may choose differently
+    "extract": ["features.max_gb=100", "runtime.engine=openvino"],
+    "finetune": [
+        "features.max_gb=100",
+        "runtime.engine=openvino",
+        "train.unfreeze_from=all",
+        "train.epochs=1",
+        "features.views=0",
+        "data.cache_gb=0",
+    ],
 }
 
 

@@ -80,16 +80,23 @@ def to_hex(content: bytes) -> str:
     return content.ljust(ID_BYTES, b"\0").hex()
 
 
-def from_hex(texts: Sequence[str]) -> Ids:
-    """Ids from what `to_hex` made of them.
+class IdList:
+    """Ids that come one after the other, as texts that `to_hex` made."""
 
-    Raises:
-        ValueError: a text is not 32 hexadecimal digits.
-    """
-    ids = np.empty(len(texts), f"S{ID_BYTES}")
-    for row, text in enumerate(texts):
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    def append(self, text: str) -> None:
+        """Add one at the end.
+
+        Raises:
+            ValueError: it is not 32 hexadecimal digits.
+        """
         content = bytes.fromhex(text)
         if len(content) != ID_BYTES:
             raise ValueError(f"'{text}' is not an id of {ID_BYTES} bytes")
-        ids[row] = content
-    return ids
+        self._content += content
+
+    def ids(self) -> Ids:
+        """All that came so far, (n,); nothing may come after."""
+        return np.frombuffer(self._content, f"S{ID_BYTES}")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data.block_cut import LEAST_IN_REST, cut_blocks
-from tl_keras.data.file_ids import from_hex, to_hex
+from tl_keras.data.file_ids import IdList, to_hex
 from tl_keras.data.groups import Blocks, blocks_of
 from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.label_texts import COLUMNS, PROBABILITY, labels_of, number_text, numbers_of, texts_of
@@ -140,7 +140,7 @@ def _keep_few(index: Index, split: NDArray[np.str_], per_class: int, seed: int) 
 
 def _cut_pool(index: Index, usable: NDArray[np.bool_], missing: Mapping[str, float], seed: int) -> NDArray[np.str_]:
     """Cut splits from images that are all to train on: (n,) of 'train', the `missing`, or `UNUSED`."""
-    split = np.where(usable, "train", UNUSED).astype("<U5")
+    split = np.where(usable, "train", UNUSED).astype("<U5", copy=False)
     orders = [np.random.default_rng([seed, label]).permutation(rows) for label, rows in enumerate(_rows_by_class(index))]
     blocks = blocks_of(index)
     alone = np.ones(len(split), bool) if blocks is None else np.bincount(blocks)[blocks] == 1
@@ -356,7 +356,8 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
         expected = ", ".join(("path", COLUMNS[SINGLE_LABEL.task], "split", CONTENT))
         raise RunFolderError(f"{path}: has columns {', '.join(header) or 'of no name'}, expected {expected}.")
     paths, texts, splits = TextList(), TextList(shared=True), TextList(shared=True)
-    further = {name: TextList(shared=name == GROUP) for name in more}
+    groups, weights, contents = TextList(shared=True), TextList(), IdList()
+    further: dict[str, TextList | IdList] = {GROUP: groups, WEIGHT: weights, CONTENT: contents}
     shares: list[NDArray[np.float32]] = []
     for line in lines:
         if len(line) != len(header):
@@ -373,7 +374,7 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
             further[column].append(value)
         if shared:
             shares.append(numbers_of(line[len(line) - len(shared) :]))
-    names, given, columns = texts.texts(), splits.texts(), {name: column.texts() for name, column in further.items()}
+    names, given = texts.texts(), splits.texts()
     classes, labels, output = labels_of(task, names)
     if shared:
         classes, labels = tuple(shared), SINGLE_LABEL.classes_of(np.array(shares)).astype(np.int32)
@@ -388,8 +389,8 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
         shares=np.array(shares) if shared else None,
         output=output.fitted(labels[split_names == "train"]),
         given=given,
-        groups=columns.get(GROUP),
-        weights=numbers_of(columns[WEIGHT]) if WEIGHT in columns else None,
-        ids=from_hex(columns[CONTENT]) if CONTENT in columns else None,
+        groups=groups.texts() if GROUP in more else None,
+        weights=numbers_of(weights.texts()) if WEIGHT in more else None,
+        ids=contents.ids() if CONTENT in more else None,
     )
     return index, split_names
