@@ -201,7 +201,8 @@ class DataConfig(Section):
     source: Name = Field(
         default="digits",
         description="a folder of class folders, a .zip or .tar archive of them, a table of paths and labels (.csv, .tsv, .parquet), "
-        "the address of one of these (s3://, gs://, ...), 'digits', or the name or folder of a TFDS data set",
+        "the address of one of these (s3://, gs://, ...), a folder of shards (WebDataset, TFRecord, ArrayRecord), 'digits', or the name or "
+        "folder of a TFDS data set",
     )
     nested_classes: bool = Field(
         default=False, description="class folders lie one level deeper, in folders such as animal/ and plant/; a class is called animal/cat"

@@ -17,8 +17,8 @@ def test_images_have_the_labels_of_their_samples(tmp_path, pack):
     files = {
         "b.jpg": b"1", "b.cls": b"dog\n", "b.txt": b"a caption",
         "a.json": b'{"label": 3}', "a.left.png": b"22", "a.right.JPG": b"333",
-        "x/cat/c.webp": b"4444", "x/cat/c.json": b'{"width": 5}',
-        "x/dog/._d.jpg": b"5", ".e.jpg": b"6", "f.cls": b"7", "g.mp4": b"8",
+        "cat/c.webp": b"4444", "cat/c.json": b'{"width": 5}',
+        "dog/._d.jpg": b"5", ".e.jpg": b"6", "f.cls": b"7", "g.mp4": b"8",
         "u.jpg": b"9", "u.json": b'{"label": -1}',
     }  # fmt: skip
     path = pack(tmp_path / "x.tar", files)
@@ -27,7 +27,7 @@ def test_images_have_the_labels_of_their_samples(tmp_path, pack):
         ("b.jpg", "dog"),
         ("a.left.png", "3"),
         ("a.right.JPG", "3"),
-        ("x/cat/c.webp", "cat"),
+        ("cat/c.webp", "cat"),
         ("u.jpg", None),
     ]
     for each in found:
@@ -37,6 +37,7 @@ def test_images_have_the_labels_of_their_samples(tmp_path, pack):
 @pytest.mark.parametrize(
     ("files", "said"),
     [
+        ({"train/cat/a.jpg": b"1"}, "no train/cat/a.cls or train/cat/a.json, and train/cat is a folder in another one"),
         ({"a.jpg": b"1"}, r"its image 'a.jpg' has no label: no a.cls or a.json"),
         ({"a.jpg": b"1", "a.cls": b"  "}, r"its file 'a.cls' holds no label \('' is not"),
         ({"a.jpg": b"1", "a.json": b"[" * 100_000}, "its file 'a.json' holds no label"),

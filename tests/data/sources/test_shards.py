@@ -79,6 +79,11 @@ def test_shards_may_lie_in_folders_of_splits(tmp_path, photo_folder, shards):
     assert found.paths[0] == "train/000.tar/000.png"
 
 
+def test_one_shard_alone_is_told_what_to_give(tmp_path):
+    (tmp_path / "x.tfrecord").touch()
+    assert refused(tmp_path / "x.tfrecord", check_layout_of) == f"FOLDER: is one shard. Give the folder that holds it, {tmp_path}."
+
+
 def test_a_folder_of_class_folders_is_not_one_of_shards(tmp_path, photo_folder):
     photos = photo_folder()
     (photos / "backup.tar").touch()

@@ -1,7 +1,7 @@
 """A tar file of WebDataset: `KEY.jpg` beside `KEY.cls` or `KEY.json`; or of images in class folders.
 
 The key of a file is its path up to the first dot of its name. An image's label is the text of `KEY.cls`, else `label` in `KEY.json`,
-else the name of the folder that it lies in.
+else the name of the folder that it lies in, if that lies in no other.
 
 Reference: github.com/webdataset/webdataset, "The WebDataset Format".
 """
@@ -68,10 +68,11 @@ def _labelled(sample: list[_File]) -> Iterator[tuple[_File, _File | None]]:
 
 
 def _folder_of(image: _File) -> str:
-    folder = image.name.rpartition("/")[0].rpartition("/")[2]
-    if not folder:
-        raise ValueError(f"its image {image.name!a} has no label: no {image.key}.cls or {image.key}.json, and it lies in no folder")
-    return folder
+    folder = image.name.rpartition("/")[0]
+    if folder and "/" not in folder:
+        return folder
+    why = f"{folder} is a folder in another one, and which is its class is not plain" if folder else "it lies in no folder"
+    raise ValueError(f"its image {image.name!a} has no label: no {image.key}.cls or {image.key}.json, and {why}")
 
 
 def _label(file: PlacedFile, image: _File, text: _File) -> str | None:

@@ -14,6 +14,7 @@ from tl_keras.config import TABLE_SUFFIXES, DataConfig, absolute
 from tl_keras.data.groups import groups_of
 from tl_keras.data.index import Index
 from tl_keras.data.places import exists
+from tl_keras.data.shards.contents import format_of
 from tl_keras.data.sources import tfds
 from tl_keras.data.sources.addresses import is_address
 from tl_keras.data.sources.archive import check_archive, check_archived_arrangement, is_archive, top_folder
@@ -91,8 +92,8 @@ def open_source(config: DataConfig, progress: Progress | None = None) -> Index:
 
     Args:
         config: `source` is a folder of class folders, with or without train/ val/ test/ above them, or a .zip or .tar archive of such
-            folders; a table of paths and labels; the address of one of these; 'digits'; or a TFDS name or the folder of a prepared TFDS
-            data set. ('./digits' is a folder of that name.)
+            folders; a table of paths and labels; the address of one of these; a folder of shards; 'digits'; or a TFDS name or the folder
+            of a prepared TFDS data set. ('./digits' is a folder of that name.)
         progress: of what is fetched from an address.
 
     Raises:
@@ -200,6 +201,8 @@ def _kind_of(source: str) -> Source:
         if kind.matches(source):
             return kind
     path = path_of(source)
+    if path.is_file() and format_of(path.name) is not None:
+        raise DataError(f"{source}: is one shard. Give the folder that holds it, {path.parent}.")
     if path.exists():
         raise DataError(
             f"{source}: is a file. Give a folder that holds one folder of images per class, a .zip or .tar archive of it, or a table."
