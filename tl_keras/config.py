@@ -201,7 +201,8 @@ class DataConfig(Section):
     source: Name = Field(
         default="digits",
         description="a folder of class folders, a .zip or .tar archive of them, a table of paths and labels (.csv, .tsv, .parquet), "
-        "the address of one of these (s3://, gs://, ...), 'digits', or the name or folder of a TFDS data set",
+        "the address of one of these (s3://, gs://, ...), a folder of shards (WebDataset, TFRecord, ArrayRecord), 'digits', or the name or "
+        "folder of a TFDS data set",
     )
     nested_classes: bool = Field(
         default=False, description="class folders lie one level deeper, in folders such as animal/ and plant/; a class is called animal/cat"
@@ -424,9 +425,10 @@ class TrainConfig(Section):
     )
     clip_norm: Positive | None = Field(default=1.0, description="gradients are clipped to this global norm; null: no clipping")
     class_weights: ClassWeights = Field(default="none", description="weight of the images of each class")
-    sampling: Literal["natural", "balanced"] = Field(
+    sampling: Literal["natural", "balanced", "by_shard"] = Field(
         default="natural",
-        description="images of an epoch: each once (natural), or drawn so that all classes come equally often (balanced)",
+        description="images of an epoch: each once (natural), drawn so that all classes come equally often (balanced), or each once, the "
+        "images of a few shards mixed at a time (by_shard)",
     )
     logit_adjustment: Number = Field(
         default=0.0,

@@ -25,7 +25,7 @@ from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, num_views, open_frozen, record_tail, tail_of, views_of
 from tl_keras.transfer.memory import require_memory
 from tl_keras.transfer.store import open_store
-from tl_keras.transfer.task import Task
+from tl_keras.transfer.task import Task, require_shards
 from tl_keras.transfer.varied import require_varied
 
 
@@ -61,6 +61,8 @@ def open_network(config: Config, index: Index, progress: Progress) -> Opened:
     split = dataset.cut(index, config.data, {})  # a class that is too small is said before hours of computing
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
+    if config.train.sampling == "by_shard":
+        require_shards(index)
     require_memory(config, classifier)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
     pixels.identify(progress, index.ids)
