@@ -27,6 +27,7 @@ ROOMS = [
         "packages",
         "config",
         "config_file",
+        "cores",
         "plain_yaml",
         "progress",
         "quiet",
@@ -35,6 +36,7 @@ ROOMS = [
         "setting_users",
         "short_forms",
         "tasks",
+        "tf_config",
     ),
     ("models.outputs", "models.precision_recall"),  # what labels and outputs mean, which data and models share
     ("data",),

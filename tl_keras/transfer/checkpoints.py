@@ -23,8 +23,10 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import naming, reading, write_atomically, write_csv, write_json
 from tl_keras.runtime import building_as
 from tl_keras.tasks import figure_text
+from tl_keras.transfer.replicas import assign_on_each
 
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
+OF_DEVICE = 2**40  # times the number of a device, added to the count of draws: more than there will be
 AGAIN = "Restore it, or train again in another --run-dir."
 
 
@@ -284,7 +286,7 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class KeyDropout(keras.callbacks.Callback):
-    """Key the draws of dropout by (seed, step), so that a continued run draws what the whole one would.
+    """Key the draws of dropout by (seed, step, device), so that a continued run draws what the whole one would.
 
     Keras keeps the count of draws in the layer and out of every checkpoint.
     """
@@ -293,8 +295,13 @@ class KeyDropout(keras.callbacks.Callback):
         for layer in self.model._flatten_layers():
             generator = getattr(layer, "seed_generator", None)
             if generator is not None:
-                seed = keras.ops.convert_to_numpy(generator.state)[0]
-                generator.state.assign(np.array([seed, epoch * self.params["steps"]], generator.state.dtype))
+                key_draws(generator, epoch * self.params["steps"])
+
+
+def key_draws(generator: keras.random.SeedGenerator, num: int) -> None:
+    """Let a generator go on as if it had drawn so often already, on each device in a way of its own."""
+    seed = keras.ops.convert_to_numpy(generator.state)[0]
+    assign_on_each(generator.state, lambda device: np.array([seed, device * OF_DEVICE + num], generator.state.dtype))
 
 
 class History(keras.callbacks.Callback):

@@ -7,6 +7,7 @@ epoch restored.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -18,7 +19,9 @@ from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.outputs import PLAIN_LOSS, SINGLE_LABEL, Output
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
+from tl_keras.runtime import making_variables, strategy
 from tl_keras.tasks import figure_text
+from tl_keras.transfer import replicas
 from tl_keras.transfer.checkpoints import (
     Bar,
     CheckFinite,
@@ -39,6 +42,7 @@ from tl_keras.transfer.interrupts import StopAfterInterrupt
 from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
 from tl_keras.transfer.pruning import Prune, Pruning
+from tl_keras.transfer.replicas import require_equal, take_chiefs_weights, the_chiefs
 from tl_keras.transfer.schedules import cycle_ends, make_schedule
 from tl_keras.transfer.snapshots import KeepSnapshots
 
@@ -108,9 +112,10 @@ def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None
     schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
     first_steps = {path: epoch * steps for path, epoch in phase.first_epochs.items()}
     pruned = () if phase.pruning is None else phase.pruning.paths
-    optimizer = make_optimizer(config, schedule, phase.scales, first_steps, pruned)
-    model.compile(optimizer=optimizer, loss=make_loss(config, phase.output, phase.shifts), metrics=phase.output.metrics())
-    model.optimizer.build(model.trainable_variables)
+    with making_variables():
+        optimizer = make_optimizer(config, schedule, phase.scales, first_steps, pruned)
+        model.compile(optimizer=optimizer, loss=make_loss(config, phase.output, phase.shifts), metrics=phase.output.metrics())
+        model.optimizer.build(model.trainable_variables)
 
 
 def measure(model: keras.Model, val: Any, output: Output = SINGLE_LABEL) -> dict[str, float]:
@@ -122,7 +127,8 @@ def measure(model: keras.Model, val: Any, output: Output = SINGLE_LABEL) -> dict
     view = weights_view(model)  # its compilation is not the model's
     view.compile(loss=output.loss(), metrics=output.metrics())
     found = view.evaluate(val, verbose=0, return_dict=True)
-    return {"val_loss": float(found[PLAIN_LOSS]), output.val_metric: float(found[output.metric_name])}
+    figures = np.array([found[PLAIN_LOSS], found[output.metric_name]], np.float64)
+    return dict(zip(("val_loss", output.val_metric), the_chiefs([figures])[0].tolist(), strict=True))
 
 
 def run_phase(
@@ -135,7 +141,8 @@ def run_phase(
     stays where no epoch is better by that figure or by the metric.
 
     Args:
-        train: a function of the first epoch (0-based) that returns endless (images, targets, weights) batches.
+        train: a function of the first epoch (0-based) that returns endless (images, targets, weights) batches, or of it and `Shares`
+            of them.
         val: (images, targets) batches, once through.
         run: where checkpoints and history go; a phase that was interrupted there is continued.
 
@@ -150,6 +157,7 @@ def run_phase(
     folder = run / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     files = PhaseFiles(folder, phase.name)
+    take_chiefs_weights(model)
     state, start = files.read(), model.get_weights()
     monitor, *also = phase.monitors(config.monitor)
     begun = None if phase.start is None else phase.start[monitor.name]
@@ -171,7 +179,8 @@ def run_phase(
             if state.epoch:
                 files.load(model, files.state(state.epoch))
             with noted_interrupts(stop.seen):
-                _fit(model, train(state.epoch), val, phase, bar.steps, state.epoch, callbacks)
+                _fit(model, train, val, phase, bar.steps, state.epoch, callbacks)
+            require_equal(model)
             if state.best_epoch:
                 reached = f"{monitor.title} {figure_text(monitor.name, required(state.best))}"
                 progress.line(f"{phase.name}: epoch {state.best_epoch} is kept, with {reached}")
@@ -188,8 +197,12 @@ def _keep_snapshots(phase: Phase, config: TrainConfig, run: RunFolder) -> list[K
 
 
 def _fit(model: keras.Model, train: Any, val: Any, phase: Phase, steps: int, first_epoch: int, callbacks: list[Any]) -> None:
+    if strategy() is not None:
+        batches = partial(train, first_epoch)
+        replicas.fit(model, batches, val, phase.output, epochs=range(first_epoch, phase.epochs), steps=steps, callbacks=callbacks)
+        return
     model.fit(
-        train,
+        train(first_epoch),
         validation_data=val,
         epochs=phase.epochs,
         initial_epoch=first_epoch,
