@@ -23,6 +23,7 @@ ROOMS = [
         "claim",
         "interrupts",
         "links",
+        "meeting",
         "modes",
         "packages",
         "config",

@@ -10,8 +10,6 @@ The state belongs to the process, so two threads must not work at the same time.
 import logging
 import os
 import random
-import sys
-import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -29,7 +27,8 @@ from tensorflow.python.framework.config import disable_op_determinism, is_op_det
 
 from tl_keras.config import RuntimeConfig
 from tl_keras.cores import usable_cpus
-from tl_keras.errors import ConfigError
+from tl_keras.errors import ConfigError, first_line
+from tl_keras.meeting import meet
 from tl_keras.tf_config import TF_CONFIG, Place, place_in
 
 POLICIES = {
@@ -95,36 +94,18 @@ _strategy: tf.distribute.Strategy | None = None  # in force
 def join_others() -> None:
     """Join the processes that `TF_CONFIG` names, which must be TensorFlow's first deed in this process; nothing where it names none.
 
-    Where not all have come after `START_S` seconds, the process ends with a line, for TensorFlow would wait on.
-
     Raises:
-        ConfigError: TensorFlow has started already, or `TF_CONFIG` is wrong.
+        ConfigError: some have not come after `START_S` seconds, TensorFlow has started already, or `TF_CONFIG` is wrong.
     """
     global _together
     place = place_in(os.environ)
     if place is None or _together is not None:
         return
-    timer = threading.Timer(START_S, _give_up, (place,))
-    timer.daemon = True
-    timer.start()
+    meet(place, START_S)
     try:
         _together = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
-        raise ConfigError(
-            f"{TF_CONFIG}: {place} cannot join the others: {str(error).splitlines()[0]}. Start it in a new process."
-        ) from None
-    finally:
-        timer.cancel()
-
-
-def _give_up(place: Place) -> None:
-    print(
-        f"ConfigError: {TF_CONFIG}: {place} has waited {START_S:g} s for the others ({', '.join(place.addresses)}). "
-        "Start all of them, and see that they reach each other.",
-        file=sys.stderr,
-        flush=True,
-    )
-    os._exit(2)
+        raise ConfigError(f"{TF_CONFIG}: {place} cannot join the others: {first_line(error)}. Start it in a new process.") from None
 
 
 def spread(config: RuntimeConfig) -> None:
