@@ -26,7 +26,7 @@ def meet(place: Place, within_s: float) -> None:
     missing = _gather(place, until) if place.is_chief else _report(place, until)
     if missing:
         raise ConfigError(
-            f"{TF_CONFIG}: {place} has waited {within_s:g} s for {', '.join(missing)}. Start all of them, and see that they reach each other."
+            f"{TF_CONFIG}: {place} has waited {within_s:g} s for {', '.join(missing)}. Start all, and see that they reach each other."
         )
 
 
@@ -37,9 +37,7 @@ def _gather(place: Place, until: float) -> list[str]:
         try:
             listening = stack.enter_context(socket.create_server(("", port), family=_family(place.addresses[0])))
         except OSError as error:
-            raise ConfigError(
-                f"{TF_CONFIG}: cannot listen at {place.addresses[0]}, which is this process' address: {error.strerror}."
-            ) from None
+            raise ConfigError(f"{TF_CONFIG}: {place} cannot listen at its address {place.addresses[0]}: {error.strerror}.") from None
         come: dict[int, socket.socket] = {}
         while len(come) < len(place.addresses) - 1 and (left := until - time.monotonic()) > 0:
             listening.settimeout(left)
