@@ -110,6 +110,7 @@ OTHER: dict[str, Any] = {
     "train.sampling": "balanced",
     "train.logit_adjustment": 1.5,
     "train.ema": 0.999,
+    "train.save_minutes": 1.0,
     "train.patience": 1,
     "train.monitor": "val_accuracy",
     "rank.candidates": ("resnet50", "my.keras"),

@@ -435,6 +435,9 @@ class TrainConfig(Section):
         "0: off, often 1",
     )
     ema: Number = Field(default=0.0, ge=0, lt=1, description="momentum of the exponential moving average of the weights; 0: none")
+    save_minutes: Positive = Field(
+        default=10.0, description="minutes between two checkpoints within an epoch, from which a run that was killed goes on"
+    )
     patience: Side | None = Field(
         default=None, description="early stopping after so many epochs without improvement; null: no early stopping"
     )

@@ -149,8 +149,8 @@ def is_chief() -> bool:
 
 
 @contextmanager
-def making_variables() -> Iterator[None]:
-    """Let each device that trains have its own copy of the variables made inside."""
+def on_devices() -> Iterator[None]:
+    """Let each device that trains have its own copy of the variables made inside, and let those read or set inside be so on all."""
     with nullcontext() if _strategy is None else _strategy.scope():
         yield
 
@@ -192,7 +192,7 @@ def restoring_process() -> Iterator[None]:
 @contextmanager
 def building(precision: str) -> Iterator[None]:
     """Let layers built inside compute in a precision, one of `POLICIES`, and be trained on every device."""
-    with _policy(POLICIES[precision]), making_variables():
+    with _policy(POLICIES[precision]), on_devices():
         yield
 
 

@@ -39,11 +39,9 @@ def pixels(files, tmp_path):
     return cached
 
 
-def stream(pixels, epochs, augment=None, seed=7, first_epoch=0, rows=ROWS, mix=None):
+def stream(pixels, epochs, augment=None, seed=7, rows=ROWS, **options):
     """The batches of some epochs as arrays."""
-    batches = train_batches(
-        pixels, rows, LABELS, WEIGHTS[rows], TARGETS, batch_size=4, augment=augment or PLAIN, seed=seed, mix=mix, first_epoch=first_epoch
-    )
+    batches = train_batches(pixels, rows, LABELS, WEIGHTS[rows], TARGETS, batch_size=4, augment=augment or PLAIN, seed=seed, **options)
     return [tuple(part.numpy() for part in batch) for batch in islice(batches, epochs * BATCHES)]
 
 
@@ -172,12 +170,14 @@ def test_runs_of_one_seed_are_equal(pixels, seed):
 
 @pytest.mark.parametrize("augment", [None, STRONG])
 def test_a_continued_stream_is_the_tail_of_the_whole(pixels, augment):
-    assert_equal(stream(pixels, 1, augment, first_epoch=2), stream(pixels, 3, augment)[2 * BATCHES :])
+    whole = stream(pixels, 4, augment)
+    assert_equal(stream(pixels, 1, augment, first_epoch=2), whole[2 * BATCHES : 3 * BATCHES])
+    assert_equal(stream(pixels, 1, augment, first_epoch=2, first_step=1), whole[2 * BATCHES + 1 : 3 * BATCHES + 1])
 
 
 def test_a_continued_stream_mixes_as_the_whole_does(pixels):
     whole = stream(pixels, 3, mix=MIX)
-    assert_equal(stream(pixels, 1, first_epoch=2, mix=MIX), whole[2 * BATCHES :])
+    assert_equal(stream(pixels, 1, first_epoch=1, first_step=1, mix=MIX), whole[BATCHES + 1 : 2 * BATCHES + 1])
     for (image, target, weight), (alone, *_) in zip(whole, stream(pixels, 3), strict=True):
         assert (image != alone).any(axis=(1, 2, 3)).mean() > 0.5
         np.testing.assert_allclose(target.sum(axis=1), 1, rtol=1e-6)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from tl_keras.models.saved import read_classes, read_weights, save_classifier, write_model, write_weights
+from tl_keras.models.saved import read_classes, read_more, read_weights, save_classifier, write_model, write_weights
 
 CLASSES = ("zebra", "Löwe, groß", 'an "ant"')
 
@@ -60,6 +60,7 @@ def test_weights_and_the_optimiser_s_state_are_what_keras_writes(tmp_path):
     model.fit(np.ones((4, 4)), np.ones((4, 3)), verbose=0)
     ours, theirs = tmp_path / "ours.weights.h5", tmp_path / "theirs.weights.h5"
     write_weights(ours, model)
+    assert read_more(ours) == []
     model.save_weights(theirs)
     found = [values_of(path) for path in (ours, theirs)]
     assert found[0] == found[1]
@@ -67,6 +68,18 @@ def test_weights_and_the_optimiser_s_state_are_what_keras_writes(tmp_path):
     before = [value.copy() for value in model.get_weights()]
     model.set_weights([np.zeros_like(value) for value in before])
     model.load_weights(ours)
+    for value, wanted in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, wanted)
+
+
+def test_further_arrays_come_back_and_do_not_disturb_the_weights(tmp_path, model):
+    file, more = tmp_path / "model.weights.h5", [np.array([1, 2], np.uint32), np.float32(0.1), np.zeros((2, 3))]
+    write_weights(file, model, more)
+    for found, expected in zip(read_more(file), more, strict=True):
+        assert found.dtype == expected.dtype
+        np.testing.assert_array_equal(found, expected)
+    before = model.get_weights()
+    read_weights(file, model)
     for value, wanted in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, wanted)
 

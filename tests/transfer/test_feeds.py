@@ -37,8 +37,8 @@ def with_seed(task: Task, seed: int) -> Task:
     return Task(config, task.data, task.classifier, task.frozen, task.engine, task.run, task.progress)
 
 
-def epochs_of(feed: Any, epochs: int, first_epoch: int = 0) -> list[tuple[NDArray[np.float32], ...]]:
-    return [tuple(part.numpy() for part in batch) for batch in islice(feed.train(first_epoch), epochs * BATCHES)]
+def epochs_of(feed: Any, epochs: int, *first: int) -> list[tuple[NDArray[np.float32], ...]]:
+    return [tuple(part.numpy() for part in batch) for batch in islice(feed.train(*(first or (0,))), epochs * BATCHES)]
 
 
 def pooled(task: Task, **options: Any) -> StoredFeed:
@@ -84,10 +84,10 @@ def test_seed_decides_the_order_and_the_turns(task: Task) -> None:
     assert [row % NUM for row in first[0]] != [row % NUM for row in first[1]]
 
 
-@pytest.mark.parametrize("first_epoch", [1, VIEWS, 4])
-def test_a_continued_feed_is_the_tail_of_the_whole(task: Task, first_epoch: int) -> None:
-    feed = pooled(task)
-    whole, tail = epochs_of(feed, first_epoch + 2)[first_epoch * BATCHES :], epochs_of(feed, 2, first_epoch)
+@pytest.mark.parametrize("first", [(1, 0), (VIEWS, 1), (4, 2)])
+def test_a_continued_feed_is_the_tail_of_the_whole(task: Task, first: tuple[int, int]) -> None:
+    feed, (epoch, step) = pooled(task), first
+    whole, tail = epochs_of(feed, epoch + 3)[epoch * BATCHES + step :][: 2 * BATCHES], epochs_of(feed, 2, *first)
     for one, other in zip(tail, whole, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 

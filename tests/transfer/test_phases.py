@@ -1,7 +1,8 @@
 """A phase on a tiny dense model: the best epoch's weights stay, and a killed phase goes on as if it had not been."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import tensorflow as tf
 from tl_keras.config import TrainConfig
 from tl_keras.errors import TrainingError
 from tl_keras.evaluation.history import figures_of, read_history
-from tl_keras.models.outputs import SINGLE_LABEL
+from tl_keras.models.outputs import SINGLE_LABEL, MultiLabel, Output, Regression
 from tl_keras.progress import Logged, Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, SNAPSHOTS, RunFolder
 from tl_keras.transfer import snapshots
@@ -31,7 +32,7 @@ Y, Y_VAL = np.eye(2, dtype="float32")[(X[:, 0] > 0).astype(int)], np.eye(2, dtyp
 VAL = tf.data.Dataset.from_tensor_slices((X_VAL, Y_VAL)).batch(BATCH)
 
 
-def batches(first_epoch: int) -> Any:
+def batches(first_epoch: int, first_step: int = 0) -> Any:
     """Endless batches whose order depends on the epoch alone."""
 
     def one_epoch(epoch: tf.Tensor) -> Any:
@@ -39,7 +40,7 @@ def batches(first_epoch: int) -> Any:
         weights = tf.ones(NUM)
         return tf.data.Dataset.from_tensor_slices(order).map(lambda i: (tf.gather(X, i), tf.gather(Y, i), weights[i])).batch(BATCH)
 
-    return tf.data.Dataset.range(first_epoch, 10**6, output_type=tf.int32).flat_map(one_epoch)
+    return tf.data.Dataset.range(first_epoch, 10**6, output_type=tf.int32).flat_map(one_epoch).skip(first_step)
 
 
 def small_model(dropout: float = 0.5) -> keras.Model:
@@ -172,9 +173,9 @@ def learnt_model() -> keras.Model:
     return model
 
 
-def wrong_batches(first_epoch: int) -> Any:
+def wrong_batches(first_epoch: int, first_step: int = 0) -> Any:
     """The same with the labels of the other class."""
-    return batches(first_epoch).map(lambda x, y, weights: (x, y[:, ::-1], weights))
+    return batches(first_epoch, first_step).map(lambda x, y, weights: (x, y[:, ::-1], weights))
 
 
 @pytest.mark.slow
@@ -258,7 +259,7 @@ def test_averaged_weights_that_val_saw_are_those_that_stay(run: RunFolder, patie
 def test_a_loss_that_is_no_number_is_one_line_whatever_is_monitored(run: RunFolder) -> None:
     model = small_model()
     before = model.get_weights()
-    broken = lambda first: batches(first).map(lambda x, y, w: (x * np.nan, y, w))  # noqa: E731
+    broken = lambda **first: batches(**first).map(lambda x, y, w: (x * np.nan, y, w))  # noqa: E731
     text = r"^finetune epoch 1: loss is nan\. Lower train\.learning_rate, or set train\.clip_norm\.$"
     with pytest.raises(TrainingError, match=text):
         go(run, model, train=broken, monitor="val_accuracy")
@@ -267,8 +268,8 @@ def test_a_loss_that_is_no_number_is_one_line_whatever_is_monitored(run: RunFold
 
 @pytest.mark.slow
 def test_weights_that_are_no_numbers_are_no_snapshot(run: RunFolder) -> None:
-    def breaking(first: int) -> Any:  # in the second epoch, with which the second cycle ends
-        return batches(first).enumerate().map(lambda step, batch: (batch[0] if step < 3 else batch[0] * np.nan, *batch[1:]))
+    def breaking(**first: int) -> Any:  # in the second epoch, with which the second cycle ends
+        return batches(**first).enumerate().map(lambda step, batch: (batch[0] if step < 3 else batch[0] * np.nan, *batch[1:]))
 
     with pytest.raises(TrainingError, match=r"^finetune epoch 2: loss is nan"):
         go(run, small_model(), epochs=2, train=breaking, snapshots=True, schedule="cosine_restarts", cycles=2)
@@ -328,17 +329,51 @@ def interrupt_at(epoch: int) -> Told:
     return Told(stop)
 
 
+class StopsAtStep(Progress):
+    """Raises when the bars have heard of so many steps, which is after the step, and before anything of it is written."""
+
+    def __init__(self, step: int) -> None:
+        self.left = step
+
+    @contextmanager
+    def bar(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        def advance(_: int) -> None:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+
+        yield advance
+
+
 @pytest.mark.slow
-def test_killed_and_resumed_equals_uninterrupted_with_another_optimizer_and_averages(run: RunFolder) -> None:
+def test_killed_within_epochs_and_resumed_equals_uninterrupted_with_another_optimizer_and_averages(run: RunFolder) -> None:
     settings = {"ema": 0.9, "optimizer": "sgd", "schedule": "onecycle"}
     whole, whole_run = small_model(), RunFolder(run.path / "whole")
     expected = go(whole_run, whole, epochs=4, **settings)
-    with pytest.raises(KeyboardInterrupt):
-        go(run, small_model(), interrupt_at(3), epochs=4, **settings)
+    for steps, left in ((5, (1, 1)), (6, (3, 0))):  # of 3 an epoch; what comes last is not written
+        with pytest.raises(KeyboardInterrupt):
+            go(run, small_model(), StopsAtStep(steps), epochs=4, save_minutes=1e-9, **settings)
+        state = PhaseFiles(run / CHECKPOINTS, "finetune").read()
+        assert (state.epoch, state.step) == left
     resumed = small_model()
     assert go(run, resumed, epochs=4, **settings) == expected
     assert equal(resumed, whole)  # dropout 0.5 and all
     assert without_seconds(run) == without_seconds(whole_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", [SINGLE_LABEL, MultiLabel(), Regression()])
+def test_the_figures_of_an_epoch_are_made_of_sums_that_a_resumed_one_adds_to(run: RunFolder, output: Output) -> None:
+    model = small_model(dropout=0)
+    model.compile(loss=output.loss(), metrics=output.metrics())
+    sums, parts = [], ((X[:8], Y[:8]), (X[8:], Y[8:]))
+    for part in parts:
+        model.evaluate(*part, verbose=0)
+        sums.append([variable.numpy() for variable in model.metrics_variables])
+    whole = model.evaluate(X, Y, verbose=0, batch_size=8, return_dict=True)
+    for variable, *each in zip(model.metrics_variables, *sums, strict=True):
+        variable.assign(sum(each))
+    assert {name: float(value) for name, value in model.get_metrics_result().items()} == pytest.approx(whole, rel=1e-6)
 
 
 @pytest.mark.slow

@@ -211,6 +211,7 @@ def train_batches(
     mix: Mix | None = None,
     order: Order | None = None,
     first_epoch: int = 0,
+    first_step: int = 0,
     shares: Shares | None = None,
 ) -> Any:
     """Shuffled, augmented batches, epoch after epoch without end.
@@ -226,6 +227,8 @@ def train_batches(
         targets: what a model learns from labels.
         mix: what blends the images of a batch; None leaves them apart.
         order: which images an epoch shows; None for each once.
+        first_epoch: the epoch, from 0, that it begins with.
+        first_step: the batch of that epoch, from 0.
         shares: which shares of the batches are read here; None for whole batches.
 
     Returns:
@@ -249,7 +252,7 @@ def train_batches(
         found = tf.cast(images, tf.float32), targets(tf.gather(labels_t, places)), tf.gather(weights_t, places)
         return found if mix is None else mix(number, found)
 
-    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
+    epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch).skip(first_step)
     return without_tuning(loaded(epochs, load, shares))
 
 

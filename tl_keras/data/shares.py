@@ -38,7 +38,8 @@ class Shares:
             load: from such an element to inputs, targets and weights of its rows.
 
         Returns:
-            A data set of inputs, targets and weights (s,) of a share as `weigh` makes them, and int64 how many of its s rows count.
+            A data set of inputs, targets and weights (s,) of a share as `weigh` makes them, and int64 how many of its s rows count, and how
+            many rows the batch has.
         """
         numbers = tf.data.Dataset.range(self.first, self.first + self.here)
 
@@ -48,7 +49,7 @@ class Shares:
 
         def load_share(share: tf.Tensor, size: tf.Tensor, number: tf.Tensor, rows: Any) -> tuple[Any, ...]:
             inputs, targets, weights = load(number + share * OF_SHARES, rows)
-            return inputs, targets, *self.weigh(weights, size, share)
+            return inputs, targets, *self.weigh(weights, size, share), size
 
         return in_order(batches.flat_map(as_written(cut)), as_written(load_share), self.here)
 

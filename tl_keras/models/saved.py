@@ -16,16 +16,19 @@ import zlib
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
 from keras.src.saving import saving_lib
+from numpy.typing import NDArray
 
 from tl_keras.models.zip_members import read_member
 from tl_keras.run_folder import write_atomically
 
 CLASSES_MEMBER = "classes.json"
+MORE = "more"  # a group of a weights file
 CHECKSUM = "crc32"  # an attribute of a weights file; a `.keras` file needs none, for zip archives have their own
 
 
@@ -53,8 +56,11 @@ def write_model(path: Path, model: keras.Model) -> None:
     write_atomically(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
 
 
-def write_weights(path: Path, model: keras.Model) -> None:
+def write_weights(path: Path, model: keras.Model, more: Sequence[NDArray[Any]] = ()) -> None:
     """Write a `.weights.h5` file as Keras does, with a checksum: the weights, and of a compiled model the optimiser's state.
+
+    Args:
+        more: further arrays, which Keras does not read; see `read_more`.
 
     Raises:
         OSError: it cannot be written; nothing is left.
@@ -62,6 +68,8 @@ def write_weights(path: Path, model: keras.Model) -> None:
     whole = BytesIO()
     store = saving_lib.H5IOStore(whole, mode="w")
     saving_lib._save_state(model, weights_store=store, assets_store=None, inner_path="", visited_saveables=set())
+    for number, array in enumerate(more):
+        store.h5_file[f"{MORE}/{number}"] = array
     store.h5_file.attrs[CHECKSUM] = _checksum(store.h5_file)
     store.close()
     write_atomically(path, lambda temporary: temporary.write_bytes(whole.getbuffer()))
@@ -77,6 +85,16 @@ def read_weights(path: Path, model: keras.Model | keras.layers.Layer) -> None:
         if CHECKSUM in file.attrs and file.attrs[CHECKSUM] != _checksum(file):
             raise ValueError(f"{path}: its numbers are not those that were written")
     model.load_weights(path)
+
+
+def read_more(path: Path) -> list[NDArray[Any]]:
+    """The further arrays in a file that `write_weights` wrote.
+
+    Raises:
+        OSError, KeyError: it cannot be read.
+    """
+    with h5py.File(path) as file:
+        return [file[f"{MORE}/{number}"][()] for number in range(len(file.get(MORE, ())))]
 
 
 def _checksum(file: h5py.File) -> int:

@@ -1,7 +1,8 @@
 """What a phase saves as it goes: its state for --resume, its best weights, its history.
 
 Every epoch ends in this order: the state's weights, a snapshot where a cycle ends, the best weights, and last `<phase>.json`,
-whose epoch numbers name them. A run killed in between continues from the epoch before, whose files are all still there.
+whose epoch numbers name them. A run killed in between continues from the epoch before, whose files are all still there. In a long epoch
+the state is written on the way too, and `<phase>.json` has the step then.
 """
 
 import csv
@@ -15,15 +16,16 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 from tl_keras.errors import TrainingError
 from tl_keras.models.outputs import PLAIN_LOSS, SINGLE_LABEL, Output
-from tl_keras.models.saved import read_weights, write_weights
+from tl_keras.models.saved import read_more, read_weights, write_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming, reading, write_atomically, write_csv, write_json
-from tl_keras.runtime import building_as
+from tl_keras.runtime import building_as, on_devices
 from tl_keras.tasks import figure_text
-from tl_keras.transfer.replicas import assign_on_each
+from tl_keras.transfer.replicas import assign_on_each, is_due
 
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
 OF_DEVICE = 2**40  # times the number of a device, added to the count of draws: more than there will be
@@ -36,6 +38,7 @@ class PhaseState:
 
     Attributes:
         epoch: epochs done.
+        step: steps done of the epoch after these, where the state was written in the middle of it.
         best_epoch: the best of them, 1-based; 0 before the first is done, and as long as none beats the weights that the
             phase began with, where these count (`Phase.start`).
         best: the monitored value of the best epoch, or of the weights that the phase began with.
@@ -52,6 +55,7 @@ class PhaseState:
     trained: float | None = None
     waited: int = 0
     done: bool = False
+    step: int = 0
 
 
 class PhaseFiles:
@@ -64,9 +68,9 @@ class PhaseFiles:
         """The weights of a best epoch, without the optimiser's."""
         return self.folder / f"{self.phase}.best{epoch}.weights.h5"
 
-    def state(self, epoch: int) -> Path:
-        """The weights and the optimiser's state after some epoch."""
-        return self.folder / f"{self.phase}.epoch{epoch}.weights.h5"
+    def state(self, epoch: int, step: int = 0) -> Path:
+        """The weights and the optimiser's state after some epoch and so many steps of the next one."""
+        return self.folder / f"{self.phase}.epoch{epoch}{f'.step{step}' if step else ''}.weights.h5"
 
     def read(self) -> PhaseState:
         """The state as far as it was written; a fresh one where none was."""
@@ -85,17 +89,26 @@ class PhaseFiles:
         with reading(weights, "the weights of this phase", AGAIN):
             read_weights(weights, model)
 
+    def read_more(self, epoch: int, step: int) -> list[NDArray[Any]]:
+        """What `SaveState` wrote beside the weights within an epoch.
+
+        Raises:
+            RunFolderError: as `load`.
+        """
+        with reading(self.state(epoch, step), "the weights of this phase", AGAIN):
+            return read_more(self.state(epoch, step))
+
     def write(self, state: PhaseState) -> None:
         """Commit a state: from here on it is what --resume goes on from."""
         write_json(self.folder / f"{self.phase}.json", asdict(state))
-        kept = {self.state(state.epoch), self.best(state.best_epoch)}
+        kept = {self.state(state.epoch, state.step), self.best(state.best_epoch)}
         for old in set(self.folder.glob(f"{self.phase}.*.weights.h5")) - kept:
             old.unlink()
 
 
 def _checked(state: PhaseState) -> PhaseState:
     """The same, or TypeError where a value is of another type: it would be noticed hours later."""
-    counts = (state.epoch, state.best_epoch, state.waited)
+    counts = (state.epoch, state.step, state.best_epoch, state.waited)
     values = (state.best, state.leading, state.trained)
     whole = all(type(count) is int and count >= 0 for count in counts) and state.best_epoch <= state.epoch
     if not whole or any(type(value) not in (float, int, type(None)) for value in values) or type(state.done) is not bool:
@@ -140,11 +153,49 @@ def weights_view(model: keras.Model) -> keras.Model:
 
 
 class SaveState(keras.callbacks.Callback):
-    """Write the weights and the optimiser's state after each epoch; comes before EMA weights are swapped in."""
+    """Write the weights and the optimiser's state after each epoch, and every few minutes of a long one.
 
-    def __init__(self, files: PhaseFiles) -> None:
+    Within an epoch, the sums that its figures on train are made of are written too, and how often each layer has drawn: so it ends as if
+    it had never stopped. Comes after `KeyDropout`, and before EMA weights are swapped in.
+
+    Args:
+        state: how far the phase has come.
+        minutes: between two writes within an epoch.
+    """
+
+    def __init__(self, files: PhaseFiles, state: PhaseState, minutes: float) -> None:
         super().__init__()
-        self.files = files
+        self.files, self.state, self.seconds = files, state, 60 * minutes
+        self.written = 0.0
+        self.sums: list[NDArray[Any]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.written = time.monotonic()
+        if not self.state.step:
+            return
+        generators = _generators(self.model)
+        drawn = self.files.read_more(epoch, self.state.step)
+        for generator in generators:
+            go_on_drawing(generator, drawn.pop(0))
+        self.sums = drawn
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        metrics = self.model.metrics_variables
+        with on_devices():
+            for total, before in zip(metrics, self.sums, strict=self.sums != []):
+                total.assign(before + keras.ops.convert_to_numpy(total))
+        self.sums = []
+        if batch + 1 < self.params["steps"] and is_due(batch + 1, time.monotonic() - self.written >= self.seconds):
+            self._write(batch + 1, metrics)
+
+    def _write(self, step: int, metrics: Sequence[Any]) -> None:
+        self.state.step = step
+        drawn = [generator.state for generator in _generators(self.model)]
+        with on_devices():
+            more = [keras.ops.convert_to_numpy(each) for each in (*drawn, *metrics)]
+        write_weights(self.files.state(self.state.epoch, step), self.model, more)
+        self.files.write(self.state)
+        self.written = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         write_weights(self.files.state(epoch + 1), self.model)
@@ -262,7 +313,7 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs, monitor, state = logs or {}, self.monitor, self.state
         value = float(logs[monitor.name])
-        state.epoch = epoch + 1
+        state.epoch, state.step = epoch + 1, 0
         counts = state.epoch > self.passed_over
         if counts and monitor.is_better(value, state.trained):
             state.trained, state.waited = value, 0
@@ -286,22 +337,27 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class KeyDropout(keras.callbacks.Callback):
-    """Key the draws of dropout by (seed, step, device), so that a continued run draws what the whole one would.
-
-    Keras keeps the count of draws in the layer and out of every checkpoint.
-    """
+    """Key the draws of dropout by (seed, step, device), so that a continued run draws what the whole one would."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        for layer in self.model._flatten_layers():
-            generator = getattr(layer, "seed_generator", None)
-            if generator is not None:
-                key_draws(generator, epoch * self.params["steps"])
+        for generator in _generators(self.model):
+            seed = keras.ops.convert_to_numpy(generator.state)[0]
+            go_on_drawing(generator, np.array([seed, epoch * self.params["steps"]], generator.state.dtype))
 
 
-def key_draws(generator: keras.random.SeedGenerator, num: int) -> None:
-    """Let a generator go on as if it had drawn so often already, on each device in a way of its own."""
-    seed = keras.ops.convert_to_numpy(generator.state)[0]
-    assign_on_each(generator.state, lambda device: np.array([seed, device * OF_DEVICE + num], generator.state.dtype))
+def go_on_drawing(generator: Any, state: NDArray[Any]) -> None:
+    """Let a generator go on from the state that the first device's is in, on each device in a way of its own.
+
+    Args:
+        state: seed and count of draws, integers (2,).
+    """
+    assign_on_each(generator.state, lambda device: state + np.array([0, device * OF_DEVICE], state.dtype))
+
+
+def _generators(model: keras.Model) -> list[Any]:
+    """What the layers of a model draw with, whose counts Keras keeps out of every checkpoint."""
+    found = (getattr(layer, "seed_generator", None) for layer in model._flatten_layers())
+    return [generator for generator in found if generator is not None]
 
 
 class History(keras.callbacks.Callback):
@@ -416,15 +472,18 @@ class Bar(keras.callbacks.Callback):
     def __init__(self, phase: str, steps: int, progress: Progress) -> None:
         super().__init__()
         self.phase, self.steps, self.progress = phase, steps, progress
+        self.seen = 0
         self.bar: Any = None
         self.advance: Any = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.seen = 0
         self.bar = self.progress.bar(f"{self.phase} epoch {epoch + 1}", self.steps)
         self.advance = self.bar.__enter__()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        self.advance(1)
+        self.advance(batch + 1 - self.seen)  # an epoch that is continued does not begin with its first step
+        self.seen = batch + 1
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         self.close()

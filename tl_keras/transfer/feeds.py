@@ -25,8 +25,8 @@ class Feed(Protocol):
 
     model: keras.Model
 
-    def train(self, first_epoch: int, shares: Shares | None = None) -> Any:
-        """Endless (inputs, targets (b, k), weights (b,)) batches from an epoch (0-based) on, or shares of them."""
+    def train(self, first_epoch: int, first_step: int = 0, shares: Shares | None = None) -> Any:
+        """Endless (inputs, targets (b, k), weights (b,)) batches from an epoch (0-based) and a step in it on, or shares of them."""
 
     def ordered(self, split: str) -> Any:
         """(inputs, targets (b, k)) batches of each image of a split once, in the order of its rows."""
@@ -39,7 +39,7 @@ class PixelFeed:
         self.model = model
         self._task = task
 
-    def train(self, first_epoch: int, shares: Shares | None = None) -> Any:
+    def train(self, first_epoch: int, first_step: int = 0, shares: Shares | None = None) -> Any:
         task, data = self._task, self._task.data
         return train_batches(
             data.pixels,
@@ -53,6 +53,7 @@ class PixelFeed:
             mix=mix_of(task.config.train, task.config.runtime.seed),
             order=task.order,
             first_epoch=first_epoch,
+            first_step=first_step,
             shares=shares,
         )
 
@@ -83,7 +84,7 @@ class StoredFeed:
         self._outputs = outputs
         self._change = change or (lambda features: features)
 
-    def train(self, first_epoch: int, shares: Shares | None = None) -> Any:
+    def train(self, first_epoch: int, first_step: int = 0, shares: Shares | None = None) -> Any:
         task = self._task
         labels, weights = tf.constant(task.learned[task.data.rows("train")]), tf.constant(task.train_weights)
         num, num_views, seed = len(task.data.labels("train")), 1 + task.num_views, task.config.runtime.seed
@@ -101,7 +102,7 @@ class StoredFeed:
             order, view = rows
             return load(view * num + order), task.targets_op(tf.gather(labels, order)), tf.gather(weights, order)
 
-        epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch)
+        epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch).skip(first_step)
         return without_tuning(loaded(epochs, batch, shares))
 
     def ordered(self, split: str) -> Any:

@@ -6,6 +6,7 @@ epoch restored.
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -19,9 +20,8 @@ from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.outputs import PLAIN_LOSS, SINGLE_LABEL, Output
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
-from tl_keras.runtime import making_variables, strategy
+from tl_keras.runtime import on_devices, strategy
 from tl_keras.tasks import figure_text
-from tl_keras.transfer import replicas
 from tl_keras.transfer.checkpoints import (
     Bar,
     CheckFinite,
@@ -38,11 +38,12 @@ from tl_keras.transfer.checkpoints import (
     weights_view,
 )
 from tl_keras.transfer.defaults import required
+from tl_keras.transfer.fit import fit
 from tl_keras.transfer.interrupts import StopAfterInterrupt
 from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
 from tl_keras.transfer.pruning import Prune, Pruning
-from tl_keras.transfer.replicas import require_equal, take_chiefs_weights, the_chiefs
+from tl_keras.transfer.replicas import Replicas, require_equal, take_chiefs_weights, the_chiefs
 from tl_keras.transfer.schedules import cycle_ends, make_schedule
 from tl_keras.transfer.snapshots import KeepSnapshots
 
@@ -112,7 +113,7 @@ def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None
     schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
     first_steps = {path: epoch * steps for path, epoch in phase.first_epochs.items()}
     pruned = () if phase.pruning is None else phase.pruning.paths
-    with making_variables():
+    with on_devices():
         optimizer = make_optimizer(config, schedule, phase.scales, first_steps, pruned)
         model.compile(optimizer=optimizer, loss=make_loss(config, phase.output, phase.shifts), metrics=phase.output.metrics())
         model.optimizer.build(model.trainable_variables)
@@ -141,8 +142,8 @@ def run_phase(
     stays where no epoch is better by that figure or by the metric.
 
     Args:
-        train: a function of the first epoch (0-based) that returns endless (images, targets, weights) batches, or of it and `Shares`
-            of them.
+        train: a function of the first epoch (0-based) and the first step in it that returns endless (images, targets, weights) batches;
+            where several devices train, with `shares` it returns shares of these.
         val: (images, targets) batches, once through.
         run: where checkpoints and history go; a phase that was interrupted there is continued.
 
@@ -172,15 +173,22 @@ def run_phase(
     watch = [] if phase.watch is None else [phase.watch]
     in_time = [] if phase.minutes is None else [StopInTime(phase.name, phase.minutes, progress)]
     prune = [] if phase.pruning is None else [Prune(phase.pruning)]
-    callbacks = [PlainLossOfVal(), stop, bar, *prune, KeyDropout(), SaveState(files), *swap, *watch, history, *in_time, *kept]
+    save = SaveState(files, state, config.save_minutes)
+    callbacks = [PlainLossOfVal(), stop, bar, *prune, KeyDropout(), save, *swap, *watch, history, *in_time, *kept]
     try:
         if not state.done:
             compile_model(model, phase, config)
-            if state.epoch:
-                files.load(model, files.state(state.epoch))
-            with noted_interrupts(stop.seen):
-                _fit(model, train, val, phase, bar.steps, state.epoch, callbacks)
-            require_equal(model)
+            if state.epoch or state.step:
+                files.load(model, files.state(state.epoch, state.step))
+            done = {"first_epoch": state.epoch, "first_step": state.step}
+            with noted_interrupts(stop.seen), ExitStack() as stack:
+                begun_at, devices = partial(train, **done), None
+                if (spread := strategy()) is not None:
+                    devices = Replicas(model, phase.output, spread)
+                    stack.enter_context(devices.working())
+                batches = begun_at() if devices is None else devices.batches(begun_at)
+                fit(model, batches, val, callbacks, epochs=phase.epochs, steps=bar.steps, devices=devices, **done)
+                require_equal(model)
             if state.best_epoch:
                 reached = f"{monitor.title} {figure_text(monitor.name, required(state.best))}"
                 progress.line(f"{phase.name}: epoch {state.best_epoch} is kept, with {reached}")
@@ -194,23 +202,6 @@ def _keep_snapshots(phase: Phase, config: TrainConfig, run: RunFolder) -> list[K
     if config.schedule != "cosine_restarts" or phase.whole is None:
         return []
     return [KeepSnapshots(run, phase.whole, cycle_ends(phase.epochs, config.cycles), phase.output)]
-
-
-def _fit(model: keras.Model, train: Any, val: Any, phase: Phase, steps: int, first_epoch: int, callbacks: list[Any]) -> None:
-    if strategy() is not None:
-        batches = partial(train, first_epoch)
-        replicas.fit(model, batches, val, phase.output, epochs=range(first_epoch, phase.epochs), steps=steps, callbacks=callbacks)
-        return
-    model.fit(
-        train(first_epoch),
-        validation_data=val,
-        epochs=phase.epochs,
-        initial_epoch=first_epoch,
-        steps_per_epoch=steps,
-        callbacks=callbacks,
-        verbose=0,
-        shuffle=False,
-    )
 
 
 def _restore_best(model: keras.Model, files: PhaseFiles, start: list[Any]) -> None:

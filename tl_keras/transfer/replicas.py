@@ -1,9 +1,9 @@
-"""One phase of training on several devices, which together make the steps that one would.
+"""Training on several devices, which together make the steps that one would.
 
-Each device has a copy of the weights and takes its share of every batch; the gradients are summed, and each makes the same update. A
-loop of our own does it: Keras' `fit` fails in several processes (keras#20585), takes shares of different sizes for equal ones, and
-clips gradients before they are summed. What is measured on val, and what an epoch is chosen by, are the chief's figures: machines may
-differ in the last digit.
+Each device has a copy of the weights and takes its share of every batch; the gradients are summed, and each makes the same update. The
+step is our own: Keras' fails in several processes (keras#20585), takes shares of different sizes for equal ones, and clips gradients
+before they are summed. What is measured on val, and what an epoch is chosen by, are the chief's figures: machines may differ in the
+last digit.
 """
 
 import hashlib
@@ -19,91 +19,67 @@ from numpy.typing import NDArray
 from tl_keras.data.shares import Shares
 from tl_keras.errors import TrainingError, first_line
 from tl_keras.models.outputs import Output
-from tl_keras.runtime import building_as, making_variables, place, strategy
+from tl_keras.runtime import building_as, on_devices, place, strategy
 
 LOST = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError, tf.errors.DeadlineExceededError)
+ASKED = 20  # steps between two times that processes ask the chief for its clock
 
 
-def fit(
-    model: keras.Model,
-    batches: Callable[[Shares], Any],
-    val: Any,
-    output: Output,
-    *,
-    epochs: range,
-    steps: int,
-    callbacks: Sequence[Any],
-) -> None:
-    """Train a compiled model as its own `fit` would, on all devices of the strategy that is in force.
+class Replicas:
+    """All devices of a strategy, each with a copy of a compiled model.
 
     Args:
-        batches: from shares to their data set, endless; see `data.shares`.
-        val: (inputs, targets) batches, once through.
         output: what the outputs of the model mean, and what is measured of them.
-        epochs: those to be trained.
-        steps: batches of an epoch.
-
-    Raises:
-        TrainingError: another process is gone.
     """
-    spread = _strategy()
-    with making_variables():
-        metrics = output.metrics()
-    with building_as(model):
-        view = keras.Model(model.input, model.output, name=model.name)
-    view.compile(loss=output.loss(), metrics=output.metrics())
-    step = _step(model, metrics, spread)
-    listeners = keras.callbacks.CallbackList(list(callbacks), model=model, epochs=epochs.stop, steps=steps)
-    model.stop_training = False
-    with _synchronised(model), _told_when_others_are_lost():
-        listeners.on_train_begin()
-        coming = iter(_distributed(batches, spread))
-        for epoch in epochs:
-            for metric in metrics:
-                metric.reset_state()
-            listeners.on_epoch_begin(epoch)
-            losses, sizes = [], []
-            for number in range(steps):
-                listeners.on_train_batch_begin(number)
-                loss, size = step(next(coming))
-                losses.append(loss)
-                sizes.append(size)
-                listeners.on_train_batch_end(number, {})
-            logs = {"loss": float(np.average(np.array(losses), weights=np.array(sizes)))}
-            with spread.scope():
-                logs |= {metric.name: float(metric.result()) for metric in metrics}
-            listeners.on_test_begin()
-            found = view.evaluate(val, verbose=0, return_dict=True)
-            listeners.on_test_end(found)
-            logs = _chiefs_logs(logs | {f"val_{name}": float(value) for name, value in found.items()})
-            listeners.on_epoch_end(epoch, logs)
-            if bool(the_chiefs([np.array(model.stop_training)])[0]):
-                break
-        listeners.on_train_end()
+
+    def __init__(self, model: keras.Model, output: Output, spread: tf.distribute.Strategy) -> None:
+        self._model, self._spread = model, spread
+        with building_as(model):
+            self._view = keras.Model(model.input, model.output, name=model.name)  # measured by each process alone
+        self._view.compile(loss=output.loss(), metrics=output.metrics())
+        self._step = _step(model, spread)
+
+    def batches(self, train: Callable[..., Any]) -> Any:
+        """The shares of this process, each on its device.
+
+        Args:
+            train: from `shares` to their data set, endless; see `data.shares`.
+        """
+
+        def here(context: tf.distribute.InputContext) -> Any:
+            count, processes = context.num_replicas_in_sync, context.num_input_pipelines
+            shares = Shares(count, context.input_pipeline_id * count // processes, count // processes)
+            return train(shares=shares).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+        return self._spread.distribute_datasets_from_function(here)
+
+    def step(self, batches: Iterator[Any]) -> dict[str, Any]:
+        self._step(next(batches))
+        return {}
+
+    def on_train(self) -> dict[str, float]:
+        with on_devices():
+            return {name: float(value) for name, value in self._model.get_metrics_result().items()}
+
+    def on_val(self, val: Any, told: keras.callbacks.CallbackList) -> dict[str, float]:
+        found = self._view.evaluate(val, verbose=0, callbacks=told, return_dict=True)
+        return dict(zip(found, the_chiefs([np.array(list(found.values()), np.float64)])[0].tolist(), strict=True))
+
+    def is_stopped(self) -> bool:
+        return bool(the_chiefs([np.array(self._model.stop_training)])[0])
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While it trains, let every BatchNorm see the whole batch, and say in one line where another process is gone."""
+        with _synchronised(self._model), _told_when_others_are_lost():
+            yield
 
 
-def _strategy() -> tf.distribute.Strategy:
-    found = strategy()
-    if found is None:
-        raise ValueError("there is no strategy in force")
-    return found
+def _step(model: keras.Model, spread: tf.distribute.Strategy) -> Callable[[Any], None]:
+    """A step on all devices, with their shares of a batch."""
+    tracker, *_ = model.metrics  # of the loss
 
-
-def _distributed(batches: Callable[[Shares], Any], spread: tf.distribute.Strategy) -> Any:
-    """The shares of this process, each on its device."""
-
-    def here(context: tf.distribute.InputContext) -> Any:
-        count, processes = context.num_replicas_in_sync, context.num_input_pipelines
-        shares = Shares(count, context.input_pipeline_id * count // processes, count // processes)
-        return batches(shares).apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-
-    return spread.distribute_datasets_from_function(here)
-
-
-def _step(model: keras.Model, metrics: Sequence[Any], spread: tf.distribute.Strategy) -> Callable[[Any], tuple[tf.Tensor, tf.Tensor]]:
-    """A step on all devices: from their shares to the loss of the whole batch, and its size."""
-
-    def on_device(inputs: Any, targets: tf.Tensor, weights: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def on_device(inputs: Any, targets: tf.Tensor, weights: tf.Tensor, count: tf.Tensor, size: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             logits = model(inputs, training=True)
             loss = model.compute_loss(x=inputs, y=targets, y_pred=logits, sample_weight=weights, training=True)
@@ -113,14 +89,13 @@ def _step(model: keras.Model, metrics: Sequence[Any], spread: tf.distribute.Stra
         known = [index for index, gradient in enumerate(gradients) if gradient is not None]
         summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, [gradients[index] for index in known])
         model.optimizer.apply(summed, [variables[index] for index in known])
-        for metric in metrics:
-            metric.update_state(targets[:count], logits[:count])
-        return loss, count
+        num = tf.cast(count, loss.dtype)  # the losses of all devices add up to that of the batch, which counts as often as it has rows
+        tracker.update_state(tf.math.divide_no_nan(loss * tf.cast(size, loss.dtype), num), sample_weight=num)
+        model.compute_metrics(None, targets[:count], logits[:count])
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(shares: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        loss, count = spread.run(on_device, args=shares)
-        return spread.reduce("SUM", loss, axis=None), spread.reduce("SUM", count, axis=None)
+    def step(shares: Any) -> None:
+        spread.run(on_device, args=shares)
 
     return step
 
@@ -162,7 +137,7 @@ def the_chiefs(values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         return list(values)
 
     def of_chief(value: NDArray[Any]) -> NDArray[Any]:
-        own = tf.constant(value, tf.float64)
+        own = tf.constant(value.astype(np.float64))
         parts = spread.experimental_distribute_values_from_function(
             lambda context: own if context.replica_id_in_sync_group == 0 else tf.zeros_like(own)
         )
@@ -173,8 +148,14 @@ def the_chiefs(values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
         return [of_chief(np.asarray(value)) for value in values]
 
 
-def _chiefs_logs(logs: dict[str, float]) -> dict[str, float]:
-    return dict(zip(logs, the_chiefs([np.array(list(logs.values()))])[0].tolist(), strict=True))
+def is_due(step: int, here: bool) -> bool:
+    """Whether the chief says that something is due, which is asked every `ASKED` steps; where one process trains, what it says.
+
+    Args:
+        step: the same in every process.
+        here: what this process says.
+    """
+    return here if place() is None else step % ASKED == 0 and bool(the_chiefs([np.array(here)])[0])
 
 
 def wait_for_others() -> None:
@@ -201,7 +182,7 @@ def assign_on_each(variable: keras.Variable, value_of: Callable[[int], NDArray[A
         variable.assign(value_of(0))
         return
     values = spread.experimental_distribute_values_from_function(lambda context: tf.constant(value_of(context.replica_id_in_sync_group)))
-    with spread.scope():
+    with on_devices():
         spread.extended.update(variable.value, lambda copy, value: copy.assign(value), args=(values,))
 
 

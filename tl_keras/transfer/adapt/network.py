@@ -193,10 +193,10 @@ class DomainFeed:
         self._source, self._target = feeds
         self._target_steps = -(-num_target // batch_size)
 
-    def train(self, first_epoch: int) -> Any:
-        """Endless ((inputs of both), targets, weights) batches from an epoch (0-based) on."""
-        round_, into = divmod(first_epoch * self._steps, self._target_steps)
-        pairs = tf.data.Dataset.zip((self._source.train(first_epoch), self._target.train(round_).skip(into)))
+    def train(self, first_epoch: int, first_step: int = 0) -> Any:
+        """Endless ((inputs of both), targets, weights) batches from an epoch (0-based) and a step in it on."""
+        place_in_target = divmod(first_epoch * self._steps + first_step, self._target_steps)
+        pairs = tf.data.Dataset.zip((self._source.train(first_epoch, first_step), self._target.train(*place_in_target)))
 
         def joined(source: Any, target: Any) -> Any:
             return (*_flat(source[0]), *_flat(target[0])), source[1], source[2]
