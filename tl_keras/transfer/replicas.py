@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.data.shares import Shares
-from tl_keras.errors import TrainingError, first_line
+from tl_keras.errors import TrainingError
 from tl_keras.models.outputs import Output
 from tl_keras.runtime import building_as, on_devices, place, strategy
 
@@ -122,9 +122,7 @@ def _told_when_others_are_lost() -> Iterator[None]:
     except LOST as error:
         if (here := place()) is None:
             raise
-        raise TrainingError(
-            f"{here} has lost the others ({first_line(error)[:200]}). Start all of them again, with --resume where an epoch was done."
-        ) from error
+        raise TrainingError(f"{here} has lost another. Start all again, with --resume if there is something to go on from.") from error
 
 
 def the_chiefs(values: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
