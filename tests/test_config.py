@@ -148,6 +148,7 @@ OTHER: dict[str, Any] = {
     "runtime.precision": "bfloat16",
     "runtime.deterministic": False,
     "runtime.threads": 2,
+    "runtime.strategy": "mirrored",
     "runtime.tracker": "wandb",
 }
 NEEDS: dict[str, dict[str, Any]] = {

@@ -96,7 +96,9 @@ def spoil_one(folder: Path, data: bytes) -> Path:
         (["--mode", "ensemble", "vgg166", "vgg16"], ["unknown backbone 'vgg166'", "Did you mean 'vgg16'?"]),
         (["--mode", "search", "--workers", "0"], ["--workers", "got '0', expected an integer >= 1"]),
         (["--mode", "search", "--workers", "two"], ["--workers", "got 'two'"]),
-        (["--mode", "finetune", "--workers", "2"], ["--workers: finetune does not use it"]),
+        (["--mode", "extract", "--workers", "2"], ["--workers: extract does not use it"]),
+        (["--mode", "finetune", "--workers", "2", "--dry-run"], ["--workers: --dry-run trains nothing. Remove one of them."]),
+        (["--mode", "finetune", "--workers", "2", "--shard", "0/2"], ["--workers: --shard stores features"]),
         (["--mode", "search", "--resume", "--workers", "2", "--run-dir", "no/such/run"], ["no/such/run", "holds nothing to resume"]),
         (["--mode", "crossval", "--resume", "--run-dir", "no/such/run"], ["no/such/run", "holds nothing to resume"]),
     ],
@@ -181,7 +183,7 @@ def test_no_two_get_the_same_folder_by_default_and_one_that_is_not_used_is_gone(
 
 @pytest.mark.parametrize("named", [True, False])
 def test_an_error_of_the_system_is_one_line(capfd, monkeypatch, named):
-    def refuse(_):
+    def refuse(*_):
         raise OSError(28, "No space left on device", *(["/x/y.csv"] if named else []))
 
     monkeypatch.setattr(run, "run_mode", refuse)
@@ -193,7 +195,7 @@ def test_an_error_of_the_system_is_one_line(capfd, monkeypatch, named):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_have_their_exit_status_and_one_line(capfd, monkeypatch, number, status):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(run, "run_mode", lambda _: signal.raise_signal(number))
+    monkeypatch.setattr(run, "run_mode", lambda *_: signal.raise_signal(number))
     try:
         assert run.main(["evaluate", "RUN"]) == status
     finally:

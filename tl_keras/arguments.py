@@ -137,7 +137,7 @@ def parser() -> Parser:
         metavar="N",
         type=positive,
         default=0,
-        help="search: run the trials in N processes; several machines: see docs/search-cluster.md",
+        help="search: run the trials in N processes; finetune, pretrain: N processes train together; several machines: see docs/scale.md",
     )
     made.add_argument(
         "--resume", action="store_true", help="continue the interrupted training run, search or cross-validation in --run-dir"
@@ -333,6 +333,8 @@ def check_options(options: argparse.Namespace) -> None:
         idle = [name for name in given if name not in ("mode", "run_dir", "resume", "workers", *moved)]  # a search may go on with fewer
     if options.shard is not None:
         check_shard(options)
+    if options.dry_run and options.workers:
+        raise ConfigError("--workers: --dry-run trains nothing. Remove one of them.")
     if options.output_dir is not None and options.run_dir is not None and mode.makes_run:
         raise ConfigError("--output-dir: means the same as --run-dir, which is given too. Remove one of them.")
     if idle:
@@ -347,7 +349,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 def check_shard(options: argparse.Namespace) -> None:
     """Refuse what does nothing where features are stored and nothing is trained."""
-    for name in ("dry_run", "run_dir", "output_dir"):
+    for name in ("dry_run", "workers", "run_dir", "output_dir"):
         if getattr(options, name):
             raise ConfigError(f"{flag_of(name)}: --shard stores features and makes no run folder. Remove one of them.")
 

@@ -621,7 +621,7 @@ class CompressConfig(Section):
 
 
 class RuntimeConfig(Section):
-    """Seed, engine, precision, threads and tracker."""
+    """Seed, engine, precision, threads, devices and tracker."""
 
     seed: Whole = Field(
         default=0, ge=0, le=2**31 - 1, description="random seed for initial weights, the order of images, dropout and augmentation"
@@ -640,6 +640,11 @@ class RuntimeConfig(Section):
         default=True, description="make runs reproducible: the same seed gives the same results on the same machine"
     )
     threads: Side | None = Field(default=None, description="number of CPU threads; null: one per core")
+    strategy: Literal["auto", "none", "mirrored"] = Field(
+        default="auto",
+        description="what trains; auto: all GPUs of this machine, and with TF_CONFIG those of all that it names; none: one device; "
+        "mirrored: all, of which there must be several",
+    )
     tracker: Literal["none", "mlflow", "wandb"] = Field(
         default="none", description="experiment tracker that gets the settings, curves, figures and report of a training run"
     )

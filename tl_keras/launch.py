@@ -264,9 +264,12 @@ def import_workflow(name: str, config: "Config | None" = None) -> Any:
 
         found = load(name)
 
-        if config is not None:
-            from tl_keras.runtime import Runtime
+        from tl_keras.runtime import Runtime, join_others
 
+        if config is not None:
             Runtime.of(config.runtime).start_threads()
+    if config is not None and MODES[config.mode].spreads and name == MODES[config.mode].run:
+        join_others()  # before TensorFlow's first operation
+    with quiet():
         tf.zeros(())  # looks for GPU drivers, which is noisy too
     return found

@@ -43,6 +43,7 @@ class Mode:
         streams: whether its result is the lines of a file, and goes to the standard output where no --output is given.
         needs: the packages, as pip calls them, that it takes beside those of this package.
         elsewhere: what other programs call it, without case, `_` and `-`.
+        spreads: whether several devices and processes may do it together.
         example: a command, and what the help says of it.
     """
 
@@ -67,6 +68,7 @@ class Mode:
     streams: bool = False
     needs: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    spreads: bool = False
     example: tuple[str, str] | None = None
 
     @property
@@ -120,11 +122,17 @@ _ROWS = (
     training(
         "finetune",
         help="train the head, then the backbone's upper stages with it",
-        own_options=STORING,
+        own_options=(*STORING, "workers"),
+        spreads=True,
         elsewhere=("train", "fit", "retrain", "transfer"),
         example=("finetune photos/ --backbone mobilenet_v2", ""),
     ),
-    training("pretrain", help="train a backbone from scratch, for other images to start from"),
+    training(
+        "pretrain",
+        help="train a backbone from scratch, for other images to start from",
+        own_options=("resume", "dry_run", "workers"),
+        spreads=True,
+    ),
     training(
         "adapt",
         help="train on one domain for another, whose images have no labels",

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TextIO
 
 from tl_keras import advice
@@ -41,6 +42,7 @@ from tl_keras.modes import MODES, Mode, load
 from tl_keras.packages import require_packages
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import SHORT_FORMS, flag_of
+from tl_keras.tf_config import place_in
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -86,7 +88,7 @@ def obey(given: Sequence[str]) -> int:
         if given[0] in TOOLS:
             TOOLS[given[0]](given[1:])
         else:
-            status = run_mode(read_options(given))
+            status = run_mode(read_options(given), given)
         sys.stdout.flush()  # what does not fit on a disk is said here
     finally:
         remove_unused()
@@ -127,12 +129,18 @@ def print_line(text: str) -> None:
     ConsoleProgress(Console()).line(text)
 
 
-def run_mode(options: argparse.Namespace) -> int:
-    """Run a mode, and show its result; the exit status."""
+def run_mode(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Run a mode, and show its result; the exit status.
+
+    Args:
+        words: that the options are made of.
+    """
     mode = MODES[options.mode]
-    if "workers" in mode.options and is_worker(options):
+    if mode.name == "search" and is_worker(options):
         work(options)
         return 0
+    if mode.spreads and not options.workers:
+        end_with_parent()
     require_packages(mode.name, mode.needs)
     asked = prepare(mode, options)
     if options.dry_run:
@@ -141,6 +149,8 @@ def run_mode(options: argparse.Namespace) -> int:
     if options.shard is not None:
         fill(asked.config, options.shard)
         return 0
+    if options.workers and mode.spreads:
+        return train_together(asked.run_dir, options, words)
     if options.workers:
         prepare_for_workers()
     to_terminal = mode.streams and asked.output is None  # the result itself
@@ -153,6 +163,8 @@ def run_mode(options: argparse.Namespace) -> int:
             result = function(asked.config, asked.run_dir, progress=progress, **given)
     else:
         result = function(asked.run_dir, progress=progress, **given)
+    if mode.spreads and not result:  # the chief shows it
+        return 0
     show(load(mode.show)(result, asked), progress)
     return FOUND_FAULTS if mode.fails_by and result[mode.fails_by] else 0
 
@@ -178,8 +190,10 @@ def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False)
         return Asked(options.run_dir, made=config)
     config = configure(options)
     check_names(config)
-    run_dir = options.run_dir or (new_run_dir(config) if options.dry_run or options.shard else make_run_dir(config))
-    if not as_worker:  # which may have left trials in its folder
+    here = place_in(os.environ) if mode.spreads else None
+    beside = here is not None and not here.is_chief  # who makes the folder
+    run_dir = options.run_dir or (new_run_dir(config) if options.dry_run or options.shard or beside else make_run_dir(config))
+    if not as_worker and not beside:  # a worker of a search may have left trials in its folder
         RunFolder(run_dir).require_free()
     return Asked(run_dir, made=config)
 
@@ -239,6 +253,25 @@ def fill(config: "Config", part: tuple[int, int]) -> None:
 
     function, progress = start("tl_keras.workflows.fill:fill", config)
     show(of_filling(function(config, part, progress), part), progress)
+
+
+def end_with_parent() -> None:
+    """In one of several processes that train together on this machine: end when the process that started them has."""
+    from tl_keras.select.search.local_workers import end_with_chief
+
+    end_with_chief("the process that has started this one is gone.")
+
+
+def train_together(run_dir: Path, options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Train in several processes on this machine; the exit status."""
+    from tl_keras.select.search.local_workers import LocalWorkers
+    from tl_keras.workflows.together import Together, command_of
+
+    with telling_how_to_go_on(options.mode, run_dir), TemporaryDirectory(prefix="tl_keras-") as scratch:
+        command = command_of(words, None if options.run_dir else run_dir)
+        with LocalWorkers(command, Path(scratch)) as team:
+            how = f"{advice.go_on(options.mode, run_dir)} --workers {options.workers}"
+            return Together(team, options.workers, Path(scratch), how).train()
 
 
 def is_worker(options: argparse.Namespace) -> bool:

@@ -1,4 +1,4 @@
-"""The one owner of what a process has only once: precision, threads, seed, determinism, random state, names of layers.
+"""The one owner of what a process has only once: precision, threads, seed, determinism, random state, names of layers, devices.
 
 Keras and TensorFlow keep these for the whole process, and the process may be somebody else's: a notebook or a server that has
 networks and random numbers of its own. Whatever works here is inside of `restoring_process`, in which things are as in a
@@ -12,7 +12,7 @@ import os
 import random
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,10 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
 
 from tl_keras.config import RuntimeConfig
-from tl_keras.errors import ConfigError
+from tl_keras.cores import usable_cpus
+from tl_keras.errors import ConfigError, first_line
+from tl_keras.meeting import meet
+from tl_keras.tf_config import TF_CONFIG, Place, place_in
 
 POLICIES = {
     "auto": "float32",
@@ -36,6 +39,7 @@ POLICIES = {
 }  # precision -> Keras' dtype policy
 LOGGERS = ("tensorflow", "absl")  # whose levels change here, or by an export
 NAMES = "object_name_uids"  # Keras' counters, from which layers get their names
+START_S = 600.0  # that the processes of `TF_CONFIG` wait for each other
 KERAS_STATE = ("dtype_policy", NAMES, GLOBAL_RANDOM_SEED, GLOBAL_SEED_GENERATOR)  # what our work changes of Keras' global state
 
 
@@ -77,15 +81,78 @@ class Runtime:
                 ) from None
 
 
-def usable_cpus() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def threads_in_force() -> int:
     """The number of threads that TensorFlow has started: what it was told in one of two ways, or one for each core."""
     told = tf.config.threading.get_intra_op_parallelism_threads() or os.environ.get("TF_NUM_INTRAOP_THREADS", "")
     return int(told) if str(told).isdecimal() and int(told) else usable_cpus()
+
+
+_together: tf.distribute.MultiWorkerMirroredStrategy | None = None  # for the life of the process: TensorFlow joins others at its start only
+_strategy: tf.distribute.Strategy | None = None  # in force
+
+
+def join_others() -> None:
+    """Join the processes that `TF_CONFIG` names, which must be TensorFlow's first deed in this process; nothing where it names none.
+
+    Raises:
+        ConfigError: some have not come after `START_S` seconds, TensorFlow has started already, or `TF_CONFIG` is wrong.
+    """
+    global _together
+    place = place_in(os.environ)
+    if place is None or _together is not None:
+        return
+    meet(place, START_S)
+    try:
+        _together = tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise ConfigError(f"{TF_CONFIG}: {place} cannot join the others: {first_line(error)}. Start it in a new process.") from None
+
+
+def spread(config: RuntimeConfig) -> None:
+    """Let training in this process be spread as `runtime.strategy` says; only inside of `restoring_process`, after `join_others`.
+
+    Raises:
+        ConfigError: there are not several devices to spread it over, or it is not to be spread and `TF_CONFIG` names others.
+    """
+    global _strategy
+    asked, gpus = config.strategy, tf.config.list_logical_devices("GPU")
+    if _together is not None:
+        if asked == "none":
+            raise ConfigError(f"runtime.strategy: got 'none', but {TF_CONFIG} makes this process one of several. Set auto, or unset it.")
+        _strategy = _together
+        return
+    if (others := place_in(os.environ)) is not None:
+        raise ConfigError(
+            f"{TF_CONFIG}: makes this process {others}, which only finetune and pretrain can be, from the command line or as the first "
+            f"deed of a process. Unset {TF_CONFIG}."
+        )
+    devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
+    if asked == "mirrored" and len(devices) < 2:
+        raise ConfigError(f"runtime.strategy: got 'mirrored', which needs several GPUs, and there is only {devices[0]}. Set auto.")
+    if asked == "mirrored" or (asked == "auto" and len(gpus) > 1):
+        _strategy = tf.distribute.MirroredStrategy(devices)
+
+
+def strategy() -> tf.distribute.Strategy | None:
+    """What training is spread by; None where one device trains."""
+    return _strategy
+
+
+def place() -> Place | None:
+    """Where this process stands among those that it trains with; None where it trains alone."""
+    return None if _strategy is None or _strategy is not _together else place_in(os.environ)
+
+
+def is_chief() -> bool:
+    """Whether this process writes what training makes: the first of those that train together, or the only one."""
+    return (here := place()) is None or here.is_chief
+
+
+@contextmanager
+def on_devices() -> Iterator[None]:
+    """Let each device that trains have its own copy of the variables made inside, and let those read or set inside be so on all."""
+    with nullcontext() if _strategy is None else _strategy.scope():
+        yield
 
 
 def set_up(config: RuntimeConfig) -> Runtime:
@@ -113,6 +180,7 @@ def restoring_process() -> Iterator[None]:
     """
     before = _State()
     try:
+        _clear_strategy()
         _set_keras_state({"dtype_policy": keras.DTypePolicy("float32")})
         tf.get_logger().setLevel("ERROR")  # its advice on retracing is for us, and networks are built often here
         with warnings.catch_warnings():
@@ -123,8 +191,8 @@ def restoring_process() -> Iterator[None]:
 
 @contextmanager
 def building(precision: str) -> Iterator[None]:
-    """Let layers built inside compute in a precision, one of `POLICIES`."""
-    with _policy(POLICIES[precision]):
+    """Let layers built inside compute in a precision, one of `POLICIES`, and be trained on every device."""
+    with _policy(POLICIES[precision]), on_devices():
         yield
 
 
@@ -160,6 +228,7 @@ class _State:
     """What a process has only once, as it is now."""
 
     def __init__(self) -> None:
+        self._strategy = _strategy
         self._keras = {name: global_state.get_global_attribute(name) for name in KERAS_STATE}
         generator = self._keras[GLOBAL_SEED_GENERATOR]
         self._drawn = None if generator is None else generator.state.numpy()
@@ -172,6 +241,8 @@ class _State:
 
     def restore(self) -> None:
         """Let the process have it again."""
+        global _strategy
+        _strategy = self._strategy
         _set_keras_state(self._keras)
         if self._drawn is not None:
             self._keras[GLOBAL_SEED_GENERATOR].state.assign(self._drawn)
@@ -185,6 +256,11 @@ class _State:
         _set_determinism(self._is_deterministic)
         for logger, level in self._log_levels.items():
             logger.setLevel(level)
+
+
+def _clear_strategy() -> None:
+    global _strategy
+    _strategy = None
 
 
 def _set_keras_state(values: Mapping[str, Any]) -> None:

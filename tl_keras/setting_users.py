@@ -19,7 +19,7 @@ BY_STEPS = ("finetune", "pretrain", "head by steps", "trained adaptation")
 ON_FEATURES = ("extract", "finetune", "adapt", "ensemble")
 CHOOSING = ("extract", "finetune", "pretrain")  # training modes that have a choice of head and loss
 OF_BACKBONE = ("finetune", "pretrain", "trained adaptation")
-ON_LABELS = ("finetune", "pretrain")  # which choose the epoch by labels of val, and may mix images
+ON_LABELS = ("finetune", "pretrain")  # which choose the epoch by labels of val, may mix images, and may train on several devices
 
 USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it; the longest path counts
     "data": EVERY,
@@ -72,6 +72,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "compress": ("model",),
     "runtime": EVERY,
     "runtime.engine": (*ON_FEATURES, "rank", "check"),
+    "runtime.strategy": ON_LABELS,
     "runtime.tracker": TRAININGS,
 }
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.config import AugmentConfig
+from tl_keras.cores import usable_cpus
 from tl_keras.data import augment as augmentation
 from tl_keras.data import images
 from tl_keras.data.draws import draw
@@ -24,16 +25,14 @@ from tl_keras.data.file_ids import ID_BYTES, Ids, file_id, hash_files
 from tl_keras.data.mixing import Mix
 from tl_keras.data.orders import Order, shuffled
 from tl_keras.data.python_reader import python_reader
+from tl_keras.data.shares import Shares, as_written, loaded
 from tl_keras.errors import BadImageError, DataError, LostImageError
 from tl_keras.models.outputs import Labels
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming
-from tl_keras.runtime import usable_cpus
 
 Advance = Callable[[int], None]  # told how many images were just done
 Targets = Callable[[Any], Any]  # labels (b, ...) -> targets float32 (b, k); see `models.outputs`
-
-as_written = tf.autograph.experimental.do_not_convert  # for functions in which no Python depends on a tensor: analysing them takes time
 
 _DECODED_AT_ONCE = 1024  # files queued for the threads: the queue takes about a kilobyte for each
 
@@ -213,6 +212,7 @@ def train_batches(
     order: Order | None = None,
     first_epoch: int = 0,
     first_step: int = 0,
+    shares: Shares | None = None,
 ) -> Any:
     """Shuffled, augmented batches, epoch after epoch without end.
 
@@ -229,9 +229,11 @@ def train_batches(
         order: which images an epoch shows; None for each once.
         first_epoch: the epoch, from 0, that it begins with.
         first_step: the batch of that epoch, from 0.
+        shares: which shares of the batches are read here; None for whole batches.
 
     Returns:
-        A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, targets float32 (b, k), weights float32 (b,)).
+        A tf.data.Dataset of (float32 (b, h, w, 3) in 0..255, targets float32 (b, k), weights float32 (b,)), and of shares as
+        `Shares.loaded` says.
     """
     shown = shuffled(len(rows)) if order is None else order
     rows_t, labels_t, weights_t = (tf.constant(rows, tf.int64), tf.constant(labels[rows]), tf.constant(weights))
@@ -251,7 +253,7 @@ def train_batches(
         return found if mix is None else mix(number, found)
 
     epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch).skip(first_step)
-    return without_tuning(epochs.map(load, num_parallel_calls=2, deterministic=True).prefetch(2))
+    return without_tuning(loaded(epochs, load, shares))
 
 
 def ordered_batches(pixels: Pixels, rows: NDArray[np.int64], labels: Labels, targets: Targets, *, batch_size: int) -> Any:

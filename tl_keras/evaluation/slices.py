@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tl_keras.cores import usable_cpus
 from tl_keras.data import images
 from tl_keras.data.check.facts import light
 from tl_keras.data.images import Decoding
@@ -23,7 +24,6 @@ from tl_keras.evaluation.intervals import bootstrap
 from tl_keras.evaluation.metrics import share
 from tl_keras.models.outputs import Labels, Output, SingleLabel
 from tl_keras.progress import Progress
-from tl_keras.runtime import usable_cpus
 from tl_keras.tasks import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 LEAST_IMAGES = 10  # of a slice: of fewer there is nothing to tell

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from tl_keras.cores import usable_cpus
 from tl_keras.data import images
 from tl_keras.errors import BadImageError
-from tl_keras.runtime import usable_cpus
 
 SIDE = 160  # pixels of a picture's longer side, at most
 QUALITY = 70  # of its JPEG

@@ -23,10 +23,12 @@ from tl_keras.models.outputs import PLAIN_LOSS, SINGLE_LABEL, Output
 from tl_keras.models.saved import read_more, read_weights, write_weights
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming, reading, write_atomically, write_csv, write_json
-from tl_keras.runtime import building_as
+from tl_keras.runtime import building_as, on_devices
 from tl_keras.tasks import figure_text
+from tl_keras.transfer.replicas import assign_on_each, is_due
 
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
+OF_DEVICE = 2**40  # times the number of a device, added to the count of draws: more than there will be
 AGAIN = "Restore it, or train again in another --run-dir."
 
 
@@ -174,21 +176,23 @@ class SaveState(keras.callbacks.Callback):
         generators = _generators(self.model)
         drawn = self.files.read_more(epoch, self.state.step)
         for generator in generators:
-            generator.state.assign(drawn.pop(0))
+            go_on_drawing(generator, drawn.pop(0))
         self.sums = drawn
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         metrics = self.model.metrics_variables
-        for total, before in zip(metrics, self.sums, strict=self.sums != []):
-            total.assign(before + keras.ops.convert_to_numpy(total))
+        with on_devices():
+            for total, before in zip(metrics, self.sums, strict=self.sums != []):
+                total.assign(before + keras.ops.convert_to_numpy(total))
         self.sums = []
-        if time.monotonic() - self.written >= self.seconds and batch + 1 < self.params["steps"]:
+        if batch + 1 < self.params["steps"] and is_due(batch + 1, time.monotonic() - self.written >= self.seconds):
             self._write(batch + 1, metrics)
 
     def _write(self, step: int, metrics: Sequence[Any]) -> None:
         self.state.step = step
         drawn = [generator.state for generator in _generators(self.model)]
-        more = [keras.ops.convert_to_numpy(each) for each in (*drawn, *metrics)]
+        with on_devices():
+            more = [keras.ops.convert_to_numpy(each) for each in (*drawn, *metrics)]
         write_weights(self.files.state(self.state.epoch, step), self.model, more)
         self.files.write(self.state)
         self.written = time.monotonic()
@@ -333,12 +337,21 @@ class KeepBest(keras.callbacks.Callback):
 
 
 class KeyDropout(keras.callbacks.Callback):
-    """Key the draws of dropout by (seed, step), so that a continued run draws what the whole one would."""
+    """Key the draws of dropout by (seed, step, device), so that a continued run draws what the whole one would."""
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         for generator in _generators(self.model):
             seed = keras.ops.convert_to_numpy(generator.state)[0]
-            generator.state.assign(np.array([seed, epoch * self.params["steps"]], generator.state.dtype))
+            go_on_drawing(generator, np.array([seed, epoch * self.params["steps"]], generator.state.dtype))
+
+
+def go_on_drawing(generator: Any, state: NDArray[Any]) -> None:
+    """Let a generator go on from the state that the first device's is in, on each device in a way of its own.
+
+    Args:
+        state: seed and count of draws, integers (2,).
+    """
+    assign_on_each(generator.state, lambda device: state + np.array([0, device * OF_DEVICE], state.dtype))
 
 
 def _generators(model: keras.Model) -> list[Any]:

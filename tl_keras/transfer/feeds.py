@@ -13,8 +13,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.data.mixing import mix_of
-from tl_keras.data.pipeline import as_written, ordered_batches, train_batches, without_tuning
+from tl_keras.data.pipeline import ordered_batches, train_batches, without_tuning
 from tl_keras.data.python_reader import python_reader
+from tl_keras.data.shares import Shares, as_written, loaded
 from tl_keras.transfer.features import StoredFeatures
 from tl_keras.transfer.task import Task
 
@@ -24,8 +25,8 @@ class Feed(Protocol):
 
     model: keras.Model
 
-    def train(self, first_epoch: int, first_step: int = 0) -> Any:
-        """Endless (inputs, targets (b, k), weights (b,)) batches from an epoch (0-based) and a step in it on."""
+    def train(self, first_epoch: int, first_step: int = 0, shares: Shares | None = None) -> Any:
+        """Endless (inputs, targets (b, k), weights (b,)) batches from an epoch (0-based) and a step in it on, or shares of them."""
 
     def ordered(self, split: str) -> Any:
         """(inputs, targets (b, k)) batches of each image of a split once, in the order of its rows."""
@@ -38,7 +39,7 @@ class PixelFeed:
         self.model = model
         self._task = task
 
-    def train(self, first_epoch: int, first_step: int = 0) -> Any:
+    def train(self, first_epoch: int, first_step: int = 0, shares: Shares | None = None) -> Any:
         task, data = self._task, self._task.data
         return train_batches(
             data.pixels,
@@ -53,6 +54,7 @@ class PixelFeed:
             order=task.order,
             first_epoch=first_epoch,
             first_step=first_step,
+            shares=shares,
         )
 
     def ordered(self, split: str) -> Any:
@@ -82,7 +84,7 @@ class StoredFeed:
         self._outputs = outputs
         self._change = change or (lambda features: features)
 
-    def train(self, first_epoch: int, first_step: int = 0) -> Any:
+    def train(self, first_epoch: int, first_step: int = 0, shares: Shares | None = None) -> Any:
         task = self._task
         labels, weights = tf.constant(task.learned[task.data.rows("train")]), tf.constant(task.train_weights)
         num, num_views, seed = len(task.data.labels("train")), 1 + task.num_views, task.config.runtime.seed
@@ -93,14 +95,15 @@ class StoredFeed:
         def one_epoch(epoch: tf.Tensor) -> Any:
             places, numbers = show(seed, epoch)
             view = view_of(numbers % num, epoch, num, num_views, seed)  # where images come several times, views differ by the draw
-            return tf.data.Dataset.from_tensor_slices((places, view)).batch(task.config.train.batch_size)
+            return tf.data.Dataset.from_tensor_slices((places, view)).batch(task.config.train.batch_size).enumerate()
 
         @as_written
-        def batch(order: tf.Tensor, view: tf.Tensor) -> tuple[Any, ...]:
+        def batch(_: tf.Tensor, rows: tuple[tf.Tensor, tf.Tensor]) -> tuple[Any, ...]:
+            order, view = rows
             return load(view * num + order), task.targets_op(tf.gather(labels, order)), tf.gather(weights, order)
 
         epochs = tf.data.Dataset.range(first_epoch, np.iinfo(np.int32).max).flat_map(one_epoch).skip(first_step)
-        return without_tuning(epochs.map(batch, num_parallel_calls=2, deterministic=True).prefetch(2))
+        return without_tuning(loaded(epochs, batch, shares))
 
     def ordered(self, split: str) -> Any:
         task = self._task

@@ -113,6 +113,10 @@ class _Scaled(keras.optimizers.Optimizer):
             for each in (variable, *averages):
                 self.assign(each, each * kept)
 
+    def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+        """The gradients as they are: on several devices they have been summed before they are clipped, see `replicas`."""
+        return grads_and_vars
+
     def get_config(self) -> dict[str, Any]:
         own = {"scales": self.scales, "decay": self.decay, "towards_start": self.towards_start}
         return super().get_config() | own | {"first_steps": self.first_steps, "pruned": self.pruned}

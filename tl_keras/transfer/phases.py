@@ -6,7 +6,9 @@ epoch restored.
 
 import math
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -18,6 +20,7 @@ from tl_keras.interrupts import noted_interrupts
 from tl_keras.models.outputs import PLAIN_LOSS, SINGLE_LABEL, Output
 from tl_keras.progress import Progress
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder
+from tl_keras.runtime import on_devices, strategy
 from tl_keras.tasks import figure_text
 from tl_keras.transfer.checkpoints import (
     Bar,
@@ -40,6 +43,7 @@ from tl_keras.transfer.interrupts import StopAfterInterrupt
 from tl_keras.transfer.losses import make_loss
 from tl_keras.transfer.optimizers import make_optimizer
 from tl_keras.transfer.pruning import Prune, Pruning
+from tl_keras.transfer.replicas import Replicas, require_equal, take_chiefs_weights, the_chiefs
 from tl_keras.transfer.schedules import cycle_ends, make_schedule
 from tl_keras.transfer.snapshots import KeepSnapshots
 
@@ -109,9 +113,10 @@ def compile_model(model: keras.Model, phase: Phase, config: TrainConfig) -> None
     schedule = make_schedule(config, phase.learning_rate, steps * phase.epochs, steps)
     first_steps = {path: epoch * steps for path, epoch in phase.first_epochs.items()}
     pruned = () if phase.pruning is None else phase.pruning.paths
-    optimizer = make_optimizer(config, schedule, phase.scales, first_steps, pruned)
-    model.compile(optimizer=optimizer, loss=make_loss(config, phase.output, phase.shifts), metrics=phase.output.metrics())
-    model.optimizer.build(model.trainable_variables)
+    with on_devices():
+        optimizer = make_optimizer(config, schedule, phase.scales, first_steps, pruned)
+        model.compile(optimizer=optimizer, loss=make_loss(config, phase.output, phase.shifts), metrics=phase.output.metrics())
+        model.optimizer.build(model.trainable_variables)
 
 
 def measure(model: keras.Model, val: Any, output: Output = SINGLE_LABEL) -> dict[str, float]:
@@ -123,7 +128,8 @@ def measure(model: keras.Model, val: Any, output: Output = SINGLE_LABEL) -> dict
     view = weights_view(model)  # its compilation is not the model's
     view.compile(loss=output.loss(), metrics=output.metrics())
     found = view.evaluate(val, verbose=0, return_dict=True)
-    return {"val_loss": float(found[PLAIN_LOSS]), output.val_metric: float(found[output.metric_name])}
+    figures = np.array([found[PLAIN_LOSS], found[output.metric_name]], np.float64)
+    return dict(zip(("val_loss", output.val_metric), the_chiefs([figures])[0].tolist(), strict=True))
 
 
 def run_phase(
@@ -136,7 +142,8 @@ def run_phase(
     stays where no epoch is better by that figure or by the metric.
 
     Args:
-        train: a function of the first epoch (0-based) and the first step in it that returns endless (images, targets, weights) batches.
+        train: a function of the first epoch (0-based) and the first step in it that returns endless (images, targets, weights) batches;
+            where several devices train, with `shares` it returns shares of these.
         val: (images, targets) batches, once through.
         run: where checkpoints and history go; a phase that was interrupted there is continued.
 
@@ -151,6 +158,7 @@ def run_phase(
     folder = run / CHECKPOINTS
     folder.mkdir(exist_ok=True)
     files = PhaseFiles(folder, phase.name)
+    take_chiefs_weights(model)
     state, start = files.read(), model.get_weights()
     monitor, *also = phase.monitors(config.monitor)
     begun = None if phase.start is None else phase.start[monitor.name]
@@ -173,8 +181,14 @@ def run_phase(
             if state.epoch or state.step:
                 files.load(model, files.state(state.epoch, state.step))
             done = {"first_epoch": state.epoch, "first_step": state.step}
-            with noted_interrupts(stop.seen):
-                fit(model, train(**done), val, callbacks, epochs=phase.epochs, steps=bar.steps, **done)
+            with noted_interrupts(stop.seen), ExitStack() as stack:
+                begun_at, devices = partial(train, **done), None
+                if (spread := strategy()) is not None:
+                    devices = Replicas(model, phase.output, spread)
+                    stack.enter_context(devices.working())
+                batches = begun_at() if devices is None else devices.batches(begun_at)
+                fit(model, batches, val, callbacks, epochs=phase.epochs, steps=bar.steps, devices=devices, **done)
+                require_equal(model)
             if state.best_epoch:
                 reached = f"{monitor.title} {figure_text(monitor.name, required(state.best))}"
                 progress.line(f"{phase.name}: epoch {state.best_epoch} is kept, with {reached}")

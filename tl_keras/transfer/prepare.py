@@ -4,6 +4,7 @@ The network is built, the outputs of its frozen part are brought into the store 
 among the images that decode. What is learned from it, is up to the other modules of this package.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,18 +13,21 @@ from numpy.typing import NDArray
 from tl_keras.config import Config
 from tl_keras.data import dataset
 from tl_keras.data.dataset import ImageData
+from tl_keras.data.file_ids import numbers
 from tl_keras.data.index import Index
 from tl_keras.data.pipeline import Pixels
 from tl_keras.models.classifier import Classifier
 from tl_keras.models.engines import TENSORFLOW
 from tl_keras.progress import Progress
 from tl_keras.run_folder import SCRATCH, RunFolder
+from tl_keras.runtime import place
 from tl_keras.transfer.adapt.target import bring_in
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
 from tl_keras.transfer.engine import Choice, as_asked, begun, settle_engine
-from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.features import FrozenFeatures, Rows
 from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, num_views, open_frozen, record_tail, tail_of, views_of
 from tl_keras.transfer.memory import require_memory
+from tl_keras.transfer.replicas import wait_for_others
 from tl_keras.transfer.store import open_store
 from tl_keras.transfer.task import Task, require_shards
 from tl_keras.transfer.varied import require_varied
@@ -71,6 +75,24 @@ def open_network(config: Config, index: Index, progress: Progress) -> Opened:
     return Opened(config, index, classifier, split, pixels)
 
 
+def compute_part(
+    config: Config, classifier: Classifier, frozen: FrozenFeatures, wanted: Sequence[Rows], part: tuple[int, int], progress: Progress
+) -> list[Rows]:
+    """Compute what the store lacks of one part of the images, k of n by their content, on the first engine that there is.
+
+    Args:
+        wanted: for each view, the rows that need it.
+
+    Returns:
+        Those of them that are in this part.
+    """
+    is_mine = numbers(frozen.ids) % part[1] == part[0]
+    mine = [rows[is_mine[rows]] for rows in wanted]
+    _, _, frozen = settle_engine(config, classifier, frozen, mine, progress, worth_s=np.inf)
+    frozen.compute(mine, progress, lambda: dataset.check(frozen.pixels, config.data))
+    return mine
+
+
 def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progress, target: Index | None = None) -> Task:
     """Build the network, fill the open settings, compute what is frozen and cut the splits.
 
@@ -88,7 +110,14 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     if config.mode != "pretrain":
         frozen = begun(config, open_frozen(config, classifier, pixels, open_store(config.features.max_gb)))
         frozen = fit_to_store_limit(config, frozen, split, run, progress)
-        choice, classifier, frozen = settle_engine(config, classifier, frozen, views_of(split, num_views(config)), progress)
+        everything = views_of(split, num_views(config))
+        here = place()
+        if here is not None:
+            compute_part(config, classifier, frozen, everything, (here.index, len(here.addresses)), progress)
+            wait_for_others()
+            frozen.store.refresh()
+        worth_s = None if here is None else np.inf  # several machines would measure several things
+        choice, classifier, frozen = settle_engine(config, classifier, frozen, everything, progress, worth_s=worth_s)
         config = config.replace("runtime.engine", choice.engine)
         frozen = fit_to_store_limit(config, frozen, split, run, progress)  # what is stored differs between engines and precisions
         if config.mode == "finetune":

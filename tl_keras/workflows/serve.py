@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tl_keras.cores import usable_cpus
 from tl_keras.data.ahead import load_image
 from tl_keras.deploy.export import require_formats
 from tl_keras.deploy.predictor import Prediction, Predictor
@@ -26,7 +27,7 @@ from tl_keras.errors import ConfigError
 from tl_keras.explanations import require_options
 from tl_keras.progress import Progress
 from tl_keras.run_folder import EXPORT, RunFolder
-from tl_keras.runtime import restoring_process, usable_cpus
+from tl_keras.runtime import restoring_process
 from tl_keras.trained_run import open_run
 from tl_keras.workflows.predict import read_thresholds, thresholds_if_any
 

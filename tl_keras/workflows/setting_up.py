@@ -2,16 +2,20 @@
 
 import os
 import platform
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tl_keras import __version__
+from tl_keras.claim import CLAIM
 from tl_keras.config import Config, DataConfig
 from tl_keras.data import images
 from tl_keras.data.check.copies import Copy, number_pictures, same_files, same_pictures
@@ -23,8 +27,10 @@ from tl_keras.data.index import Index
 from tl_keras.data.shrinking import shrunk_sides
 from tl_keras.data.sources import open_source
 from tl_keras.progress import Progress
-from tl_keras.run_folder import RunFolder
+from tl_keras.run_folder import SCRATCH, RunFolder
+from tl_keras.runtime import is_chief
 from tl_keras.transfer.build import image_size_of
+from tl_keras.transfer.replicas import wait_for_others
 
 
 def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = None, *, read: bool = True) -> Index:
@@ -87,6 +93,25 @@ def tell_shrunk(config: Config, index: Index, progress: Progress) -> None:
     if side := shrunk_sides(files_of(index), (height, width)):
         progress.line(f"images of about {side:,} pixels a side are shrunk to {height} x {width}, which loses detail:")
         progress.line(f"  {config.model.backbone} is for trying out; for photos take --backbone mobilenet_v2")
+
+
+@contextmanager
+def folder_here(run: RunFolder, *, resume: bool) -> Iterator[RunFolder]:
+    """The folder that this process writes: the run's own, or, where another is the chief, a copy of it that is gone afterwards.
+
+    So every process does the same, finds the same checkpoints, and only the chief's files stay.
+    """
+    if is_chief():
+        if resume:
+            wait_for_others()  # who copy it as it is now
+        yield run
+        return
+    with TemporaryDirectory(prefix="tl_keras-") as scratch:
+        copy = Path(scratch) / (run.path.name or "run")
+        if resume:
+            shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns(SCRATCH, CLAIM))
+            wait_for_others()
+        yield RunFolder(copy)
 
 
 @contextmanager

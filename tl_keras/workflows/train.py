@@ -42,9 +42,10 @@ from tl_keras.models.classifier import Classifier, count_parameters, divide_logi
 from tl_keras.models.outputs import SingleLabel
 from tl_keras.models.saved import save_classifier
 from tl_keras.models.saved_stages import write_stages
+from tl_keras.modes import MODES
 from tl_keras.progress import Logged, Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.runtime import restoring_process, set_up
+from tl_keras.runtime import is_chief, restoring_process, set_up, spread
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config, write_output
 from tl_keras.transfer.adapt.record import read_planes
 from tl_keras.transfer.adapt.train import adapt, changes_backbone
@@ -62,7 +63,7 @@ from tl_keras.transfer.task import Task
 from tl_keras.workflows.measure_target import measure_target
 from tl_keras.workflows.novelty import with_signs
 from tl_keras.workflows.rank import with_best_backbone
-from tl_keras.workflows.setting_up import environment, open_images, tell_shrunk, working_in
+from tl_keras.workflows.setting_up import environment, folder_here, open_images, tell_shrunk, working_in
 from tl_keras.workflows.teacher import require_teacher, taught
 
 TRAININGS: dict[str, Callable[[Task], None]] = {"extract": train_head, "finetune": finetune, "pretrain": pretrain, "adapt": adapt}
@@ -94,7 +95,7 @@ def train(
         source: where the images of a run that goes on lie now, if they have moved.
 
     Returns:
-        What `metrics.json` holds.
+        What `metrics.json` holds; nothing in a process of several that is not the chief.
 
     Raises:
         UserError: anything that the user can mend; a run folder made for it is gone again.
@@ -104,10 +105,18 @@ def train(
     if resume:
         config = moved_to(read_config(run.require_unfinished("extract")), source)
     set_up(config.runtime)
+    if MODES[config.mode].spreads:
+        spread(config.runtime)
+    if not is_chief():  # which says and records it all
+        config, progress = config.replace("runtime.tracker", "none"), Progress()
     if index is None and not resume:
-        index = open_images(config.data, progress, run)
+        index = open_images(config.data, progress, run if is_chief() else None)
         tell_shrunk(config, index, progress)
-    with working_in(run, resume=resume) as keep, tracking(config, run, progress, resume=resume) as record:
+    with (
+        folder_here(run, resume=resume) as run,
+        working_in(run, resume=resume) as keep,
+        tracking(config, run, progress, resume=resume) as record,
+    ):
         if resume or index is None:
             index = images_of(config, run, progress, source)
         config = with_best_backbone(config, index, run, progress)
@@ -125,6 +134,8 @@ def train(
                 task = taught(task)
                 TRAININGS[config.mode](task)
                 clock.lap("train_s")
+                if not is_chief():
+                    return {}
                 metrics = _finish(task, clock, scored, pictures)
                 record.finish(metrics)
                 return metrics

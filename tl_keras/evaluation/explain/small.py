@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tl_keras.config import DataConfig
+from tl_keras.cores import usable_cpus
 from tl_keras.data import images
 from tl_keras.data.label_texts import SEPARATOR
 from tl_keras.errors import BadImageError, ConfigError
@@ -20,7 +21,6 @@ from tl_keras.evaluation.explain.gradcam import grad_cam
 from tl_keras.evaluation.explain.overlay import heat, overlay
 from tl_keras.evaluation.thumbnails import SIDE, address_of
 from tl_keras.models.outputs import Output
-from tl_keras.runtime import usable_cpus
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
 

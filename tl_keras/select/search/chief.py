@@ -13,10 +13,10 @@ import tensorflow as tf
 
 from tl_keras import run_folder
 from tl_keras.config import Config
+from tl_keras.cores import usable_cpus
 from tl_keras.errors import ConfigError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.runtime import usable_cpus
 from tl_keras.select.search.local_workers import LocalWorkers, visible_gpus, worker_environment
 from tl_keras.select.search.oracles import Outcome, outcome_of, outcomes
 from tl_keras.select.search.role import HAS_UNIX_SOCKETS, LOCALHOST, TUNER_ID, UNIX, Address, Role, role_in

@@ -68,15 +68,19 @@ class LocalWorkers:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._seen: set[str] = set()
 
-    def start(self, name: str, environment: Mapping[str, str]) -> None:
+    def start(self, name: str, environment: Mapping[str, str], *, shown: bool = False) -> None:
         """Start one.
 
         Args:
             name: of the worker, and of its log.
             environment: beside this process' own.
+            shown: whether it writes where this process does, and has no log.
         """
         self._logs.mkdir(exist_ok=True)
         whole = os.environ | environment | {CHIEF_PROCESS: str(os.getpid()), "PYTHONUNBUFFERED": "1"}
+        if shown:
+            self._processes[name] = start_process(self._command, whole, None)
+            return
         with self.log(name).open("ab") as log:
             # a session of its own: Ctrl-C is for the chief, which stops its workers itself
             self._processes[name] = start_process(self._command, whole, log)
@@ -89,6 +93,14 @@ class LocalWorkers:
     def log(self, name: str) -> Path:
         """Where a worker's output is."""
         return self._logs / f"{name}.log"
+
+    def status(self, name: str) -> int | None:
+        """The exit status of a worker, minus a signal's number where one ended it; None where it runs."""
+        return self._processes[name].poll()
+
+    def is_running(self, name: str) -> bool:
+        """Whether a worker has not ended."""
+        return self.status(name) is None
 
     def __len__(self) -> int:
         """How many are running."""
@@ -103,6 +115,8 @@ class LocalWorkers:
     def _death(self, name: str, status: int) -> Death:
         if status < 0:
             return Death(name, f"signal {-status}", "")
+        if not self.log(name).is_file():
+            return Death(name, f"exit status {status}", "")
         lines = self.log(name).read_text(encoding="utf-8", errors="replace").split("\n")
         return Death(name, f"exit status {status}", next((line.strip() for line in reversed(lines) if line.strip()), ""))
 
@@ -132,22 +146,21 @@ class LocalWorkers:
         self.stop()
 
 
-def start_process(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
-    """Start a process that has no terminal and writes to a log."""
-    return subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-    )
+def start_process(command: Sequence[str], environment: Mapping[str, str], log: IO[bytes] | None) -> "subprocess.Popen[bytes]":
+    """Start a process that reads no terminal, and writes to a log, or where this process does."""
+    errors = None if log is None else subprocess.STDOUT
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=errors, start_new_session=True)
 
 
-def end_with_chief() -> None:
-    """In a local worker: end when the chief has, also where that was killed and could stop nobody."""
+def end_with_chief(last: str = "the chief is gone; its run folder has the trials that ended.") -> None:
+    """In a local worker: end, with a last word, when the chief has, also where that was killed and could stop nobody."""
     chief = os.environ.get(CHIEF_PROCESS)
     if chief is not None:
-        threading.Thread(target=_watch, args=(int(chief),), name="watch-chief", daemon=True).start()
+        threading.Thread(target=_watch, args=(int(chief), last), name="watch-chief", daemon=True).start()
 
 
-def _watch(chief: int) -> None:
+def _watch(chief: int, last: str) -> None:
     while os.getppid() == chief:
         time.sleep(WATCH_S)
-    print("the chief is gone; its run folder has the trials that ended.", file=sys.stderr, flush=True)
+    print(last, file=sys.stderr, flush=True)
     os._exit(2)

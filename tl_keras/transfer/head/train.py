@@ -12,12 +12,14 @@ import keras
 from tl_keras.models.classifier import unfreeze
 from tl_keras.models.saved import read_weights, write_weights
 from tl_keras.run_folder import CHECKPOINTS, HISTORY, RunFolder, read_json, reading, write_json
+from tl_keras.runtime import is_chief
 from tl_keras.transfer.checkpoints import AGAIN, weights_view, write_only_epoch
 from tl_keras.transfer.feeds import StoredFeed
 from tl_keras.transfer.frozen import POOLED
 from tl_keras.transfer.head.probe import Standardiser
 from tl_keras.transfer.head.problem import solves_exactly
 from tl_keras.transfer.phases import Phase, run_phase
+from tl_keras.transfer.replicas import take_chiefs_weights
 from tl_keras.transfer.task import Task
 
 HEAD_WEIGHTS = "head.weights.h5"
@@ -32,7 +34,11 @@ def train_head(task: Task) -> None:
     (task.run / CHECKPOINTS).mkdir(exist_ok=True)
     done = task.run / CHECKPOINTS / HEAD_WEIGHTS
     if not done.is_file():
-        (_solve_head if solves_exactly(task.config) else _step_head)(task)
+        if not solves_exactly(task.config):
+            _step_head(task)
+        elif is_chief():
+            _solve_head(task)
+        take_chiefs_weights(task.classifier.head)
         write_weights(done, task.classifier.head)
     with reading(done, "the weights of a head", AGAIN):
         read_weights(done, task.classifier.head)
