@@ -147,6 +147,7 @@ OTHER: dict[str, Any] = {
     "runtime.precision": "bfloat16",
     "runtime.deterministic": False,
     "runtime.threads": 2,
+    "runtime.cluster": "ray",
     "runtime.tracker": "wandb",
 }
 NEEDS: dict[str, dict[str, Any]] = {

@@ -20,6 +20,8 @@ from tl_keras.progress import Progress
 from tl_keras.run_folder import SCRATCH, RunFolder
 from tl_keras.transfer.adapt.target import bring_in
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
+from tl_keras.transfer.cluster import uses_cluster
+from tl_keras.transfer.cluster_features import compute_by_actors, with_engine_of_cluster
 from tl_keras.transfer.engine import Choice, as_asked, begun, settle_engine
 from tl_keras.transfer.features import FrozenFeatures
 from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, num_views, open_frozen, record_tail, tail_of, views_of
@@ -84,11 +86,16 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     frozen: FrozenFeatures | None = None
     choice = Choice(TENSORFLOW, as_asked(config))
     if config.mode != "pretrain":
+        if by_cluster := uses_cluster(config):
+            config = with_engine_of_cluster(config)
         frozen = begun(config, open_frozen(config, classifier, pixels, open_store(config.features.max_gb)))
         frozen = fit_to_store_limit(config, frozen, split, run, progress)
-        choice, classifier, frozen = settle_engine(config, classifier, frozen, views_of(split, num_views(config)), progress)
+        wanted = views_of(split, num_views(config))
+        choice, classifier, frozen = settle_engine(config, classifier, frozen, wanted, progress, elsewhere=by_cluster)
         config = config.replace("runtime.engine", choice.engine)
         frozen = fit_to_store_limit(config, frozen, split, run, progress)  # what is stored differs between engines and precisions
+        if by_cluster:
+            compute_by_actors(config.replace("runtime.precision", choice.precision), index, frozen, wanted, progress)
         if config.mode == "finetune":
             record_tail(tail_of(frozen), run)
     config = config.replace("runtime.precision", choice.precision)
