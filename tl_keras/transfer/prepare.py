@@ -23,6 +23,8 @@ from tl_keras.run_folder import SCRATCH, RunFolder
 from tl_keras.runtime import place
 from tl_keras.transfer.adapt.target import bring_in
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
+from tl_keras.transfer.cluster import uses_cluster
+from tl_keras.transfer.cluster_features import compute_by_actors, with_engine_of_cluster
 from tl_keras.transfer.engine import Choice, as_asked, begun, settle_engine
 from tl_keras.transfer.features import FrozenFeatures, Rows
 from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, num_views, open_frozen, record_tail, tail_of, views_of
@@ -108,18 +110,22 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     frozen: FrozenFeatures | None = None
     choice = Choice(TENSORFLOW, as_asked(config))
     if config.mode != "pretrain":
+        if by_cluster := uses_cluster(config):
+            config = with_engine_of_cluster(config)
         frozen = begun(config, open_frozen(config, classifier, pixels, open_store(config.features.max_gb)))
         frozen = fit_to_store_limit(config, frozen, split, run, progress)
-        everything = views_of(split, num_views(config))
+        wanted = views_of(split, num_views(config))
         here = place()
         if here is not None:
-            compute_part(config, classifier, frozen, everything, (here.index, len(here.addresses)), progress)
+            compute_part(config, classifier, frozen, wanted, (here.index, len(here.addresses)), progress)
             wait_for_others()
             frozen.store.refresh()
         worth_s = None if here is None else np.inf  # several machines would measure several things
-        choice, classifier, frozen = settle_engine(config, classifier, frozen, everything, progress, worth_s=worth_s)
+        choice, classifier, frozen = settle_engine(config, classifier, frozen, wanted, progress, worth_s=worth_s, elsewhere=by_cluster)
         config = config.replace("runtime.engine", choice.engine)
         frozen = fit_to_store_limit(config, frozen, split, run, progress)  # what is stored differs between engines and precisions
+        if by_cluster:
+            compute_by_actors(config.replace("runtime.precision", choice.precision), index, frozen, wanted, progress)
         if config.mode == "finetune":
             record_tail(tail_of(frozen), run)
     config = config.replace("runtime.precision", choice.precision)

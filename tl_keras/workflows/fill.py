@@ -15,6 +15,7 @@ from tl_keras.data.file_ids import numbers
 from tl_keras.errors import ConfigError
 from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process, set_up
+from tl_keras.transfer.cluster import uses_cluster
 from tl_keras.transfer.engine import begun, settle_engine
 from tl_keras.transfer.frozen import num_views, open_frozen, views_of
 from tl_keras.transfer.prepare import open_network
@@ -41,6 +42,8 @@ def fill(config: Config, part: tuple[int, int], progress: Progress) -> dict[str,
     """
     if config.model.backbone == AUTO:
         raise ConfigError("--shard: got model.backbone=auto, which each part would choose on its own. Name one; rank says which suits.")
+    if uses_cluster(config):
+        raise ConfigError(f"--shard: got runtime.cluster={config.runtime.cluster}, which computes all parts. Remove one of them.")
     set_up(config.runtime)
     opened = open_network(config, open_images(config.data, progress), progress)
     store = open_store(opened.config.features.max_gb)
