@@ -17,7 +17,7 @@ def test_what_is_wrong_with_a_shard_is_one_line(tmp_path, pack, tfrecord):
     )
     shard = tmp_path / "x.tfrecord"
     shard.write_bytes(b"\x1f\x8b" + bytes(100))
-    with pytest.raises(DataError, match=r"cannot be read as a shard: it is compressed. Unpack it, or write it again without compression.$"):
+    with pytest.raises(DataError, match=r"cannot be read as a shard: it is compressed as a whole: unpack it, as with gunzip\. Mend it"):
         read_shards([shard], Progress())
 
 
