@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import randrange
 
 import numpy as np
 
@@ -29,6 +30,8 @@ SAMPLES: dict[str, Samples] = {
 def read_shards(shards: Sequence[Path], progress: Progress) -> None:
     """Read those shards of which no table is kept, once, and keep theirs.
 
+    Processes that begin together begin at different shards, and take the tables that others have made meanwhile.
+
     Raises:
         DataError: a shard is damaged, holds no labelled image, or its table cannot be kept.
         OSError: a shard cannot be read.
@@ -38,8 +41,8 @@ def read_shards(shards: Sequence[Path], progress: Progress) -> None:
         return
     clear_partial(table_folder())
     with progress.bar("index shards", sum(shard.stat().st_size for shard in new) // 10**6) as advance:
-        done = 0
-        for shard in new:
+        done, first = 0, randrange(len(new))
+        for shard in (*new[first:], *new[:first]):
             contents_of(shard)
             done += shard.stat().st_size
             advance(done // 10**6)
