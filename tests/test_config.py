@@ -149,6 +149,7 @@ OTHER: dict[str, Any] = {
     "runtime.deterministic": False,
     "runtime.threads": 2,
     "runtime.strategy": "mirrored",
+    "runtime.cluster": "ray",
     "runtime.tracker": "wandb",
 }
 NEEDS: dict[str, dict[str, Any]] = {

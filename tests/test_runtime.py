@@ -128,6 +128,7 @@ def state() -> dict[str, Any]:
         "random of TensorFlow": (eager._seed, eager._rng.getstate(), tf.random.get_global_generator().state.numpy().tolist()),
         "random of Python": random.getstate(),
         "random of NumPy": pickle.dumps(np.random.get_state()),
+        "strategy": runtime.strategy(),
         "determinism": is_op_determinism_enabled(),
         "threads": (tf.config.threading.get_intra_op_parallelism_threads(), tf.config.threading.get_inter_op_parallelism_threads()),
         "root logger": (logging.root.level, list(logging.root.handlers)),

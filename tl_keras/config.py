@@ -201,7 +201,8 @@ class DataConfig(Section):
     source: Name = Field(
         default="digits",
         description="a folder of class folders, a .zip or .tar archive of them, a table of paths and labels (.csv, .tsv, .parquet), "
-        "the address of one of these (s3://, gs://, ...), 'digits', or the name or folder of a TFDS data set",
+        "the address of one of these (s3://, gs://, ...), a folder of shards (WebDataset, TFRecord, ArrayRecord), 'digits', or the name or "
+        "folder of a TFDS data set",
     )
     nested_classes: bool = Field(
         default=False, description="class folders lie one level deeper, in folders such as animal/ and plant/; a class is called animal/cat"
@@ -424,9 +425,10 @@ class TrainConfig(Section):
     )
     clip_norm: Positive | None = Field(default=1.0, description="gradients are clipped to this global norm; null: no clipping")
     class_weights: ClassWeights = Field(default="none", description="weight of the images of each class")
-    sampling: Literal["natural", "balanced"] = Field(
+    sampling: Literal["natural", "balanced", "by_shard"] = Field(
         default="natural",
-        description="images of an epoch: each once (natural), or drawn so that all classes come equally often (balanced)",
+        description="images of an epoch: each once (natural), drawn so that all classes come equally often (balanced), or each once, the "
+        "images of a few shards mixed at a time (by_shard)",
     )
     logit_adjustment: Number = Field(
         default=0.0,
@@ -619,7 +621,7 @@ class CompressConfig(Section):
 
 
 class RuntimeConfig(Section):
-    """Seed, engine, precision, threads, devices and tracker."""
+    """Seed, engine, precision, threads, devices, cluster and tracker."""
 
     seed: Whole = Field(
         default=0, ge=0, le=2**31 - 1, description="random seed for initial weights, the order of images, dropout and augmentation"
@@ -642,6 +644,10 @@ class RuntimeConfig(Section):
         default="auto",
         description="what trains; auto: all GPUs of this machine, and with TF_CONFIG those of all that it names; none: one device; "
         "mirrored: all, of which there must be several",
+    )
+    cluster: Literal["none", "ray"] = Field(
+        default="none",
+        description="who computes frozen features; ray: actors on the machines of a Ray cluster (RAY_ADDRESS, or one on this machine)",
     )
     tracker: Literal["none", "mlflow", "wandb"] = Field(
         default="none", description="experiment tracker that gets the settings, curves, figures and report of a training run"
@@ -712,6 +718,11 @@ class Config(Section):
             yield "model.backbone", "got 'auto', expected a name: there is nothing to rank before pretraining."
         if self.train.teacher is not None and self.mode in ("search", "crossval"):
             yield "train.teacher", f"got '{self.train.teacher}', expected null with mode: {self.mode}, whose training runs have none."
+        if self.mode in ("search", "crossval") and self.runtime.cluster != "none":
+            yield (
+                "runtime.cluster",
+                f"got '{self.runtime.cluster}', expected 'none' with mode: {self.mode}. Fill the store by extract first.",
+            )
         if self.runtime.tracker != "none" and self.mode == "crossval":
             yield "runtime.tracker", f"got '{self.runtime.tracker}', expected 'none' with mode: crossval, whose folds are not tracked."
         if self.train.unfreeze_every is not None and not self.model.freeze_batchnorm:

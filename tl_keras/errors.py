@@ -74,6 +74,10 @@ class FileError(UserError):
     """A file that the system does not give or take: a full disk, a missing permission."""
 
 
+class ClusterError(UserError):
+    """A cluster of machines that does not answer, loses its actors, or sees other images or another network than this machine."""
+
+
 class StoreError(UserError):
     """The store of features: no room under its limit or on its disk, or a folder that cannot be written."""
 

@@ -71,6 +71,7 @@ USED_BY: dict[str, tuple[str, ...]] = {  # a setting or a section -> who uses it
     "export.sign_key": ("export",),  # never that of a run folder, which may come from a stranger
     "compress": ("model",),
     "runtime": EVERY,
+    "runtime.cluster": ("extract", "finetune"),
     "runtime.engine": (*ON_FEATURES, "rank", "check"),
     "runtime.strategy": ON_LABELS,
     "runtime.tracker": TRAININGS,

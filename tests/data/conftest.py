@@ -1,9 +1,11 @@
-"""Archives of made files, and what reading them comes to."""
+"""Archives and shards of made files, and what reading them comes to."""
 
 import io
+import json
+import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from tl_keras.data import archives
 from tl_keras.data.regular import open_regular
+from tl_keras.data.shards.tfrecord import masked_crc32c
 from tl_keras.errors import DataError
 
 
@@ -82,3 +85,87 @@ def refusal() -> Callable[[Path], str]:
         return str(caught.value)
 
     return refusal_of
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    number %= 2**64
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(content)) + content
+
+
+@pytest.fixture(scope="session")
+def example() -> Callable[[Mapping[str, bytes | int]], bytes]:
+    """A `tf.train.Example` of features with one value each, as protocol buffers write it."""
+
+    def encoded(features: Mapping[str, bytes | int]) -> bytes:
+        entries = b""
+        for name, value in features.items():
+            listed = _field(1, _field(1, value)) if isinstance(value, bytes) else _field(3, _field(1, _varint(value)))
+            entries += _field(1, _field(1, name.encode()) + _field(2, listed))
+        return _field(1, entries)
+
+    return encoded
+
+
+@pytest.fixture(scope="session")
+def tfrecord() -> Callable[[Path, Iterable[bytes]], Path]:
+    """`tfrecord(path, records)` writes a TFRecord file."""
+
+    def write(path: Path, records: Iterable[bytes]) -> Path:
+        with path.open("wb") as file:
+            for record in records:
+                length = struct.pack("<Q", len(record))
+                file.write(length + struct.pack("<I", masked_crc32c(length)) + record + struct.pack("<I", masked_crc32c(record)))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def shards(pack, example, tfrecord) -> Callable[..., Path]:
+    """`shards(kind, folder, photos, per_shard)` writes the images of split folders of class folders as shards, the classes mixed.
+
+    Kinds are 'cls', 'json' and 'folders', of which tars are made, 'tfrecord' and 'array_record'.
+    """
+
+    def write(kind: str, folder: Path, photos: Path, per_shard: int = 5) -> Path:
+        folder.mkdir()
+        for split in sorted(path.name for path in photos.iterdir()):
+            files = sorted((photos / split).glob("*/*"), key=lambda file: (file.name, file.parent.name))
+            for number, start in enumerate(range(0, len(files), per_shard)):
+                _write_shard(kind, folder, f"{split}-{number:03d}", files[start : start + per_shard])
+        return folder
+
+    def _write_shard(kind: str, folder: Path, stem: str, files: list[Path]) -> None:
+        if kind in ("tfrecord", "array_record"):
+            records = [
+                example({"image/encoded": file.read_bytes(), "image/class/text": file.parent.name.encode(), "image/class/label": 7})
+                for file in files
+            ]
+            if kind == "tfrecord":
+                tfrecord(folder / f"{stem}.tfrecord", records)
+                return
+            from array_record.python.array_record_module import ArrayRecordWriter
+
+            writer = ArrayRecordWriter(str(folder / f"{stem}.array_record"), "group_size:2")
+            for record in records:
+                writer.write(record)
+            writer.close()
+            return
+        members: dict[str, bytes] = {}
+        for number, file in enumerate(files):
+            label = file.parent.name
+            key = f"{label}/{number:03d}" if kind == "folders" else f"{number:03d}"
+            members[f"{key}{file.suffix}"] = file.read_bytes()
+            if kind != "folders":
+                members[f"{key}.{kind}"] = label.encode() if kind == "cls" else json.dumps({"label": label, "url": "x"}).encode()
+        pack(folder / f"{stem}.tar", members)
+
+    return write

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tl_keras.data import file_ids as content
-from tl_keras.data.file_ids import from_hex, hash_file, hash_files, id_of, numbers, to_hex
+from tl_keras.data.file_ids import IdList, hash_file, hash_files, id_of, numbers, to_hex
 
 
 def write(folder, *texts):
@@ -83,10 +83,15 @@ def test_ids_as_text_come_back():
     ids = np.array([b"a\0\0b", b"\xff" * 16, b""], "S16")
     texts = [to_hex(content) for content in ids]
     assert [len(text) for text in texts] == [32, 32, 32]
-    assert from_hex(texts).tolist() == ids.tolist()
+    found = IdList()
+    assert found.ids().shape == (0,)
+    found = IdList()
+    for text in texts:
+        found.append(text)
+    assert found.ids().tolist() == ids.tolist()
     for text in ("abcd", "zz" * 16):
         with pytest.raises(ValueError, match=r"hexadecimal|is not an id"):
-            from_hex([text])
+            IdList().append(text)
 
 
 def test_of_a_file_that_is_not_an_image_the_beginning_and_the_size_are_hashed(tmp_path, monkeypatch):

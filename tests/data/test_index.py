@@ -1,5 +1,6 @@
-"""An index: some of it, and files that are gone."""
+"""An index: some of it, what it takes of memory, and files that are gone."""
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 import pytest
 
 from tl_keras.config import DataConfig
+from tl_keras.data import splits
 from tl_keras.data.index import UNLABELLED, Index
 from tl_keras.data.sources import open_source
+from tl_keras.data.texts import packed
 from tl_keras.errors import DataError
 from tl_keras.progress import Progress
 
@@ -41,6 +44,37 @@ def test_take_keeps_what_is_known_of_each_file() -> None:
 def test_an_index_has_one_value_for_each_file() -> None:
     with pytest.raises(ValueError, match="groups must have one value for each of 2 paths"):
         Index(root=Path(), classes=("a",), paths=("1", "2"), labels=np.zeros(2, np.int32), groups=("p",))
+
+
+def test_ten_million_images_are_listed_and_cut_in_two_gigabytes(tmp_path) -> None:
+    num, draws = 20_000, np.random.default_rng(0)
+    split = splits.cut(_drawn(1000, draws), np.ones(1000, bool), val_fraction=0.1, test_fraction=0.1, seed=0)  # imports what it needs
+    splits.write_splits(tmp_path / "splits.csv", _drawn(1000, draws), split)
+    splits.read_splits(tmp_path / "splits.csv", Path())
+    tracemalloc.start()
+    try:
+        index = _drawn(num, draws)
+        assert tracemalloc.get_traced_memory()[0] < 64 * num  # bytes
+        index.take(np.arange(0, num, 2))
+        split = splits.cut(index, np.ones(num, bool), val_fraction=0.1, test_fraction=0.1, seed=0)
+        splits.write_splits(tmp_path / "splits.csv", index, split)
+        assert tracemalloc.get_traced_memory()[1] < 200 * num
+        del index, split
+        tracemalloc.reset_peak()
+        assert len(splits.read_splits(tmp_path / "splits.csv", Path())[0].paths) == num
+        assert tracemalloc.get_traced_memory()[1] < 200 * num
+    finally:
+        tracemalloc.stop()
+
+
+def _drawn(num: int, draws: np.random.Generator) -> Index:
+    return Index(
+        root=Path("shards"),
+        classes=("cat", "dog"),
+        paths=packed(f"train-{row // 1000:06d}.tar/{row % 1000:06d}.jpg" for row in range(num)),
+        labels=draws.integers(2, size=num, dtype=np.int32),
+        ids=np.frombuffer(draws.bytes(16 * num), "S16"),
+    )
 
 
 def test_files_that_are_gone_or_were_replaced_are_told(photo_folder):

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tl_keras.data.orders import Order, balanced, shuffled
+from tl_keras.data.orders import MIXED, Order, balanced, by_shard, shuffled
 
 LABELS = np.array([0] * 60 + [2] * 30 + [3] * 3)
+SHARDS = np.repeat(np.arange(31), 3)
 
 
 def shown(order: Order, seed: int = 0, epoch: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -14,7 +15,7 @@ def shown(order: Order, seed: int = 0, epoch: int = 0) -> tuple[np.ndarray, np.n
     return places.numpy(), numbers.numpy()
 
 
-@pytest.mark.parametrize("order", [shuffled(93), balanced(LABELS)], ids=["shuffled", "balanced"])
+@pytest.mark.parametrize("order", [shuffled(93), balanced(LABELS), by_shard(SHARDS)], ids=["shuffled", "balanced", "by_shard"])
 def test_an_order_depends_on_seed_and_epoch_alone(order: Order) -> None:
     first = shown(order, 3, 5)
     for again in (shown(order, 3, 5), shown(tf.function(order), 3, 5)):
@@ -28,6 +29,17 @@ def test_shuffled_shows_each_image_once_and_its_view_is_its_own() -> None:
     places, numbers = shown(shuffled(93))
     np.testing.assert_array_equal(np.sort(places), np.arange(93))
     np.testing.assert_array_equal(numbers, places)
+
+
+def test_by_shard_shows_each_image_once_and_mixes_a_few_shards_at_a_time() -> None:
+    first = [shown(by_shard(SHARDS), 0, epoch)[0] for epoch in range(2)]
+    for places in first:
+        np.testing.assert_array_equal(np.sort(places), np.arange(93))
+        together = [set(SHARDS[places[start : start + 3 * MIXED]].tolist()) for start in range(0, 93, 3 * MIXED)]
+        assert [len(shards) for shards in together] == [MIXED, MIXED, MIXED, 31 - 3 * MIXED]
+        assert len(set.union(*together)) == 31
+        assert (np.diff(SHARDS[places[: 3 * MIXED]]) != 0).sum() > MIXED  # and within them their images are mixed
+    assert set(SHARDS[first[0][: 3 * MIXED]].tolist()) != set(SHARDS[first[1][: 3 * MIXED]].tolist())
 
 
 @pytest.mark.slow

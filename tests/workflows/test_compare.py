@@ -18,7 +18,7 @@ import tl_keras
 from tl_keras import run, run_folder
 from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.file_ids import from_hex
+from tl_keras.data.file_ids import ID_BYTES
 from tl_keras.data.index import Index
 from tl_keras.data.label_texts import labels_of
 from tl_keras.data.splits import write_splits
@@ -46,7 +46,7 @@ def fake_run(
     """A run folder as training leaves it, but for the model: images, and answers (n, k) to those of test."""
     classes, labels, output = labels_of(task, [label for _, label, _, _ in of])
     output = Regression(mean=0.0, scale=1.0) if task == "regression" else output
-    ids = from_hex([sha256(content.encode()).hexdigest()[:32] for *_, content in of])
+    ids = np.array([sha256(content.encode()).digest()[:ID_BYTES] for *_, content in of], f"S{ID_BYTES}")
     index = Index(root=Path(), classes=classes, paths=tuple(path for path, *_ in of), labels=labels, output=output, ids=ids)
     index, split = replace(index, **columns), np.array([split for _, _, split, _ in of])
     folder.mkdir()

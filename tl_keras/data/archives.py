@@ -10,16 +10,15 @@ import errno
 import os
 import re
 import threading
-import weakref
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Union, cast
 
-from tl_keras.data.archive_file import Member, MemberFile, damaged
+from tl_keras.data.archive_file import Member, MemberFile
 from tl_keras.data.archive_tables import Listed, Table, tar_table, zip_table
-from tl_keras.data.descriptors import open_descriptor
+from tl_keras.data.read_at import PlacedFile
 from tl_keras.errors import DataError
 
 READERS: dict[str, Table] = {".zip": zip_table, ".tar": tar_table}
@@ -42,13 +41,11 @@ class Archive:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._descriptor = open_descriptor(path)
-        weakref.finalize(self, os.close, self._descriptor).atexit = False
-        self._seeking = threading.Lock()
+        self._file = PlacedFile(path)
         self._top: Folder = {}
         self._numbers = array("q")  # as many for each file as a `Member` has: a tuple would take five times as much memory
         self._troubles: dict[int, str] = {}
-        for listed in READERS[os.path.splitext(path)[1].lower()](path, self._descriptor):
+        for listed in READERS[os.path.splitext(path)[1].lower()](path, self._file.descriptor):
             self._add(listed)
 
     def _add(self, listed: Listed) -> None:
@@ -109,6 +106,21 @@ class Archive:
         number = errno.ENOENT if found is None else errno.ENOTDIR
         raise OSError(number, os.strerror(number), f"{self.path}/{name}")
 
+    def files(self) -> Iterator[tuple[str, Member, str]]:
+        """Each file: its name, where it lies, and why it cannot be opened ('' where it can be)."""
+        folders = [("", self._top)]
+        while folders:
+            above, folder = folders.pop()
+            for name, found in folder.items():
+                if isinstance(found, int):
+                    yield f"{above}{name}", self._member(found), self._troubles.get(found, "")
+                else:
+                    folders.append((f"{above}{name}/", found))
+
+    def _member(self, number: int) -> Member:
+        width = len(Member._fields)
+        return Member(*self._numbers[number * width : (number + 1) * width])
+
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading.
 
@@ -121,28 +133,10 @@ class Archive:
             raise OSError(number, os.strerror(number), path)
         if found in self._troubles:
             raise OSError(errno.EINVAL, self._troubles[found], path)
-        width = len(Member._fields)
-        member = Member(*self._numbers[found * width : (found + 1) * width])
+        member = self._member(found)
         if member.size > LARGEST:
             raise OSError(errno.EFBIG, f"it says to have {member.size:,} bytes, more than any image", path)
-        return cast(BinaryIO, MemberFile(self._read_at, member, path))
-
-    def _read_at(self, offset: int, size: int) -> bytes:
-        """Exactly `size` bytes of the archive, whatever other threads read."""
-        found = self._some_at(offset, size)
-        while len(found) < size:  # the system gives 2 GB at a time at most
-            more = self._some_at(offset + len(found), size - len(found))
-            if not more:
-                raise damaged("the archive ends before", self.path)
-            found += more
-        return found
-
-    def _some_at(self, offset: int, size: int) -> bytes:
-        if hasattr(os, "pread"):
-            return os.pread(self._descriptor, size, offset)
-        with self._seeking:
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
-            return os.read(self._descriptor, size)
+        return cast(BinaryIO, MemberFile(self._file.read_at, member, path))
 
 
 def locate(path: Path | str) -> tuple[str, str] | None:

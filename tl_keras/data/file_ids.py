@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tl_keras.data.formats import HEAD_BYTES, image_format
 from tl_keras.data.regular import open_regular, size_of
+from tl_keras.data.shards import opened as shards
 
 Ids = NDArray[np.bytes_]  # (n,) of 16 bytes each; b"" for a file that cannot be read
 
@@ -57,8 +58,12 @@ def id_of(image: bytes) -> bytes:
 def file_id(path: Path) -> bytes:
     """The id of one file as an array of ids holds it, zero bytes at its end dropped; b"" where it cannot be read.
 
-    Of a file that is not an image only the beginning and the size count: it may be of any size, and none of it is used.
+    Of a file that is not an image only the beginning and the size count: it may be of any size, and none of it is used. Of an image
+    in a shard it was found when the shard was read.
     """
+    in_shard = shards.find(path)
+    if in_shard is not None:
+        return in_shard.content_id
     try:
         return bytes.fromhex(_hash(path, images_only=True))[:ID_BYTES].rstrip(b"\0")
     except OSError:
@@ -75,16 +80,23 @@ def to_hex(content: bytes) -> str:
     return content.ljust(ID_BYTES, b"\0").hex()
 
 
-def from_hex(texts: Sequence[str]) -> Ids:
-    """Ids from what `to_hex` made of them.
+class IdList:
+    """Ids that come one after the other, as texts that `to_hex` made."""
 
-    Raises:
-        ValueError: a text is not 32 hexadecimal digits.
-    """
-    ids = np.empty(len(texts), f"S{ID_BYTES}")
-    for row, text in enumerate(texts):
+    def __init__(self) -> None:
+        self._content = bytearray()
+
+    def append(self, text: str) -> None:
+        """Add one at the end.
+
+        Raises:
+            ValueError: it is not 32 hexadecimal digits.
+        """
         content = bytes.fromhex(text)
         if len(content) != ID_BYTES:
             raise ValueError(f"'{text}' is not an id of {ID_BYTES} bytes")
-        ids[row] = content
-    return ids
+        self._content += content
+
+    def ids(self) -> Ids:
+        """All that came so far, (n,); nothing may come after."""
+        return np.frombuffer(self._content, f"S{ID_BYTES}")

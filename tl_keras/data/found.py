@@ -190,7 +190,8 @@ def clashes(ids: Ids | NDArray[np.int64], sides: NDArray[np.integer]) -> tuple[i
     if not len(ids):
         return 0, ()
     order = np.argsort(ids, kind="stable")
-    starts = np.flatnonzero(np.concatenate([[True], ids[order][1:] != ids[order][:-1]]))
+    ordered = ids[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     lowest, highest = (reduce.reduceat(sides[order], starts) for reduce in (np.minimum, np.maximum))
     found = np.flatnonzero(lowest != highest)
     if not len(found):

@@ -16,6 +16,7 @@ from tl_keras.data.file_ids import Ids
 from tl_keras.data.index import Index
 from tl_keras.errors import ConfigError, DataError
 
+_AT_ONCE = 2**20  # ids copied at a time: ten million take 160 MB
 Blocks = NDArray[np.int64]  # (n,), the number of each image's block
 
 SEARCH_S = 30.0  # for all paths: a million take about two
@@ -100,9 +101,21 @@ def group_numbers(groups: Sequence[str]) -> Blocks:
 
 def _content_numbers(ids: Ids) -> Blocks:
     """Number contents by the first image of each; a file that cannot be read is like no other."""
-    _, first, content = np.unique(ids, return_index=True, return_inverse=True)
-    first_row = np.where(ids == b"", np.arange(len(ids)), first[content])
-    return np.unique(first_row, return_inverse=True)[1].astype(np.int64)
+    order = np.argsort(ids, kind="stable")  # images of one content in their order
+    is_first = np.ones(len(ids), bool)
+    is_first[1:] = _differ(ids, order)
+    first_row = np.empty(len(ids), np.int64)
+    first_row[order] = order[np.maximum.accumulate(np.where(is_first, np.arange(len(ids)), 0))]
+    return (np.cumsum(first_row == np.arange(len(ids))) - 1)[first_row]
+
+
+def _differ(ids: Ids, order: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether each image but the first has another content than the one before it in an order, (n - 1,)."""
+    found = np.empty(max(0, len(order) - 1), bool)
+    for start in range(0, len(found), _AT_ONCE):
+        part = ids[order[start : start + _AT_ONCE + 1]]
+        found[start : start + _AT_ONCE] = (part[1:] != part[:-1]) | (part[1:] == b"")
+    return found
 
 
 def _connected(groups: Blocks, contents: Blocks) -> Blocks:

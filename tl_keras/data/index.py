@@ -1,14 +1,15 @@
 """A sample: a file, its label, its group, its content; all samples of a data set are an `Index`. Nothing is decoded here."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data.file_ids import Ids, hash_files
+from tl_keras.data.texts import Texts, packed
 from tl_keras.data.walk import LeftOut
 from tl_keras.errors import DataError
 from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output
@@ -18,12 +19,12 @@ from tl_keras.tasks import REGRESSION
 SPLIT_NAMES = ("train", "val", "test")
 UNLABELLED = -1
 
-Value = TypeVar("Value")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Index:
-    """The files of a data set, in a fixed order: by split, class and path.
+    """The files of a data set, in a fixed order: by split, class and path; those of shards by split, shard and place.
+
+    Paths, splits, groups and domains may be given as any sequences; they are kept packed, about 60 bytes a file in all.
 
     Attributes:
         root: the folder that `paths` are relative to.
@@ -47,13 +48,13 @@ class Index:
 
     root: Path
     classes: tuple[str, ...]
-    paths: tuple[str, ...]
+    paths: Sequence[str]
     labels: NDArray[Any]
     shares: NDArray[np.float32] | None = None
     output: Output = SINGLE_LABEL
-    given: tuple[str, ...] | None = None
-    groups: tuple[str, ...] | None = None
-    domains: tuple[str, ...] | None = None
+    given: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+    domains: Sequence[str] | None = None
     weights: NDArray[np.float32] | None = None
     pictures: NDArray[np.int64] | None = None
     ids: Ids | None = None
@@ -61,6 +62,11 @@ class Index:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "paths", Texts.of(self.paths))
+        for name in ("given", "groups", "domains"):
+            values = getattr(self, name)
+            if values is not None and not isinstance(values, Texts):
+                object.__setattr__(self, name, packed(values, shared=True))
         for name in ("labels", "shares", "given", "groups", "domains", "weights", "pictures", "ids"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.paths):
@@ -101,12 +107,12 @@ class Index:
         """
         return replace(
             self,
-            paths=_taken(self.paths, rows),
+            paths=Texts.of(self.paths).take(rows),
             labels=self.labels[rows],
             shares=None if self.shares is None else self.shares[rows],
             given=None,
-            groups=None if self.groups is None else _taken(self.groups, rows),
-            domains=None if self.domains is None else _taken(self.domains, rows),
+            groups=None if self.groups is None else Texts.of(self.groups).take(rows),
+            domains=None if self.domains is None else Texts.of(self.domains).take(rows),
             weights=None if self.weights is None else self.weights[rows],
             pictures=None if self.pictures is None else self.pictures[rows],
             ids=None if self.ids is None else self.ids[rows],
@@ -143,7 +149,3 @@ class Index:
             f"{self.root}: of {len(self.paths)} {of}, {' and '.join(fates)}; the first is {self.paths[first]}. "
             "Put them back, or say with --data where they are."
         )
-
-
-def _taken(values: tuple[Value, ...], rows: Iterable[int]) -> tuple[Value, ...]:
-    return tuple(values[row] for row in rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tl_keras.data import archives
+from tl_keras.data.shards import opened as shards
 
 Identity = tuple[int | str, ...]  # of a folder, whichever way leads to it: device and inode, or archive and name
 
@@ -74,12 +75,16 @@ def is_folder(path: Path | str) -> bool:
 
 def is_file(path: Path | str) -> bool:
     """Whether there is a file at a path, other than an archive."""
+    if shards.find(path) is not None:
+        return True
     inside = archives.locate(path)
     return os.path.isfile(path) if inside is None else inside[1] != "" and isinstance(_found(*inside), int)
 
 
 def exists(path: Path | str) -> bool:
     """Whether there is anything at a path, or a broken link."""
+    if shards.find(path) is not None:
+        return True
     inside = archives.locate(path)
     return os.path.lexists(path) if inside is None else not inside[1] or _found(*inside) is not None
 

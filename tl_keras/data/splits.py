@@ -8,17 +8,17 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from sys import intern
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras.data.block_cut import LEAST_IN_REST, cut_blocks
-from tl_keras.data.file_ids import from_hex, to_hex
+from tl_keras.data.file_ids import IdList, to_hex
 from tl_keras.data.groups import Blocks, blocks_of
 from tl_keras.data.index import SPLIT_NAMES, Index
 from tl_keras.data.label_texts import COLUMNS, PROBABILITY, labels_of, number_text, numbers_of, texts_of
 from tl_keras.data.strata import stratified
+from tl_keras.data.texts import TextList, Texts
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.models.outputs import SINGLE_LABEL
 from tl_keras.run_folder import open_text, read_csv, reading, write_csv
@@ -64,7 +64,7 @@ def cut(
     Raises:
         DataError: a class has too few usable images, or groups, to be in every split.
     """
-    split = np.full(len(index.paths), "train", dtype="<U5") if index.given is None else np.array(index.given, dtype="<U5")
+    split = np.full(len(index.paths), "train", dtype="<U5") if index.given is None else np.fromiter(index.given, "<U5", len(index.given))
     usable = usable & index.labelled
     pool = np.flatnonzero((split == "train") & index.labelled)
     split[~usable] = UNUSED
@@ -140,7 +140,7 @@ def _keep_few(index: Index, split: NDArray[np.str_], per_class: int, seed: int) 
 
 def _cut_pool(index: Index, usable: NDArray[np.bool_], missing: Mapping[str, float], seed: int) -> NDArray[np.str_]:
     """Cut splits from images that are all to train on: (n,) of 'train', the `missing`, or `UNUSED`."""
-    split = np.where(usable, "train", UNUSED).astype("<U5")
+    split = np.where(usable, "train", UNUSED).astype("<U5", copy=False)
     orders = [np.random.default_rng([seed, label]).permutation(rows) for label, rows in enumerate(_rows_by_class(index))]
     blocks = blocks_of(index)
     alone = np.ones(len(split), bool) if blocks is None else np.bincount(blocks)[blocks] == 1
@@ -309,14 +309,14 @@ def write_splits(path: Path, index: Index, split: NDArray[np.str_]) -> None:
     """
     used = np.flatnonzero(split != UNUSED)
     columns: dict[str, Iterable[str]] = {
-        "path": (index.paths[row] for row in used),
+        "path": Texts.of(index.paths).take(used),
         COLUMNS[index.output.task]: texts_of(index, used),
         "split": (str(split[row]) for row in used),
     }
     if index.ids is not None:
         columns[CONTENT] = map(to_hex, index.ids[used])
     if index.groups is not None:
-        columns[GROUP] = (index.groups[row] for row in used)
+        columns[GROUP] = Texts.of(index.groups).take(used)
     if index.weights is not None:
         columns[WEIGHT] = map(number_text, index.weights[used])
     if index.shares is not None:
@@ -355,10 +355,9 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
     if task is None or more != [name for name in FURTHER if name in more]:
         expected = ", ".join(("path", COLUMNS[SINGLE_LABEL.task], "split", CONTENT))
         raise RunFolderError(f"{path}: has columns {', '.join(header) or 'of no name'}, expected {expected}.")
-    paths: list[str] = []
-    texts: list[str] = []
-    splits: list[str] = []
-    further: dict[str, list[str]] = {name: [] for name in more}
+    paths, texts, splits = TextList(), TextList(shared=True), TextList(shared=True)
+    groups, weights, contents = TextList(shared=True), TextList(), IdList()
+    further: dict[str, TextList | IdList] = {GROUP: groups, WEIGHT: weights, CONTENT: contents}
     shares: list[NDArray[np.float32]] = []
     for line in lines:
         if len(line) != len(header):
@@ -369,28 +368,29 @@ def _read_table(lines: Iterator[list[str]], path: Path, root: Path) -> tuple[Ind
         if _leaves_its_folder(file):
             raise RunFolderError(f"{path}: line {len(paths) + 2} has the path {file!r}, expected one inside of the data folder.")
         paths.append(file)
-        texts.append(intern(text))
-        splits.append(intern(split))
+        texts.append(text)
+        splits.append(split)
         for column, value in zip(more, line[3:], strict=False):
-            further[column].append(intern(value) if column == GROUP else value)
+            further[column].append(value)
         if shared:
             shares.append(numbers_of(line[len(line) - len(shared) :]))
-    classes, labels, output = labels_of(task, texts)
+    names, given = texts.texts(), splits.texts()
+    classes, labels, output = labels_of(task, names)
     if shared:
         classes, labels = tuple(shared), SINGLE_LABEL.classes_of(np.array(shares)).astype(np.int32)
-        if any(classes[label] != text for label, text in zip(labels.tolist(), texts, strict=True)):
+        if any(classes[label] != text for label, text in zip(labels.tolist(), names, strict=True)):
             raise ValueError("the class of an image is not its most probable one")
-    split_names = np.array(splits, dtype="<U5")
+    split_names = np.fromiter(given, "<U5", len(given))
     index = Index(
         root=root,
         classes=classes,
-        paths=tuple(paths),
+        paths=paths.texts(),
         labels=labels,
         shares=np.array(shares) if shared else None,
         output=output.fitted(labels[split_names == "train"]),
-        given=tuple(splits),
-        groups=tuple(further[GROUP]) if GROUP in further else None,
-        weights=numbers_of(further[WEIGHT]) if WEIGHT in further else None,
-        ids=from_hex(further[CONTENT]) if CONTENT in further else None,
+        given=given,
+        groups=groups.texts() if GROUP in more else None,
+        weights=numbers_of(weights.texts()) if WEIGHT in more else None,
+        ids=contents.ids() if CONTENT in more else None,
     )
     return index, split_names

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tl_keras.data.archives import locate
 from tl_keras.data.regular import open_regular
 from tl_keras.deploy import standalone_reader
 from tl_keras.deploy.exported import Exported
@@ -196,8 +195,8 @@ def ask(form: Format, artifact: Path, pixels: NDArray[np.uint8], name: str, *, f
 
 
 def readable(file: Path, copy: Path) -> Path:
-    """A file for a process that does not know archives: itself, or a copy of what lies in one."""
-    if locate(file) is None:
+    """A file for a process that knows neither archives nor shards: itself, or a copy of what lies in one."""
+    if file.is_file():
         return file.resolve()
     with open_regular(file) as opened:
         copy.write_bytes(opened.read())

@@ -6,7 +6,7 @@ coarse. The choice is remembered with what it was measured on, and a second run 
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -142,6 +142,7 @@ def settle_engine(
     progress: Progress,
     *,
     worth_s: float | None = None,
+    elsewhere: bool = False,
 ) -> tuple[Choice, Classifier, FrozenFeatures]:
     """Choose what `runtime.engine=auto` and `runtime.precision=auto` leave open, and compute what is wanted if that is soon done.
 
@@ -150,6 +151,7 @@ def settle_engine(
         frozen: on the engine that begins, see `begun`.
         wanted: for each view, the rows that need it.
         worth_s: seconds of a pass for which other engines and precisions are measured, infinite where none is; None for `WORTH_S`.
+        elsewhere: other machines compute; here it is only seen whether the engine takes the network, and nothing is measured.
 
     Returns:
         The choice, and the network and its frozen part as the choice wants them.
@@ -158,7 +160,8 @@ def settle_engine(
         ConfigError: an engine that is asked for is not installed, or does not take this network.
     """
     possible = ways(config)
-    choice = remembered(frozen, possible) or _choose(config, classifier, frozen, possible, wanted, progress, worth_s)
+    begin = see_engine if elsewhere else begin_pass
+    choice = remembered(frozen, possible) or _choose(config, classifier, frozen, possible, wanted, progress, worth_s, begin)
     if choice.trials or choice.refused:
         progress.line(str(choice))
     return choice, *as_chosen(config, classifier, frozen, choice)
@@ -187,17 +190,18 @@ def _choose(
     wanted: Sequence[Rows],
     progress: Progress,
     worth_s: float | None,
+    begin: Callable[[Config, FrozenFeatures, Sequence[Rows], Progress, float], bool],
 ) -> Choice:
     first = frozen.on(possible[0].engine)
     try:
-        is_long = begin_pass(config, first, wanted, progress, (WORTH_S if worth_s is None else worth_s) if len(possible) > 1 else np.inf)
+        is_long = begin(config, first, wanted, progress, (WORTH_S if worth_s is None else worth_s) if len(possible) > 1 else np.inf)
     except ConversionError as error:
         if config.runtime.engine != "auto":
             raise ConfigError(
                 f"runtime.engine: got '{config.runtime.engine}', which does not take this backbone: {error}. Set auto or tensorflow."
             ) from error
         without = config.replace("runtime.engine", TENSORFLOW)
-        choice = replace(_choose(without, classifier, frozen, ways(without), wanted, progress, worth_s), refused=str(error))
+        choice = replace(_choose(without, classifier, frozen, ways(without), wanted, progress, worth_s, begin), refused=str(error))
         remember(frozen, possible, choice)
         return choice
     if not is_long or not len(images := sample(frozen.pixels, wanted[0])):
@@ -238,6 +242,17 @@ def begin_pass(config: Config, frozen: FrozenFeatures, wanted: Sequence[Rows], p
         frozen.compute(wanted, progress, check)
     except _LongPassError:
         return True
+    return False
+
+
+def see_engine(config: Config, frozen: FrozenFeatures, wanted: Sequence[Rows], progress: Progress, worth_s: float) -> bool:
+    """In place of `begin_pass`, build only what the pass would run, where something is missing.
+
+    Raises:
+        ConversionError: the engine does not take the network.
+    """
+    if frozen.count_missing(wanted):
+        frozen.trunk.fold()
     return False
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,7 @@ from tl_keras.config import AugmentConfig
 from tl_keras.data import augment as augmentation
 from tl_keras.data.draws import draw
 from tl_keras.data.file_ids import Ids, numbers
-from tl_keras.data.pipeline import Advance, Pixels, row_batches
+from tl_keras.data.pipeline import Pixels, row_batches
 from tl_keras.models.engines import TENSORFLOW, openvino_version
 from tl_keras.progress import Progress
 from tl_keras.transfer.store import Collection, Store
@@ -33,6 +34,42 @@ VIEW_SEED = 0  # views belong to the store, not to a run: runs that differ in th
 FLOAT16_ERROR = 1e-3  # relative, root mean square: float16 where it is not worse, which overflow and tiny numbers are
 
 Rows = NDArray[np.int64]
+Lacks = dict[tuple[str, int], NDArray[np.bool_]]  # output and view -> which of all images have to be computed, (n,)
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Some images in one view, computed.
+
+    Attributes:
+        num: of images that went through the trunk.
+        outputs: name -> the ids (m,) and rows (m, ...) that are to be stored.
+    """
+
+    view: int
+    num: int
+    outputs: dict[str, tuple[Ids, NDArray[Any]]]
+
+
+def names_of(lacks: Lacks) -> list[str]:
+    """The outputs that are lacking."""
+    return list(dict.fromkeys(name for name, _ in lacks))
+
+
+def by_view(lacks: Lacks) -> list[NDArray[np.bool_]]:
+    """For each view, which images have to go through the trunk, bool (n,)."""
+    views = range(1 + max(view for _, view in lacks))
+    return [np.any([mask for (_, each), mask in lacks.items() if each == view], axis=0) for view in views]
+
+
+def rows_of(lacks: Lacks) -> Rows:
+    """The images of which something is lacking."""
+    return np.flatnonzero(np.any(list(lacks.values()), axis=0))
+
+
+def how_often(lacks: Lacks) -> int:
+    """How often an image has to go through the trunk."""
+    return int(np.sum(by_view(lacks)))
 
 
 class StoredFeatures:
@@ -94,6 +131,11 @@ class FrozenFeatures:
 
     def collection(self, output: str, view: int) -> Collection:
         """The rows of one output for one view; 0 is the plain one."""
+        about = {**self._about, "output": output, "view": view, "image_size": list(self.pixels.shape[:2])}
+        return self.store.open(self.key(output, view), about)
+
+    def key(self, output: str, view: int) -> str:
+        """What the rows of one output for one view are known by: a hash of all that their numbers follow from, but for the image."""
         contract: dict[str, Any] = {
             "pixels": self.pixels.decoding.contract,
             "size": self.pixels.shape[:2],
@@ -105,8 +147,7 @@ class FrozenFeatures:
         if view:
             augment = self._augment.model_dump(exclude={"policy"})  # which is values of the other settings
             contract |= {"view": view, "views": augmentation.CONTRACT, "seed": VIEW_SEED, "augment": augment}
-        key = hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:32]
-        return self.store.open(key, {**self._about, "output": output, "view": view, "image_size": list(self.pixels.shape[:2])})
+        return hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()[:32]
 
     def only(self, names: Iterable[str]) -> "FrozenFeatures":
         """Some of the outputs: what is needed for the others alone is not computed."""
@@ -154,22 +195,58 @@ class FrozenFeatures:
         Raises:
             StoreError: there is no room for it.
         """
-        lacks = {(name, view): self._mask(self.missing(name, view, rows)) for view, rows in enumerate(wanted) for name in self.trunk.shapes}
-        self._mark_good(wanted)
-        names = [name for name in self.trunk.shapes if any(lacks[name, view].any() for view in range(len(wanted)))]
-        if not names:
+        lacks = self.lacks(wanted)
+        if not lacks:
             check()
             return
         self.store.require_room(self.bytes_missing(wanted))
-        trunk = self.trunk.only(names)
-        by_view = [np.any([lacks[name, view] for name in names], axis=0) for view in range(len(wanted))]
-        with progress.bar("features", int(np.sum(by_view))) as advance:
-            for good, pixels in self._chunks(np.flatnonzero(np.any(by_view, axis=0)), trunk):
-                for view, needed in enumerate(by_view):
-                    self._compute_view(trunk, view, good, pixels, needed, lacks, advance)
+        trunk = self.trunk.only(names_of(lacks))
+        with progress.bar("features", how_often(lacks)) as advance:
+            for good, pixels in self._chunks(rows_of(lacks), trunk):
+                for each in self.computed(trunk, good, pixels, lacks):
+                    self.keep(each)
+                    advance(each.num)
                 check()
         self._note_equal_bad_files()
         check()
+
+    def lacks(self, wanted: Sequence[Rows]) -> Lacks:
+        """What the store lacks of what is wanted, each content once; which images it has shows which decode."""
+        lacks = {(name, view): self._mask(self.missing(name, view, rows)) for view, rows in enumerate(wanted) for name in self.trunk.shapes}
+        self._mark_good(wanted)
+        names = {name for (name, _), mask in lacks.items() if mask.any()}
+        return {(name, view): mask for (name, view), mask in lacks.items() if name in names}
+
+    def computed(self, trunk: Trunk, good: Rows, pixels: NDArray[np.uint8], lacks: Lacks) -> Iterator[Computed]:
+        """What the store lacks of some images, view after view.
+
+        Args:
+            trunk: of the outputs that are lacking.
+            good: the images, and `pixels`, uint8 (m, h, w, 3), of each.
+        """
+        for view, needed in enumerate(by_view(lacks)):
+            chosen = needed[good]
+            taken = good[chosen]
+            if not len(taken):
+                continue
+            seen = pixels[chosen]
+            outputs = trunk(seen if view == 0 else self._view(seen, taken, view))
+            new = {name: lacks[name, view][taken] for name in outputs}
+            yield Computed(
+                view,
+                len(taken),
+                {name: (self.ids[taken[mask]], compact(outputs[name][mask])) for name, mask in new.items() if mask.any()},
+            )
+
+    def keep(self, found: Computed) -> None:
+        """Write what was computed, each output as one shard.
+
+        Raises:
+            StoreError: see `Collection.write`.
+        """
+        for name, (ids, values) in found.outputs.items():
+            self.collection(name, found.view).write(ids, values)
+        self.store.num_computed += found.num
 
     def _note_equal_bad_files(self) -> None:
         """What is equal to a file that does not decode does not either; each gets its own reason."""
@@ -189,10 +266,14 @@ class FrozenFeatures:
         for name in self.trunk.shapes:
             self.pixels.good[wanted[0]] |= self.collection(name, 0).has(self.ids[wanted[0]])
 
+    def chunk_rows(self, names: Iterable[str]) -> int:
+        """How many images go through the trunk of some outputs at once, and into one shard."""
+        largest = max(int(np.prod(self.pixels.shape)), *(4 * int(np.prod(self.trunk.shapes[name])) for name in names))
+        return max(BATCH_SIZE, min(SHARD_ROWS, CHUNK_BYTES // largest // BATCH_SIZE * BATCH_SIZE))
+
     def _chunks(self, rows: Rows, trunk: Trunk) -> Iterator[tuple[Rows, NDArray[np.uint8]]]:
         """Decoded chunks, the next one being decoded while one is used, and the first while the trunk is folded."""
-        largest = max(int(np.prod(self.pixels.shape)), *(4 * int(np.prod(shape)) for shape in self.trunk.shapes.values()))
-        num = max(BATCH_SIZE, min(SHARD_ROWS, CHUNK_BYTES // largest // BATCH_SIZE * BATCH_SIZE))
+        num = self.chunk_rows(trunk.shapes)
         with ThreadPoolExecutor(1) as ahead:
             waiting: Any = None
             for chunk in row_batches(rows, num):
@@ -203,29 +284,6 @@ class FrozenFeatures:
                 waiting = coming
             if waiting is not None:
                 yield waiting.result()
-
-    def _compute_view(
-        self,
-        trunk: Trunk,
-        view: int,
-        good: Rows,
-        pixels: NDArray[np.uint8],
-        needed: NDArray[np.bool_],
-        lacks: dict[tuple[str, int], NDArray[np.bool_]],
-        advance: Advance,
-    ) -> None:
-        chosen = needed[good]
-        taken = good[chosen]
-        if not len(taken):
-            return
-        seen = pixels[chosen]
-        outputs = trunk(seen if view == 0 else self._view(seen, taken, view))
-        for name, values in outputs.items():
-            new = lacks[name, view][taken]
-            if new.any():
-                self.collection(name, view).write(self.ids[taken[new]], compact(values[new]))
-        self.store.num_computed += len(taken)
-        advance(len(taken))
 
     def _view(self, seen: NDArray[np.uint8], rows: Rows, view: int) -> NDArray[np.uint8]:
         """One random view of each image; it depends on the image's content and the view's number alone.

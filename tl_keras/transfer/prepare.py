@@ -23,13 +23,15 @@ from tl_keras.run_folder import SCRATCH, RunFolder
 from tl_keras.runtime import place
 from tl_keras.transfer.adapt.target import bring_in
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
+from tl_keras.transfer.cluster import uses_cluster
+from tl_keras.transfer.cluster_features import compute_by_actors, with_engine_of_cluster
 from tl_keras.transfer.engine import Choice, as_asked, begun, settle_engine
 from tl_keras.transfer.features import FrozenFeatures, Rows
 from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, num_views, open_frozen, record_tail, tail_of, views_of
 from tl_keras.transfer.memory import require_memory
 from tl_keras.transfer.replicas import wait_for_others
 from tl_keras.transfer.store import open_store
-from tl_keras.transfer.task import Task
+from tl_keras.transfer.task import Task, require_shards
 from tl_keras.transfer.varied import require_varied
 
 
@@ -65,6 +67,8 @@ def open_network(config: Config, index: Index, progress: Progress) -> Opened:
     split = dataset.cut(index, config.data, {})  # a class that is too small is said before hours of computing
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
+    if config.train.sampling == "by_shard":
+        require_shards(index)
     require_memory(config, classifier)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
     pixels.identify(progress, index.ids)
@@ -75,20 +79,20 @@ def open_network(config: Config, index: Index, progress: Progress) -> Opened:
 
 def compute_part(
     config: Config, classifier: Classifier, frozen: FrozenFeatures, wanted: Sequence[Rows], part: tuple[int, int], progress: Progress
-) -> list[Rows]:
+) -> tuple[FrozenFeatures, list[Rows]]:
     """Compute what the store lacks of one part of the images, k of n by their content, on the first engine that there is.
 
     Args:
         wanted: for each view, the rows that need it.
 
     Returns:
-        Those of them that are in this part.
+        What is frozen, on that engine; and those of the rows that are in this part.
     """
     is_mine = numbers(frozen.ids) % part[1] == part[0]
     mine = [rows[is_mine[rows]] for rows in wanted]
     _, _, frozen = settle_engine(config, classifier, frozen, mine, progress, worth_s=np.inf)
     frozen.compute(mine, progress, lambda: dataset.check(frozen.pixels, config.data))
-    return mine
+    return frozen, mine
 
 
 def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progress, target: Index | None = None) -> Task:
@@ -106,18 +110,22 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     frozen: FrozenFeatures | None = None
     choice = Choice(TENSORFLOW, as_asked(config))
     if config.mode != "pretrain":
+        if by_cluster := uses_cluster(config):
+            config = with_engine_of_cluster(config)
         frozen = begun(config, open_frozen(config, classifier, pixels, open_store(config.features.max_gb)))
         frozen = fit_to_store_limit(config, frozen, split, run, progress)
-        everything = views_of(split, num_views(config))
+        wanted = views_of(split, num_views(config))
         here = place()
         if here is not None:
-            compute_part(config, classifier, frozen, everything, (here.index, len(here.addresses)), progress)
+            compute_part(config, classifier, frozen, wanted, (here.index, len(here.addresses)), progress)
             wait_for_others()
             frozen.store.refresh()
         worth_s = None if here is None else np.inf  # several machines would measure several things
-        choice, classifier, frozen = settle_engine(config, classifier, frozen, everything, progress, worth_s=worth_s)
+        choice, classifier, frozen = settle_engine(config, classifier, frozen, wanted, progress, worth_s=worth_s, elsewhere=by_cluster)
         config = config.replace("runtime.engine", choice.engine)
         frozen = fit_to_store_limit(config, frozen, split, run, progress)  # what is stored differs between engines and precisions
+        if by_cluster:
+            compute_by_actors(config.replace("runtime.precision", choice.precision), index, frozen, wanted, progress)
         if config.mode == "finetune":
             record_tail(tail_of(frozen), run)
     config = config.replace("runtime.precision", choice.precision)

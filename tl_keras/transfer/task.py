@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 
 from tl_keras.config import Config
 from tl_keras.data.dataset import ImageData
-from tl_keras.data.orders import Order, balanced, shuffled
+from tl_keras.data.index import Index
+from tl_keras.data.orders import Order, balanced, by_shard, shuffled
+from tl_keras.data.shards.contents import shard_numbers
+from tl_keras.errors import ConfigError
 from tl_keras.models.classifier import Classifier, count_parameters
 from tl_keras.models.outputs import Labels
 from tl_keras.progress import Progress
@@ -71,8 +74,10 @@ class Task:
     @property
     def order(self) -> Order:
         """Which training images an epoch shows."""
-        labels = self.data.labels("train")
-        return balanced(labels) if self.config.train.sampling == "balanced" else shuffled(len(labels))
+        labels, sampling = self.data.labels("train"), self.config.train.sampling
+        if sampling == "by_shard":
+            return by_shard(require_shards(self.data.index)[self.data.rows("train")])
+        return balanced(labels) if sampling == "balanced" else shuffled(len(labels))
 
     @property
     def logit_shifts(self) -> NDArray[np.float32] | None:
@@ -116,3 +121,15 @@ class Task:
         """Say how many parameters a phase trains."""
         count = count_parameters(self.classifier.model)
         self.progress.line(f"{phase}: {count['trainable']:,} of {count['total']:,} parameters train")
+
+
+def require_shards(index: Index) -> NDArray[np.int64]:
+    """The number of the shard that each image lies in, (n,), for train.sampling=by_shard.
+
+    Raises:
+        ConfigError: they do not lie in shards.
+    """
+    found = shard_numbers(index.paths)
+    if found is None:
+        raise ConfigError(f"train.sampling: got 'by_shard', and the images of {index.root} do not lie in shards. Leave it out.")
+    return found

@@ -161,7 +161,7 @@ def train_fold(config: Config, index: Index, run: RunFolder, fold: Fold, progres
         if not started:
             shutil.rmtree(folder.path, ignore_errors=True)
         own = config.replace("mode", config.crossval.training).replace("data.per_class", None)  # the folds were cut from few already
-        train(own, folder.path, resume=started, progress=progress, index=replace(index, given=tuple(split.tolist())), pictures=False)
+        train(own, folder.path, resume=started, progress=progress, index=replace(index, given=split.tolist()), pictures=False)
     return read_answer(folder, index, fold)
 
 

@@ -38,7 +38,7 @@ def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = 
 
     Args:
         new: the folder of a run that is to be made, and is made after this only: it may lie among the images.
-        read: read every file for its content, so that equal ones stay on one side of each cut.
+        read: read every file for its content, unless the source knows it, so that equal ones stay on one side of each cut.
 
     Raises:
         UserError: the new folder holds something already, or from the data.
@@ -48,7 +48,8 @@ def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = 
     index = open_source(config, progress)
     if read:
         cut(index, config, {})  # a class that is too small is said before every file is read
-        index = index.identified(progress)
+        if index.ids is None:
+            index = index.identified(progress)
         if config.copies == "near":
             index = with_pictures(index, config, progress)
     tell_found(index, config, progress)

@@ -51,6 +51,7 @@ from tl_keras.transfer.adapt.record import read_planes
 from tl_keras.transfer.adapt.train import adapt, changes_backbone
 from tl_keras.transfer.build import build
 from tl_keras.transfer.checkpoints import weights_view
+from tl_keras.transfer.cluster import NONE, cluster_let_go, reach
 from tl_keras.transfer.feeds import Feed, PixelFeed, StoredFeed
 from tl_keras.transfer.finetune import finetune, finetune_feed, read_interpolation
 from tl_keras.transfer.frozen import POOLED
@@ -72,6 +73,7 @@ AGREEMENT = {"extract": 1e-4, "adapt": 1e-4, "finetune": 1e-2}  # largest differ
 
 @restoring_process()
 @gradients_let_go()
+@cluster_let_go()
 def train(
     config: Config,
     run_dir: Path | str,
@@ -104,11 +106,13 @@ def train(
     clock, progress, run = Clock(), progress or Progress(), RunFolder.at(run_dir)
     if resume:
         config = moved_to(read_config(run.require_unfinished("extract")), source)
+        config = config.replace("runtime.cluster", NONE)  # what a run folder says, which may come from a stranger, connects to nothing
     set_up(config.runtime)
     if MODES[config.mode].spreads:
         spread(config.runtime)
     if not is_chief():  # which says and records it all
         config, progress = config.replace("runtime.tracker", "none"), Progress()
+    reach(config)
     if index is None and not resume:
         index = open_images(config.data, progress, run if is_chief() else None)
         tell_shrunk(config, index, progress)

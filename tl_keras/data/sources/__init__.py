@@ -14,12 +14,14 @@ from tl_keras.config import TABLE_SUFFIXES, DataConfig, absolute
 from tl_keras.data.groups import groups_of
 from tl_keras.data.index import Index
 from tl_keras.data.places import exists
+from tl_keras.data.shards.contents import format_of
 from tl_keras.data.sources import tfds
 from tl_keras.data.sources.addresses import is_address
 from tl_keras.data.sources.archive import check_archive, check_archived_arrangement, is_archive, top_folder
 from tl_keras.data.sources.class_folders import check_arrangement, check_readable, scan_folder, scan_known
 from tl_keras.data.sources.digits import unpack_digits
 from tl_keras.data.sources.remote import Here, brought_here, check_address, was_fetched
+from tl_keras.data.sources.shards import check_shard_splits, check_shards, is_shards, prepare_shards, scan_known_shards, scan_shards
 from tl_keras.data.sources.source import DIGITS, FILE_ENDINGS, Source, neighbour, path_of
 from tl_keras.data.sources.table import check_rows, check_table, is_table, scan_known_table, scan_table, table_root
 from tl_keras.errors import DataError
@@ -57,6 +59,15 @@ SOURCES = {  # the first that matches counts
         check=check_archive,
         check_layout=check_archived_arrangement,
     ),
+    "shards": Source(
+        matches=is_shards,
+        find=lambda config: path_of(config.source),
+        scan=scan_shards,
+        scan_known=scan_known_shards,
+        check=check_shards,
+        check_layout=check_shard_splits,
+        prepare=prepare_shards,
+    ),
     "class_folders": _class_folders(
         matches=lambda source: path_of(source).is_dir(),
         find=lambda config: path_of(config.source),
@@ -81,8 +92,8 @@ def open_source(config: DataConfig, progress: Progress | None = None) -> Index:
 
     Args:
         config: `source` is a folder of class folders, with or without train/ val/ test/ above them, or a .zip or .tar archive of such
-            folders; a table of paths and labels; the address of one of these; 'digits'; or a TFDS name or the folder of a prepared TFDS
-            data set. ('./digits' is a folder of that name.)
+            folders; a table of paths and labels; the address of one of these; a folder of shards; 'digits'; or a TFDS name or the folder
+            of a prepared TFDS data set. ('./digits' is a folder of that name.)
         progress: of what is fetched from an address.
 
     Raises:
@@ -190,6 +201,8 @@ def _kind_of(source: str) -> Source:
         if kind.matches(source):
             return kind
     path = path_of(source)
+    if path.is_file() and format_of(path.name) is not None:
+        raise DataError(f"{source}: is one shard. Give the folder that holds it, {path.parent}.")
     if path.exists():
         raise DataError(
             f"{source}: is a file. Give a folder that holds one folder of images per class, a .zip or .tar archive of it, or a table."
@@ -204,6 +217,7 @@ def _at_hand(config: DataConfig, progress: Progress | None) -> Iterator[tuple[So
     with _readable(config), brought_here(config, progress or Progress()) as here:
         kind = _kind_of(here.config.source)
         kind.check(here.config)
+        kind.prepare(here.config, progress or Progress())
         yield kind, here
 
 

@@ -283,8 +283,8 @@ def _index(root: Path, classes: tuple[str, ...], by_split: dict[str | None, dict
     return Index(
         root=root,
         classes=classes,
-        paths=tuple(paths),
+        paths=paths,
         labels=np.concatenate(labels),
-        given=tuple(given) or None,
+        given=given or None,
         ignored=left_out,
     )

@@ -16,6 +16,7 @@ from tl_keras.data.places import scandir
 from tl_keras.data.walk import subfolders
 from tl_keras.errors import DataError, first_line
 from tl_keras.partial import clear_partial
+from tl_keras.progress import Progress
 from tl_keras.run_folder import write_atomically
 
 NEAR = 0.75  # likeness from which a name is taken for a misspelt other: 'flowrs' for 'flowers', but not 'photos' for 'toto'
@@ -34,6 +35,7 @@ class Source:
         scan_known: the index for a model that knows its classes.
         check: raises DataError where it is plain that `find` would fail; cheap, without TensorFlow or the network.
         check_layout: raises DataError where it is plain that the folders are not arranged for training; as cheap.
+        prepare: writes once what the others need, with a bar.
     """
 
     matches: Callable[[str], bool]
@@ -42,6 +44,7 @@ class Source:
     scan_known: Callable[[DataConfig, Sequence[str]], Index]
     check: Callable[[DataConfig], None] = lambda config: None
     check_layout: Callable[[DataConfig], None] = lambda config: None
+    prepare: Callable[[DataConfig, Progress], None] = lambda config, progress: None
 
 
 def path_of(source: str) -> Path:

@@ -103,7 +103,7 @@ def scan_known_table(config: DataConfig, classes: Sequence[str]) -> Index:
     rows = _read_rows(_as_far_as_there(config), of_run=True)
     index = _index(rows, _labels(rows, config, classes))
     if "test" in (index.given or ()):
-        index = index.take(np.flatnonzero(np.array(index.given) == "test"))
+        index = index.take(np.flatnonzero(np.fromiter(index.given or (), "<U5", len(index.paths)) == "test"))
     return replace(index, given=None, notes=(rows.note,))
 
 

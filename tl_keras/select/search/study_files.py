@@ -109,7 +109,8 @@ def study_digest(config: Config, space: Sequence[Dimension], index: Index) -> st
     about = config.model_dump(mode="json", include=set(TRIAL_SECTIONS), exclude=left_out)
     about["model"] |= {name: file_name(about["model"][name]) for name in ("backbone", "weights")}
     digest = hashlib.sha256(json.dumps([__version__, about, [repr(each) for each in space]], sort_keys=True).encode())
-    digest.update(json.dumps([index.classes, index.paths, index.labels.tolist(), index.given]).encode())
+    given = None if index.given is None else list(index.given)
+    digest.update(json.dumps([index.classes, list(index.paths), index.labels.tolist(), given]).encode())
     digest.update(b"" if index.shares is None else index.shares.tobytes())
     digest.update(b"" if index.ids is None else index.ids.tobytes())
     return f"study-{digest.hexdigest()[:12]}"
