@@ -25,14 +25,14 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 import tl_keras
-from tl_keras import run_folder, runtime
+from tl_keras import run_folder, runtime, tf_config
 from tl_keras.config import Config, RuntimeConfig
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
 from tl_keras.progress import Progress
 from tl_keras.runtime import building, building_as, fresh_names, restoring_process, set_up, spread
 from tl_keras.select.ranking.rank import rank_candidates
-from tl_keras.tf_config import Place, config_of
+from tl_keras.tf_config import Place
 from tl_keras.trained_run import open_run
 from tl_keras.workflows.plan import make_plan
 
@@ -302,7 +302,7 @@ def test_one_device_trains_alone_and_is_its_own_chief() -> None:
 
 
 def test_a_process_that_cannot_join_others_any_more_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TF_CONFIG", config_of(Place(1, ("a:1", "b:2"))))
+    monkeypatch.setenv("TF_CONFIG", tf_config.config_of(Place(1, ("a:1", "b:2"))))
     line = r"^TF_CONFIG: makes this process worker 1 of 2, which only finetune and pretrain can be, .*\. Unset TF_CONFIG\.$"
     with restoring_process(), pytest.raises(ConfigError, match=line):
         spread(RuntimeConfig())
