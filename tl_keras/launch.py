@@ -275,8 +275,8 @@ def import_workflow(name: str, config: "Config | None" = None) -> Any:
 
         if config is not None:
             Runtime.of(config.runtime).start_threads()
-    if config is not None and MODES[config.mode].spreads and name == MODES[config.mode].run:
-        join_others()  # before TensorFlow's first operation
     with quiet():
+        if config is not None and MODES[config.mode].spreads and name == MODES[config.mode].run:
+            join_others()  # before TensorFlow's first operation
         tf.zeros(())  # looks for GPU drivers, which is noisy too
     return found
