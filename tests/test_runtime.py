@@ -25,13 +25,14 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 import tl_keras
-from tl_keras import run_folder, runtime
+from tl_keras import run_folder, runtime, tf_config
 from tl_keras.config import Config, RuntimeConfig
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
 from tl_keras.progress import Progress
-from tl_keras.runtime import building, building_as, fresh_names, restoring_process, set_up
+from tl_keras.runtime import building, building_as, fresh_names, restoring_process, set_up, spread
 from tl_keras.select.ranking.rank import rank_candidates
+from tl_keras.tf_config import Place
 from tl_keras.trained_run import open_run
 from tl_keras.workflows.plan import make_plan
 
@@ -128,6 +129,7 @@ def state() -> dict[str, Any]:
         "random of TensorFlow": (eager._seed, eager._rng.getstate(), tf.random.get_global_generator().state.numpy().tolist()),
         "random of Python": random.getstate(),
         "random of NumPy": pickle.dumps(np.random.get_state()),
+        "strategy": runtime.strategy(),
         "determinism": is_op_determinism_enabled(),
         "threads": (tf.config.threading.get_intra_op_parallelism_threads(), tf.config.threading.get_inter_op_parallelism_threads()),
         "root logger": (logging.root.level, list(logging.root.handlers)),
@@ -288,6 +290,22 @@ def test_threads_that_are_in_force_are_no_mistake(monkeypatch: pytest.MonkeyPatc
             assert set_up(RuntimeConfig(threads=threads)).threads == threads
         with pytest.raises(ConfigError, match=rf"^runtime\.threads: got {in_force + 1}, but .* with {in_force}, which .*\.$"):
             set_up(RuntimeConfig(threads=in_force + 1))
+
+
+def test_one_device_trains_alone_and_is_its_own_chief() -> None:
+    with restoring_process():
+        for asked in ("auto", "none"):
+            spread(RuntimeConfig(strategy=asked))
+            assert (runtime.strategy(), runtime.place(), runtime.is_chief()) == (None, None, True)
+        with pytest.raises(ConfigError, match=r"^runtime\.strategy: got 'mirrored', which needs several GPUs, and .*\. Set auto\.$"):
+            spread(RuntimeConfig(strategy="mirrored"))
+
+
+def test_a_process_that_cannot_join_others_any_more_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", tf_config.config_of(Place(1, ("a:1", "b:2"))))
+    line = r"^TF_CONFIG: makes this process worker 1 of 2, which only finetune and pretrain can be, .*\. Unset TF_CONFIG\.$"
+    with restoring_process(), pytest.raises(ConfigError, match=line):
+        spread(RuntimeConfig())
 
 
 @pytest.mark.parametrize(("told", "variable", "expected"), [(3, "5", 3), (0, "5", 5), (0, "0", 7), (0, "many", 7), (0, None, 7)])

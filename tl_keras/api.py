@@ -28,6 +28,8 @@ from tl_keras.launch import (
     check_run,
     import_workflow,
     make_run_dir,
+    makes_folder,
+    new_run_dir,
     prepare_for_workers,
     remove_unused,
     restoring_environment,
@@ -742,11 +744,14 @@ def prepare(
         raise ConfigError(f"mode: got {wanted!r}, expected one of {', '.join(modes)}.")
     as_it_is = base is not None and base.mode == wanted and not short and not settings
     config = base if base is not None and as_it_is else make_config(wanted, base, short, settings or {})
-    if run_dir is not None:
+    makes = makes_folder(config.mode)
+    if run_dir is not None and makes:
         RunFolder(run_of(run_dir)).require_free()
     if look:
         check_names(config)
-    return config, make_run_dir(config) if run_dir is None else run_of(run_dir)
+    if run_dir is not None:
+        return config, run_of(run_dir)
+    return config, make_run_dir(config) if makes else new_run_dir(config)
 
 
 def make_run(config: Config, folder: Path, progress: Progress | None, **given: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from tl_keras.models.backbone_names import check_backbone, short_name
 from tl_keras.modes import MODES, TRAININGS, load
 from tl_keras.quiet import quiet
 from tl_keras.run_folder import CONFIG, REPORT, RunFolder, open_text, reading, remove_empty
+from tl_keras.tf_config import place_in
 
 if TYPE_CHECKING:
     from tl_keras.config import Config
@@ -80,6 +81,12 @@ def make_run_dir(config: "Config") -> Path:
         _made.append((folder, *parents))
         break
     return folder
+
+
+def makes_folder(mode: str) -> bool:
+    """Whether this process makes the folder of a run: of several that train together only the chief does."""
+    here = place_in(os.environ) if MODES[mode].spreads else None
+    return here is None or here.is_chief
 
 
 def remove_unused() -> None:
@@ -268,8 +275,8 @@ def import_workflow(name: str, config: "Config | None" = None) -> Any:
 
         if config is not None:
             Runtime.of(config.runtime).start_threads()
-    if config is not None and MODES[config.mode].spreads and name == MODES[config.mode].run:
-        join_others()  # before TensorFlow's first operation
     with quiet():
+        if config is not None and MODES[config.mode].spreads and name == MODES[config.mode].run:
+            join_others()  # before TensorFlow's first operation
         tf.zeros(())  # looks for GPU drivers, which is noisy too
     return found

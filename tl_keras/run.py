@@ -33,6 +33,7 @@ from tl_keras.launch import (
     check_run,
     import_workflow,
     make_run_dir,
+    makes_folder,
     new_run_dir,
     prepare_for_workers,
     remove_unused,
@@ -42,7 +43,6 @@ from tl_keras.modes import MODES, Mode, load
 from tl_keras.packages import require_packages
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import SHORT_FORMS, flag_of
-from tl_keras.tf_config import place_in
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -190,10 +190,9 @@ def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False)
         return Asked(options.run_dir, made=config)
     config = configure(options)
     check_names(config)
-    here = place_in(os.environ) if mode.spreads else None
-    beside = here is not None and not here.is_chief  # who makes the folder
-    run_dir = options.run_dir or (new_run_dir(config) if options.dry_run or options.shard or beside else make_run_dir(config))
-    if not as_worker and not beside:  # a worker of a search may have left trials in its folder
+    makes = makes_folder(mode.name)
+    run_dir = options.run_dir or (make_run_dir(config) if makes and not (options.dry_run or options.shard) else new_run_dir(config))
+    if makes and not as_worker:  # a worker of a search may have left trials in its folder
         RunFolder(run_dir).require_free()
     return Asked(run_dir, made=config)
 

@@ -52,12 +52,12 @@ def trained(strategy):
         runtime.spread(RuntimeConfig(strategy=strategy))
         with runtime.building("float32"):
             image = keras.Input((4, 4, 2))
-            made = keras.layers.Conv2D(3, 2, kernel_initializer=keras.initializers.GlorotUniform(seed=1))(image)
+            made = keras.layers.Conv2D(3, 2, use_bias=False, kernel_initializer=keras.initializers.GlorotUniform(seed=1))(image)
             made = keras.layers.BatchNormalization()(made)
             made = keras.layers.Dense(3, kernel_initializer=keras.initializers.GlorotUniform(seed=2))(keras.layers.Flatten()(made))
             model = fused(keras.Model(image, made))
         run = RunFolder.at(mkdtemp())
-        config = TrainConfig(batch_size=BATCH, clip_norm=0.1, ema=0.9, label_smoothing=0.1, warmup_fraction=0)
+        config = TrainConfig(batch_size=BATCH, optimizer="sgd", clip_norm=0.1, ema=0.9, label_smoothing=0.1, warmup_fraction=0)
         run_phase(model, batches, VAL, Phase("finetune", 2, NUM, 0.05, {}, None), config, run, Progress())
         dropout = keras.layers.Dropout(0.5)
         with runtime.building("float32"):

@@ -13,7 +13,8 @@ from tl_keras.data.index import Index
 from tl_keras.errors import DataError, RunFolderError
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.workflows.setting_up import open_images, tell_shrunk
+from tl_keras.workflows import setting_up
+from tl_keras.workflows.setting_up import folder_here, open_images, tell_shrunk
 
 MAKERS = {  # mode -> its workflow, what it calls first once the folder is made, and the place of the index among the arguments
     "extract": ("train", "prepare_task", 1),
@@ -119,3 +120,23 @@ def test_near_copies_stay_together_where_that_is_asked_for(photo_folder, heard):
     assert "data.copies: 20 recompressed, resized or mirrored copies stay in one split" in heard.lines
     apart = dataset.cut(open_images(DataConfig(source=str(root)), heard), DataConfig(source=str(root)), {})
     assert any(apart[index.paths.index(path)] != apart[index.paths.index(f"{path.rpartition('.')[0]}_copy.jpg")] for path in originals)
+
+
+@pytest.mark.parametrize("resume", [True, False])
+def test_only_the_chief_writes_into_the_run_folder(resume, tmp_path, monkeypatch):
+    waited, run = [], RunFolder(tmp_path / "R")
+    for name in ("checkpoints/head", "scratch/pixels", ".claim"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text("chief")
+    monkeypatch.setattr(setting_up, "wait_for_others", lambda: waited.append(None))
+    with folder_here(run, resume=resume) as here:
+        assert here is run
+    monkeypatch.setattr(setting_up, "is_chief", lambda: False)
+    with folder_here(run, resume=resume) as here:
+        assert [path.relative_to(here.path).as_posix() for path in here.path.rglob("*")] == ["checkpoints", "checkpoints/head"] * resume
+        here.path.mkdir(exist_ok=True)
+        (here / "checkpoints").mkdir(exist_ok=True)
+        (here / "checkpoints" / "head").write_text("another")
+    assert not here.path.exists()
+    assert (run / "checkpoints" / "head").read_text() == "chief"
+    assert len(waited) == 2 * resume  # the chief does not go on before it is copied

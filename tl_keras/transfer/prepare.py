@@ -79,20 +79,20 @@ def open_network(config: Config, index: Index, progress: Progress) -> Opened:
 
 def compute_part(
     config: Config, classifier: Classifier, frozen: FrozenFeatures, wanted: Sequence[Rows], part: tuple[int, int], progress: Progress
-) -> list[Rows]:
+) -> tuple[FrozenFeatures, list[Rows]]:
     """Compute what the store lacks of one part of the images, k of n by their content, on the first engine that there is.
 
     Args:
         wanted: for each view, the rows that need it.
 
     Returns:
-        Those of them that are in this part.
+        What is frozen, on that engine; and those of the rows that are in this part.
     """
     is_mine = numbers(frozen.ids) % part[1] == part[0]
     mine = [rows[is_mine[rows]] for rows in wanted]
     _, _, frozen = settle_engine(config, classifier, frozen, mine, progress, worth_s=np.inf)
     frozen.compute(mine, progress, lambda: dataset.check(frozen.pixels, config.data))
-    return mine
+    return frozen, mine
 
 
 def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progress, target: Index | None = None) -> Task:

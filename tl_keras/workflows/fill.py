@@ -7,18 +7,14 @@ training run at the end, which finds everything there.
 
 from typing import Any
 
-import numpy as np
-
 from tl_keras.config import AUTO, Config
-from tl_keras.data import dataset
-from tl_keras.data.file_ids import numbers
 from tl_keras.errors import ConfigError
 from tl_keras.progress import Progress
 from tl_keras.runtime import restoring_process, set_up
 from tl_keras.transfer.cluster import uses_cluster
-from tl_keras.transfer.engine import begun, settle_engine
+from tl_keras.transfer.engine import begun
 from tl_keras.transfer.frozen import num_views, open_frozen, views_of
-from tl_keras.transfer.prepare import open_network
+from tl_keras.transfer.prepare import compute_part, open_network
 from tl_keras.transfer.store import open_store
 from tl_keras.workflows.setting_up import open_images
 
@@ -49,10 +45,7 @@ def fill(config: Config, part: tuple[int, int], progress: Progress) -> dict[str,
     store = open_store(opened.config.features.max_gb)
     frozen = begun(opened.config, open_frozen(opened.config, opened.classifier, opened.pixels, store))
     everything = views_of(opened.split, num_views(opened.config))
-    is_mine = numbers(opened.pixels.ids) % part[1] == part[0]
-    mine = [rows[is_mine[rows]] for rows in everything]
-    _, _, frozen = settle_engine(opened.config, opened.classifier, frozen, mine, progress, worth_s=np.inf)
-    frozen.compute(mine, progress, lambda: dataset.check(opened.pixels, opened.config.data))
+    frozen, mine = compute_part(opened.config, opened.classifier, frozen, everything, part, progress)
     store.refresh()
     return {
         "images": len(everything[0]),

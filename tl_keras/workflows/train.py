@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tl_keras import run_folder
-from tl_keras.config import Config
+from tl_keras.config import AUTO, Config
 from tl_keras.config_file import used_to_yaml
 from tl_keras.data import splits
 from tl_keras.data.index import Index
 from tl_keras.data.sources import absolute_source
 from tl_keras.data.target import open_target, require_another
+from tl_keras.errors import ConfigError
 from tl_keras.evaluation.calibration import fit_temperature
 from tl_keras.evaluation.event_log import EventLog, write_result
 from tl_keras.evaluation.explain.small import small_maps
@@ -45,7 +46,7 @@ from tl_keras.models.saved_stages import write_stages
 from tl_keras.modes import MODES
 from tl_keras.progress import Logged, Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.runtime import is_chief, restoring_process, set_up, spread
+from tl_keras.runtime import is_chief, place, restoring_process, set_up, spread
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config, write_output
 from tl_keras.transfer.adapt.record import read_planes
 from tl_keras.transfer.adapt.train import adapt, changes_backbone
@@ -110,6 +111,8 @@ def train(
     set_up(config.runtime)
     if MODES[config.mode].spreads:
         spread(config.runtime)
+    if config.model.backbone == AUTO and place() is not None:
+        raise ConfigError("model.backbone: got auto, which each process would choose on its own. Name one; rank says which suits.")
     if not is_chief():  # which says and records it all
         config, progress = config.replace("runtime.tracker", "none"), Progress()
     reach(config)
