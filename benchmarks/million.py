@@ -1,6 +1,6 @@
 """A million small images in tar files: what does an image take of time, and the whole of memory, against fifty thousand?
 
-    python benchmarks/million.py --out FOLDER [--images 1000000] [--few 50000] [--mode extract]
+    python benchmarks/million.py --out FOLDER [--images 1000000] [--few 50000] [--mode extract] [--engine openvino]
 
 Makes 32-pixel JPEG files of ten classes (a faint pattern for each class under noise) in WebDataset tars of 10,000, named train-, val- and
 test- (80, 10 and 10 %), once: 3 GB a million. Then each number of images is read by a process of its own with an empty cache: index,
@@ -30,16 +30,9 @@ CLASSES, SIDE, PER_TAR = 10, 32, 10_000
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 WHAT = ("seconds", "cpu")
 STEPS = {"index": "index shards", "features": "features", "head": "head: values of C", "evaluate": "evaluate test", "whole": "whole"}
-SETTINGS = {  # the engine is named, since two runs that choose it may choose differently
-    "extract": ["features.max_gb=100", "runtime.engine=openvino"],
-    "finetune": [
-        "features.max_gb=100",
-        "runtime.engine=openvino",
-        "train.unfreeze_from=all",
-        "train.epochs=1",
-        "features.views=0",
-        "data.cache_gb=0",
-    ],
+SETTINGS = {
+    "extract": ("features.max_gb=100",),
+    "finetune": ("features.max_gb=100", "train.unfreeze_from=all", "train.epochs=1", "features.views=0", "data.cache_gb=0"),
 }
 
 
@@ -76,7 +69,7 @@ def make_tar(file: Path, num: int) -> None:
     partial.rename(file)
 
 
-def measure(data: Path, mode: str) -> None:
+def measure(data: Path, mode: str, engine: str) -> None:
     """In a process of its own: one run; prints one line of JSON."""
     from tl_keras import run
     from tl_keras.arguments import read_options
@@ -107,7 +100,7 @@ def measure(data: Path, mode: str) -> None:
             print(f"{title}: {self.steps[title]}", file=sys.stderr, flush=True)
 
     bars = Bars()
-    sets = [part for each in SETTINGS[mode] for part in ("--set", each)]
+    sets = [part for each in (*SETTINGS[mode], f"runtime.engine={engine}") for part in ("--set", each)]
     config = run.configure(read_options(["--mode", mode, "--data", str(data), "--backbone", "small_resnet", *sets]))
     train, _ = run.start(MODES[mode].run, config)
     with tempfile.TemporaryDirectory(dir=os.environ["TL_KERAS_CACHE"]) as folder, bars.timed("whole"):
@@ -126,16 +119,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1_000_000)
     parser.add_argument("--few", type=int, default=50_000)
     parser.add_argument("--mode", choices=list(SETTINGS), default="extract")
+    parser.add_argument("--engine", default="openvino", help="named, since two runs that choose one may choose differently")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure is not None:
-        measure(options.measure, options.mode)
+        measure(options.measure, options.mode, options.engine)
         return
     found = {}
     for num in (options.few, options.images):
         make(options.out / str(num), num)
         with tempfile.TemporaryDirectory(dir=options.out) as cache:
-            asked = [sys.executable, __file__, "--out", str(options.out), "--mode", options.mode, "--measure", str(options.out / str(num))]
+            asked = [sys.executable, __file__, "--out", str(options.out), "--mode", options.mode, "--engine", options.engine]
+            asked += ["--measure", str(options.out / str(num))]
             done = subprocess.run(asked, env={**os.environ, "TL_KERAS_CACHE": cache}, check=True, stdout=subprocess.PIPE, text=True)
         found[num] = json.loads(done.stdout.splitlines()[-1])
         print(json.dumps({str(num): found[num]}), flush=True)

@@ -198,7 +198,7 @@ def test_odd_files_are_counted_and_nobody_waits_for_them(tmp_path: Path, monkeyp
     config = DataConfig(source=str(tmp_path / "data"))
     index = sources.open_source(config)
     assert left_out_lines(index.ignored) == ["left out 3 files: 3 FIFOs, sockets or devices (cat 3)"]
-    tell_depth(dataset.files_of(index), 16, Progress())
+    tell_depth(index.files, 16, Progress())
     pixels = dataset.open_pixels(index, config, (16, 16))
     pixels.identify(Progress())
     pixels.decode_all()

@@ -168,7 +168,7 @@ def test_tail_on_what_lies_below_is_the_model(name: str) -> None:
     assert cut_below(classifier, next(iter(classifier.stages))) is None
     assert cut_below(classifier, "all") is None
     pixels, expected = logits_of(classifier, ROWS[name])
-    for lowest in list(classifier.stages)[1:]:
+    for lowest in list(classifier.stages)[1:] if name in QUICK else ("stage2", "stage5"):
         number = check_cut(classifier, lowest, pixels, expected)
         assert number == 1 or name == "nasnet_mobile"  # whose cells read the two cells before them
 

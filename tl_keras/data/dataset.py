@@ -3,10 +3,9 @@
 The last step of `data`: what comes out is all that training and evaluation know about images.
 """
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,32 +66,9 @@ class ImageData:
         return {name: len(self.rows(name)) for name in ("train", "val", "test")} | {"classes": len(self.classes)}
 
 
-class _Files(Sequence[Path]):
-    """The files of an index as paths, made when they are asked for: a million of them would take half a gigabyte."""
-
-    def __init__(self, index: Index) -> None:
-        self._index = index
-
-    def __len__(self) -> int:
-        return len(self._index.paths)
-
-    @overload
-    def __getitem__(self, row: int) -> Path: ...
-    @overload
-    def __getitem__(self, row: slice) -> list[Path]: ...
-    def __getitem__(self, row: int | slice) -> Path | list[Path]:
-        paths = self._index.paths[row]
-        return self._index.root / paths if isinstance(paths, str) else [self._index.root / path for path in paths]
-
-
 def open_pixels(index: Index, config: DataConfig, image_size: tuple[int, int]) -> Pixels:
     """The images of an index, not decoded yet."""
-    return Pixels(files_of(index), image_size, config.resize, decoding=Decoding.of(config))
-
-
-def files_of(index: Index) -> Sequence[Path]:
-    """The files of an index as paths, made when they are asked for."""
-    return _Files(index)
+    return Pixels(index.files, image_size, config.resize, decoding=Decoding.of(config))
 
 
 def keep_pixels(pixels: Pixels, config: DataConfig, scratch: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,11 @@ class Index:
         return self.labels if self.shares is None else self.shares
 
     @property
+    def files(self) -> Sequence[Path]:
+        """The files as paths, made when they are asked for."""
+        return _Files(self)
+
+    @property
     def labelled(self) -> NDArray[np.bool_]:
         """Which files have a label, bool (n,)."""
         return self.labels != UNLABELLED if self.output == SINGLE_LABEL else np.ones(len(self.paths), bool)
@@ -123,7 +128,7 @@ class Index:
     def identify(self, progress: Progress) -> Ids:
         """Read every file once: what its content is known by now, (n,); b"" for one that is gone."""
         with progress.bar("read files", len(self.paths)) as advance:
-            return hash_files([self.root / path for path in self.paths], advance)
+            return hash_files(self.files, advance)
 
     def identified(self, progress: Progress) -> Self:
         """The same index with the ids of its files as they are now."""
@@ -149,3 +154,21 @@ class Index:
             f"{self.root}: of {len(self.paths)} {of}, {' and '.join(fates)}; the first is {self.paths[first]}. "
             "Put them back, or say with --data where they are."
         )
+
+
+class _Files(Sequence[Path]):
+    """The files of an index as paths, made when they are asked for: a million of them would take half a gigabyte."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+
+    def __len__(self) -> int:
+        return len(self._index.paths)
+
+    @overload
+    def __getitem__(self, row: int) -> Path: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Path]: ...
+    def __getitem__(self, row: int | slice) -> Path | list[Path]:
+        paths = self._index.paths[row]
+        return self._index.root / paths if isinstance(paths, str) else [self._index.root / path for path in paths]

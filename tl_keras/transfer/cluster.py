@@ -207,6 +207,24 @@ class Actors(Protocol):
         """End one, whatever it does."""
 
 
+def result_of(work: Any) -> Any:
+    """What came of work that Ray does, or of a list of such.
+
+    Raises:
+        LostError: its process, its machine or what it put out is gone.
+        UserError: as the work raised it.
+    """
+    ray = sys.modules["ray"]
+    try:
+        return ray.get(work)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise LostError(first_line(error)) from error
+
+
 class RayActors:
     """Actors of Ray.
 
@@ -233,15 +251,7 @@ class RayActors:
         return done[0] if done else None
 
     def get(self, work: Any) -> Any:
-        errors = self._ray.exceptions
-        try:
-            return self._ray.get(work)
-        except errors.RayTaskError as error:
-            if isinstance(error.cause, UserError):
-                raise error.cause from None
-            raise
-        except errors.RayError as error:  # its process, its machine, or what it has put out
-            raise LostError(first_line(error)) from error
+        return result_of(work)
 
     def stop(self, actor: Any) -> None:
         self._ray.kill(actor)

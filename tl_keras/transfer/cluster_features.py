@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -180,10 +180,10 @@ def compute_by_actors(config: Config, index: Index, frozen: FrozenFeatures, want
     chunks = list(row_batches(rows, frozen.chunk_rows(names_of(lacks))))
     pieces = (Piece(tuple(index.paths[row] for row in chunk), frozen.ids[chunk], _of(lacks, chunk)) for chunk in chunks)
     room = plan(resources(), config.runtime.threads)
+    room = replace(room, num=min(room.num, len(chunks)))
     actors = RayActors(Computer, (__version__, pickle.dumps(_order(config, index, frozen, lacks, rows, room.cpus))), room)
     progress.line(f"Ray: {room} for {len(rows):,} images")
-    num = min(room.num, len(chunks))
-    with progress.bar("features", how_often(lacks)) as advance, closing(hand_out(actors, num, pieces, progress.line)) as done:
+    with progress.bar("features", how_often(lacks)) as advance, closing(hand_out(actors, room.num, pieces, progress.line)) as done:
         for number, found in done:
             for each in found.computed:
                 frozen.keep(each)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -25,7 +25,7 @@ from tl_keras.data.file_ids import Ids, numbers
 from tl_keras.data.pipeline import Pixels, row_batches
 from tl_keras.models.engines import TENSORFLOW, openvino_version
 from tl_keras.progress import Progress
-from tl_keras.transfer.store import Collection, Store
+from tl_keras.transfer.store import Collection, Shard, Store, read_shards
 from tl_keras.transfer.trunk import BATCH_SIZE, Trunk
 
 SHARD_ROWS = 256  # a killed run loses the images of one shard
@@ -98,6 +98,37 @@ class StoredFeatures:
             chosen = part == number
             out[chosen] = self._collections[number].read_places(places[chosen])
         return out
+
+    def slice(self, rows: slice) -> "ShardRows":
+        """Some rows in a row, for another process that sees the same disk."""
+        part, places = self._part[rows], self._places[rows].copy()
+        shards: list[Shard] = []
+        for number in np.unique(part):
+            mine, all_shards = part == number, self._collections[number].shards
+            used, places[mine, 0] = np.unique(places[mine, 0], return_inverse=True)
+            places[mine, 0] += len(shards)
+            shards += [replace(all_shards[each], ids=np.empty(0, "S16")) for each in used]
+        return ShardRows(tuple(shards), places, self.shape[1:])
+
+
+@dataclass(frozen=True)
+class ShardRows:
+    """Rows of features as `StoredFeatures`, by their files: `places` (n, 2) are numbers of shards, and rows in them."""
+
+    shards: tuple[Shard, ...]
+    places: NDArray[np.int32]
+    row_shape: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, ...)."""
+        return len(self.places), *self.row_shape
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+        return read_shards(self.shards, self.places[rows], self.row_shape)
 
 
 class FrozenFeatures:

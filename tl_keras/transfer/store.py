@@ -156,20 +156,25 @@ class Collection:
         """Rows by what `locate` returned."""
         if (places[:, 0] < 0).any():
             raise KeyError(f"{self.folder}: {(places[:, 0] < 0).sum()} images have no row")
-        out = np.empty((len(places), *self.row_shape), np.float32)
-        for number in np.unique(places[:, 0]):
-            chosen, shard = np.flatnonzero(places[:, 0] == number), _map_shard(self.shards[number])
-            first, last = chosen[0], chosen[-1]
-            if last - first + 1 == len(chosen) and shard.dtype == out.dtype:  # most often: copied once, not twice
-                np.take(shard, places[chosen, 1], axis=0, out=out[first : last + 1], mode="clip")  # 'raise' would copy once more
-            else:
-                out[chosen] = shard[places[chosen, 1]]
-        return out
+        return read_shards(self.shards, places, self.row_shape)
 
     @property
     def row_shape(self) -> tuple[int, ...]:
         """The shape of one row; of a collection that is not empty."""
         return self.shards[0].shape[1:]
+
+
+def read_shards(shards: Sequence[Shard], places: NDArray[np.int32], row_shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Rows (n, ...) from shards, by the number of the shard and the row in it, (n, 2)."""
+    out = np.empty((len(places), *row_shape), np.float32)
+    for number in np.unique(places[:, 0]):
+        chosen, shard = np.flatnonzero(places[:, 0] == number), _map_shard(shards[number])
+        first, last = chosen[0], chosen[-1]
+        if last - first + 1 == len(chosen) and shard.dtype == out.dtype:  # most often: copied once, not twice
+            np.take(shard, places[chosen, 1], axis=0, out=out[first : last + 1], mode="clip")  # 'raise' would copy once more
+        else:
+            out[chosen] = shard[places[chosen, 1]]
+    return out
 
 
 def _is_whole(path: Path) -> bool:

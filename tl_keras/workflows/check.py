@@ -90,7 +90,7 @@ def check(config: Config, run_dir: Path | str, *, fix: str | None = None, progre
     run.require_free()
     index = open_source(config.data, progress).identified(progress)
     tell_shrunk(config, index, progress)
-    tell_depth(dataset.files_of(index), config.data.bit_depth, progress)
+    tell_depth(index.files, config.data.bit_depth, progress)
     for line in (*index.notes, *left_out_lines(index.ignored)):
         progress.line(line)
     with working_in(run, resume=False):

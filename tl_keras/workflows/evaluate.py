@@ -143,7 +143,7 @@ def _evaluation_data(trained: TrainedRun, source: str | None, scratch: Path, pro
             progress.line(line)
         index, counts = _unseen(trained, replace(found, output=trained.index.output), progress)
     _tell(trained, index, place_of(config.source, index.root), counts, progress)
-    tell_depth(dataset.files_of(index), config.bit_depth, progress, ADVICE)
+    tell_depth(index.files, config.bit_depth, progress, ADVICE)
     pixels = dataset.open_pixels(index, config, trained.image_size)
     dataset.keep_pixels(pixels, config, scratch)
     left_out = sum(counts[name] for name in LEARNED_FROM)

@@ -20,7 +20,7 @@ from tl_keras.config import Config, DataConfig
 from tl_keras.data import images
 from tl_keras.data.check.copies import Copy, number_pictures, same_files, same_pictures
 from tl_keras.data.check.facts import Facts, examine
-from tl_keras.data.dataset import cut, files_of
+from tl_keras.data.dataset import cut
 from tl_keras.data.depth import tell_depth
 from tl_keras.data.found import tell_found
 from tl_keras.data.index import Index
@@ -53,7 +53,7 @@ def open_images(config: DataConfig, progress: Progress, new: RunFolder | None = 
         if config.copies == "near":
             index = with_pictures(index, config, progress)
     tell_found(index, config, progress)
-    tell_depth(files_of(index), config.bit_depth, progress)
+    tell_depth(index.files, config.bit_depth, progress)
     return index
 
 
@@ -66,7 +66,7 @@ def look_at_images(index: Index, config: DataConfig, progress: Progress) -> tupl
     Returns:
         Facts (n,), see `examine`; the reason of each file that does not decode; the copies that are equal files; and those that are not.
     """
-    files = files_of(index)
+    files = index.files
     with progress.bar("look at images", len(files)) as advance:
         facts, bad = examine(files, index.ids, images.Decoding.of(config), advance)  # type: ignore[arg-type]
     good = np.setdiff1d(np.arange(len(files)), list(bad))
@@ -90,7 +90,7 @@ def tell_shrunk(config: Config, index: Index, progress: Progress) -> None:
     if config.model.backbone != fields["backbone"].default or config.data.image_size is not None:
         return
     height, width = image_size_of(config)
-    if side := shrunk_sides(files_of(index), (height, width)):
+    if side := shrunk_sides(index.files, (height, width)):
         progress.line(f"images of about {side:,} pixels a side are shrunk to {height} x {width}, which loses detail:")
         progress.line(f"  {config.model.backbone} is for trying out; for photos take --backbone mobilenet_v2")
 

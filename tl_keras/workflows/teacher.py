@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tl_keras import run_folder
 from tl_keras.config import Config
-from tl_keras.data import dataset, splits
+from tl_keras.data import splits
 from tl_keras.data.index import Index
 from tl_keras.deploy.predictor import Predictor
 from tl_keras.errors import DataError, RunFolderError
@@ -79,7 +79,7 @@ def _answers(task: Task, teacher: str) -> NDArray[np.float32]:
     """The teacher's probabilities for each training image, float32 (n, k), in the order of this run's classes."""
     trained, data = open_run(teacher), task.data
     _require_strange(task, trained.index, trained.split, teacher)
-    files, rows = dataset.files_of(data.index), data.rows("train")
+    files, rows = data.index.files, data.rows("train")
     found = np.empty((len(rows), len(data.classes)), np.float32)
     with task.progress.bar("ask the teacher", len(rows)) as advance:
         for place, each in enumerate(Predictor(trained)([files[row] for row in rows])):

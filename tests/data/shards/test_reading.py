@@ -2,6 +2,7 @@
 
 import pytest
 
+from tl_keras.data.shards import reading
 from tl_keras.data.shards.reading import contents_of, read_shards
 from tl_keras.errors import DataError
 from tl_keras.progress import Progress
@@ -17,7 +18,7 @@ def test_what_is_wrong_with_a_shard_is_one_line(tmp_path, pack, tfrecord):
     )
     shard = tmp_path / "x.tfrecord"
     shard.write_bytes(b"\x1f\x8b" + bytes(100))
-    with pytest.raises(DataError, match=r"cannot be read as a shard: it is compressed. Unpack it, or write it again without compression.$"):
+    with pytest.raises(DataError, match=r"cannot be read as a shard: it is compressed as a whole: unpack it, as with gunzip\. Mend it"):
         read_shards([shard], Progress())
 
 
@@ -33,3 +34,12 @@ def test_names_need_not_come_in_their_order(tmp_path, pack):
     assert list(found.names) == ["cat/b.jpg", "cat/a.jpg", "ant/c.jpg"]
     assert [found.row_of(name) for name in found.names] == [0, 1, 2]
     assert found.sizes.tolist() == [1, 1, 1]
+
+
+def test_processes_that_begin_together_begin_at_different_shards(tmp_path, pack, monkeypatch):
+    shards = [pack(tmp_path / f"{number}.tar", {"cat/a.jpg": b"%d" % number}) for number in range(4)]
+    read = []
+    monkeypatch.setattr(reading, "randrange", lambda num: num - 1)
+    monkeypatch.setattr(reading, "contents_of", lambda shard: read.append(shard))
+    read_shards(shards, Progress())
+    assert read == [shards[3], *shards[:3]]

@@ -51,6 +51,6 @@ def test_damage_is_told(tmp_path, example, tfrecord):
     assert told(whole[:-1]) == f"it ends within the record at byte {second}"
     assert told(whole[: second + 5]) == f"it ends within the record at byte {second}"
     assert told(bytes([whole[0] ^ 1]) + whole[1:]) == "the checksum at byte 0 is wrong"
-    assert told(gzip.compress(whole)) == told(zlib.compress(whole)) == "it is compressed"
+    assert told(gzip.compress(whole)) == told(zlib.compress(whole)) == "it is compressed as a whole: unpack it, as with gunzip"
     tfrecord(path, [record, b"\xff" * 20])
     assert told(path.read_bytes()).startswith("record 1 is not a")

@@ -113,7 +113,7 @@ def test_a_shard_is_read_once(tmp_path, photo_folder, shards, monkeypatch):
     plain = reading.SAMPLES["webdataset"]
     monkeypatch.setitem(reading.SAMPLES, "webdataset", lambda file, size: read.append(file.path) or plain(file, size))
     first = open_source(config_of(folder))
-    assert read == [str(path) for path in sorted(folder.iterdir())]
+    assert sorted(read) == [str(path) for path in sorted(folder.iterdir())]
     again = open_source(config_of(folder))
     assert again.paths == first.paths
     assert len(read) == len(set(read))
@@ -138,8 +138,8 @@ def test_a_killed_index_keeps_the_shards_that_were_read(tmp_path, own_store, pho
         open_source(config_of(folder))
     assert [path.suffix for path in (own_store.parent / "shards").iterdir()] == [".table"]
     open_source(config_of(folder))
-    assert read.count(str(folder / "train-000.tar")) == 1
-    assert read.count(str(folder / "train-001.tar")) == 2
+    assert read.count(read[0]) == 1
+    assert read.count(read[1]) == 2
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "train.tfrecord.gz", "a-00000-of-00010.gz", "a.array_record.zst"])

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from tl_keras.cache import cache_folder
 from tl_keras.data.texts import Texts
-from tl_keras.partial import clear_partial
 from tl_keras.run_folder import write_atomically
 
 FORMATS = {  # the first whose expression a file's name ends in, in any case
@@ -83,10 +82,15 @@ def shard_numbers(paths: Sequence[str]) -> NDArray[np.int64] | None:
     return found
 
 
+def table_folder() -> Path:
+    """Where all tables are kept."""
+    return cache_folder() / "shards"
+
+
 def table_file(shard: str, size: int, changed_ns: int) -> Path:
     """Where the table of a shard is kept that has this size and time of change."""
     known_by = f"{_VERSION}\n{os.path.abspath(shard)}\n{size}\n{changed_ns}"
-    return cache_folder() / "shards" / f"{hashlib.sha256(known_by.encode(errors='surrogateescape')).hexdigest()[:32]}.table"
+    return table_folder() / f"{hashlib.sha256(known_by.encode(errors='surrogateescape')).hexdigest()[:32]}.table"
 
 
 def write_table(file: Path, contents: Contents) -> None:
@@ -99,7 +103,6 @@ def write_table(file: Path, contents: Contents) -> None:
     for column in _arrays(contents):
         np.save(buffer, column, allow_pickle=False)
     file.parent.mkdir(parents=True, exist_ok=True)
-    clear_partial(file.parent)
     write_atomically(file, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 

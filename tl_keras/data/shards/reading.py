@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from random import randrange
 
 import numpy as np
 
@@ -9,12 +10,13 @@ from tl_keras.data.file_ids import ID_BYTES, id_of
 from tl_keras.data.read_at import PlacedFile
 from tl_keras.data.shards import opened
 from tl_keras.data.shards.array_record import array_record_samples
-from tl_keras.data.shards.contents import Contents, format_of, read_table, table_file, write_table
+from tl_keras.data.shards.contents import Contents, format_of, read_table, table_file, table_folder, write_table
 from tl_keras.data.shards.sample import Sample
 from tl_keras.data.shards.tfrecord import tfrecord_samples
 from tl_keras.data.shards.webdataset import webdataset_samples
 from tl_keras.data.texts import TextList
 from tl_keras.errors import DataError
+from tl_keras.partial import clear_partial
 from tl_keras.progress import Progress
 
 Samples = Callable[[PlacedFile, int], Iterator[Sample]]
@@ -28,6 +30,8 @@ SAMPLES: dict[str, Samples] = {
 def read_shards(shards: Sequence[Path], progress: Progress) -> None:
     """Read those shards of which no table is kept, once, and keep theirs.
 
+    Processes that begin together begin at different shards, and take the tables that others have made meanwhile.
+
     Raises:
         DataError: a shard is damaged, holds no labelled image, or its table cannot be kept.
         OSError: a shard cannot be read.
@@ -35,9 +39,10 @@ def read_shards(shards: Sequence[Path], progress: Progress) -> None:
     new = [shard for shard in shards if not _table_of(shard).is_file()]
     if not new:
         return
+    clear_partial(table_folder())
     with progress.bar("index shards", sum(shard.stat().st_size for shard in new) // 10**6) as advance:
-        done = 0
-        for shard in new:
+        done, first = 0, randrange(len(new))
+        for shard in (*new[first:], *new[:first]):
             contents_of(shard)
             done += shard.stat().st_size
             advance(done // 10**6)
@@ -82,13 +87,9 @@ def _read(shard: Path) -> Contents:
             places.append((sample.start, sample.size))
             ids += id_of(sample.image).ljust(ID_BYTES, b"\0")
     except ValueError as error:
-        raise DataError(f"{shard}: cannot be read as a shard: {error}.{_remedy(error)}") from error
+        raise DataError(f"{shard}: cannot be read as a shard: {error}. Mend it, or take it away.") from error
     starts, sizes = np.array(places, np.int64).reshape(-1, 2).T
     packed = names.texts()
     by_name = np.array(sorted(range(len(packed)), key=list(packed).__getitem__), np.int32)
     content = np.frombuffer(bytes(ids), f"S{ID_BYTES}")
     return Contents(packed, by_name, starts.copy(), sizes.copy(), labels.texts(), content, num_unlabelled)
-
-
-def _remedy(error: ValueError) -> str:
-    return " Unpack it, or write it again without compression." if "compressed" in str(error) else " Mend it, or take it away."

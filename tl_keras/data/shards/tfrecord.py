@@ -52,7 +52,7 @@ def _record(file: PlacedFile, at: int, size: int) -> bytes:
     length, checksum = _HEADER.unpack(header)
     if checksum != masked_crc32c(header[:8]):
         if at == 0 and header.startswith(_COMPRESSED):
-            raise ValueError("it is compressed")
+            raise ValueError("it is compressed as a whole: unpack it, as with gunzip")
         raise ValueError(f"the checksum at byte {at:,} is wrong")
     if length > size - at - _HEADER.size - _SUM_BYTES:
         raise ValueError(f"it ends within the record at byte {at:,}")

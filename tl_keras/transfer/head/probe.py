@@ -61,6 +61,22 @@ def chunks(features: Features) -> list[slice]:
     return [slice(start, min(start + rows, len(features))) for start in range(0, len(features), rows)]
 
 
+def sums(features: Features) -> Matrix:
+    """The sum of the rows, float64 (d,)."""
+    found = np.zeros(features.shape[1])
+    for rows in chunks(features):
+        found += features[rows].sum(axis=0, dtype=np.float64)
+    return found
+
+
+def squares(features: Features, mean: Matrix) -> Matrix:
+    """The sum of the squares of what rows differ from a mean (d,) by, float64 (d,)."""
+    found = np.zeros(features.shape[1])
+    for rows in chunks(features):
+        found += ((features[rows] - mean) ** 2).sum(axis=0)
+    return found
+
+
 @dataclass(frozen=True)
 class Standardiser:
     """Shift and scale that give each feature mean 0 and variance 1 (at most): `mean` and `scale`, float32 (d,)."""
@@ -71,11 +87,12 @@ class Standardiser:
     @classmethod
     def fit(cls, features: Features) -> "Standardiser":
         """Measure features float32 (n, d)."""
-        mean, variance = np.zeros((2, features.shape[1]))
-        for rows in chunks(features):
-            mean += features[rows].sum(axis=0, dtype=np.float64) / len(features)
-        for rows in chunks(features):
-            variance += ((features[rows] - mean) ** 2).sum(axis=0) / len(features)
+        mean = sums(features) / len(features)
+        return cls.of(mean, squares(features, mean) / len(features))
+
+    @classmethod
+    def of(cls, mean: Matrix, variance: Matrix) -> "Standardiser":
+        """The one of features with this mean and variance, float64 (d,)."""
         if variance.mean() <= ROUNDING**2 * np.mean(mean**2):  # the same for all: what little they differ by is not a signal
             return cls(mean.astype(np.float32), np.ones(len(mean), np.float32))
         floor = VARIANCE_FLOOR * variance.mean() + 1e-12
@@ -101,16 +118,18 @@ class StandardisedRows:
     Args:
         features: raw, float32 (n, d).
         standardise: applied when they are read (see `logits`, which folds it into the weights instead).
+        keep: small ones are kept; not where they are read once.
+        threads: that work on chunks; None for as many as TensorFlow has.
     """
 
-    def __init__(self, features: Features, standardise: Standardiser) -> None:
+    def __init__(self, features: Features, standardise: Standardiser, *, keep: bool = True, threads: int | None = None) -> None:
         self.shape = (len(features), features.shape[1])
         self._features, self._standardise = features, standardise
-        self.in_memory = 4 * self.shape[0] * self.shape[1] <= IN_MEMORY_BYTES
+        self.in_memory = keep and 4 * self.shape[0] * self.shape[1] <= IN_MEMORY_BYTES
         if self.in_memory:
             self._features = _gather(features, standardise)
             self._standardise = Standardiser.identity(features.shape[1])
-        self._pool = ThreadPoolExecutor(threads_in_force())  # which starts a thread only when there is something to do
+        self._pool = ThreadPoolExecutor(threads or threads_in_force())  # which starts a thread only when there is something to do
 
     def read(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Chunks of standardised features in order, each with its rows."""
@@ -168,6 +187,20 @@ def _gather(features: Features, standardise: Standardiser) -> NDArray[np.float32
     return kept
 
 
+class Objective(Protocol):
+    """A loss of weights (d + 1, k) as L-BFGS sees it; for the attributes see `LogLoss`."""
+
+    shape: tuple[int, int]
+    total_weight: float
+    first_curvature: float
+    columns: int
+
+    @property
+    def loss_gain(self) -> float: ...
+
+    def __call__(self, weights: Matrix) -> tuple[float, Matrix, float]: ...
+
+
 class LogLoss:
     """Weighted mean loss of a linear head on rows, as a function of its weights (d + 1, k).
 
@@ -176,6 +209,7 @@ class LogLoss:
         labels: (n,) or (n, k).
         row_weights: (n,), how much each row counts.
         num_classes: k.
+        total_weight: what `row_weights` add up to where there are other rows, whose losses are added to these; None for their own.
 
     Attributes:
         first_curvature: the mean of p (1 - p) where nothing is known.
@@ -185,11 +219,23 @@ class LogLoss:
     first_curvature = 0.25
     columns = 1
 
-    def __init__(self, rows: StandardisedRows, labels: Labels, row_weights: NDArray[np.floating], num_classes: int) -> None:
+    def __init__(
+        self,
+        rows: StandardisedRows,
+        labels: Labels,
+        row_weights: NDArray[np.floating],
+        num_classes: int,
+        total_weight: float | None = None,
+    ) -> None:
         self.rows, self.labels = rows, labels
         self.shape = (rows.shape[1] + 1, num_classes)
-        self.total_weight = float(row_weights.sum(dtype=np.float64))
+        self.total_weight = total_weight or float(row_weights.sum(dtype=np.float64))
         self.row_weights = (row_weights / self.total_weight).astype(np.float32)
+
+    @property
+    def loss_gain(self) -> float:
+        """Relative: a step that gains less is the last."""
+        return LOSS_GAIN if self.rows.in_memory else STREAMED_LOSS_GAIN
 
     def __call__(self, weights: Matrix) -> tuple[float, Matrix, float]:
         """The loss, its gradient (d + 1, k) float64, and the mean of p (1 - p), the scale of its second derivative."""
@@ -219,10 +265,15 @@ class CrossEntropy(LogLoss):
     """Multinomial: labels are int32 (n,), one class each, or soft ones, float32 (n, k), whose most probable class says the weight."""
 
     def __init__(
-        self, rows: StandardisedRows, labels: Labels, class_weights: NDArray[np.float32], weights: NDArray[np.floating] | None = None
+        self,
+        rows: StandardisedRows,
+        labels: Labels,
+        class_weights: NDArray[np.float32],
+        weights: NDArray[np.floating] | None = None,
+        total_weight: float | None = None,
     ) -> None:
         row_weights = class_weights[SINGLE_LABEL.classes_of(labels)].astype(np.float64)
-        super().__init__(rows, labels, row_weights if weights is None else row_weights * weights, len(class_weights))
+        super().__init__(rows, labels, row_weights if weights is None else row_weights * weights, len(class_weights), total_weight)
         self.first_curvature = (1 - 1 / len(class_weights)) / len(class_weights)
         self.columns = 2 if len(class_weights) == 2 else 1  # there they share one column w, here -w/2 and w/2, of half of its square
 
@@ -277,7 +328,7 @@ def judge(weights: Matrix, rows: StandardisedRows, labels: Labels, output: Outpu
     """
     if not output.metric_is_mean:
         logits = np.concatenate(list(rows.mapped(weights, lambda rows, x, logits: logits)))
-        return float(output.plain_losses(logits, labels).mean(dtype=np.float64)), output.metric(logits, labels)
+        return judge_logits(logits, labels, output)
 
     def part(rows: slice, _: NDArray[np.float32], logits: NDArray[np.float32]) -> tuple[float, float]:
         own = labels[rows]
@@ -285,6 +336,11 @@ def judge(weights: Matrix, rows: StandardisedRows, labels: Labels, output: Outpu
 
     losses, metrics = zip(*rows.mapped(weights, part), strict=True)
     return sum(losses) / len(labels), sum(metrics) / len(labels)
+
+
+def judge_logits(logits: NDArray[np.float32], labels: Labels, output: Output) -> tuple[float, float]:
+    """Plain loss and metric of logits (n, k)."""
+    return float(output.plain_losses(logits, labels).mean(dtype=np.float64)), output.metric(logits, labels)
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")  # many small products: threads that wait for each other take longer than one
@@ -323,17 +379,44 @@ def fit_linear_probe(
     if few and varied and axes.vectors is not None:  # the optimum lies in the span of the rows
         rows, rows_val, span = rows.turned(axes.vectors), rows_val.turned(axes.vectors), axes.vectors
         axes = Axes(None, axes.spectrum, 0.0)
+    objective = objective_of(output, rows, train[1], class_weights, weights)
+    return best_of_path(objective, axes, c, lambda found: judge(found, rows_val, val[1], output), on_solution, span)
+
+
+def objective_of(
+    output: Output,
+    rows: StandardisedRows,
+    labels: Labels,
+    class_weights: NDArray[np.float32],
+    weights: NDArray[np.floating] | None,
+    total_weight: float | None = None,
+) -> LogLoss:
+    """The loss of what labels mean; for the arguments see `fit_linear_probe` and `LogLoss`."""
+    own = np.ones(len(labels)) if weights is None else weights
+    if output == SINGLE_LABEL:
+        return CrossEntropy(rows, labels, class_weights, own, total_weight)
+    return BinaryCrossEntropy(rows, labels, own, len(class_weights), total_weight)
+
+
+def best_of_path(
+    objective: Objective,
+    axes: "Axes",
+    c: float | None,
+    judged: Callable[[Matrix], tuple[float, float]],
+    on_solution: Callable[[LinearProbe], None] | None,
+    span: NDArray[np.float32] | None = None,
+) -> LinearProbe:
+    """The solution of a path of values of C that is best on val.
+
+    Args:
+        judged: weights (d + 1, k) -> loss and metric on val.
+        span: (d', d), the directions that the objective's features are coordinates along; None where they are the features.
+    """
     best: LinearProbe | None = None
     worse = 0
-    path = C_PATH if c is None else (c,)
-    own = np.ones(num) if weights is None else weights
-    if output == SINGLE_LABEL:
-        objective: LogLoss = CrossEntropy(rows, train[1], class_weights, own)
-    else:
-        objective = BinaryCrossEntropy(rows, train[1], own, len(class_weights))
-    for each, found_weights in _path(objective, axes, path):
+    for each, found_weights in _path(objective, axes, C_PATH if c is None else (c,)):
         kernel, bias = found_weights[:-1].astype(np.float32), found_weights[-1].astype(np.float32)
-        found = LinearProbe(kernel if span is None else span @ kernel, bias, each, *judge(found_weights, rows_val, val[1], output))
+        found = LinearProbe(kernel if span is None else span @ kernel, bias, each, *judged(found_weights))
         if on_solution is not None:
             on_solution(found)
         if best is None or found.val_loss < best.val_loss:
@@ -343,6 +426,14 @@ def fit_linear_probe(
     if best is None:
         raise ValueError("C_PATH is empty.")
     return best
+
+
+class Sampled(Protocol):
+    """Rows (n, d) of which a sample is to be had; see `StandardisedRows`."""
+
+    shape: tuple[int, int]
+
+    def sample(self, num: int) -> Iterator[NDArray[np.float32]]: ...
 
 
 @dataclass(frozen=True)
@@ -360,7 +451,7 @@ class Axes:
     rest: float
 
     @classmethod
-    def of(cls, rows: StandardisedRows) -> "Axes":
+    def of(cls, rows: Sampled) -> "Axes":
         """Measure a sample of the rows, of which there may be fewer than features: about SAMPLED_ROWS where those are wide."""
         width = rows.shape[1]
         num = ROWS_PER_FEATURE * width if width <= 2 * SAMPLED_ROWS else SAMPLED_ROWS
@@ -393,7 +484,7 @@ class Axes:
         return rest * matrix + self.vectors @ ((along - rest)[:, None] * coordinates).astype(np.float32)
 
 
-def _path(objective: LogLoss, axes: Axes, path: Sequence[float]) -> Iterator[tuple[float, Matrix]]:
+def _path(objective: Objective, axes: Axes, path: Sequence[float]) -> Iterator[tuple[float, Matrix]]:
     """Each C with its solution (d + 1, k), from the strongest regularisation on."""
     weights: Matrix = np.zeros(objective.shape)
     curvature = objective.first_curvature
@@ -403,7 +494,7 @@ def _path(objective: LogLoss, axes: Axes, path: Sequence[float]) -> Iterator[tup
         yield c, weights
 
 
-def _minimise(objective: LogLoss, start: Matrix, decay: float, axes: Axes, curvature: float) -> tuple[Matrix, float]:
+def _minimise(objective: Objective, start: Matrix, decay: float, axes: Axes, curvature: float) -> tuple[Matrix, float]:
     """Weights (d + 1, k) of least loss and penalty, and the curvature there.
 
     L-BFGS sees the weights scaled along the principal axes of the rows: there the second derivative, about
@@ -423,6 +514,6 @@ def _minimise(objective: LogLoss, start: Matrix, decay: float, axes: Axes, curva
         penalised[-1] = 0  # the bias is free
         return loss + 0.5 * float(np.vdot(penalised, weights)), scaled(gradient + penalised, -1).ravel().astype(np.float64)
 
-    options = {"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": LOSS_GAIN if objective.rows.in_memory else STREAMED_LOSS_GAIN}
+    options = {"maxiter": MAX_ITERATIONS, "gtol": TOLERANCE, "ftol": objective.loss_gain}
     found = minimize(evaluate, scaled(start, 1).ravel(), jac=True, method="L-BFGS-B", options=options)
     return scaled(found.x.reshape(objective.shape), -1), found_curvature

@@ -13,8 +13,10 @@ from tl_keras.config import Config
 from tl_keras.models.outputs import SINGLE_LABEL, Labels, Output
 from tl_keras.progress import Progress
 from tl_keras.tasks import REGRESSION, figure_text, solves_head
-from tl_keras.transfer.features import FrozenFeatures
+from tl_keras.transfer.features import FrozenFeatures, StoredFeatures
 from tl_keras.transfer.frozen import POOLED
+from tl_keras.transfer.head.cluster_parts import ClusterParts, is_for_cluster
+from tl_keras.transfer.head.parts import fit_on_parts, fit_standardiser
 from tl_keras.transfer.head.probe import C_PATH, LinearProbe, Pair, StandardisedRows, Standardiser, fit_linear_probe, judge
 from tl_keras.transfer.head.ridge import fit_ridge
 from tl_keras.transfer.head.selection import select_features
@@ -106,12 +108,11 @@ class HeadProblem:
         pairs = self.pair(train, self.num_views), self.pair(val)
         single = SINGLE_LABEL.classes_of(self.labels[train]) if self.output == SINGLE_LABEL else self.labels[train]
         weights = class_weight_vector(config.train.class_weights, single, self.classes)
-        standardise = Standardiser.fit(pairs[0][0])
         if config.features.selection == "none":
             own = None if self.weights is None else np.tile(self.weights[train], 1 + self.num_views)
-            solved = _solve_on_all(config, *pairs, standardise, weights, progress, self.output, own)
-            found = SolvedHead(solved, standardise, {}, self.output)
+            found = _solve_on_all(config, *pairs, weights, progress, self.output, own)
         else:
+            standardise = Standardiser.fit(pairs[0][0])
             found = SolvedHead(*_solve_on_some(config, *pairs, standardise, weights, progress), self.output)
         if self.output != SINGLE_LABEL:
             return found
@@ -135,13 +136,12 @@ def _solve_on_all(
     config: Config,
     train: Pair,
     val: Pair,
-    standardise: Standardiser,
     class_weights: NDArray[np.float32],
     progress: Progress,
     output: Output,
     weights: NDArray[np.float32] | None,
-) -> LinearProbe:
-    """The probe on all features; see `probe.fit_linear_probe` for the arguments."""
+) -> SolvedHead:
+    """The head on all features, here or on a cluster; see `probe.fit_linear_probe` for the arguments."""
     c, num_tried = config.train.head_c, 0
 
     def count(_: LinearProbe) -> None:
@@ -150,9 +150,16 @@ def _solve_on_all(
         advance(1)
 
     with progress.bar("head: values of C", len(C_PATH) if c is None else 1) as advance:
-        probe = fit_linear_probe(train, val, standardise, class_weights, c, count, output, weights)
+        if isinstance(train[0], StoredFeatures) and isinstance(val[0], StoredFeatures) and is_for_cluster(config, train[0]):
+            parts = ClusterParts(train[0], train[1], weights, class_weights, output)
+            standardise = fit_standardiser(parts)
+            parts_val = ClusterParts(val[0], val[1], None, class_weights, output)
+            probe = fit_on_parts(parts, parts_val, val[1], standardise, class_weights, output, c, count)
+        else:
+            standardise = Standardiser.fit(train[0])
+            probe = fit_linear_probe(train, val, standardise, class_weights, c, count, output, weights)
     progress.line(describe(probe, output) + (f"  the best of {num_tried} values of C" if c is None else ""))
-    return probe
+    return SolvedHead(probe, standardise, {}, output)
 
 
 def _solve_on_some(
