@@ -67,7 +67,7 @@ def open_network(config: Config, index: Index, progress: Progress) -> Opened:
     split = dataset.cut(index, config.data, {})  # a class that is too small is said before hours of computing
     config = resolve(config, classifier, int((split == "train").sum()))
     check_names(config, classifier, index, split)
-    if config.train.sampling == "by_shard":
+    if config.mode in ("finetune", "pretrain") and config.train.sampling == "by_shard":  # others may not use it
         require_shards(index)
     require_memory(config, classifier)
     pixels = dataset.open_pixels(index, config.data, image_size_of(config))
