@@ -29,7 +29,14 @@ from PIL import Image
 CLASSES, SIDE, PER_TAR = 10, 32, 10_000
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 WHAT = ("seconds", "cpu")
-STEPS = {"index": "index shards", "features": "features", "head": "head: values of C", "evaluate": "evaluate test", "whole": "whole"}
+STEPS = {
+    "index": "index shards",
+    "features": "features",
+    "head": "head: values of C",
+    "epoch": "finetune epoch 1",
+    "evaluate": "evaluate test",
+    "whole": "whole",
+}
 SETTINGS = {
     "extract": ("features.max_gb=100",),
     "finetune": ("features.max_gb=100", "train.unfreeze_from=all", "train.epochs=1", "features.views=0", "data.cache_gb=0"),

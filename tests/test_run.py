@@ -528,10 +528,10 @@ def test_a_finished_run_is_not_resumed(finished, capfd):
 
 
 @pytest.mark.slow
-def test_dry_run_trains_and_writes_nothing(photo_folder, tmp_path, capfd, monkeypatch):
+def test_dry_run_trains_and_writes_nothing(photo_folder, three_stages, tmp_path, capfd, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = photo_folder(classes=("cat", "dog"), per_class=8)
-    arguments = ["--mode", "finetune", "--data", data, *TINY, "--dry-run"]
+    arguments = ["--mode", "finetune", "--data", data, "--backbone", three_stages, "--dry-run"]
     assert run.main([str(argument) for argument in arguments]) == 0
     out = capfd.readouterr().out
     for words in ("learning_rate: 0.0", "head", "finetune", "nothing was trained", "cat"):
@@ -563,10 +563,10 @@ def test_a_second_run_computes_no_features(photo_folder, own_backbone, tmp_path,
         pytest.param("finetune", ["train.unfreeze_from=stage3", "train.epochs=2"], 1e-2, marks=pytest.mark.slow),
     ],
 )
-def test_the_saved_model_answers_on_pixels_as_was_measured_on_features(photo_folder, tmp_path, mode, sets, difference):
+def test_the_saved_model_answers_on_pixels_as_was_measured_on_features(photo_folder, three_stages, tmp_path, mode, sets, difference):
     data = photo_folder(classes=("cat", "dog"), per_class=8)
-    sets = [part for text in ("model.weights=pretrained", *sets) for part in ("--set", text)]
-    arguments = ["--mode", mode, "--data", data, *TINY, *sets, "--run-dir", tmp_path / "R"]
+    sets = [part for text in sets for part in ("--set", text)]
+    arguments = ["--mode", mode, "--data", data, "--backbone", three_stages, *sets, "--run-dir", tmp_path / "R"]
     assert run.main([str(argument) for argument in arguments]) == 0
     rows = [line.split(",") for line in (tmp_path / "R" / "predictions.csv").read_text().splitlines()[1:]]
     pixels = np.stack([images.load(data / row[0], (16, 16), "crop") for row in rows]).astype(np.float32)

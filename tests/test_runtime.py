@@ -202,8 +202,8 @@ def test_predictions_leave_the_process_alone_while_the_caller_has_them(caller: k
 TRAIN = """
 import sys
 import tl_keras
-photos, run, threads = sys.argv[1:]
-tl_keras.train(run_dir=run, data=photos, image_size=16, weights="none", epochs=1, seed=3, progress=tl_keras.Progress(), settings={
+photos, run, threads, backbone = sys.argv[1:]
+tl_keras.train(run_dir=run, data=photos, backbone=backbone, weights="none", epochs=1, seed=3, progress=tl_keras.Progress(), settings={
     "model.hidden": [4], "model.dropout": 0.5, "train.head_epochs": 1, "train.unfreeze_from": "all", "data.augment.rotation_range": 10,
     "runtime.threads": int(threads)})
 """
@@ -248,16 +248,16 @@ def result_of(run: Path) -> tuple[Any, ...]:
 
 @pytest.mark.slow
 def test_a_run_in_a_process_that_has_had_one_is_as_in_a_fresh_process(
-    trained: tuple[Path, Path], caller: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: tuple[Path, Path], three_stages: str, caller: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, photos = trained
     tf.zeros(())
     threads = runtime.threads_in_force()
     monkeypatch.setenv("TL_KERAS_CACHE", str(tmp_path / "cache-here"))  # each with features of its own
-    monkeypatch.setattr(sys, "argv", ["-c", str(photos), str(tmp_path / "here"), str(threads)])
+    monkeypatch.setattr(sys, "argv", ["-c", str(photos), str(tmp_path / "here"), str(threads), three_stages])
     exec(TRAIN, {})  # after the run of `trained`
     environment = os.environ | {"PYTHONPATH": str(Path(tl_keras.__file__).parents[1]), "TL_KERAS_CACHE": str(tmp_path / "cache-fresh")}
-    command = [sys.executable, "-c", TRAIN + OTHER_THREADS + NO_UNIX, str(photos), str(tmp_path / "fresh"), str(threads)]
+    command = [sys.executable, "-c", TRAIN + OTHER_THREADS + NO_UNIX, str(photos), str(tmp_path / "fresh"), str(threads), three_stages]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert result_of(tmp_path / "here") == result_of(tmp_path / "fresh")

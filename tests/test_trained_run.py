@@ -106,9 +106,9 @@ def test_parity_images_of_an_export_are_the_runs_own(trained: Run, tmp_path: Pat
 def test_stages_are_found_again_in_the_model_that_was_read_back(trained: Run, tmp_path: Path) -> None:
     opened = open_run(trained[0])
     assert [(name, tuple(tensor.shape)) for name, tensor in opened.stages.items()] == [
-        ("stage1", (None, 16, 16, 16)),
-        ("stage2", (None, 8, 8, 64)),
-        ("stage3", (None, 4, 4, 128)),
+        ("stage1", (None, 8, 8, 8)),
+        ("stage2", (None, 4, 4, 8)),
+        ("stage3", (None, 2, 2, 8)),
     ]
     keras.Model(opened.model.input, list(opened.stages.values()))  # they are tensors of its graph
     run = shutil.copytree(trained[0], tmp_path / "R")

@@ -647,7 +647,8 @@ class RuntimeConfig(Section):
     )
     cluster: Literal["none", "ray"] = Field(
         default="none",
-        description="who computes frozen features; ray: actors on the machines of a Ray cluster (RAY_ADDRESS, or one on this machine)",
+        description="who computes frozen features, and solves a head whose features have no room in memory; ray: the machines of a Ray "
+        "cluster (RAY_ADDRESS, or one on this machine)",
     )
     tracker: Literal["none", "mlflow", "wandb"] = Field(
         default="none", description="experiment tracker that gets the settings, curves, figures and report of a training run"

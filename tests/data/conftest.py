@@ -152,9 +152,9 @@ def shards(pack, example, tfrecord) -> Callable[..., Path]:
             if kind == "tfrecord":
                 tfrecord(folder / f"{stem}.tfrecord", records)
                 return
-            from array_record.python.array_record_module import ArrayRecordWriter
-
-            writer = ArrayRecordWriter(str(folder / f"{stem}.array_record"), "group_size:2")
+            writer = pytest.importorskip("array_record.python.array_record_module").ArrayRecordWriter(
+                str(folder / f"{stem}.array_record"), "group_size:2"
+            )
             for record in records:
                 writer.write(record)
             writer.close()

@@ -22,10 +22,10 @@ def packed(trained: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def of_archive(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run on it, trained from the command line."""
+def of_archive(packed: Path, three_stages: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on it, trained from the command line as the shared run was."""
     folder = tmp_path_factory.mktemp("runs") / "R"
-    command = ["extract", packed, "--set", "data.image_size=16", "--set", "model.weights=none", "--run-dir", folder]
+    command = ["extract", packed, "--backbone", three_stages, "--run-dir", folder]
     assert run.main([str(word) for word in command]) == 0
     return folder
 

@@ -100,25 +100,26 @@ def ranked(folder: Path, *rows: tuple[str, float, bool]) -> RunFolder:
 
 
 def test_students_are_the_best_of_the_front_that_are_faster(copied: Path, tmp_path: Path, heard: Any) -> None:
-    rows = [("resnet50", 9.0, True), ("a", 3.0, True), ("b", 2.5, False), ("small_resnet", 3.5, False), ("c", 2.0, True), ("d", 1.0, True)]
+    own = base(copied).model.backbone
+    rows = [("resnet50", 9.0, True), ("a", 3.0, True), ("b", 2.5, False), (own, 3.5, False), ("c", 2.0, True), ("d", 1.0, True)]
     assert module.proposed(base(copied), ranked(tmp_path / "one", *rows), heard) == ["a", "c"]
     assert heard.lines == ["students: a, c"]
-    alone = ranked(tmp_path / "two", ("resnet50", 9.0, True), ("small_resnet", 3.5, True))
+    alone = ranked(tmp_path / "two", ("resnet50", 9.0, True), (own, 3.5, True))
     assert module.proposed(base(copied), alone, heard) == []
-    assert heard.lines[-1] == "students: none: no backbone on this machine is faster than small_resnet"
+    assert heard.lines[-1] == "students: none: no backbone on this machine is faster than three_stages"
 
 
 def test_the_ranking_is_of_published_weights_at_the_size_of_each(copied: Path, tmp_path: Path, heard: Any, monkeypatch: Any) -> None:
-    asked = []
+    asked, own = [], base(copied).model.backbone
 
     def rank(config: Config, folder: Path, **_: Any) -> None:
         asked.append(config)
-        ranked(folder.parent, ("small_resnet", 3.5, True))
+        ranked(folder.parent, (own, 3.5, True))
 
     monkeypatch.setattr(module, "rank", rank)
     module.proposed(base(copied), RunFolder(tmp_path / "compress"), heard)
     (config,) = asked
-    assert (config.rank.candidates, config.data.image_size, config.model.weights) == (("cached", "small_resnet"), None, "pretrained")
+    assert (config.rank.candidates, config.data.image_size, config.model.weights) == (("cached", own), None, "pretrained")
 
 
 def test_a_form_that_is_refused_is_told_and_not_tried_again(copied: Path, monkeypatch: Any, heard: Any) -> None:

@@ -15,12 +15,14 @@ from tl_keras.trained_run import open_run
 CLASSES = ("ant", "bee", "wasp")
 SETTINGS = ("data.columns={label: [wasp, ant, bee]}", "data.image_size=16", "model.weights=none")
 STEPS = ("train.epochs=2", "train.batch_size=8")
+BACKBONE = "three_stages.keras"  # beside the table
 
 
 @pytest.fixture(scope="module")
-def table(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def table(trained: tuple[Path, Path], three_stages: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The images of the shared run with ten votes each, of which at least five are for its class; the columns in another order."""
     folder, random = tmp_path_factory.mktemp("votes"), np.random.default_rng(0)
+    shutil.copy(three_stages, folder / BACKBONE)
     lines = []
     for number, file in enumerate(sorted(trained[1].rglob("*.*"))):
         name = f"{number:02d}{file.suffix}"
@@ -34,7 +36,7 @@ def table(trained: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 def command(mode: str, table: Path, run_dir: Path, *sets: str) -> list[str]:
     given = [word for each in (*SETTINGS, *sets) for word in ("--set", each)]
-    backbone = [] if mode in ("ensemble", "rank") else ["--backbone", "small_resnet"]
+    backbone = [] if mode in ("ensemble", "rank") else ["--backbone", str(table.with_name(BACKBONE))]
     return [mode, str(table), *backbone, "--run-dir", str(run_dir), *given]
 
 

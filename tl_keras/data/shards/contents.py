@@ -1,7 +1,7 @@
 """The table of contents of a shard: for each image its name, its place, its label and what its content is known by.
 
 It is kept as plain arrays, one after the other in one file of the cache, known by the shard's path, size and time of change: a shard
-that has changed has no table. About 100 bytes for an image, of which the names and labels are `Texts`.
+that has changed has no table. Some 60 bytes for an image with a short name, of which the names and labels are `Texts`.
 """
 
 import hashlib
