@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9]_*.py"))
 ALL_DIGITS = ("enumerate(zip(digits.images, digits.target", "enumerate(zip(digits.images[:400], digits.target[:400]")
+NETWORK = re.compile(r"\b(train\(|adapt\()(?=mode=|data=)")  # what is called with the default backbone
 FEWER = {  # where only the code is tested, a story does less: (what it says, what is run)
     "1_feature_extraction": [ALL_DIGITS],
     "2_finetuning": [("images[20:70]", "images[20:30]"), ("whole = {", 'whole = {"train.epochs": 1, ')],
@@ -64,12 +65,14 @@ def test_a_notebook_is_its_source_executed(path):
 @pytest.mark.usefixtures("quick_exports")
 @pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interactive")
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-def test_a_story_runs(path, tmp_path, monkeypatch):
+def test_a_story_runs(path, three_stages, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plt.switch_backend("agg")
     code = path.read_text()
     for said, fewer in FEWER.get(path.stem, []):
         assert code.count(said) == 1
         code = code.replace(said, fewer)
+    code, num = NETWORK.subn(rf"\1backbone={three_stages!r}, ", code.replace('"small_resnet"', repr(three_stages)))
+    assert num >= 1
     exec(compile(code, path.name, "exec"), {})
     plt.close("all")

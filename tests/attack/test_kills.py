@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {  # what is killed -> its arguments besi
         "--set", "train.epochs=1", *ONE_VIEW,
     ),
     "search": SEARCH,
-    "search workers": (*SEARCH, "--workers", "2"),
+    "search workers": (*SEARCH, "--workers", "2" if os.environ.get("ATTACK") == "full" else "1"),
     "ensemble": ("--mode", "ensemble", "small_resnet", "small_resnet", "--set", "ensemble.method=bagging", "--set", "ensemble.resamples=3"),
 }  # fmt: skip
 NAMED = ("rank", "ensemble")  # these name their networks
