@@ -253,7 +253,7 @@ def restoring_environment() -> Iterator[None]:
 
 
 def prepare_for_workers() -> None:
-    """Let TensorFlow take of a GPU only what it needs: workers on this machine use it too."""
+    """Let TensorFlow take of a GPU only what it needs: other processes on this machine use it too."""
     from tl_keras.select.search.local_workers import MEMORY_AS_NEEDED
 
     os.environ.update(MEMORY_AS_NEEDED)
@@ -266,6 +266,8 @@ def import_workflow(name: str, config: "Config | None" = None) -> Any:
         ConfigError: it asks for what this machine or process cannot do.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if config is not None and config.runtime.cluster != "none":
+        prepare_for_workers()  # an actor may have the same GPU
     with quiet():
         import tensorflow as tf
 

@@ -89,7 +89,7 @@ def of_filling(result: Mapping[str, Any], part: tuple[int, int]) -> Parts:
     yield f"part {part[0]} of {part[1]}: {result['part']:,} of {result['images']:,} images; {result['computed']:,} computed now"
     left = result["missing"]
     rest = f"{left:,} are not there yet" if left else "all parts are there; the same command without --shard trains on them"
-    yield f"stored in {result['folder']}; {rest}"
+    yield f"stored in {result['folder']}" + (" and sent to the shared store" if left is None else f"; {rest}")
 
 
 def of_check(result: Mapping[str, Any], asked: Asked) -> Parts:

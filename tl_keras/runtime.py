@@ -103,9 +103,16 @@ def join_others() -> None:
         return
     meet(place, START_S)
     try:
-        _together = tf.distribute.MultiWorkerMirroredStrategy()
+        _together = tf.distribute.MultiWorkerMirroredStrategy(_communication())
     except RuntimeError as error:
         raise ConfigError(f"{TF_CONFIG}: {place} cannot join the others: {first_line(error)}. Start it in a new process.") from None
+
+
+def _communication() -> Any:
+    """How processes sum gradients: GPUs by NVIDIA's NCCL, which TensorFlow takes only if it is told to, and CPUs by gRPC."""
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    kind = kinds.NCCL if tf.config.list_physical_devices("GPU") else kinds.AUTO
+    return tf.distribute.experimental.CommunicationOptions(implementation=kind)
 
 
 def spread(config: RuntimeConfig) -> None:

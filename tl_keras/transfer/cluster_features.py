@@ -6,6 +6,7 @@ they see the same images through the same network is checked before anything is 
 the content of a few files. Every file's content is checked when it is decoded.
 """
 
+import os
 import pickle
 import socket
 import threading
@@ -91,6 +92,7 @@ class Computer:
             ClusterError: not the same images, or not the same network.
             UserError: as a run would, from the images or the backbone.
         """
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # the run itself may use the same GPU
         self._host = socket.gethostname()
         if ours != __version__:
             raise ClusterError(f"{self._host}: has tl-keras {__version__}, and this machine {ours}. Install the same.")

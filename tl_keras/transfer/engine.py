@@ -215,6 +215,8 @@ def _choose(
 def begin_pass(config: Config, frozen: FrozenFeatures, wanted: Sequence[Rows], progress: Progress, worth_s: float) -> bool:
     """Compute what is missing, unless after the first images the rest would take more than `worth_s` seconds.
 
+    Where half of the features are stored already, nothing else is looked for: another engine would have to compute all of them.
+
     Returns:
         Whether much is left to compute.
 
@@ -227,7 +229,7 @@ def begin_pass(config: Config, frozen: FrozenFeatures, wanted: Sequence[Rows], p
     if frozen.bytes_missing(wanted) > frozen.store.room():  # which is said later, of what is chosen
         frozen.trunk.fold()
         return False
-    started, is_first = time.perf_counter(), True
+    started, is_first = time.perf_counter(), missing > sum(len(rows) for rows in wanted) / 2
 
     def check() -> None:
         nonlocal is_first

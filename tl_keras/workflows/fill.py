@@ -31,7 +31,8 @@ def fill(config: Config, part: tuple[int, int], progress: Progress) -> dict[str,
 
     Returns:
         `images`, how many there are in all parts; `part`, how many are in this one; `computed`, how often one of them has gone through
-        the network here; `missing`, how often one of any part still has to, as far as the store can be seen; and `folder`, where that is.
+        the network here; `missing`, how often one of any part still has to, None where the store is shared through object storage; and
+        `folder`, where the store is.
 
     Raises:
         UserError: as training does before it begins; a backbone that a ranking would choose among them.
@@ -46,11 +47,12 @@ def fill(config: Config, part: tuple[int, int], progress: Progress) -> dict[str,
     frozen = begun(opened.config, open_frozen(opened.config, opened.classifier, opened.pixels, store))
     everything = views_of(opened.split, num_views(opened.config))
     frozen, mine = compute_part(opened.config, opened.classifier, frozen, everything, part, progress)
-    store.refresh()
+    if not store.shared:  # else all that the others have sent would be fetched to count it
+        store.refresh()
     return {
         "images": len(everything[0]),
         "part": len(mine[0]),
         "computed": store.num_computed,
-        "missing": frozen.count_missing(everything),
+        "missing": None if store.shared else frozen.count_missing(everything),
         "folder": str(store.root),
     }
