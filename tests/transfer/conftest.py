@@ -20,6 +20,19 @@ PLAIN = {"random_resized_crop": None}  # no augmentation: the default is a crop
 
 
 @pytest.fixture(scope="session")
+def three_stages(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A backbone in a file, for images of 16 pixels: a random convolution with its BatchNorm a stage. Its graphs are traced soon."""
+    x = pixels = keras.Input((16, 16, 3))
+    for number in (1, 2, 3):
+        random = keras.initializers.HeNormal(seed=number)
+        x = keras.layers.Conv2D(8, 3, 2, "same", use_bias=False, kernel_initializer=random, name=f"stage{number}_conv")(x)
+        x = keras.layers.ReLU(name=f"stage{number}_relu")(keras.layers.BatchNormalization(name=f"stage{number}_bn")(x))
+    path = tmp_path_factory.mktemp("backbone") / "three_stages.keras"
+    keras.Model(pixels, x).save(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
 def task_photos(photo_folder: Callable[..., Path]) -> Path:
     """What all tasks learn from: twelve training images of two classes, two of val and two of test. Not to be changed."""
     return photo_folder(per_class=8)
@@ -51,7 +64,7 @@ def task_maker(folder: Path, photos: Path, backbone: str) -> MakeTask:
                 "mode": mode,
                 "runtime": {"seed": seed} | sections.get("runtime", {}),
                 "data": {"source": str(photos), "image_size": 16, "augment": PLAIN} | sections.get("data", {}),
-                "model": {"backbone": backbone} | sections.get("model", {}),
+                "model": {"backbone": backbone, "preprocessing": "zero_to_one"} | sections.get("model", {}),
                 "features": sections.get("features", {}),
                 "train": {"epochs": 2, "batch_size": 8, "layer_decay": 0.5, "unfreeze_from": "all"} | sections.get("train", {}),
             }

@@ -55,7 +55,7 @@ def build(three_stages: str) -> Callable[[int], Classifier]:
     """A classifier of images of some pixels; all have the same backbone."""
 
     def make(size: int) -> Classifier:
-        return build_classifier(ModelConfig(), build_backbone(three_stages, image_size=(size, size)), 2, 0)
+        return build_classifier(ModelConfig(), build_backbone(three_stages, image_size=(size, size), preprocessing="zero_to_one"), 2, 0)
 
     return make
 
