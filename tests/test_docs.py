@@ -35,7 +35,8 @@ def commands(text):
     found = [match.group(1) for match in re.finditer(r"tl_keras\.run (--mode(?: ?[^\n`# ]+)*)", text)]
     found += [match.group(1) for match in re.finditer(rf"tl-keras ((?:{'|'.join(MODES)})(?: ?[^\n`# ]+)*)", text)]
     found += [match.group(1) for match in re.finditer(r"`(--mode [^`]*)`", text)]
-    return [shlex.split(re.sub(r" \[-.*?\]", "", command)) for command in found if command not in {"--mode ...", "--mode …"}]
+    plain = [re.sub(r"\$\w+", "1", re.sub(r" \[-.*?\]", "", command)) for command in found if command not in {"--mode ...", "--mode …"}]
+    return [shlex.split(command) for command in plain]  # variables of a shell, such as part $K of 8, are taken for numbers
 
 
 def cases():
