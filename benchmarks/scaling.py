@@ -5,6 +5,9 @@
 A process takes `a` seconds before its first image, and `c` seconds of a core an image. Both are fitted to one process on one core, with all
 of the images and with a quarter of them; so n processes on m cores, n >= m, should take n / m (a + images c / n) seconds. Each process runs
 `--shard K/N` on a core of its own as long as there are cores, and every measurement begins with an empty store.
+
+What many machines would take follows by three assumptions: so many cores a machine, so many bytes a second that each reads, and, where they
+have GPUs, that only decoding keeps cores busy. The size of an image and the time of decoding are measured.
 """
 
 import argparse
@@ -17,6 +20,8 @@ import time
 from pathlib import Path
 
 from kill_and_finish import environment
+
+from tl_keras.data import images
 
 ON_ONE_CORE = """
 import os, runpy, sys
@@ -58,14 +63,40 @@ def seconds(data: Path, backbone: str, processes: int, cores: list[int]) -> floa
         return time.perf_counter() - begun
 
 
+def decoding_seconds(files: list[Path]) -> float:
+    """Of a core, for each image."""
+    images.load(files[0], (224, 224), "crop")
+    begun = time.process_time()
+    for file in files:
+        images.load(file, (224, 224), "crop")
+    return (time.process_time() - begun) / len(files)
+
+
+def tell(name: str, num: int, start: float, per_core: float, machines: int, cores: int, per_machine: float) -> None:
+    """The time of a pass over `num` images.
+
+    Args:
+        per_core: seconds of a core an image.
+        per_machine: images a second that one machine can read.
+    """
+    rate = machines * min(cores / per_core, per_machine)
+    bound = "reading" if per_machine < cores / per_core else "cores"
+    seconds = start + num / rate
+    print(f"{num:>13,} images, {machines} machines {name}: {seconds / 60:8.1f} minutes, {rate:,.0f} images a second, bound by {bound}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 4])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--machines", type=int, default=8)
+    parser.add_argument("--cores", type=int, default=16, help="of a machine (an assumption)")
+    parser.add_argument("--gb-per-second", type=float, default=1.0, help="that a machine reads (an assumption)")
     options = parser.parse_args()
-    cores, num = sorted(os.sched_getaffinity(0)), len(images_of(options.data))
+    cores, files = sorted(os.sched_getaffinity(0)), images_of(options.data)
+    num = len(files)
     with tempfile.TemporaryDirectory() as folder:
         quarter = quarter_of(options.data, Path(folder) / "quarter")
         plans = [(quarter, 1), (options.data, 1), *((options.data, processes) for processes in options.processes)]
@@ -78,6 +109,11 @@ def main() -> None:
     for processes, found in zip(options.processes, several, strict=True):
         expected = max(1.0, processes / len(cores)) * (start + num / processes * per_image)
         print(f"{processes} processes on {len(cores)} cores: {found:.1f} s, expected {expected:.1f} s, ratio {found / expected:.2f}")
+    size, decoding = sum(file.stat().st_size for file in files) / num, decoding_seconds(files)
+    print(f"an image has {size / 1e3:.0f} kB, and is decoded in {1e3 * decoding:.1f} ms of a core")
+    for many in (10**6, 10**9):
+        for name, each in (("without GPUs", per_image), ("with GPUs", decoding)):
+            tell(name, many, start, each, options.machines, options.cores, options.gb_per_second * 1e9 / size)
 
 
 if __name__ == "__main__":

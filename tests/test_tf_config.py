@@ -34,7 +34,15 @@ def test_one_process_is_alone(text):
     assert place_in({}) is None
 
 
-@pytest.mark.parametrize("given", [{"TF_CONFIG": "{"}, environment(TWO, {}), environment(TWO, {"type": "worker", "index": 2})])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"TF_CONFIG": "{"},
+        environment(TWO, {}),
+        environment(TWO, {"type": "worker", "index": 2}),
+        environment({"worker": ["a", "b"]}, {"type": "worker", "index": 0}),
+    ],
+)
 def test_what_is_not_understood_is_shown_with_what_would_be(given):
     with pytest.raises(ConfigError, match=r"^TF_CONFIG: got '.*', expected such as .*host1:port.*, with a task that is in the cluster\.$"):
         place_in(given)

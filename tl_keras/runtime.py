@@ -103,7 +103,7 @@ def join_others() -> None:
         return
     meet(place, START_S)
     try:
-        _together = tf.distribute.MultiWorkerMirroredStrategy(_communication())
+        _together = tf.distribute.MultiWorkerMirroredStrategy(communication_options=_communication())
     except RuntimeError as error:
         raise ConfigError(f"{TF_CONFIG}: {place} cannot join the others: {first_line(error)}. Start it in a new process.") from None
 

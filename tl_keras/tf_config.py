@@ -53,6 +53,7 @@ def place_in(environment: Mapping[str, str]) -> Place | None:
         if len(addresses) < 2:
             return None
         index = tasks.index((task["type"], int(task["index"])))
+        _ = [int(address.rpartition(":")[2]) for address in addresses]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ConfigError(f"{TF_CONFIG}: got '{text[:200]}', expected such as {EXPECTED}, with a task that is in the cluster.") from None
     if len(set(addresses)) < len(addresses):

@@ -75,6 +75,16 @@ class FakeActors:
         self.stopped.append(actor)
 
 
+class LostWithOneDone(FakeActors):
+    """The first actor is lost with its first piece; its second is done, and comes after that."""
+
+    def get(self, work: Any) -> Any:
+        actor, task, _ = work
+        if (actor, task) == (0, 0):
+            raise LostError("gone")
+        return None if task is None else task**2
+
+
 def squares(actors: FakeActors, num: int = 2, tasks: int = 20, say: Any = lambda text: None) -> list[tuple[int, int]]:
     return sorted(hand_out(actors, num, range(tasks), say))
 
@@ -245,3 +255,7 @@ def test_ray_is_started_works_loses_an_actor_and_ends(tmp_path: Any, monkeypatch
     assert not is_reached()
     assert dict(os.environ) == before
     assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+
+def test_what_an_actor_had_done_when_it_was_lost_counts() -> None:
+    assert squares(LostWithOneDone()) == EXPECTED

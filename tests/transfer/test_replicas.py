@@ -108,4 +108,7 @@ def test_a_generator_goes_on_from_a_state() -> None:
     generator = keras.random.SeedGenerator(5)
     go_on_drawing(generator, np.array([5, 12]))
     assert generator.state.numpy().tolist() == [5, 12]
-    assert 2**31 < OF_DEVICE < 2**63 // 2**20
+    states = [
+        (device * OF_DEVICE + step) % (2**31 - 2) for device in range(100) for step in (0, 1, 1024, OF_DEVICE - 1)
+    ]  # as Keras has them
+    assert len(set(states)) == len(states)

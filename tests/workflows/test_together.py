@@ -35,7 +35,7 @@ def test_each_process_has_the_command_without_workers(words, run_dir, expected):
 
 @pytest.mark.parametrize(
     ("gpus", "expected"),
-    [([], ["-1", "-1"]), (["0"], ["-1", "-1"]), (["0", "1"], ["0", "1"]), (["0", "1", "GPU-a", "3"], ["0,GPU-a", "1,3"])],
+    [([], ["-1", "-1"]), (["0"], ["-1", "-1"]), (["0", "1"], ["0", "1"]), (["0", "1", "GPU-a", "3", "4"], ["0,1", "GPU-a,3"])],
 )
 def test_gpus_are_shared_out_where_each_process_can_have_some(gpus, expected, monkeypatch):
     monkeypatch.setattr(together, "usable_cpus", lambda: 7)

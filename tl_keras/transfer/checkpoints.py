@@ -28,7 +28,7 @@ from tl_keras.tasks import figure_text
 from tl_keras.transfer.replicas import assign_on_each, is_due
 
 TIE = 0.02  # relative: losses on val that differ by less are as good as each other
-OF_DEVICE = 2**40  # times the number of a device, added to the count of draws: more than there will be
+OF_DEVICE = 2**24  # times the number of a device, added to the count of draws, of which Keras takes what is left of 2**31 - 2
 AGAIN = "Restore it, or train again in another --run-dir."
 
 

@@ -326,7 +326,8 @@ def hand_out(actors: Actors, num: int, tasks: Iterable[Task], say: Callable[[str
                 opening.discard(actor)
                 held[actor], failed = 0, 0
                 continue
-            held[actor] -= 1
+            if actor in held:  # else it was lost with its other piece
+                held[actor] -= 1
             yield piece[0], result
     finally:
         for actor in [*held, *opening]:

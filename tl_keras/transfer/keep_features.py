@@ -7,7 +7,7 @@ from keras import ops
 
 from tl_keras.models.classifier import Classifier, cut_below
 from tl_keras.models.fused import fused
-from tl_keras.runtime import building_as
+from tl_keras.runtime import building_as, on_devices
 
 SMALL = 1e-12
 
@@ -55,7 +55,7 @@ def keep_features(classifier: Classifier, lowest: str, strength: float, *, store
     cut = cut_below(classifier, lowest) if stored else None
     inputs = [classifier.model.input] if cut is None else list(cut[0].values())
     features = list(classifier.boundaries.values())[-1]
-    with building_as(classifier.model):
+    with building_as(classifier.model), on_devices():
         trained = keras.Model(inputs, [features, classifier.model.output], name="trained")
         up_to = keras.Model(inputs, features, name="before")
         before = keras.models.clone_model(up_to)

@@ -16,6 +16,7 @@ from tl_keras.data.dataset import ImageData
 from tl_keras.data.file_ids import numbers
 from tl_keras.data.index import Index
 from tl_keras.data.pipeline import Pixels
+from tl_keras.errors import TrainingError
 from tl_keras.models.classifier import Classifier
 from tl_keras.models.engines import TENSORFLOW
 from tl_keras.progress import Progress
@@ -29,7 +30,7 @@ from tl_keras.transfer.engine import Choice, as_asked, begun, settle_engine
 from tl_keras.transfer.features import FrozenFeatures, Rows
 from tl_keras.transfer.frozen import compute_and_cut, fit_to_store_limit, num_views, open_frozen, record_tail, tail_of, views_of
 from tl_keras.transfer.memory import require_memory
-from tl_keras.transfer.replicas import wait_for_others
+from tl_keras.transfer.replicas import are_the_chiefs, wait_for_others
 from tl_keras.transfer.store import open_store
 from tl_keras.transfer.task import Task, require_shards
 from tl_keras.transfer.varied import require_varied
@@ -95,6 +96,22 @@ def compute_part(
     return frozen, mine
 
 
+def _require_like_the_chiefs(config: Config, data: ImageData, tail: Sequence[str]) -> None:
+    """Refuse what another process trains on otherwise, because of its disk, its store or what was measured on it before.
+
+    Raises:
+        TrainingError: naming what may differ.
+    """
+    told = {
+        "images or their splits": data.split.tobytes() + data.index.ids.tobytes() if data.index.ids is not None else b"",
+        "engine or precision": f"{config.runtime.engine} {config.runtime.precision}".encode(),
+        "room for stored features": repr(tuple(tail)).encode(),
+    }
+    for what, content in told.items():
+        if not are_the_chiefs([content]):
+            raise TrainingError(f"{place()} has other {what} than the chief. Make the machines alike, or name what they are to take.")
+
+
 def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progress, target: Index | None = None) -> Task:
     """Build the network, fill the open settings, compute what is frozen and cut the splits.
 
@@ -136,6 +153,7 @@ def prepare_task(config: Config, index: Index, run: RunFolder, progress: Progres
     else:
         split = compute_and_cut(config, index, frozen, progress)
     data = ImageData(replace(index, output=index.output.fitted(index.labels[split == "train"])), pixels, split)
+    _require_like_the_chiefs(config, data, tail_of(frozen))
     dataset.write(data, run, progress)
     there = None if target is None or frozen is None else bring_in(config, target, frozen, progress)
     return Task(config, data, classifier, frozen, choice, run, progress, there)

@@ -7,7 +7,7 @@ last digit.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -161,15 +161,22 @@ def wait_for_others() -> None:
     the_chiefs([np.zeros(1)])
 
 
+def are_the_chiefs(contents: Iterable[bytes]) -> bool:
+    """Whether some bytes are those of the chief; all processes have to ask, and wait."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    own = np.frombuffer(digest.digest(), np.uint8)
+    return bool(np.array_equal(the_chiefs([own])[0], own))
+
+
 def require_equal(model: keras.Model) -> None:
     """Refuse weights that are not, bit for bit, those that the chief's process has.
 
     Raises:
         TrainingError: they are not, which only a fault of a machine or a library explains.
     """
-    digest = hashlib.sha256(b"".join(np.ascontiguousarray(weight).tobytes() for weight in model.get_weights())).digest()
-    own = np.frombuffer(digest, np.uint8)
-    if not np.array_equal(the_chiefs([own])[0], own):
+    if not are_the_chiefs(np.ascontiguousarray(weight).tobytes() for weight in model.get_weights()):
         raise TrainingError(f"{place()} has other weights than the chief after the same steps. Look for a faulty machine, and start again.")
 
 

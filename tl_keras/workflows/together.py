@@ -66,7 +66,7 @@ class Together:
             time.sleep(LOOK_S)
         status = self._team.status(self._names[0])
         self._team.stop()
-        if status is not None and status > 0:
+        if status is not None and status > 0 and any(death.name == self._names[0] for death in deaths):
             return status
         others = "" if len(self._names) == len(deaths) else ", so the others were ended"
         raise TrainingError(f"{'; '.join(f'{death.name} died ({death})' for death in deaths)}{others}. Go on with: {self._how}")
@@ -105,5 +105,6 @@ def gpus() -> list[str]:
 
 def share_of_machine(index: int, count: int, gpus: Sequence[str]) -> dict[str, str]:
     """The environment of one of several processes: its GPUs, where each can have some of its own, and else none; and its cores."""
-    mine = gpus[index::count] if len(gpus) >= count else []
+    each = len(gpus) // count  # as many for all: TensorFlow takes that for granted
+    mine = gpus[index * each : (index + 1) * each]
     return {"CUDA_VISIBLE_DEVICES": ",".join(mine) or "-1"} | dict.fromkeys(THREADS, str(max(1, usable_cpus() // count)))

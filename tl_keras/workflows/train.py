@@ -288,5 +288,5 @@ def _save(task: Task, classifier: Classifier) -> None:
 
 
 def _keep_best_so_far(task: Task) -> None:
-    if any((task.run / run_folder.CHECKPOINTS).glob("*.weights.h5")):
+    if any(".step" not in file.name for file in (task.run / run_folder.CHECKPOINTS).glob("*.weights.h5")):  # an epoch was done
         _save(task, in_float32(task))

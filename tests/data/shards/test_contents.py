@@ -76,6 +76,8 @@ def test_no_table_and_a_damaged_one_are_none(tmp_path):
     for size in range(0, len(whole), 97):
         (tmp_path / "x.table").write_bytes(whole[:size])
         assert read_table(tmp_path / "x.table") is None
+        (tmp_path / "x.table").write_bytes(whole[:size] + bytes([whole[size] ^ 1]) + whole[size + 1 :])
+        assert read_table(tmp_path / "x.table") is None
 
 
 def test_a_shard_that_has_changed_has_another_table(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ def test_images_have_the_labels_of_their_samples(tmp_path, pack):
         "a.json": b'{"label": 3}', "a.left.png": b"22", "a.right.JPG": b"333",
         "cat/c.webp": b"4444", "cat/c.json": b'{"width": 5}',
         "dog/._d.jpg": b"5", ".e.jpg": b"6", "f.cls": b"7", "g.mp4": b"8",
-        "u.jpg": b"9", "u.json": b'{"label": -1}',
+        "u.jpg": b"9", "u.json": b'{"label": -1}', "v.jpg": b"10", "v.cls": b"-1",
     }  # fmt: skip
     path = pack(tmp_path / "x.tar", files)
     found = samples(path)
@@ -29,6 +29,7 @@ def test_images_have_the_labels_of_their_samples(tmp_path, pack):
         ("a.right.JPG", "3"),
         ("cat/c.webp", "cat"),
         ("u.jpg", None),
+        ("v.jpg", None),
     ]
     for each in found:
         assert path.read_bytes()[each.start : each.start + each.size] == each.image == files[each.name]

@@ -105,6 +105,8 @@ def test_numbers_are_named_by_a_file_beside_the_shards(tmp_path, photo_folder, p
     assert [index.classes[label] for label in index.labels] == ["wolf", "ant", "cat"] * 2
     (folder / "classes.txt").write_text("wolf\nant\n")
     assert refused(folder).endswith("classes.txt: names 2 classes, the first of them number 0, and an image is of class 2. Add the others.")
+    (folder / "classes.txt").write_text("crane\nant\ncrane\n")  # a bird and a machine
+    assert refused(folder).endswith("classes.txt: names several classes 'crane'. Give each a name of its own, such as 'crane 2'.")
 
 
 def test_a_shard_is_read_once(tmp_path, photo_folder, shards, monkeypatch):

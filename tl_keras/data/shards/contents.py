@@ -29,7 +29,8 @@ COMPRESSED = r"\.(gz|gzip|zlib|bz2|xz|zst|zstd|lz4)"
 INSIDE = re.compile(f"({'|'.join(FORMATS.values())})(?=/)", re.IGNORECASE)  # where in a path of an image its shard ends
 _ENDS = {name: re.compile(f"({end})$", re.IGNORECASE) for name, end in FORMATS.items()}
 _COMPRESSED_END = re.compile(f"({'|'.join(FORMATS.values())})({COMPRESSED})$|\\.t(gz|xz|bz2?|zst)$", re.IGNORECASE)
-_VERSION = 1  # of tables: others are read anew
+_HASH_BYTES = 32  # SHA-256 of the rest, at the beginning of the file
+_VERSION = 2  # of tables: others are read anew
 
 
 class Contents(NamedTuple):
@@ -103,7 +104,8 @@ def write_table(file: Path, contents: Contents) -> None:
     for column in _arrays(contents):
         np.save(buffer, column, allow_pickle=False)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+    content = buffer.getvalue()
+    write_atomically(file, lambda temporary: temporary.write_bytes(hashlib.sha256(content).digest() + content))
 
 
 def _arrays(contents: Contents) -> list[NDArray[Any]]:
@@ -113,11 +115,14 @@ def _arrays(contents: Contents) -> list[NDArray[Any]]:
 
 
 def read_table(file: Path) -> Contents | None:
-    """A table as it was kept; None where there is none, or it is damaged."""
+    """A table as it was kept; None where there is none, or its bytes are not those that were written: images would be taken for others."""
     try:
-        with file.open("rb") as opened:
-            columns = [np.load(opened, allow_pickle=False) for _ in range(11)]
-    except (OSError, ValueError, EOFError):
+        content = file.read_bytes()
+    except OSError:
         return None
+    if hashlib.sha256(content[_HASH_BYTES:]).digest() != content[:_HASH_BYTES]:
+        return None
+    opened = BytesIO(content[_HASH_BYTES:])
+    columns = [np.load(opened, allow_pickle=False) for _ in range(11)]
     by_name, starts, sizes, ids, num_unlabelled = columns[6:]
     return Contents(Texts(*columns[:3]), by_name, starts, sizes, Texts(*columns[3:6]), ids, int(num_unlabelled))

@@ -80,7 +80,8 @@ def _label(file: PlacedFile, image: _File, text: _File) -> str | None:
     label: object = None
     try:
         if text.suffix == ".cls":
-            return label_of(content)
+            found = label_of(content)
+            return None if found[0] == "-" and found[1:].isdecimal() else found
         with suppress(RecursionError):
             read = json.loads(content)
             label = read.get("label") if isinstance(read, dict) else None

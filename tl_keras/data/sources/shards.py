@@ -190,7 +190,7 @@ def _named(root: Path, texts: Sequence[str]) -> list[str]:
         return list(texts)
     try:
         with open_regular(file) as opened:
-            names = opened.read(MOST_CLASS_BYTES).decode("utf-8-sig").splitlines()
+            names = opened.read(MOST_CLASS_BYTES).decode("utf-8-sig").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: is not UTF-8 text. Write the names of the classes into it, one a line.") from error
     for text in texts:
@@ -198,4 +198,7 @@ def _named(root: Path, texts: Sequence[str]) -> list[str]:
             raise DataError(
                 f"{file}: names {len(names)} classes, the first of them number 0, and an image is of class {text}. Add the others."
             )
-    return [names[int(text)].strip() for text in texts]
+    found = [names[int(text)].strip() for text in texts]
+    if twice := [name for name, times in Counter(found).items() if times > 1]:
+        raise DataError(f"{file}: names several classes {twice[0]!a}. Give each a name of its own, such as '{twice[0]} 2'.")
+    return found
