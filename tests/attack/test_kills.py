@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {  # what is killed -> its arguments besi
         "--set", "train.epochs=1", *ONE_VIEW,
     ),
     "search": SEARCH,
-    "search workers": (*SEARCH, "--workers", "2" if os.environ.get("ATTACK") == "full" else "1"),
+    "search workers": (*SEARCH, "--workers", "2"),
     "ensemble": ("--mode", "ensemble", "small_resnet", "small_resnet", "--set", "ensemble.method=bagging", "--set", "ensemble.resamples=3"),
 }  # fmt: skip
 NAMED = ("rank", "ensemble")  # these name their networks
@@ -36,7 +36,7 @@ BEGUN = {  # what is in a run folder once the part that takes long has begun: a 
     "explain": "explanations/.*.partial/new/*",
 }
 USES = ("evaluate", "predict", "explain", "export")  # of a run that is finished
-NAMES = tuple(COMMANDS) if os.environ.get("ATTACK") == "full" else ("extract", "finetune", "search workers")  # the others take minutes
+NAMES = tuple(COMMANDS) if os.environ.get("ATTACK") == "full" else ("extract", "finetune")  # the others take minutes
 
 
 def go_on(command_line: Any, arguments: list[str], run: Path, **environment: str) -> str:
