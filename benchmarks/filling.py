@@ -6,8 +6,8 @@
 Without --ray, each process computes one part (`--shard`), and the one that was killed is started again. With it, they are the actors of a
 Ray cluster of as many machines of one core, all of them this one, and the run goes on by itself. When the process is killed, at least one
 shard is stored. Every stored row is compared, bit by bit, with that of a single undisturbed run, and rows that were stored twice are
-counted. Last, a training run learns from the store and must compute no features. All use OpenVINO, since a single run that takes long
-would compare engines first.
+counted. Finally a training run uses the store and must compute no features. All of them use OpenVINO, because a single long run would
+compare engines first.
 """
 
 import argparse

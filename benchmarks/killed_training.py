@@ -2,7 +2,7 @@
 
     python benchmarks/killed_training.py [--kills 10] [--seed 0] -- --mode finetune --data FOLDER --backbone mobilenet_v2 [more options]
 
-What follows `--` is the command line of a training run. The undisturbed run computes its features, so that kills hit the training itself.
+Give the arguments of a training run after `--`. The undisturbed run computes the features, so that the kills hit the training itself.
 A kill before there is anything to resume is not counted, and the run is started again. When a run ends and kills are left, another begins.
 """
 
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("line", nargs="+", help="the command line of a training run")
+    parser.add_argument("line", nargs="+", help="the arguments of a training run")
     options = parser.parse_args()
     draw = random.Random(options.seed)
     mode = options.line[options.line.index("--mode") + 1]

@@ -2,7 +2,7 @@
 
     python benchmarks/workers.py [--seed 0] -- --mode finetune --data FOLDER --backbone mobilenet_025 [more options]
 
-What follows `--` is the command line of a training run, without dropout and mixing where losses are to be equal. A run of one process
+Give the arguments of a training run after `--`, without dropout and mixing if losses are to be equal. A run of one process
 computes the features first. Then one process trains, and again without oneDNN: how far apart are losses that differ by rounding alone? Then
 two train by `TF_CONFIG`, each of which says the hash of its weights; then two by --workers, one of which is killed (SIGKILL) at a random
 moment, and both are continued.

@@ -125,19 +125,30 @@ def own_backbone(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="session")
-def three_stages(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Another in a file, for images of 16 pixels: a random convolution with its BatchNorm a stage. Its graphs are traced soon."""
-    import keras
+def save_three_stages(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """Saves another, for images of 16 pixels: a random convolution with its BatchNorm a stage. Its graphs are traced soon."""
 
-    pixels = keras.Input((16, 16, 3))
-    x = keras.layers.Rescaling(1 / 255)(pixels)
-    for number in (1, 2, 3):
-        random = keras.initializers.HeNormal(seed=number)
-        x = keras.layers.Conv2D(8, 3, 2, "same", use_bias=False, kernel_initializer=random, name=f"stage{number}_conv")(x)
-        x = keras.layers.ReLU(name=f"stage{number}_relu")(keras.layers.BatchNormalization(name=f"stage{number}_bn")(x))
-    path = tmp_path_factory.mktemp("backbone") / "three_stages.keras"
-    keras.Model(pixels, x).save(path)
-    return str(path)
+    def save(*, rescales: bool) -> str:
+        import keras
+
+        x = pixels = keras.Input((16, 16, 3))
+        if rescales:
+            x = keras.layers.Rescaling(1 / 255)(x)
+        for number in (1, 2, 3):
+            random = keras.initializers.HeNormal(seed=number)
+            x = keras.layers.Conv2D(8, 3, 2, "same", use_bias=False, kernel_initializer=random, name=f"stage{number}_conv")(x)
+            x = keras.layers.ReLU(name=f"stage{number}_relu")(keras.layers.BatchNormalization(name=f"stage{number}_bn")(x))
+        path = tmp_path_factory.mktemp("backbone") / "three_stages.keras"
+        keras.Model(pixels, x).save(path)
+        return str(path)
+
+    return save
+
+
+@pytest.fixture(scope="session")
+def three_stages(save_three_stages: Callable[..., str]) -> str:
+    """One that brings raw pixels to [0, 1] itself."""
+    return save_three_stages(rescales=True)
 
 
 @pytest.fixture(scope="session")

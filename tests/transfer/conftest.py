@@ -20,16 +20,9 @@ PLAIN = {"random_resized_crop": None}  # no augmentation: the default is a crop
 
 
 @pytest.fixture(scope="session")
-def three_stages(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A backbone in a file, for images of 16 pixels: a random convolution with its BatchNorm a stage. Its graphs are traced soon."""
-    x = pixels = keras.Input((16, 16, 3))
-    for number in (1, 2, 3):
-        random = keras.initializers.HeNormal(seed=number)
-        x = keras.layers.Conv2D(8, 3, 2, "same", use_bias=False, kernel_initializer=random, name=f"stage{number}_conv")(x)
-        x = keras.layers.ReLU(name=f"stage{number}_relu")(keras.layers.BatchNormalization(name=f"stage{number}_bn")(x))
-    path = tmp_path_factory.mktemp("backbone") / "three_stages.keras"
-    keras.Model(pixels, x).save(path)
-    return str(path)
+def three_stages(save_three_stages: Callable[..., str]) -> str:
+    """One that has to be told its preprocessing, as networks of single tests here rely on."""
+    return save_three_stages(rescales=False)
 
 
 @pytest.fixture(scope="session")

@@ -132,7 +132,8 @@ def test_a_short_pass_and_a_stored_one_are_on_the_engine_that_begins(
     patient.setattr(module, "WORTH_S", 1000.0)
     assert make_task(mode="extract").engine == Choice("openvino")
     patient.setattr(module, "WORTH_S", 0.0)
-    next(own_store.glob("*/*.shard")).unlink()  # most is there: another engine would have to compute all
+    for shard in sorted(own_store.glob("*/*.shard"))[:2]:  # most is there: another engine would have to compute all
+        shard.unlink()
     assert make_task("mended", mode="extract").engine == Choice("openvino")
     patient.setattr(engines, "compile_model", never)
     stored = make_task("again", mode="extract")  # all is there

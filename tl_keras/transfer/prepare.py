@@ -105,7 +105,7 @@ def _require_like_the_chiefs(config: Config, data: ImageData, tail: Sequence[str
     if place() is None:
         return
     told = {
-        "images or their splits": data.split.tobytes() + data.index.ids.tobytes() if data.index.ids is not None else b"",
+        "images or their splits": data.split.tobytes() + data.pixels.ids.tobytes(),
         "engine or precision": f"{config.runtime.engine} {config.runtime.precision}".encode(),
         "room for stored features": repr(tuple(tail)).encode(),
     }
