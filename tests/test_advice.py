@@ -9,6 +9,7 @@ from tl_keras import advice, run
 from tl_keras.arguments import read_options
 from tl_keras.config import Config
 from tl_keras.errors import LostImageError
+from tl_keras.tf_config import Place, config_of
 
 RUN = Path("saved models/it's a run")
 SETTINGS = {"data": {"source": "my photos/$1", "image_size": (64, 48)}, "model": {"backbone": "vgg16"}}
@@ -66,8 +67,17 @@ def test_what_is_exported_already_is_not_advised(tmp_path):
 
 
 def test_going_on_with_a_run_names_it():
-    options = read_options(shlex.split(advice.go_on("search", RUN))[1:])
-    assert (options.mode, options.resume, options.run_dir) == ("search", True, RUN)
+    for mode, workers in (("search", 0), ("search", 3), ("finetune", 2)):
+        options = read_options(shlex.split(advice.go_on(mode, RUN, workers))[1:])
+        assert (options.mode, options.resume, options.run_dir, options.workers) == (mode, True, RUN, workers)
+
+
+def test_one_of_several_processes_that_another_started_goes_on_with_all(monkeypatch):
+    assert run.team_size() == 0
+    monkeypatch.setenv("TF_CONFIG", config_of(Place(0, ("a:1", "b:2", "c:3"))))
+    assert run.team_size() == 0  # on several machines each has a command of its own
+    monkeypatch.setenv("TL_KERAS_CHIEF_PROCESS", "1")
+    assert run.team_size() == 3
 
 
 def test_an_image_that_vanished_ends_with_the_command_that_goes_on():

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+import textwrap
 import tomllib
 from pathlib import Path
 
@@ -70,14 +71,24 @@ def anchors(path):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
+def settings_file(path, folder):
+    """A file of settings that a command in a document names: one of `configs/`, or a block of a page that begins with its path."""
+    if (ROOT / path).is_file():
+        return ROOT / path
+    found = [re.search(rf"^ *# {re.escape(str(path))}\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL) for page in PAGES]
+    (block,) = filter(None, found)
+    (folder / path.name).write_text(textwrap.dedent(block.group(1)))
+    return folder / path.name
+
+
 @pytest.mark.parametrize("command", cases().values(), ids=cases().keys())
-def test_every_command_is_one_that_the_program_takes(command):
+def test_every_command_is_one_that_the_program_takes(command, tmp_path):
     if command == ["--mode", "extract"] or (command[0] == "--mode" and "--resume" in command):
         command = [*command, "--run-dir", "RUN"] if "--run-dir" not in command else command
     options = read_options([re.sub(r"^runtime\.seed=S$", "runtime.seed=0", word) for word in command])
     if MODES[options.mode].makes_run and not options.resume:
         if options.config is not None:
-            options.config = ROOT / options.config
+            options.config = settings_file(options.config, tmp_path)
         run.configure(options)
 
 

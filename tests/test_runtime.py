@@ -292,6 +292,18 @@ def test_threads_that_are_in_force_are_no_mistake(monkeypatch: pytest.MonkeyPatc
             set_up(RuntimeConfig(threads=in_force + 1))
 
 
+@pytest.mark.parametrize(("limit", "told"), [(2, [2]), (5, [])])
+def test_a_containers_limit_is_told_to_tensorflow(limit: int, told: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
+    monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", seen.append)
+    monkeypatch.setattr(runtime, "schedulable_cpus", lambda: 5)
+    monkeypatch.setattr(runtime, "usable_cpus", lambda: limit)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    runtime.Runtime.of(RuntimeConfig()).start_threads()
+    assert seen == told
+
+
 def test_one_device_trains_alone_and_is_its_own_chief() -> None:
     with restoring_process():
         for asked in ("auto", "none"):
@@ -304,8 +316,10 @@ def test_one_device_trains_alone_and_is_its_own_chief() -> None:
 def test_a_process_that_cannot_join_others_any_more_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CONFIG", tf_config.config_of(Place(1, ("a:1", "b:2"))))
     line = r"^TF_CONFIG: makes this process worker 1 of 2, which only finetune and pretrain can be, .*\. Unset TF_CONFIG\.$"
-    with restoring_process(), pytest.raises(ConfigError, match=line):
-        spread(RuntimeConfig())
+    with restoring_process():
+        for refuse in (lambda: spread(RuntimeConfig()), runtime.require_alone):
+            with pytest.raises(ConfigError, match=line):
+                refuse()
 
 
 @pytest.mark.parametrize(("told", "variable", "expected"), [(3, "5", 3), (0, "5", 5), (0, "0", 7), (0, "many", 7), (0, None, 7)])

@@ -39,9 +39,9 @@ def command(*words: object) -> str:
     return f"{program()} {shlex.join(map(str, words))}"
 
 
-def go_on(mode: str, run_dir: Path) -> str:
-    """The command that goes on with an interrupted run."""
-    return command(mode, "--resume", "--run-dir", run_dir)
+def go_on(mode: str, run_dir: Path, workers: int = 0) -> str:
+    """The command that goes on with an interrupted run, in as many processes of this machine as it had."""
+    return command(mode, "--resume", "--run-dir", run_dir, *(("--workers", workers) if workers else ()))
 
 
 def after_compression(result: Mapping[str, Any]) -> Iterator[str]:

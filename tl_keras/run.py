@@ -43,6 +43,7 @@ from tl_keras.modes import MODES, Mode, load
 from tl_keras.packages import require_packages
 from tl_keras.run_folder import RunFolder
 from tl_keras.short_forms import SHORT_FORMS, flag_of
+from tl_keras.tf_config import place_in
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -159,7 +160,7 @@ def run_mode(options: argparse.Namespace, words: Sequence[str]) -> int:
     given = {keyword: getattr(options, option) for option, keyword in mode.passes.items()}
     if mode.makes_run:
         progress.line(f"run folder {asked.run_dir}")
-        with telling_how_to_go_on(mode.name, asked.run_dir):
+        with telling_how_to_go_on(mode.name, asked.run_dir, options.workers or team_size()):
             result = function(asked.config, asked.run_dir, progress=progress, **given)
     else:
         result = function(asked.run_dir, progress=progress, **given)
@@ -207,7 +208,7 @@ def show(parts: "Iterable[str | Table]", progress: "ConsoleProgress") -> None:
 
 
 @contextmanager
-def telling_how_to_go_on(mode: str, run_dir: Path) -> Iterator[None]:
+def telling_how_to_go_on(mode: str, run_dir: Path, workers: int = 0) -> Iterator[None]:
     """Let Ctrl-C, a disk that is full, or an image that is gone end with what is left and the command that goes on.
 
     Of a mode that cannot be resumed there is nothing to say.
@@ -215,27 +216,28 @@ def telling_how_to_go_on(mode: str, run_dir: Path) -> Iterator[None]:
     if not MODES[mode].resumes:
         yield
         return
+    how = advice.go_on(mode, run_dir, workers)
     try:
         with noted_interrupts():
             yield
     except LostImageError as error:
-        raise LostImageError(f"{str(error).rstrip('.')}: {advice.go_on(mode, run_dir)}") from error
+        raise LostImageError(f"{str(error).rstrip('.')}: {how}") from error
     except KeyboardInterrupt as interrupt:
-        raise type(interrupt)(left_behind(mode, run_dir)) from interrupt
+        raise type(interrupt)(left_behind(run_dir, how)) from interrupt
     except BrokenPipeError:
         raise
     except OSError as error:
         if error.filename is None or not (run_dir / "config.yaml").exists():
             raise
-        raise FileError(f"{from_os(error)} Then go on with: {advice.go_on(mode, run_dir)}") from error
+        raise FileError(f"{from_os(error)} Then go on with: {how}") from error
 
 
-def left_behind(mode: str, run_dir: Path) -> str:
-    """What an interrupt leaves, and how to go on."""
+def left_behind(run_dir: Path, how: str) -> str:
+    """What an interrupt leaves, and the command that goes on."""
     if not (run_dir / "config.yaml").exists():
         return "Nothing was trained yet; features that were computed are kept for the next run."
     kept = f"The best so far is {run_dir / 'model.keras'}. " if (run_dir / "model.keras").exists() else ""
-    return f"{kept}Continue with: {advice.go_on(mode, run_dir)}"
+    return f"{kept}Continue with: {how}"
 
 
 def dry_run(config: "Config") -> None:
@@ -266,11 +268,19 @@ def train_together(run_dir: Path, options: argparse.Namespace, words: Sequence[s
     from tl_keras.select.search.local_workers import LocalWorkers
     from tl_keras.workflows.together import Together, command_of
 
-    with telling_how_to_go_on(options.mode, run_dir), TemporaryDirectory(prefix="tl_keras-") as scratch:
+    with telling_how_to_go_on(options.mode, run_dir, options.workers), TemporaryDirectory(prefix="tl_keras-") as scratch:
         command = command_of(words, None if options.run_dir else run_dir)
         with LocalWorkers(command, Path(scratch)) as team:
-            how = f"{advice.go_on(options.mode, run_dir)} --workers {options.workers}"
+            how = advice.go_on(options.mode, run_dir, options.workers)
             return Together(team, options.workers, Path(scratch), how).train()
+
+
+def team_size() -> int:
+    """How many processes another has started on this machine to train together, this one among them; 0 where it is none of them."""
+    from tl_keras.select.search.local_workers import CHIEF_PROCESS
+
+    here = place_in(os.environ) if CHIEF_PROCESS in os.environ else None
+    return 0 if here is None else len(here.addresses)
 
 
 def is_worker(options: argparse.Namespace) -> bool:

@@ -12,7 +12,7 @@ import os
 import random
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
 
 from tl_keras.config import RuntimeConfig
-from tl_keras.cores import usable_cpus
+from tl_keras.cores import schedulable_cpus, usable_cpus
 from tl_keras.errors import ConfigError, first_line
 from tl_keras.meeting import meet
 from tl_keras.tf_config import TF_CONFIG, Place, place_in
@@ -66,10 +66,16 @@ class Runtime:
     def start_threads(self) -> None:
         """Set the number of TensorFlow's threads, which stays for the life of the process: it is taken at TensorFlow's first operation.
 
+        Where no number is asked for, TensorFlow takes a thread for each core and knows nothing of a container's limit, beyond which all
+        threads would have to wait in turns.
+
         Raises:
             ConfigError: TensorFlow has started with another number.
         """
         if self.threads is None:
+            if threads_in_force() < schedulable_cpus():
+                with suppress(RuntimeError):  # it has started
+                    tf.config.threading.set_intra_op_parallelism_threads(threads_in_force())
             return
         try:
             tf.config.threading.set_intra_op_parallelism_threads(self.threads)
@@ -128,16 +134,25 @@ def spread(config: RuntimeConfig) -> None:
             raise ConfigError(f"runtime.strategy: got 'none', but {TF_CONFIG} makes this process one of several. Set auto, or unset it.")
         _strategy = _together
         return
-    if (others := place_in(os.environ)) is not None:
-        raise ConfigError(
-            f"{TF_CONFIG}: makes this process {others}, which only finetune and pretrain can be, from the command line or as the first "
-            f"deed of a process. Unset {TF_CONFIG}."
-        )
+    require_alone()
     devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
     if asked == "mirrored" and len(devices) < 2:
         raise ConfigError(f"runtime.strategy: got 'mirrored', which needs several GPUs, and there is only {devices[0]}. Set auto.")
     if asked == "mirrored" or (asked == "auto" and len(gpus) > 1):
         _strategy = tf.distribute.MirroredStrategy(devices)
+
+
+def require_alone() -> None:
+    """Refuse a process that `TF_CONFIG` makes one of several: each of them would do the same.
+
+    Raises:
+        ConfigError: it does.
+    """
+    if (others := place_in(os.environ)) is not None:
+        raise ConfigError(
+            f"{TF_CONFIG}: makes this process {others}, which only finetune and pretrain can be, from the command line or as the first "
+            f"deed of a process. Unset {TF_CONFIG}."
+        )
 
 
 def strategy() -> tf.distribute.Strategy | None:

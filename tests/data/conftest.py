@@ -145,9 +145,10 @@ def shards(pack, example, tfrecord) -> Callable[..., Path]:
 
     def _write_shard(kind: str, folder: Path, stem: str, files: list[Path]) -> None:
         if kind in ("tfrecord", "array_record"):
+            names = [file.parent.name for file in files]
             records = [
-                example({"image/encoded": file.read_bytes(), "image/class/text": file.parent.name.encode(), "image/class/label": 7})
-                for file in files
+                example({"image/encoded": file.read_bytes(), "image/class/text": name.encode(), "image/class/label": ord(name[0])})
+                for file, name in zip(files, names, strict=True)
             ]
             if kind == "tfrecord":
                 tfrecord(folder / f"{stem}.tfrecord", records)

@@ -17,7 +17,6 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from tl_keras.config import AugmentConfig
-from tl_keras.cores import usable_cpus
 from tl_keras.data import augment as augmentation
 from tl_keras.data import images
 from tl_keras.data.draws import draw
@@ -30,6 +29,7 @@ from tl_keras.errors import BadImageError, DataError, LostImageError
 from tl_keras.models.outputs import Labels
 from tl_keras.progress import Progress
 from tl_keras.run_folder import naming
+from tl_keras.runtime import threads_in_force
 
 Advance = Callable[[int], None]  # told how many images were just done
 Targets = Callable[[Any], Any]  # labels (b, ...) -> targets float32 (b, k); see `models.outputs`
@@ -38,8 +38,8 @@ _DECODED_AT_ONCE = 1024  # files queued for the threads: the queue takes about a
 
 
 def decoding_threads() -> ThreadPoolExecutor:
-    """Threads that decode images: two a core, of which one waits for its file."""
-    return ThreadPoolExecutor(2 * usable_cpus(), thread_name_prefix="decode")
+    """Threads that decode images: two for each of TensorFlow's, of which one waits for its file."""
+    return ThreadPoolExecutor(2 * threads_in_force(), thread_name_prefix="decode")
 
 
 class Pixels:

@@ -11,7 +11,10 @@ IMAGE = b"\x89PNG\r\n\x1a\n and so on"
 @pytest.mark.parametrize(
     ("features", "label"),
     [
-        ({"image/encoded": IMAGE, "image/class/text": b"cat", "image/class/label": 3}, "cat"),
+        ({"image/encoded": IMAGE, "image/class/text": b"cat", "image/class/label": 3}, "3\tcat"),
+        ({"image/encoded": IMAGE, "image/class/text": b"cat", "image/class/label": -1}, "cat"),
+        ({"image/encoded": IMAGE, "image/class/label": 3, "label": b"cat"}, "3\tcat"),
+        ({"image/encoded": IMAGE, "image/class/text": b"cat"}, "cat"),
         ({"image/class/label": 300, "image/encoded": IMAGE, "image/class/text": b""}, "300"),
         ({"image": IMAGE, "label": 0}, "0"),
         ({"label": "größe".encode(), "image": IMAGE}, "größe"),

@@ -109,6 +109,27 @@ def test_numbers_are_named_by_a_file_beside_the_shards(tmp_path, photo_folder, p
     assert refused(folder).endswith("classes.txt: names several classes 'crane'. Give each a name of its own, such as 'crane 2'.")
 
 
+def test_a_number_that_a_record_names_too_is_named_by_a_file_or_by_the_record(tmp_path, photo_folder, example, tfrecord):
+    image = next(photo_folder().glob("cat/*.png")).read_bytes()
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    texts = ["background", "ant", "crane", "crane"]
+    write = lambda numbers: tfrecord(  # noqa: E731
+        folder / "0.tfrecord",
+        [example({"image/encoded": image, "image/class/text": texts[label].encode(), "image/class/label": label}) for label in numbers],
+    )
+    write([2, 1, 2])
+    assert open_source(config_of(folder)).classes == ("ant", "crane")
+    write([2, 1, 3, 2, 1])
+    assert refused(folder) == (
+        "FOLDER: its records call two classes 'crane', those of number 2 and 3. Write classes.txt beside the shards: the name of each "
+        "class, one a line, the first for number 0."
+    )
+    (folder / "classes.txt").write_text("background\nant\ncrane (bird)\ncrane (machine)\n")
+    index = open_source(config_of(folder))
+    assert [index.classes[label] for label in index.labels] == ["crane (bird)", "ant", "crane (machine)", "crane (bird)", "ant"]
+
+
 def test_a_shard_is_read_once(tmp_path, photo_folder, shards, monkeypatch):
     folder = shards("cls", tmp_path / "shards", photo_folder(splits=("train",)))
     read = []

@@ -30,7 +30,7 @@ INSIDE = re.compile(f"({'|'.join(FORMATS.values())})(?=/)", re.IGNORECASE)  # wh
 _ENDS = {name: re.compile(f"({end})$", re.IGNORECASE) for name, end in FORMATS.items()}
 _COMPRESSED_END = re.compile(f"({'|'.join(FORMATS.values())})({COMPRESSED})$|\\.t(gz|xz|bz2?|zst)$", re.IGNORECASE)
 _HASH_BYTES = 32  # SHA-256 of the rest, at the beginning of the file
-_VERSION = 2  # of tables: others are read anew
+_VERSION = 3  # of tables: others are read anew
 
 
 class Contents(NamedTuple):
@@ -41,7 +41,7 @@ class Contents(NamedTuple):
         by_name: their positions in the order of their names, int32 (n,).
         starts: where each begins, or the number of its record, int64 (n,).
         sizes: bytes of each, int64 (n,).
-        labels: names or numbers as texts.
+        labels: of the images, see `Sample`.
         ids: of their contents, see `file_ids`, (n,).
         num_unlabelled: images of the shard that have no label, and are not among the n.
     """

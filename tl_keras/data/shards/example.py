@@ -9,10 +9,10 @@ Reference: tensorflow/core/example/feature.proto; protobuf.dev/programming-guide
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tl_keras.data.shards.sample import label_of
+from tl_keras.data.shards.sample import label_of, numbered
 
 IMAGES = ("image/encoded", "image")  # names of features, the first that is there
-LABELS = ("image/class/text", "image/class/label", "label")
+LABELS = ("image/class/text", "image/class/label", "label")  # the first name and the first number of them
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED = {_FIXED64: 8, _FIXED32: 4}
 _LONGEST_VARINT = 10
@@ -27,7 +27,7 @@ class Feature(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """Where an image begins and ends in its record, and its label: None where that is -1, as in test data without labels."""
+    """Where an image begins and ends in its record, and its label, see `Sample`: None where that is -1, as in test data without labels."""
 
     start: int
     end: int
@@ -48,13 +48,15 @@ def read_example(record: bytes) -> Labelled:
 
 
 def _label(record: bytes, features: dict[str, Feature]) -> str | None:
-    for name in LABELS:
-        place, number = features.get(name, (None, None))
-        if place is not None and place[0] < place[1]:
-            return label_of(record[slice(*place)])
-        if number is not None:
-            return None if number < 0 else str(number)
-    raise ValueError(f"has no label: none of the features {', '.join(LABELS)} (it has {_names(features)})")
+    found = [features[name] for name in LABELS if name in features]
+    place = next((place for place, _ in found if place is not None and place[0] < place[1]), None)
+    number = next((number for _, number in found if number is not None), None)
+    if place is None and number is None:
+        raise ValueError(f"has no label: none of the features {', '.join(LABELS)} (it has {_names(features)})")
+    name = None if place is None else label_of(record[slice(*place)])
+    if number is None or number < 0:
+        return name
+    return str(number) if name is None else numbered(number, name)
 
 
 def _names(features: dict[str, Feature]) -> str:

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 LONGEST_LABEL = 1000  # characters; what is longer is not the name of a class
+BETWEEN = "\t"  # a number and the name that a record gives it, which has no such character
 
 
 class Sample(NamedTuple):
@@ -12,7 +13,7 @@ class Sample(NamedTuple):
         name: of the image in its shard, with '/' between folders.
         start: where its bytes begin, or the number of its record.
         size: its bytes.
-        label: a name or a number as text; None where the shard says that it has none.
+        label: a name, a number as text, or both, see `numbered`; None where the shard says that it has none.
         image: the bytes themselves.
     """
 
@@ -33,3 +34,16 @@ def label_of(content: bytes) -> str:
     if not label or len(label) > LONGEST_LABEL or not label.isprintable():
         raise ValueError(f"{label[:20]!a} is not the name or number of a class")
     return label
+
+
+def numbered(number: int, name: str) -> str:
+    """The label of an image whose record has the number and the name of its class."""
+    return f"{number}{BETWEEN}{name}"
+
+
+def number_and_name(label: str) -> tuple[str, str]:
+    """The number as text and the name that a label consists of; one of them is empty where it has that alone."""
+    number, both, name = label.partition(BETWEEN)
+    if both:
+        return number, name
+    return (label, "") if label.isdecimal() else ("", label)

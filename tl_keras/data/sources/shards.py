@@ -18,6 +18,7 @@ from tl_keras.data.places import scandir
 from tl_keras.data.regular import open_regular
 from tl_keras.data.shards.contents import format_of, is_compressed
 from tl_keras.data.shards.reading import contents_of, read_shards
+from tl_keras.data.shards.sample import number_and_name
 from tl_keras.data.sources.source import NEAR, path_of
 from tl_keras.data.texts import TextList
 from tl_keras.data.walk import is_seen, subfolders
@@ -179,26 +180,42 @@ def _classes(root: Path, texts: Sequence[str], known: Sequence[str] | None) -> t
     return classes, np.array([number[name] for name in names], np.int32)
 
 
-def _named(root: Path, texts: Sequence[str]) -> list[str]:
-    """Labels as texts, where they are all numbers and a file beside the shards names the classes by these names.
+def _named(root: Path, labels: Sequence[str]) -> list[str]:
+    """The name of the class of each label: what a file beside the shards calls its number, if all have one; else what the shards call it.
 
     Raises:
-        DataError: a number of no class, or the file cannot be read.
+        DataError: a number of no class, one name for two numbers, or the file cannot be read.
     """
+    parts = [number_and_name(label) for label in labels]
     file = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
-    if file is None or not all(text.isdecimal() for text in texts):
-        return list(texts)
+    if file is None or not all(number for number, _ in parts):
+        return _as_shards_say(root, parts)
+    return _by_file(file, [number for number, _ in parts])
+
+
+def _as_shards_say(root: Path, parts: Sequence[tuple[str, str]]) -> list[str]:
+    numbers: dict[str, str] = {}  # of each name
+    for number, name in parts:
+        if name and number and numbers.setdefault(name, number) != number:
+            raise DataError(
+                f"{root}: its records call two classes {name!a}, those of number {numbers[name]} and {number}. Write {CLASS_FILES[0]} "
+                "beside the shards: the name of each class, one a line, the first for number 0."
+            )
+    return [name or number for number, name in parts]
+
+
+def _by_file(file: Path, numbers: Sequence[str]) -> list[str]:
     try:
         with open_regular(file) as opened:
             names = opened.read(MOST_CLASS_BYTES).decode("utf-8-sig").rstrip("\n").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{file}: is not UTF-8 text. Write the names of the classes into it, one a line.") from error
-    for text in texts:
+    for text in numbers:
         if int(text) >= len(names) or not names[int(text)].strip():
             raise DataError(
                 f"{file}: names {len(names)} classes, the first of them number 0, and an image is of class {text}. Add the others."
             )
-    found = [names[int(text)].strip() for text in texts]
-    if twice := [name for name, times in Counter(found).items() if times > 1]:
+    found = {text: names[int(text)].strip() for text in numbers}
+    if twice := [name for name, times in Counter(found.values()).items() if times > 1]:
         raise DataError(f"{file}: names several classes {twice[0]!a}. Give each a name of its own, such as '{twice[0]} 2'.")
-    return found
+    return [found[text] for text in numbers]
