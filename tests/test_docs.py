@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tl_keras import run
+from tl_keras import run, run_folder
 from tl_keras.arguments import examples, read_options
 from tl_keras.config import fields
 from tl_keras.config_file import check_value, load_config
@@ -72,12 +72,13 @@ def anchors(path):
 
 
 def settings_file(path, folder):
-    """A file of settings that a command in a document names: one of `configs/`, or a block of a page that begins with its path."""
+    """A file of settings that a command in a document names: of `configs/`, a block of a page that begins with its path, or a run's."""
     if (ROOT / path).is_file():
         return ROOT / path
     found = [re.search(rf"^ *# {re.escape(str(path))}\n(.*?)^ *```$", page.read_text(), re.MULTILINE | re.DOTALL) for page in PAGES]
-    (block,) = filter(None, found)
-    (folder / path.name).write_text(textwrap.dedent(block.group(1)))
+    texts = ["data: {source: photos}"] if path.name == run_folder.CONFIG else [block.group(1) for block in found if block]
+    assert len(texts) == 1, path
+    (folder / path.name).write_text(textwrap.dedent(texts[0]))
     return folder / path.name
 
 

@@ -21,6 +21,7 @@ ROOMS = [
         "partial",
         "cache",
         "claim",
+        "control_groups",
         "interrupts",
         "links",
         "meeting",

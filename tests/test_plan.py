@@ -50,7 +50,8 @@ def test_where_a_batch_may_not_fit_a_part_of_it_is_timed(photos: Path, monkeypat
     monkeypatch.setattr(plan, "bytes_needed", lambda *given: seen.append(needed(*given)) or seen[-1])
     found = make_plan(config_of(photos), Progress())
     assert sizes == [4, 4]  # of batches of 8
-    assert found.phases[1][-1] == "8 s"  # 2 epochs of 2 steps of 2 s
+    assert [row[0] for row in found.phases] == ["decoding", "head", "finetune"]
+    assert found.phases[2][-1] == "8 s"  # 2 epochs of 2 steps of 2 s
 
 
 @pytest.mark.slow
@@ -73,3 +74,12 @@ def test_what_would_stop_the_run_stops_the_plan(photos: Path, lowest: str, line:
     config = config_of(photos).replace("train.unfreeze_from", lowest).replace("train.mixup_alpha", 0.2)
     with pytest.raises(ConfigError, match=line):
         make_plan(config, Progress())
+
+
+def test_images_are_decoded_in_each_epoch_where_pixels_have_no_room(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "timed", lambda *_, **__: 0.0)
+    monkeypatch.setattr(plan, "decode_seconds", lambda *_: 10.0)
+    config = config_of(photos)
+    for unfreeze, cache_gb, times in (("all", 1.0, 1), ("all", 0.0, 3), ("stage3", 0.0, 1)):
+        found = make_plan(config.replace("train.unfreeze_from", unfreeze).replace("data.cache_gb", cache_gb), Progress())
+        assert (found.phases[0][-1], found.seconds) == (f"{10 * times} s", 10 * times)

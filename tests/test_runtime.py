@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework.config import is_op_determinism_enabled
 
 import tl_keras
-from tl_keras import run_folder, runtime, tf_config
+from tl_keras import launch, run_folder, runtime, tf_config
 from tl_keras.config import Config, RuntimeConfig
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError
+from tl_keras.modes import MODES
 from tl_keras.progress import Progress
 from tl_keras.runtime import building, building_as, fresh_names, restoring_process, set_up, spread
 from tl_keras.select.ranking.rank import rank_candidates
@@ -292,16 +294,24 @@ def test_threads_that_are_in_force_are_no_mistake(monkeypatch: pytest.MonkeyPatc
             set_up(RuntimeConfig(threads=in_force + 1))
 
 
-@pytest.mark.parametrize(("limit", "told"), [(2, [2]), (5, [])])
-def test_a_containers_limit_is_told_to_tensorflow(limit: int, told: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[int] = []
-    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
-    monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", seen.append)
+@pytest.mark.parametrize(
+    ("limit", "variable", "told"), [(2, None, {"intra": 2, "inter": 2}), (2, "TF_NUM_INTRAOP_THREADS", {"inter": 2}), (5, None, {})]
+)
+def test_a_containers_limit_is_told_to_tensorflow(
+    limit: int, variable: str | None, told: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, int] = {}
+    for kind in ("intra", "inter"):
+        monkeypatch.setattr(tf.config.threading, f"set_{kind}_op_parallelism_threads", partial(seen.__setitem__, kind))
+        monkeypatch.delenv(f"TF_NUM_{kind.upper()}OP_THREADS", raising=False)
     monkeypatch.setattr(runtime, "schedulable_cpus", lambda: 5)
     monkeypatch.setattr(runtime, "usable_cpus", lambda: limit)
-    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
-    runtime.Runtime.of(RuntimeConfig()).start_threads()
-    assert seen == told
+    if variable is not None:
+        monkeypatch.setenv(variable, "3")
+    for config in (None, Config(mode="extract", data={"source": "digits"})):
+        seen.clear()
+        launch.import_workflow("tl_keras.workflows.evaluate:evaluate", config)
+        assert seen == told
 
 
 def test_one_device_trains_alone_and_is_its_own_chief() -> None:
@@ -316,10 +326,12 @@ def test_one_device_trains_alone_and_is_its_own_chief() -> None:
 def test_a_process_that_cannot_join_others_any_more_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_CONFIG", tf_config.config_of(Place(1, ("a:1", "b:2"))))
     line = r"^TF_CONFIG: makes this process worker 1 of 2, which only finetune and pretrain can be, .*\. Unset TF_CONFIG\.$"
-    with restoring_process():
-        for refuse in (lambda: spread(RuntimeConfig()), runtime.require_alone):
-            with pytest.raises(ConfigError, match=line):
-                refuse()
+    with restoring_process(), pytest.raises(ConfigError, match=line):
+        spread(RuntimeConfig())
+    for mode in ("extract", "rank", "ensemble"):
+        with pytest.raises(ConfigError, match=line):
+            launch.import_workflow(MODES[mode].run, Config(mode=mode, data={"source": "digits"}))
+    launch.import_workflow("tl_keras.workflows.plan:make_plan", Config(mode="extract", data={"source": "digits"}))
 
 
 @pytest.mark.parametrize(("told", "variable", "expected"), [(3, "5", 3), (0, "5", 5), (0, "0", 7), (0, "many", 7), (0, None, 7)])

@@ -273,12 +273,14 @@ def import_workflow(name: str, config: "Config | None" = None) -> Any:
 
         found = load(name)
 
-        from tl_keras.runtime import Runtime, join_others
+        from tl_keras.runtime import Runtime, join_others, keep_to_limit, require_alone
 
-        if config is not None:
+        if config is None:
+            keep_to_limit()
+        else:
             Runtime.of(config.runtime).start_threads()
     with quiet():
-        if config is not None and MODES[config.mode].spreads and name == MODES[config.mode].run:
-            join_others()  # before TensorFlow's first operation
+        if config is not None and name == MODES[config.mode].run:
+            (join_others if MODES[config.mode].spreads else require_alone)()  # before TensorFlow's first operation
         tf.zeros(())  # looks for GPU drivers, which is noisy too
     return found

@@ -39,6 +39,7 @@ POLICIES = {
 }  # precision -> Keras' dtype policy
 LOGGERS = ("tensorflow", "absl")  # whose levels change here, or by an export
 NAMES = "object_name_uids"  # Keras' counters, from which layers get their names
+INTRA_OP, INTER_OP = "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"  # what TensorFlow reads when it starts
 START_S = 600.0  # that the processes of `TF_CONFIG` wait for each other
 KERAS_STATE = ("dtype_policy", NAMES, GLOBAL_RANDOM_SEED, GLOBAL_SEED_GENERATOR)  # what our work changes of Keras' global state
 
@@ -66,31 +67,44 @@ class Runtime:
     def start_threads(self) -> None:
         """Set the number of TensorFlow's threads, which stays for the life of the process: it is taken at TensorFlow's first operation.
 
-        Where no number is asked for, TensorFlow takes a thread for each core and knows nothing of a container's limit, beyond which all
-        threads would have to wait in turns.
-
         Raises:
             ConfigError: TensorFlow has started with another number.
         """
         if self.threads is None:
-            if threads_in_force() < schedulable_cpus():
-                with suppress(RuntimeError):  # it has started
-                    tf.config.threading.set_intra_op_parallelism_threads(threads_in_force())
+            keep_to_limit()
             return
         try:
             tf.config.threading.set_intra_op_parallelism_threads(self.threads)
         except RuntimeError:
-            if self.threads != (started := threads_in_force()):
+            if self.threads != (started := _told() or schedulable_cpus()):
                 raise ConfigError(
                     f"runtime.threads: got {self.threads}, but TensorFlow has already started in this process with {started}, "
                     "which cannot be changed any more. Leave the setting out, or set it in a new process."
                 ) from None
 
 
+def keep_to_limit() -> None:
+    """Let TensorFlow start no more threads than a container's limit is worth: by itself it starts one for each core of the machine.
+
+    Beyond the limit all threads have to wait, again and again. Where TensorFlow has started, or the environment says a number, it stays.
+    """
+    limit, threading = usable_cpus(), tf.config.threading
+    if limit < schedulable_cpus():
+        with suppress(RuntimeError):  # it has started
+            if INTRA_OP not in os.environ:
+                threading.set_intra_op_parallelism_threads(limit)
+            if INTER_OP not in os.environ:
+                threading.set_inter_op_parallelism_threads(limit)
+
+
 def threads_in_force() -> int:
-    """The number of threads that TensorFlow has started: what it was told in one of two ways, or one for each core."""
-    told = tf.config.threading.get_intra_op_parallelism_threads() or os.environ.get("TF_NUM_INTRAOP_THREADS", "")
-    return int(told) if str(told).isdecimal() and int(told) else usable_cpus()
+    """The number of threads to compute with: what TensorFlow was told in one of two ways, or one for each core that is usable."""
+    return _told() or usable_cpus()
+
+
+def _told() -> int:
+    told = tf.config.threading.get_intra_op_parallelism_threads() or os.environ.get(INTRA_OP, "")
+    return int(told) if str(told).isdecimal() else 0
 
 
 _together: tf.distribute.MultiWorkerMirroredStrategy | None = None  # for the life of the process: TensorFlow joins others at its start only

@@ -307,3 +307,9 @@ def test_nothing_tunes_the_batches(pixels):
     endless = train_batches(pixels, ROWS, LABELS, WEIGHTS[ROWS], TARGETS, batch_size=4, augment=STRONG, seed=0)
     for batches in (endless, ordered_batches(pixels, ROWS, LABELS, TARGETS, batch_size=4)):
         assert batches.options().autotune.enabled is False
+
+
+def test_images_are_decoded_by_two_threads_for_each_of_tensorflow_s(monkeypatch):
+    monkeypatch.setattr(pipeline, "threads_in_force", lambda: 3)
+    with pipeline.decoding_threads() as pool:
+        assert pool._max_workers == 6

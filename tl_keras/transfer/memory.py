@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from tl_keras.config import Config
+from tl_keras.control_groups import lines_of, own_groups, values
 from tl_keras.errors import ConfigError
 from tl_keras.models.classifier import Classifier, cut_below
 from tl_keras.transfer.defaults import required
@@ -20,10 +21,10 @@ from tl_keras.transfer.trunk import BATCH_SIZE
 
 Operations = list[tuple[Any, list[Any], list[Any]]]  # each with its inputs and outputs
 
-# of a kind of control groups, as /proc/self/cgroup names it: where they lie, and the files of limit, usage, and what the usage has of files
+# of a control group, by whether it is of version 2: the files of limit and usage, and what the usage has of files, as memory.stat names it
 GROUPS = {
-    "": ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-    "memory": ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    True: ("memory.max", "memory.current", "inactive_file"),
+    False: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
 
 
@@ -124,30 +125,15 @@ def available_bytes(root: Path = Path("/")) -> int | None:
 
 
 def _of_machine(root: Path) -> Iterator[int]:
-    fields = dict(line.split(":", 1) for line in _lines(root / "proc/meminfo"))
+    fields = dict(line.split(":", 1) for line in lines_of(root / "proc/meminfo"))
     if "MemAvailable" in fields:
         yield sum(1024 * int(fields.get(name, "0").split()[0]) for name in ("MemAvailable", "SwapFree"))
 
 
 def _under_limits(root: Path) -> Iterator[int]:
-    for line in _lines(root / "proc/self/cgroup"):
-        _, controllers, path = line.split(":", 2)
-        for kind in set(controllers.split(",")) & GROUPS.keys():
-            folder, *files = GROUPS[kind]
-            group = Path(path.lstrip("/"))
-            for part in (group, *group.parents):  # a group has the limits of those above it too
-                yield from _under_limit(root / folder / part, *files)
-
-
-def _under_limit(group: Path, limit_file: str, usage_file: str, cache: str) -> Iterator[int]:
-    limit, usage = ("".join(_lines(group / name)) for name in (limit_file, usage_file))
-    if limit.isdigit() and usage.isdigit():  # "max" is none
-        stat = dict(line.split() for line in _lines(group / "memory.stat"))
-        yield int(limit) - int(usage) + int(stat.get(cache, "0"))  # files in memory give way
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
+    for unified, group in own_groups("memory", root):
+        *files, cache = GROUPS[unified]
+        limit, usage = values(group, files)
+        if limit.isdigit() and usage.isdigit():  # "max" is none
+            stat = dict(line.split() for line in lines_of(group / "memory.stat"))
+            yield int(limit) - int(usage) + int(stat.get(cache, "0"))  # files in memory give way

@@ -19,12 +19,13 @@ import tensorflow as tf
 from tl_keras.config import AUTO, Config
 from tl_keras.data import dataset, images, splits
 from tl_keras.data.index import SPLIT_NAMES, Index
+from tl_keras.data.pipeline import decoding_threads
 from tl_keras.data.target import open_target
 from tl_keras.errors import BadImageError
 from tl_keras.models.classifier import Classifier, count_parameters, cut_below, unfreeze, update_scales
 from tl_keras.models.outputs import OUTPUTS
 from tl_keras.progress import Progress
-from tl_keras.runtime import restoring_process, set_up
+from tl_keras.runtime import restoring_process, set_up, threads_in_force
 from tl_keras.transfer.build import build_and_tell, check_names, image_size_of, resolve
 from tl_keras.transfer.defaults import required
 from tl_keras.transfer.features import row_bytes
@@ -34,7 +35,7 @@ from tl_keras.transfer.phases import Phase, compile_model
 from tl_keras.workflows.rank import with_best_backbone
 from tl_keras.workflows.setting_up import open_images, tell_shrunk
 
-DECODED_FOR_ESTIMATE = 32
+DECODED_FOR_ESTIMATE = 32  # by each core
 REALLY_TAKEN = 4  # times what shapes say is taken at least: 1.2 to 3.6 was measured where a batch takes more than its network's weights
 
 
@@ -74,13 +75,15 @@ def make_plan(config: Config, progress: Progress) -> Plan:
         decode = sum(decode_seconds(each, config) for each in (used, target) if each is not None)
         advance(1)
         phases = list(phase_rows(config, classifier, num_train, num_images, share_that_fits(needed)))
+    decode *= decodings(config, classifier, num_images)
     seconds = decode + sum(estimate for _, estimate in phases)
     sizes = [index.sizes(split == part).tolist() for part in SPLIT_NAMES]
     table = [(name, *map(str, each)) for name, *each in zip(index.classes, *sizes, strict=True)]
     disk = disk_gb(config, classifier, num_train, num_images)
     if target is not None:
         progress.line(f"target: {len(target.paths)} images")
-    return Plan(config, table, [row for row, _ in phases], seconds, max(peak_memory_gb(), max(needed.values()) / 1e9), disk)
+    rows = [("decoding", "", "", "", "", f"{decode:.0f} s"), *(row for row, _ in phases)]
+    return Plan(config, table, rows, seconds, max(peak_memory_gb(), max(needed.values()) / 1e9), disk)
 
 
 def share_that_fits(needed: Mapping[str, int]) -> float:
@@ -95,26 +98,49 @@ def share_that_fits(needed: Mapping[str, int]) -> float:
 
 def disk_gb(config: Config, classifier: Classifier, num_train: int, num_images: int) -> float:
     """GB of stored features, and of pixels where every epoch reads them."""
-    pixels = num_images * int(np.prod(image_size_of(config))) * 3 / 1e9
-    cut = cut_below(classifier, required(config.train.unfreeze_from)) if config.mode == "finetune" else None
-    kept = pixels if config.mode in ("finetune", "pretrain") and cut is None and pixels <= config.data.cache_gb else 0.0
+    pixels = pixels_gb(config, num_images)
+    kept = pixels if reads_images(config, classifier) and pixels <= config.data.cache_gb else 0.0
     if config.mode == "pretrain":
         return kept
+    cut = cut_below(classifier, required(config.train.unfreeze_from)) if config.mode == "finetune" else None
     tensors = [classifier.trunk.output, *(cut[0].values() if cut else ())]
     rows = num_images + num_train * num_views(config)
     return kept + sum(rows * row_bytes(tuple(tensor.shape[1:])) for tensor in tensors) / 1e9
 
 
+def pixels_gb(config: Config, num_images: int) -> float:
+    """GB of all decoded images."""
+    return num_images * int(np.prod(image_size_of(config))) * 3 / 1e9
+
+
+def reads_images(config: Config, classifier: Classifier) -> bool:
+    """Whether every epoch reads images, and not stored features."""
+    if config.mode == "finetune":
+        return cut_below(classifier, required(config.train.unfreeze_from)) is None
+    return config.mode == "pretrain"
+
+
+def decodings(config: Config, classifier: Classifier, num_images: int) -> int:
+    """How often each image is decoded: once, and again in every epoch that reads images which have no room on the disk once decoded."""
+    if not reads_images(config, classifier) or pixels_gb(config, num_images) <= config.data.cache_gb:
+        return 1
+    return required(config.train.epochs) + (config.mode == "finetune")  # the head is solved before
+
+
 def decode_seconds(index: Index, config: Config) -> float:
-    """Estimate the seconds to decode and resize every file, from a few."""
+    """Estimate the seconds to decode and resize every file once, by all threads, from a few."""
     decoding = images.Decoding.of(config.data)
-    rows = np.linspace(0, len(index.paths) - 1, min(DECODED_FOR_ESTIMATE, len(index.paths))).astype(int)
-    with suppress(BadImageError):  # the first call builds the graph
-        images.load(index.root / index.paths[rows[0]], image_size_of(config), config.data.resize, decoding)
-    started = time.perf_counter()
-    for row in rows:
+
+    def load(row: int) -> None:
         with suppress(BadImageError):
             images.load(index.root / index.paths[row], image_size_of(config), config.data.resize, decoding)
+
+    load(0)  # the first call builds the graph
+    with decoding_threads() as pool:
+        many = DECODED_FOR_ESTIMATE * threads_in_force()
+        rows = np.linspace(0, len(index.paths) - 1, min(many, len(index.paths))).astype(int).tolist()
+        started = time.perf_counter()
+        list(pool.map(load, rows))
     return (time.perf_counter() - started) / len(rows) * len(index.paths)
 
 

@@ -46,7 +46,7 @@ from tl_keras.models.saved_stages import write_stages
 from tl_keras.modes import MODES
 from tl_keras.progress import Logged, Progress
 from tl_keras.run_folder import RunFolder
-from tl_keras.runtime import is_chief, place, require_alone, restoring_process, set_up, spread
+from tl_keras.runtime import is_chief, place, restoring_process, set_up, spread
 from tl_keras.trained_run import NO_CONTENT, data_root, read_config, write_config, write_output
 from tl_keras.transfer.adapt.record import read_planes
 from tl_keras.transfer.adapt.train import adapt, changes_backbone
@@ -111,8 +111,6 @@ def train(
     set_up(config.runtime)
     if MODES[config.mode].spreads:
         spread(config.runtime)
-    else:
-        require_alone()
     if config.model.backbone == AUTO and place() is not None:
         raise ConfigError("model.backbone: got auto, which each process would choose on its own. Name one; rank says which suits.")
     if not is_chief():  # which says and records it all

@@ -104,7 +104,10 @@ def test_numbers_are_named_by_a_file_beside_the_shards(tmp_path, photo_folder, p
     assert index.classes == ("ant", "cat", "wolf")
     assert [index.classes[label] for label in index.labels] == ["wolf", "ant", "cat"] * 2
     (folder / "classes.txt").write_text("wolf\nant\n")
-    assert refused(folder).endswith("classes.txt: names 2 classes, the first of them number 0, and an image is of class 2. Add the others.")
+    assert refused(folder).endswith(
+        "classes.txt: names 2 classes, the first of them number 0, and an image is of class 2. Add the others; if the numbers begin with "
+        "1, also a first line for 0, such as 'none'."
+    )
     (folder / "classes.txt").write_text("crane\nant\ncrane\n")  # a bird and a machine
     assert refused(folder).endswith("classes.txt: names several classes 'crane'. Give each a name of its own, such as 'crane 2'.")
 
@@ -114,20 +117,32 @@ def test_a_number_that_a_record_names_too_is_named_by_a_file_or_by_the_record(tm
     folder = tmp_path / "shards"
     folder.mkdir()
     texts = ["background", "ant", "crane", "crane"]
-    write = lambda numbers: tfrecord(  # noqa: E731
-        folder / "0.tfrecord",
+    write = lambda numbers, name="0.tfrecord": tfrecord(  # noqa: E731
+        folder / name,
         [example({"image/encoded": image, "image/class/text": texts[label].encode(), "image/class/label": label}) for label in numbers],
     )
     write([2, 1, 2])
     assert open_source(config_of(folder)).classes == ("ant", "crane")
+    texts[2] = ""
+    write([1, 2])
+    texts[2] = "crane"
+    write([2], "1.tfrecord")
+    assert open_source(config_of(folder)).classes == ("ant", "crane")  # an image with the number alone is of the class of that number
+    texts[2] = "Kranich"
+    write([1, 2])
+    assert refused(folder).startswith("FOLDER: its records give the number 2 the names 'Kranich' and 'crane'. Write classes.txt beside")
+    (folder / "1.tfrecord").unlink()
+    texts[2] = "crane"
     write([2, 1, 3, 2, 1])
     assert refused(folder) == (
-        "FOLDER: its records call two classes 'crane', those of number 2 and 3. Write classes.txt beside the shards: the name of each "
-        "class, one a line, the first for number 0."
+        "FOLDER: its records give the name 'crane' to the numbers 2 and 3. Write classes.txt beside the shards: the name of each class, "
+        "one a line, the first for number 0."
     )
     (folder / "classes.txt").write_text("background\nant\ncrane (bird)\ncrane (machine)\n")
     index = open_source(config_of(folder))
     assert [index.classes[label] for label in index.labels] == ["crane (bird)", "ant", "crane (machine)", "crane (bird)", "ant"]
+    tfrecord(folder / "1.tfrecord", [example({"image/encoded": image, "image/class/text": b"emu", "image/class/label": -1})])
+    assert refused(folder).endswith("but some images have the label 'emu' and no number. Remove the file.")
 
 
 def test_a_shard_is_read_once(tmp_path, photo_folder, shards, monkeypatch):

@@ -1,5 +1,6 @@
 """An image of a shard as it is read for the first time, and its label."""
 
+import unicodedata
 from typing import NamedTuple
 
 LONGEST_LABEL = 1000  # characters; what is longer is not the name of a class
@@ -42,8 +43,8 @@ def numbered(number: int, name: str) -> str:
 
 
 def number_and_name(label: str) -> tuple[str, str]:
-    """The number as text and the name that a label consists of; one of them is empty where it has that alone."""
-    number, both, name = label.partition(BETWEEN)
+    """The number as text and the name, as NFC, that a label consists of; one of them is empty where it has the other alone."""
+    number, both, name = unicodedata.normalize("NFC", label).partition(BETWEEN)
     if both:
         return number, name
-    return (label, "") if label.isdecimal() else ("", label)
+    return (label, "") if label.isdecimal() else ("", number)

@@ -28,6 +28,7 @@ from tl_keras.progress import Progress
 CLASS_FILES = ("classes.txt", "labels.txt", "label.labels.txt")  # beside the shards, the first that is there; the last is TFDS'
 MOST_CLASS_BYTES = 10**8
 UNLABELLED_IMAGES = "images without a label"
+WRITE_CLASSES = f"Write {CLASS_FILES[0]} beside the shards: the name of each class, one a line, the first for number 0."
 
 
 def is_shards(source: str) -> bool:
@@ -169,7 +170,7 @@ def _classes(root: Path, texts: Sequence[str], known: Sequence[str] | None) -> t
         UnknownClassError: one that is not known.
         DataError: a number of no class.
     """
-    names = [unicodedata.normalize("NFC", name) for name in _named(root, texts)]
+    names = _named(root, texts)
     classes = tuple(sorted(set(names))) if known is None else tuple(known)
     number = {unicodedata.normalize("NFC", name): label for label, name in enumerate(classes)}
     unknown = sorted(set(names) - number.keys())
@@ -188,20 +189,23 @@ def _named(root: Path, labels: Sequence[str]) -> list[str]:
     """
     parts = [number_and_name(label) for label in labels]
     file = next((root / name for name in CLASS_FILES if (root / name).is_file()), None)
-    if file is None or not all(number for number, _ in parts):
+    if file is None or not any(number for number, _ in parts):
         return _as_shards_say(root, parts)
+    if bare := next((name for number, name in parts if not number), None):
+        raise DataError(f"{file}: names the numbers of classes, but some images have the label {bare!a} and no number. Remove the file.")
     return _by_file(file, [number for number, _ in parts])
 
 
 def _as_shards_say(root: Path, parts: Sequence[tuple[str, str]]) -> list[str]:
-    numbers: dict[str, str] = {}  # of each name
+    names, numbers = dict[str, str](), dict[str, str]()  # of each number, of each name
     for number, name in parts:
-        if name and number and numbers.setdefault(name, number) != number:
-            raise DataError(
-                f"{root}: its records call two classes {name!a}, those of number {numbers[name]} and {number}. Write {CLASS_FILES[0]} "
-                "beside the shards: the name of each class, one a line, the first for number 0."
-            )
-    return [name or number for number, name in parts]
+        if not (number and name):
+            continue
+        if numbers.setdefault(name, number) != number:
+            raise DataError(f"{root}: its records give the name {name!a} to the numbers {numbers[name]} and {number}. {WRITE_CLASSES}")
+        if names.setdefault(number, name) != name:
+            raise DataError(f"{root}: its records give the number {number} the names {names[number]!a} and {name!a}. {WRITE_CLASSES}")
+    return [name or names.get(number, number) for number, name in parts]
 
 
 def _by_file(file: Path, numbers: Sequence[str]) -> list[str]:
@@ -213,9 +217,10 @@ def _by_file(file: Path, numbers: Sequence[str]) -> list[str]:
     for text in numbers:
         if int(text) >= len(names) or not names[int(text)].strip():
             raise DataError(
-                f"{file}: names {len(names)} classes, the first of them number 0, and an image is of class {text}. Add the others."
+                f"{file}: names {len(names)} classes, the first of them number 0, and an image is of class {text}. Add the others; if "
+                "the numbers begin with 1, also a first line for 0, such as 'none'."
             )
-    found = {text: names[int(text)].strip() for text in numbers}
+    found = {text: unicodedata.normalize("NFC", names[int(text)].strip()) for text in numbers}
     if twice := [name for name, times in Counter(found.values()).items() if times > 1]:
         raise DataError(f"{file}: names several classes {twice[0]!a}. Give each a name of its own, such as '{twice[0]} 2'.")
     return [found[text] for text in numbers]
