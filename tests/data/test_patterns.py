@@ -50,6 +50,13 @@ def test_what_leads_nowhere_is_told(photos: Path, word: str) -> None:
     assert str(caught.value) == f"{word}: no such file, or no images in it."
 
 
+def test_a_folder_of_archives_is_told_how_to_give_them(tmp_path: Path) -> None:
+    (tmp_path / "0.tar").touch()
+    with pytest.raises(DataError) as caught:
+        find_images([f"{tmp_path}/"])
+    assert str(caught.value) == f"{tmp_path}/: no such file, or no images in it. Give the archives in it: '{tmp_path}/*.tar'."
+
+
 def test_names_that_are_not_utf_8_are_found(photos: Path) -> None:
     name = os.fsdecode(b"gr\xfcn.png")
     (photos / "new1" / name).touch()

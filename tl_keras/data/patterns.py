@@ -10,6 +10,7 @@ from tl_keras.data.places import exists, is_folder
 from tl_keras.data.walk import LeftOut, images_below
 from tl_keras.errors import DataError
 
+PACKED = (".tar", ".zip")  # archives, which are searched where they are given themselves
 NO_WORDS = "no images given. Add files, folders or globs: tl-keras predict RUN photo.jpg 'folder/*.png'."
 
 
@@ -28,13 +29,16 @@ def find_images(words: Sequence[str]) -> tuple[list[Path], LeftOut]:
     left_out: dict[str, Counter[str]] = {}
     for word in words:
         files: dict[Path, None] = {}
+        kinds: set[str] = set()
         for match in sorted(matches(word)):
             images, others = images_below(match) if is_folder(match) else ([match], {})
             files |= dict.fromkeys(images)
+            kinds |= others.keys()
             for kind, places in others.items():
                 left_out.setdefault(kind, Counter()).update(places)
         if not files:
-            raise DataError(f"{word}: no such file, or no images in it.")
+            packed = next((f" Give the archives in it: '{word.rstrip('/')}/*{kind}'." for kind in PACKED if kind in kinds), "")
+            raise DataError(f"{word}: no such file, or no images in it.{packed}")
         found += files
     return found, left_out
 
