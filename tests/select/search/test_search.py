@@ -4,8 +4,11 @@ import csv
 import gc
 import json
 import os
+import pickle
 import shutil
 import signal
+import subprocess
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -34,10 +37,12 @@ from tl_keras.transfer.trunk import Trunk
 from tl_keras.workflows.evaluate import evaluate
 from tl_keras.workflows.search import search
 from tl_keras.workflows.search_worker import work
+from tl_keras.workflows.together import free_addresses
 from tl_keras.workflows.train import train
 
 pytestmark = pytest.mark.usefixtures("own_store")
 PhotoFolder = Callable[..., Path]
+PythonAlone = Callable[..., subprocess.CompletedProcess[str]]
 workflow = import_module("tl_keras.workflows.search")  # the package has the function under this name
 HEADS = {"train.head_c": {"choice": [0.001, 0.01, 0.1]}, "features.stages": {"choice": ["last", "all"]}}
 RATES = {"train.learning_rate": {"choice": [1e-3, 1e-2]}}
@@ -390,6 +395,65 @@ def test_workers_find_what_one_process_finds_also_where_one_is_killed(
         f"worker2 works for the chief at {'unix:' if HAS_UNIX_SOCKETS else LOCALHOST}"
         in (tmp_path / "R" / "workers" / "worker2.log").read_text()
     )
+
+
+ON_TWO_DEVICES = """
+import os, pickle, sys
+import tensorflow as tf
+
+def part(name):
+    tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+    os.environ["KERASTUNER_TUNER_ID"] = name
+    import tl_keras.workflows.train as training
+    from tl_keras import runtime
+    from tl_keras.progress import Progress
+
+    def spread(config):
+        runtime.spread(config)
+        os.write(1, f"{name} {runtime.strategy().num_replicas_in_sync}\\n".encode())  # in one piece
+
+    training.spread = spread
+    with open("config.pickle", "rb") as file:
+        config = pickle.load(file)
+    if name == "chief":
+        from tl_keras.workflows.search import search
+        search(config, "R", progress=Progress())
+    else:
+        from tl_keras.workflows.search_worker import work
+        work(config, name)
+
+processes = []
+for name in ("chief", "one", "two"):
+    processes.append(os.fork())
+    if not processes[-1]:
+        try:
+            part(name)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in processes))
+"""
+
+
+@pytest.mark.slow
+def test_a_chief_and_two_workers_train_on_two_devices_each_as_one_process_on_one(
+    photos: Path, own_backbone: str, python_alone: PythonAlone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = finetuning_config(photos, own_backbone).replace("model.dropout", 0.0)  # which each device draws for itself
+    alone = searched(config, tmp_path / "alone" / "R")
+    (tmp_path / "config.pickle").write_bytes(pickle.dumps(config.replace("runtime.strategy", "mirrored")))
+    (address,) = free_addresses(1)
+    for name, value in Role("chief", Address(LOCALHOST, int(address.rpartition(":")[2]), "0123456789abcdef")).variables().items():
+        monkeypatch.setenv(name, value)
+    told = Counter(python_alone(ON_TWO_DEVICES, cwd=tmp_path).stdout.splitlines())
+    assert told["chief 2"] == 2  # as it stands, and the winner
+    assert told["one 2"] + told["two 2"] == 2 == told.total() - told["chief 2"]
+    for mine, other in zip(rows_of(tmp_path / "R" / run_folder.TRIALS), rows_of(alone.run / run_folder.TRIALS), strict=True):
+        assert (mine["trial"], mine["train.learning_rate"]) == (other["trial"], other["train.learning_rate"])
+        assert float(mine["val_loss"]) == pytest.approx(float(other["val_loss"]), rel=1e-5)
+    assert (tmp_path / "R" / "best" / run_folder.MODEL).is_file()
 
 
 @pytest.mark.slow
