@@ -1,18 +1,18 @@
 """Steps of several devices against those of one: logical devices of a CPU, which only a process of its own can have."""
 
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-import tl_keras
 from tl_keras.transfer.checkpoints import OF_DEVICE, go_on_drawing
 from tl_keras.transfer.replicas import is_due, require_equal, take_chiefs_weights, the_chiefs
+
+PythonAlone = Callable[..., subprocess.CompletedProcess[str]]
 
 SEVERAL = """
 import json, sys
@@ -81,11 +81,8 @@ print(json.dumps([trained("none"), trained("mirrored")]))
 
 
 @pytest.mark.slow
-def test_two_devices_train_as_one_does() -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(tl_keras.__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", SEVERAL], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    one, two = json.loads(done.stdout.splitlines()[-1])
+def test_two_devices_train_as_one_does(python_alone: PythonAlone, tmp_path: Path) -> None:
+    one, two = json.loads(python_alone(SEVERAL, cwd=tmp_path).stdout.splitlines()[-1])
     np.testing.assert_allclose(two["history"], one["history"], rtol=5e-5)  # losses, accuracies, rates: uneven shares, an idle device
     for found, expected in zip(two["weights"], one["weights"], strict=True):  # also BatchNorm's, and gradients clipped as a whole
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
