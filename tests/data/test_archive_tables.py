@@ -24,6 +24,15 @@ def test_names_of_old_zips_are_code_page_437_and_those_of_dos_have_backslashes(t
     assert read(tmp_path / "x.zip/a/grün.png") == b"1"
 
 
+@pytest.mark.parametrize("name", ["grün", "gru\u0308n", "花"])
+def test_names_that_are_utf_8_without_saying_so_are_read_as_that(tmp_path, pack, read, name):
+    content = bytearray(pack(tmp_path / "x.zip", {f"{name}.png": b"1"}, method=zipfile.ZIP_STORED).read_bytes())
+    for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(header) + flags + 1] &= ~8  # the bit that says it, as zip on Linux and macOS leave it
+    (tmp_path / "x.zip").write_bytes(content)
+    assert read(tmp_path / f"x.zip/{name}.png") == b"1"
+
+
 def test_an_archive_behind_other_bytes_and_with_a_comment_is_read(tmp_path, pack, read):
     path = pack(tmp_path / "x.zip", {"a": TEXT})
     with zipfile.ZipFile(path, "a") as archive:

@@ -287,6 +287,10 @@ def test_a_stable_split_meets_the_fractions_roughly():
         assert test == pytest.approx(0.2 * number, abs=4 * np.sqrt(0.2 * 0.8 * number))
 
 
+def test_groups_may_have_names_that_are_not_utf_8():
+    assert set(drawn(known(index_of(60, 60), groups=lambda path: f"\udce9{path[-6:-4]}"))) == {"train", "val", "test"}
+
+
 @pytest.mark.parametrize("groups", [None, lambda path: path[-6:-4]], ids=["alone", "groups"])
 def test_an_image_never_changes_sides_when_others_come(groups):
     many = known(index_of(300, 300), groups=groups)

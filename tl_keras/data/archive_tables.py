@@ -19,6 +19,7 @@ from tl_keras.errors import DataError, first_line
 
 _FORMS = {zipfile.ZIP_STORED: STORED, zipfile.ZIP_DEFLATED: DEFLATED}
 _ENCRYPTED = 0x1  # a bit of a member's flags
+_SAYS_UTF_8 = 0x800
 _MADE_ON_DOS = 0  # where names are divided by backslashes, whatever the standard says
 _LOCAL_HEADER_BYTES = 30
 _LARGEST_NUMBER = 2**63 - 1  # bytes of any file on this planet; a zip archive may write more
@@ -76,8 +77,19 @@ def zip_table(path: str, descriptor: int) -> Iterator[Listed]:
         raise _not_whole(path, "zip", error) from error
     _refuse_shared_bytes(path, infos)
     for info in infos:
-        name = info.filename.replace("\\", "/") if info.create_system == _MADE_ON_DOS else info.filename
+        name = _name_of(info)
         yield Listed(name, None) if name.endswith("/") else _zipped(path, name, info)
+
+
+def _name_of(info: zipfile.ZipInfo) -> str:
+    """The name of a file, which many programs write as UTF-8 without saying so: Python takes it for that of a PC of the Eighties then."""
+    name = info.filename.replace("\\", "/") if info.create_system == _MADE_ON_DOS else info.filename
+    if info.flag_bits & _SAYS_UTF_8:
+        return name
+    try:
+        return name.encode("cp437").decode("utf-8")
+    except UnicodeError:
+        return name
 
 
 def _zipped(path: str, name: str, info: zipfile.ZipInfo) -> Listed:

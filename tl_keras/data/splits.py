@@ -162,7 +162,7 @@ def _draw_pool(index: Index, usable: NDArray[np.bool_], missing: Mapping[str, fl
     Raises:
         DataError: a split got no image of a class.
     """
-    names: Iterable[bytes] = index.ids.tolist() if index.groups is None else map(str.encode, index.groups)  # type: ignore[union-attr]
+    names: Iterable[bytes] = index.ids.tolist() if index.groups is None else (each.encode(errors="surrogatepass") for each in index.groups)  # type: ignore[union-attr]
     numbers = np.array([int.from_bytes(hashlib.sha256(b"%d " % seed + name).digest()[:8], "big") / 2**64 for name in names])
     blocks = blocks_of(index)
     if blocks is not None:

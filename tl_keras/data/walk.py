@@ -18,6 +18,7 @@ from tl_keras.data.places import Entry, Identity, identity, is_file, scandir
 from tl_keras.data.regular import SPECIAL, open_regular, special_files
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})  # listed without being opened
+MAYBE_IMAGES = IMAGE_SUFFIXES | {".avif", ".heic", ".heif", ".jfif", ".jpe", ".mpo", ""}  # what may be one by its ending
 JUNK = frozenset(  # what systems and programs leave in folders of images, in lower case; so do hidden files
     {"__macosx", "@eadir", "__pycache__", "lost+found", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini", "icon\r"}
 )

@@ -125,6 +125,13 @@ def test_copies_of_copies_are_one_picture() -> None:
     assert number_pictures(pairs[:3], 8).tolist() == [0, 1, 2, 1, 1, 5, 5, 7]
 
 
+def test_few_pictures_with_many_copies_each_are_found(tmp_path: Path) -> None:
+    """Such as a folder that was augmented before: more than a twentieth of all pairs are copies."""
+    pictures = [scene(seed).resize((120 - 6 * size, 96 - 5 * size), Image.Resampling.BICUBIC) for seed in range(8) for size in range(8)]
+    numbers = number_pictures(same_pictures(facts_of(tmp_path, pictures), np.arange(64)), 64)
+    assert numbers.tolist() == np.repeat(np.arange(0, 64, 8), 8).tolist()
+
+
 def test_strangers_that_are_alike_are_no_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products on white: a disc in the middle, each of another width, which the colours and a little noise tell apart."""
     y, x = np.mgrid[:96, :120]
@@ -135,7 +142,7 @@ def test_strangers_that_are_alike_are_no_copies(tmp_path: Path, monkeypatch: pyt
         pixels[((x - 60) ** 2 + (y - 48) ** 2) < rng.uniform(20, 40) ** 2] = rng.uniform(0, 150, 3)
         pictures.append(Image.fromarray(np.clip(pixels + rng.normal(0, 3, pixels.shape), 0, 255).astype(np.uint8)))
     facts = facts_of(tmp_path, pictures)
-    assert module._least_likeness(facts["thumbnail"]) > 0.97
+    assert module._least_likeness(facts["thumbnail"], facts["hash"], facts["mirrored"]) > 0.97
     strict = same_pictures(facts, np.arange(60))
-    monkeypatch.setattr(module, "_least_likeness", lambda thumbnails: module.LEAST_CORRELATION)
+    monkeypatch.setattr(module, "_least_likeness", lambda *_: module.LEAST_CORRELATION)
     assert len(strict) < len(same_pictures(facts, np.arange(60))) / 2

@@ -19,6 +19,7 @@ def test_images_have_the_labels_of_their_samples(tmp_path, pack):
         "a.json": b'{"label": 3}', "a.left.png": b"22", "a.right.JPG": b"333",
         "cat/c.webp": b"4444", "cat/c.json": b'{"width": 5}',
         "dog/._d.jpg": b"5", ".e.jpg": b"6", "f.cls": b"7", "g.mp4": b"8",
+        "cat/h.jfif": b"11", "cat/i.AVIF": b"12", "cat/README": b"13",
         "u.jpg": b"9", "u.json": b'{"label": -1}', "v.jpg": b"10", "v.cls": b"-1",
     }  # fmt: skip
     path = pack(tmp_path / "x.tar", files)
@@ -28,6 +29,8 @@ def test_images_have_the_labels_of_their_samples(tmp_path, pack):
         ("a.left.png", "3"),
         ("a.right.JPG", "3"),
         ("cat/c.webp", "cat"),
+        ("cat/h.jfif", "cat"),
+        ("cat/i.AVIF", "cat"),
         ("u.jpg", None),
         ("v.jpg", None),
     ]

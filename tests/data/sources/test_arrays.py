@@ -86,6 +86,8 @@ def test_numbers_are_in_order(own_store: Path) -> None:
         ((list(X), None), r"images: an item is an array of uint8 \(9, 7, 3\), expected a pair of an image and its label."),
         (([], None), "images: got none."),
         ((X, ["train"] * 12), "labels: number 0 is 'train', which no class folder can be called."),
+        ((X, [b"caf\xe9"] * 12), r"labels: number 0 is b'caf\\xe9', which is not UTF-8. Decode it, as by .decode\('latin-1'\)."),
+        ((X, ["\udce9"] * 12), r"labels: number 0 is '\\udce9', which is not UTF-8"),
         ((X, [None] * 12), "labels: number 0 is an array of object .*, expected a text or a whole number."),
         ((iter(X), Y), "labels: for an iterator of images, give pairs"),
         (

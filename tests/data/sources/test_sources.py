@@ -439,6 +439,32 @@ def test_a_class_called_test_is_a_class_to_a_model_that_knows_it(tmp_path):
     assert set(open_labelled(DataConfig(source=str(tmp_path)), ("healthy", "test")).labels.tolist()) == {0, 1}
 
 
+def test_a_split_that_is_called_like_a_class_is_a_split(tmp_path):
+    class_folders(tmp_path, "train/train", "train/bus", number=2)
+    assert sorted(open_labelled(DataConfig(source=str(tmp_path)), ("bus", "train")).labels.tolist()) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (["val/ant", "valid/ant"], "has both val/ and valid/ for the val split. Keep one of them."),
+        (["test/ant", "extra/ant"], "has test/ with folders in it and beside it 'extra', which is not a split"),
+    ],
+)
+def test_splits_of_which_some_images_would_be_left_out_are_refused(tmp_path, folders, said):
+    class_folders(tmp_path, *folders)
+    with pytest.raises(DataError) as caught:
+        open_labelled(DataConfig(source=str(tmp_path)), ("ant", "bee"))
+    assert said in str(caught.value)
+
+
+def test_what_lies_beside_the_classes_of_a_split_is_counted(tmp_path):
+    class_folders(tmp_path, "test/ant", number=2)
+    touch(tmp_path, "test/loose.png")
+    index = open_labelled(DataConfig(source=str(tmp_path)), ("ant", "bee"))
+    assert index.ignored == {".png": {"beside the classes": 1}}
+
+
 @pytest.mark.parametrize(
     ("folders", "given", "words"),
     [

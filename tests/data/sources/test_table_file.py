@@ -42,6 +42,11 @@ def test_a_table_in_any_hand(tmp_path, text):
     assert len(found.places) == 2
 
 
+def test_a_column_may_have_two_roles(tmp_path):
+    found = csv_cells(write(tmp_path, "path,label\na.png,cat\n"), ["path", "label", "label"])
+    assert found.columns == {"path": ["a.png"], "label": ["cat"]}
+
+
 def test_the_delimiter_is_what_most_of_the_first_line_is_divided_by(tmp_path):
     path = write(tmp_path, '"path, of the image";label;note\n"a,b.png";cat;1,5\n')
     assert csv_names(path) == ["path, of the image", "label", "note"]

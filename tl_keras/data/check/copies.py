@@ -66,10 +66,10 @@ def same_pictures(facts: Facts, rows: Rows) -> list[Copy]:
     rows = rows[np.unique(facts["id"][rows], return_index=True)[1]]  # the same bytes are not compared again
     if len(rows) < 2:
         return []
-    thumbnails = facts["thumbnail"][rows]
+    thumbnails, hashes, mirrored_hashes = facts["thumbnail"][rows], facts["hash"][rows], facts["mirrored"][rows]
     best: dict[int, Copy] = {}
-    least = _least_likeness(thumbnails)
-    for first, second in _candidates(facts["hash"][rows], facts["mirrored"][rows]):
+    least = _least_likeness(thumbnails, hashes, mirrored_hashes)
+    for first, second in _candidates(hashes, mirrored_hashes):
         as_it_is, mirrored = _likeness(thumbnails, first, second)
         likeness = np.maximum(as_it_is, mirrored)
         for place in np.flatnonzero(likeness >= least):
@@ -79,14 +79,26 @@ def same_pictures(facts: Facts, rows: Rows) -> list[Copy]:
     return [best[row] for row in sorted(best)]
 
 
-def _least_likeness(thumbnails: NDArray[np.uint8]) -> float:
-    """From which likeness two of these pictures are one: more than any strangers have, as far as a sample of pairs tells."""
+def _least_likeness(thumbnails: NDArray[np.uint8], hashes: NDArray[np.uint64], mirrored: NDArray[np.uint64]) -> float:
+    """From which likeness two of these pictures are one: more than any strangers have, as far as a sample of pairs tells.
+
+    Pairs whose hashes are near are left out of it: where pictures have many copies each, such pairs would be a good part of it.
+    """
     if len(thumbnails) < LEAST_IMAGES:
         return LEAST_CORRELATION
     rng = np.random.default_rng(0)
     first, second = rng.integers(0, len(thumbnails), (2, NUM_STRANGERS))
-    strangers = _likeness(thumbnails, first[first != second], second[first != second]).max(axis=0)
+    far = (first != second) & (_bits_apart(hashes[first], hashes[second]) > MOST_BITS)
+    far &= _bits_apart(hashes[first], mirrored[second]) > MOST_BITS
+    if not far.any():
+        return LEAST_CORRELATION
+    strangers = _likeness(thumbnails, first[far], second[far]).max(axis=0)
     return max(LEAST_CORRELATION, 1 - (1 - float(np.quantile(strangers, 0.95))) / CLOSER)
+
+
+def _bits_apart(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> NDArray[np.integer]:
+    """In how many bits the hashes (m, 2) of pairs differ, (m,)."""
+    return np.bitwise_count(left ^ right).sum(axis=1)
 
 
 def _likeness(thumbnails: NDArray[np.uint8], first: Rows, second: Rows) -> NDArray[np.float32]:
@@ -134,7 +146,7 @@ def _candidates(hashes: NDArray[np.uint64], mirrored: NDArray[np.uint64]) -> Ite
         own = bits[:, begin:end] @ weights
         for other, other_hashes in ((own, hashes), (flipped[:, begin:end] @ weights, mirrored)):
             for first, second in _equal_pairs(own, other):
-                near = (first < second) & (np.bitwise_count(hashes[first] ^ other_hashes[second]).sum(axis=1) <= MOST_BITS)
+                near = (first < second) & (_bits_apart(hashes[first], other_hashes[second]) <= MOST_BITS)
                 if near.any():
                     yield first[near], second[near]
 

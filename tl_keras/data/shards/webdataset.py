@@ -17,10 +17,11 @@ from tl_keras.data.archive_file import Member
 from tl_keras.data.archives import LARGEST, Archive
 from tl_keras.data.read_at import PlacedFile
 from tl_keras.data.shards.sample import Sample, label_of
-from tl_keras.data.walk import IMAGE_SUFFIXES, ending, is_seen
+from tl_keras.data.walk import MAYBE_IMAGES, ending, is_seen
 
 _LONGEST_TEXT = 2**20  # bytes of a label or its JSON
 _TEXTS = (".cls", ".json")
+_IMAGES = MAYBE_IMAGES - {""}  # a file without an ending is not looked into
 
 
 class _File(NamedTuple):
@@ -51,11 +52,11 @@ def _files(archive: Archive) -> Iterator[_File]:
         folder, _, own = name.rpartition("/")
         stem, _, after = own.partition(".")
         suffix = ending(own)
-        if not is_seen(own) or (suffix not in IMAGE_SUFFIXES and f".{after.lower()}" not in _TEXTS):
+        if not is_seen(own) or (suffix not in _IMAGES and f".{after.lower()}" not in _TEXTS):
             continue
         if trouble:
             raise ValueError(f"its file {name!a} is {trouble}")
-        if member.size > (LARGEST if suffix in IMAGE_SUFFIXES else _LONGEST_TEXT):
+        if member.size > (LARGEST if suffix in _IMAGES else _LONGEST_TEXT):
             raise ValueError(f"its file {name!a} has {member.size:,} bytes, more than any")
         yield _File(f"{folder}/{stem}" if folder else stem, suffix, name, member)
 
@@ -64,7 +65,7 @@ def _labelled(sample: list[_File]) -> Iterator[tuple[_File, _File | None]]:
     """Each image of a sample, and the file that says its label, if there is one."""
     texts = {each.suffix: each for each in sample if each.suffix in _TEXTS}
     text = next((texts[suffix] for suffix in _TEXTS if suffix in texts), None)
-    return ((each, text) for each in sample if each.suffix in IMAGE_SUFFIXES)
+    return ((each, text) for each in sample if each.suffix in _IMAGES)
 
 
 def _folder_of(image: _File) -> str:

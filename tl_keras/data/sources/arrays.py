@@ -156,7 +156,11 @@ def _class(label: Any, number: int) -> str:
     if value.ndim or value.dtype.kind not in "iubUSO" or value.item() is None:
         hint = " Of a row of 0 and 1 for each image, take labels.argmax(axis=1)." if value.ndim == 1 else ""  # not a class: it is advice
         raise DataError(f"labels: number {number} is {_shown(value)}, expected a text or a whole number.{hint}")
-    text = value.item().decode(errors="replace") if isinstance(value.item(), bytes) else str(value.item())
+    try:
+        text = value.item().decode() if isinstance(value.item(), bytes) else str(value.item())
+        text.encode()
+    except UnicodeError as error:
+        raise DataError(f"labels: number {number} is {value.item()!a}, which is not UTF-8. Decode it, as by .decode('latin-1').") from error
     name = class_name(text)
     if not name or name.startswith(".") or name.lower() in {*JUNK, *SPLIT_FOLDERS} or any(letter in name for letter in "/\\\0"):
         raise DataError(f"labels: number {number} is {text!a}, which no class folder can be called. Give it another name, without '/'.")

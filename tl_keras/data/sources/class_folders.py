@@ -53,9 +53,11 @@ def scan_known(root: Path, classes: tuple[str, ...], *, nested: bool = False) ->
     """Read class folders for a model that knows its classes already; see `open_labelled` and `scan_folder`."""
     known = {class_name(name): name for name in classes}  # older models may have names that are not composed
     folders = _candidates(root)
-    by_split = {SPLIT_FOLDERS[name.lower()]: f"{name}/" for name in folders if name.lower() in SPLIT_FOLDERS and name not in known}
-    wheres = [by_split["test"]] if "test" in by_split else list(by_split.values()) or [""]
+    named = [name for name in folders if name.lower() in SPLIT_FOLDERS and not (name in known and peek(root / name)[0])]
+    by_split = _as_splits(root, named, [name for name in folders if name not in named]) if named else {}
+    wheres = [f"{by_split['test']}/"] if "test" in by_split else [f"{name}/" for name in by_split.values()] or [""]
     found: dict[str | None, dict[str, Files]] = {}
+    loose = loose_files(root)
     for where in wheres:
         inside = _classes(root / where, _class_folders(root / where, subfolders(root / where) if where else folders, nested))
         files = {name: files_below(root, f"{where}{folder}", [root]) for name, folder in inside.items()}
@@ -65,7 +67,8 @@ def scan_known(root: Path, classes: tuple[str, ...], *, nested: bool = False) ->
             hint = f" Did you mean '{near[0]}'?" if near else f" It knows {', '.join(classes)}."
             raise UnknownClassError(f"{root / where}: has a class '{unknown[0]}', which the model does not know.{hint}")
         found[where] = {known[name]: files.get(name, Files([], Counter())) for name in known}
-    index = _index(root, classes, found, loose_files(root))
+        loose += loose_files(root / where) if where else Counter()
+    index = _index(root, classes, found, loose)
     if not index.paths:
         above = f" If '{root.name}' is the class, give {root.parent}." if class_name(root.name) in known else ""
         raise DataError(f"{root}: no images in folders of the model's classes ({', '.join(classes)}).{above}")
@@ -180,6 +183,22 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
         return {}
     if not holding_folders:
         raise DataError(_unlabelled(root, named))
+    by_split = _as_splits(root, named, strange)
+    if "train" not in by_split:
+        raise DataError(f"{root}: has {' and '.join(f'{name}/' for name in by_split.values())}, but no train/. Add train/.")
+    return {split: by_split[split] for split in SPLIT_NAMES if split in by_split}
+
+
+def _as_splits(root: Path, named: Sequence[str], strange: Sequence[str]) -> dict[str, str]:
+    """The folder of each split.
+
+    Args:
+        named: folders whose names are those of splits.
+        strange: those beside them.
+
+    Raises:
+        DataError: there are some beside them, or two for one split.
+    """
     by_split: dict[str, str] = {}
     for name in named:
         split = SPLIT_FOLDERS[name.lower()]
@@ -191,9 +210,7 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
             f"{root}: has {next(iter(by_split.values()))}/ with folders in it and beside it '{strange[0]}', which is not a split "
             f"(train, val, test). If it is meant as one, rename it; else move the class folders into train/, or take '{strange[0]}' away."
         )
-    if "train" not in by_split:
-        raise DataError(f"{root}: has {' and '.join(f'{name}/' for name in by_split.values())}, but no train/. Add train/.")
-    return {split: by_split[split] for split in SPLIT_NAMES if split in by_split}
+    return by_split
 
 
 def _unlabelled(root: Path, named: list[str]) -> str:

@@ -223,8 +223,11 @@ def _require_room(address: str, home: Path, missing: Sequence[Object]) -> None:
 
 def _states(home: Path) -> list[Path]:
     """The states that were begun, that of which the store was asked last first."""
-    found = [file for file in home.glob(f"{'[0-9a-f]' * NAME_LENGTH}/{LISTING}") if file.is_file()]
-    return [file.parent for file in sorted(found, key=lambda file: file.stat().st_mtime, reverse=True)]
+    times: dict[Path, float] = {}
+    for file in home.glob(f"{'[0-9a-f]' * NAME_LENGTH}/{LISTING}"):
+        with suppress(FileNotFoundError):  # another run removes what is old
+            times[file.parent] = file.stat().st_mtime
+    return sorted(times, key=times.__getitem__, reverse=True)
 
 
 def _link_the_same(states: Iterable[Path], folder: Path, missing: Sequence[Object]) -> None:

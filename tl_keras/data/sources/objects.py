@@ -18,11 +18,9 @@ from typing import Any, NamedTuple
 
 from tl_keras.data.archives import LARGEST
 from tl_keras.data.sources.addresses import Opened, telling
-from tl_keras.data.walk import IMAGE_SUFFIXES, UNSTORABLE, ending, is_seen
+from tl_keras.data.walk import MAYBE_IMAGES, UNSTORABLE, ending, is_seen
 from tl_keras.run_folder import ALWAYS, CONFIG
 
-# Of class folders, objects of these endings are fetched; by their first bytes some of the last are found not to be images.
-FETCHED = IMAGE_SUFFIXES | {".avif", ".heic", ".heif", ".jfif", ".jpe", ".mpo", ""}
 VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "LastModified", "last_modified", "Last-Modified", "mtime", "created")
 DEEPEST_LINKS = 8  # of a web server, whose folders may link back to one another
 ASKED_AT_ONCE = 16  # objects of a web server
@@ -125,7 +123,7 @@ def images_among(objects: Iterable[Object], *, folds_case: bool) -> Listing:
         kind = ending(posixpath.basename(each.path))
         if not places.has(each.path):
             left_out[posixpath.dirname(each.path), UNSTORABLE] += 1
-        elif kind not in FETCHED or each.size > LARGEST:
+        elif kind not in MAYBE_IMAGES or each.size > LARGEST:
             left_out[posixpath.dirname(each.path), kind] += 1
         else:
             wanted.append(each)

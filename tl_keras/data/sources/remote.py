@@ -20,15 +20,15 @@ from tl_keras.data.index import Index
 from tl_keras.data.sources.addresses import Opened, UnreachableError, is_address, open_address
 from tl_keras.data.sources.class_folders import class_name
 from tl_keras.data.sources.mirror import folds_case, home_of, mirror, use_last
-from tl_keras.data.sources.objects import FETCHED, Listing, Object, as_object, images_among, list_objects, named_among
+from tl_keras.data.sources.objects import Listing, Object, as_object, images_among, list_objects, named_among
 from tl_keras.data.sources.source import FILE_ENDINGS
 from tl_keras.data.sources.table import paths_named
-from tl_keras.data.walk import BESIDE, IMAGE_SUFFIXES, ending
+from tl_keras.data.walk import BESIDE, IMAGE_SUFFIXES, MAYBE_IMAGES, ending
 from tl_keras.errors import DataError
 from tl_keras.progress import Progress
 
 TABLE_ALONE = "#table"  # behind the address of a table: what its copy without images is known by
-SINGLE_FILES = (FETCHED | set(READERS)) - {""}  # endings of addresses of a web server that are not folders
+SINGLE_FILES = (MAYBE_IMAGES | set(READERS)) - {""}  # endings of addresses of a web server that are not folders
 NAME_LENGTH = 80  # letters of the folder that a copy comes to lie in
 
 

@@ -49,6 +49,7 @@ def csv_names(path: Path) -> list[str]:
 
 def csv_cells(path: Path, wanted: Sequence[str], numbers: Collection[str] = ()) -> Cells:
     """Some columns of a CSV file, all of them text; blank lines are passed over."""
+    wanted = list(dict.fromkeys(wanted))  # a column may have two roles
     columns: dict[str, list[str]] = {name: [] for name in wanted}
     places: list[str] = []
     with _opened(path) as file:
