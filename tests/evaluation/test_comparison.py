@@ -126,6 +126,13 @@ def test_changed_images_are_those_with_another_answer_the_worse_first() -> None:
     assert compare(pair)["mcnemar"] == {"both": 1, "only_a": 2, "only_b": 1, "neither": 1, "p": 1.0}
 
 
+@pytest.mark.parametrize(("num", "is_told"), [(1, False), (19, False), (20, True)])
+def test_of_few_numbers_nothing_is_told(num: int, is_told: bool) -> None:
+    labels = np.arange(num, dtype=np.float32)
+    a, b = (given("regression", labels, labels + error, np.empty((num, 0))) for error in (1.0, 0.5))
+    assert compare(Pair("regression", labels, a, b, 3))["is_told"] == is_told
+
+
 def test_within_a_kind_the_largest_change_of_the_loss_comes_first() -> None:
     pair = single([0, 0], [0, 0], [1, 1])
     pair.b.losses[:] = 1.6, 4.6

@@ -50,7 +50,14 @@ def test_a_class_of_few_images_has_the_threshold_of_all():
     probabilities, labels = drawn(500, 2)
     kept = np.flatnonzero((labels != 3) | (np.cumsum(labels == 3) <= 5))
     probabilities, labels = probabilities[kept], labels[kept]
-    own = np.sort(probabilities[np.arange(len(labels)), labels])
+    own = np.sort(probabilities[np.arange(len(labels)), labels].round(6))
     thresholds = class_thresholds(probabilities, labels, 0.9)
     assert thresholds[3] == own[len(own) - int(np.ceil((len(own) + 1) * 0.9))]
     assert thresholds[0] != thresholds[3]
+
+
+def test_a_model_that_is_as_good_as_sure_has_sets_with_its_class():
+    labels = np.arange(40) % 2
+    probabilities = np.where(np.arange(2) == labels[:, None], 1 - 2e-7, 2e-7)  # never 1, as a vote of graphs of float32
+    as_written = probabilities.round(6)  # in val_predictions.csv
+    assert prediction_sets(probabilities, class_thresholds(as_written, labels, 0.9)).tolist() == (probabilities > 0.5).tolist()

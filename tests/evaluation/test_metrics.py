@@ -244,6 +244,16 @@ def test_resamples_in_which_nothing_varies_leave_the_interval_of_r2_finite() -> 
     assert regression_metrics(labels + 0.5, labels)["r2_ci95"][0] > -1e6
 
 
+def test_figures_of_one_class_alone_are_those_of_the_images_with_it() -> None:
+    rng = np.random.default_rng(0)
+    labels, probabilities = rng.random((60, 1)) < 0.2, rng.random((60, 1))
+    found = figures_of(MultiLabel(), probabilities, labels, ["warm"])["per_class"]["warm"]
+    said = probabilities > 0.5
+    assert found["support"] == labels.sum()
+    assert found["precision"] == pytest.approx((labels & said).sum() / said.sum())
+    assert found["recall"] == pytest.approx((labels & said).sum() / labels.sum())
+
+
 def test_a_split_without_any_class_has_figures_too() -> None:
     result = figures_of(MultiLabel(), np.full((3, 4), 0.1), np.zeros((3, 4), bool), CLASSES)
     assert (result["map"], result["micro_f1"], result["macro_f1"], result["exact_match"]) == (0, 0, 0, 1)

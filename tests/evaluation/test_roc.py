@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from sklearn.metrics import roc_auc_score
 
 from tl_keras.evaluation.roc import roc_areas
@@ -29,7 +29,20 @@ def test_a_class_of_all_images_or_of_none_does_not_count() -> None:
     none = roc_areas(RNG.random((20, 2)), truth[:, :2])
     assert np.isnan([none.mean, *none.ci95]).all()
     perfect = roc_areas(truth[:, 2:].astype(float), truth[:, 2:])
-    assert (perfect.mean, perfect.ci95) == (1, (1, 1))
+    assert perfect.mean == 1
+    assert np.isnan(perfect.ci95).all()  # the images say nothing of the spread
+    alone = np.arange(20)[:, None] == 3
+    assert np.isnan(roc_areas(RNG.random((20, 1)), alone).ci95).all()  # one image says nothing of that of its kind
+
+
+def test_the_error_is_delongs() -> None:
+    truth = RNG.random((30, 1)) < 0.3
+    scores = truth + RNG.normal(size=truth.shape)
+    found = roc_areas(scores, truth)
+    right = (scores[truth][:, None] > scores[~truth]).astype(float)  # (m, n)
+    variance = right.mean(axis=1).var(ddof=1) / right.shape[0] + right.mean(axis=0).var(ddof=1) / right.shape[1]
+    low, high = special.logit(found.ci95)
+    assert (high - low) / (2 * 1.959964) * found.mean * (1 - found.mean) == pytest.approx(np.sqrt(variance), rel=1e-6)
 
 
 def test_the_interval_holds_the_true_area_as_often_as_it_says() -> None:

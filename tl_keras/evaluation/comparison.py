@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from tl_keras.evaluation.intervals import bootstrap, paired
+from tl_keras.evaluation.intervals import FEW, bootstrap, paired
 from tl_keras.evaluation.metrics import SUMMARY, f1_of, macro_figures, mean_precision, number_figures, share
 from tl_keras.models.outputs import OUTPUTS, SINGLE_LABEL, Labels
 from tl_keras.models.precision_recall import Ranking
@@ -128,7 +128,8 @@ def compare(pair: Pair) -> dict[str, Any]:
         found["mcnemar"] = {name: int(rows.sum()) for name, rows in counts.items()}
         found["mcnemar"]["p"] = mcnemar(found["mcnemar"]["only_a"], found["mcnemar"]["only_b"])
     low, high = figures[names[0]]["difference_ci95"]
-    is_told = bool(low > 0 or high < 0) and found.get("mcnemar", {}).get("p", 0.0) < SURE
+    is_enough = len(pair.labels) >= FEW or "mcnemar" in found  # resamples of few images are too much alike
+    is_told = is_enough and bool(low > 0 or high < 0) and found.get("mcnemar", {}).get("p", 0.0) < SURE
     return {**found, "is_told": is_told, "unseen": unseen(low, high)}
 
 

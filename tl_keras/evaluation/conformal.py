@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tl_keras.evaluation.metrics import share
 
+SHOWN = 6  # digits of a probability, as val_predictions.csv has them, from which thresholds are read
 COVERAGE = 0.9  # of the sets that are measured on test
 DIGITS = 1e-9  # a product that is a whole number but for rounding counts as it
 
@@ -40,7 +41,8 @@ def class_thresholds(probabilities: NDArray[np.float64], labels: NDArray[np.inte
     Raises:
         ValueError: there are fewer images than `least_images`.
     """
-    own, least = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0], least_images(coverage)
+    own = np.round(np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0], SHOWN)
+    least = least_images(coverage)
     if len(own) < least:
         raise ValueError(f"a coverage of {coverage:g} needs {least} images of val. Received: {len(own)}")
     of_all = threshold(own, coverage)
@@ -55,8 +57,11 @@ def threshold(own: NDArray[np.float64], coverage: float) -> float:
 
 
 def prediction_sets(probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which classes are in the set of each image, bool (n, k); none, where the image looks like no class."""
-    found: NDArray[np.bool_] = probabilities >= thresholds
+    """Which classes are in the set of each image, bool (n, k); none, where the image looks like no class.
+
+    Probabilities are rounded as those are that the thresholds follow from: else none reaches the threshold 1 of a model that is sure.
+    """
+    found: NDArray[np.bool_] = np.round(probabilities, SHOWN) >= thresholds
     return found
 
 

@@ -134,8 +134,10 @@ def classification_metrics(probabilities: ArrayLike, labels: ArrayLike, classes:
 
 
 def _roc_figures(areas: RocAreas) -> dict[str, Any]:
-    """The mean area and its interval for JSON; nothing where there is none."""
-    return {} if np.isnan(areas.mean) else {"roc_auc": areas.mean, "roc_auc_ci95": list(areas.ci95)}
+    """The mean area and its interval for JSON; of each nothing where there is none."""
+    if np.isnan(areas.mean):
+        return {}
+    return {"roc_auc": areas.mean} | ({} if np.isnan(areas.ci95).any() else {"roc_auc_ci95": list(areas.ci95)})
 
 
 def _or_none(figure: np.floating[Any]) -> float | None:
@@ -217,7 +219,8 @@ def multi_label_metrics(
         raise ValueError(f"probabilities {probabilities.shape}, labels {labels.shape} and {len(classes)} classes do not fit together.")
     found = output.decide(probabilities)
     there = np.flatnonzero(labels.any(axis=0))
-    scores = precision_recall_fscore_support(labels, found, zero_division=0.0)
+    truth, said = (labels, found) if len(classes) > 1 else (labels[:, 0], found[:, 0])  # of a column, scikit-learn counts both kinds
+    scores = precision_recall_fscore_support(truth, said, labels=None if len(classes) > 1 else [True], average=None, zero_division=0.0)
     precision, recall, f1, support = (values.tolist() for values in scores)
     right = (found == labels).all(axis=1)
     thresholds = output.thresholds or [0.5] * len(classes)

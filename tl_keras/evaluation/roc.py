@@ -36,15 +36,21 @@ def roc_areas(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> RocArea
     each, influence, counted = np.full(k, np.nan), np.zeros(num), 0
     for place in np.flatnonzero(truth.any(axis=0) & ~truth.all(axis=0)):
         placements = _placements(scores[:, place], truth[:, place])
-        has, share = truth[:, place], truth[:, place].mean()
+        has = truth[:, place]
         each[place] = placements[has].mean()
-        influence += (placements - each[place]) / np.where(has, share, 1 - share)
+        influence += (placements - each[place]) * np.where(has, _weight(has), _weight(~has))
         counted += 1
     if not counted:
         return RocAreas(each, float("nan"), (float("nan"), float("nan")))
     mean = float(np.nanmean(each))
-    error = float(np.sqrt(np.sum((influence / counted) ** 2))) / num
+    error = float(np.sqrt(np.sum((influence / counted) ** 2)))
     return RocAreas(each, mean, _interval(mean, error))
+
+
+def _weight(kind: NDArray[np.bool_]) -> float:
+    """What a kind's placements are multiplied by so that the sum of their squares is the variance of the mean; NaN for one image."""
+    num = int(kind.sum())
+    return 1 / np.sqrt(num * (num - 1)) if num > 1 else float("nan")
 
 
 def _placements(scores: NDArray[np.floating], has: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -64,8 +70,8 @@ def _share_below(scores: NDArray[np.floating], others: NDArray[np.floating]) -> 
 
 
 def _interval(mean: float, error: float) -> tuple[float, float]:
-    if not 0 < mean < 1:
-        return mean, mean
+    if not 0 < mean < 1:  # the images that there are say nothing of the spread
+        return float("nan"), float("nan")
     reach = Z * error / (mean * (1 - mean))
     low, high = special.expit(special.logit(mean) + np.array([-reach, reach]))
     return float(low), float(high)

@@ -15,8 +15,9 @@ from tl_keras.data.file_ids import to_hex
 from tl_keras.data.index import Index
 from tl_keras.data.label_texts import COLUMNS, label_text
 from tl_keras.data.splits import CONTENT, GROUP, outside_test
-from tl_keras.errors import RunFolderError
+from tl_keras.errors import ConfigError, RunFolderError
 from tl_keras.evaluation.intervals import corrected
+from tl_keras.evaluation.metrics import SUMMARY
 from tl_keras.evaluation.scoring import answer_cells, answer_columns
 from tl_keras.progress import Progress
 from tl_keras.run_folder import RunFolder
@@ -63,7 +64,7 @@ def crossval(config: Config, run_dir: Path | str, *, resume: bool = False, progr
         require_asked_for(config, run)
     set_up(config.runtime)
     other_run = None if config.crossval.against is None else RunFolder(Path(config.crossval.against).expanduser())
-    other = None if other_run is None else read_other(other_run)
+    other = None if other_run is None else read_other(other_run, config.data.task)
     whole = open_images(config.data, progress, None if resume else run)
     tell_shrunk(config, whole, progress)
     with working_in(run, resume=resume) as keep:
@@ -202,11 +203,12 @@ def compare(result: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     return {"backbone": other["backbone"], "training": other["training"], "differences": found}
 
 
-def read_other(run: RunFolder) -> dict[str, Any]:
+def read_other(run: RunFolder, task: str) -> dict[str, Any]:
     """What another cross-validation found.
 
     Raises:
-        RunFolderError: the folder holds no finished one.
+        RunFolderError: the folder holds no finished one with its folds.
+        ConfigError: it is of another task.
     """
     if not (run / run_folder.CROSSVAL).is_file():
         raise RunFolderError(f"crossval.against: {run.path} holds no finished cross-validation. Give the folder of one.")
@@ -215,4 +217,8 @@ def read_other(run: RunFolder) -> dict[str, Any]:
     with run_folder.reading(run / run_folder.CROSSVAL, "the result of a cross-validation", mend):
         figures = [float(fold[name]) for fold in found["folds"] for name in found["summary"]]
         _ = figures, found["backbone"], found["training"]
+    if not (run / run_folder.FOLDS).is_file():
+        raise RunFolderError(f"{run / run_folder.FOLDS}: is missing, by which folds are compared. Restore it. {mend}")
+    if SUMMARY[task][0] not in found["summary"]:
+        raise ConfigError(f"crossval.against: {run.path} is not of data.task={task}: it has no {SUMMARY[task][0]}. {mend}")
     return found

@@ -189,13 +189,15 @@ def finish(
     """Choose, train the winner as an ordinary run, and write what was found."""
     wanted = config.search
     ranked = best(found, wanted.objective)
-    if not ranked:
+    if not ranked and all(each.cause is not None for each in found):
         causes = sorted({each.cause for each in found if each.cause})
         raise UserError(f"{run.path}: none of {len(found)} trials finished" + (f": {causes[0]}" if causes else "."))
     sign = 1.0 if DIRECTIONS[wanted.objective] == "min" else -1.0
-    beaten = sign * ranked[0].metrics[wanted.objective] < sign * baseline[wanted.objective]
+    beaten = bool(ranked) and sign * ranked[0].metrics[wanted.objective] < sign * baseline[wanted.objective]
     settings = ranked[0].settings if beaten else {}
-    if not beaten:
+    if not ranked:
+        progress.line("no trial came to its full length, so the initial settings are used; raise search.max_trials or search.max_minutes")
+    elif not beaten:
         progress.line("no trial is better on val than the initial settings, which are used")
     winner = with_settings(config, settings, "search.space").replace("mode", wanted.trial)
     folder = RunFolder(run / run_folder.BEST)

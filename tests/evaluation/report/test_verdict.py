@@ -146,6 +146,10 @@ OTHERS = {
 }
 ROWS = [(name, rules, PLAIN, change, words) for name, (rules, change, words) in CASES.items()]
 ROWS += [(name, *row) for name, row in OTHERS.items()]
+ROWS += [  # of few images, whose intervals are too narrow
+    ("numbers", HOW_SURE, NUMBER, {"bias": (0.5, 1.5), "images": 5}, "nine of ten by less than 8."),
+    ("wide", WHAT_NEXT, NUMBER, {"interval": (1.0, 1.0), "images": 5}, "Measure it on more labelled images"),
+]
 
 
 @pytest.mark.parametrize(

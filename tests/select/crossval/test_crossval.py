@@ -273,6 +273,16 @@ def test_two_are_compared_on_the_same_folds(photos: Path, own_backbone: str, fin
     assert not (tmp_path / "R").exists()
     with pytest.raises(RunFolderError, match=r"crossval\.against: .*nowhere holds no finished cross-validation"):
         crossval(config_of(photos, crossval={"against": str(tmp_path / "nowhere")}), tmp_path / "R")
+    result = json.loads((finished[0] / run_folder.CROSSVAL).read_text())
+    (tmp_path / "lost").mkdir()
+    (tmp_path / "lost" / run_folder.CROSSVAL).write_text(json.dumps(result))
+    lost = config_of(photos, crossval={"against": str(tmp_path / "lost")})
+    with pytest.raises(RunFolderError, match=r"lost/folds\.csv: is missing, by which folds are compared"):
+        crossval(lost, tmp_path / "R")
+    assert not (tmp_path / "lost" / run_folder.FOLDS).exists()
+    shutil.copy(finished[0] / run_folder.FOLDS, tmp_path / "lost")
+    with pytest.raises(ConfigError, match=r"crossval\.against: .*lost is not of data\.task=multi_label: it has no map\."):
+        crossval(lost.replace("data.task", "multi_label"), tmp_path / "R")
 
 
 def test_groups_are_held_out_whole(photos: Path, own_backbone: str, tmp_path: Path) -> None:

@@ -339,6 +339,17 @@ def test_values_that_contradict_fail_their_trial_with_the_reason(photos: Path, t
     assert "which has no effect without a linear head" in causes[0]
 
 
+def test_where_no_trial_comes_to_its_full_length_the_initial_settings_are_used(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: Any
+) -> None:
+    monkeypatch.setattr(workflow, "train", stand_in)
+    wanted = {"space": {"train.head_c": {"float": [0.01, 1]}}, "tuner": "hyperband", "max_epochs": 9, "max_trials": 2}
+    result = search(config_of(photos, search=wanted), tmp_path / "R", progress=heard)
+    assert (result["settings"], result["trials"], result["failed"]) == ({}, 2, 0)
+    assert result["score"] == result["baseline"]["val_loss"]
+    assert any(line.startswith("no trial came to its full length, so the initial settings are used") for line in heard.lines)
+
+
 def test_where_every_trial_fails_the_reason_is_told(photos: Path, tmp_path: Path) -> None:
     space = {"train.loss": {"choice": ["mse"]}, "train.head_c": {"choice": [0.01]}}
     with pytest.raises(UserError, match=r"none of 1 trials finished: .*which has no effect without a linear head"):

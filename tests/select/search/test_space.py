@@ -40,6 +40,9 @@ SPACE = {
         ({"data.resize": {"choice": ["crop", "corp"]}}, r"data\.resize: got 'corp', expected one of 'crop', 'letterbox', 'stretch'\."),
         ({"train.weight_decay": {"float": [0, 1], "log": True}}, r"train\.weight_decay: got log from 0, expected numbers > 0\."),
         ({"train.epochs": {"int": [1, 9], "step": 0}}, r"train\.epochs: step: got 0, expected a number > 0\."),
+        ({"train.head_c": {"float": [0.1, 0.5], "step": float("nan")}}, r"train\.head_c: step: got nan, expected a number > 0\."),
+        ({"train.head_c": {"float": [0.1, 0.5], "step": float("inf")}}, r"train\.head_c: step: got inf, expected a number > 0\."),
+        ({"train.head_c": {"float": [0.1, float("inf")]}}, r"train\.head_c: float: got \[0\.1, inf\], expected two floats"),
         ({"train.epochs": {"int": [1, 9], "when": "always"}}, r"train\.epochs: when: got 'always', expected one {other setting"),
         (
             {"train.epochs": {"int": [1, 9], "when": {"train.loss": "mse"}}},

@@ -65,7 +65,7 @@ def baseline_of(record: Record) -> tuple[float, str]:
         return float(np.abs(labels[test] - median).mean()), f"always answering {number_text(median)}"
     if record.task == MULTI_LABEL:
         shares = labels[test].mean(axis=0)
-        return float(shares[shares > 0].mean()), "ranking the images at random"
+        return float(shares[shares > 0].mean() if shares.any() else 0.0), "ranking the images at random"
     most = int(record.counts("train").argmax())  # not a class that is predicted
     return float((labels[test] == most).mean()), f"always answering '{record.index.classes[most]}'"
 

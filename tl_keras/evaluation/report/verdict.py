@@ -6,6 +6,7 @@ Knows numbers only, no run. Whoever reads it has not trained the model and decid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tl_keras.evaluation.intervals import FEW
 from tl_keras.tasks import MULTI_LABEL, REGRESSION
 
 WIDE = 0.15  # an interval of a share that says little: 15 points
@@ -178,7 +179,7 @@ class Facts:
     def is_wide(self) -> bool:
         """Whether the interval of the figure says little."""
         width = self.interval[1] - self.interval[0]
-        return width > WIDE_ERROR * self.value if self.is_error else width > WIDE
+        return self.images < FEW or width > WIDE_ERROR * self.value if self.is_error else width > WIDE
 
     @property
     def is_good(self) -> bool:
@@ -385,7 +386,7 @@ HOW_SURE = (
     ),
     Rule(
         "numbers",
-        lambda facts: facts.is_error and facts.bias[0] <= 0 <= facts.bias[1],
+        lambda facts: facts.is_error and (facts.bias[0] <= 0 <= facts.bias[1] or facts.images < FEW),
         lambda facts: f"{_errors(facts)}.",
     ),
     Rule(

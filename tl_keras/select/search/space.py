@@ -8,6 +8,7 @@ Knows settings and KerasTuner's names for them; `study` asks for values, and `wi
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -127,12 +128,16 @@ def _check_path(path: str) -> None:
 
 def _check_range(path: str, kind: str, values: Sequence[Any], step: Any, log: bool) -> None:
     numeric = (int,) if kind == "int" else (int, float)
-    if any(isinstance(value, bool) or not isinstance(value, numeric) for value in values) or not values[0] < values[1]:
+    if not all(_is_number(value, numeric) for value in values) or not values[0] < values[1]:
         raise ConfigError(f"search.space: {path}: {kind}: got {list(values)!r}, expected two {kind}s, the lower first.")
     if log and values[0] <= 0:
         raise ConfigError(f"search.space: {path}: got log from {values[0]}, expected numbers > 0.")
-    if step is not None and (isinstance(step, bool) or not isinstance(step, numeric) or step <= (1 if log else 0)):
+    if step is not None and (not _is_number(step, numeric) or step <= (1 if log else 0)):
         raise ConfigError(f"search.space: {path}: step: got {step!r}, expected a number > {1 if log else 0}" + " (a factor)" * log + ".")
+
+
+def _is_number(value: Any, kinds: Any) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _read_condition(path: str, when: Any) -> tuple[str, tuple[Any, ...]] | None:
