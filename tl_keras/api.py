@@ -442,7 +442,7 @@ def compare(run_dir: Path | str, against: Path | str, *, progress: Progress | No
     """
     run, other = run_of(run_dir), run_of(against)
     for folder in (run, other):
-        check_run(folder)
+        check_run(folder, needs_model=False)
     compare_runs, progress = begin("compare", None, progress)
     found: dict[str, Any] = compare_runs(run, against=other, progress=progress)
     return found

@@ -152,13 +152,14 @@ def check_images(data: str | None) -> None:
         check_source(DataConfig(source=data))
 
 
-def check_run(run_dir: Path, data: str | None = None) -> None:
-    """Look whether a folder holds a trained model, and whether the images for it are there.
+def check_run(run_dir: Path, data: str | None = None, *, needs_model: bool = True) -> None:
+    """Look whether a folder holds a trained model, or at least the figures of one, and whether the images for it are there.
 
     Raises:
         UserError: it holds none, or they are not there.
     """
-    RunFolder.at(run_dir).require_model()
+    run = RunFolder.at(run_dir)
+    run.require_model() if needs_model else run.require_measured()
     check_images(data)
 
 

@@ -44,6 +44,7 @@ class Mode:
         needs: the packages, as pip calls them, that it takes beside those of this package.
         elsewhere: what other programs call it, without case, `_` and `-`.
         spreads: whether several devices and processes may do it together.
+        needs_model: whether the run that it uses must have a model of Keras, and not figures and predictions alone.
         example: a command, and what the help says of it.
     """
 
@@ -69,6 +70,7 @@ class Mode:
     needs: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
     spreads: bool = False
+    needs_model: bool = True
     example: tuple[str, str] | None = None
 
     @property
@@ -219,6 +221,7 @@ _ROWS = (
         function="compare",
         makes_run=False,
         own_options=("against", "output"),
+        needs_model=False,
         passes={"against": "against"},
         words=("run_dir", "against"),
         elsewhere=("diff", "difference", "versus", "vs", "mcnemar"),

@@ -175,9 +175,9 @@ def prepare(mode: Mode, options: argparse.Namespace, *, as_worker: bool = False)
     if not mode.makes_run:
         require_options(options.method, options.neighbours)
         check_output(options.output, mode.writes)
-        check_run(options.run_dir, options.data)
+        check_run(options.run_dir, options.data, needs_model=mode.needs_model)
         if options.against is not None:
-            check_run(options.against)
+            check_run(options.against, needs_model=mode.needs_model)
         if mode.more_runs:
             options.paths = check_more_runs(options.run_dir, options.paths, options.output)
         elif "paths" in mode.options:

@@ -424,6 +424,11 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: holds no trained model ({missing[0]} is missing). {mend}")
         return self
 
+    def require_measured(self) -> "RunFolder":
+        """Return this folder, or raise RunFolderError when it holds neither a trained model nor an ensemble without one."""
+        has_figures = all((self / name).is_file() for name in (ENSEMBLE, CONFIG, SPLITS, METRICS, PREDICTIONS))
+        return self if has_figures else self.require_model()
+
     def require_unfinished(self, mode: str) -> "RunFolder":
         """Return this folder, or raise RunFolderError when no interrupted run of this mode lies in it."""
         kind = KINDS.get(mode, TRAINING_RUN)

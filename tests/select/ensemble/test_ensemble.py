@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
+import tl_keras
 from tl_keras import run_folder
 from tl_keras.config import Config
 from tl_keras.config_file import load_config
@@ -741,3 +742,9 @@ def test_what_is_no_keras_model_says_so(of_two: Made, tmp_path: Path) -> None:
         evaluate(run)
     with pytest.raises(RunFolderError, match="Its parts are not all Keras models"):
         ensemble(of_runs([run]), tmp_path / "E")
+
+
+def test_what_is_no_keras_model_is_compared_all_the_same(of_two: Made) -> None:
+    boosted, average = (of_two({"method": method})[0] for method in ("boosting", "average"))
+    assert not (boosted / run_folder.MODEL).is_file()
+    assert tl_keras.compare(boosted, against=average)["images"] > 0
