@@ -1,14 +1,14 @@
 """Which objects become files: names in a store are any text."""
 
-from types import SimpleNamespace
-
 import pytest
+from fsspec import AbstractFileSystem
 
 from tl_keras.data.archives import LARGEST
 from tl_keras.data.sources import objects
 from tl_keras.data.sources.addresses import Opened
 from tl_keras.data.sources.objects import Object, images_among, list_objects, named_among
 from tl_keras.data.walk import UNSTORABLE
+from tl_keras.errors import DataError
 
 HOSTILE = [
     "../evil.png",
@@ -87,14 +87,53 @@ def test_names_that_windows_refuses_are_counted_there(monkeypatch, path, possibl
     objects._is_possible_folder.cache_clear()
 
 
-def test_the_links_by_which_a_web_server_sorts_its_lists_are_not_objects():
-    def info(name):
-        return {"size": 3, "ETag": '"x"'}
+class Folders(AbstractFileSystem):
+    """A web server of some folders: name -> entries, whose names end in '/' where they are folders; None for one that is not listed."""
 
-    names = ["http://host/photos/cat/0.png", "http://host/photos/?C=N;O=D"]
-    system = SimpleNamespace(find=lambda top, detail, maxdepth: {name: {"name": name, "size": None} for name in names}, info=info)
-    opened = Opened("http://host/photos", system, "http://host/photos", {})
-    assert list(list_objects(opened)) == [Object("cat/0.png", 3, 'ETag="x"')]
+    cachable = False
+
+    def __init__(self, folders, size=3):
+        super().__init__()
+        self.folders, self.size = folders, size
+
+    def ls(self, path, detail=True):
+        if path.rstrip("/") not in self.folders:
+            raise FileNotFoundError(path)
+        if self.folders[path.rstrip("/")] is None:
+            raise PermissionError(13, "Permission denied", path)
+        return [{"name": name, "size": None, "type": "directory" if name[-1] == "/" else "file"} for name in self.folders[path.rstrip("/")]]
+
+    def info(self, path):
+        return {"size": self.size, "ETag": '"x"'}
+
+
+TOP = "http://host/photos"
+
+
+def test_a_web_server_is_walked_and_its_names_are_read():
+    folders = {
+        TOP: [f"{TOP}/red%20rose/", f"{TOP}/?C=N;O=D", f"{TOP}/", f"{TOP}/%2e%2e/"],  # links by which it sorts, and back
+        f"{TOP}/red%20rose": [f"{TOP}/red%20rose/100%25.png", f"{TOP}/", f"{TOP}/red%20rose/%e9.png"],
+        f"{TOP}/%2e%2e": [f"{TOP}/%2e%2e/evil.png"],
+    }
+    opened = Opened(TOP, Folders(folders), TOP, {})
+    found = list(list_objects(opened))
+    assert [each.path for each in found] == ["../evil.png", "red rose/100%.png", "red rose/\udce9.png"]
+    assert found[1] == Object("red rose/100%.png", 3, 'ETag="x"')
+    assert [opened.below(each.path) for each in found[1:]] == [f"{TOP}/red%20rose/100%25.png", f"{TOP}/red%20rose/%E9.png"]
+    assert [each.path for each in images_among(found, folds_case=False).objects] == ["red rose/100%.png"]
+    assert list(list_objects(opened, "nothing")) == []
+
+
+def test_a_folder_that_cannot_be_listed_is_told_and_not_left_out():
+    for folders in ({TOP: [f"{TOP}/a/", f"{TOP}/b/"], f"{TOP}/a": [f"{TOP}/a/0.png"], f"{TOP}/b": None}, {TOP: [f"{TOP}/gone/"]}):
+        with pytest.raises(DataError, match=r"^http://host/photos: (may not be read|an object that was listed is gone)"):
+            list(list_objects(Opened(TOP, Folders(folders), TOP, {})))
+
+
+def test_a_file_whose_size_the_server_does_not_say_is_told():
+    with pytest.raises(DataError, match=r"^http://host/photos: the server does not say how large '0\.png' is\. Download it, "):
+        list(list_objects(Opened(TOP, Folders({TOP: [f"{TOP}/0.png"]}, size=None), TOP, {})))
 
 
 def test_what_a_table_names_is_checked_too():

@@ -290,13 +290,14 @@ def web(own_cache):
 
 @pytest.mark.slow
 def test_folders_and_files_of_a_web_server(photo_folder, archive, web):
-    folder = photo_folder(per_class=3)
-    shutil.copy(archive, folder.parent)
-    table(folder, "cat/000.png,A", "dog/000.png,B")
+    folder = photo_folder(classes=("cat", "dog", "rote Größe"), per_class=3)
+    shutil.copy(archive, folder.parent / "zwei photos.zip")
+    table(folder, "cat/000.png,A", "rote Größe/000.png,B")
     address = web(folder.parent)
     assert opened(f"{address}/photos").paths == opened(folder).paths
-    assert opened(f"{address}/photos.zip").paths == opened(archive).paths
-    assert opened(f"{address}/photos/labels.csv").paths == ("cat/000.png", "dog/000.png")
+    assert opened(f"{address}/photos").classes == ("cat", "dog", "rote Größe")
+    assert opened(f"{address}/zwei%20photos.zip").paths == opened(archive).paths
+    assert opened(f"{address}/photos/labels.csv").paths == ("cat/000.png", "rote Größe/000.png")
     assert "there is nothing there" in error_of(f"{address}/fotos")
     assert "cannot be reached" in error_of("http://127.0.0.1:1/photos")
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any, cast
+from urllib.parse import quote, unquote
 
 from tl_keras.data.sources.source import NEAR
 from tl_keras.errors import DataError, first_line
@@ -85,6 +86,11 @@ class UnreachableError(DataError):
     """There is no network, or the store does not answer; what was fetched before may do."""
 
 
+def as_written(address: str, path: str) -> str:
+    """A part of an address, or of what lies there, as a person writes it: a web server has it percent-encoded."""
+    return unquote(path, errors="surrogateescape") if scheme_of(address) in WEB else path
+
+
 @dataclass(frozen=True)
 class Opened:
     """An address that there is.
@@ -116,9 +122,27 @@ class Opened:
         return bool(self.system.async_impl)
 
     @property
+    def lists_by_folder(self) -> bool:
+        """Whether fsspec goes from folder to folder to list what lies below one."""
+        from fsspec import AbstractFileSystem
+        from fsspec.asyn import AsyncFileSystem
+
+        kind = type(self.system)
+        return bool(kind._find is AsyncFileSystem._find if issubclass(kind, AsyncFileSystem) else kind.find is AbstractFileSystem.find)
+
+    @property
     def is_web(self) -> bool:
         """Whether it is a web server, which need not give parts of a file."""
         return scheme_of(self.address) in WEB
+
+    def name_of(self, path: str) -> str:
+        """A path as a person writes it; a web server gives it percent-encoded."""
+        return as_written(self.address, path)
+
+    def below(self, path: str) -> str:
+        """What the system calls something in this folder; the opposite of `name_of`."""
+        own = quote(path, errors="surrogateescape") if self.is_web else path
+        return f"{self.path}/{own}" if own else self.path
 
     def read(self, paths: Sequence[str]) -> list[bytes | Exception]:
         """The bytes of several objects, at once where the system can; an error in place of one that it does not give."""

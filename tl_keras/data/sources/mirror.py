@@ -339,7 +339,7 @@ class _Fetch:
                 advance(1)
 
     def _remote(self, one: Object) -> str:
-        return f"{self._opened.path}/{one.path}"
+        return self._opened.below(one.path)
 
     def _place(self, temporary: Path, one: Object) -> None:
         temporary.replace(self._folder / one.path)

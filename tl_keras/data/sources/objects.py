@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from tl_keras.data.archives import LARGEST
 from tl_keras.data.sources.addresses import Opened, telling
 from tl_keras.data.walk import MAYBE_IMAGES, UNSTORABLE, ending, is_seen
+from tl_keras.errors import DataError
 from tl_keras.run_folder import ALWAYS, CONFIG
 
 VERSIONS = ("ETag", "etag", "md5Hash", "content_md5", "blob_id", "LastModified", "last_modified", "Last-Modified", "mtime", "created")
@@ -75,15 +76,15 @@ def list_objects(opened: Opened, folder: str = "") -> Iterator[Object]:
     Raises:
         DataError: the store refuses; see `addresses`.
     """
-    top = f"{opened.path}/{folder}" if folder else opened.path
     with telling(opened.address):
-        found: dict[str, dict[str, Any]] = {}
-        with suppress(FileNotFoundError):  # there is no such folder
-            found = opened.system.find(top, detail=True, **({"maxdepth": DEEPEST_LINKS} if opened.is_web else {}))
-    names = [name for name in sorted(found) if not (opened.is_web and "?" in name)]  # links by which a server sorts its lists
+        found = dict(_found_below(opened, opened.below(folder)))
+    names = [
+        name for name in sorted(found, key=opened.name_of) if not (opened.is_web and "?" in name)
+    ]  # links by which a server sorts its lists
 
     def described(name: str) -> Object:
-        return as_object(opened, name.removeprefix(opened.path).removeprefix("/"), found.pop(name))  # a million take 0.7 GB
+        path = opened.name_of(name.removeprefix(opened.path).removeprefix("/"))
+        return as_object(opened, path, found.pop(name))  # a million take 0.7 GB
 
     if not opened.is_web:
         yield from map(described, names)
@@ -92,11 +93,42 @@ def list_objects(opened: Opened, folder: str = "") -> Iterator[Object]:
         yield from pool.map(described, names)
 
 
+def _found_below(opened: Opened, top: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What the system says of all objects below a folder, by what it calls them; nothing where there is no such folder.
+
+    Stores list all of a bucket at once. Where fsspec goes from folder to folder, it passes over those that cannot be listed, and what
+    lies in them would be missing without a word: there we go ourselves.
+    """
+    system = opened.system
+    if not opened.lists_by_folder:
+        with suppress(FileNotFoundError):
+            yield from system.find(top, detail=True).items()
+        return
+    deepest, seen, left = DEEPEST_LINKS if opened.is_web else DEEPEST, {top.rstrip("/")}, [(top, 1)]
+    while left:
+        folder, depth = left.pop()
+        try:
+            entries = system.ls(folder, detail=True)
+        except FileNotFoundError:
+            if folder == top:
+                return
+            raise
+        for entry in entries:
+            name = entry["name"].rstrip("/")
+            if entry["type"] != "directory":
+                yield entry["name"], entry
+            elif name not in seen and depth < deepest:
+                seen.add(name)
+                left.append((entry["name"], depth + 1))
+
+
 def as_object(opened: Opened, path: str, about: dict[str, Any]) -> Object:
     """An object as the store describes it; a web server lists no sizes, and is asked for each."""
     if about.get("size") is None:
         with telling(opened.address):
             about = opened.system.info(about["name"])
+        if about.get("size") is None and opened.is_web:
+            raise DataError(f"{opened.address}: the server does not say how large {path!r} is. Download it, and give the file.")
     version = next((f"{key}={_plain(about[key])}" for key in VERSIONS if about.get(key)), "")
     return Object(path, int(about.get("size") or 0), version)
 

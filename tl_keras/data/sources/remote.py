@@ -17,7 +17,7 @@ from pathlib import Path
 from tl_keras.config import TABLE_SUFFIXES, DataConfig
 from tl_keras.data.archives import READERS, inside_of
 from tl_keras.data.index import Index
-from tl_keras.data.sources.addresses import Opened, UnreachableError, is_address, open_address
+from tl_keras.data.sources.addresses import Opened, UnreachableError, as_written, is_address, open_address
 from tl_keras.data.sources.class_folders import class_name
 from tl_keras.data.sources.mirror import folds_case, home_of, mirror, use_last
 from tl_keras.data.sources.objects import Listing, Object, as_object, images_among, list_objects, named_among
@@ -227,7 +227,7 @@ def _above(address: str) -> str:
 
 
 def _own_object(opened: Opened) -> Object:
-    return as_object(opened, posixpath.basename(opened.path), opened.about)
+    return as_object(opened, opened.name_of(posixpath.basename(opened.path)), opened.about)
 
 
 def _bring_table(opened: Opened, inner: str, config: DataConfig, progress: Progress) -> Copy:
@@ -295,7 +295,7 @@ def _last_copy(source: str, error: UnreachableError, progress: Progress) -> Copy
     folder, listing = use_last(home_of(address), folder_name(copied), error, progress)
     if not is_file:
         return Copy(address, folder, "", listing.left_out)
-    return Copy(copied, folder, posixpath.join(posixpath.basename(address), inner).rstrip("/"))
+    return Copy(copied, folder, posixpath.join(as_written(address, posixpath.basename(address)), inner).rstrip("/"))
 
 
 def folder_name(address: str) -> str:
