@@ -1,8 +1,9 @@
 """A search of hyperparameters: a study in a run folder, its trials, and the best of them trained and tested once."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,7 @@ def finish(
         progress.line("no trial is better on val than the initial settings, which are used")
     winner = with_settings(config, settings, "search.space").replace("mode", wanted.trial)
     folder = RunFolder(run / run_folder.BEST)
-    if not folder.is_finished:
+    if not (folder.is_finished and has_settings(folder, winner, settings)):  # before it went on, another trial may have been the best
         progress.line(f"the best on val is trained as an ordinary run in {folder.path}")
         shutil.rmtree(folder.path, ignore_errors=True)
         train(winner, folder.path, progress=progress, index=index)
@@ -220,6 +221,12 @@ def finish(
     }
     run_folder.write_json(run / run_folder.SEARCH, result)
     return result
+
+
+def has_settings(run: RunFolder, wanted: Config, paths: Iterable[str]) -> bool:
+    """Whether a finished run was trained with the same values of some settings as a configuration has."""
+    config = read_config(run)
+    return all(attrgetter(path)(config) == attrgetter(path)(wanted) for path in paths)
 
 
 def read_record(file: Path) -> dict[str, Any]:

@@ -26,12 +26,14 @@ from tl_keras.config_file import to_yaml
 from tl_keras.data.sources import open_source
 from tl_keras.errors import ConfigError, RunFolderError, TrainingError, UserError
 from tl_keras.progress import Progress
+from tl_keras.run_folder import RunFolder
 from tl_keras.select.search.head_trials import HeadTrials
 from tl_keras.select.search.oracles import Outcome
 from tl_keras.select.search.role import HAS_UNIX_SOCKETS, LOCALHOST, Address, Role
 from tl_keras.select.search.rpc import serve
 from tl_keras.select.search.space import read_space
 from tl_keras.select.search.study_files import study_digest
+from tl_keras.trained_run import write_config
 from tl_keras.transfer.head.problem import HeadProblem
 from tl_keras.transfer.trunk import Trunk
 from tl_keras.workflows.evaluate import evaluate
@@ -236,6 +238,28 @@ def test_a_killed_search_goes_on(photos: Path, grid: Searched, tmp_path: Path, m
     assert {key: result[key] for key in ("settings", "score", "trials")} == {key: whole[key] for key in ("settings", "score", "trials")}
     with pytest.raises(RunFolderError, match="this search is finished"):
         search(config_of(photos), tmp_path / "R", resume=True)
+
+
+def test_a_winner_that_was_trained_is_taken_while_it_is_the_best(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[float | None] = []
+
+    def train(config: Config, folder: Path, **_: Any) -> None:
+        trained.append(config.train.head_c)
+        stand_in(config, folder)
+        write_config(RunFolder(folder), config)
+
+    monkeypatch.setattr(workflow, "train", train)
+    space = {"train.head_c": {"float": [0.01, 1]}}
+    config, run = config_of(photos, search={"space": space}), RunFolder(tmp_path)
+    found = [
+        Outcome(name, {"train.head_c": c}, 1.0, {"val_loss": loss, "val_accuracy": 1.0}, None)
+        for name, c, loss in (("0", 0.1, 0.5), ("1", 0.2, 0.4), ("2", 0.3, 0.45))
+    ]
+    baseline = {"val_loss": 0.9, "val_accuracy": 0.5}
+    for number in (1, 1, 2, 3):  # it was killed before it had written what was found, and went on for longer
+        result = workflow.finish(config, open_source(config.data), read_space(space), found[:number], baseline, run, Progress())
+    assert trained == [0.1, 0.2]
+    assert result["settings"] == {"train.head_c": 0.2}
 
 
 def test_a_study_of_another_space_is_not_used(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
