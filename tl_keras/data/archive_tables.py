@@ -82,7 +82,7 @@ def zip_table(path: str, descriptor: int) -> Iterator[Listed]:
 
 
 def _name_of(info: zipfile.ZipInfo) -> str:
-    """The name of a file, which many programs write as UTF-8 without saying so: Python takes it for that of a PC of the Eighties then."""
+    """The name of a file. Many programs write UTF-8 without setting the flag for it, and Python decodes such names as code page 437."""
     name = info.filename.replace("\\", "/") if info.create_system == _MADE_ON_DOS else info.filename
     if info.flag_bits & _SAYS_UTF_8:
         return name

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tl_keras.data.archives import READERS
 from tl_keras.data.places import exists, is_folder
 from tl_keras.data.walk import LeftOut, images_below
 from tl_keras.errors import DataError
 
-PACKED = (".tar", ".zip")  # archives, which are searched where they are given themselves
 NO_WORDS = "no images given. Add files, folders or globs: tl-keras predict RUN photo.jpg 'folder/*.png'."
 
 
@@ -37,7 +37,7 @@ def find_images(words: Sequence[str]) -> tuple[list[Path], LeftOut]:
             for kind, places in others.items():
                 left_out.setdefault(kind, Counter()).update(places)
         if not files:
-            packed = next((f" Give the archives in it: '{word.rstrip('/')}/*{kind}'." for kind in PACKED if kind in kinds), "")
+            packed = next((f" Give the archives in it: '{word.rstrip('/')}/*{kind}'." for kind in READERS if kind in kinds), "")
             raise DataError(f"{word}: no such file, or no images in it.{packed}")
         found += files
     return found, left_out

@@ -19,7 +19,7 @@ from tl_keras.evaluation.metrics import share
 PRECISIONS = (0.95, 0.99)  # that somebody may want, and that are measured on test
 ERROR = 0.05  # the probability that the choice does not hold
 FIRST = 0.25  # of the images of val, the surest, with which testing begins: of fewer, one that is wrong would end it
-DIGITS = 6  # of a probability, as predictions.csv has them
+DIGITS = 6  # of a probability in predictions.csv and val_predictions.csv; what is read from those is compared with as many
 
 
 class Steps(NamedTuple):

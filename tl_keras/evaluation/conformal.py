@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tl_keras.evaluation.acceptance import DIGITS
 from tl_keras.evaluation.metrics import share
 
-SHOWN = 6  # digits of a probability, as val_predictions.csv has them, from which thresholds are read
 COVERAGE = 0.9  # of the sets that are measured on test
-DIGITS = 1e-9  # a product that is a whole number but for rounding counts as it
+ROUNDING = 1e-9  # a product that is a whole number but for rounding counts as it
 
 
 def least_images(coverage: float) -> int:
     """How many images of val a threshold for this coverage needs."""
-    return math.ceil(coverage / (1 - coverage) - DIGITS)
+    return math.ceil(coverage / (1 - coverage) - ROUNDING)
 
 
 def class_thresholds(probabilities: NDArray[np.float64], labels: NDArray[np.integer], coverage: float) -> NDArray[np.float64]:
@@ -41,7 +41,7 @@ def class_thresholds(probabilities: NDArray[np.float64], labels: NDArray[np.inte
     Raises:
         ValueError: there are fewer images than `least_images`.
     """
-    own = np.round(np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0], SHOWN)
+    own = np.round(np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0], DIGITS)
     least = least_images(coverage)
     if len(own) < least:
         raise ValueError(f"a coverage of {coverage:g} needs {least} images of val. Received: {len(own)}")
@@ -52,16 +52,16 @@ def class_thresholds(probabilities: NDArray[np.float64], labels: NDArray[np.inte
 
 def threshold(own: NDArray[np.float64], coverage: float) -> float:
     """The largest probability that enough of those of true classes (n,) reach, one more image counted as if it did not."""
-    needed = math.ceil((len(own) + 1) * coverage - DIGITS)
+    needed = math.ceil((len(own) + 1) * coverage - ROUNDING)
     return float(np.sort(own)[len(own) - needed])
 
 
 def prediction_sets(probabilities: NDArray[np.float64], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which classes are in the set of each image, bool (n, k); none, where the image looks like no class.
 
-    Probabilities are rounded as those are that the thresholds follow from: else none reaches the threshold 1 of a model that is sure.
+    Probabilities are rounded like those in val_predictions.csv, from which thresholds are read: else none reaches a threshold of 1.
     """
-    found: NDArray[np.bool_] = np.round(probabilities, SHOWN) >= thresholds
+    found: NDArray[np.bool_] = np.round(probabilities, DIGITS) >= thresholds
     return found
 
 

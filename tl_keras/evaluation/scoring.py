@@ -15,7 +15,7 @@ from tl_keras.data.dataset import ImageData
 from tl_keras.data.label_texts import COLUMNS, PROBABILITY, label_text
 from tl_keras.data.pipeline import Advance, ordered_batches
 from tl_keras.errors import TrainingError
-from tl_keras.evaluation.acceptance import accepting_on_test
+from tl_keras.evaluation.acceptance import DIGITS, accepting_on_test
 from tl_keras.evaluation.conformal import sets_on_test
 from tl_keras.evaluation.metrics import figures_of
 from tl_keras.evaluation.pictures import draw_average_precision, draw_confusion, draw_scatter
@@ -158,7 +158,7 @@ def write_predictions(path: Path, data: ImageData, rows: NDArray[np.int64], answ
 
     def line(row: int, values: NDArray[np.float64]) -> list[str]:
         decision, *probabilities = answer_cells(output, values, classes)
-        best = [f"{values.max():.6f}"] if single else []
+        best = [f"{values.max():.{DIGITS}f}"] if single else []
         return [data.index.paths[row], label_text(output, labels[row], classes), decision, *best, *probabilities]
 
     run_folder.write_csv(path, header, (line(row, values) for row, values in zip(rows, answers, strict=True)))
@@ -188,7 +188,7 @@ def answer_columns(output: Output, classes: Sequence[str]) -> tuple[str, ...]:
 def answer_cells(output: Output, values: NDArray[np.float64], classes: Sequence[str]) -> list[str]:
     """The cells of `answer_columns` for the answer to one image, (k,)."""
     decision = label_text(output, output.decide(values), classes)
-    return [decision, *(f"{value:.6f}" for value in values if output.task != REGRESSION)]
+    return [decision, *(f"{value:.{DIGITS}f}" for value in values if output.task != REGRESSION)]
 
 
 def write_class_names(path: Path, classes: Sequence[str]) -> None:

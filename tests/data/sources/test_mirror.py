@@ -293,3 +293,12 @@ def test_whether_a_disk_folds_case_is_tried(tmp_path):
     (tmp_path / "x").touch()
     assert folds_case(tmp_path) == (tmp_path / "X").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_state_that_another_run_removes_meanwhile_is_passed_over(tmp_path, monkeypatch):
+    kept = tmp_path / ("0" * mirror_module.NAME_LENGTH) / LISTING
+    kept.parent.mkdir()
+    kept.touch()
+    gone = tmp_path / ("1" * mirror_module.NAME_LENGTH) / LISTING
+    monkeypatch.setattr(type(tmp_path), "glob", lambda *_: iter([gone, kept]))
+    assert mirror_module._states(tmp_path) == [kept.parent]

@@ -78,9 +78,8 @@ def list_objects(opened: Opened, folder: str = "") -> Iterator[Object]:
     """
     with telling(opened.address):
         found = dict(_found_below(opened, opened.below(folder)))
-    names = [
-        name for name in sorted(found, key=opened.name_of) if not (opened.is_web and "?" in name)
-    ]  # links by which a server sorts its lists
+    # a '?' of a web server is in the links by which it sorts its lists
+    names = [name for name in sorted(found, key=opened.name_of) if not (opened.is_web and "?" in name)]
 
     def described(name: str) -> Object:
         path = opened.name_of(name.removeprefix(opened.path).removeprefix("/"))
